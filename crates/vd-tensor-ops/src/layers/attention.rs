@@ -1,0 +1,48 @@
+//! What all attentions share.
+
+use tch::Tensor;
+
+use crate::{Error, Result};
+
+/// Number and width of the heads of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadShape {
+    /// Number of heads.
+    pub heads: i64,
+    /// Features of each head.
+    pub dim: i64,
+}
+
+impl HeadShape {
+    /// # Errors
+    /// Numbers below 1.
+    pub fn new(heads: i64, dim: i64) -> Result<Self> {
+        if heads < 1 || dim < 1 {
+            return Err(Error::Value {
+                what: "attention heads and their width".to_owned(),
+                expected: "at least 1 each".to_owned(),
+                got: format!("{heads} heads of {dim}"),
+            });
+        }
+        Ok(HeadShape { heads, dim })
+    }
+
+    /// Features of all heads together.
+    pub fn inner(&self) -> i64 {
+        self.heads * self.dim
+    }
+
+    /// Factor of the scores: 1 / sqrt(d).
+    pub fn scale(&self) -> f64 {
+        1.0 / (self.dim as f64).sqrt()
+    }
+
+    /// Queries, keys and values of a joint projection.
+    ///
+    /// # Shapes
+    /// ... (3 n d) -> three of ... n d
+    pub(crate) fn split(&self, qkv: &Tensor) -> [Tensor; 3] {
+        let parts = qkv.unflatten(-1, [3, self.heads, self.dim]);
+        [0, 1, 2].map(|i| parts.select(-3, i))
+    }
+}

@@ -1,0 +1,125 @@
+//! Convolution over space, frame by frame.
+//!
+//! A three-dimensional convolution of depth 1 lands in a slow path of libtorch; here frames fold
+//! into the batch and the convolution is two-dimensional, on channels-last memory.
+
+use tch::Tensor;
+
+use crate::{Error, Init, Result, Scope};
+
+/// b f h w c as the channels-first view of a batch of images: (b f) c h w, no copy.
+fn to_images(x: &Tensor) -> (Tensor, i64, i64) {
+    let (b, f) = (x.size()[0], x.size()[1]);
+    (x.flatten(0, 1).permute([0, 3, 1, 2]), b, f)
+}
+
+/// The way back: (b f) c h w -> b f h w c, a view where the memory is channels-last.
+fn to_video(images: &Tensor, b: i64, f: i64) -> Tensor {
+    images.permute([0, 2, 3, 1]).contiguous().unflatten(0, [b, f])
+}
+
+/// o i 1 k k -> o i k k
+fn plane(weight: &Tensor) -> Tensor {
+    weight.squeeze_dim(2)
+}
+
+/// A convolution of kernel 1 x k x k that keeps height and width.
+#[derive(Debug)]
+pub struct SpaceConv {
+    weight: Tensor,
+    bias: Tensor,
+    padding: i64,
+}
+
+impl SpaceConv {
+    /// `weight` (out in 1 k k) and `bias` (out), as `torch.nn.Conv3d` starts them.
+    ///
+    /// # Range
+    /// `kernel`: odd
+    /// # Errors
+    /// An even kernel; names that are taken; sizes below 1.
+    pub fn new(scope: &mut Scope, inputs: i64, outputs: i64, kernel: i64) -> Result<Self> {
+        if kernel < 1 || kernel % 2 == 0 {
+            return Err(Error::Value {
+                what: "kernel of a space convolution".to_owned(),
+                expected: "an odd number, so that height and width stay".to_owned(),
+                got: kernel.to_string(),
+            });
+        }
+        let init = Init::fan_in(inputs * kernel * kernel);
+        let weight = scope.param("weight", &[outputs, inputs, 1, kernel, kernel], init)?;
+        let bias = scope.param("bias", &[outputs], init)?;
+        Ok(SpaceConv { weight, bias, padding: kernel / 2 })
+    }
+
+    /// # Shapes
+    /// b f h w in -> b f h w out
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let (images, b, f) = to_images(x);
+        let p = [self.padding; 2];
+        let out = images.conv2d(&plane(&self.weight), Some(&self.bias), [1, 1], p, [1, 1], 1);
+        to_video(&out, b, f)
+    }
+}
+
+/// Halves height and width: kernel 1 x 4 x 4, stride 2, padding 1.
+#[derive(Debug)]
+pub struct SpaceDown {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl SpaceDown {
+    /// `weight` (c c 1 4 4) and `bias` (c), as `torch.nn.Conv3d` starts them.
+    ///
+    /// # Errors
+    /// Names that are taken; sizes below 1.
+    pub fn new(scope: &mut Scope, channels: i64) -> Result<Self> {
+        let init = Init::fan_in(channels * 16);
+        let weight = scope.param("weight", &[channels, channels, 1, 4, 4], init)?;
+        Ok(SpaceDown { weight, bias: scope.param("bias", &[channels], init)? })
+    }
+
+    /// # Shapes
+    /// b f h w c -> b f h/2 w/2 c
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let (images, b, f) = to_images(x);
+        let out = images.conv2d(&plane(&self.weight), Some(&self.bias), [2, 2], [1, 1], [1, 1], 1);
+        to_video(&out, b, f)
+    }
+}
+
+/// Doubles height and width: transposed convolution, kernel 1 x 4 x 4, stride 2, padding 1.
+#[derive(Debug)]
+pub struct SpaceUp {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl SpaceUp {
+    /// `weight` (c c 1 4 4) and `bias` (c), as `torch.nn.ConvTranspose3d` starts them.
+    ///
+    /// # Errors
+    /// Names that are taken; sizes below 1.
+    pub fn new(scope: &mut Scope, channels: i64) -> Result<Self> {
+        let init = Init::fan_in(channels * 16);
+        let weight = scope.param("weight", &[channels, channels, 1, 4, 4], init)?;
+        Ok(SpaceUp { weight, bias: scope.param("bias", &[channels], init)? })
+    }
+
+    /// # Shapes
+    /// b f h w c -> b f 2h 2w c
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let (images, b, f) = to_images(x);
+        let out = images.conv_transpose2d(
+            &plane(&self.weight),
+            Some(&self.bias),
+            [2, 2],
+            [1, 1],
+            [0, 0],
+            1,
+            [1, 1],
+        );
+        to_video(&out, b, f)
+    }
+}

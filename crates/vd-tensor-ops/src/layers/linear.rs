@@ -1,0 +1,60 @@
+//! The matrix product over channels.
+
+use tch::Tensor;
+
+use crate::{Init, Result, Scope};
+
+/// y = x W^T + bias, over the last axis.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// `weight` (out in) and `bias` (out), as `torch.nn.Linear` starts them.
+    ///
+    /// # Errors
+    /// Names that are taken; sizes below 1.
+    pub fn new(scope: &mut Scope, inputs: i64, outputs: i64) -> Result<Self> {
+        let init = Init::fan_in(inputs);
+        let weight = scope.param("weight", &[outputs, inputs], init)?;
+        Ok(Linear { weight, bias: Some(scope.param("bias", &[outputs], init)?) })
+    }
+
+    /// The same without a bias.
+    ///
+    /// # Errors
+    /// As [`Linear::new`].
+    pub fn without_bias(scope: &mut Scope, inputs: i64, outputs: i64) -> Result<Self> {
+        let weight = scope.param("weight", &[outputs, inputs], Init::fan_in(inputs))?;
+        Ok(Linear { weight, bias: None })
+    }
+
+    /// A product whose weight is stored as a convolution of kernel 1: `kernel` ones follow the two
+    /// axes of the matrix.
+    ///
+    /// # Errors
+    /// As [`Linear::new`].
+    pub fn pointwise(
+        scope: &mut Scope,
+        inputs: i64,
+        outputs: i64,
+        kernel: usize,
+        bias: bool,
+    ) -> Result<Self> {
+        let init = Init::fan_in(inputs);
+        let mut shape = vec![outputs, inputs];
+        shape.resize(2 + kernel, 1);
+        let weight = scope.param("weight", &shape, init)?;
+        let bias = if bias { Some(scope.param("bias", &[outputs], init)?) } else { None };
+        Ok(Linear { weight, bias })
+    }
+
+    /// # Shapes
+    /// ... in -> ... out
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let shape = self.weight.size();
+        x.linear(&self.weight.view([shape[0], shape[1]]), self.bias.as_ref())
+    }
+}

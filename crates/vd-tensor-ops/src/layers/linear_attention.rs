@@ -1,0 +1,49 @@
+//! Linear attention over the positions of a frame.
+
+use tch::Tensor;
+
+use super::norm::softmax;
+use super::{HeadShape, Linear};
+use crate::{Result, Scope};
+
+/// Attention over space whose cost grows with the number of positions, not with its square:
+/// keys are normalised over positions and queries over features.
+///
+/// # Reference
+/// Shen et al. 2021, Efficient Attention, equation 3, arXiv:1812.01243.
+#[derive(Debug)]
+pub struct SpatialLinearAttention {
+    shape: HeadShape,
+    to_qkv: Linear,
+    to_out: Linear,
+}
+
+impl SpatialLinearAttention {
+    /// `to_qkv.weight`, `to_out.weight` and `to_out.bias`, stored as convolutions of kernel 1 x 1.
+    ///
+    /// # Errors
+    /// Names that are taken; sizes below 1.
+    pub fn new(scope: &mut Scope, channels: i64, shape: HeadShape) -> Result<Self> {
+        let inner = shape.inner();
+        Ok(SpatialLinearAttention {
+            shape,
+            to_qkv: Linear::pointwise(&mut scope.sub("to_qkv"), channels, 3 * inner, 2, false)?,
+            to_out: Linear::pointwise(&mut scope.sub("to_out"), inner, channels, 2, true)?,
+        })
+    }
+
+    /// # Shapes
+    /// b f h w c -> b f h w c
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let size = x.size();
+        let qkv = self.to_qkv.forward(&x.flatten(2, 3).flatten(0, 1)); // (b f) s (3 n d)
+        let [q, k, v] = self.shape.split(&qkv); // (b f) s n d
+        let q = softmax(&q, -1) * self.shape.scale();
+        let k = softmax(&k, 1);
+        // (b f) n d s times (b f) n s e
+        let context = k.permute([0, 2, 3, 1]).matmul(&v.transpose(1, 2)); // (b f) n d e
+        let out = q.transpose(1, 2).matmul(&context); // (b f) n s e
+        let out = out.transpose(1, 2).flatten(2, 3); // (b f) s (n e)
+        self.to_out.forward(&out).view(size.as_slice())
+    }
+}

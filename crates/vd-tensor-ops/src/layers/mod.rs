@@ -1,0 +1,23 @@
+//! The layers of space-time factored networks.
+//!
+//! All take and give the inner layout, `b f h w c`. Parameters keep the names and shapes of the
+//! checkpoints of video-diffusion-pytorch, whose convolutions are stored as three-dimensional ones
+//! of depth 1. The constructors declare parameters and check sizes; `forward` trusts its input.
+
+mod attention;
+mod conv;
+mod linear;
+mod linear_attention;
+mod norm;
+mod position;
+mod spatial_attention;
+mod temporal_attention;
+
+pub use attention::HeadShape;
+pub use conv::{SpaceConv, SpaceDown, SpaceUp};
+pub use linear::Linear;
+pub use linear_attention::SpatialLinearAttention;
+pub use norm::{GroupNorm, LayerNorm, Norm, NormKind, RmsNorm};
+pub use position::{RelativeBias, Rotary, SinusoidalEmbedding};
+pub use spatial_attention::SpatialAttention;
+pub use temporal_attention::TemporalAttention;

@@ -1,0 +1,159 @@
+//! Normalisation over channels.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{Error, Init, Result, Scope};
+
+/// Scales every position to unit length times sqrt(c), then by a learned gain per channel.
+///
+/// Statistics are per position: frames stay apart.
+///
+/// # Reference
+/// Zhang & Sennrich 2019, arXiv:1910.07467; as in video-diffusion-pytorch 0.7: no bias, the length
+/// bounded below by 1e-12.
+#[derive(Debug)]
+pub struct RmsNorm {
+    gamma: Tensor,
+}
+
+impl RmsNorm {
+    /// `gamma` (c 1 1 1), starting at 1.
+    ///
+    /// # Errors
+    /// A name that is taken; a size below 1.
+    pub fn new(scope: &mut Scope, channels: i64) -> Result<Self> {
+        Ok(RmsNorm { gamma: scope.param("gamma", &[channels, 1, 1, 1], Init::Const(1.0))? })
+    }
+
+    /// # Shapes
+    /// ... c -> ... c
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let length = x.norm_scalaropt_dim(2.0, [-1], true).clamp_min(1e-12);
+        let gain = self.gamma.flatten(0, -1) * (self.gamma.numel() as f64).sqrt();
+        x / length * gain
+    }
+}
+
+/// Shifts and scales every position to mean 0 and variance 1 over channels, then by a learned gain.
+///
+/// # Reference
+/// Ba et al. 2016, arXiv:1607.06450; without a bias, biased variance, epsilon 1e-5 under the root.
+#[derive(Debug)]
+pub struct LayerNorm {
+    gamma: Tensor,
+}
+
+impl LayerNorm {
+    /// `gamma` (1 c 1 1 1), starting at 1.
+    ///
+    /// # Errors
+    /// A name that is taken; a size below 1.
+    pub fn new(scope: &mut Scope, channels: i64) -> Result<Self> {
+        Ok(LayerNorm { gamma: scope.param("gamma", &[1, channels, 1, 1, 1], Init::Const(1.0))? })
+    }
+
+    /// # Shapes
+    /// ... c -> ... c
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let gamma = self.gamma.flatten(0, -1);
+        x.layer_norm([gamma.size()[0]], Some(&gamma), None::<&Tensor>, 1e-5, false)
+    }
+}
+
+/// Mean 0 and variance 1 over groups of channels, all frames and all positions of a sample.
+///
+/// Statistics run over time: frames are coupled.
+///
+/// # Reference
+/// Wu & He 2018, arXiv:1803.08494; epsilon 1e-5.
+#[derive(Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: i64,
+}
+
+impl GroupNorm {
+    /// `weight` (c) starting at 1 and `bias` (c) starting at 0.
+    ///
+    /// # Errors
+    /// Groups that do not divide the channels; names that are taken.
+    pub fn new(scope: &mut Scope, channels: i64, groups: i64) -> Result<Self> {
+        if groups < 1 || channels % groups != 0 {
+            return Err(Error::Value {
+                what: "groups of a group norm".to_owned(),
+                expected: format!("a divisor of the {channels} channels"),
+                got: groups.to_string(),
+            });
+        }
+        Ok(GroupNorm {
+            weight: scope.param("weight", &[channels], Init::Const(1.0))?,
+            bias: scope.param("bias", &[channels], Init::Const(0.0))?,
+            groups,
+        })
+    }
+
+    /// # Shapes
+    /// b f h w c -> b f h w c
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let shape = x.size();
+        let (b, c) = (shape[0], self.weight.numel() as i64);
+        let grouped = x.reshape([b, -1, self.groups, c / self.groups]); // b (f h w) g c/g
+        let (variance, mean) = grouped.var_mean_correction([1i64, 3].as_slice(), 0, true);
+        let normal = (grouped - mean) * (variance + 1e-5).rsqrt();
+        normal.view(shape.as_slice()) * &self.weight + &self.bias
+    }
+}
+
+/// Which norm follows the convolutions of a residual block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum NormKind {
+    /// [`RmsNorm`], per position.
+    Rms,
+    /// [`GroupNorm`], over frames and positions.
+    Group {
+        /// Number of groups; divides every level's channels.
+        groups: i64,
+    },
+}
+
+/// The norm of a residual block.
+#[derive(Debug)]
+pub enum Norm {
+    /// Per position.
+    Rms(RmsNorm),
+    /// Over frames and positions.
+    Group(GroupNorm),
+}
+
+impl Norm {
+    /// The norm of a kind.
+    ///
+    /// # Errors
+    /// As the norm's own constructor.
+    pub fn new(scope: &mut Scope, channels: i64, kind: NormKind) -> Result<Self> {
+        Ok(match kind {
+            NormKind::Rms => Norm::Rms(RmsNorm::new(scope, channels)?),
+            NormKind::Group { groups } => Norm::Group(GroupNorm::new(scope, channels, groups)?),
+        })
+    }
+
+    /// # Shapes
+    /// b f h w c -> b f h w c
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Norm::Rms(norm) => norm.forward(x),
+            Norm::Group(norm) => norm.forward(x),
+        }
+    }
+}
+
+/// Softmax with its sum in f32 at least.
+pub(crate) fn softmax(x: &Tensor, axis: i64) -> Tensor {
+    match x.kind() {
+        Kind::Half | Kind::BFloat16 => x.softmax(axis, Kind::Float).to_kind(x.kind()),
+        kind => x.softmax(axis, kind),
+    }
+}

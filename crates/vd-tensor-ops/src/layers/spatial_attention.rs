@@ -1,0 +1,54 @@
+//! Full attention over the positions of a frame.
+
+use tch::Tensor;
+
+use super::{HeadShape, Linear};
+use crate::{Result, Scope};
+
+/// Attention over space: each position attends over all positions of its frame.
+///
+/// Memory and time grow with the square of height times width: for the coarse levels.
+///
+/// # Reference
+/// Vaswani et al. 2017, equation 1, arXiv:1706.03762.
+#[derive(Debug)]
+pub struct SpatialAttention {
+    shape: HeadShape,
+    to_qkv: Linear,
+    to_out: Linear,
+}
+
+impl SpatialAttention {
+    /// `to_qkv.weight` and `to_out.weight`.
+    ///
+    /// # Errors
+    /// Names that are taken; sizes below 1.
+    pub fn new(scope: &mut Scope, channels: i64, shape: HeadShape) -> Result<Self> {
+        Ok(SpatialAttention {
+            shape,
+            to_qkv: Linear::without_bias(&mut scope.sub("to_qkv"), channels, 3 * shape.inner())?,
+            to_out: Linear::without_bias(&mut scope.sub("to_out"), shape.inner(), channels)?,
+        })
+    }
+
+    /// # Shapes
+    /// b f h w c -> b f h w c
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let size = x.size();
+        let qkv = self.to_qkv.forward(&x.flatten(2, 3).flatten(0, 1)); // (b f) s (3 n d)
+        let [q, k, v] = self.shape.split(&qkv).map(|t| t.transpose(1, 2)); // (b f) n s d
+        let none = None::<&Tensor>;
+        let out = Tensor::scaled_dot_product_attention(
+            &q,
+            &k,
+            &v,
+            none,
+            0.0,
+            false,
+            self.shape.scale(),
+            false,
+        );
+        let out = out.transpose(1, 2).flatten(2, 3); // (b f) s (n d)
+        self.to_out.forward(&out).view(size.as_slice())
+    }
+}

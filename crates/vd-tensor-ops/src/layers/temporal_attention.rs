@@ -1,0 +1,58 @@
+//! Attention along time, every position by itself.
+
+use tch::Tensor;
+
+use super::norm::softmax;
+use super::{HeadShape, Linear, Rotary};
+use crate::{Result, Scope};
+
+/// Attention along time: each position of the frame attends over frames.
+///
+/// Rotary positions in queries and keys, a relative bias on the scores, projections without bias.
+///
+/// # Reference
+/// Ho et al. 2022, section 3, arXiv:2204.03458.
+#[derive(Debug)]
+pub struct TemporalAttention {
+    shape: HeadShape,
+    rotary: Rotary,
+    to_qkv: Linear,
+    to_out: Linear,
+}
+
+impl TemporalAttention {
+    /// `to_qkv.weight`, `to_out.weight`, `rotary_emb.freqs` over min(32, d) features of a head.
+    ///
+    /// # Errors
+    /// An odd head width below 32; names that are taken.
+    pub fn new(scope: &mut Scope, channels: i64, shape: HeadShape) -> Result<Self> {
+        Ok(TemporalAttention {
+            shape,
+            rotary: Rotary::new(&mut scope.sub("rotary_emb"), shape.dim.min(32))?,
+            to_qkv: Linear::without_bias(&mut scope.sub("to_qkv"), channels, 3 * shape.inner())?,
+            to_out: Linear::without_bias(&mut scope.sub("to_out"), shape.inner(), channels)?,
+        })
+    }
+
+    /// `bias` is added to the scores; `forbidden` marks pairs that do not see each other.
+    ///
+    /// # Shapes
+    /// `x`: b f h w c -> the same; `bias`: n f f; `forbidden`: bool, (b or 1) 1 1 f f
+    pub fn forward(&self, x: &Tensor, bias: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
+        let (size, f) = (x.size(), x.size()[1]);
+        let qkv = self.to_qkv.forward(&x.flatten(2, 3)); // b f s (3 n d)
+        let [q, k, v] = self.shape.split(&qkv); // b f s n d
+        let angles = self.rotary.angles(f);
+        let q = self.rotary.rotate(&(q * self.shape.scale()), &angles);
+        let k = self.rotary.rotate(&k, &angles);
+
+        let frames_inside = |t: &Tensor| t.permute([0, 2, 3, 1, 4]); // b s n f d
+        let mut scores = frames_inside(&q).matmul(&frames_inside(&k).transpose(-2, -1)) + bias;
+        if let Some(forbidden) = forbidden {
+            scores = scores.masked_fill(forbidden, f64::NEG_INFINITY);
+        }
+        let out = softmax(&scores, -1).matmul(&frames_inside(&v)); // b s n f d
+        let out = out.permute([0, 3, 1, 2, 4]).flatten(3, 4); // b f s (n d)
+        self.to_out.forward(&out).view(size.as_slice())
+    }
+}

@@ -1,0 +1,45 @@
+//! Why a call into libtorch was refused.
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// libtorch refused the operation.
+    #[error("libtorch: {0}")]
+    Torch(String),
+    /// A CUDA device was asked for that cannot be had.
+    #[error(
+        "no CUDA device {wanted}: {why}; choose device \"cpu\" or \"auto\", or mend the cause (`vd doctor` shows it)"
+    )]
+    NoCuda {
+        /// What was asked for.
+        wanted: String,
+        /// What stands in the way.
+        why: String,
+    },
+    /// `VD_CUDA` holds an unknown word.
+    #[error("VD_CUDA is \"{0}\", expected auto, off or require")]
+    BadCudaMode(String),
+    /// A device's name was not understood.
+    #[error("device \"{0}\", expected \"auto\", \"cpu\" or \"cuda:N\"")]
+    BadDevice(String),
+    /// Lists that belong together have different lengths.
+    #[error("{what}: expected {expected} tensors, as many as there are parameters, got {got}")]
+    Length {
+        /// Which list.
+        what: &'static str,
+        /// The number of parameters.
+        expected: usize,
+        /// The length of the list.
+        got: usize,
+    },
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Error::Torch(error.to_string())
+    }
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,162 @@
+//! What has to happen once, before libtorch is asked anything.
+
+use std::ffi::{CStr, CString, c_int};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use crate::{Error, Result};
+
+/// The libtorch that tch 0.24 binds.
+const VERSION: &str = "2.11.0";
+
+/// What came of looking for CUDA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CudaStatus {
+    /// CUDA can be used.
+    Ready {
+        /// How many devices there are.
+        devices: usize,
+    },
+    /// CUDA cannot be used.
+    Absent {
+        /// What is missing, in words.
+        why: String,
+    },
+}
+
+static STATUS: OnceLock<std::result::Result<CudaStatus, String>> = OnceLock::new();
+
+/// Tunes the allocator and loads libtorch's CUDA library where a driver is there.
+///
+/// Idempotent and cheap after the first call. `VD_CUDA` = `auto` (the default) | `off` | `require`.
+///
+/// # Errors
+/// `VD_CUDA=require` without a usable CUDA; an unknown `VD_CUDA`.
+pub fn init() -> Result<()> {
+    cuda_status().map(|_| ())
+}
+
+/// What [`init`] found of CUDA.
+///
+/// # Errors
+/// As [`init`].
+pub fn cuda_status() -> Result<&'static CudaStatus> {
+    let mode = std::env::var("VD_CUDA").unwrap_or_else(|_| "auto".to_owned());
+    if !matches!(mode.as_str(), "auto" | "off" | "require") {
+        return Err(Error::BadCudaMode(mode));
+    }
+    let found = STATUS.get_or_init(|| {
+        keep_freed_pages();
+        Ok(if mode == "off" {
+            CudaStatus::Absent { why: "VD_CUDA=off".to_owned() }
+        } else {
+            look_for_cuda()
+        })
+    });
+    match found {
+        Ok(CudaStatus::Absent { why }) if mode == "require" => {
+            Err(Error::NoCuda { wanted: "(VD_CUDA=require)".to_owned(), why: why.clone() })
+        }
+        Ok(status) => Ok(status),
+        Err(why) => Err(Error::Torch(why.clone())),
+    }
+}
+
+/// Keeps freed memory in the process: by default glibc returns every large block to the kernel,
+/// and zeroing fresh pages then costs more than many a layer.
+fn keep_freed_pages() {
+    // SAFETY: mallopt only stores the numbers; the first three keys are glibc's own.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}
+
+fn look_for_cuda() -> CudaStatus {
+    if let Err(why) = open(c"libcuda.so.1") {
+        return CudaStatus::Absent { why: format!("no NVIDIA driver ({why})") };
+    }
+    let Some(dir) = libtorch_dir() else {
+        return CudaStatus::Absent { why: "libtorch_cpu.so is not in this process".to_owned() };
+    };
+    let file = dir.join("libtorch_cuda.so");
+    if !file.exists() {
+        return CudaStatus::Absent {
+            why: "a driver is there, but this libtorch has no CUDA part; `cargo xtask setup --cuda` gets it".to_owned(),
+        };
+    }
+    let Ok(name) = CString::new(file.as_os_str().as_encoded_bytes()) else {
+        return CudaStatus::Absent { why: "libtorch's path holds a NUL byte".to_owned() };
+    };
+    if let Err(why) = open(&name) {
+        return CudaStatus::Absent { why };
+    }
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that may ask, after the library is in"
+    )]
+    let devices = if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 };
+    match usize::try_from(devices) {
+        Ok(devices) if devices > 0 => CudaStatus::Ready { devices },
+        _ => CudaStatus::Absent { why: "the driver reports no usable device".to_owned() },
+    }
+}
+
+/// Loads a library for the life of the process.
+fn open(name: &CStr) -> std::result::Result<(), String> {
+    // SAFETY: `name` is NUL-terminated; the handle is kept open for good.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    if !handle.is_null() {
+        return Ok(());
+    }
+    // SAFETY: after a failed dlopen, dlerror gives a string that lives until the next dl call.
+    let why = unsafe { libc::dlerror() };
+    if why.is_null() {
+        return Err(format!("{} does not open", name.to_string_lossy()));
+    }
+    // SAFETY: not null, and NUL-terminated by contract of dlerror.
+    Err(unsafe { CStr::from_ptr(why) }.to_string_lossy().into_owned())
+}
+
+/// The folder of the libtorch_cpu.so that this process runs on.
+fn libtorch_dir() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    let path = PathBuf::from(&line[line.find('/')?..]);
+    path.parent().map(|p| p.to_path_buf())
+}
+
+/// The version of libtorch that this build is bound to.
+pub fn version() -> &'static str {
+    VERSION
+}
+
+/// Sets the number of threads of libtorch's operators, at least 1.
+pub fn set_threads(n: usize) {
+    tch::set_num_threads(i32::try_from(n.max(1)).unwrap_or(i32::MAX));
+}
+
+/// The number of threads that libtorch's operators use.
+pub fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn init_is_idempotent_and_finds_where_libtorch_is() {
+        init().unwrap();
+        init().unwrap();
+        let _ = tch::Tensor::from_slice(&[1.0f32]);
+        assert!(libtorch_dir().unwrap().join("libtorch_cpu.so").exists());
+    }
+
+    #[test]
+    fn a_missing_library_is_named() {
+        assert!(open(c"libnothing-of-this-name.so.7").unwrap_err().contains("libnothing"));
+    }
+}

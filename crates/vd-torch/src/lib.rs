@@ -1,0 +1,20 @@
+//! What tch lacks: start-up tuning, lazy CUDA, device choice, fused optimiser operations.
+//!
+//! The lowest layer of the workspace, and with the kernels of `vd-tensor-ops` the only place with
+//! `unsafe`. Whoever picks a device does it through [`DeviceChoice::resolve`], which calls
+//! [`init`] first: libtorch caches the absence of CUDA at its first question, so the CUDA library
+//! must be in the process before anybody asks.
+
+mod device;
+mod error;
+mod init;
+mod map;
+mod optim;
+mod shim;
+
+pub use device::DeviceChoice;
+pub use error::{Error, Result};
+pub use init::{CudaStatus, cuda_status, init, set_threads, threads, version};
+pub use map::map_file;
+pub use optim::{AdamWState, AdamWStep, fused_adamw};
+pub use tch;

@@ -1,0 +1,40 @@
+//! Declarations of the C++ shim, and the way its errors come back.
+
+use std::ffi::{CStr, c_char, c_int};
+
+use torch_sys::C_tensor;
+
+use crate::{Error, Result};
+
+unsafe extern "C" {
+    pub(crate) fn vd_fused_adamw(
+        params: *const *const C_tensor,
+        grads: *const *const C_tensor,
+        exp_avgs: *const *const C_tensor,
+        exp_avg_sqs: *const *const C_tensor,
+        steps: *const *const C_tensor,
+        n: i64,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+        error: *mut *mut c_char,
+    ) -> c_int;
+}
+
+/// Calls into the shim with a slot for its error.
+pub(crate) fn call(f: impl FnOnce(*mut *mut c_char) -> c_int) -> Result<()> {
+    let mut error = std::ptr::null_mut();
+    if f(&mut error) == 0 {
+        return Ok(());
+    }
+    if error.is_null() {
+        return Err(Error::Torch("failed without a message".to_owned()));
+    }
+    // SAFETY: the shim gives a string made by strdup, and hands it over.
+    let message = unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned();
+    // SAFETY: made by strdup, freed once.
+    unsafe { libc::free(error.cast()) };
+    Err(Error::Torch(message))
+}

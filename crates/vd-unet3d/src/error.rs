@@ -1,0 +1,46 @@
+//! Why a network refused its config or its input.
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor operation or a parameter was refused.
+    #[error(transparent)]
+    Ops(#[from] vd_tensor_ops::Error),
+    /// libtorch refused the operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// A field of the config is out of its range.
+    #[error("UNet3dConfig.{field}: expected {expected}, got {got}")]
+    Config {
+        /// Which field.
+        field: &'static str,
+        /// What is allowed.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// An input of the network does not fit it.
+    #[error("{what}: expected {expected}, got {got}")]
+    Input {
+        /// Which input.
+        what: &'static str,
+        /// What the network takes.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// Whatever a network of another crate has to say.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Error {
+    /// An error of a [`Backbone`](crate::Backbone) outside this crate.
+    pub fn custom(message: impl Into<String>) -> Self {
+        Error::Other(message.into())
+    }
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
