@@ -23,4 +23,4 @@ pub use noise::{Noise, SeededNoise, derive_seed};
 pub use params::{Init, Param, Params, Scope};
 pub use tch;
 pub use vd_torch as torch;
-pub use weights::Weights;
+pub use weights::{Weights, write_atomically, write_atomically_with};

@@ -1,9 +1,10 @@
 //! Pixel ranges and layouts of videos, and the way to and from `ndarray`.
 
 use ndarray::ArrayD;
-use tch::{Kind, Tensor};
+use tch::kind::Element;
+use tch::{Device, Kind, Tensor};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Pixels 0..=255 to the range of the diffusion process, [-1, 1].
 ///
@@ -41,7 +42,7 @@ pub fn to_channels_first(video: &Tensor) -> Tensor {
 ///
 /// # Errors
 /// What libtorch refuses (an element type that it does not know).
-pub fn from_ndarray<T: tch::kind::Element>(array: &ArrayD<T>) -> Result<Tensor> {
+pub fn from_ndarray<T: Element>(array: &ArrayD<T>) -> Result<Tensor> {
     let shape: Vec<i64> = array.shape().iter().map(|n| *n as i64).collect();
     let standard = array.as_standard_layout();
     let values = standard.as_slice().unwrap_or_default();
@@ -51,10 +52,14 @@ pub fn from_ndarray<T: tch::kind::Element>(array: &ArrayD<T>) -> Result<Tensor> 
 /// An array with the values of a tensor, from any device and any strides.
 ///
 /// # Errors
-/// A tensor of another kind than `T`.
-pub fn to_ndarray<T>(tensor: &Tensor) -> Result<ArrayD<T>>
-where
-    ArrayD<T>: for<'a> TryFrom<&'a Tensor, Error = tch::TchError>,
-{
-    Ok(ArrayD::<T>::try_from(&tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?)?)
+/// A tensor of another kind than `T`; what libtorch refuses.
+pub fn to_ndarray<T: Element + Copy>(tensor: &Tensor) -> Result<ArrayD<T>> {
+    if tensor.kind() != T::KIND {
+        return Err(Error::Value {
+            what: "kind of a tensor to become an array".to_owned(),
+            expected: format!("{:?}", T::KIND),
+            got: format!("{:?}", tensor.kind()),
+        });
+    }
+    Ok((&tensor.f_to_device(Device::Cpu)?).try_into()?)
 }

@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::HeadShape;
 use crate::{Error, Init, Result, Scope};
 
 /// Rotates pairs of neighbouring features by an angle that grows with the position.
@@ -32,31 +33,36 @@ impl Rotary {
         Ok(Rotary { freqs: scope.fixed("freqs", &freqs)? })
     }
 
-    /// Cosine and sine of the angles of `f` positions, each for both features of a pair.
+    /// The rotation of every position and feature pair, times `gain`, for heads side by side.
     ///
     /// # Shapes
-    /// two of f 1 1 width
-    pub fn angles(&self, f: i64) -> (Tensor, Tensor) {
-        let options = (self.freqs.kind(), self.freqs.device());
-        let angle = Tensor::arange(f, options).unsqueeze(1) * &self.freqs; // f width/2
-        let angle = angle.repeat_interleave_self_int(2, 1, None).unsqueeze(1).unsqueeze(1);
-        (angle.cos(), angle.sin())
+    /// complex, f 1 (n d/2), d rounded up to an even number
+    pub fn rotations(&self, f: i64, shape: HeadShape, gain: f64) -> Tensor {
+        // Half precision has no complex kind, and angles of far frames need the digits.
+        let kind = if self.freqs.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let freqs = self.freqs.to_kind(kind);
+        let angle = Tensor::arange(f, (kind, freqs.device())).unsqueeze(1) * freqs; // f width/2
+        let still = (shape.dim + 1) / 2 - angle.size()[1];
+        let angle = angle.constant_pad_nd([0, still]).repeat([1, shape.heads]);
+        Tensor::complex(&(angle.cos() * gain), &(angle.sin() * gain)).unsqueeze(1)
     }
 
-    /// Rotates the first features of every head; the others stay.
+    /// Turns the feature pairs of all heads.
     ///
     /// # Shapes
-    /// `x`: b f s n d, with positions along f; `angles` from [`Rotary::angles`]
-    pub fn rotate(&self, x: &Tensor, angles: &(Tensor, Tensor)) -> Tensor {
-        let (width, d) = (2 * self.freqs.numel() as i64, x.size()[4]);
-        let turned = x.narrow(4, 0, width);
-        let pairs = turned.unflatten(4, [-1, 2]); // b f s n width/2 2
-        let quarter = Tensor::stack(&[-pairs.select(5, 1), pairs.select(5, 0)], 5).flatten(4, 5);
-        let turned = turned * &angles.0 + quarter * &angles.1;
-        if width == d {
-            return turned;
+    /// `x`: b f s (n d) -> the same; `rotations` from [`Rotary::rotations`]
+    pub fn rotate(&self, x: &Tensor, shape: HeadShape, rotations: &Tensor) -> Tensor {
+        if shape.dim % 2 != 0 {
+            // The last feature of a head gets a partner for the way.
+            let heads = x.unflatten(-1, [-1, shape.dim]);
+            let even = HeadShape { dim: shape.dim + 1, ..shape };
+            let padded = heads.constant_pad_nd([0, 1]).flatten(-2, -1);
+            let turned = self.rotate(&padded, even, rotations).unflatten(-1, [-1, even.dim]);
+            return turned.narrow(-1, 0, shape.dim).flatten(-2, -1);
         }
-        Tensor::cat(&[turned, x.narrow(4, width, d - width)], 4)
+        let real = if rotations.kind() == Kind::ComplexDouble { Kind::Double } else { Kind::Float };
+        let pairs = x.to_kind(real).unflatten(-1, [-1, 2]).view_as_complex();
+        (pairs * rotations).view_as_real().flatten(-2, -1).to_kind(x.kind())
     }
 }
 
@@ -77,9 +83,18 @@ impl RelativeBias {
 
     /// `relative_attention_bias.weight` (buckets n), standard normal.
     ///
+    /// # Range
+    /// `max_distance`: more than 8, where the buckets of one distance each end
     /// # Errors
-    /// A name that is taken; a size below 1.
+    /// A `max_distance` out of its range; a name that is taken; a size below 1.
     pub fn new(scope: &mut Scope, heads: i64, max_distance: i64) -> Result<Self> {
+        if max_distance <= Self::BUCKETS / 4 {
+            return Err(Error::Value {
+                what: "distance from which on all frames are equally far".to_owned(),
+                expected: format!("more than {}", Self::BUCKETS / 4),
+                got: max_distance.to_string(),
+            });
+        }
         let mut scope = scope.sub("relative_attention_bias");
         let table = scope.param("weight", &[Self::BUCKETS, heads], Init::Normal)?;
         Ok(RelativeBias { table, max_distance })
@@ -139,8 +154,10 @@ impl SinusoidalEmbedding {
     pub fn forward(&self, t: &Tensor, kind: Kind) -> Tensor {
         let half = self.width / 2;
         let step = -(10_000f64.ln()) / (half - 1) as f64;
-        let freqs = (Tensor::arange(half, (kind, t.device())) * step).exp();
-        let angle = t.to_kind(kind).unsqueeze(-1) * freqs;
-        Tensor::cat(&[angle.sin(), angle.cos()], -1)
+        // f32 at least: half precision cannot tell neighbouring step numbers apart.
+        let wide = if kind == Kind::Double { kind } else { Kind::Float };
+        let freqs = (Tensor::arange(half, (wide, t.device())) * step).exp();
+        let angle = t.to_kind(wide).unsqueeze(-1) * freqs;
+        Tensor::cat(&[angle.sin(), angle.cos()], -1).to_kind(kind)
     }
 }

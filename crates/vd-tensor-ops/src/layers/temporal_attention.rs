@@ -41,17 +41,24 @@ impl TemporalAttention {
     pub fn forward(&self, x: &Tensor, bias: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
         let (size, f) = (x.size(), x.size()[1]);
         let qkv = self.to_qkv.forward(&x.flatten(2, 3)); // b f s (3 n d)
-        let [q, k, v] = self.shape.split(&qkv); // b f s n d
-        let angles = self.rotary.angles(f);
-        let q = self.rotary.rotate(&(q * self.shape.scale()), &angles);
-        let k = self.rotary.rotate(&k, &angles);
+        let inner = self.shape.inner();
+        // One pass turns queries and keys and scales the queries.
+        let rotations =
+            [self.shape.scale(), 1.0].map(|gain| self.rotary.rotations(f, self.shape, gain));
+        let rotations = Tensor::cat(&rotations, 2);
+        let qk = self.rotary.rotate(&qkv.narrow(3, 0, 2 * inner), self.shape, &rotations);
 
-        let frames_inside = |t: &Tensor| t.permute([0, 2, 3, 1, 4]); // b s n f d
-        let mut scores = frames_inside(&q).matmul(&frames_inside(&k).transpose(-2, -1)) + bias;
+        let frames_inside = |t: Tensor| {
+            t.unflatten(3, [self.shape.heads, self.shape.dim]).permute([0, 2, 3, 1, 4]) // b s n f d
+        };
+        let q = frames_inside(qk.narrow(3, 0, inner));
+        let k = frames_inside(qk.narrow(3, inner, inner));
+        let v = frames_inside(qkv.narrow(3, 2 * inner, inner));
+        let mut scores = q.matmul(&k.transpose(-2, -1)) + bias; // b s n f f
         if let Some(forbidden) = forbidden {
             scores = scores.masked_fill(forbidden, f64::NEG_INFINITY);
         }
-        let out = softmax(&scores, -1).matmul(&frames_inside(&v)); // b s n f d
+        let out = softmax(&scores, -1).matmul(&v); // b s n f d
         let out = out.permute([0, 3, 1, 2, 4]).flatten(3, 4); // b f s (n d)
         self.to_out.forward(&out).view(size.as_slice())
     }

@@ -1,0 +1,114 @@
+//! What this crate adds to the network: a sampler's step, guidance and thresholding, and the loss.
+//!
+//! The network is one multiplication, so that nearly all of the time is the crate's own. Sizes are
+//! those of a training batch of small clips (8 x 3 x 16 x 32 x 32, f32).
+#![allow(missing_docs, reason = "criterion's macros make functions of their own")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails and reports loudly")]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use vd_diffusion::tch::{Device, Kind, Tensor, set_num_threads};
+use vd_diffusion::{
+    Ancestral, Backbone, Cond, Ddim, Denoiser, Diffusion, DiffusionConfig, FrameMask, LossRequest,
+    Noise, Sampler, SeededNoise, Spacing, Threshold, Thresholded, keep_going, sample, start,
+    unet3d,
+};
+
+const THREADS: i32 = 2;
+const SIZE: [i64; 5] = [8, 3, 16, 32, 32];
+
+/// One multiplication.
+#[derive(Debug)]
+struct Trivial;
+
+impl Backbone for Trivial {
+    fn forward(
+        &self,
+        x: &Tensor,
+        _: &Tensor,
+        _: &Cond,
+        _: &FrameMask,
+        _: Option<&mut dyn Noise>,
+    ) -> unet3d::Result<Tensor> {
+        Ok(x * 0.5)
+    }
+
+    fn is_conditional(&self) -> bool {
+        true
+    }
+}
+
+/// Noise that costs nothing: drawing it is not this crate's part.
+#[derive(Debug)]
+struct Drawn(Tensor);
+
+impl Noise for Drawn {
+    fn normal(&mut self, like: &Tensor) -> Tensor {
+        self.0.expand_as(like)
+    }
+
+    fn uniform(&mut self, like: &Tensor) -> Tensor {
+        like.full_like(0.5)
+    }
+}
+
+fn fixed() -> (Diffusion, Tensor) {
+    set_num_threads(THREADS);
+    println!("threads: {THREADS}");
+    let like = Tensor::empty(SIZE, (Kind::Float, Device::Cpu));
+    let x = SeededNoise::new(0, 0).normal(&like);
+    (Diffusion::new(&DiffusionConfig::default()).unwrap(), x)
+}
+
+fn steps(c: &mut Criterion) {
+    let (diffusion, x) = fixed();
+    let grid = Spacing::UniformT.grid(diffusion.schedule(), 50).unwrap();
+    let pair = [grid[20], grid[21]];
+    let mut noise = Drawn(x.get(0).unsqueeze(0));
+    let x = start(&x, pair[0], &mut noise);
+    let cond = || Cond::pooled(x.view([SIZE[0], -1]).narrow(1, 0, 64));
+    let plain = diffusion.denoiser(&Trivial, Cond::none(), FrameMask::All);
+    let guided = diffusion.guided(&Trivial, cond(), FrameMask::All, 2.0).unwrap();
+    let clamped = Thresholded::new(&plain, Threshold::Static).unwrap();
+    let dynamic = Thresholded::new(&plain, Threshold::dynamic()).unwrap();
+    let (ddim, ddpm) = (Ddim { eta: 0.0 }, Ancestral { gamma: 0.0 });
+    let cases: [(&str, &dyn Sampler, &dyn Denoiser); 5] = [
+        ("ddim", &ddim, &plain),
+        ("ddpm", &ddpm, &plain),
+        ("ddim, guided", &ddim, &guided),
+        ("ddim, static threshold", &ddim, &clamped),
+        ("ddim, dynamic threshold", &ddim, &dynamic),
+    ];
+    let mut group = c.benchmark_group("one step");
+    for (name, sampler, denoiser) in cases {
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                let x = black_box(&x).shallow_clone();
+                let schedule = diffusion.schedule();
+                sample(sampler, denoiser, schedule, &pair, x, &mut noise, &mut keep_going).unwrap()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn losses(c: &mut Criterion) {
+    let (diffusion, x0) = fixed();
+    let mut noise = Drawn(x0.get(0).unsqueeze(0));
+    let keep = Tensor::ones([SIZE[0], 1, SIZE[2], 1, 1], (Kind::Float, Device::Cpu));
+    let mut group = c.benchmark_group("loss");
+    for (name, keep) in [("of everything", None), ("under a mask of frames", Some(&keep))] {
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                let request = LossRequest { keep, ..Default::default() };
+                let x0 = black_box(&x0);
+                diffusion.loss(&Trivial, x0, &Cond::none(), request, &mut noise).unwrap()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, steps, losses);
+criterion_main!(benches);

@@ -1,0 +1,104 @@
+//! All that a sampler sees of a network.
+
+use tch::Tensor;
+use vd_tensor_ops::{FrameMask, Noise};
+use vd_unet3d::{Backbone, Cond};
+
+use crate::{Diffusion, Error, Levels, NoiseLevel, Result};
+
+/// All that a sampler sees of a network, its guidance and its conditions.
+pub trait Denoiser {
+    /// x0-hat: the mean of the clean tensors that this noisy one may have come from.
+    ///
+    /// Differentiable in `x`; it never turns gradients off.
+    ///
+    /// # Shapes
+    /// `x`: b ...; result: the same
+    ///
+    /// # Errors
+    /// Whatever the network refuses.
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor>;
+
+    /// What must hold of a state: sampling calls it on every new one, the first included.
+    ///
+    /// Replacement of known pixels is done here; wrappers forward it.
+    ///
+    /// # Errors
+    /// A state that does not fit what is known.
+    fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
+        let _ = (at, noise);
+        Ok(x)
+    }
+}
+
+impl<D: Denoiser + ?Sized> Denoiser for &D {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        (**self).denoise(x, at)
+    }
+
+    fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
+        (**self).constrain(x, at, noise)
+    }
+}
+
+impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        (**self).denoise(x, at)
+    }
+
+    fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
+        (**self).constrain(x, at, noise)
+    }
+}
+
+/// A network under fixed conditions, read as a denoiser.
+#[derive(Debug)]
+pub struct ModelDenoiser<'a> {
+    diffusion: &'a Diffusion,
+    backbone: &'a dyn Backbone,
+    cond: Cond,
+    frames: FrameMask,
+}
+
+impl<'a> ModelDenoiser<'a> {
+    pub(crate) fn new(
+        diffusion: &'a Diffusion,
+        backbone: &'a dyn Backbone,
+        cond: Cond,
+        frames: FrameMask,
+    ) -> Self {
+        ModelDenoiser { diffusion, backbone, cond, frames }
+    }
+}
+
+impl Denoiser for ModelDenoiser<'_> {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        let at = Levels::from(at);
+        let out = ask(self.diffusion, self.backbone, x, &at, &self.cond, &self.frames)?;
+        self.diffusion.parameterization().to_x0(x, &out, &at)
+    }
+}
+
+/// One evaluation of the network, not trained.
+pub(crate) fn ask(
+    diffusion: &Diffusion,
+    backbone: &dyn Backbone,
+    x: &Tensor,
+    at: &Levels,
+    cond: &Cond,
+    frames: &FrameMask,
+) -> Result<Tensor> {
+    let b = x.size().first().copied().unwrap_or(1);
+    let t = at.time_input(diffusion.schedule(), b, x);
+    let out = backbone.forward(x, &t, cond, frames, None)?;
+    answer(x, out)
+}
+
+/// What the network said, checked against what it was asked.
+pub(crate) fn answer(x: &Tensor, out: Tensor) -> Result<Tensor> {
+    if out.size() != x.size() {
+        let expected = format!("the shape of its input, {:?}", x.size());
+        return Err(Error::tensor("output of the network", expected, format!("{:?}", out.size())));
+    }
+    Ok(out.f_to_kind(x.kind())?)
+}

@@ -1,0 +1,147 @@
+//! The noise levels of a whole batch.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, NoiseLevel, Result, Schedule};
+
+/// The noise levels of a batch: one for all of it, one per sample, or one per frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Levels {
+    values: Vec<NoiseLevel>,
+    /// Nothing, b, or b f.
+    shape: Vec<i64>,
+}
+
+impl From<NoiseLevel> for Levels {
+    fn from(level: NoiseLevel) -> Self {
+        Levels { values: vec![level], shape: Vec::new() }
+    }
+}
+
+impl Levels {
+    /// One level per sample.
+    pub fn per_sample(levels: Vec<NoiseLevel>) -> Levels {
+        Levels { shape: vec![levels.len() as i64], values: levels }
+    }
+
+    /// The levels of a schedule at these times.
+    ///
+    /// # Shapes
+    /// `t`: b, or b f for one level per frame
+    ///
+    /// # Errors
+    /// A `t` of another rank, outside [0, 1], or at which there is no noise.
+    pub fn at_times(schedule: &dyn Schedule, t: &Tensor) -> Result<Levels> {
+        let shape = t.size();
+        if !matches!(shape.len(), 1 | 2) {
+            return Err(Error::tensor("times t", "shape b or b f", format!("{shape:?}")));
+        }
+        let values = host_values(t)?
+            .into_iter()
+            .map(|t| {
+                if !(0.0..=1.0).contains(&t) {
+                    return Err(Error::value("time t", "a number from 0 to 1", t));
+                }
+                let level = schedule.at(t);
+                if level.sigma > 0.0 {
+                    return Ok(level);
+                }
+                Err(Error::value("time t", "a time at which there is noise to remove", t))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Levels { values, shape })
+    }
+
+    /// The level of every sample (or frame), row by row.
+    pub fn values(&self) -> &[NoiseLevel] {
+        &self.values
+    }
+
+    /// x_t = alpha x0 + sigma eps.
+    ///
+    /// # Shapes
+    /// `x0`, `eps`: b ..., with frames as the third axis where the levels are per frame
+    ///
+    /// # Errors
+    /// Levels that do not fit the batch or its frames.
+    pub fn noised(&self, x0: &Tensor, eps: &Tensor) -> Result<Tensor> {
+        self.mix(x0, eps, |at| Ok((at.alpha, at.sigma)))
+    }
+
+    /// What the network is told: the schedule's `time_input` of every level.
+    ///
+    /// # Shapes
+    /// Result: b, or b f
+    pub(crate) fn time_input(&self, schedule: &dyn Schedule, b: i64, like: &Tensor) -> Tensor {
+        let inputs: Vec<f64> = self.values.iter().map(|at| schedule.time_input(at.t)).collect();
+        match inputs[..] {
+            [only] if self.shape.is_empty() => {
+                Tensor::full([b], only, (like.kind(), like.device()))
+            }
+            _ => to_device(&inputs, &self.shape, like),
+        }
+    }
+
+    /// a x + c y with coefficients that depend on the level.
+    pub(crate) fn mix(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        coefficients: impl Fn(NoiseLevel) -> Result<(f64, f64)>,
+    ) -> Result<Tensor> {
+        let shape = self.broadcast(x)?;
+        let pairs = self.values.iter().map(|at| coefficients(*at)).collect::<Result<Vec<_>>>()?;
+        // A target that is one of the two is that tensor, with no pass over the numbers.
+        if x.size() == y.size() && pairs.iter().all(|pair| *pair == (0.0, 1.0)) {
+            return Ok(y.shallow_clone());
+        }
+        if x.size() == y.size() && pairs.iter().all(|pair| *pair == (1.0, 0.0)) {
+            return Ok(x.shallow_clone());
+        }
+        if let [(a, c)] = pairs[..]
+            && shape.is_empty()
+        {
+            return Ok(x.f_mul_scalar(a)?.f_add(&y.f_mul_scalar(c)?)?);
+        }
+        let (a, c): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+        let a = to_device(&a, &shape, x);
+        let c = to_device(&c, &shape, x);
+        Ok(x.f_mul(&a)?.f_add(&y.f_mul(&c)?)?)
+    }
+
+    /// The shape in which the levels broadcast against `x`; empty where there is one for all.
+    fn broadcast(&self, x: &Tensor) -> Result<Vec<i64>> {
+        if self.shape.is_empty() {
+            return Ok(Vec::new());
+        }
+        let size = x.size();
+        let fits = match self.shape[..] {
+            [b] => size.first() == Some(&b),
+            [b, f] => size.first() == Some(&b) && size.get(2) == Some(&f),
+            _ => false,
+        };
+        if !fits {
+            let expected = match self.shape[..] {
+                [b, f] => format!("shape [{b}, c, {f}, ..], one noise level per frame"),
+                _ => format!("shape [{}, ..], one noise level per sample", self.values.len()),
+            };
+            return Err(Error::tensor("batch", expected, format!("{size:?}")));
+        }
+        let mut shape = vec![1; size.len()];
+        shape[0] = size[0];
+        if self.shape.len() == 2 {
+            shape[2] = size[2];
+        }
+        Ok(shape)
+    }
+}
+
+/// The values of a tensor, on the host, row by row.
+fn host_values(t: &Tensor) -> Result<Vec<f64>> {
+    let flat = t.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_reshape([-1])?;
+    Ok(Vec::<f64>::try_from(&flat)?)
+}
+
+fn to_device(values: &[f64], shape: &[i64], like: &Tensor) -> Tensor {
+    Tensor::from_slice(values).view(shape).to_kind(like.kind()).to_device(like.device())
+}

@@ -1,0 +1,86 @@
+//! Schedules, parameterisations, losses, guidance and samplers of diffusion, on any tensor whose
+//! first axis is the batch.
+//!
+//! Three parts are swapped at will, from outside as well: a [`Schedule`] says how much noise there
+//! is at a time, a grid (made by a [`Spacing`] or by hand) which noise levels sampling visits, a
+//! [`Sampler`] how to go from one to the next. A sampler sees the network through a [`Denoiser`]
+//! alone; parameterisation, guidance ([`Guided`]) and thresholding ([`Thresholded`]) live around
+//! it. [`Diffusion`] ties a schedule to a network's [`Parameterization`], for training and for
+//! sampling.
+//!
+//! Everywhere x_t = alpha x0 + sigma eps, and t runs from 0 (clean) to 1 (noise).
+//!
+//! ```
+//! use vd_diffusion::tch::{Device, Kind, Tensor};
+//! use vd_diffusion::{
+//!     Backbone, Cond, Ddim, Diffusion, DiffusionConfig, FrameMask, Noise, Result, SeededNoise,
+//!     Spacing, Threshold, Thresholded, keep_going, sample, start, unet3d,
+//! };
+//!
+//! /// Takes everything for noise: its x0-hat is zero.
+//! #[derive(Debug)]
+//! struct Pessimist;
+//!
+//! impl Backbone for Pessimist {
+//!     fn forward(
+//!         &self, x: &Tensor, _t: &Tensor, _: &Cond, _: &FrameMask, _: Option<&mut dyn Noise>,
+//!     ) -> unet3d::Result<Tensor> {
+//!         Ok(x.shallow_clone())
+//!     }
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     let diffusion = Diffusion::new(&DiffusionConfig::default())?;
+//!     let grid = Spacing::UniformT.grid(diffusion.schedule(), 10)?;
+//!     let denoiser = diffusion.denoiser(&Pessimist, Cond::none(), FrameMask::All);
+//!     let denoiser = Thresholded::new(denoiser, Threshold::Static)?;
+//!     // b c f h w
+//!     let like = Tensor::zeros([2, 3, 4, 8, 8], (Kind::Float, Device::Cpu));
+//!     let mut noise = SeededNoise::new(7, 0);
+//!     let x = start(&like, grid[0], &mut noise);
+//!     let ddim = Ddim { eta: 0.0 };
+//!     let x0 =
+//!         sample(&ddim, &denoiser, diffusion.schedule(), &grid, x, &mut noise, &mut keep_going)?;
+//!     assert_eq!(x0.size(), [2, 3, 4, 8, 8]);
+//!     Ok(())
+//! }
+//! ```
+#![forbid(unsafe_code)]
+
+mod denoiser;
+mod diffusion;
+mod error;
+mod guidance;
+mod level;
+mod levels;
+mod loss;
+mod named;
+mod parameterization;
+mod sampler;
+mod schedule;
+mod spacing;
+mod threshold;
+mod times;
+
+pub use denoiser::{Denoiser, ModelDenoiser};
+pub use diffusion::{Diffusion, DiffusionConfig, LossRequest};
+pub use error::{Error, Result};
+pub use guidance::Guided;
+pub use level::NoiseLevel;
+pub use levels::Levels;
+pub use loss::{Loss, LossKind};
+pub use parameterization::Parameterization;
+pub use sampler::{
+    Ancestral, Ddim, History, Interval, Past, Sampler, SamplerConfig, Step, keep_going, moves,
+    sample, start,
+};
+pub use schedule::{
+    BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,
+};
+pub use spacing::Spacing;
+pub use tch;
+pub use threshold::{Threshold, Thresholded};
+pub use times::TimeSampling;
+pub use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
+pub use vd_unet3d as unet3d;
+pub use vd_unet3d::{Backbone, Cond};

@@ -1,0 +1,88 @@
+//! Config enums written as `"name"`, or as `{ kind = "name", ... }` where there is more to say.
+
+use std::cell::Cell;
+
+use serde::de::{DeserializeSeed, MapAccess};
+
+/// Implements serde for an enum that derives it with `remote = "Self"` and `tag = "kind"`.
+///
+/// The variants listed have no settings: they are written as their bare name, and refuse further
+/// keys, which serde itself lets pass.
+macro_rules! name_or_table {
+    ($type:ty, $expecting:literal $(, $variant:ident => $name:literal)* $(,)?) => {
+        impl $type {
+            fn bare_name(&self) -> Option<&'static str> {
+                match self {
+                    $(Self::$variant => Some($name),)*
+                    #[allow(unreachable_patterns)]
+                    _ => None,
+                }
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+                match self.bare_name() {
+                    Some(name) => to.serialize_str(name),
+                    None => <$type>::serialize(self, to),
+                }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+                struct Visitor;
+                impl<'de> serde::de::Visitor<'de> for Visitor {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expecting)
+                    }
+                    fn visit_str<E: serde::de::Error>(self, name: &str) -> std::result::Result<$type, E> {
+                        let table = std::iter::once(("kind", name));
+                        <$type>::deserialize(serde::de::value::MapDeserializer::new(table))
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(
+                        self,
+                        table: A,
+                    ) -> std::result::Result<$type, A::Error> {
+                        let keys = std::cell::Cell::new(0);
+                        let table = crate::named::Counted { table, keys: &keys };
+                        let table = serde::de::value::MapAccessDeserializer::new(table);
+                        let value = <$type>::deserialize(table)?;
+                        match value.bare_name() {
+                            Some(name) if keys.get() > 1 => Err(serde::de::Error::custom(
+                                format_args!("kind `{name}` has no settings: expected no key but `kind`"),
+                            )),
+                            _ => Ok(value),
+                        }
+                    }
+                }
+                from.deserialize_any(Visitor)
+            }
+        }
+    };
+}
+pub(crate) use name_or_table;
+
+/// A table that counts the keys read from it.
+pub(crate) struct Counted<'a, A> {
+    pub(crate) table: A,
+    pub(crate) keys: &'a Cell<usize>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Counted<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        let key = self.table.next_key_seed(seed)?;
+        self.keys.set(self.keys.get() + usize::from(key.is_some()));
+        Ok(key)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.table.next_value_seed(seed)
+    }
+}

@@ -1,0 +1,38 @@
+//! The states that a multistep sampler looks back at.
+
+use tch::Tensor;
+
+use crate::NoiseLevel;
+
+/// A state that was denoised, and what came out.
+#[derive(Debug)]
+pub struct Past {
+    /// Its noise level.
+    pub at: NoiseLevel,
+    /// The state.
+    pub x: Tensor,
+    /// Its x0-hat.
+    pub x0: Tensor,
+}
+
+/// The last four states before the present one.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Newest first.
+    states: Vec<Past>,
+}
+
+impl History {
+    /// Enough for multistep rules of order 4, and for a corrector over three points.
+    const LENGTH: usize = 4;
+
+    /// The newest `n` states whose log-SNR is finite, newest first.
+    pub fn newest(&self, n: usize) -> impl Iterator<Item = &Past> {
+        self.states.iter().filter(|past| past.at.alpha > 0.0).take(n)
+    }
+
+    pub(super) fn push(&mut self, past: Past) {
+        self.states.truncate(Self::LENGTH - 1);
+        self.states.insert(0, past);
+    }
+}

@@ -1,0 +1,118 @@
+//! From noise to a sample, one stateless step at a time.
+
+mod ancestral;
+mod config;
+mod ddim;
+mod history;
+pub mod moves;
+mod run;
+
+pub use ancestral::Ancestral;
+pub use config::SamplerConfig;
+pub use ddim::Ddim;
+pub use history::{History, Past};
+pub use run::{keep_going, sample, start};
+
+use std::fmt;
+
+use tch::Tensor;
+use vd_tensor_ops::Noise;
+
+use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
+
+/// What a step has to cross, and with what.
+#[derive(Clone, Copy)]
+pub struct Interval<'a> {
+    /// The level of the state.
+    pub from: NoiseLevel,
+    /// The level to bring it to.
+    pub to: NoiseLevel,
+    /// Which step this is, from 0.
+    pub index: usize,
+    /// Of how many.
+    pub of: usize,
+    /// The network, its guidance and its conditions.
+    pub denoiser: &'a dyn Denoiser,
+    /// The schedule that the levels come from.
+    pub schedule: &'a dyn Schedule,
+    /// The states before this one.
+    pub past: &'a History,
+}
+
+impl Interval<'_> {
+    /// The x0-hat of a state, checked to be a tensor like it.
+    ///
+    /// # Errors
+    /// Whatever the denoiser refuses; an answer of another shape, kind or device.
+    pub fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        let x0 = self.denoiser.denoise(x, at)?;
+        let looks = |t: &Tensor| (t.size(), t.kind(), t.device());
+        if looks(&x0) != looks(x) {
+            let (expected, got) = (format!("{:?}", looks(x)), format!("{:?}", looks(&x0)));
+            return Err(Error::tensor("x0-hat of the denoiser", expected, got));
+        }
+        Ok(x0)
+    }
+
+    /// Whether log-SNR is infinite at an end; a step in it falls to first order there.
+    pub fn is_open(&self) -> bool {
+        self.from.alpha == 0.0 || self.to.sigma == 0.0
+    }
+
+    /// The order that a multistep rule may have here: 1 where an end is infinite; else falling to
+    /// 1 on the last step, since the last steps are long in log-SNR and a polynomial does not
+    /// reach that far.
+    pub fn order(&self, wanted: usize) -> usize {
+        if self.is_open() { 1 } else { wanted.min(self.of - self.index) }
+    }
+}
+
+impl fmt::Debug for Interval<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interval")
+            .field("from", &self.from)
+            .field("to", &self.to)
+            .field("index", &self.index)
+            .field("of", &self.of)
+            .field("schedule", &self.schedule)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a step found.
+#[derive(Debug)]
+pub struct Step {
+    /// The state at the end of the interval.
+    pub x: Tensor,
+    /// The x0-hat at its start.
+    pub x0: Tensor,
+    /// The state really started from, where it was not the one given (churn, a corrector).
+    pub start: Option<(NoiseLevel, Tensor)>,
+}
+
+impl Step {
+    /// A step from the state that was given.
+    pub fn new(x: Tensor, x0: Tensor) -> Step {
+        Step { x, x0, start: None }
+    }
+}
+
+/// How to go from one noise level to the next: the point where other crates plug in their own.
+///
+/// A sampler keeps nothing between steps; what came before is in the interval's [`History`].
+pub trait Sampler: fmt::Debug {
+    /// The levels really visited; a sampler that goes up again inserts rising ones, which the
+    /// loop crosses by adding noise.
+    fn plan(&self, grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
+        grid
+    }
+
+    /// One step over an interval.
+    ///
+    /// # Shapes
+    /// `x`: b ...; result: the same
+    ///
+    /// # Errors
+    /// Whatever the denoiser refuses; settings out of their range.
+    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step>;
+}

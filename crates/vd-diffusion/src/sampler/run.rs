@@ -1,0 +1,93 @@
+//! The only loop.
+
+use std::ops::ControlFlow;
+
+use tch::Tensor;
+use vd_tensor_ops::Noise;
+
+use super::moves::raise;
+use super::{History, Interval, Past, Sampler, Step};
+use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
+
+/// An `on_step` that looks at nothing and lets sampling run to its end.
+pub fn keep_going(_index: usize, _step: &Step) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// The noise that sampling starts from, like `like`, at the first level of a grid.
+///
+/// Its spread is that of noised data of variance 1: exactly 1 where variance is preserved.
+pub fn start(like: &Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
+    noise.normal(like) * at.alpha.hypot(at.sigma)
+}
+
+/// Takes `x` through the levels of a grid, from the noisiest to the last.
+///
+/// `on_step` sees every step with its number, and stops the run by `ControlFlow::Break`. Gradients
+/// are off meanwhile; a denoiser that needs them turns them on for itself.
+///
+/// # Shapes
+/// `x`: b ..., at the first level; result: the same, at the last
+///
+/// # Errors
+/// A grid of fewer than two levels or whose levels do not fall in noise; an `x` that is not f32 or
+/// f64; whatever the denoiser refuses; [`Error::Cancelled`] where `on_step` broke off.
+pub fn sample(
+    sampler: &dyn Sampler,
+    denoiser: &dyn Denoiser,
+    schedule: &dyn Schedule,
+    grid: &[NoiseLevel],
+    x: Tensor,
+    noise: &mut dyn Noise,
+    on_step: &mut dyn FnMut(usize, &Step) -> ControlFlow<()>,
+) -> Result<Tensor> {
+    check_grid(grid)?;
+    crate::diffusion::check_kind("x", &x)?;
+    let levels = sampler.plan(grid.to_vec());
+    let Some(first) = levels.first() else {
+        return Err(Error::Grid(format!("{sampler:?} planned no levels at all")));
+    };
+    let of = levels.windows(2).filter(|pair| falls(pair[0], pair[1])).count();
+    let _gradients_off = tch::no_grad_guard();
+    let (mut past, mut index) = (History::default(), 0);
+    let mut x = denoiser.constrain(x, *first, noise)?;
+    for pair in levels.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        if !falls(from, to) {
+            x = denoiser.constrain(raise(&x, from, to, noise), to, noise)?;
+            past = History::default();
+            continue;
+        }
+        let over = Interval { from, to, index, of, denoiser, schedule, past: &past };
+        let mut step = sampler.step(&x, &over, noise)?;
+        step.x = denoiser.constrain(step.x, to, noise)?;
+        if on_step(index, &step).is_break() {
+            return Err(Error::Cancelled { steps: index + 1 });
+        }
+        let (at, start) = step.start.unwrap_or((from, x));
+        past.push(Past { at, x: start, x0: step.x0 });
+        x = step.x;
+        index += 1;
+    }
+    Ok(x)
+}
+
+/// Whether there is less noise at `to`. False where a level is not a number.
+fn falls(from: NoiseLevel, to: NoiseLevel) -> bool {
+    to.log_snr() > from.log_snr()
+}
+
+fn check_grid(grid: &[NoiseLevel]) -> Result<()> {
+    if grid.len() < 2 {
+        return Err(Error::Grid(format!("expected at least two levels, got {}", grid.len())));
+    }
+    match grid.windows(2).position(|pair| !falls(pair[0], pair[1])) {
+        None => Ok(()),
+        Some(i) => Err(Error::Grid(format!(
+            "expected less noise from level to level, got {:?} after {:?} at place {}",
+            grid[i + 1],
+            grid[i],
+            i + 1
+        ))),
+    }
+}

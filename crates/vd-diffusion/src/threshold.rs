@@ -1,0 +1,118 @@
+//! Keeps x0-hat in the range of pixels.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+use vd_tensor_ops::Noise;
+
+use crate::error::in_range;
+use crate::named::name_or_table;
+use crate::{Denoiser, NoiseLevel, Result};
+
+/// How x0-hat is kept in [-1, 1].
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Threshold {
+    /// Not at all: latents have no fixed range.
+    None,
+    /// Clamped to [-1, 1].
+    #[default]
+    Static,
+    /// Clamped to [-s, s] and divided by s, with s the percentile of each sample's |x0-hat|, at
+    /// least 1.
+    ///
+    /// # Reference
+    /// Saharia et al. 2022, section 2.3, arXiv:2205.11487.
+    Dynamic {
+        /// Share of the sample that is not clamped, in [0, 1].
+        #[serde(default = "default_percentile")]
+        percentile: f64,
+    },
+}
+
+name_or_table!(
+    Threshold,
+    "the name of a threshold, or a table with its `kind`",
+    None => "none",
+    Static => "static",
+);
+
+fn default_percentile() -> f64 {
+    0.9
+}
+
+impl Threshold {
+    /// The dynamic threshold at the percentile of `video-diffusion-pytorch`, 0.9.
+    pub fn dynamic() -> Self {
+        Threshold::Dynamic { percentile: default_percentile() }
+    }
+
+    /// Applies the rule to an x0-hat.
+    ///
+    /// # Shapes
+    /// `x0`: b ...; result: the same
+    ///
+    /// # Errors
+    /// A percentile out of [0, 1]; a sample of no numbers under the dynamic rule.
+    pub fn apply(self, x0: Tensor) -> Result<Tensor> {
+        match self {
+            Threshold::None => Ok(x0),
+            Threshold::Static => Ok(x0.f_clamp(-1.0, 1.0)?),
+            Threshold::Dynamic { percentile } => {
+                let size = x0.size();
+                let b = size.first().copied().unwrap_or(1);
+                let q = quantile(&x0.f_reshape([b, -1])?.f_abs()?, percentile)?;
+                let mut shape = vec![1; size.len()];
+                if let Some(first) = shape.first_mut() {
+                    *first = b;
+                }
+                let s = q.f_clamp_min(1.0)?.f_view(shape.as_slice())?; // b 1 ...
+                Ok(x0.f_clamp_tensor(Some(&-&s), Some(&s))?.f_div(&s)?)
+            }
+        }
+    }
+}
+
+/// The quantile of each row, linear between the two nearest values, as `torch.quantile` has it,
+/// but for rows of any length.
+fn quantile(rows: &Tensor, q: f64) -> Result<Tensor> {
+    in_range("threshold dynamic: percentile", q, 0.0, 1.0)?;
+    let n = rows.size()[1];
+    let rank = q * (n - 1) as f64;
+    let below = rank.floor();
+    let (low, _) = rows.f_kthvalue(below as i64 + 1, 1, false)?;
+    if rank == below {
+        return Ok(low);
+    }
+    let (high, _) = rows.f_kthvalue(below as i64 + 2, 1, false)?;
+    Ok(low.f_lerp(&high, rank - below)?)
+}
+
+/// A denoiser whose x0-hat is kept in range.
+#[derive(Debug, Clone)]
+pub struct Thresholded<D> {
+    inner: D,
+    rule: Threshold,
+}
+
+impl<D: Denoiser> Thresholded<D> {
+    /// Puts a rule around a denoiser.
+    ///
+    /// # Errors
+    /// A percentile out of [0, 1].
+    pub fn new(inner: D, rule: Threshold) -> Result<Self> {
+        if let Threshold::Dynamic { percentile } = rule {
+            in_range("threshold dynamic: percentile", percentile, 0.0, 1.0)?;
+        }
+        Ok(Thresholded { inner, rule })
+    }
+}
+
+impl<D: Denoiser> Denoiser for Thresholded<D> {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        self.rule.apply(self.inner.denoise(x, at)?)
+    }
+
+    fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
+        self.inner.constrain(x, at, noise)
+    }
+}

@@ -1,0 +1,118 @@
+//! Every layer that maps a video to a video, under one roof.
+
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::layers::{
+    GroupNorm, HeadShape, LayerNorm, Linear, RelativeBias, RmsNorm, SpaceConv, SpaceDown, SpaceUp,
+    SpatialAttention, SpatialLinearAttention, TemporalAttention,
+};
+use vd_tensor_ops::{FrameMask, Params};
+
+use super::draw::perturb;
+
+/// A layer with its parameters, moved away from their start.
+pub struct Animal {
+    pub name: &'static str,
+    pub params: Params,
+    pub forward: Box<dyn Fn(&Tensor) -> Tensor>,
+}
+
+impl Animal {
+    pub fn keeps_its_shape(&self) -> bool {
+        let other = ["linear", "linear without a bias", "pointwise", "convolution"];
+        !other.contains(&self.name) && !["strided down", "transposed up"].contains(&self.name)
+    }
+}
+
+impl std::fmt::Debug for Animal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+type Build = fn(&mut Params, i64) -> Box<dyn Fn(&Tensor) -> Tensor>;
+
+/// Two heads of six features.
+const SHAPE: HeadShape = HeadShape { heads: 2, dim: 6 };
+
+fn temporal(
+    params: &mut Params,
+    c: i64,
+    mask: fn(i64) -> FrameMask,
+) -> Box<dyn Fn(&Tensor) -> Tensor> {
+    let bias = RelativeBias::new(&mut params.root().sub("bias"), SHAPE.heads, 32).unwrap();
+    let layer = TemporalAttention::new(&mut params.root(), c, SHAPE).unwrap();
+    Box::new(move |x| {
+        let (b, f) = (x.size()[0], x.size()[1]);
+        let forbidden = mask(b).forbidden(f, x.device());
+        layer.forward(x, &bias.forward(f), forbidden.as_ref())
+    })
+}
+
+/// Every second sample.
+fn focus(b: i64) -> FrameMask {
+    let mask: Vec<bool> = (0..b).map(|k| k % 2 == 0).collect();
+    FrameMask::Focus(Tensor::from_slice(&mask))
+}
+
+const BUILDS: [(&str, Build); 14] = [
+    ("linear", |p, c| {
+        let layer = Linear::new(&mut p.root(), c, 5).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("linear without a bias", |p, c| {
+        let layer = Linear::without_bias(&mut p.root(), c, 5).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("pointwise", |p, c| {
+        let layer = Linear::pointwise(&mut p.root(), c, 5, 3, true).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("convolution", |p, c| {
+        let layer = SpaceConv::new(&mut p.root(), c, 5, 3).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("strided down", |p, c| {
+        let layer = SpaceDown::new(&mut p.root(), c).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("transposed up", |p, c| {
+        let layer = SpaceUp::new(&mut p.root(), c).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("RMS norm", |p, c| {
+        let layer = RmsNorm::new(&mut p.root(), c).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("layer norm", |p, c| {
+        let layer = LayerNorm::new(&mut p.root(), c).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("group norm", |p, c| {
+        let layer = GroupNorm::new(&mut p.root(), c, 2).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("temporal attention", |p, c| temporal(p, c, |_| FrameMask::All)),
+    ("temporal attention, some samples arrested", |p, c| temporal(p, c, focus)),
+    ("temporal attention, clip and images", |p, c| {
+        temporal(p, c, |_| FrameMask::ClipAndImages { clip: 2 })
+    }),
+    ("spatial attention", |p, c| {
+        let layer = SpatialAttention::new(&mut p.root(), c, SHAPE).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("spatial linear attention", |p, c| {
+        let layer = SpatialLinearAttention::new(&mut p.root(), c, SHAPE).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+];
+
+/// All layers for `c` channels (an even number), in f64.
+pub fn zoo(seed: u64, c: i64) -> Vec<Animal> {
+    let animal = |(name, build): (&'static str, Build)| {
+        let mut params = Params::new(seed, Kind::Double, Device::Cpu);
+        let forward = build(&mut params, c);
+        perturb(&params, seed ^ 1);
+        Animal { name, params, forward }
+    };
+    BUILDS.into_iter().map(animal).collect()
+}

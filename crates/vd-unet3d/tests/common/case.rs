@@ -1,0 +1,126 @@
+//! One compared network and its inputs, as ../parity/cases.py describes them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tch::{Device, Kind, Tensor};
+use vd_unet3d::ops::Params;
+use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
+
+use super::generator::{FREQUENCIES, parameter, unit};
+
+/// What the Python script says of a case.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Case {
+    pub(crate) version: String,
+    /// The arguments of the package's `Unet3D`.
+    pub(crate) network: Map<String, Value>,
+    /// b f h w
+    pub(crate) size: [i64; 4],
+    pub(crate) time: Vec<i64>,
+    /// Which samples take the null embedding; only where the network is conditional.
+    pub(crate) null: Option<Vec<bool>>,
+    /// Which samples focus on the present.
+    pub(crate) focus: Vec<bool>,
+    /// Shapes of the trained parameters.
+    pub(crate) parameters: BTreeMap<String, Vec<i64>>,
+    /// Names under which the state dict has the rotary frequencies.
+    pub(crate) frequencies: Vec<String>,
+    pub(crate) rounding: Rounding,
+}
+
+/// How far the package in f32 is from itself in f64.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Rounding {
+    pub(crate) output: f64,
+    pub(crate) gradient: f64,
+    pub(crate) gradient_of: String,
+}
+
+/// The output of a network and the gradient of each parameter, by name.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub(crate) output: Tensor,
+    pub(crate) gradients: BTreeMap<String, Tensor>,
+}
+
+impl Case {
+    /// One forward and backward pass in `kind`; the loss is sum(output * weight).
+    pub(crate) fn run(&self, network: &UNet3d, params: &Params, kind: Kind) -> Pass {
+        let config = network.config();
+        let [b, f, h, w] = self.size;
+        let x = unit("input/x", &[b, config.channels, f, h, w]).to_kind(kind);
+        let t = Tensor::from_slice(&self.time);
+        let cond = self.cond(config, kind);
+        let frames = FrameMask::Focus(Tensor::from_slice(&self.focus));
+        let output = network.forward(&x, &t, &cond, &frames, None).unwrap();
+
+        let weight = unit("loss/weight", &output.size()).to_kind(kind);
+        (&output * weight).sum(kind).backward();
+        let gradient = |tensor: &Tensor| {
+            let gradient = tensor.grad();
+            if gradient.defined() { gradient } else { tensor.zeros_like() }
+        };
+        let trainable = params.trainable().into_iter();
+        let gradients = trainable.map(|(name, t)| (name.to_owned(), gradient(t))).collect();
+        Pass { output: output.detach(), gradients }
+    }
+
+    fn cond(&self, config: &UNet3dConfig, kind: Kind) -> Cond {
+        let Some(null) = &self.null else { return Cond::none() };
+        let width = config.cond_dim.unwrap();
+        let pooled = unit("input/cond", &[self.size[0], width]).to_kind(kind);
+        Cond::pooled(pooled).with_null(Tensor::from_slice(null))
+    }
+}
+
+/// The config of the package's `Unet3D(**arguments)`.
+pub(crate) fn config(version: &str, arguments: &Map<String, Value>) -> UNet3dConfig {
+    let mut fields = arguments.clone();
+    let (family, _) = version.rsplit_once('.').unwrap();
+    fields.insert("preset".to_owned(), format!("video-diffusion-pytorch-{family}").into());
+    if let Some(groups) = fields.remove("resnet_groups") {
+        let norm = serde_json::json!({ "kind": "group", "groups": groups });
+        fields.insert("norm".to_owned(), norm);
+    }
+    serde_json::from_value(Value::Object(fields)).unwrap()
+}
+
+/// A network and its parameters, not yet filled.
+pub(crate) fn build(config: &UNet3dConfig, kind: Kind) -> (UNet3d, Params) {
+    let mut params = Params::new(0, kind, Device::Cpu);
+    let network = UNet3d::new(config, &mut params.root()).unwrap();
+    (network, params)
+}
+
+/// The generated weights of a network, with the rotary frequencies of the package.
+pub(crate) fn weights(params: &Params, frequencies: &Tensor) -> BTreeMap<String, Tensor> {
+    let value = |name: &str, like: &Tensor| {
+        let frequency = name.ends_with(FREQUENCIES);
+        let value = if frequency { frequencies.copy() } else { parameter(name, &like.size()) };
+        value.to_kind(like.kind())
+    };
+    params.iter().map(|(name, p)| (name.to_owned(), value(name, &p.tensor))).collect()
+}
+
+/// |got - expected| / |expected|, in f64.
+pub(crate) fn relative_l2(got: &Tensor, expected: &Tensor) -> f64 {
+    distance(got, expected) / norm(expected)
+}
+
+/// The norm of all gradients together.
+pub(crate) fn total_norm<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> f64 {
+    gradients.map(|g| norm(g).powi(2)).sum::<f64>().sqrt()
+}
+
+/// |got - expected|, in f64.
+pub(crate) fn distance(got: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(got.size(), expected.size());
+    norm(&(got.to_kind(Kind::Double) - expected.to_kind(Kind::Double)))
+}
+
+/// The Euclidean norm, in f64.
+pub(crate) fn norm(values: &Tensor) -> f64 {
+    values.to_kind(Kind::Double).norm().double_value(&[])
+}

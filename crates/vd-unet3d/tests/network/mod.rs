@@ -1,0 +1,217 @@
+//! The whole network in plain f64 loops, from its description: what `UNet3d` should compute.
+
+#![allow(unreachable_pub)]
+
+use ndarray::{Array1, Array3, ArrayD, Axis, concatenate, s};
+use vd_unet3d::UNet3dConfig;
+use vd_unet3d::ops::layers::NormKind;
+
+use crate::oracle::attention::{self, Heads, Sees};
+use crate::oracle::{Video, Weights, dense, norm, position};
+
+/// Features of a head of the attentions over space.
+const SPATIAL_HEAD: usize = 32;
+/// Distance from which on all frames are equally far.
+const FAR: u128 = 32;
+
+/// What the network is asked, with one noise level and one embedding written out for every frame.
+pub struct Question<'a> {
+    /// b c f h w
+    pub x: Video,
+    /// b f 1
+    pub t: Array3<f64>,
+    /// b f d; `None` where a frame gets the null embedding.
+    pub cond: &'a dyn Fn(usize, usize) -> Option<Array1<f64>>,
+    /// Which frames see each other in the first temporal attention, and in all others.
+    pub first_sees: Sees<'a>,
+    pub sees: Sees<'a>,
+}
+
+/// The description with its parameters.
+pub struct Network<'a> {
+    pub config: &'a UNet3dConfig,
+    pub weights: &'a Weights,
+}
+
+impl Network<'_> {
+    /// b c f h w -> the same with the answer's channels.
+    pub fn answer(&self, question: &Question) -> Video {
+        let emb = self.embedding(question);
+        let levels = self.config.dim_mults.len();
+        let video = question.x.view().permuted_axes([0, 2, 3, 4, 1]);
+        let video = video.as_standard_layout().into_owned();
+
+        let mut x = self.convolution("init_conv", &video);
+        let before = x.clone();
+        x = self.temporal("init_temporal_attn", &x, question.first_sees);
+        let first = if self.config.skip_before_temporal { before } else { x.clone() };
+        let mut skips = Vec::new();
+        for i in 0..levels {
+            x = self.level(&format!("downs.{i}"), &x, &emb, question.sees);
+            skips.push(x.clone());
+            if i + 1 < levels {
+                let name = format!("downs.{i}.4");
+                let (k, bias) = self.kernel(&name);
+                x = dense::convolution(&x, &k, &bias, 2, 1);
+            }
+        }
+        x = self.block("mid_block1", &x, Some(&emb));
+        x = self.spatial("mid_spatial_attn", &x);
+        x = self.temporal("mid_temporal_attn", &x, question.sees);
+        x = self.block("mid_block2", &x, Some(&emb));
+        for i in 0..levels {
+            x = join(&x, &skips.pop().unwrap());
+            x = self.level(&format!("ups.{i}"), &x, &emb, question.sees);
+            if i + 1 < levels {
+                let (k, bias) = self.kernel(&format!("ups.{i}.4"));
+                x = dense::transposed(&x, &k, &bias, 2, 1);
+            }
+        }
+        x = self.block("final_conv.0", &join(&x, &first), None);
+        let (w, bias) = (self.matrix("final_conv.1.weight"), self.row("final_conv.1.bias"));
+        let out = dense::channels(&x, &w, Some(&bias));
+        out.permuted_axes([0, 4, 1, 2, 3]).as_standard_layout().into_owned()
+    }
+
+    /// b f d.
+    fn embedding(&self, question: &Question) -> ArrayD<f64> {
+        let sinusoids = position::sinusoids(
+            &question.t.index_axis(Axis(2), 0).to_owned().into_dyn(),
+            self.config.dim as usize,
+        );
+        let first = self.linear("time_mlp.1", &sinusoids);
+        let active = first.mapv(|v| v * (1.0 + position::erf(v / 2f64.sqrt())) / 2.0);
+        let time = self.linear("time_mlp.3", &active);
+        let Some(d) = self.config.cond_dim else { return time };
+        let null = self.row("null_cond_emb");
+        let (b, f, _) = question.t.dim();
+        let mut cond = Array3::zeros((b, f, d as usize));
+        for (b, f) in (0..b).flat_map(|b| (0..f).map(move |f| (b, f))) {
+            let row = (question.cond)(b, f).unwrap_or_else(|| null.clone());
+            cond.slice_mut(s![b, f, ..]).assign(&row);
+        }
+        concatenate(Axis(2), &[time.view(), cond.into_dyn().view()]).unwrap()
+    }
+
+    fn level(&self, name: &str, x: &Video, emb: &ArrayD<f64>, sees: Sees) -> Video {
+        let mut x = self.block(&format!("{name}.0"), x, Some(emb));
+        x = self.block(&format!("{name}.1"), &x, Some(emb));
+        if self.config.use_sparse_linear_attn {
+            x = self.linear_attention(&format!("{name}.2"), &x);
+        }
+        self.temporal(&format!("{name}.3"), &x, sees)
+    }
+
+    /// Two convolution blocks; the embedding scales and shifts the first.
+    fn block(&self, name: &str, x: &Video, emb: Option<&ArrayD<f64>>) -> Video {
+        let mut y = self.normal(&format!("{name}.block1"), x);
+        if let Some(emb) = emb {
+            let film = self.linear(&format!("{name}.mlp.1"), &emb.mapv(silu)); // b f 2c
+            let c = y.dim().4;
+            for ((b, f, _, _, i), value) in y.indexed_iter_mut() {
+                *value = *value * (film[[b, f, i]] + 1.0) + film[[b, f, c + i]];
+            }
+        }
+        let y = self.normal(&format!("{name}.block2"), &y.mapv(silu)).mapv(silu);
+        let skip = format!("{name}.res_conv.weight");
+        if !self.weights.has(&skip) {
+            return y + x;
+        }
+        let bias = self.row(&format!("{name}.res_conv.bias"));
+        y + dense::channels(x, &self.matrix(&skip), Some(&bias))
+    }
+
+    /// Convolution, then the norm.
+    fn normal(&self, name: &str, x: &Video) -> Video {
+        let x = self.convolution(&format!("{name}.proj"), x);
+        let name = format!("{name}.norm");
+        match self.config.norm {
+            NormKind::Rms => {
+                let gain = self.row(&format!("{name}.gamma"));
+                norm::rms(&x.into_dyn(), &gain).into_dimensionality().unwrap()
+            }
+            NormKind::Group { groups } => {
+                let gain = self.row(&format!("{name}.weight"));
+                norm::group(&x, &gain, &self.row(&format!("{name}.bias")), groups as usize)
+            }
+        }
+    }
+
+    fn temporal(&self, name: &str, x: &Video, sees: Sees) -> Video {
+        let shape = Heads {
+            heads: self.config.attn_heads as usize,
+            dim: self.config.attn_dim_head as usize,
+        };
+        let table = self.matrix("time_rel_pos_bias.relative_attention_bias.weight");
+        let name = format!("{name}.fn");
+        let to_qkv = self.matrix(&format!("{name}.fn.fn.to_qkv.weight"));
+        let to_out = self.matrix(&format!("{name}.fn.fn.to_out.weight"));
+        let out = attention::temporal(
+            &self.layer_norm(&name, x),
+            (&to_qkv, &to_out),
+            &self.row(&format!("{name}.fn.fn.rotary_emb.freqs")),
+            &position::relative_bias(&table, x.dim().1, FAR),
+            shape,
+            sees,
+        );
+        out + x
+    }
+
+    fn spatial(&self, name: &str, x: &Video) -> Video {
+        let name = format!("{name}.fn");
+        let to_qkv = self.matrix(&format!("{name}.fn.fn.to_qkv.weight"));
+        let to_out = self.matrix(&format!("{name}.fn.fn.to_out.weight"));
+        let normal = self.layer_norm(&name, x);
+        attention::spatial(&normal, &to_qkv, &to_out, self.spatial_heads()) + x
+    }
+
+    fn linear_attention(&self, name: &str, x: &Video) -> Video {
+        let name = format!("{name}.fn");
+        let to_qkv = self.matrix(&format!("{name}.fn.to_qkv.weight"));
+        let to_out = self.matrix(&format!("{name}.fn.to_out.weight"));
+        let bias = self.row(&format!("{name}.fn.to_out.bias"));
+        let normal = self.layer_norm(&name, x);
+        attention::linear(&normal, &to_qkv, (&to_out, &bias), self.spatial_heads()) + x
+    }
+
+    fn spatial_heads(&self) -> Heads {
+        Heads { heads: self.config.attn_heads as usize, dim: SPATIAL_HEAD }
+    }
+
+    fn layer_norm(&self, name: &str, x: &Video) -> Video {
+        let gain = self.row(&format!("{name}.norm.gamma"));
+        norm::layer(&x.clone().into_dyn(), &gain).into_dimensionality().unwrap()
+    }
+
+    fn convolution(&self, name: &str, x: &Video) -> Video {
+        let (kernel, bias) = self.kernel(name);
+        dense::convolution(x, &kernel, &bias, 1, kernel.dim().3 / 2)
+    }
+
+    fn linear(&self, name: &str, x: &ArrayD<f64>) -> ArrayD<f64> {
+        let weight = self.matrix(&format!("{name}.weight"));
+        dense::linear(x, &weight, Some(&self.row(&format!("{name}.bias"))))
+    }
+
+    fn kernel(&self, name: &str) -> (Video, Array1<f64>) {
+        let weight = self.weights.kernel(&format!("{name}.weight"));
+        (weight, self.row(&format!("{name}.bias")))
+    }
+
+    fn matrix(&self, name: &str) -> ndarray::Array2<f64> {
+        self.weights.matrix(name)
+    }
+
+    fn row(&self, name: &str) -> Array1<f64> {
+        self.weights.row(name)
+    }
+}
+
+fn silu(v: f64) -> f64 {
+    v / (1.0 + (-v).exp())
+}
+
+/// Channels of both, one after the other.
+fn join(a: &Video, b: &Video) -> Video {
+    concatenate(Axis(4), &[a.view(), b.view()]).unwrap()
+}
