@@ -89,13 +89,17 @@ impl Levels {
         y: &Tensor,
         coefficients: impl Fn(NoiseLevel) -> Result<(f64, f64)>,
     ) -> Result<Tensor> {
+        if x.size() != y.size() {
+            let (expected, got) = (format!("shape {:?}", x.size()), format!("{:?}", y.size()));
+            return Err(Error::tensor("tensor that goes with the batch", expected, got));
+        }
         let shape = self.broadcast(x)?;
         let pairs = self.values.iter().map(|at| coefficients(*at)).collect::<Result<Vec<_>>>()?;
         // A target that is one of the two is that tensor, with no pass over the numbers.
-        if x.size() == y.size() && pairs.iter().all(|pair| *pair == (0.0, 1.0)) {
+        if pairs.iter().all(|pair| *pair == (0.0, 1.0)) {
             return Ok(y.shallow_clone());
         }
-        if x.size() == y.size() && pairs.iter().all(|pair| *pair == (1.0, 0.0)) {
+        if pairs.iter().all(|pair| *pair == (1.0, 0.0)) {
             return Ok(x.shallow_clone());
         }
         if let [(a, c)] = pairs[..]

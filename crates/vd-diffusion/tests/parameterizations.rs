@@ -92,6 +92,9 @@ fn levels_that_do_not_fit_are_refused() {
     }
     let scalar = levels(&Tensor::from(0.5)).unwrap_err().to_string();
     assert!(scalar.contains("b or b f"), "{scalar}");
+    let one = Levels::from(schedule.at(0.5));
+    let message = V.to_x0(&x, &x.narrow(1, 0, 1), &one).unwrap_err().to_string();
+    assert!(message.contains("[2, 3, 4]") && message.contains("[2, 1, 4]"), "{message}");
     let clean = Levels::at_times(&known::Flow, &Tensor::from_slice(&[0.0])).unwrap_err();
     assert!(clean.to_string().contains("noise to remove"), "{clean}");
 }

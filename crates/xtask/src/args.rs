@@ -1,0 +1,139 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+
+pub(crate) const HELP: &str = "\
+Usage: cargo xtask TASK
+
+  setup [--cuda] [--nvrtc] [--dir DIR] [--print-env]
+                 finds libtorch 2.11.0 (LIBTORCH, an active virtual environment, .libtorch, the
+                 cache) or installs it with pip, and links it as .libtorch
+      --cuda       the full set of wheels, CUDA libraries included (about 5 GB)
+      --nvrtc      also what compiles CUDA kernels
+      --dir DIR    installs in DIR, not in the cache
+      --print-env  prints the lines that a project of your own needs
+  test [ARGS..]  sets up if needed, then runs every test of the workspace and the downstream
+                 projects; ARGS go to `cargo test` (the downstream projects then stay out)
+  demo [ARGS..]  sets up if needed, then builds and runs the demo; ARGS go to the demo
+  check          formatting, clippy, documentation, benches, cargo-deny if it is there, layering
+  layering       which crate may use which, and the rules for source files
+  downstream     builds and runs one generated project per public crate, outside of this folder
+  help           this text
+
+Exit code: 0 success, 1 failure, 2 wrong usage.";
+
+/// What one call does.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    Help,
+    Setup(SetupOptions),
+    Test(Vec<String>),
+    Demo(Vec<String>),
+    Check,
+    Layering,
+    Downstream,
+}
+
+/// The flags of `setup`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct SetupOptions {
+    pub(crate) cuda: bool,
+    pub(crate) nvrtc: bool,
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) print_env: bool,
+}
+
+pub(crate) fn parse(args: &[String]) -> Result<Task> {
+    let Some((task, rest)) = args.split_first() else {
+        return usage("which task?");
+    };
+    if rest.first().is_some_and(|a| a == "--help" || a == "-h") {
+        return Ok(Task::Help);
+    }
+    let alone = |done: Task| match rest.first() {
+        None => Ok(done),
+        Some(extra) => usage(format!("`{task}` takes no `{extra}`")),
+    };
+    match task.as_str() {
+        "help" | "--help" | "-h" => Ok(Task::Help),
+        "setup" => setup(rest).map(Task::Setup),
+        "test" => Ok(Task::Test(rest.to_vec())),
+        "demo" => Ok(Task::Demo(rest.to_vec())),
+        "check" => alone(Task::Check),
+        "layering" => alone(Task::Layering),
+        "downstream" => alone(Task::Downstream),
+        _ => usage(format!("there is no task `{task}`")),
+    }
+}
+
+fn setup(args: &[String]) -> Result<SetupOptions> {
+    let mut options = SetupOptions::default();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--cuda" => options.cuda = true,
+            "--nvrtc" => options.nvrtc = true,
+            "--print-env" => options.print_env = true,
+            "--dir" => match args.next() {
+                Some(dir) if !dir.is_empty() && !dir.starts_with("--") => {
+                    options.dir = Some(dir.into());
+                }
+                _ => return usage("`--dir` needs a directory after it"),
+            },
+            _ => match arg.strip_prefix("--dir=") {
+                Some(dir) if !dir.is_empty() => options.dir = Some(dir.into()),
+                _ => return usage(format!("`setup` takes no `{arg}`")),
+            },
+        }
+    }
+    Ok(options)
+}
+
+fn usage<T>(message: impl Into<String>) -> Result<T> {
+    Err(Error::Usage(message.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Task> {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(&args)
+    }
+
+    #[test]
+    fn setup_takes_its_flags_in_any_order() {
+        let wanted =
+            SetupOptions { cuda: true, nvrtc: true, dir: Some("/a/b".into()), print_env: true };
+        for line in [
+            "setup --cuda --nvrtc --dir /a/b --print-env",
+            "setup --print-env --dir=/a/b --nvrtc --cuda",
+        ] {
+            assert!(matches!(parsed(line), Ok(Task::Setup(got)) if got == wanted));
+        }
+    }
+
+    #[test]
+    fn what_follows_test_and_demo_is_passed_through_untouched() {
+        let wanted = ["-p", "vd-data", "--", "--nocapture"].map(str::to_owned);
+        let got = parsed("test -p vd-data -- --nocapture");
+        assert_eq!(got, Ok(Task::Test(wanted.to_vec())));
+    }
+
+    #[test]
+    fn wrong_usage_is_told_from_failure() {
+        for line in ["", "tset", "setup --gpu", "setup --dir", "setup --dir --cuda", "check x"] {
+            assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_is_never_an_error() {
+        for line in ["help", "--help", "-h", "setup --help", "test -h"] {
+            assert_eq!(parsed(line), Ok(Task::Help), "{line}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `check`: what CI asks for beside the tests.
+
+use std::fs;
+use std::process::Command;
+
+use crate::error::{Result, at};
+use crate::layering;
+use crate::paths;
+use crate::setup;
+use crate::stage;
+
+pub(crate) fn run() -> Result<()> {
+    let libtorch = setup::ensure()?;
+    let cargo = || stage::cargo(&libtorch);
+    stage::run("cargo fmt", cargo()?.args(["fmt", "--all", "--check"]))?;
+    stage::run("rustfmt of the downstream programs", &mut downstream_format()?)?;
+    stage::timed("layering", layering::run)?;
+    deny()?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    stage::run("cargo clippy", cargo()?.args(clippy))?;
+    let mut doc = cargo()?;
+    doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    stage::run("cargo doc", &mut doc)?;
+    stage::run("cargo bench --no-run", cargo()?.args(["bench", "--workspace", "--no-run"]))
+}
+
+/// The programs of the generated projects are part of no package, so cargo passes them by.
+fn downstream_format() -> Result<Command> {
+    let dir = paths::root()?.join("crates/xtask/downstream");
+    let entries = fs::read_dir(&dir).map_err(at("read", &dir))?;
+    let files = entries.flatten().map(|entry| entry.path());
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt.args(["--check", "--edition", "2024"]);
+    rustfmt.args(files.filter(|file| file.extension().is_some_and(|e| e == "rs")));
+    Ok(rustfmt)
+}
+
+/// Licences, bans and sources, where the machine has the tool.
+fn deny() -> Result<()> {
+    if paths::which("cargo-deny").is_none() {
+        eprintln!("\n== cargo-deny is not installed: licences, bans and sources were not checked");
+        return Ok(());
+    }
+    let mut deny = stage::bare_cargo();
+    deny.current_dir(paths::root()?).args(["deny", "check", "licenses", "bans", "sources"]);
+    stage::run("cargo deny", &mut deny)
+}

@@ -1,0 +1,209 @@
+//! Installs libtorch from its Python wheels, so that it is there as a whole or not at all.
+//!
+//! pip works in a folder of its own, `NAME.partial-PID`, which becomes `NAME` by one rename. What
+//! an interrupted run leaves behind is a partial folder, and the next run clears it away.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk;
+use crate::error::{Error, Result, at, failed};
+use crate::find::{self, Needs, VERSION};
+use crate::pip::Install;
+use crate::python;
+
+const TORCH: &str = "torch==2.11.0";
+/// What libtorch_cpu.so of the CUDA build asks the dynamic linker for.
+const NEEDED_BY_CPU: [&str; 2] = ["nvidia-cuda-cupti==13.0.85", "nvidia-cuda-runtime==13.0.96"];
+/// The compiler of CUDA kernels and the headers that it includes.
+const NVRTC: [&str; 2] = ["nvidia-cuda-nvrtc==13.0.88", "nvidia-cuda-crt==13.0.88"];
+/// Found by libtorch_cuda.so alone: half of the wheel.
+const CUDA_ONLY: [&str; 3] = ["libtorch_cuda.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so"];
+
+/// Disk space that a whole installation takes while it runs: the wheels and what they unpack to.
+const SPACE: u64 = 2_500_000_000;
+const SPACE_CUDA: u64 = 9_000_000_000;
+
+/// Whose folder is installed into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The project's cache: what is broken there may be replaced.
+    Project,
+    /// `--dir`: nothing that stands there is touched.
+    User,
+}
+
+/// Installs into `target`, which then holds `torch`, `nvidia` and so on; returns
+/// `target/torch` and its version.
+pub(crate) fn install(target: &Path, needs: Needs, owner: Owner) -> Result<(PathBuf, String)> {
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        return failed(format!("{} cannot be installed in", target.display()));
+    };
+    let name = name.to_string_lossy();
+    fs::create_dir_all(parent).map_err(|e| {
+        let shown = parent.display();
+        Error::Failed(format!("cannot create {shown}: {e}; give `--dir DIR` to install elsewhere"))
+    })?;
+    let _lock = lock(parent)?;
+    let torch = target.join("torch");
+    if let Ok(version) = find::inspect(&torch, needs) {
+        return Ok((torch, version)); // another run was faster, or `--dir` was there before
+    }
+    clear_partials(parent, &name);
+    if owner == Owner::User {
+        refuse_to_replace(target)?;
+    }
+    disk::check_free(parent, if needs.cuda { SPACE_CUDA } else { SPACE })?;
+    let partial = Partial::new(parent.join(format!("{name}.partial-{}", std::process::id())))?;
+    fetch(&partial.0, needs, &parent.join(format!("{name}.pip.log")))?;
+    let site = partial.0.join("site");
+    let version = find::inspect(&site.join("torch"), needs)
+        .map_err(|why| Error::Failed(format!("what pip installed cannot be used: {why}")))?;
+    if owner == Owner::Project && target.exists() {
+        // It was found unusable, and what replaces it is complete.
+        fs::remove_dir_all(target).map_err(at("replace", target))?;
+    }
+    fs::rename(&site, target).map_err(at("move the installation to", target))?;
+    Ok((torch, version))
+}
+
+/// Everything between an empty partial folder and a complete `site` in it.
+fn fetch(partial: &Path, needs: Needs, log: &Path) -> Result<()> {
+    let python = python::with_pip(&partial.join("venv"))?;
+    let mut wheels = vec![TORCH];
+    if !needs.cuda {
+        wheels.extend(NEEDED_BY_CPU);
+    }
+    if needs.nvrtc {
+        wheels.extend(NVRTC);
+    }
+    let size = if needs.cuda { "2.5 GB" } else { "0.55 GB" };
+    eprintln!("xtask: installing libtorch {VERSION}, a download of about {size}:");
+    let (site, scratch) = (partial.join("site"), partial.join("tmp"));
+    fs::create_dir(&scratch).map_err(at("create", &scratch))?;
+    let dependencies = needs.cuda;
+    let (wheels, site, scratch) = (&wheels[..], &site, &scratch);
+    Install { python: &python, wheels, dependencies, site, scratch, log }.run()?;
+    if !needs.cuda {
+        for library in CUDA_ONLY.map(|file| site.join("torch/lib").join(file)) {
+            match fs::remove_file(&library) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(at("remove", &library)(e));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One installation at a time in one folder: the system frees the lock however a run ends.
+fn lock(parent: &Path) -> Result<File> {
+    let folder = File::open(parent).map_err(at("open", parent))?;
+    match folder.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("xtask: waiting for another setup in {}", parent.display());
+            folder.lock().map_err(at("lock", parent))?;
+        }
+        // A file system without locks (some network ones): partial folders differ by process.
+        Err(TryLockError::Error(_)) | Ok(()) => {}
+    }
+    Ok(folder)
+}
+
+/// Clears away what interrupted runs left; the lock says that no run is alive.
+fn clear_partials(parent: &Path, name: &str) {
+    let start = format!("{name}.partial-");
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&start) {
+            eprintln!("xtask: clearing away an interrupted setup: {}", entry.path().display());
+            // What cannot be removed is in nobody's way: the next partial folder has its own name.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A rename takes the place of an empty folder, or of none.
+fn refuse_to_replace(target: &Path) -> Result<()> {
+    let is_empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    if fs::symlink_metadata(target).is_err() || is_empty() {
+        return Ok(());
+    }
+    let shown = target.display();
+    failed(format!("{shown} holds no usable libtorch {VERSION} but something else: name another"))
+}
+
+/// A folder that goes away with the run that made it.
+struct Partial(PathBuf);
+
+impl Partial {
+    fn new(path: PathBuf) -> Result<Self> {
+        fs::create_dir(&path).map_err(at("create", &path))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // The next run tries again.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn empty(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn what_an_interrupted_setup_left_is_cleared_away_and_nothing_else() {
+        let dir = empty("partials");
+        for name in ["a.partial-1/site/torch", "a.partial-22", "a", "b.partial-1", "aa.partial-1"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        clear_partials(&dir, "a");
+        let mut left: Vec<_> =
+            fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a", "aa.partial-1", "b.partial-1"]);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_users_folder_that_holds_something_is_never_replaced() {
+        let dir = empty("users");
+        assert_eq!(refuse_to_replace(&dir), Ok(()));
+        assert_eq!(refuse_to_replace(&dir.join("not there")), Ok(()));
+        fs::write(dir.join("thesis.tex"), "").unwrap();
+        assert!(refuse_to_replace(&dir).is_err());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_second_setup_waits_for_the_first() {
+        let dir = empty("lock");
+        let first = lock(&dir).unwrap();
+        let other = File::open(&dir).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(first);
+        assert!(other.try_lock().is_ok());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_partial_folder_goes_away_with_its_run() {
+        let dir = empty("drop");
+        let partial = Partial::new(dir.join("a.partial-1")).unwrap();
+        fs::write(partial.0.join("wheel"), "").unwrap();
+        drop(partial);
+        assert!(!dir.join("a.partial-1").exists());
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

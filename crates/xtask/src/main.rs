@@ -1,0 +1,62 @@
+//! `cargo xtask`: sets a machine up, runs the tests, the demo and the checks.
+//!
+//! It depends on nothing but the standard library, so that it builds on a machine that has no
+//! libtorch yet. Reports go to stderr; stdout carries only what was asked for.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the one program whose output is its purpose"
+)]
+
+mod args;
+mod check;
+mod demo;
+mod disk;
+mod downstream;
+mod error;
+mod find;
+mod install;
+mod layering;
+mod paths;
+mod pip;
+mod python;
+mod setup;
+mod stage;
+mod test;
+
+use std::process::ExitCode;
+
+use args::Task;
+use error::{Error, Result};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args::parse(&args).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Usage(message)) => {
+            eprintln!("xtask: {message}\n\n{}", args::HELP);
+            ExitCode::from(2)
+        }
+        Err(Error::Failed(message)) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Help => {
+            println!("{}", args::HELP);
+            Ok(())
+        }
+        Task::Setup(options) => setup::run(&options),
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Check => check::run(),
+        Task::Downstream => downstream::run(),
+        Task::Layering => layering::run(),
+    }
+}

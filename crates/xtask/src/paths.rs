@@ -1,0 +1,54 @@
+//! Where things lie.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result, failed};
+
+/// The project's own folder in the user's cache.
+const PROJECT: &str = "video-diffusion";
+
+/// The root of the workspace.
+pub(crate) fn root() -> Result<PathBuf> {
+    // cargo sets the variable anew at each run: a copied clone with its target/ stays right.
+    let own = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let root = own.parent().and_then(Path::parent);
+    let root = root.filter(|r| r.join("crates/xtask/Cargo.toml").is_file());
+    root.map(Path::to_path_buf).ok_or_else(|| {
+        let own = own.display();
+        Error::Failed(format!("{own} is not in the workspace: start me as `cargo xtask`"))
+    })
+}
+
+/// The link that the builds go through.
+pub(crate) fn link() -> Result<PathBuf> {
+    Ok(root()?.join(".libtorch"))
+}
+
+/// The project's folder in the user's cache.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    match (absolute("XDG_CACHE_HOME"), absolute("HOME")) {
+        (Some(cache), _) => Ok(cache.join(PROJECT)),
+        (None, Some(home)) => Ok(home.join(".cache").join(PROJECT)),
+        (None, None) => failed(
+            "neither XDG_CACHE_HOME nor HOME names an absolute folder to install in: \
+             set one, or give `--dir DIR`",
+        ),
+    }
+}
+
+/// The first `program` on the PATH, or `program` itself where it names a path.
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|p| is_executable(p));
+    }
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join(program)).find(|p| is_executable(p))
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}

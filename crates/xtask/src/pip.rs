@@ -1,0 +1,219 @@
+//! Runs pip, shows what it downloads, and turns a failure into one line.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+
+use crate::error::{Error, Result, failed};
+
+/// Wheels are named for a Python; none is ever imported, so any Python may fetch this one's.
+const WHEELS_FOR_PYTHON: &str = "3.12";
+/// torch's wheels ask for glibc 2.28, so those of its dependencies may too.
+const NEWEST_GLIBC: u32 = 28;
+/// Settings of a user's pip that contradict an installation into a folder of its own.
+const CONTRARY: [&str; 4] = ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_NO_BINARY"];
+
+/// One call of pip.
+#[derive(Debug)]
+pub(crate) struct Install<'a> {
+    /// An interpreter that has pip.
+    pub(crate) python: &'a Path,
+    pub(crate) wheels: &'a [&'a str],
+    pub(crate) dependencies: bool,
+    /// Where the packages go.
+    pub(crate) site: &'a Path,
+    /// Where pip unpacks meanwhile: on the same disk, since /tmp may be a small one.
+    pub(crate) scratch: &'a Path,
+    /// Where the whole output goes if it holds nothing that is known.
+    pub(crate) log: &'a Path,
+}
+
+impl Install<'_> {
+    pub(crate) fn run(&self) -> Result<()> {
+        let (status, output) = watch(&mut self.command())?;
+        if status.success() {
+            return Ok(());
+        }
+        if let Some(signal) = status.signal() {
+            return failed(format!("pip was killed by signal {signal}; run this again"));
+        }
+        if let Some(known) = diagnose(&output) {
+            return failed(known);
+        }
+        let line = key_line(&output);
+        match fs::write(self.log, &output) {
+            Ok(()) => failed(format!("{line} (pip's whole output: {})", self.log.display())),
+            Err(_) => failed(line),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut pip = Command::new(self.python);
+        pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input"]);
+        pip.args(["--no-compile", "--progress-bar", "off", "--only-binary=:all:"]);
+        pip.args(["--implementation", "cp", "--python-version", WHEELS_FOR_PYTHON]);
+        for platform in platforms(std::env::consts::ARCH) {
+            pip.args(["--platform", &platform]);
+        }
+        if !self.dependencies {
+            pip.arg("--no-deps");
+        }
+        pip.arg("--target").arg(self.site).args(self.wheels);
+        for name in CONTRARY {
+            pip.env_remove(name);
+        }
+        pip.env("PIP_USER", "0").env("PIP_REQUIRE_VIRTUALENV", "0");
+        pip.env("PYTHONUNBUFFERED", "1").env("TMPDIR", self.scratch);
+        pip
+    }
+}
+
+/// The names of the platforms whose wheels run here, the newest first.
+fn platforms(arch: &str) -> Vec<String> {
+    let newest_first = (5..=NEWEST_GLIBC).rev().map(|n| format!("manylinux_2_{n}_{arch}"));
+    let old_names = ["manylinux2014", "manylinux2010", "manylinux1"];
+    newest_first.chain(old_names.map(|name| format!("{name}_{arch}"))).collect()
+}
+
+/// Runs pip to its end, and shows the few lines of its output by which one can see it work.
+fn watch(pip: &mut Command) -> Result<(ExitStatus, String)> {
+    let broken = |e| Error::Failed(format!("cannot run pip: {e}"));
+    pip.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pip.spawn().map_err(broken)?;
+    let errors = child.stderr.take().map(|mut stream| {
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            // A stream that breaks off is as long as it is.
+            let _ = stream.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    });
+    let mut output = String::new();
+    let lines = child.stdout.take().map(|stream| BufReader::new(stream).lines());
+    for line in lines.into_iter().flatten().map_while(std::result::Result::ok) {
+        if ["Downloading", "Using cached", "Installing"].iter().any(|w| line.trim().starts_with(w))
+        {
+            eprintln!("xtask:   {}", line.trim());
+        }
+        output.push_str(&line);
+        output.push('\n');
+    }
+    output.extend(errors.and_then(|thread| thread.join().ok()));
+    Ok((child.wait().map_err(broken)?, output))
+}
+
+/// The words by which a network that fails is known.
+const NETWORK: [&str; 14] = [
+    "Temporary failure in name resolution",
+    "Name or service not known",
+    "No address associated with hostname",
+    "Connection refused",
+    "Network is unreachable",
+    "No route to host",
+    "CERTIFICATE_VERIFY_FAILED",
+    "Tunnel connection failed",
+    "Cannot connect to proxy",
+    "Connection reset by peer",
+    "timed out",
+    "IncompleteRead",
+    "HTTP error",
+    "Max retries exceeded",
+];
+
+/// One line for the failures that have a remedy.
+fn diagnose(output: &str) -> Option<String> {
+    let has = |words: &str| output.contains(words);
+    if has("No space left on device") || has("Disk quota exceeded") {
+        return Some(
+            "the disk filled up while pip was installing: free some space, \
+             or give `--dir DIR` on another disk, and run this again"
+                .to_owned(),
+        );
+    }
+    if let Some(words) = NETWORK.iter().find(|words| has(words)) {
+        return Some(format!(
+            "pip cannot reach the package index ({words}): check the network \
+             (and PIP_INDEX_URL, HTTPS_PROXY, where they are set), and run this again"
+        ));
+    }
+    if let Some((_, after)) = output.split_once("No matching distribution found for ") {
+        let wheel = after.split_whitespace().next().unwrap_or_default();
+        return Some(format!(
+            "the package index that pip asks has no wheel of {wheel} for this machine ({} {}): \
+             set LIBTORCH to a libtorch of that version",
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+        ));
+    }
+    has("cancelled by user").then(|| "pip was interrupted; run this again".to_owned())
+}
+
+/// What pip itself calls the error, else its last word.
+pub(crate) fn key_line(output: &str) -> String {
+    let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines().rfind(|line| line.starts_with("ERROR:"));
+    let said = error.or_else(|| lines().next_back()).unwrap_or("it said nothing");
+    format!("pip failed: {}", said.trim_start_matches("ERROR:").trim())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_connection_is_the_network_not_a_missing_wheel() {
+        let line = diagnose(
+            "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(\
+             '<x at 0x7f>: Failed to establish a new connection: [Errno 111] Connection refused')'\n\
+             ERROR: Could not find a version that satisfies the requirement torch==2.11.0 (from \
+             versions: none)\nERROR: No matching distribution found for torch==2.11.0\n",
+        )
+        .unwrap();
+        assert!(line.contains("cannot reach the package index (Connection refused)"), "{line}");
+    }
+
+    #[test]
+    fn a_full_disk_is_known_in_a_traceback() {
+        let line = diagnose(
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n",
+        );
+        assert!(line.unwrap().starts_with("the disk filled up"));
+    }
+
+    #[test]
+    fn a_wheel_that_is_not_there_is_named() {
+        let line = diagnose("ERROR: No matching distribution found for torch==2.11.0\n").unwrap();
+        assert!(line.contains("no wheel of torch==2.11.0"), "{line}");
+    }
+
+    #[test]
+    fn an_unknown_failure_shows_pips_own_last_error() {
+        let output = "Traceback:\nERROR: first\nERROR: the second\nNOTE: be well\n\n";
+        assert_eq!(diagnose(output), None);
+        assert_eq!(key_line(output), "pip failed: the second");
+        assert_eq!(key_line("Traceback:\nValueError: x\n\n"), "pip failed: ValueError: x");
+        assert_eq!(key_line(""), "pip failed: it said nothing");
+    }
+
+    #[test]
+    fn every_message_is_one_line() {
+        for output in
+            ["No space left on device", "timed out", "No matching distribution found for x"]
+        {
+            assert!(!diagnose(output).unwrap().contains('\n'));
+        }
+    }
+
+    #[test]
+    fn wheels_for_an_older_glibc_are_taken_too() {
+        let names = platforms("x86_64");
+        assert_eq!(names.first().unwrap(), "manylinux_2_28_x86_64");
+        for name in ["manylinux_2_25_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"] {
+            assert!(names.iter().any(|n| n == name), "{name}");
+        }
+    }
+}
