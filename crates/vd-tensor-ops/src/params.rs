@@ -180,6 +180,11 @@ impl Scope<'_> {
         self.params.kind
     }
 
+    /// The device of the parameters.
+    pub fn device(&self) -> Device {
+        self.params.device
+    }
+
     fn full(&self, name: impl Display) -> String {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }

@@ -9,7 +9,7 @@
 mod oracle;
 
 use ndarray::{Array1, ArrayD};
-use oracle::draw::{cases, normal, perturb};
+use oracle::draw::{cases, normal, one_thread, perturb};
 use oracle::{U32, Video, Weights, array, dense, norm, relative, share, video};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -22,6 +22,7 @@ const KINDS: [Kind; 2] = [Kind::Double, Kind::Float];
 
 /// A layer of a kind, moved away from its start, with its parameters.
 fn build<L>(kind: Kind, seed: u64, new: impl Fn(&mut Scope) -> Result<L>) -> (L, Weights) {
+    one_thread();
     let mut params = Params::new(seed, kind, Device::Cpu);
     let layer = new(&mut params.root()).unwrap();
     perturb(&params, seed ^ 0xFACE);

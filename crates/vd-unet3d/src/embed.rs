@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{Linear, SinusoidalEmbedding};
 use vd_tensor_ops::{Init, Scope};
 
-use crate::{Cond, Error, Result, UNet3dConfig};
+use crate::{Cond, Error, Result, UNet3dConfig, check};
 
 /// Time through sinusoids and a two-layer perceptron, with the conditioning appended.
 #[derive(Debug)]
@@ -70,6 +70,7 @@ impl Embedding {
                     format!("{size:?}"),
                 );
             }
+            check::floats("conditioning embedding", pooled, null.device())?;
         }
         match &cond.null {
             Some(mask) if mask.size() != [b] || mask.kind() != Kind::Bool => refuse(
@@ -77,7 +78,8 @@ impl Embedding {
                 format!("bool of shape [{b}]"),
                 format!("{:?} of shape {:?}", mask.kind(), mask.size()),
             ),
-            _ => Ok(()),
+            Some(mask) => check::here("null mask of the conditioning", mask, null.device()),
+            None => Ok(()),
         }
     }
 }

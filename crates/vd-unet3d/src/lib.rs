@@ -29,6 +29,7 @@
 mod attend;
 mod backbone;
 mod block;
+mod check;
 mod cond;
 mod config;
 mod embed;

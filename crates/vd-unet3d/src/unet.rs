@@ -1,11 +1,12 @@
 //! The network.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::layers::{Linear, RelativeBias, SpaceConv, SpaceDown, SpaceUp};
 use vd_tensor_ops::{FrameMask, Noise, Scope, video};
 
 use crate::attend::{LinearResidual, SpatialResidual, TemporalResidual, TimeContext};
 use crate::block::ResidualBlock;
+use crate::check;
 use crate::embed::Embedding;
 use crate::{Backbone, Cond, Error, Result, UNet3dConfig};
 
@@ -23,6 +24,7 @@ const MAX_DISTANCE: i64 = 32;
 pub struct UNet3d {
     config: UNet3dConfig,
     kind: Kind,
+    device: Device,
     bias: RelativeBias,
     init_conv: SpaceConv,
     init_temporal: TemporalResidual,
@@ -65,6 +67,7 @@ impl UNet3d {
             Linear::pointwise(&mut end.sub(1), config.dim, config.out_channels(), 3, true)?;
         Ok(UNet3d {
             kind: scope.kind(),
+            device: scope.device(),
             bias: RelativeBias::new(
                 &mut scope.sub("time_rel_pos_bias"),
                 config.attn_heads,
@@ -107,6 +110,8 @@ impl UNet3d {
             let expected = format!("shape [{b}], or [{b}, {f}] for one noise level per frame");
             return refuse("noise levels", expected, &t.size());
         }
+        check::floats("video", x, self.device)?;
+        check::steps("noise levels", t, self.device)?;
         frames.validate(b, f)?;
         self.embedding.validate(cond, b, f)
     }

@@ -7,7 +7,7 @@
 mod oracle;
 mod small;
 
-use oracle::differences::{check, leaves};
+use oracle::differences::{check, check_together, leaves};
 use small::{ask, build, conditional, levels, scene};
 use tch::{Kind, Tensor};
 use vd_unet3d::ops::layers::NormKind;
@@ -26,8 +26,10 @@ fn gradients_hold(config: &UNet3dConfig, seed: u64) {
     scene.x = x.shallow_clone();
     let mut leaves = leaves(&params, &x);
     leaves.push(("conditioning".to_owned(), pooled));
-    let found = check("network", &leaves, seed, &|| ask(&net, &scene));
-    assert_eq!(found.tensors, params.trainable().len() + 2);
+    // All together; then what enters the network, each by itself.
+    check_together("network", &leaves, (seed, 3), &|| ask(&net, &scene));
+    let inputs = leaves.split_off(params.trainable().len());
+    check("network", &inputs, seed, &|| ask(&net, &scene));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tch::{Kind, Tensor};
 use vd_unet3d::ops::layers::NormKind;
 use vd_unet3d::{Backbone, FrameMask, UNet3dConfig};
 
-/// Relative difference that f64 arithmetic explains: measured below 1e-14.
+/// Relative difference that f64 arithmetic explains: measured below 2e-14.
 const EXACT: f64 = 1e-12;
 /// The same in f32: measured below 2e-6.
 const SINGLE: f64 = 2e-5;
@@ -194,7 +194,7 @@ proptest! {
             1i64..4,
             prop::sample::select(vec![None, Some(1), Some(5)]),
             1i64..4,
-            prop::sample::select(vec![2i64, 8, 34]),
+            prop::sample::select(vec![2i64, 8, 34, 35]),
         ),
         norm in prop::sample::select(vec![
             NormKind::Rms, NormKind::Group { groups: 1 }, NormKind::Group { groups: 4 },

@@ -14,8 +14,20 @@ use tch::{Kind, Tensor};
 use vd_unet3d::ops::layers::NormKind;
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
-/// Two orders of the same sums in f32, through the whole network.
-const SAME: f64 = 1e-6;
+/// Two orders of the same sums, through the whole network.
+///
+/// In f32 the network differs from its f64 twin by up to 1.5e-6, and so do two batches of a sample:
+/// measured over 600 networks, 2e-6 at most and 5e-7 as a rule. In f64 nothing hides.
+fn same(kind: Kind) -> f64 {
+    if kind == Kind::Double { 1e-13 } else { 5e-6 }
+}
+
+/// Levels told per sample or per frame: measured 7e-7 at most in f32.
+fn same_levels(kind: Kind) -> f64 {
+    if kind == Kind::Double { 1e-13 } else { 1e-6 }
+}
+
+const KINDS: [Kind; 2] = [Kind::Double, Kind::Float];
 
 fn group_norm() -> UNet3dConfig {
     UNet3dConfig { norm: NormKind::Group { groups: 4 }, ..conditional() }
@@ -40,19 +52,21 @@ proptest! {
         b in 1i64..4, f in 1i64..5, group: bool, seed: u64,
     ) {
         let config = if group { group_norm() } else { conditional() };
-        let (net, _) = build(&config, Kind::Float, seed);
-        let one = scene(&config, Kind::Float, seed, [b, f, 4, 6]);
-        let expected = array(&ask(&net, &one));
-        let each = Scene { t: one.t.unsqueeze(1).repeat([1, f]), ..one };
-        prop_assert!(relative(&ask(&net, &each), &expected) <= SAME);
-        // And equal embeddings of all frames are one embedding, also where a row is null.
-        let pooled = each.cond.pooled.as_ref().unwrap();
-        let null = Tensor::from_slice(&(0..b).map(|k| k == 1).collect::<Vec<_>>());
-        let per_sample = Scene { cond: each.cond.with_null(null.shallow_clone()), ..each };
-        let pooled = pooled.unsqueeze(1).repeat([1, f, 1]);
-        let expected = array(&ask(&net, &per_sample));
-        let per_frame = Scene { cond: Cond::pooled(pooled).with_null(null), ..per_sample };
-        prop_assert!(relative(&ask(&net, &per_frame), &expected) <= SAME);
+        for kind in KINDS {
+            let (net, _) = build(&config, kind, seed);
+            let one = scene(&config, kind, seed, [b, f, 4, 6]);
+            let expected = array(&ask(&net, &one));
+            let each = Scene { t: one.t.unsqueeze(1).repeat([1, f]), ..one };
+            prop_assert!(relative(&ask(&net, &each), &expected) <= same_levels(kind));
+            // And equal embeddings of all frames are one embedding, also where a row is null.
+            let pooled = each.cond.pooled.as_ref().unwrap();
+            let null = Tensor::from_slice(&(0..b).map(|k| k == 1).collect::<Vec<_>>());
+            let per_sample = Scene { cond: each.cond.with_null(null.shallow_clone()), ..each };
+            let pooled = pooled.unsqueeze(1).repeat([1, f, 1]);
+            let expected = array(&ask(&net, &per_sample));
+            let per_frame = Scene { cond: Cond::pooled(pooled).with_null(null), ..per_sample };
+            prop_assert!(relative(&ask(&net, &per_frame), &expected) <= same_levels(kind));
+        }
     }
 
     #[test]
@@ -60,7 +74,6 @@ proptest! {
         b in 2i64..5, f in 1i64..5, group: bool, mask in 0..3, draws: u64,
     ) {
         let config = if group { group_norm() } else { conditional() };
-        let (net, _) = build(&config, Kind::Float, draws);
         let bits: Vec<bool> = (0..b).map(|k| draws >> k & 1 == 1).collect();
         let null: Vec<bool> = (0..b).map(|k| draws >> (8 + k) & 1 == 1).collect();
         let frames = |rows: &[bool]| match mask {
@@ -68,23 +81,26 @@ proptest! {
             1 => FrameMask::Focus(Tensor::from_slice(rows)),
             _ => FrameMask::ClipAndImages { clip: 1 + f / 2 },
         };
-        let all = scene(&config, Kind::Float, draws, [b, f, 4, 6]);
-        let cond = all.cond.with_null(Tensor::from_slice(&null));
-        let all = Scene { frames: frames(&bits), cond, ..all };
-        let together = ask(&net, &all);
-        for k in 0..b {
-            let row = |t: &Tensor| t.narrow(0, k, 1);
-            let alone = Scene {
-                x: row(&all.x),
-                t: row(&all.t),
-                cond: Cond {
-                    pooled: all.cond.pooled.as_ref().map(row),
-                    null: all.cond.null.as_ref().map(row),
-                },
-                frames: frames(&bits[k as usize..=k as usize]),
-            };
-            let error = relative(&ask(&net, &alone), &array(&row(&together)));
-            prop_assert!(error <= SAME, "sample {k}: {error:e}");
+        for kind in KINDS {
+            let (net, _) = build(&config, kind, draws);
+            let all = scene(&config, kind, draws, [b, f, 4, 6]);
+            let cond = all.cond.with_null(Tensor::from_slice(&null));
+            let all = Scene { frames: frames(&bits), cond, ..all };
+            let together = ask(&net, &all);
+            for k in 0..b {
+                let row = |t: &Tensor| t.narrow(0, k, 1);
+                let alone = Scene {
+                    x: row(&all.x),
+                    t: row(&all.t),
+                    cond: Cond {
+                        pooled: all.cond.pooled.as_ref().map(row),
+                        null: all.cond.null.as_ref().map(row),
+                    },
+                    frames: frames(&bits[k as usize..=k as usize]),
+                };
+                let error = relative(&ask(&net, &alone), &array(&row(&together)));
+                prop_assert!(error <= same(kind), "{kind:?}, sample {k}: {error:e}");
+            }
         }
     }
 
@@ -114,21 +130,22 @@ proptest! {
     #[test]
     fn an_arrested_sample_is_its_frames_one_by_one(b in 1i64..3, f in 2i64..5, seed: u64) {
         let config = UNet3dConfig { mask_first_temporal: true, ..conditional() };
-        let (net, _) = build(&config, Kind::Float, seed);
-        let whole = scene(&config, Kind::Float, seed, [b, f, 4, 6]);
-        let all = vec![true; b as usize];
-        let whole = Scene { frames: FrameMask::Focus(Tensor::from_slice(&all)), ..whole };
-        let together = ask(&net, &whole);
-        for i in 0..f {
-            let x = whole.x.narrow(2, i, 1);
-            let alone = Scene {
-                x,
-                t: whole.t.shallow_clone(),
-                cond: whole.cond.shallow_clone(),
-                frames: FrameMask::All,
-            };
-            let error = relative(&ask(&net, &alone), &array(&together.narrow(2, i, 1)));
-            prop_assert!(error <= SAME, "frame {i}: {error:e}");
+        for kind in KINDS {
+            let (net, _) = build(&config, kind, seed);
+            let whole = scene(&config, kind, seed, [b, f, 4, 6]);
+            let all = vec![true; b as usize];
+            let whole = Scene { frames: FrameMask::Focus(Tensor::from_slice(&all)), ..whole };
+            let together = ask(&net, &whole);
+            for i in 0..f {
+                let alone = Scene {
+                    x: whole.x.narrow(2, i, 1),
+                    t: whole.t.shallow_clone(),
+                    cond: whole.cond.shallow_clone(),
+                    frames: FrameMask::All,
+                };
+                let error = relative(&ask(&net, &alone), &array(&together.narrow(2, i, 1)));
+                prop_assert!(error <= same(kind), "{kind:?}, frame {i}: {error:e}");
+            }
         }
     }
 
@@ -150,7 +167,7 @@ proptest! {
         let nulled = Scene { cond: given.cond.nulled(), ..given };
         let expected = array(&ask(&net, &nulled));
         let silent = Scene { cond: Cond::none(), ..nulled };
-        prop_assert!(relative(&ask(&net, &silent), &expected) <= SAME);
+        prop_assert!(relative(&ask(&net, &silent), &expected) <= same(Kind::Float));
     }
 
     #[test]
@@ -252,6 +269,6 @@ fn the_input_may_have_any_strides_and_levels_any_number_kind() {
             cond: whole.cond.shallow_clone(),
             frames: FrameMask::All,
         };
-        assert!(relative(&ask(&net, &again), &array(&answer)) <= SAME, "{kind:?}");
+        assert!(relative(&ask(&net, &again), &array(&answer)) <= same(Kind::Float), "{kind:?}");
     }
 }

@@ -92,7 +92,7 @@ impl Archive {
     }
 
     fn check_byte_order(&self, names: &[String], folder: &str) -> Parse<()> {
-        // Absent before torch 2.0, which wrote what the machine had: little-endian but for museums.
+        // Absent from older files, which hold what their machine had: nearly always little-endian.
         let order = self.small(names, &format!("{folder}byteorder"), 64)?;
         match order.as_deref() {
             None | Some(b"little") => Ok(()),

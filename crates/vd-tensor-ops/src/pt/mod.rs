@@ -17,7 +17,7 @@
 //! ```
 //!
 //! # Reference
-//! `torch/serialization.py` and `torch/_utils.py` of PyTorch 1.6 to 2.11.
+//! `torch/serialization.py` and `torch/_utils.py` of PyTorch 2.11, and Python's `pickletools`.
 
 mod archive;
 mod cursor;

@@ -17,10 +17,18 @@ pub fn uniform(seed: u64, shape: &[i64], low: f64, high: f64) -> Tensor {
     SeededNoise::new(seed, 0).uniform(&like) * (high - low) + low
 }
 
-/// Moves every trained parameter away from its start, so that gains are not 1 and biases not 0.
+/// Tensors of tests are too small to gain from threads, and tests run side by side.
+pub fn one_thread() {
+    vd_tensor_ops::torch::set_threads(1);
+}
+
+/// Moves every trained parameter away from its start by a third of its size, so that gains are not
+/// 1 and biases not 0.
 pub fn perturb(params: &Params, seed: u64) {
     for (i, (_, tensor)) in params.trainable().into_iter().enumerate() {
-        let step = normal(derive_seed(seed, &[i as u64]), &tensor.size()) * 0.3;
+        let size = tensor.square().mean(Kind::Double).sqrt().double_value(&[]);
+        let amount = if size > 0.0 { 0.3 * size } else { 0.3 };
+        let step = normal(derive_seed(seed, &[i as u64]), &tensor.size()) * amount;
         tch::no_grad(|| {
             let _ = tensor.shallow_clone().g_add_(&step.to_kind(tensor.kind()));
         });

@@ -7,7 +7,7 @@ use vd_tensor_ops::layers::{
 };
 use vd_tensor_ops::{FrameMask, Params};
 
-use super::draw::perturb;
+use super::draw::{one_thread, perturb};
 
 /// A layer with its parameters, moved away from their start.
 pub struct Animal {
@@ -108,6 +108,7 @@ const BUILDS: [(&str, Build); 14] = [
 
 /// All layers for `c` channels (an even number), in f64.
 pub fn zoo(seed: u64, c: i64) -> Vec<Animal> {
+    one_thread();
     let animal = |(name, build): (&'static str, Build)| {
         let mut params = Params::new(seed, Kind::Double, Device::Cpu);
         let forward = build(&mut params, c);

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use vd_unet3d::ops::{Params, derive_seed};
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
-use crate::oracle::draw::{normal, perturb, uniform};
+use crate::oracle::draw::{normal, one_thread, perturb, uniform};
 
 /// Two levels of 8 and 16 channels, two heads of 4.
 pub fn config() -> UNet3dConfig {
@@ -26,6 +26,7 @@ pub fn conditional() -> UNet3dConfig {
 }
 
 pub fn build(config: &UNet3dConfig, kind: Kind, seed: u64) -> (UNet3d, Params) {
+    one_thread();
     let mut params = Params::new(seed, kind, Device::Cpu);
     let net = UNet3d::new(config, &mut params.root()).unwrap();
     perturb(&params, seed ^ 0xFACE);

@@ -1,0 +1,84 @@
+//! The command line.
+
+mod data;
+mod model;
+mod texts;
+mod values;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use tch::Device;
+use vd_torch::DeviceChoice;
+
+pub(crate) use data::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
+pub(crate) use model::{BenchArgs, ConvertArgs, InspectArgs, SampleArgs, TrainArgs};
+pub(crate) use values::{FrameSize, PeerVersion, SamplerName, ThresholdName, WeightsName};
+
+/// Train, sample and convert video diffusion models
+#[derive(Debug, Parser)]
+#[command(name = "vd", version, arg_required_else_help = true)]
+#[command(after_help = texts::VD)]
+pub(crate) struct Cli {
+    /// Print one JSON object on stdout and nothing else there
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a model as a TOML config says
+    #[command(after_help = texts::TRAIN)]
+    Train(TrainArgs),
+    /// Draw clips from a checkpoint, as GIF
+    #[command(after_help = texts::SAMPLE)]
+    Sample(SampleArgs),
+    /// Turn a checkpoint of video-diffusion-pytorch (Python) into one for vd
+    #[command(after_help = texts::CONVERT)]
+    Convert(ConvertArgs),
+    /// Show what a checkpoint holds
+    #[command(after_help = texts::INSPECT)]
+    Inspect(InspectArgs),
+    /// Time the network of a checkpoint
+    #[command(after_help = texts::BENCH)]
+    Bench(BenchArgs),
+    /// Write or look at training data
+    #[command(after_help = texts::DATA, arg_required_else_help = true)]
+    Data(DataArgs),
+    /// Show what vd finds on this machine
+    #[command(after_help = texts::DOCTOR)]
+    Doctor,
+}
+
+/// Where to compute.
+#[derive(Debug, Args)]
+pub(crate) struct Compute {
+    /// auto, cpu or cuda:N; auto is the first CUDA device, else the CPU
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    /// Threads on the CPU [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+impl Compute {
+    /// Sets the threads and finds the device.
+    pub(crate) fn start(&self) -> Result<Device> {
+        let device = self.device.resolve()?;
+        if let Some(n) = self.threads {
+            vd_torch::set_threads(usize::from(n));
+        }
+        Ok(device)
+    }
+}
+
+/// The checkpoint that a command opens.
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArg {
+    /// A step's folder, a run's folder (its newest step), or what `vd convert` wrote
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) path: PathBuf,
+}

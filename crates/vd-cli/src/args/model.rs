@@ -1,0 +1,143 @@
+//! Flags of the commands that have to do with a model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::{positive, scale, setting};
+use super::{
+    CheckpointArg, Compute, FrameSize, PeerVersion, SamplerName, ThresholdName, WeightsName,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// The run's config, a TOML file
+    #[arg(value_name = "CONFIG.toml")]
+    pub(crate) config: PathBuf,
+    /// Change a setting of the config; may be given several times, the last one counts
+    #[arg(long = "set", value_name = "section.key=value", value_parser = setting)]
+    pub(crate) set: Vec<String>,
+    /// Go on from the newest complete checkpoint in train.out
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SampleArgs {
+    #[command(flatten)]
+    pub(crate) checkpoint: CheckpointArg,
+    /// Where the clips go: one GIF (several clips side by side), or a folder with one GIF each
+    #[arg(long, value_name = "FILE.gif|DIR")]
+    pub(crate) out: PathBuf,
+    /// Clips of each prompt or row, or in all where neither is given
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) num: u32,
+    /// What the clips show; may be given several times
+    #[arg(long, value_name = "TEXT", conflicts_with = "cond")]
+    pub(crate) prompt: Vec<String>,
+    /// Embeddings instead of prompts, one row each (.safetensors or .npy, f32)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cond: Option<PathBuf>,
+    /// Frames of each clip [default: the checkpoint's]
+    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) frames: Option<u32>,
+    /// Pixels of each frame, H or HxW [default: the checkpoint's]
+    #[arg(long, value_name = "H[xW]")]
+    pub(crate) size: Option<FrameSize>,
+    /// Steps of sampling [default: 50 with ddim; with ddpm every step of a discrete schedule, else 256]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) steps: Option<u32>,
+    /// How each step is made
+    #[arg(long, value_enum, value_name = "NAME", default_value = "ddim")]
+    pub(crate) sampler: SamplerName,
+    /// How strongly clips follow prompt or row: 1 is no guidance, 2 to 5 are usual
+    #[arg(long, value_name = "SCALE", default_value = "1", value_parser = scale)]
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) cfg_scale: f64,
+    /// How the predicted clip is kept in the range of pixels at every step
+    #[arg(long, value_enum, value_name = "RULE", default_value = "static")]
+    pub(crate) threshold: ThresholdName,
+    /// Which weights [default: ema where the checkpoint has them, else model]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub(crate) weights: Option<WeightsName>,
+    /// Names the noise: the same seed draws the same clips
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Frames per second of the GIF [default: the checkpoint's where it is known, else 10]
+    #[arg(long, value_name = "RATE", value_parser = positive, allow_negative_numbers = true)]
+    pub(crate) fps: Option<f64>,
+    /// Clips that are drawn at a time
+    #[arg(long, value_name = "B", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) batch: u32,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// What the package's Trainer saved (model-N.pt), or a bare state dict
+    #[arg(value_name = "MODEL.pt")]
+    pub(crate) model: PathBuf,
+    /// The release of video-diffusion-pytorch that the file comes from
+    #[arg(long, value_enum, value_name = "VERSION")]
+    pub(crate) version: PeerVersion,
+    /// The folder to write; it must be new or empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Take these weights alone [default: all in the file; ema, where there, is checked and sampled]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub(crate) weights: Option<WeightsName>,
+    /// Groups of the group norm in files of 0.5 and 0.6 (no shape tells) [default: 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) resnet_groups: Option<u16>,
+    /// Steps of the cosine schedule where the file holds no betas [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) timesteps: Option<u32>,
+    /// Frames that `vd sample` draws from it by default [default: those of --check's x, else 16]
+    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) frames: Option<u32>,
+    /// Pixels that `vd sample` draws from it by default [default: those of --check's x, else 64]
+    #[arg(long, value_name = "H[xW]")]
+    pub(crate) size: Option<FrameSize>,
+    /// Compare with what the package's network answered
+    #[arg(long, value_name = "IO.safetensors")]
+    pub(crate) check: Option<PathBuf>,
+    /// The largest relative L2 error that passes the check
+    #[arg(long, value_name = "E", default_value = "1e-5", value_parser = positive)]
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) tolerance: f64,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    pub(crate) checkpoint: CheckpointArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) checkpoint: CheckpointArg,
+    /// Clips in a batch
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) batch: u32,
+    /// Frames of each clip
+    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) frames: u32,
+    /// Pixels of each frame, H or HxW
+    #[arg(long, value_name = "H[xW]")]
+    pub(crate) size: FrameSize,
+    /// Time forward and backward together, instead of forward alone
+    #[arg(long)]
+    pub(crate) train: bool,
+    /// Timed passes, after two that are not timed
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) iters: u32,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}

@@ -1,0 +1,149 @@
+//! What the help texts say beyond the flags.
+
+pub(super) const VD: &str = "\
+First steps:
+  vd doctor
+  vd data synth fireworks --num 300 --frames 8 --size 32 --out videos
+  vd data inspect videos
+  vd train CONFIG.toml
+  vd sample runs/first --prompt \"a red firework\" --out red.gif
+
+A CHECKPOINT is one of
+  runs/first/checkpoints/step-00001000   one step of a run
+  runs/first                             a run (train.out in its config): its newest step
+  converted                              what `vd convert` wrote
+
+Results go to stdout; logs and progress bars to stderr, bars only where it is a terminal. With
+--json stdout holds one JSON object: the result, or {\"error\": \"...\"} after a failure.
+
+Exit status: 0 success, 1 failure, 2 a command line that is not understood.
+
+Environment:
+  VD_LOG   what is logged: info (default), debug, trace, error, or filters such as
+           vd_train=debug; warnings and errors always are
+  VD_CUDA  auto (default), off (no GPU is looked for), require (an error without one)";
+
+pub(super) const TRAIN: &str = "\
+A config that trains an unconditional model on a folder of GIFs:
+  [model]
+  dim = 32
+  dim_mults = [1, 2, 4]
+  [data]
+  source = { kind = \"folder\", path = \"videos\" }   # or { kind = \"fireworks\" }, { kind = \"digits\" }
+  frames = 8
+  size = [32, 32]
+  [train]
+  out = \"runs/first\"
+  steps = 1000
+
+With [text], captions (NAME.txt beside NAME.gif) condition the model:
+  [text]
+  encoder = { kind = \"hashed\", width = 64 }
+  drop = 0.1           # share of clips trained without their caption, which guidance needs
+
+OUT gets config.toml (with every default), metrics.jsonl, previews/ and
+checkpoints/step-NNNNNNNN/. SIGINT (Ctrl-C) and SIGTERM finish the step, save and exit with 0; a
+second one ends at once. --resume goes on to the same bytes that an unbroken run would have
+reached; it takes CONFIG and --set as given, of which only steps, checkpoint_every, previews and
+workers may differ from the run's.
+
+Values of --set are TOML; text needs no quotes.
+
+Examples:
+  vd train first.toml
+  vd train first.toml --set train.steps=2000 --set train.out=runs/second
+  vd train first.toml --set 'data.size=[24, 40]' --set data.source.path=/data/videos
+  vd train first.toml --resume";
+
+pub(super) const SAMPLE: &str = "\
+Clips: without --prompt and --cond, --num clips; else --num clips of each prompt or row, those of
+the first one first. Clip k of a seed starts from the same noise in whatever batch it is drawn,
+and is the same, bit for bit, at equal --batch, --threads and device.
+
+--out FILE.gif holds all clips in one picture, side by side: a row for each prompt, or a square
+without prompts. --out DIR gets seed-K-clip-00000.gif, seed-K-clip-00001.gif, ..., each with its
+prompt in a .txt beside it; files of these names are replaced.
+
+A conditional model without --prompt and --cond draws from its null embedding: whatever it has
+learned, in any mix. --cfg-scale other than 1 needs --prompt or --cond, and a model whose training
+dropped the conditioning now and then ([text] drop above 0).
+
+Examples:
+  vd sample runs/first --out clip.gif
+  vd sample runs/first --num 9 --seed 7 --out grid.gif
+  vd sample runs/first --prompt \"a red firework\" --prompt \"a blue firework\" --num 4 \\
+      --cfg-scale 2 --steps 40 --out clips
+  vd sample runs/first/checkpoints/step-00000200 --weights model --out early.gif
+  vd sample converted --frames 20 --size 64 --sampler ddpm --cond rows.npy --out clips";
+
+pub(super) const CONVERT: &str = "\
+MODEL.pt is a Trainer's checkpoint ({step, model, ema, scaler}) or the state dict of a
+GaussianDiffusion or a Unet3D. Shapes tell the network (dim, dim_mults, channels, heads, ...),
+rotary frequencies and betas are read from the file. Files of 0.5 and 0.6 have the same names and
+shapes and mean different functions: that is why --version is required, and only --check finds out
+that it was the wrong one of the two.
+
+--check compares the converted network with the package's own. IO.safetensors holds
+  x      b c f h w, f32    what the network was given
+  time   b, i64            at these steps
+  out    b c f h w, f32    what it answered
+  cond   b d, f32          its conditioning, if it is conditional
+  focus_present_mask  b, bool   optional
+  null_mask           b, bool   optional; true = the null embedding in place of cond
+The result has relative_l2 = |ours - out| / |out|, max_abs_error and passed. Where the check fails
+nothing is written and the exit status is 1.
+
+Examples:
+  vd convert model-10.pt --version 0.7.0 --out converted
+  vd convert model-10.pt --version 0.6.3 --out converted --check io.safetensors --json
+  vd sample converted --out clip.gif";
+
+pub(super) const INSPECT: &str = "\
+Shows the network, its parameters by part, the weights in the checkpoint, the step, the config and
+the files. With --json all of it, the whole config included.
+
+Examples:
+  vd inspect runs/first
+  vd inspect runs/first/checkpoints/step-00000200 --json";
+
+pub(super) const BENCH: &str = "\
+Two passes are made before the timed ones. Forward runs without gradients; --train times forward
+and backward, without data, loss, optimiser and average. The precision is that of `vd sample`.
+
+JSON: median_ms, min_ms, max_ms, mode (forward | train), threads, dtype, precision, device, flops,
+iters. flops is counted from the config: two for each multiply-add of convolutions, projections and
+attention in one pass over the batch (norms, activations and softmax are left out); backward counts
+as two forwards.
+
+Examples:
+  vd bench runs/first --batch 4 --frames 8 --size 32
+  vd bench runs/first --batch 4 --frames 8 --size 24x40 --train --iters 30 --threads 2 --json";
+
+pub(super) const DATA: &str = "\
+Examples:
+  vd data synth fireworks --num 300 --frames 8 --size 32 --out videos
+  vd data inspect videos";
+
+pub(super) const SYNTH: &str = "\
+Examples:
+  vd data synth fireworks --num 300 --frames 8 --size 32 --out videos
+  vd data synth digits --num 50 --frames 16 --size 48x64 --seed 7 --out digits
+
+Training can also draw them itself, without end: [data] source = { kind = \"fireworks\" }.";
+
+pub(super) const INSPECT_DATA: &str = "\
+Videos are GIF, APNG, and folders of PNG or JPEG frames; a caption stands in NAME.txt beside
+NAME.gif. Files that cannot be read are listed with the reason: training leaves them out, up to
+data.max_bad_files. The exit status is 1 where no video can be read.
+
+Examples:
+  vd data inspect videos
+  vd data inspect videos --json";
+
+pub(super) const DOCTOR: &str = "\
+Machine, threads, libtorch and where it came from, CUDA and what stands in its way, folders, and
+the variables that vd reads. The exit status is 1 where vd could not run as it is set up.
+
+Examples:
+  vd doctor
+  vd doctor --json";

@@ -1,0 +1,166 @@
+//! Values of flags that are more than a number.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// The largest side of a frame that a command line may ask for.
+const LARGEST_SIDE: i64 = 16_384;
+
+/// Height and width in pixels: `32` or `24x40`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameSize {
+    pub(crate) h: i64,
+    pub(crate) w: i64,
+}
+
+impl FromStr for FrameSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (h, w) = text.split_once(['x', 'X']).unwrap_or((text, text));
+        let side = |text: &str| {
+            let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let n = text.parse::<i64>().ok().filter(|n| plain && (1..=LARGEST_SIDE).contains(n));
+            n.ok_or_else(|| {
+                format!(
+                    "expected HEIGHTxWIDTH such as 24x40, or one number for a square, \
+                     each side from 1 to {LARGEST_SIDE}"
+                )
+            })
+        };
+        Ok(FrameSize { h: side(h)?, w: side(w)? })
+    }
+}
+
+impl fmt::Display for FrameSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.h, self.w)
+    }
+}
+
+/// Which of the two sets of weights of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WeightsName {
+    /// The moving average
+    Ema,
+    /// What the optimiser works on
+    Model,
+}
+
+impl fmt::Display for WeightsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WeightsName::Ema => "ema",
+            WeightsName::Model => "model",
+        })
+    }
+}
+
+/// How a step of sampling is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SamplerName {
+    /// Ancestral sampling: fresh noise at every step
+    Ddpm,
+    /// Deterministic after the first noise
+    Ddim,
+}
+
+/// How the predicted clip is kept in the range of pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ThresholdName {
+    /// Clamp to the range of pixels
+    Static,
+    /// Clamp to the 90th percentile and scale back
+    Dynamic,
+    /// Leave it
+    None,
+}
+
+/// A release of video-diffusion-pytorch whose checkpoints are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PeerVersion {
+    /// Group norm; the long skip before the first attention over time
+    #[value(name = "0.5.3", alias = "0.5", alias = "0.5.2")]
+    V0_5,
+    /// Group norm; the long skip after it
+    #[value(name = "0.6.3", alias = "0.6", alias = "0.6.0", alias = "0.6.1", alias = "0.6.2")]
+    V0_6,
+    /// RMS norm
+    #[value(name = "0.7.0", alias = "0.7")]
+    V0_7,
+}
+
+impl fmt::Display for PeerVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PeerVersion::V0_5 => "0.5.3",
+            PeerVersion::V0_6 => "0.6.3",
+            PeerVersion::V0_7 => "0.7.0",
+        })
+    }
+}
+
+/// One `section.key=value`; what it means is for the config to say.
+pub(crate) fn setting(text: &str) -> Result<String, String> {
+    let key = text.split_once('=').map(|(key, _)| key.trim());
+    match key {
+        Some(key) if key.contains('.') && key.split('.').all(|part| !part.trim().is_empty()) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected section.key=value, such as train.steps=2000".to_owned()),
+    }
+}
+
+/// A guidance scale.
+pub(crate) fn scale(text: &str) -> Result<f64, String> {
+    let scale = text.parse::<f64>().ok().filter(|scale| scale.is_finite() && *scale >= 0.0);
+    scale.ok_or_else(|| "expected a number from 0; 1 is no guidance".to_owned())
+}
+
+/// A bound that an error is compared with, or a frame rate.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sizes_are_a_side_or_height_by_width() {
+        assert_eq!("32".parse::<FrameSize>().unwrap(), FrameSize { h: 32, w: 32 });
+        assert_eq!("24x40".parse::<FrameSize>().unwrap(), FrameSize { h: 24, w: 40 });
+        for bad in ["", "0", "x", "24x", "x40", "24x40x3", "-8", "+8", "3.5", "99999", "8x0"] {
+            assert!(bad.parse::<FrameSize>().unwrap_err().contains("24x40"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        assert_eq!(scale("0").unwrap(), 0.0);
+        assert_eq!(scale("1e1").unwrap(), 10.0);
+        for bad in ["-1", "nan", "inf", "two", ""] {
+            assert!(scale(bad).is_err(), "{bad}");
+            assert!(positive(bad).is_err(), "{bad}");
+        }
+        assert!(positive("0").is_err());
+    }
+
+    #[test]
+    fn settings_need_a_section_and_a_value() {
+        for good in ["train.steps=3", "train.out=", "data.source.kind=digits", "a.b=c=d"] {
+            assert_eq!(setting(good).unwrap(), good);
+        }
+        for bad in ["", "train.steps", "steps=3", "=3", "train.=3", ".steps=3"] {
+            assert!(setting(bad).is_err(), "{bad}");
+        }
+    }
+}

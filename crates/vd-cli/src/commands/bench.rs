@@ -1,0 +1,129 @@
+//! `vd bench`: the network of a checkpoint against the clock.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
+use vd_unet3d::{Backbone, Cond};
+
+use crate::args::BenchArgs;
+use crate::flops::{self, Shape};
+use crate::model::{Model, device_name};
+use crate::output::{Outcome, count, plural};
+
+/// Passes before the timed ones.
+const WARM_UPS: u32 = 2;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    median_ms: f64,
+    min_ms: f64,
+    max_ms: f64,
+    mode: &'static str,
+    threads: usize,
+    dtype: &'static str,
+    precision: &'static str,
+    device: String,
+    /// Floating-point operations of one pass.
+    flops: u64,
+    iters: u32,
+}
+
+pub(crate) fn run(args: &BenchArgs) -> Result<Outcome> {
+    let device = args.compute.start()?;
+    let model = Model::open(&args.checkpoint.path, None, device)?;
+    super::check_size(model.config(), args.size)?;
+    let input = Input::new(&model, args);
+    for _ in 0..WARM_UPS {
+        input.pass(&model, args.train)?;
+    }
+    let pass = |_| input.pass(&model, args.train);
+    let mut times = (0..args.iters).map(pass).collect::<Result<Vec<_>>>()?;
+    times.sort_by(f64::total_cmp);
+    let report = report(&model, args, &times);
+    let text = describe(&report, args);
+    Outcome::new(&report, text)
+}
+
+fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Report {
+    let (h, w) = (args.size.h as u64, args.size.w as u64);
+    let shape = Shape { b: args.batch.into(), f: args.frames.into(), h, w };
+    let forward = flops::forward(model.config(), shape);
+    let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+    Report {
+        median_ms: (low + high) / 2.0,
+        min_ms: sorted[0],
+        max_ms: sorted[sorted.len() - 1],
+        mode: if args.train { "train" } else { "forward" },
+        threads: vd_torch::threads(),
+        dtype: "float32",
+        // libtorch's default: matrix products in full f32; cuDNN may use TF32 in convolutions.
+        precision: if model.device.is_cuda() { "float32, tf32 in convolutions" } else { "float32" },
+        device: device_name(model.device),
+        flops: if args.train { 3 * forward } else { forward },
+        iters: args.iters,
+    }
+}
+
+/// What the network is given, drawn before the clock runs.
+struct Input {
+    x: Tensor,
+    t: Tensor,
+    cond: Cond,
+}
+
+impl Input {
+    fn new(model: &Model, args: &BenchArgs) -> Input {
+        let config = model.config();
+        let (b, options) = (i64::from(args.batch), (Kind::Float, model.device));
+        let shape = [b, config.channels, i64::from(args.frames), args.size.h, args.size.w];
+        let mut noise = SeededNoise::new(0, 0);
+        let x = noise.normal(&Tensor::empty(shape, options));
+        let middle = model.diffusion.schedule().time_input(0.5);
+        let t = Tensor::full([b], middle, options);
+        let pooled = config.cond_dim.map(|d| noise.normal(&Tensor::empty([b, d], options)));
+        Input { x, t, cond: Cond { pooled, null: None } }
+    }
+
+    /// Milliseconds of one pass.
+    fn pass(&self, model: &Model, train: bool) -> Result<f64> {
+        let network = &model.loaded.network;
+        let forward = || network.forward(&self.x, &self.t, &self.cond, &FrameMask::All, None);
+        let params: Vec<_> = model.loaded.params.trainable().into_iter().map(|(_, t)| t).collect();
+        wait_for(model.device);
+        let begun = Instant::now();
+        if train {
+            let mean = forward()?.f_mean(Kind::Float)?;
+            let _gradients = Tensor::f_run_backward(&[&mean], &params, false, false)?;
+        } else {
+            let _answer = tch::no_grad(forward)?;
+        }
+        wait_for(model.device);
+        Ok(begun.elapsed().as_secs_f64() * 1e3)
+    }
+}
+
+/// A device works behind the host's back: its clock stops when its work is done.
+fn wait_for(device: Device) {
+    if let Device::Cuda(n) = device {
+        tch::Cuda::synchronize(n as i64);
+    }
+}
+
+fn describe(report: &Report, args: &BenchArgs) -> String {
+    let Report { median_ms, min_ms, max_ms, mode, device, precision, .. } = report;
+    let rate = report.flops as f64 / median_ms / 1e6;
+    let clips = plural(args.batch as usize, "clip");
+    format!(
+        "{mode}: {median_ms:.2} ms (min {min_ms:.2}, max {max_ms:.2}, {})\n\
+         {clips} of {} frames at {}, {} flops, {rate:.1} Gflop/s\n\
+         {device}, {}, {precision}",
+        plural(report.iters as usize, "timed run"),
+        args.frames,
+        args.size,
+        count(report.flops),
+        plural(report.threads, "thread"),
+    )
+}

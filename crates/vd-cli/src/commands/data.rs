@@ -1,0 +1,112 @@
+//! `vd data`: synthetic clips, and what a folder of videos holds.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use vd_data::{DigitsConfig, FireworksConfig, Report, Source, Spread};
+
+use crate::args::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
+use crate::folder;
+use crate::output::{Outcome, bytes, count, plural};
+
+/// Bad files that are shown to people; programs get them all.
+const BAD_SHOWN: usize = 20;
+
+pub(crate) fn run(args: DataArgs) -> Result<Outcome> {
+    match args.command {
+        DataCommand::Synth(args) => synth(&args),
+        DataCommand::Inspect(args) => inspect(&args),
+    }
+}
+
+fn synth(args: &SynthArgs) -> Result<Outcome> {
+    let source = match args.what {
+        GeneratorName::Fireworks => Source::Fireworks(FireworksConfig::default()),
+        GeneratorName::Digits => Source::Digits(DigitsConfig::default()),
+    };
+    folder::make_new(&args.out)?;
+    let size = [args.size.h as usize, args.size.w as usize];
+    let (num, frames) = (args.num as usize, args.frames as usize);
+    let written = vd_data::write_synthetic(&source, args.seed, num, frames, size, &args.out)?;
+    let text = format!(
+        "wrote {} of {} at {} with captions to {} ({})",
+        plural(written.clips, "clip"),
+        plural(frames, "frame"),
+        args.size,
+        written.out.display(),
+        bytes(written.bytes)
+    );
+    Outcome::new(&written, text)
+}
+
+fn inspect(args: &InspectDataArgs) -> Result<Outcome> {
+    let report = vd_data::inspect(&args.folder)?;
+    Ok(Outcome::new(&report, describe(&report)?)?.with_success(report.clips > 0))
+}
+
+fn describe(report: &Report) -> Result<String> {
+    let mut out = String::new();
+    writeln!(
+        out,
+        "{}: {}, {}",
+        report.folder.display(),
+        plural(report.clips, "readable video"),
+        bytes(report.bytes)
+    )?;
+    if let Some(frames) = report.frames {
+        writeln!(out, "  frames    {}", spread(frames))?;
+    }
+    if let Some(fps) = report.fps {
+        writeln!(out, "  rate      {} frames a second", spread(fps))?;
+    }
+    let sizes: Vec<_> = report
+        .sizes
+        .iter()
+        .take(5)
+        .map(|size| format!("{}x{} ({})", size.h, size.w, count(size.clips as u64)))
+        .collect();
+    if !sizes.is_empty() {
+        let more = report.sizes.len().saturating_sub(sizes.len());
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        writeln!(out, "  size      {}{rest}", sizes.join(", "))?;
+        writeln!(out, "  colour    {} in colour, {} grey", report.colour_clips, report.grey_clips)?;
+        writeln!(out, "  captions  {}", count(report.captions as u64))?;
+    }
+    for caption in &report.caption_examples {
+        writeln!(out, "            \"{caption}\"")?;
+    }
+    if report.clips == 0 {
+        writeln!(out, "  looked for GIF, APNG, and folders of PNG or JPEG frames")?;
+    }
+    if !report.other_files.is_empty() {
+        let kinds: Vec<_> =
+            report.other_files.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        writeln!(out, "  not video {}", kinds.join(", "))?;
+    }
+    if !report.bad_files.is_empty() {
+        writeln!(out, "  {} cannot be read:", plural(report.bad_files.len(), "file"))?;
+        for bad in report.bad_files.iter().take(BAD_SHOWN) {
+            writeln!(out, "    {}", bad.reason)?;
+        }
+        if report.bad_files.len() > BAD_SHOWN {
+            writeln!(
+                out,
+                "    and {} more (--json lists all)",
+                report.bad_files.len() - BAD_SHOWN
+            )?;
+        }
+    }
+    Ok(out)
+}
+
+/// `8`, or `8 to 24, half of them up to 16`.
+fn spread(of: Spread) -> String {
+    let short = |x: f64| {
+        let text = format!("{x:.2}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    if of.min == of.max {
+        return short(of.min);
+    }
+    format!("{} to {}, half of them up to {}", short(of.min), short(of.max), short(of.median))
+}

@@ -1,0 +1,255 @@
+//! `vd doctor`: what vd finds on this machine.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+use vd_torch::CudaStatus;
+
+use crate::logging;
+use crate::output::{Outcome, bytes};
+
+/// The project's own folder in the user's cache.
+const CACHE: &str = "video-diffusion";
+
+/// The variables that vd reads.
+const KNOWN: [&str; 2] = ["VD_CUDA", logging::VARIABLE];
+/// Variables of others that change what vd does.
+const FOREIGN: [&str; 7] = [
+    "LIBTORCH",
+    "LD_LIBRARY_PATH",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "XDG_CACHE_HOME",
+    "NO_COLOR",
+];
+
+#[derive(Debug, Serialize)]
+struct Report {
+    vd: &'static str,
+    machine: Machine,
+    threads: usize,
+    libtorch: Libtorch,
+    cuda: Cuda,
+    cache: Option<Cache>,
+    variables: BTreeMap<String, String>,
+    /// What keeps vd from running well, and what to do.
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Machine {
+    os: String,
+    arch: &'static str,
+    cpu: Option<String>,
+    cores: usize,
+    memory_bytes: Option<u64>,
+    available_bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Libtorch {
+    /// The release that vd was built for.
+    expected: &'static str,
+    /// What the installation says of itself.
+    found: Option<String>,
+    /// The folder of the library that this process runs on.
+    path: Option<PathBuf>,
+    /// How it was found.
+    from: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Cuda {
+    available: bool,
+    devices: usize,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cache {
+    path: PathBuf,
+    exists: bool,
+}
+
+pub(crate) fn run() -> Result<Outcome> {
+    let mut problems = Vec::new();
+    let cuda = cuda(&mut problems);
+    let runs = problems.is_empty();
+    let libtorch = libtorch();
+    if let Some(found) = libtorch.found.as_deref().filter(|v| !is_release(v, libtorch.expected)) {
+        problems.push(format!(
+            "libtorch is {found}, but vd was built for {}: run `cargo xtask setup`",
+            libtorch.expected
+        ));
+    }
+    let variables = variables();
+    for name in variables.keys().filter(|name| is_unknown(name)) {
+        problems.push(format!("{name} is set, but vd reads only {}", KNOWN.join(" and ")));
+    }
+    let report = Report {
+        vd: env!("CARGO_PKG_VERSION"),
+        machine: machine(),
+        threads: vd_torch::threads(),
+        libtorch,
+        cuda,
+        cache: cache(),
+        variables,
+        problems,
+    };
+    Ok(Outcome::new(&report, describe(&report)?)?.with_success(runs))
+}
+
+fn cuda(problems: &mut Vec<String>) -> Cuda {
+    match vd_torch::cuda_status() {
+        Ok(CudaStatus::Ready { devices }) => {
+            Cuda { available: true, devices: *devices, reason: None }
+        }
+        Ok(CudaStatus::Absent { why }) => {
+            Cuda { available: false, devices: 0, reason: Some(why.clone()) }
+        }
+        Err(error) => {
+            problems.push(error.to_string());
+            Cuda { available: false, devices: 0, reason: Some(error.to_string()) }
+        }
+    }
+}
+
+fn libtorch() -> Libtorch {
+    let path = loaded_from();
+    let found = path.as_deref().and_then(installed_version);
+    let from = match &path {
+        None => "not found among the libraries of this process".to_owned(),
+        Some(path) => origin(path),
+    };
+    Libtorch { expected: vd_torch::version(), found, path, from }
+}
+
+/// The folder of the libtorch that this process runs on.
+fn loaded_from() -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    let path = PathBuf::from(&line[line.find('/')?..]);
+    path.parent().map(Path::to_path_buf)
+}
+
+/// The version in the files beside the library: `version.py` of a wheel, `build-version` of a zip.
+fn installed_version(lib: &Path) -> Option<String> {
+    let root = lib.parent()?;
+    if let Ok(text) = fs::read_to_string(root.join("build-version")) {
+        return Some(text.trim().to_owned());
+    }
+    let text = fs::read_to_string(root.join("version.py")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("__version__"))?;
+    let value = line.split_once('=')?.1.trim();
+    Some(value.trim_matches(['\'', '"']).to_owned())
+}
+
+/// `2.11.0` and `2.11.0+cpu` are the same release.
+fn is_release(found: &str, expected: &str) -> bool {
+    found.split('+').next() == Some(expected)
+}
+
+fn origin(lib: &Path) -> String {
+    let same = |other: &Path| fs::canonicalize(other).ok() == fs::canonicalize(lib).ok();
+    for (variable, below) in [("LIBTORCH", "lib"), ("VIRTUAL_ENV", "")] {
+        let Some(root) = env::var_os(variable).map(PathBuf::from) else { continue };
+        let inside = fs::canonicalize(&root).is_ok_and(|root| lib.starts_with(root));
+        if same(&root.join(below)) || inside {
+            return format!("{variable} = {}", root.display());
+        }
+    }
+    let given = env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    if env::split_paths(&given).any(|folder| !folder.as_os_str().is_empty() && same(&folder)) {
+        return "LD_LIBRARY_PATH".to_owned();
+    }
+    match cache().filter(|cache| lib.starts_with(&cache.path)) {
+        Some(cache) => format!("installed by `cargo xtask setup` in {}", cache.path.display()),
+        None => "the path that was linked into vd when it was built".to_owned(),
+    }
+}
+
+fn cache() -> Option<Cache> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || absolute("HOME").map(|home| home.join(".cache"));
+    let path = absolute("XDG_CACHE_HOME").or_else(home)?.join(CACHE);
+    Some(Cache { exists: path.is_dir(), path })
+}
+
+fn machine() -> Machine {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let memory = read("/proc/meminfo");
+    let kilobytes = |key: &str| {
+        let value = memory.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+    };
+    let cpu = read("/proc/cpuinfo");
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name"));
+    let os = read("/etc/os-release");
+    let os = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    Machine {
+        os: os.map_or(env::consts::OS.to_owned(), |name| name.trim_matches('"').to_owned()),
+        arch: env::consts::ARCH,
+        cpu: cpu.map(|name| name.trim_start_matches(['\t', ' ', ':']).to_owned()),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory_bytes: kilobytes("MemTotal:"),
+        available_bytes: kilobytes("MemAvailable:"),
+    }
+}
+
+fn variables() -> BTreeMap<String, String> {
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| name.starts_with("VD_") || FOREIGN.contains(&name.as_str()))
+        .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
+        .collect()
+}
+
+fn is_unknown(name: &str) -> bool {
+    name.starts_with("VD_") && !KNOWN.contains(&name)
+}
+
+fn describe(report: &Report) -> Result<String> {
+    let mut out = String::new();
+    let machine = &report.machine;
+    writeln!(out, "vd         {}", report.vd)?;
+    writeln!(out, "machine    {} on {}", machine.os, machine.arch)?;
+    let cpu = machine.cpu.as_deref().unwrap_or("unknown CPU");
+    writeln!(out, "           {cpu}, {} cores for vd", machine.cores)?;
+    if let (Some(all), Some(free)) = (machine.memory_bytes, machine.available_bytes) {
+        writeln!(out, "           {} of memory, {} free", bytes(all), bytes(free))?;
+    }
+    writeln!(out, "threads    {} in libtorch's operators", report.threads)?;
+    let torch = &report.libtorch;
+    let found = torch.found.as_deref().unwrap_or("unknown");
+    writeln!(out, "libtorch   {found} (built for {})", torch.expected)?;
+    if let Some(path) = &torch.path {
+        writeln!(out, "           {}", path.display())?;
+    }
+    writeln!(out, "           from: {}", torch.from)?;
+    match &report.cuda.reason {
+        None => writeln!(out, "CUDA       {} device(s)", report.cuda.devices)?,
+        Some(why) => writeln!(out, "CUDA       not used: {why}")?,
+    }
+    if let Some(cache) = &report.cache {
+        let note = if cache.exists { "" } else { " (not there yet)" };
+        writeln!(out, "cache      {}{note}", cache.path.display())?;
+    }
+    let mut label = "variables";
+    for (name, value) in &report.variables {
+        writeln!(out, "{label:<11}{name}={value}")?;
+        label = "";
+    }
+    if report.variables.is_empty() {
+        writeln!(out, "variables  none that vd reads")?;
+    }
+    for problem in &report.problems {
+        writeln!(out, "PROBLEM    {problem}")?;
+    }
+    Ok(out)
+}

@@ -1,0 +1,40 @@
+//! The commands.
+
+mod bench;
+mod convert;
+mod data;
+mod doctor;
+mod inspect;
+mod sample;
+mod train;
+
+use anyhow::{Result, ensure};
+use indicatif::MultiProgress;
+use vd_unet3d::UNet3dConfig;
+
+use crate::args::{Command, FrameSize};
+use crate::output::{Outcome, plural};
+
+/// Does what the command line asks for.
+pub(crate) fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
+    match command {
+        Command::Train(args) => train::run(&args, bars),
+        Command::Sample(args) => sample::run(&args, bars),
+        Command::Convert(args) => convert::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Data(args) => data::run(args),
+        Command::Doctor => doctor::run(),
+    }
+}
+
+/// Refuses frames that the network cannot halve as often as it does.
+fn check_size(config: &UNet3dConfig, size: FrameSize) -> Result<()> {
+    let multiple = config.spatial_multiple();
+    ensure!(
+        size.h % multiple == 0 && size.w % multiple == 0,
+        "--size {size}: this network halves frames {}, so both sides must divide by {multiple}",
+        plural(config.dim_mults.len() - 1, "time")
+    );
+    Ok(())
+}

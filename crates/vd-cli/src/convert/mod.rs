@@ -1,0 +1,9 @@
+//! From a checkpoint of video-diffusion-pytorch to one of vd.
+
+mod betas;
+mod check;
+mod source;
+
+pub(crate) use betas::schedule;
+pub(crate) use check::{Answer, Verdict};
+pub(crate) use source::{Network, Source};

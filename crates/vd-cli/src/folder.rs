@@ -1,0 +1,44 @@
+//! Folders that a command writes.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+/// Makes a folder, and refuses one that holds something: nothing is ever mixed or replaced.
+pub(crate) fn make_new(path: &Path) -> Result<()> {
+    check_new(path)?;
+    fs::create_dir_all(path).with_context(|| format!("{}: cannot be made", path.display()))
+}
+
+/// Refuses a path that is anything but nothing or an empty folder.
+pub(crate) fn check_new(path: &Path) -> Result<()> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                bail!("{}: is there and not empty; choose another, or empty it", path.display());
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("{}: is no folder", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_new_and_empty_folders_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, file) = (dir.path().join("a/b"), dir.path().join("file"));
+        make_new(&inner).unwrap();
+        make_new(&inner).unwrap();
+        fs::write(&file, "x").unwrap();
+        assert!(make_new(&file).unwrap_err().to_string().contains("is no folder"));
+        assert!(make_new(dir.path()).unwrap_err().to_string().contains("not empty"));
+    }
+}

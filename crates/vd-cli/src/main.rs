@@ -1,0 +1,72 @@
+//! The `vd` binary: argv, progress, files, exit codes.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod convert;
+mod flops;
+mod folder;
+mod infer;
+mod logging;
+mod model;
+mod output;
+mod progress;
+mod signals;
+
+use std::ffi::OsStr;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::Cli;
+use output::Usage;
+
+const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
+
+/// What somebody who left --version out cannot guess.
+const WHY_VERSION: &str = "\
+note: nothing in a file tells 0.5 from 0.6 (they have the same names and shapes, and mean different \
+functions), so --version has to";
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
+    let bars = progress::bars();
+    logging::init(&bars);
+    let written = match commands::run(cli.command, &bars) {
+        Ok(outcome) => {
+            let code = if outcome.success() { 0 } else { FAILURE };
+            output::show(&outcome, cli.json).map(|()| code)
+        }
+        Err(error) => {
+            let code = if error.is::<Usage>() { USAGE } else { FAILURE };
+            output::show_error(&output::message(&error), cli.json).map(|()| code)
+        }
+    };
+    match written {
+        Ok(code) => ExitCode::from(code),
+        // stdout is gone or full: there is nobody left to tell but the caller.
+        Err(_) => ExitCode::from(FAILURE),
+    }
+}
+
+/// Help and version, asked for; or a command line that is not understood.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    if error.kind() == ErrorKind::MissingRequiredArgument && text.contains("--version <") {
+        output::note(WHY_VERSION);
+    }
+    if std::env::args_os().any(|arg| arg == OsStr::new("--json")) {
+        let message = text.trim_end().trim_start_matches("error: ");
+        let _ = output::json_error(message);
+    }
+    ExitCode::from(USAGE)
+}

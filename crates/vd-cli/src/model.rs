@@ -1,0 +1,66 @@
+//! A checkpoint, opened for use.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tch::Device;
+use vd_diffusion::Diffusion;
+use vd_text_cond::{Generator, TextEncoder};
+use vd_train::{Checkpoint, LoadedNetwork, WeightKind};
+use vd_unet3d::UNet3dConfig;
+
+use crate::args::WeightsName;
+
+/// A checkpoint with its network, its process and its encoder.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) loaded: LoadedNetwork,
+    pub(crate) diffusion: Diffusion,
+    encoder: Option<Box<dyn TextEncoder>>,
+    pub(crate) device: Device,
+}
+
+impl Model {
+    /// Opens a checkpoint and reads the weights that were asked for.
+    pub(crate) fn open(path: &Path, weights: Option<WeightsName>, device: Device) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let loaded = checkpoint.network(weights.map(WeightKind::from), device)?;
+        let diffusion = Diffusion::new(&checkpoint.config.diffusion)?;
+        let encoder = checkpoint.encoder()?;
+        Ok(Model { checkpoint, loaded, diffusion, encoder, device })
+    }
+
+    /// What the network is made of.
+    pub(crate) fn config(&self) -> &UNet3dConfig {
+        self.loaded.network.config()
+    }
+
+    /// What draws clips from it.
+    pub(crate) fn generator(&self) -> Generator<'_> {
+        Generator {
+            backbone: &self.loaded.network,
+            diffusion: &self.diffusion,
+            encoder: self.encoder.as_deref(),
+            null: self.checkpoint.null(),
+        }
+    }
+}
+
+impl From<WeightsName> for WeightKind {
+    fn from(name: WeightsName) -> Self {
+        match name {
+            WeightsName::Ema => WeightKind::Ema,
+            WeightsName::Model => WeightKind::Model,
+        }
+    }
+}
+
+/// A device as configs spell it.
+pub(crate) fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(n) => format!("cuda:{n}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}

@@ -1,0 +1,41 @@
+//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+
+/// Signals this close to the first are the same one: a terminal and a program in between
+/// (`timeout`, `cargo run`) may both hand it on.
+const SAME: Duration = Duration::from_millis(500);
+
+/// A flag that the first signal raises. A later one ends the process as if nobody had asked for
+/// signals.
+pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&stop);
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM]).context("the handlers of SIGINT and SIGTERM")?;
+    let watch = move || {
+        let mut first: Option<Instant> = None;
+        for signal in signals.forever() {
+            match first {
+                None => {
+                    raised.store(true, Ordering::Relaxed);
+                    first = Some(Instant::now());
+                    tracing::info!("stopping after this step; another signal ends at once");
+                }
+                Some(at) if at.elapsed() < SAME => {}
+                // It does not return for these two signals.
+                Some(_) => drop(emulate_default_handler(signal)),
+            }
+        }
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(watch).context("a thread")?;
+    Ok(stop)
+}

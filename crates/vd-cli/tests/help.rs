@@ -1,0 +1,103 @@
+//! Help texts are complete, and have examples that the command line understands.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::Place;
+
+const COMMANDS: [(&str, &[&str]); 9] = [
+    ("train", &["CONFIG.toml", "--set <section.key=value>", "--resume"]),
+    (
+        "sample",
+        &[
+            "<CHECKPOINT>",
+            "--num <N>",
+            "--frames <F>",
+            "--size <H[xW]>",
+            "--steps <S>",
+            "--sampler",
+            "--cfg-scale",
+            "--threshold",
+            "--weights",
+            "--prompt <TEXT>",
+            "--cond <FILE>",
+            "--seed <K>",
+            "--out <FILE.gif|DIR>",
+            "[default: static]",
+            "- ddpm",
+            "- dynamic",
+        ],
+    ),
+    (
+        "convert",
+        &[
+            "<MODEL.pt>",
+            "--version <VERSION>",
+            "- 0.5.3",
+            "- 0.6.3",
+            "- 0.7.0",
+            "--out <DIR>",
+            "--weights",
+            "--resnet-groups <N>",
+            "[default: 8]",
+            "--timesteps <N>",
+            "[default: 1000]",
+            "--frames <F>",
+            "--size <H[xW]>",
+            "--check <IO.safetensors>",
+            "--tolerance <E>",
+            "[default: 1e-5]",
+            "null_mask",
+        ],
+    ),
+    ("inspect", &["<CHECKPOINT>"]),
+    (
+        "bench",
+        &["--batch <B>", "--frames <F>", "--size <H[xW]>", "--train", "--iters <N>", "flops"],
+    ),
+    ("data", &["synth", "inspect"]),
+    ("data synth", &["fireworks", "digits", "--num <N>", "--frames <F>", "--size", "--out <DIR>"]),
+    ("data inspect", &["<DIR>"]),
+    ("doctor", &[]),
+];
+
+#[test]
+fn every_command_explains_its_flags_with_examples() {
+    let place = Place::new();
+    for (command, flags) in COMMANDS {
+        let ran = place.vd(&format!("{command} --help"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{command}");
+        for part in flags.iter().chain(&["--json", "--help", "Usage: vd", "Examples:"]) {
+            assert!(ran.stdout.contains(part), "vd {command} --help lacks `{part}`");
+        }
+        assert!(ran.stdout.contains(&format!("\n  vd {command} ")) || command == "doctor");
+    }
+}
+
+#[test]
+fn the_first_help_names_every_command_the_exit_codes_and_the_variables() {
+    let place = Place::new();
+    let help = place.vd("--help").stdout;
+    let commands = COMMANDS.iter().filter(|(name, _)| !name.contains(' '));
+    for (command, _) in commands {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}");
+    }
+    for part in ["CHECKPOINT", "Exit status: 0 success, 1 failure, 2", "VD_LOG", "VD_CUDA"] {
+        assert!(help.contains(part), "{part}");
+    }
+    assert_eq!(place.vd("--version").stdout.trim(), concat!("vd ", env!("CARGO_PKG_VERSION")));
+    // Nothing asked for: the help, as an error.
+    let bare = place.vd("");
+    assert_eq!((bare.code, bare.stdout.as_str()), (Some(2), ""));
+    assert!(bare.stderr.contains("Usage: vd"));
+}
+
+#[test]
+fn no_line_of_a_help_text_is_wider_than_a_wide_terminal() {
+    let place = Place::new();
+    for (command, _) in COMMANDS {
+        let help = place.vd(&format!("{command} --help")).stdout;
+        let wide = help.lines().find(|line| line.chars().count() > 110);
+        assert_eq!(wide, None, "vd {command} --help");
+    }
+}

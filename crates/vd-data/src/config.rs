@@ -1,0 +1,236 @@
+//! What a run reads, and how.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clip::check_shape;
+use crate::generate::{DigitsConfig, FireworksConfig};
+use crate::{Error, Result};
+
+/// Where clips come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Source {
+    /// Videos below a folder: see [`crate::Folder`].
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Fireworks drawn by the program, without end.
+    Fireworks(FireworksConfig),
+    /// Moving digits drawn by the program, without end.
+    Digits(DigitsConfig),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::Fireworks(FireworksConfig::default())
+    }
+}
+
+/// Which part of a frame is kept where its sides have another ratio than `size`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Crop {
+    /// The middle.
+    #[default]
+    #[serde(alias = "center")]
+    Centre,
+    /// Any part, drawn once per clip.
+    Random,
+}
+
+/// What becomes of a clip with too few frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Short {
+    /// Its last frame is repeated, and the repeats are marked so that a loss can leave them out.
+    #[default]
+    Pad,
+    /// It is left out.
+    Skip,
+}
+
+/// The `[data]` section of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Where clips come from.
+    pub source: Source,
+    /// Frames per clip.
+    #[serde(default = "default_frames")]
+    pub frames: usize,
+    /// Height and width in pixels.
+    #[serde(default = "default_size")]
+    pub size: [usize; 2],
+    /// Every `stride`-th frame of a file is taken; the generators tell their whole story in `frames` frames and ignore it.
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    #[serde(default = "default_channels")]
+    pub channels: usize,
+    /// Which part of a frame is kept.
+    #[serde(default)]
+    pub crop: Crop,
+    /// Whether every second clip, drawn at random, is mirrored left to right.
+    #[serde(default)]
+    pub flip: bool,
+    /// What becomes of a clip with fewer than `(frames - 1) * stride + 1` frames.
+    #[serde(default)]
+    pub short: Short,
+    /// A run stops when more files than this cannot be read.
+    #[serde(default = "default_max_bad_files")]
+    pub max_bad_files: usize,
+    /// Threads that load ahead; 0 loads in the calling thread. The batches do not depend on it.
+    #[serde(default = "default_workers")]
+    pub workers: usize,
+}
+
+fn default_frames() -> usize {
+    8
+}
+
+fn default_size() -> [usize; 2] {
+    [32, 32]
+}
+
+fn one() -> usize {
+    1
+}
+
+fn default_channels() -> usize {
+    3
+}
+
+fn default_max_bad_files() -> usize {
+    100
+}
+
+fn default_workers() -> usize {
+    2
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            source: Source::default(),
+            frames: default_frames(),
+            size: default_size(),
+            stride: one(),
+            channels: default_channels(),
+            crop: Crop::default(),
+            flip: false,
+            short: Short::default(),
+            max_bad_files: default_max_bad_files(),
+            workers: default_workers(),
+        }
+    }
+}
+
+impl DataConfig {
+    /// How many frames of a file one clip spans.
+    pub fn span(&self) -> usize {
+        self.frames.saturating_sub(1) * self.stride + 1
+    }
+
+    /// Checks every number against its range.
+    ///
+    /// # Errors
+    /// Names the first that is outside.
+    pub fn validate(&self) -> Result<()> {
+        const MAX_FRAMES: usize = 100_000;
+        const MAX_WORKERS: usize = 256;
+        let side = 1..=crate::decode::MAX_SIDE as usize;
+        if !(1..=MAX_FRAMES).contains(&self.frames) {
+            let expected = format!("1 to {MAX_FRAMES}");
+            return Err(Error::config("data.frames", expected, self.frames));
+        }
+        if !self.size.iter().all(|n| side.contains(n)) {
+            let expected = format!("[height, width] in pixels, each 1 to {}", side.end());
+            return Err(Error::config("data.size", expected, format!("{:?}", self.size)));
+        }
+        if !(1..=MAX_FRAMES).contains(&self.stride) {
+            let expected = format!("1 to {MAX_FRAMES}");
+            return Err(Error::config("data.stride", expected, self.stride));
+        }
+        if self.channels != 1 && self.channels != 3 {
+            return Err(Error::config("data.channels", "1 or 3", self.channels));
+        }
+        if self.workers > MAX_WORKERS {
+            let expected = format!("0 to {MAX_WORKERS}");
+            return Err(Error::config("data.workers", expected, self.workers));
+        }
+        check_shape(self.frames, self.size, self.channels)?;
+        match &self.source {
+            Source::Folder { path } if path.as_os_str().is_empty() => {
+                Err(Error::config("data.source.path", "a folder", "nothing"))
+            }
+            Source::Folder { .. } => Ok(()),
+            Source::Fireworks(config) => config.validate(),
+            Source::Digits(config) => config.validate(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_lines_are_enough_and_the_rest_has_defaults() {
+        let text = "source = { kind = \"folder\", path = \"videos\" }\nframes = 8\nsize = [32, 32]\nstride = 1\n";
+        let config: DataConfig = toml::from_str(text).unwrap();
+        let path = PathBuf::from("videos");
+        assert_eq!(config, DataConfig { source: Source::Folder { path }, ..DataConfig::default() });
+        for kind in ["fireworks", "digits"] {
+            let text = format!("source = {{ kind = \"{kind}\" }}");
+            toml::from_str::<DataConfig>(&text).unwrap().validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_the_expected_names() {
+        for (text, expected) in [
+            ("source = { kind = \"fireworks\" }\nframe = 8", "frames"),
+            ("source = { kind = \"fireworks\", two_burst = 1.0 }", "two_bursts"),
+            ("source = { kind = \"folder\", path = \"a\", deep = 1 }", "path"),
+            ("source = { kind = \"firework\" }", "fireworks"),
+            ("source = { kind = \"digits\", digit = 1 }", "digits"),
+            ("frames = 8", "source"),
+            ("source = { kind = \"digits\" }\ncrop = \"left\"", "centre"),
+        ] {
+            let error = toml::from_str::<DataConfig>(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_config_survives_being_written_and_read() {
+        let config = DataConfig {
+            crop: Crop::Random,
+            short: Short::Skip,
+            source: Source::Digits(DigitsConfig::default()),
+            ..DataConfig::default()
+        };
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<DataConfig>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn numbers_outside_their_range_are_named() {
+        let base = DataConfig::default;
+        let bad = [
+            (DataConfig { frames: 0, ..base() }, "data.frames"),
+            (DataConfig { size: [32, 0], ..base() }, "data.size"),
+            (DataConfig { size: [1 << 20, 8], ..base() }, "data.size"),
+            (DataConfig { stride: 0, ..base() }, "data.stride"),
+            (DataConfig { channels: 4, ..base() }, "data.channels"),
+            (DataConfig { workers: 1000, ..base() }, "data.workers"),
+        ];
+        for (config, key) in bad {
+            assert!(config.validate().unwrap_err().to_string().starts_with(key));
+        }
+    }
+}

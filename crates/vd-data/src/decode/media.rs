@@ -1,0 +1,210 @@
+//! One video: a file or a folder of frames.
+
+use std::path::{Path, PathBuf};
+
+use image::DynamicImage;
+
+use super::{
+    Format, Probe, check_size, gif, is_still_name, pixels, png, single, sniff, still, undecodable,
+};
+use crate::clip::{MAX_CLIP_BYTES, UNSTATED_FPS};
+use crate::{Clip, Error, Result};
+
+/// Where a video lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Media {
+    /// One file: an animation, or a still image (one frame).
+    File(PathBuf),
+    /// A folder of still images, one per frame.
+    Frames {
+        /// The folder.
+        folder: PathBuf,
+        /// The frames in order, each with its folder.
+        files: Vec<PathBuf>,
+    },
+}
+
+impl Media {
+    /// The video at `path`: the file itself, or the still images directly in the folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed or holds no still image.
+    pub fn at(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Ok(Self::File(path.to_path_buf()));
+        }
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(|e| Error::read(path, e))? {
+            let file = entry.map_err(|e| Error::read(path, e))?.path();
+            let hidden =
+                file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if !hidden && is_still_name(&file) && file.is_file() {
+                files.push(file);
+            }
+        }
+        if files.is_empty() {
+            return Err(Error::damaged(
+                path,
+                "a folder of PNG or JPEG frames",
+                "no such file in it",
+            ));
+        }
+        files.sort_by(|a, b| crate::folder::natural_order(a, b));
+        Ok(Self::Frames { folder: path.to_path_buf(), files })
+    }
+
+    /// The file or folder that stands for the video.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Frames { folder, .. } => folder,
+        }
+    }
+
+    /// Looks at the first bytes only: is it a format that is read here, of an acceptable size?
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check_header(&self) -> Result<()> {
+        let path = self.first_file()?;
+        let (h, w) = match sniff(path)? {
+            Format::Gif => gif::size(path)?,
+            Format::Png => png::size(path)?,
+            Format::Jpeg => still::size(path)?,
+        };
+        check_size(path, h, w)
+    }
+
+    /// Walks the structure of the file without decoding pixels.
+    ///
+    /// # Errors
+    /// When it cannot be read, is cut off, or is larger than is accepted.
+    pub fn probe(&self) -> Result<Probe> {
+        self.check_header()?;
+        let path = self.first_file()?;
+        let mut probe = match sniff(path)? {
+            Format::Gif => gif::probe(path)?,
+            Format::Png => png::probe(path)?,
+            Format::Jpeg => {
+                let (h, w) = still::size(path)?;
+                single(h, w)
+            }
+        };
+        if let Self::Frames { files, .. } = self {
+            probe.f = files.len();
+            probe.fps = UNSTATED_FPS;
+        }
+        Ok(probe)
+    }
+
+    /// Reads all frames.
+    ///
+    /// # Errors
+    /// As [`crate::decode`].
+    pub fn decode(&self, channels: usize) -> Result<Clip> {
+        let fps = self.probe()?.fps;
+        self.collect(channels, None, fps)
+    }
+
+    /// Reads the frames at `wanted` (ascending), decoding nothing after the last of them.
+    ///
+    /// # Errors
+    /// As [`crate::decode`]; and when the video has fewer frames.
+    pub fn decode_frames(&self, channels: usize, wanted: &[usize], fps: f64) -> Result<Clip> {
+        self.collect(channels, Some(wanted), fps)
+    }
+
+    fn collect(&self, channels: usize, wanted: Option<&[usize]>, fps: f64) -> Result<Clip> {
+        if channels != 1 && channels != 3 {
+            return Err(Error::config("data.channels", "1 or 3", channels));
+        }
+        let path = self.path();
+        let mut shape: Option<(usize, usize)> = None;
+        let (mut frames, mut f) = (Vec::new(), 0);
+        self.for_each_frame(wanted, &mut |file, image| {
+            let found = (image.height() as usize, image.width() as usize);
+            let first = *shape.get_or_insert(found);
+            if first != found {
+                return Err(Error::damaged(
+                    file,
+                    format!("a frame of {} x {} like the first", first.0, first.1),
+                    format!("one of {} x {}", found.0, found.1),
+                ));
+            }
+            pixels::append(&mut frames, image, channels);
+            f += 1;
+            if frames.len() > MAX_CLIP_BYTES {
+                return Err(Error::TooLarge {
+                    path: path.to_path_buf(),
+                    found: format!("more than {f} frames of {} x {}", found.0, found.1),
+                    limit: format!("{MAX_CLIP_BYTES} bytes a clip"),
+                });
+            }
+            Ok(())
+        })?;
+        let wanted_frames = wanted.map_or(1, <[usize]>::len);
+        match shape {
+            Some((h, w)) if f >= wanted_frames => Clip::new(frames, [f, h, w, channels], fps),
+            _ => Err(Error::damaged(
+                path,
+                format!("at least {wanted_frames} of the wanted frames"),
+                format!("{f}"),
+            )),
+        }
+    }
+
+    /// Hands the wanted frames (all, if `None`) to `visit`, in order, one in memory at a time.
+    pub(crate) fn for_each_frame(
+        &self,
+        wanted: Option<&[usize]>,
+        visit: &mut dyn FnMut(&Path, DynamicImage) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Frames { files, .. } => {
+                for (index, file) in files.iter().enumerate() {
+                    if wanted.is_none_or(|list| list.binary_search(&index).is_ok()) {
+                        visit(file, still::read(file, sniff(file)?)?)?;
+                    }
+                }
+                Ok(())
+            }
+            Self::File(path) => match sniff(path)? {
+                Format::Gif => animated(path, gif::frames(path)?, wanted, visit),
+                Format::Png if png::is_animated(path)? => {
+                    animated(path, png::frames(path)?, wanted, visit)
+                }
+                format => visit(path, still::read(path, format)?),
+            },
+        }
+    }
+
+    fn first_file(&self) -> Result<&Path> {
+        match self {
+            Self::File(path) => Ok(path),
+            Self::Frames { folder, files } => files
+                .first()
+                .map(PathBuf::as_path)
+                .ok_or_else(|| Error::damaged(folder, "at least one frame", "none")),
+        }
+    }
+}
+
+/// Steps through an animation up to the last wanted frame.
+fn animated(
+    path: &Path,
+    frames: image::Frames<'_>,
+    wanted: Option<&[usize]>,
+    visit: &mut dyn FnMut(&Path, DynamicImage) -> Result<()>,
+) -> Result<()> {
+    let last = wanted.map(|list| list.last().copied());
+    for (index, frame) in frames.enumerate() {
+        let frame = frame.map_err(|e| undecodable(path, &format!("a sound frame {index}"), e))?;
+        if wanted.is_none_or(|list| list.binary_search(&index).is_ok()) {
+            visit(path, DynamicImage::ImageRgba8(frame.into_buffer()))?;
+        }
+        if last.is_some_and(|last| last.is_none_or(|last| index >= last)) {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Videos on disk to clips: GIF, APNG, PNG and JPEG, and folders of PNG or JPEG frames.
+
+mod gif;
+mod media;
+mod pixels;
+mod png;
+mod still;
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+pub use media::Media;
+
+use crate::clip::UNSTATED_FPS;
+use crate::{Clip, Error, Result};
+
+/// The largest height or width that is read, in pixels.
+pub const MAX_SIDE: u32 = 16_384;
+
+/// The most bytes that one frame may take while it is decoded.
+const MAX_FRAME_BYTES: u64 = 512 << 20;
+
+/// What the structure of a video tells without its pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Probe {
+    /// Number of frames.
+    pub f: usize,
+    /// Height in pixels.
+    pub h: usize,
+    /// Width in pixels.
+    pub w: usize,
+    /// Frames per second, on average; [`UNSTATED_FPS`] where nothing is stated.
+    pub fps: f64,
+}
+
+/// The file formats that are told apart by their first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Gif,
+    Png,
+    Jpeg,
+}
+
+/// Reads a whole video: a file, or a folder of frames (natural order of their names).
+///
+/// Transparent pixels are laid over black. With `channels` = 1 colours become their luma (Rec. 709).
+///
+/// # Errors
+/// When it cannot be read, is damaged, is larger than is accepted, or `channels` is neither 1 nor 3.
+pub fn decode(path: &Path, channels: usize) -> Result<Clip> {
+    Media::at(path)?.decode(channels)
+}
+
+/// Whether a name ends like a still image; an animated PNG does too.
+pub(crate) fn is_still_name(path: &Path) -> bool {
+    matches!(extension(path).as_str(), "png" | "jpg" | "jpeg")
+}
+
+/// Whether a name ends like an animation.
+pub(crate) fn is_animation_name(path: &Path) -> bool {
+    matches!(extension(path).as_str(), "gif" | "apng")
+}
+
+/// Whether a file is a PNG that moves; anything unreadable does not.
+pub(crate) fn is_animated_png(path: &Path) -> bool {
+    matches!(sniff(path), Ok(Format::Png)) && png::is_animated(path).unwrap_or(false)
+}
+
+/// The ending of a name in lower case, empty if it has none.
+pub(crate) fn extension(path: &Path) -> String {
+    path.extension().map(|end| end.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
+/// Tells the format by the first bytes; names lie.
+fn sniff(path: &Path) -> Result<Format> {
+    let mut head = Vec::with_capacity(16);
+    open(path)?.take(16).read_to_end(&mut head).map_err(|e| Error::read(path, e))?;
+    if head.starts_with(b"GIF87a") || head.starts_with(b"GIF89a") {
+        Ok(Format::Gif)
+    } else if head.starts_with(b"\x89PNG\r\n\x1a\n") {
+        Ok(Format::Png)
+    } else if head.starts_with(b"\xff\xd8\xff") {
+        Ok(Format::Jpeg)
+    } else if head.is_empty() {
+        Err(Error::damaged(path, "a GIF, PNG or JPEG", "an empty file"))
+    } else {
+        Err(Error::damaged(
+            path,
+            "the first bytes of a GIF, PNG or JPEG",
+            format!("\"{}\"", head.escape_ascii()),
+        ))
+    }
+}
+
+fn open(path: &Path) -> Result<BufReader<File>> {
+    let file = File::open(path).map_err(|e| Error::read(path, e))?;
+    Ok(BufReader::new(file))
+}
+
+/// The bounds under which the decoders of `image` run.
+fn limits() -> image::Limits {
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_FRAME_BYTES);
+    limits
+}
+
+fn check_size(path: &Path, h: u32, w: u32) -> Result<()> {
+    if h == 0 || w == 0 {
+        return Err(Error::damaged(path, "a height and width of at least 1", format!("{h} x {w}")));
+    }
+    let bytes = u64::from(h) * u64::from(w) * 4;
+    if h > MAX_SIDE || w > MAX_SIDE || bytes > MAX_FRAME_BYTES {
+        return Err(Error::TooLarge {
+            path: path.to_path_buf(),
+            found: format!("frames of {h} x {w}"),
+            limit: format!("{MAX_SIDE} a side and {MAX_FRAME_BYTES} bytes a frame"),
+        });
+    }
+    Ok(())
+}
+
+/// An error of `image` in terms of the file.
+fn undecodable(path: &Path, expected: &str, error: image::ImageError) -> Error {
+    match error {
+        image::ImageError::Limits(limit) => Error::TooLarge {
+            path: path.to_path_buf(),
+            found: limit.to_string(),
+            limit: format!("{MAX_SIDE} a side and {MAX_FRAME_BYTES} bytes a frame"),
+        },
+        // a short read inside a file is damage; anything else of the system's is not the file's content
+        image::ImageError::IoError(io) if io.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Error::read(path, io)
+        }
+        other => Error::damaged(path, expected, other.to_string()),
+    }
+}
+
+fn single(h: u32, w: u32) -> Probe {
+    Probe { f: 1, h: h as usize, w: w as usize, fps: UNSTATED_FPS }
+}
+
+/// Frames per second of `f` frames that last `seconds` in all; a file without delays states no rate.
+fn rate(f: usize, seconds: f64) -> f64 {
+    if f > 0 && seconds > 0.0 { f as f64 / seconds } else { UNSTATED_FPS }
+}

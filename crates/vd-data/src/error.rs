@@ -1,0 +1,145 @@
+//! What can go wrong on the way from files to batches and back.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Everything that this crate refuses, with what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder that the operating system does not hand over.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file whose content is not what it should be.
+    #[error("{}: damaged or not a video: expected {expected}, found {found}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What a sound file would hold.
+        expected: String,
+        /// What this one holds.
+        found: String,
+    },
+    /// A file that is sound as far as was read, but larger than is accepted.
+    #[error("{}: too large: {found}, at most {limit} is accepted", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        found: String,
+        /// The bound.
+        limit: String,
+    },
+    /// More unreadable files than `max_bad_files` allows.
+    #[error(
+        "{}: {count} files cannot be read, more than max_bad_files = {max}; the first of them:\n  {}\nrepair or remove them, or raise max_bad_files",
+        folder.display(),
+        first.join("\n  ")
+    )]
+    TooManyBadFiles {
+        /// The folder of the data set.
+        folder: PathBuf,
+        /// How many files could not be read so far.
+        count: usize,
+        /// How many are allowed.
+        max: usize,
+        /// The first few, each with its reason.
+        first: Vec<String>,
+    },
+    /// A folder from which no clip can be had.
+    #[error("{}: no usable clip: {detail}", folder.display())]
+    NoClips {
+        /// The folder of the data set.
+        folder: PathBuf,
+        /// What was there instead, and what to do.
+        detail: String,
+    },
+    /// A setting outside its range.
+    #[error("{key}: expected {expected}, got {got}")]
+    Config {
+        /// The setting, as it is written in the config.
+        key: &'static str,
+        /// The legal values.
+        expected: String,
+        /// The value given.
+        got: String,
+    },
+    /// A clip whose parts contradict each other, or that a writer cannot take.
+    #[error("clip: expected {expected}, got {got}")]
+    Clip {
+        /// What would be legal.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// A saved position that does not fit the data set.
+    #[error(
+        "data cursor: expected {expected}, got {got}; has the data changed since it was saved?"
+    )]
+    Cursor {
+        /// What the data set allows.
+        expected: String,
+        /// What the cursor says.
+        got: String,
+    },
+    /// A file that could not be written.
+    #[error("{}: cannot be written: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// All loading threads ended before their work was done.
+    #[error("the loading threads ended before their work was done")]
+    WorkersGone,
+    /// The operating system gave no thread to load with.
+    #[error("no thread to load with: {0}; set data.workers lower, or to 0")]
+    Threads(io::Error),
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Whether the error is the fault of one file of a data set, which can be skipped, rather than of the run.
+    pub fn is_bad_file(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Damaged { .. } | Self::TooLarge { .. })
+    }
+
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn damaged(
+        path: &Path,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Damaged { path: path.to_path_buf(), expected: expected.into(), found: found.into() }
+    }
+
+    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
+        Self::Write { path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn config(
+        key: &'static str,
+        expected: impl Into<String>,
+        got: impl ToString,
+    ) -> Self {
+        Self::Config { key, expected: expected.into(), got: got.to_string() }
+    }
+
+    pub(crate) fn clip(expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Self::Clip { expected: expected.into(), got: got.into() }
+    }
+}

@@ -1,0 +1,164 @@
+//! A folder of videos with captions.
+
+mod caption;
+mod contains;
+mod natural;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use contains::folder_contains;
+pub(crate) use natural::natural_order;
+
+use crate::decode::Media;
+use crate::{Error, Result};
+
+/// One video of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// Where it lies.
+    pub media: Media,
+    /// Its path below the folder.
+    pub name: PathBuf,
+    /// What it shows, trimmed; `None` where no caption stands beside it, or an empty one.
+    pub caption: Option<String>,
+}
+
+/// A file that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// All videos below a folder, in natural order of their paths.
+///
+/// - A `.gif`, a `.apng` and an animated `.png` is a clip; its caption stands beside it in `NAME.txt`.
+/// - The other `.png`, `.jpg` and `.jpeg` files directly in one folder are together one clip, a frame each, in natural order
+///   of their names; its caption stands in `caption.txt` in that folder, or else beside the folder in `FOLDER.txt`.
+/// - Names that begin with a dot are passed over, links are followed, and a folder that is reached twice counts once.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    root: PathBuf,
+    entries: Vec<Entry>,
+    bad: Vec<BadFile>,
+    other: BTreeMap<String, usize>,
+}
+
+impl Folder {
+    /// Lists the folder and checks the first bytes of every video; those that fail are named in the log, counted and left out.
+    ///
+    /// # Errors
+    /// When `root` is not a folder, when more than `max_bad_files` cannot be read, or when no readable video is left.
+    pub fn scan(root: &Path, max_bad_files: usize) -> Result<Self> {
+        let folder = Self::list(root)?;
+        check_bad_files(root, &folder.bad, max_bad_files)?;
+        for bad in &folder.bad {
+            tracing::warn!("left out: {}", bad.reason);
+        }
+        if folder.entries.is_empty() {
+            return Err(folder.no_clips());
+        }
+        Ok(folder)
+    }
+
+    /// As [`Folder::scan`], but silent and with no bound on the bad files: they are reported, not judged.
+    ///
+    /// # Errors
+    /// When `root` is not a folder or cannot be listed.
+    pub fn list(root: &Path) -> Result<Self> {
+        let walk::Found { media, bad, other } = walk::walk(root)?;
+        let mut folder =
+            Self { root: root.to_path_buf(), entries: Vec::with_capacity(media.len()), bad, other };
+        for media in media {
+            let entry = media.check_header().and_then(|()| caption::beside(root, &media));
+            match entry {
+                Ok(caption) => {
+                    folder.entries.push(Entry { name: below(root, media.path()), caption, media })
+                }
+                Err(error) => folder
+                    .bad
+                    .push(BadFile { path: media.path().to_path_buf(), reason: error.to_string() }),
+            }
+        }
+        folder.bad.sort_by(|a, b| natural_order(&a.path, &b.path));
+        Ok(folder)
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The videos, in natural order of their paths.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// What could not be used.
+    pub fn bad_files(&self) -> &[BadFile] {
+        &self.bad
+    }
+
+    /// How many files there are of each kind that is not read here, by the ending of their names.
+    pub fn other_files(&self) -> &BTreeMap<String, usize> {
+        &self.other
+    }
+
+    /// Whether `path`, which need not exist, lies in this folder or is it.
+    ///
+    /// # Errors
+    /// As [`folder_contains`].
+    pub fn contains(&self, path: &Path) -> Result<bool> {
+        folder_contains(&self.root, path)
+    }
+
+    fn no_clips(&self) -> Error {
+        let mut detail =
+            String::from("expected GIF, APNG, or folders of PNG or JPEG frames; found ");
+        if self.bad.is_empty() && self.other.is_empty() {
+            detail.push_str("no file");
+        }
+        if let Some(first) = self.bad.first() {
+            detail.push_str(&format!(
+                "{} that cannot be read, the first: {}",
+                self.bad.len(),
+                first.reason
+            ));
+        }
+        if !self.other.is_empty() {
+            let kinds: Vec<_> = self.other.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+            let joint = if self.bad.is_empty() { "" } else { "; and " };
+            detail.push_str(&format!("{joint}files of other kinds: {}", kinds.join(", ")));
+        }
+        Error::NoClips { folder: self.root.clone(), detail }
+    }
+}
+
+/// Stops a run with too many bad files.
+pub(crate) fn check_bad_files(root: &Path, bad: &[BadFile], max: usize) -> Result<()> {
+    const SHOWN: usize = 5;
+    if bad.len() <= max {
+        return Ok(());
+    }
+    Err(Error::TooManyBadFiles {
+        folder: root.to_path_buf(),
+        count: bad.len(),
+        max,
+        first: bad.iter().take(SHOWN).map(|b| b.reason.clone()).collect(),
+    })
+}
+
+/// The path below `root`; `root`'s own name where it is the video itself.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix(root) {
+        Ok(name) if name != Path::new("") => name.to_path_buf(),
+        _ => PathBuf::from(path.file_name().unwrap_or(path.as_os_str())),
+    }
+}

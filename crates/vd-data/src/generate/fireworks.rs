@@ -1,0 +1,190 @@
+//! Fireworks: one or two bursts in a night sky, with captions.
+
+use serde::{Deserialize, Serialize};
+
+use super::Generator;
+use super::burst::{Burst, sparks};
+use super::canvas::Canvas;
+use crate::clip::check_shape;
+use crate::random::{Purpose, Stream};
+use crate::{Clip, Colour, Error, Result};
+
+/// Which fireworks are drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FireworksConfig {
+    /// The colours that are drawn from, all equally often.
+    pub colours: Vec<Colour>,
+    /// The probability of two bursts in one clip, [0, 1].
+    pub two_bursts: f64,
+    /// The pairs, first burst first, that two bursts are drawn from; empty means any two different `colours`.
+    pub pairs: Vec<[Colour; 2]>,
+    /// How far the middle of a burst may be from the middle of the frame: 0 not at all, 1 as far as the burst stays inside.
+    pub spread: f64,
+    /// Smallest and largest radius of an open burst, as parts of the shorter side, (0, 1].
+    pub radius: [f64; 2],
+    /// Whether the climbing rocket is shown.
+    pub rocket: bool,
+    /// How long a clip lasts, in seconds; the rate follows from it and the number of frames.
+    pub seconds: f64,
+}
+
+impl Default for FireworksConfig {
+    fn default() -> Self {
+        Self {
+            colours: Colour::ALL.to_vec(),
+            two_bursts: 0.25,
+            pairs: Vec::new(),
+            spread: 0.6,
+            radius: [0.3, 0.42],
+            rocket: true,
+            seconds: 1.6,
+        }
+    }
+}
+
+/// The frame that is drawn on.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    /// Width and height as multiples of the shorter side.
+    aspect: [f64; 2],
+    /// The shorter side in pixels.
+    unit: f64,
+}
+
+impl FireworksConfig {
+    /// Checks every number against its range.
+    ///
+    /// # Errors
+    /// Names the first that is outside.
+    pub fn validate(&self) -> Result<()> {
+        if self.colours.is_empty() {
+            let expected = "at least one colour";
+            return Err(Error::config("data.source.colours", expected, "none"));
+        }
+        if !(0.0..=1.0).contains(&self.two_bursts) {
+            let key = "data.source.two_bursts";
+            return Err(Error::config(key, "a probability, 0 to 1", self.two_bursts));
+        }
+        let mut different = self.colours.clone();
+        different.sort_unstable();
+        different.dedup();
+        if self.two_bursts > 0.0 && self.pairs.is_empty() && different.len() < 2 {
+            let key = "data.source.two_bursts";
+            let expected = "0 with one colour (or pairs of colours)";
+            return Err(Error::config(key, expected, self.two_bursts));
+        }
+        if !(0.0..=1.0).contains(&self.spread) {
+            return Err(Error::config("data.source.spread", "0 to 1", self.spread));
+        }
+        let [small, large] = self.radius;
+        if !(small >= 0.05 && large >= small && large <= 1.0) {
+            let expected = "[smallest, largest], 0.05 to 1";
+            let got = format!("{:?}", self.radius);
+            return Err(Error::config("data.source.radius", expected, got));
+        }
+        if !(self.seconds > 0.0 && self.seconds <= 3600.0) {
+            let key = "data.source.seconds";
+            return Err(Error::config(key, "above 0, at most 3600", self.seconds));
+        }
+        Ok(())
+    }
+
+    /// Draws what one clip shows.
+    fn plan(&self, stream: &mut Stream, frame: Frame) -> (Vec<Burst>, String) {
+        if !stream.chance(self.two_bursts) {
+            let colour = self.colours[stream.below(self.colours.len())];
+            let burst = self.burst(stream, frame, colour, [0.0, 1.0], 1.0);
+            return (vec![burst], format!("a {colour} firework"));
+        }
+        let [first, second] = self.pair(stream);
+        let mut early = self.burst(stream, frame, first, [0.0, 0.75], APART);
+        let mut late = self.burst(stream, frame, second, [0.36, 1.0], APART);
+        // one to each side, or they would read as one
+        let side = if stream.chance(0.5) { 1.0 } else { -1.0 };
+        for (burst, side) in [(&mut early, side), (&mut late, -side)] {
+            let room = (0.5 * frame.aspect[0] - burst.radius).max(0.0);
+            let x = 0.5 * frame.aspect[0] + side * room * stream.between(0.6, 1.0);
+            burst.ground += x - burst.centre[0];
+            burst.centre[0] = x;
+        }
+        let caption = format!("two bursts, {first} then {second}");
+        (vec![early, late], caption)
+    }
+
+    fn pair(&self, stream: &mut Stream) -> [Colour; 2] {
+        if !self.pairs.is_empty() {
+            return self.pairs[stream.below(self.pairs.len())];
+        }
+        let mut colours = self.colours.clone();
+        colours.sort_unstable();
+        colours.dedup();
+        let first = stream.below(colours.len());
+        let second = (first + 1 + stream.below(colours.len() - 1)) % colours.len();
+        [colours[first], colours[second]]
+    }
+
+    /// A burst that takes the part [`begin`, `end`] of the clip, `scale` times as large as a single one.
+    fn burst(
+        &self,
+        stream: &mut Stream,
+        Frame { aspect, unit }: Frame,
+        colour: Colour,
+        [begin, end]: [f64; 2],
+        scale: f64,
+    ) -> Burst {
+        let radius = scale * stream.between(self.radius[0], self.radius[1]);
+        // room above is left for the ring, below for the fall
+        let middle = [0.5 * aspect[0], 0.42 * aspect[1]];
+        let room = [(middle[0] - 0.9 * radius).max(0.0), (middle[1] - 0.9 * radius).max(0.0)];
+        let centre =
+            [0, 1].map(|axis| middle[axis] + self.spread * room[axis] * stream.between(-1.0, 1.0));
+        let climb = if self.rocket { 0.16 } else { 0.0 };
+        Burst {
+            colour,
+            centre,
+            radius,
+            times: [begin, begin + climb, end],
+            ground: centre[0] + stream.between(-0.12, 0.12),
+            sparks: sparks(stream, radius * unit),
+        }
+    }
+}
+
+impl Generator for FireworksConfig {
+    fn clip(
+        &self,
+        seed: u64,
+        index: u64,
+        frames: usize,
+        size: [usize; 2],
+        channels: usize,
+    ) -> Result<(Clip, String)> {
+        self.validate()?;
+        check_shape(frames, size, channels)?;
+        let [h, w] = size;
+        let mut stream = Stream::new(Purpose::Fireworks, seed, 0, index);
+        let unit = h.min(w) as f64;
+        let aspect = [w as f64 / unit, h as f64 / unit];
+        let (bursts, caption) = self.plan(&mut stream, Frame { aspect, unit });
+        let mut bytes = Vec::with_capacity(frames * h * w * channels);
+        for frame in 0..frames {
+            let time = (frame as f64 + 0.5) / frames as f64;
+            let mut canvas = Canvas::new(h, w, sky);
+            for burst in &bursts {
+                burst.draw(&mut canvas, time);
+            }
+            canvas.finish(channels, &mut bytes);
+        }
+        let fps = frames as f64 / self.seconds;
+        Ok((Clip::new(bytes, [frames, h, w, channels], fps)?, caption))
+    }
+}
+
+/// How much smaller each of two bursts is than a single one.
+const APART: f64 = 0.72;
+
+/// A night sky, a little lighter towards the ground (`down` = 1), too faint to count as a colour.
+fn sky(down: f64) -> [f64; 3] {
+    [0.012 + 0.012 * down, 0.012 + 0.016 * down, 0.03 + 0.03 * down]
+}

@@ -1,0 +1,169 @@
+//! What a folder of videos holds, before a run is spent on it.
+
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub use report::{Report, SizeCount, Spread};
+
+use crate::decode::Media;
+use crate::folder::{BadFile, Entry, Folder};
+use crate::{Error, Result};
+
+/// What one sound video says of itself.
+#[derive(Debug, Clone, Copy)]
+struct About {
+    f: usize,
+    h: usize,
+    w: usize,
+    fps: f64,
+    grey: bool,
+    bytes: u64,
+}
+
+/// Reads every video below `folder` to its end and reports what is there; unreadable files are listed, not refused.
+///
+/// # Errors
+/// When `folder` is not a folder or cannot be listed.
+pub fn inspect(folder: &Path) -> Result<Report> {
+    let listed = Folder::list(folder)?;
+    let found = look_at_all(listed.entries());
+    let mut bad_files = listed.bad_files().to_vec();
+    let mut sound = Vec::new();
+    for (entry, about) in listed.entries().iter().zip(found) {
+        match about {
+            Ok(about) => sound.push((entry, about)),
+            Err(error) => bad_files.push(BadFile {
+                path: entry.media.path().to_path_buf(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+    let captions: Vec<&String> =
+        sound.iter().filter_map(|(entry, _)| entry.caption.as_ref()).collect();
+    let grey_clips = sound.iter().filter(|(_, about)| about.grey).count();
+    Ok(Report {
+        folder: folder.to_path_buf(),
+        clips: sound.len(),
+        frames: spread(sound.iter().map(|(_, about)| about.f as f64)),
+        fps: spread(sound.iter().map(|(_, about)| about.fps)),
+        sizes: sizes(sound.iter().map(|(_, about)| (about.h, about.w))),
+        grey_clips,
+        colour_clips: sound.len() - grey_clips,
+        captions: captions.len(),
+        caption_examples: examples(&captions),
+        bad_files,
+        other_files: listed.other_files().clone(),
+        bytes: sound.iter().map(|(_, about)| about.bytes).sum(),
+    })
+}
+
+/// Looks at all videos with one thread per core; the answers stand in the order of the entries.
+fn look_at_all(entries: &[Entry]) -> Vec<Result<About>> {
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(BTreeMap::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(entries.len()) {
+            scope.spawn(|| {
+                while let Some((index, entry)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    entries.get(index).map(|entry| (index, entry))
+                } {
+                    let about = look_safely(&entry.media);
+                    if let Ok(mut found) = found.lock() {
+                        found.insert(index, about);
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().map_or_else(|_| Vec::new(), |found| found.into_values().collect())
+}
+
+/// A decoder that panics on a damaged file makes it a bad file.
+fn look_safely(media: &Media) -> Result<About> {
+    std::panic::catch_unwind(|| look(media)).unwrap_or_else(|_| {
+        Err(Error::damaged(
+            media.path(),
+            "a video that can be decoded",
+            "one on which the decoder panics",
+        ))
+    })
+}
+
+fn look(media: &Media) -> Result<About> {
+    let probe = media.probe()?;
+    let mut about =
+        About { f: 0, h: probe.h, w: probe.w, fps: probe.fps, grey: true, bytes: bytes(media)? };
+    media.for_each_frame(None, &mut |file, image| {
+        let (h, w) = (image.height() as usize, image.width() as usize);
+        if (h, w) != (about.h, about.w) {
+            return Err(Error::damaged(
+                file,
+                format!("a frame of {} x {} like the first", about.h, about.w),
+                format!("one of {h} x {w}"),
+            ));
+        }
+        about.f += 1;
+        about.grey = about.grey
+            && (!image.color().has_color()
+                || image
+                    .into_rgb8()
+                    .pixels()
+                    .all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2]));
+        Ok(())
+    })?;
+    Ok(about)
+}
+
+fn bytes(media: &Media) -> Result<u64> {
+    let files = match media {
+        Media::File(path) => std::slice::from_ref(path),
+        Media::Frames { files, .. } => files,
+    };
+    files.iter().try_fold(0, |sum, path| {
+        let about = path.metadata().map_err(|e| Error::read(path, e))?;
+        Ok(sum + about.len())
+    })
+}
+
+fn spread(values: impl Iterator<Item = f64>) -> Option<Spread> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    Some(Spread {
+        min: *values.first()?,
+        median: values[(values.len() - 1) / 2],
+        max: *values.last()?,
+    })
+}
+
+fn sizes(values: impl Iterator<Item = (usize, usize)>) -> Vec<SizeCount> {
+    let mut counts = BTreeMap::<(usize, usize), usize>::new();
+    for size in values {
+        *counts.entry(size).or_default() += 1;
+    }
+    let mut sizes: Vec<SizeCount> =
+        counts.into_iter().map(|((h, w), clips)| SizeCount { h, w, clips }).collect();
+    // the sort is stable: equally frequent sizes stay in the order of their sides
+    sizes.sort_by_key(|size| std::cmp::Reverse(size.clips));
+    sizes
+}
+
+/// The first few different captions.
+fn examples(captions: &[&String]) -> Vec<String> {
+    const SHOWN: usize = 5;
+    let mut shown: Vec<String> = Vec::new();
+    for caption in captions {
+        if shown.len() == SHOWN {
+            break;
+        }
+        if !shown.contains(caption) {
+            shown.push((*caption).clone());
+        }
+    }
+    shown
+}

@@ -1,0 +1,103 @@
+//! The report on a folder, for programs and for people.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::folder::BadFile;
+
+/// What [`crate::inspect`] found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The folder.
+    pub folder: PathBuf,
+    /// How many videos can be read to their end.
+    pub clips: usize,
+    /// Their frame counts; `None` without a clip.
+    pub frames: Option<Spread>,
+    /// Their rates in frames per second; `None` without a clip.
+    pub fps: Option<Spread>,
+    /// Their sizes, the most frequent first.
+    pub sizes: Vec<SizeCount>,
+    /// How many are grey in all pixels (channels = 1 loses nothing).
+    pub grey_clips: usize,
+    /// How many are in colour.
+    pub colour_clips: usize,
+    /// How many have a caption.
+    pub captions: usize,
+    /// A few of the captions.
+    pub caption_examples: Vec<String>,
+    /// The files that cannot be read, with their reasons.
+    pub bad_files: Vec<BadFile>,
+    /// How many files there are of kinds that are not read, by the ending of their names.
+    pub other_files: BTreeMap<String, usize>,
+    /// Bytes of all videos on disk.
+    pub bytes: u64,
+}
+
+/// The least, the middle and the largest of some numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The middle one; of an even number of them, the lower of the two.
+    pub median: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// How many videos have a size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeCount {
+    /// Height in pixels.
+    pub h: usize,
+    /// Width in pixels.
+    pub w: usize,
+    /// How many.
+    pub clips: usize,
+}
+
+/// Lines for people; at most ten sizes and ten bad files are named.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMED: usize = 10;
+        let mib = self.bytes as f64 / f64::from(1 << 20);
+        writeln!(f, "{}: {} clips, {mib:.1} MiB", self.folder.display(), self.clips)?;
+        for (name, spread) in [("frames", self.frames), ("fps", self.fps)] {
+            if let Some(Spread { min, median, max }) = spread {
+                let [min, median, max] = [min, median, max].map(tidy);
+                writeln!(f, "{name}: {min} to {max}, median {median}")?;
+            }
+        }
+        if self.clips > 0 {
+            let size = |size: &SizeCount| format!("{} x {} ({})", size.h, size.w, size.clips);
+            let named: Vec<String> = self.sizes.iter().take(NAMED).map(size).collect();
+            let more = self.sizes.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            writeln!(f, "height x width (clips): {}{more}", named.join(", "))?;
+            writeln!(f, "colour: {}, grey: {}", self.colour_clips, self.grey_clips)?;
+            writeln!(f, "captions: {} of {}", self.captions, self.clips)?;
+        }
+        for caption in &self.caption_examples {
+            writeln!(f, "  {caption}")?;
+        }
+        writeln!(f, "files that cannot be read: {}", self.bad_files.len())?;
+        for bad in self.bad_files.iter().take(NAMED) {
+            writeln!(f, "  {}", bad.reason)?;
+        }
+        if !self.other_files.is_empty() {
+            let other = self.other_files.iter().map(|(kind, n)| format!("{n} {kind}"));
+            let other: Vec<String> = other.collect();
+            writeln!(f, "files of other kinds, passed over: {}", other.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// At most two decimals, none where they are 0.
+fn tidy(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

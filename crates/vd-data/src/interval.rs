@@ -1,0 +1,66 @@
+//! How sure a measured share is.
+
+use serde::{Deserialize, Serialize};
+
+/// A share with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// How many succeeded.
+    pub successes: usize,
+    /// How many there were.
+    pub n: usize,
+    /// successes / n, 0 where n is 0.
+    pub share: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end of the 95 % interval.
+    pub high: f64,
+}
+
+/// The share of successes among `n` trials with Wilson's 95 % interval.
+///
+/// # Range
+/// `successes` above `n` count as `n`; without trials the interval is all of [0, 1].
+/// # Reference
+/// Wilson 1927, JASA 22, 209; z = 1.959964.
+pub fn wilson(successes: usize, n: usize) -> Share {
+    const Z: f64 = 1.959_963_984_540_054;
+    let successes = successes.min(n);
+    if n == 0 {
+        return Share { successes, n, share: 0.0, low: 0.0, high: 1.0 };
+    }
+    let trials = n as f64;
+    let share = successes as f64 / trials;
+    let spread = 1.0 + Z * Z / trials;
+    let middle = (share + Z * Z / (2.0 * trials)) / spread;
+    let half =
+        Z * (share * (1.0 - share) / trials + Z * Z / (4.0 * trials * trials)).sqrt() / spread;
+    Share {
+        successes,
+        n,
+        share,
+        // at 0 and 1 the formula is exact only up to rounding
+        low: if successes == 0 { 0.0 } else { middle - half },
+        high: if successes == n { 1.0 } else { middle + half },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_has_its_known_values() {
+        // at x = n the lower end is n / (n + z^2); the others were worked out in another language
+        for (x, n, low, high) in [
+            (96, 96, 0.961_524_3, 1.0),
+            (93, 96, 0.912_113_2, 0.989_315_9),
+            (5, 10, 0.236_593_1, 0.763_406_9),
+        ] {
+            let share = wilson(x, n);
+            assert!((share.low - low).abs() < 2e-6, "{share:?}");
+            assert!((share.high - high).abs() < 2e-6, "{share:?}");
+        }
+        assert_eq!((wilson(0, 0).low, wilson(0, 0).high), (0.0, 1.0));
+    }
+}

@@ -1,0 +1,53 @@
+//! Videos on disk to batches, batches to videos, and unlimited synthetic clips.
+//!
+//! The way in: [`Folder`] lists videos with captions (or a [`Generator`] draws them), and a [`Loader`] turns them into
+//! batches of one shape, in an order that depends on the seed alone and from any saved [`Cursor`] on. The way out:
+//! [`write_gif`], [`write_contact_sheet`] and [`write_line_plot`].
+//!
+//! ```
+//! use vd_data::{Cursor, DataConfig, FireworksConfig, Loader, Source};
+//!
+//! let config = DataConfig {
+//!     source: Source::Fireworks(FireworksConfig::default()),
+//!     size: [16, 16],
+//!     ..DataConfig::default()
+//! };
+//! let mut loader = Loader::new(&config, 4, Cursor::start(0))?;
+//! let batch = loader.next()?;
+//! assert_eq!(batch.video.size(), [4, 3, 8, 16, 16]); // b c f h w
+//! # Ok::<(), vd_data::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod clip;
+mod colour;
+mod config;
+mod decode;
+mod error;
+mod fit;
+mod folder;
+mod generate;
+mod inspect;
+mod interval;
+mod loader;
+mod random;
+mod synth;
+mod take;
+mod write;
+
+pub use clip::{Clip, UNSTATED_FPS};
+pub use colour::{Colour, colour_votes, dominant_colour};
+pub use config::{Crop, DataConfig, Short, Source};
+pub use decode::{MAX_SIDE, Media, Probe, decode};
+pub use error::{Error, Result};
+pub use fit::fit;
+pub use folder::{BadFile, Entry, Folder, folder_contains};
+pub use generate::{DigitsConfig, FireworksConfig, Generator};
+pub use inspect::{Report, SizeCount, Spread, inspect};
+pub use interval::{Share, wilson};
+pub use loader::{Batch, Cursor, Dataset, Loader};
+pub use synth::{Written, write_synthetic};
+pub use take::Sample;
+pub use write::{
+    Line, LinePlot, SheetRow, contact_sheet, write_contact_sheet, write_gif, write_line_plot,
+};

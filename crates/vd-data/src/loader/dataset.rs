@@ -1,0 +1,129 @@
+//! Clips by number, from a folder or a generator.
+
+use crate::clip::UNSTATED_FPS;
+use crate::config::{DataConfig, Source};
+use crate::folder::Folder;
+use crate::generate::Generator;
+use crate::random::{Purpose, Stream};
+use crate::take::{Sample, take};
+use crate::{Error, Result};
+
+/// A source of samples of one shape.
+#[derive(Debug)]
+pub struct Dataset {
+    config: DataConfig,
+    items: Items,
+}
+
+#[derive(Debug)]
+enum Items {
+    Folder(Folder),
+    Endless(Box<dyn Generator>),
+}
+
+impl Dataset {
+    /// Checks the config and opens its source; a folder is listed and its headers are checked.
+    ///
+    /// # Errors
+    /// When the config is outside its range, or as [`Folder::scan`].
+    pub fn open(config: &DataConfig) -> Result<Self> {
+        config.validate()?;
+        let items = match &config.source {
+            Source::Folder { path } => Items::Folder(Folder::scan(path, config.max_bad_files)?),
+            Source::Fireworks(fireworks) => Items::Endless(Box::new(fireworks.clone())),
+            Source::Digits(digits) => Items::Endless(Box::new(digits.clone())),
+        };
+        Ok(Self { config: config.clone(), items })
+    }
+
+    /// A data set of a generator of one's own; `config.source` is passed over.
+    ///
+    /// # Errors
+    /// When the config is outside its range.
+    pub fn endless(config: &DataConfig, generator: Box<dyn Generator>) -> Result<Self> {
+        config.validate()?;
+        Ok(Self { config: config.clone(), items: Items::Endless(generator) })
+    }
+
+    /// The config that it was opened with.
+    pub fn config(&self) -> &DataConfig {
+        &self.config
+    }
+
+    /// The folder, if it is one.
+    pub fn folder(&self) -> Option<&Folder> {
+        match &self.items {
+            Items::Folder(folder) => Some(folder),
+            Items::Endless(_) => None,
+        }
+    }
+
+    /// How many clips an epoch has; `None` for a generator.
+    pub fn clips(&self) -> Option<usize> {
+        self.folder().map(|folder| folder.entries().len())
+    }
+
+    /// The rate at which clips of this data set should be shown, in frames per second, the stride taken into account: the
+    /// middle one of the first few readable files, or the generator's own.
+    ///
+    /// # Errors
+    /// When a generator fails, or none of the first files can be read.
+    pub fn fps(&self) -> Result<f64> {
+        const LOOKED_AT: usize = 15;
+        let Items::Folder(folder) = &self.items else {
+            return Ok(self.sample(0, 0, 0)?.map_or(UNSTATED_FPS, |s| s.clip.fps));
+        };
+        let probes = folder.entries().iter().map(|entry| entry.media.probe());
+        let mut rates = Vec::with_capacity(LOOKED_AT);
+        let mut failed = None;
+        for probe in probes.take(LOOKED_AT) {
+            match probe {
+                Ok(probe) => rates.push(probe.fps / self.config.stride as f64),
+                Err(error) => failed = Some(error),
+            }
+        }
+        rates.sort_by(f64::total_cmp);
+        match (rates.get(rates.len() / 2), failed) {
+            (Some(rate), _) => Ok(*rate),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(UNSTATED_FPS),
+        }
+    }
+
+    /// The sample of clip `index` in `epoch`: start, part and flip are drawn from a stream of its own.
+    ///
+    /// `None` where the clip is too short and `short = "skip"`.
+    ///
+    /// # Errors
+    /// When there is no such clip, or it cannot be read ([`Error::is_bad_file`] tells).
+    pub fn sample(&self, seed: u64, epoch: u64, index: u64) -> Result<Option<Sample>> {
+        let config = &self.config;
+        let mut stream = Stream::new(Purpose::Sample, seed, epoch, index);
+        match &self.items {
+            Items::Folder(folder) => {
+                let entry =
+                    usize::try_from(index).ok().and_then(|index| folder.entries().get(index));
+                let entry = entry.ok_or_else(|| Error::Cursor {
+                    expected: format!("a clip below {}", folder.entries().len()),
+                    got: index.to_string(),
+                })?;
+                let taken = take(&entry.media, config, &mut stream)?;
+                Ok(taken.map(|(clip, kept)| Sample { clip, kept, caption: entry.caption.clone() }))
+            }
+            Items::Endless(generator) => {
+                let (mut clip, caption) =
+                    generator.clip(seed, index, config.frames, config.size, config.channels)?;
+                if config.flip && stream.chance(0.5) {
+                    clip.flip();
+                }
+                Ok(Some(Sample { kept: clip.f, clip, caption: Some(caption) }))
+            }
+        }
+    }
+
+    /// The order of an epoch.
+    pub(super) fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
+        let clips = self.clips().unwrap_or(0);
+        Stream::new(Purpose::Order, seed, epoch, 0).permutation(clips)
+    }
+}

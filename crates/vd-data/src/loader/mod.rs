@@ -1,0 +1,190 @@
+//! Clips in an order that the seed alone decides, loaded ahead by threads.
+
+mod batch;
+mod cursor;
+mod dataset;
+mod workers;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+pub use batch::Batch;
+pub use cursor::Cursor;
+pub use dataset::Dataset;
+
+use cursor::Walk;
+use workers::{Outcome, Ticket, Workers};
+
+use crate::folder::{BadFile, check_bad_files};
+use crate::{DataConfig, Error, Result};
+
+/// An endless row of batches, from a cursor on.
+///
+/// The batches are a function of the config, the batch size and the cursor: neither the number of workers nor their speed
+/// changes a byte. In every epoch each clip of a folder comes once, in an order of its own; a batch may run across the end
+/// of an epoch, or of several. A file that turns out unreadable gives its place to the next one. Dropping the loader ends
+/// its threads.
+#[derive(Debug)]
+pub struct Loader {
+    dataset: Arc<Dataset>,
+    batch: usize,
+    cursor: Cursor,
+    walk: Walk,
+    ahead: VecDeque<Ticket>,
+    workers: Option<Workers>,
+    bad: Vec<BadFile>,
+    known_bad: HashSet<usize>,
+    /// Places in a row that gave no clip.
+    barren: usize,
+}
+
+impl Loader {
+    /// Opens the data set and goes on from `cursor`, `batch` clips at a time.
+    ///
+    /// # Errors
+    /// When the config is outside its range, the folder has no readable clip or too many bad files, or the cursor does not
+    /// fit it.
+    pub fn new(config: &DataConfig, batch: usize, cursor: Cursor) -> Result<Self> {
+        Self::over(Dataset::open(config)?, batch, cursor)
+    }
+
+    /// As [`Loader::new`], over a data set that is open already.
+    ///
+    /// # Errors
+    /// When `batch` is 0 or the cursor does not fit the data set.
+    pub fn over(dataset: Dataset, batch: usize, cursor: Cursor) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::config("batch", "at least 1", batch));
+        }
+        let dataset = Arc::new(dataset);
+        let walk = Walk::new(cursor, dataset.clips())?;
+        let threads = dataset.config().workers;
+        let workers = match threads {
+            0 => None,
+            _ => Some(Workers::start(&dataset, threads, depth(batch, threads))?),
+        };
+        let bad = dataset.folder().map_or_else(Vec::new, |folder| folder.bad_files().to_vec());
+        Ok(Self {
+            cursor: walk.cursor(),
+            batch,
+            walk,
+            ahead: VecDeque::new(),
+            workers,
+            bad,
+            known_bad: HashSet::new(),
+            barren: 0,
+            dataset,
+        })
+    }
+
+    /// The next batch.
+    ///
+    /// # Errors
+    /// When more files than `max_bad_files` turned out unreadable, or no file gives a clip. After an error the loader has
+    /// lost its place: go on with a new one.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the row has no end and its items can fail: an Iterator's Option would say nothing"
+    )]
+    pub fn next(&mut self) -> Result<Batch> {
+        let mut samples = Vec::with_capacity(self.batch);
+        while samples.len() < self.batch {
+            let (ticket, outcome) = self.next_outcome()?;
+            self.cursor = ticket.after;
+            match outcome {
+                Outcome::Clip(sample) => {
+                    self.barren = 0;
+                    samples.push(*sample);
+                    continue;
+                }
+                Outcome::Short => {}
+                Outcome::Bad(error) if error.is_bad_file() => {
+                    self.note_bad(ticket.index as usize, &error)?;
+                }
+                Outcome::Bad(error) => return Err(error),
+            }
+            self.barren += 1;
+            self.check_barren()?;
+        }
+        Batch::assemble(samples, self.cursor)
+    }
+
+    /// Where the next batch begins.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// The files that could not be read so far.
+    pub fn bad_files(&self) -> &[BadFile] {
+        &self.bad
+    }
+
+    /// Hands out work until enough is under way, then waits for what comes next in the order.
+    fn next_outcome(&mut self) -> Result<(Ticket, Outcome)> {
+        let Some(workers) = &mut self.workers else {
+            let ticket = self.walk.step(&self.dataset);
+            return Ok((ticket, workers::load(&self.dataset, &ticket)));
+        };
+        while self.ahead.len() < workers.depth() {
+            let ticket = self.walk.step(&self.dataset);
+            workers.submit(ticket)?;
+            self.ahead.push_back(ticket);
+        }
+        let ticket = self.ahead.pop_front().ok_or(Error::WorkersGone)?;
+        let outcome = workers.wait_for(ticket.number)?;
+        Ok((ticket, outcome))
+    }
+
+    /// Counts a bad file once, names it, and stops the run when there are too many.
+    fn note_bad(&mut self, index: usize, error: &Error) -> Result<()> {
+        let Some(folder) = self.dataset.folder() else {
+            return Ok(());
+        };
+        if !self.known_bad.insert(index) {
+            return Ok(());
+        }
+        tracing::warn!("left out: {error}");
+        self.bad.push(BadFile {
+            path: folder.entries()[index].media.path().to_path_buf(),
+            reason: error.to_string(),
+        });
+        check_bad_files(folder.root(), &self.bad, self.dataset.config().max_bad_files)
+    }
+
+    /// Stops when a whole epoch gave nothing: any 2 n - 1 places in a row hold all n places of one epoch.
+    fn check_barren(&self) -> Result<()> {
+        let Some(folder) = self.dataset.folder() else {
+            return Ok(());
+        };
+        let clips = folder.entries().len();
+        if self.barren + 1 < 2 * clips {
+            return Ok(());
+        }
+        let config = self.dataset.config();
+        let unread = self.known_bad.len();
+        let first = self.bad.first().map_or("", |bad| bad.reason.as_str());
+        let detail = if unread == clips {
+            format!("none of the {clips} files can be read, the first: {first}")
+        } else {
+            format!(
+                "{} of {clips} have fewer than the {} frames that frames = {} at stride = {} span, \
+                 {unread} cannot be read; take fewer frames, or short = \"pad\"",
+                clips - unread,
+                config.span(),
+                config.frames,
+                config.stride,
+            )
+        };
+        Err(Error::NoClips { folder: folder.root().to_path_buf(), detail })
+    }
+}
+
+/// How many clips are under way at once: two batches, or one for each thread.
+fn depth(batch: usize, threads: usize) -> usize {
+    batch.saturating_mul(2).clamp(threads, 4096.max(threads))
+}

@@ -1,0 +1,134 @@
+//! Threads that load clips out of order and hand them back in order.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::{Cursor, Dataset};
+use crate::{Error, Result, Sample};
+
+/// One place in the order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ticket {
+    /// Counts the tickets of this loader.
+    pub(super) number: u64,
+    pub(super) seed: u64,
+    pub(super) epoch: u64,
+    pub(super) index: u64,
+    /// The place behind it.
+    pub(super) after: Cursor,
+}
+
+/// What was found at a place.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Clip(Box<Sample>),
+    Short,
+    Bad(Error),
+}
+
+/// The threads and what is under way between them and the loader.
+#[derive(Debug)]
+pub(super) struct Workers {
+    jobs: Option<Sender<Ticket>>,
+    done: Receiver<(u64, Outcome)>,
+    arrived: HashMap<u64, Outcome>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    depth: usize,
+}
+
+impl Workers {
+    /// Starts `threads` threads; at most `depth` clips are under way at once.
+    pub(super) fn start(dataset: &Arc<Dataset>, threads: usize, depth: usize) -> Result<Self> {
+        let (jobs, work) = bounded::<Ticket>(depth);
+        let (send, done) = bounded(depth);
+        let mut workers = Self {
+            jobs: Some(jobs),
+            done,
+            arrived: HashMap::new(),
+            stop: Arc::default(),
+            threads: Vec::with_capacity(threads),
+            depth,
+        };
+        for k in 0..threads {
+            let (work, send) = (work.clone(), send.clone());
+            let (dataset, stop) = (Arc::clone(dataset), Arc::clone(&workers.stop));
+            let thread = std::thread::Builder::new()
+                .name(format!("vd-load-{k}"))
+                .spawn(move || {
+                    for ticket in work {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        if send.send((ticket.number, load(&dataset, &ticket))).is_err() {
+                            break;
+                        }
+                    }
+                })
+                .map_err(Error::Threads)?;
+            workers.threads.push(thread);
+        }
+        Ok(workers)
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Never blocks as long as at most `depth` tickets are under way.
+    pub(super) fn submit(&self, ticket: Ticket) -> Result<()> {
+        let jobs = self.jobs.as_ref().ok_or(Error::WorkersGone)?;
+        jobs.send(ticket).map_err(|_| Error::WorkersGone)
+    }
+
+    /// Blocks until the outcome of ticket `number` is there; others that come first are put aside.
+    pub(super) fn wait_for(&mut self, number: u64) -> Result<Outcome> {
+        loop {
+            if let Some(outcome) = self.arrived.remove(&number) {
+                return Ok(outcome);
+            }
+            let (other, outcome) = self.done.recv().map_err(|_| Error::WorkersGone)?;
+            self.arrived.insert(other, outcome);
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // the threads wait for work: a closed channel wakes them
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // a thread that panicked has nothing more to say
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Loads what a ticket names; a decoder that panics on a damaged file makes it a bad file, not a lost thread.
+pub(super) fn load(dataset: &Dataset, ticket: &Ticket) -> Outcome {
+    let sample = || dataset.sample(ticket.seed, ticket.epoch, ticket.index);
+    match catch_unwind(AssertUnwindSafe(sample)) {
+        Ok(Ok(Some(sample))) => Outcome::Clip(Box::new(sample)),
+        Ok(Ok(None)) => Outcome::Short,
+        Ok(Err(error)) => Outcome::Bad(error),
+        Err(_) => Outcome::Bad(panicked(dataset, ticket.index)),
+    }
+}
+
+fn panicked(dataset: &Dataset, index: u64) -> Error {
+    let entry = dataset.folder().and_then(|folder| folder.entries().get(index as usize));
+    match entry {
+        Some(entry) => Error::damaged(
+            entry.media.path(),
+            "a video that can be decoded",
+            "one on which the decoder panics",
+        ),
+        None => Error::WorkersGone,
+    }
+}

@@ -1,0 +1,54 @@
+//! Synthetic clips written as a folder of videos with captions.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::generate::Generator;
+use crate::write::{write_file, write_gif};
+use crate::{Error, Result, Source};
+
+/// What [`write_synthetic`] wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The folder.
+    pub out: PathBuf,
+    /// How many clips, each a GIF with a caption beside it.
+    pub clips: usize,
+    /// Bytes of all GIFs.
+    pub bytes: u64,
+}
+
+/// Writes the first `num` clips of a generator as `00000.gif` with `00000.txt` and so on into the folder `out`.
+///
+/// # Errors
+/// When `source` is no generator, a number is outside its range, or a file cannot be written.
+pub fn write_synthetic(
+    source: &Source,
+    seed: u64,
+    num: usize,
+    frames: usize,
+    size: [usize; 2],
+    out: &Path,
+) -> Result<Written> {
+    let generator: &dyn Generator = match source {
+        Source::Fireworks(config) => config,
+        Source::Digits(config) => config,
+        Source::Folder { path } => {
+            let expected = "fireworks or digits";
+            return Err(Error::config("source", expected, path.display()));
+        }
+    };
+    std::fs::create_dir_all(out).map_err(|e| Error::write(out, e))?;
+    // one width of number for all names, so that they sort by any rule
+    let digits = num.saturating_sub(1).to_string().len().max(5);
+    let mut bytes = 0;
+    for index in 0..num {
+        let (clip, caption) = generator.clip(seed, index as u64, frames, size, 3)?;
+        let path = out.join(format!("{index:0digits$}.gif"));
+        write_gif(&path, &clip)?;
+        bytes += path.metadata().map_err(|e| Error::read(&path, e))?.len();
+        write_file(&path.with_extension("txt"), format!("{caption}\n").as_bytes())?;
+    }
+    Ok(Written { out: out.to_path_buf(), clips: num, bytes })
+}

@@ -1,0 +1,110 @@
+//! One training sample out of one video: which frames, which part of them, mirrored or not.
+
+use crate::config::{Crop, DataConfig, Short};
+use crate::decode::Media;
+use crate::fit::fit;
+use crate::random::Stream;
+use crate::{Clip, Result};
+
+/// A clip of exactly the configured shape.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Sample {
+    /// The frames; its rate is that of the file divided by the stride.
+    pub clip: Clip,
+    /// How many frames at the front are real; the rest repeat the last real one.
+    pub kept: usize,
+    /// What it shows.
+    pub caption: Option<String>,
+}
+
+/// Takes a sample from a video; `None` where it is too short and short ones are left out.
+///
+/// The stream is read for start, place and flip in this order, whether they are used or not, so that a change of
+/// one setting leaves the other draws as they were.
+pub(crate) fn take(
+    media: &Media,
+    config: &DataConfig,
+    stream: &mut Stream,
+) -> Result<Option<(Clip, usize)>> {
+    let probe = media.probe()?;
+    let (start, place, flip) = (stream.unit(), [stream.unit(), stream.unit()], stream.chance(0.5));
+    let Some(wanted) = frames_of(probe.f, config, start) else {
+        return Ok(None);
+    };
+    let clip = media.decode_frames(config.channels, &wanted, probe.fps / config.stride as f64)?;
+    let place = match config.crop {
+        Crop::Centre => [0.5; 2],
+        Crop::Random => place,
+    };
+    let mut clip = fit(&clip, config.size, place)?;
+    if config.flip && flip {
+        clip.flip();
+    }
+    let kept = clip.f;
+    if kept < config.frames {
+        let indices: Vec<usize> = (0..config.frames).map(|i| i.min(kept - 1)).collect();
+        clip = clip.pick(&indices);
+    }
+    Ok(Some((clip, kept)))
+}
+
+/// Which frames of a video of `f` frames are taken; `None` where it is too short and short ones are left out.
+///
+/// # Range
+/// `start`: [0, 1), every legal first frame has an equal share of it.
+fn frames_of(f: usize, config: &DataConfig, start: f64) -> Option<Vec<usize>> {
+    let span = config.span();
+    let first = if f >= span {
+        (((f - span + 1) as f64) * start) as usize
+    } else if config.short == Short::Skip {
+        return None;
+    } else {
+        0
+    };
+    let wanted: Vec<usize> = (first..f).step_by(config.stride).take(config.frames).collect();
+    Some(wanted)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_long_video_gives_evenly_spaced_frames_from_any_start(
+            frames in 1usize..9, stride in 1usize..5, more in 0usize..20, start in 0.0f64..1.0,
+        ) {
+            let config = DataConfig { frames, stride, ..DataConfig::default() };
+            let f = config.span() + more;
+            let wanted = frames_of(f, &config, start).unwrap();
+            prop_assert_eq!(wanted.len(), frames);
+            prop_assert!(wanted.windows(2).all(|pair| pair[1] - pair[0] == stride));
+            prop_assert!(wanted[0] <= more && wanted[frames - 1] < f);
+        }
+
+        #[test]
+        fn a_short_video_gives_what_it_has_or_nothing(
+            frames in 2usize..9, stride in 1usize..5, start in 0.0f64..1.0, cut in 1usize..30,
+        ) {
+            let config = DataConfig { frames, stride, ..DataConfig::default() };
+            let f = config.span().saturating_sub(cut).max(1);
+            let wanted = frames_of(f, &config, start).unwrap();
+            prop_assert_eq!(wanted[0], 0);
+            prop_assert_eq!(wanted.len(), f.div_ceil(stride).min(frames));
+            prop_assert!(wanted.len() < frames);
+            let skip = DataConfig { short: Short::Skip, ..config };
+            prop_assert_eq!(frames_of(f, &skip, start), None);
+        }
+    }
+
+    #[test]
+    fn every_start_can_be_drawn() {
+        let config = DataConfig { frames: 3, stride: 2, ..DataConfig::default() };
+        let starts: Vec<usize> =
+            (0..4).map(|k| frames_of(8, &config, k as f64 / 4.0).unwrap()[0]).collect();
+        assert_eq!(starts, [0, 1, 2, 3]);
+    }
+}

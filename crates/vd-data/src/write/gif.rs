@@ -1,0 +1,86 @@
+//! Clips as animated GIF.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use ::gif::{DisposalMethod, Encoder, EncodingError, Frame, Repeat};
+
+use super::palette::{Indexed, index};
+use super::write_file;
+use crate::{Clip, Error, Result};
+
+/// The shortest delay that browsers keep to, in 1/100 s.
+const SHORTEST: u64 = 2;
+
+/// Writes a clip as a GIF that repeats for ever, with one palette for all frames.
+///
+/// The format counts delays in 1/100 s: where the rate does not divide 100, delays differ by one so that no frame is more than
+/// half of that away from its time. Rates above 50 become 50, since players slow shorter delays down.
+///
+/// # Errors
+/// When a side exceeds 65535, or the file cannot be written.
+pub fn write_gif(path: &Path, clip: &Clip) -> Result<()> {
+    clip.check()?;
+    let side = |n: usize| {
+        u16::try_from(n).map_err(|_| Error::clip("sides of at most 65535", format!("{n}")))
+    };
+    let (h, w) = (side(clip.h)?, side(clip.w)?);
+    let indexed = index(clip)?;
+    let bytes = encode(&indexed, (h, w), &delays(clip.f, clip.fps))
+        .map_err(|e| Error::write(path, std::io::Error::other(e)))?;
+    write_file(path, &bytes)
+}
+
+fn encode(
+    indexed: &Indexed,
+    (h, w): (u16, u16),
+    delays: &[u16],
+) -> std::result::Result<Vec<u8>, EncodingError> {
+    let palette = indexed.palette.concat();
+    let mut bytes = Vec::new();
+    let mut encoder = Encoder::new(&mut bytes, w, h, &palette)?;
+    encoder.set_repeat(Repeat::Infinite)?;
+    let pixels = usize::from(h) * usize::from(w);
+    for (frame, &delay) in indexed.pixels.chunks_exact(pixels).zip(delays) {
+        encoder.write_frame(&Frame {
+            width: w,
+            height: h,
+            delay,
+            dispose: DisposalMethod::Keep,
+            buffer: Cow::Borrowed(frame),
+            ..Frame::default()
+        })?;
+    }
+    drop(encoder);
+    Ok(bytes)
+}
+
+/// Delays in 1/100 s that follow the rate as closely as whole numbers can.
+fn delays(f: usize, fps: f64) -> Vec<u16> {
+    let at = |frame: usize| (100.0 * frame as f64 / fps).round() as u64;
+    (0..f)
+        .map(|frame| (at(frame + 1) - at(frame)).clamp(SHORTEST, u64::from(u16::MAX)) as u16)
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn delays_add_up_to_the_length_of_the_clip(f in 1usize..200, fps in 1.0f64..50.0) {
+            let total: u64 = delays(f, fps).into_iter().map(u64::from).sum();
+            prop_assert!((total as f64 - 100.0 * f as f64 / fps).abs() <= 0.5);
+        }
+    }
+
+    #[test]
+    fn extreme_rates_stay_writable() {
+        assert_eq!(delays(3, 1000.0), [2; 3]);
+        assert_eq!(delays(2, 1e-6), [u16::MAX; 2]);
+        assert_eq!(delays(3, 30.0), [3, 4, 3]);
+    }
+}

@@ -1,0 +1,66 @@
+//! The 256 colours of a clip.
+
+use std::collections::BTreeSet;
+
+use quantette::deps::palette::Srgb;
+use quantette::deps::palette::cast::ComponentsAs;
+use quantette::{ImageRef, Pipeline, QuantizeMethod};
+
+use crate::{Clip, Error, Result};
+
+/// A palette of at most 256 colours and the colour of every pixel of all frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Indexed {
+    /// Red, green, blue of each colour.
+    pub(super) palette: Vec<[u8; 3]>,
+    /// One number per pixel: f h w.
+    pub(super) pixels: Vec<u8>,
+}
+
+/// One palette for all frames: exact where 256 colours are enough, k-means in Oklab otherwise, without dither.
+pub(super) fn index(clip: &Clip) -> Result<Indexed> {
+    if clip.c == 1 {
+        return Ok(Indexed {
+            palette: (0..=255).map(|grey| [grey; 3]).collect(),
+            pixels: clip.frames.clone(),
+        });
+    }
+    exact(clip).map_or_else(|| nearest(clip), Ok)
+}
+
+fn exact(clip: &Clip) -> Option<Indexed> {
+    let mut colours = BTreeSet::new();
+    for pixel in clip.frames.chunks_exact(3) {
+        colours.insert([pixel[0], pixel[1], pixel[2]]);
+        if colours.len() > 256 {
+            return None;
+        }
+    }
+    let palette: Vec<[u8; 3]> = colours.into_iter().collect();
+    let pixels = clip
+        .frames
+        .chunks_exact(3)
+        .filter_map(|pixel| {
+            let colour = [pixel[0], pixel[1], pixel[2]];
+            palette.binary_search(&colour).ok().map(|at| at as u8)
+        })
+        .collect();
+    Some(Indexed { palette, pixels })
+}
+
+fn nearest(clip: &Clip) -> Result<Indexed> {
+    let colours: &[Srgb<u8>] = clip.frames.components_as();
+    // all frames stand on top of each other: to the quantizer they are one tall image
+    let image = u32::try_from(clip.w)
+        .ok()
+        .zip(u32::try_from(clip.f * clip.h).ok())
+        .and_then(|(w, h)| ImageRef::new(w, h, colours).ok())
+        .ok_or_else(|| Error::clip("fewer than 2^32 pixels", format!("{}", colours.len())))?;
+    let indexed = Pipeline::new()
+        .quantize_method(QuantizeMethod::kmeans())
+        .ditherer(None)
+        .input_image(image)
+        .output_srgb8_indexed_image();
+    let (palette, pixels) = indexed.into_parts();
+    Ok(Indexed { palette: palette.into_iter().map(|c| [c.red, c.green, c.blue]).collect(), pixels })
+}

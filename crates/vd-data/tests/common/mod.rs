@@ -1,0 +1,58 @@
+//! Files to read, made on the spot.
+#![allow(dead_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vd_data::{Clip, write_gif};
+
+/// A clip whose pixels say which clip, frame and place they are: (number, frame, column) as red, green, blue.
+pub(crate) fn marked(number: u8, [f, h, w]: [usize; 3]) -> Clip {
+    let mut frames = Vec::with_capacity(f * h * w * 3);
+    for frame in 0..f {
+        for _ in 0..h {
+            for column in 0..w {
+                frames.extend([number, frame as u8, column as u8]);
+            }
+        }
+    }
+    Clip::new(frames, [f, h, w, 3], 10.0).unwrap()
+}
+
+/// Writes `marked` clips 0 .. n, with `frames(k)` frames each, as GIFs with captions "clip k".
+pub(crate) fn gifs(folder: &Path, n: u8, frames: impl Fn(u8) -> usize) -> Vec<PathBuf> {
+    (0..n)
+        .map(|k| {
+            let path = folder.join(format!("{k}.gif"));
+            write_gif(&path, &marked(k, [frames(k), 6, 8])).unwrap();
+            fs::write(path.with_extension("txt"), format!(" clip {k}\n")).unwrap();
+            path
+        })
+        .collect()
+}
+
+/// Cuts a file off after a part of its bytes.
+pub(crate) fn cut(path: &Path, part: f64) {
+    let bytes = fs::read(path).unwrap();
+    fs::write(path, &bytes[..(bytes.len() as f64 * part) as usize]).unwrap();
+}
+
+/// A GIF that claims a canvas of 65535 x 65535.
+pub(crate) fn huge_gif(path: &Path) {
+    let mut bytes = b"GIF89a".to_vec();
+    bytes.extend([0xff, 0xff, 0xff, 0xff, 0x80, 0, 0]);
+    bytes.extend([0; 6]); // two colours
+    bytes.extend([0x2c, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]);
+    bytes.extend([2, 1, 0, 0, 0x3b]);
+    fs::write(path, bytes).unwrap();
+}
+
+/// The header of a PNG that claims `side` x `side` pixels.
+pub(crate) fn huge_png(path: &Path, side: u32) {
+    let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    bytes.extend(side.to_be_bytes());
+    bytes.extend(side.to_be_bytes());
+    bytes.extend([8, 2, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend(b"\0\0\0\0IDAT\0\0\0\0\0\0\0\0IEND\0\0\0\0");
+    fs::write(path, bytes).unwrap();
+}

@@ -1,0 +1,81 @@
+//! Prompts to embeddings.
+
+mod file;
+mod hashed;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tch::Device;
+use vd_unet3d::Cond;
+
+pub use file::EmbeddingFile;
+pub use hashed::Hashed;
+
+use crate::{Error, Result};
+
+/// Turns prompts into what a network is conditioned on.
+///
+/// A prompt's embedding does not depend on the prompts beside it.
+pub trait TextEncoder: Debug + Send {
+    /// The width d of the embeddings; the network's `cond_dim`.
+    fn width(&self) -> i64;
+
+    /// Encodes one prompt per sample, on `device`.
+    ///
+    /// # Shapes
+    /// b prompts -> pooled b d, f32
+    /// # Errors
+    /// Prompts that the encoder does not know.
+    fn encode(&self, prompts: &[&str], device: Device) -> Result<Cond>;
+}
+
+/// Which encoder, as configs spell it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum EncoderConfig {
+    /// Words hashed to fixed pseudo-random vectors: see [`Hashed`].
+    Hashed {
+        /// The width of the embeddings.
+        width: i64,
+    },
+    /// Embeddings looked up in a file: see [`EmbeddingFile`].
+    File {
+        /// A .safetensors or .npy file; relative paths start at the current directory.
+        path: PathBuf,
+        /// Its prompts, one a line; where left out, those inside the file, else `NAME.txt` beside it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompts: Option<PathBuf>,
+    },
+}
+
+impl EncoderConfig {
+    /// The encoder that this config describes.
+    ///
+    /// # Errors
+    /// A width below 1; a file that cannot be read or does not hold what it should.
+    pub fn build(&self) -> Result<Box<dyn TextEncoder>> {
+        Ok(match self {
+            EncoderConfig::Hashed { width } => Box::new(Hashed::new(*width)?),
+            EncoderConfig::File { path, prompts } => {
+                Box::new(EmbeddingFile::open(path, prompts.as_deref())?)
+            }
+        })
+    }
+
+    /// Checks what can be checked without opening a file.
+    ///
+    /// # Errors
+    /// A width below 1.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            EncoderConfig::Hashed { width } if *width < 1 => Err(Error::Value {
+                what: "text.encoder.width",
+                expected: "at least 1".to_owned(),
+                got: width.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}

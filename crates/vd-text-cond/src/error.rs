@@ -1,0 +1,90 @@
+//! Why a prompt, a file of embeddings or a request was refused.
+
+use std::path::PathBuf;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The diffusion process or the network refused something.
+    #[error(transparent)]
+    Diffusion(#[from] vd_diffusion::Error),
+    /// The network's conditioning was refused.
+    #[error(transparent)]
+    Network(#[from] vd_unet3d::Error),
+    /// A weight file or a tensor was refused.
+    #[error(transparent)]
+    Ops(#[from] vd_tensor_ops::Error),
+    /// libtorch refused the operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// A file that the operating system does not hand over.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file of embeddings that does not hold what it should.
+    #[error("{}: {what}: expected {expected}, got {got}", path.display())]
+    Embeddings {
+        /// Which file.
+        path: PathBuf,
+        /// Which part of it.
+        what: String,
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
+        got: String,
+    },
+    /// A prompt that a file of embeddings does not hold.
+    #[error("{}: no embedding of the prompt \"{prompt}\"; {}", path.display(), offer(near))]
+    UnknownPrompt {
+        /// Which file.
+        path: PathBuf,
+        /// The prompt.
+        prompt: String,
+        /// The prompts of the file that are most like it, best first.
+        near: Vec<String>,
+    },
+    /// A setting out of its range.
+    #[error("{what}: expected {expected}, got {got}")]
+    Value {
+        /// Which setting.
+        what: &'static str,
+        /// What is allowed.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// Prompts or embeddings for a model that takes none.
+    #[error(
+        "this model is unconditional: it was trained without a [text] section and takes no {0}; leave them out, or use a conditional model"
+    )]
+    Unconditional(&'static str),
+    /// Prompts for a conditional model that has no encoder.
+    #[error(
+        "this model is conditional, but nothing says how its prompts were encoded; give embeddings instead of prompts"
+    )]
+    NoEncoder,
+    /// Guidance with a null embedding that was never trained.
+    #[error(
+        "guidance scale {scale} asks for a null embedding, but this model was trained with text.drop = 0 and has never seen one; sample with scale 1, or train with text.drop = 0.1"
+    )]
+    NeverDropped {
+        /// The scale that was asked for.
+        scale: f64,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn offer(near: &[String]) -> String {
+    if near.is_empty() {
+        return "nothing in it resembles it".to_owned();
+    }
+    let quoted: Vec<_> = near.iter().map(|prompt| format!("\"{prompt}\"")).collect();
+    format!("near it are {}", quoted.join(", "))
+}

@@ -1,0 +1,84 @@
+//! Directories that are enough by themselves: config, weights, optimiser and state.
+
+mod config;
+mod network;
+mod save;
+mod state;
+mod steps;
+
+use std::path::{Path, PathBuf};
+
+pub use config::{CheckpointConfig, Origin};
+pub use network::{Geometry, LoadedNetwork, WeightKind};
+pub use save::write_imported;
+pub use state::{Machine, State};
+
+pub(crate) use save::{Parts, save};
+pub(crate) use steps::{clean, newest, prune};
+
+use crate::{Error, Result};
+
+const CONFIG: &str = "config.toml";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+/// The folder of a run's checkpoints.
+const CHECKPOINTS: &str = "checkpoints";
+
+/// A checkpoint on disk.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Checkpoint {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What it is of.
+    pub config: CheckpointConfig,
+    /// How a run goes on from it, if a run wrote it.
+    pub state: Option<State>,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint's directory, or a run's, for its newest checkpoint.
+    ///
+    /// # Errors
+    /// A path that is neither; files that are missing or damaged.
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        if path.is_file() {
+            let what = "is a file; expected the directory of a checkpoint or of a run";
+            return Err(Error::checkpoint(path, what));
+        }
+        if !path.is_dir() {
+            return Err(Error::checkpoint(path, "there is no such directory"));
+        }
+        if WeightKind::ALL.iter().any(|kind| path.join(kind.file()).exists()) {
+            return Checkpoint::read(path);
+        }
+        match newest(path)? {
+            Some(checkpoint) => Ok(checkpoint),
+            None => Err(Error::checkpoint(
+                path,
+                "holds no checkpoint: expected config.toml with model.safetensors or \
+                 ema.safetensors, or checkpoints/step-...",
+            )),
+        }
+    }
+
+    /// Reads what lies in `dir`; the weights stay on disk.
+    fn read(dir: &Path) -> Result<Checkpoint> {
+        let config = dir.join(CONFIG);
+        if !config.exists() {
+            return Err(Error::checkpoint(dir, "expected a config.toml beside the weights"));
+        }
+        let state = dir.join(STATE);
+        Ok(Checkpoint {
+            dir: dir.to_path_buf(),
+            config: CheckpointConfig::read(&config)?,
+            state: if state.exists() { Some(State::read(&state)?) } else { None },
+        })
+    }
+
+    /// Steps that the weights were trained for, if known.
+    pub fn step(&self) -> Option<u64> {
+        let origin = || self.config.origin.as_ref().and_then(|origin| origin.step);
+        self.state.as_ref().map(|state| state.step).or_else(origin)
+    }
+}

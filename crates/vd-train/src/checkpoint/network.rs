@@ -1,0 +1,153 @@
+//! A checkpoint's network, ready to be used.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use tch::{Device, Kind};
+use vd_tensor_ops::{Params, Weights};
+use vd_text_cond::{NullEmbedding, TextEncoder};
+use vd_unet3d::UNet3d;
+
+use super::Checkpoint;
+use crate::{Error, Result};
+
+/// What a clip of unknown shape is taken for: frames, and height and width.
+const ASSUMED: (usize, [usize; 2]) = (16, [64, 64]);
+
+/// Which weights of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WeightKind {
+    /// The moving average.
+    Ema,
+    /// Those that were trained.
+    Model,
+}
+
+impl WeightKind {
+    /// All of them, the preferred first.
+    pub const ALL: [WeightKind; 2] = [WeightKind::Ema, WeightKind::Model];
+
+    pub(super) fn file(self) -> &'static str {
+        match self {
+            WeightKind::Ema => "ema.safetensors",
+            WeightKind::Model => "model.safetensors",
+        }
+    }
+}
+
+impl fmt::Display for WeightKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WeightKind::Ema => "ema",
+            WeightKind::Model => "model",
+        })
+    }
+}
+
+impl FromStr for WeightKind {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        match s {
+            "ema" => Ok(WeightKind::Ema),
+            "model" => Ok(WeightKind::Model),
+            _ => Err(format!("expected ema or model, got \"{s}\"")),
+        }
+    }
+}
+
+/// A network with its weights.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LoadedNetwork {
+    /// The network.
+    pub network: UNet3d,
+    /// Its parameters.
+    pub params: Params,
+    /// Which weights they are.
+    pub weights: WeightKind,
+}
+
+/// The shape of a model's clips.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Geometry {
+    /// Frames.
+    pub frames: usize,
+    /// Height and width.
+    pub size: [usize; 2],
+    /// Frames per second.
+    pub fps: f64,
+    /// Whether nobody knows, and this is a guess.
+    pub assumed: bool,
+}
+
+impl Checkpoint {
+    /// The weights that the checkpoint has, the preferred first.
+    pub fn weights(&self) -> Vec<WeightKind> {
+        WeightKind::ALL.into_iter().filter(|kind| self.weight_path(*kind).is_file()).collect()
+    }
+
+    pub(crate) fn optimizer_path(&self) -> PathBuf {
+        self.dir.join(super::OPTIMIZER)
+    }
+
+    /// Where weights lie.
+    pub fn weight_path(&self, kind: WeightKind) -> PathBuf {
+        self.dir.join(kind.file())
+    }
+
+    /// The network with the weights asked for; else the moving average, where there is one.
+    ///
+    /// # Errors
+    /// Weights that the checkpoint does not have, or that do not fit its config.
+    pub fn network(&self, kind: Option<WeightKind>, device: Device) -> Result<LoadedNetwork> {
+        let there = self.weights();
+        let found = match kind {
+            Some(kind) => there.iter().find(|one| **one == kind),
+            None => there.first(),
+        };
+        let Some(weights) = found.copied() else {
+            let names: Vec<_> = there.iter().map(WeightKind::to_string).collect();
+            let wanted = kind.map_or("any".to_owned(), |kind| kind.to_string());
+            let what = format!("has no {wanted} weights; it has: {}", names.join(", "));
+            return Err(Error::checkpoint(&self.dir, what));
+        };
+        let mut params = Params::new(0, Kind::Float, device);
+        let network = UNet3d::new(&self.config.model, &mut params.root())?;
+        let path = self.weight_path(weights);
+        let file = Weights::read(&path, device)?;
+        params.load(&file.tensors).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
+        Ok(LoadedNetwork { network, params, weights })
+    }
+
+    /// What encodes its prompts, if it knows.
+    ///
+    /// # Errors
+    /// An encoder's file that cannot be read.
+    pub fn encoder(&self) -> Result<Option<Box<dyn TextEncoder>>> {
+        let Some(text) = &self.config.text else { return Ok(None) };
+        Ok(Some(text.encoder.build()?))
+    }
+
+    /// Whether its null embedding was trained.
+    pub fn null(&self) -> NullEmbedding {
+        match &self.config.text {
+            Some(text) => text.null(),
+            None => NullEmbedding::Unknown,
+        }
+    }
+
+    /// The shape of its clips, or a guess.
+    pub fn geometry(&self) -> Geometry {
+        let data = self.config.data.as_ref().map(|data| (data.frames, data.size));
+        let origin = || {
+            let origin = self.config.origin.as_ref()?;
+            Some((origin.frames?, origin.size?))
+        };
+        let known = data.or_else(origin);
+        let (frames, size) = known.unwrap_or(ASSUMED);
+        let fps = self.state.as_ref().map_or(vd_data::UNSTATED_FPS, |state| state.fps);
+        Geometry { frames, size, fps, assumed: known.is_none() }
+    }
+}

@@ -1,0 +1,113 @@
+//! What a run needs to go on, beside its weights.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use vd_data::Cursor;
+
+use crate::{Error, Result};
+
+/// The format of checkpoints that this version writes.
+const FORMAT: u32 = 1;
+
+/// The content of `state.json`. Randomness has no state: every draw is keyed by seed and step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The version of the checkpoint's format.
+    pub format: u32,
+    /// Steps done.
+    pub step: u64,
+    /// The seed of the run.
+    pub seed: u64,
+    /// Where the next batch begins.
+    pub cursor: Cursor,
+    /// Frames per second of the clips.
+    pub fps: f64,
+    /// What the numbers were computed with.
+    pub machine: Machine,
+}
+
+/// What the bytes of a run depend on, beside its config.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Threads of libtorch's operators.
+    pub threads: usize,
+    /// The version of libtorch.
+    pub torch: String,
+    /// Which road the kernels took.
+    pub kernels: String,
+    /// The kind of device: `cpu` or `cuda`.
+    pub device: String,
+}
+
+impl Machine {
+    /// This process, computing on `device`.
+    pub fn here(device: tch::Device) -> Self {
+        Machine {
+            threads: vd_torch::threads(),
+            torch: vd_torch::version().to_owned(),
+            kernels: "reference".to_owned(),
+            device: if device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
+        }
+    }
+
+    /// Where this differs from the machine of a checkpoint, in words.
+    pub fn differences(&self, then: &Machine) -> Vec<String> {
+        let pairs = [
+            ("threads", then.threads.to_string(), self.threads.to_string()),
+            ("libtorch", then.torch.clone(), self.torch.clone()),
+            ("kernels", then.kernels.clone(), self.kernels.clone()),
+            ("device", then.device.clone(), self.device.clone()),
+        ];
+        let differ = pairs.into_iter().filter(|(_, then, now)| then != now);
+        differ.map(|(what, then, now)| format!("{what}: {then} then, {now} now")).collect()
+    }
+}
+
+impl State {
+    /// The state of a run in the present format.
+    pub fn new(step: u64, seed: u64, cursor: Cursor, fps: f64, machine: Machine) -> Self {
+        State { format: FORMAT, step, seed, cursor, fps, machine }
+    }
+
+    pub(super) fn read(path: &Path) -> Result<State> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let damaged = |e: serde_json::Error| Error::checkpoint(path, format!("not a state: {e}"));
+        // The format is looked at first: a newer one may have other fields.
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format <= u64::from(FORMAT) => {
+                serde_json::from_value(value).map_err(damaged)
+            }
+            other => {
+                let got = other.map_or("none".to_owned(), |n| n.to_string());
+                let what = format!("expected checkpoint format {FORMAT} or older, got {got}");
+                Err(Error::checkpoint(path, what))
+            }
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::checkpoint(Path::new("state.json"), e.to_string()))?;
+        Ok(text + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_machine_is_described_by_what_differs() {
+        let then = Machine::here(tch::Device::Cpu);
+        assert!(then.differences(&then).is_empty());
+        let now =
+            Machine { threads: then.threads + 1, kernels: "fused".to_owned(), ..then.clone() };
+        let threads = format!("threads: {} then, {} now", then.threads, now.threads);
+        let kernels = "kernels: reference then, fused now".to_owned();
+        assert_eq!(now.differences(&then), [threads, kernels]);
+    }
+}

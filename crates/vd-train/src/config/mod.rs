@@ -1,0 +1,153 @@
+//! What a run is made of, as its TOML file says it.
+
+mod overrides;
+mod train;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use vd_data::{DataConfig, Source};
+use vd_diffusion::DiffusionConfig;
+use vd_text_cond::TextConfig;
+use vd_unet3d::UNet3dConfig;
+
+pub use train::TrainConfig;
+
+use crate::{Error, Result};
+
+/// A run: `[model]`, `[diffusion]`, `[text]`, `[data]` and `[train]`.
+///
+/// Relative paths in it start at the current directory. Without `[text]` the model is
+/// unconditional.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The network.
+    #[serde(default)]
+    pub model: UNet3dConfig,
+    /// The diffusion process.
+    #[serde(default)]
+    pub diffusion: DiffusionConfig,
+    /// How captions and prompts condition it; unconditional where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
+    /// What it learns from.
+    pub data: DataConfig,
+    /// How it learns.
+    pub train: TrainConfig,
+}
+
+impl RunConfig {
+    /// Reads a config file, applies settings of the form `section.key=value`, and checks and
+    /// completes the whole as [`RunConfig::resolved`] does.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not TOML; keys that are not known, with their line and the
+    /// known ones; values out of their range or at odds with each other.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        overrides::parse(path, &text, overrides)?.resolved()
+    }
+
+    /// The config with what follows from its other parts written out: the width of the embeddings
+    /// and the channels of the network.
+    ///
+    /// # Errors
+    /// As [`RunConfig::validate`]; an encoder's file that cannot be read.
+    pub fn resolved(mut self) -> Result<RunConfig> {
+        if let Some(text) = &self.text {
+            text.validate()?;
+            let width = text.encoder.build()?.width();
+            let given = *self.model.cond_dim.get_or_insert(width);
+            if given != width {
+                let expected = format!("{width}, the width of text.encoder, or nothing");
+                return Err(Error::config("model.cond_dim", expected, given));
+            }
+        }
+        self.model.init_dim = Some(self.model.first_channels());
+        self.model.out_dim = Some(self.model.out_channels());
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Checks every section, and the sections against each other.
+    ///
+    /// # Errors
+    /// Names the first setting that is out of its range or at odds with another.
+    pub fn validate(&self) -> Result<()> {
+        self.model.validate()?;
+        if let Some(text) = &self.text {
+            text.validate()?;
+        }
+        self.data.validate()?;
+        self.train.validate()?;
+        self.check_network()?;
+        self.check_previews()?;
+        if let Source::Folder { path } = &self.data.source
+            && path.exists()
+            && vd_data::folder_contains(path, &self.train.out)?
+        {
+            let expected = format!("a folder outside of data.source.path = \"{}\"", path.display());
+            return Err(Error::config("train.out", expected, self.train.out.display()));
+        }
+        Ok(())
+    }
+
+    /// The config as TOML, every default spelled out; reads back equal.
+    ///
+    /// # Errors
+    /// Numbers that TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String> {
+        to_toml(self)
+    }
+
+    fn check_network(&self) -> Result<()> {
+        let (model, data) = (&self.model, &self.data);
+        if model.channels != data.channels as i64 {
+            let expected = format!("{}, as data.channels", data.channels);
+            return Err(Error::config("model.channels", expected, model.channels));
+        }
+        if model.out_channels() != model.channels {
+            let expected = format!("{}, as model.channels, to be trained", model.channels);
+            return Err(Error::config("model.out_dim", expected, model.out_channels()));
+        }
+        if model.cond_dim.is_some() && self.text.is_none() {
+            let got = "model.cond_dim without it";
+            return Err(Error::config("text", "an encoder for the conditional model", got));
+        }
+        let multiple = model.spatial_multiple();
+        if data.size.iter().any(|n| *n as i64 % multiple != 0) {
+            let halvings = model.dim_mults.len() - 1;
+            let expected = format!(
+                "sides that divide by {multiple}, for model.dim_mults halves them {halvings} times"
+            );
+            return Err(Error::config("data.size", expected, format!("{:?}", data.size)));
+        }
+        Ok(())
+    }
+
+    fn check_previews(&self) -> Result<()> {
+        let train = &self.train;
+        if train.preview_every == 0 {
+            return Ok(());
+        }
+        if self.text.is_none() && !train.preview_prompts.is_empty() {
+            let got = format!("{} prompts without a [text] section", train.preview_prompts.len());
+            return Err(Error::config("train.preview_prompts", "none", got));
+        }
+        let drop = self.text.as_ref().map_or(0.0, |text| text.drop);
+        if train.preview_scale != 1.0 && drop == 0.0 {
+            let expected = "1, for guidance needs a [text] section with drop above 0";
+            return Err(Error::config("train.preview_scale", expected, train.preview_scale));
+        }
+        Ok(())
+    }
+}
+
+/// Any config as TOML.
+pub(crate) fn to_toml(config: &impl Serialize) -> Result<String> {
+    toml::to_string(config).map_err(|e| Error::Parse {
+        path: "the config".into(),
+        message: format!("cannot be written as TOML: {e}"),
+    })
+}

@@ -1,0 +1,96 @@
+//! Settings given beside the config file, `section.key=value`.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use crate::{Error, Result, RunConfig};
+
+/// The config that `text` and the overrides after it describe.
+pub(super) fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<RunConfig> {
+    // Without overrides the config is read from the text itself: errors then point at their line.
+    let alone = toml::from_str::<RunConfig>(text);
+    if overrides.is_empty() {
+        return alone.map_err(|e| in_file(path, &e));
+    }
+    let table: Table = toml::from_str(text).map_err(|e| in_file(path, &e))?;
+    let error = match read(&table, overrides)? {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    if let Some(text) = culprit(&table, overrides)? {
+        return Err(Error::Override { text, message: shown(&error) });
+    }
+    Err(match alone {
+        // The file's own fault, and not mended by an override: the first error has the line.
+        Err(own) if own.message() == error.message() => in_file(path, &own),
+        _ => {
+            let message = format!("{} (with --set {})", shown(&error), overrides.join(", "));
+            Error::Parse { path: path.to_path_buf(), message }
+        }
+    })
+}
+
+/// The override without which the config can be read.
+fn culprit(table: &Table, overrides: &[String]) -> Result<Option<String>> {
+    for k in 0..overrides.len() {
+        let others = [&overrides[..k], &overrides[k + 1..]].concat();
+        if read(table, &others)?.is_ok() {
+            return Ok(Some(overrides[k].clone()));
+        }
+    }
+    Ok(None)
+}
+
+fn read(
+    table: &Table,
+    overrides: &[String],
+) -> Result<std::result::Result<RunConfig, toml::de::Error>> {
+    let mut table = table.clone();
+    for text in overrides {
+        apply(&mut table, text)?;
+    }
+    Ok(Value::Table(table).try_into())
+}
+
+/// Sets one value, making the sections above it where they are missing.
+fn apply(table: &mut Table, text: &str) -> Result<()> {
+    let refuse = |message: String| Error::Override { text: text.to_owned(), message };
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| refuse("expected section.key=value, got no `=`".to_owned()))?;
+    let parts: Vec<_> = key.split('.').map(str::trim).collect();
+    let Some((last, sections)) = parts.split_last() else { return Ok(()) };
+    if sections.is_empty() || parts.iter().any(|part| part.is_empty()) {
+        return Err(refuse(format!("expected section.key=value, got the key `{key}`")));
+    }
+    let mut at = table;
+    for (depth, section) in sections.iter().enumerate() {
+        let below = at.entry(*section).or_insert_with(|| Value::Table(Table::new()));
+        at = below.as_table_mut().ok_or_else(|| {
+            refuse(format!("`{}` is a value, not a section", parts[..=depth].join(".")))
+        })?;
+    }
+    at.insert((*last).to_owned(), parse_value(value));
+    Ok(())
+}
+
+/// A TOML value, or else the text itself: paths and names need no quotes.
+fn parse_value(text: &str) -> Value {
+    let text = text.trim();
+    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
+    let single = parsed.filter(|table| table.len() == 1).and_then(|mut t| t.remove("value"));
+    match single {
+        // No setting is a date: what looks like one is the name of a folder.
+        None | Some(Value::Datetime(_)) => Value::String(text.to_owned()),
+        Some(value) => value,
+    }
+}
+
+fn in_file(path: &Path, error: &toml::de::Error) -> Error {
+    Error::Parse { path: path.to_path_buf(), message: shown(error) }
+}
+
+fn shown(error: &toml::de::Error) -> String {
+    error.to_string().trim_end().to_owned()
+}

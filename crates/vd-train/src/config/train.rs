@@ -1,0 +1,179 @@
+//! The `[train]` section of a run.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use vd_torch::DeviceChoice;
+
+use crate::ema::EmaDecay;
+use crate::lr::{LearningRate, LrSchedule};
+use crate::{Error, Result};
+
+/// The `[train]` section of a run; all of it but `out` has defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The run's folder; a relative path starts at the current directory.
+    pub out: PathBuf,
+    /// Steps of the whole run, those before a resume included.
+    pub steps: u64,
+    /// Clips in a micro-batch.
+    pub batch: usize,
+    /// Micro-batches in a step: it learns from `batch * accumulate` clips.
+    pub accumulate: usize,
+    /// The learning rate after the warm-up.
+    pub lr: f64,
+    /// How the learning rate goes on after the warm-up.
+    pub lr_schedule: LrSchedule,
+    /// Steps over which the learning rate rises.
+    pub warmup: u64,
+    /// AdamW's decoupled decay.
+    pub weight_decay: f64,
+    /// AdamW's decays of the first and second moment.
+    pub betas: [f64; 2],
+    /// The largest norm of all gradients together; 0 leaves them as they are.
+    pub clip: f64,
+    /// The decay of the moving average of the weights.
+    pub ema: f64,
+    /// Whether that decay starts lower: min(ema, (1 + step) / (10 + step)).
+    pub ema_warmup: bool,
+    /// Steps between checkpoints; 0 saves the last step only.
+    pub checkpoint_every: u64,
+    /// How many checkpoints are kept, the newest ones.
+    pub keep_last: usize,
+    /// Steps between previews, the last step included; 0 draws none.
+    pub preview_every: u64,
+    /// Clips in a preview.
+    pub preview_count: usize,
+    /// Sampling steps of a preview.
+    pub preview_steps: usize,
+    /// Guidance scale of a preview; 1 is none.
+    pub preview_scale: f64,
+    /// Prompts of a preview, clip after clip; where empty, captions of the data.
+    pub preview_prompts: Vec<String>,
+    /// What every random draw of the run derives from.
+    pub seed: u64,
+    /// The probability that a clip's frames are trained as independent images.
+    pub focus_present: f64,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// Threads of libtorch's operators; 0 leaves the number to libtorch.
+    pub threads: usize,
+    /// Steps between lines of metrics.jsonl; the last step has one too.
+    pub log_every: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            out: PathBuf::new(),
+            steps: 1000,
+            batch: 8,
+            accumulate: 1,
+            lr: 2e-4,
+            lr_schedule: LrSchedule::default(),
+            warmup: 0,
+            weight_decay: 0.0,
+            betas: [0.9, 0.999],
+            clip: 1.0,
+            ema: 0.995,
+            ema_warmup: true,
+            checkpoint_every: 200,
+            keep_last: 3,
+            preview_every: 500,
+            preview_count: 4,
+            preview_steps: 32,
+            preview_scale: 1.0,
+            preview_prompts: Vec::new(),
+            seed: 0,
+            focus_present: 0.0,
+            device: DeviceChoice::default(),
+            threads: 0,
+            log_every: 1,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// The learning rate over the steps.
+    pub fn learning_rate(&self) -> LearningRate {
+        LearningRate { peak: self.lr, schedule: self.lr_schedule, warmup: self.warmup }
+    }
+
+    /// The decay of the moving average over the steps.
+    pub fn ema_decay(&self) -> EmaDecay {
+        EmaDecay { decay: self.ema, warmup: self.ema_warmup }
+    }
+
+    /// Checks every number against its range.
+    ///
+    /// # Errors
+    /// Names the first that is outside.
+    pub fn validate(&self) -> Result<()> {
+        if self.out.as_os_str().is_empty() {
+            return Err(Error::config("train.out", "a folder for the run", "nothing"));
+        }
+        self.check_counts()?;
+        self.check_numbers()?;
+        self.check_lr_steps()
+    }
+
+    fn check_counts(&self) -> Result<()> {
+        let counts = [
+            ("train.steps", self.steps),
+            ("train.batch", self.batch as u64),
+            ("train.accumulate", self.accumulate as u64),
+            ("train.keep_last", self.keep_last as u64),
+            ("train.log_every", self.log_every),
+        ];
+        if let Some((key, n)) = counts.into_iter().find(|(_, n)| *n < 1) {
+            return Err(Error::config(key, "at least 1", n));
+        }
+        if self.preview_every > 0 && (self.preview_count < 1 || self.preview_steps < 1) {
+            let got = format!("{} clips in {} steps", self.preview_count, self.preview_steps);
+            let expected = "at least 1 clip in 1 step, or train.preview_every = 0";
+            return Err(Error::config("train.preview_count", expected, got));
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<()> {
+        let finite = |x: f64| x.is_finite() && x >= 0.0;
+        let share = |x: f64| (0.0..=1.0).contains(&x);
+        let below_one = |x: f64| (0.0..1.0).contains(&x);
+        let rules: [(_, _, _, f64); 8] = [
+            ("train.lr", "a number above 0", finite(self.lr) && self.lr > 0.0, self.lr),
+            ("train.weight_decay", "a number from 0", finite(self.weight_decay), self.weight_decay),
+            ("train.betas", "two numbers in [0, 1)", below_one(self.betas[0]), self.betas[0]),
+            ("train.betas", "two numbers in [0, 1)", below_one(self.betas[1]), self.betas[1]),
+            ("train.clip", "a norm, or 0 for no clipping", finite(self.clip), self.clip),
+            ("train.ema", "a decay in [0, 1)", below_one(self.ema), self.ema),
+            (
+                "train.focus_present",
+                "a probability in [0, 1]",
+                share(self.focus_present),
+                self.focus_present,
+            ),
+            (
+                "train.preview_scale",
+                "a finite number",
+                self.preview_scale.is_finite(),
+                self.preview_scale,
+            ),
+        ];
+        match rules.into_iter().find(|(_, _, fits, _)| !fits) {
+            Some((key, expected, _, got)) => Err(Error::config(key, expected, got)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_lr_steps(&self) -> Result<()> {
+        match self.lr_schedule.lr_steps() {
+            Some(n) if n <= self.warmup => {
+                let expected = format!("more than train.warmup = {}", self.warmup);
+                Err(Error::config("train.lr_schedule.lr_steps", expected, n))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The training loop: optimiser, moving average, checkpoints, bit-exact resume.
+//!
+//! A [`RunConfig`] says everything about a run; [`train`] does it in the folder `train.out`:
+//!
+//! - `config.toml`, every default spelled out;
+//! - `metrics.jsonl`, one line a step;
+//! - `previews/step-00000500.gif`;
+//! - `checkpoints/step-00000200/` with `config.toml`, `model.safetensors`, `ema.safetensors`,
+//!   `optimizer.safetensors` and `state.json`.
+//!
+//! [`Checkpoint::open`] gives a trained network back. A run that was interrupted, however, goes on
+//! from its newest checkpoint as if nothing had been: at equal threads, libtorch and device it
+//! leaves the same bytes as one that was not.
+//!
+//! ```
+//! use std::sync::atomic::AtomicBool;
+//! use vd_train::{Checkpoint, Event, Resume, RunConfig, train};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let dir = tempfile::tempdir()?;
+//!     let file = dir.path().join("run.toml");
+//!     std::fs::write(&file, r#"
+//!         [model]
+//!         dim = 8
+//!         dim_mults = [1, 2]
+//!         [text]
+//!         encoder = { kind = "hashed", width = 16 }
+//!         [data]
+//!         source = { kind = "fireworks" }
+//!         frames = 2
+//!         size = [8, 8]
+//!         [train]
+//!         steps = 2
+//!         batch = 2
+//!         preview_every = 0
+//!     "#)?;
+//!     let out = dir.path().join("run");
+//!     let config = RunConfig::load(&file, &[format!("train.out={}", out.display())])?;
+//!     let mut losses = Vec::new();
+//!     train(&config, Resume::No, &AtomicBool::new(false), &mut |event| {
+//!         if let Event::Step(report) = event {
+//!             losses.push(report.loss);
+//!         }
+//!     })?;
+//!     assert_eq!(losses.len(), 2);
+//!     let checkpoint = Checkpoint::open(&out)?;
+//!     assert_eq!(checkpoint.step(), Some(2));
+//!     let loaded = checkpoint.network(None, config.train.device.resolve()?)?;
+//!     assert!(loaded.params.count() > 1000);
+//!     Ok(())
+//! }
+//! ```
+#![forbid(unsafe_code)]
+
+mod batch;
+mod checkpoint;
+mod config;
+mod ema;
+mod error;
+mod folder;
+mod lr;
+mod metrics;
+mod optimizer;
+mod preview;
+mod resume;
+mod run;
+mod streams;
+mod trainer;
+
+pub use checkpoint::{
+    Checkpoint, CheckpointConfig, Geometry, LoadedNetwork, Machine, Origin, State, WeightKind,
+    write_imported,
+};
+pub use config::{RunConfig, TrainConfig};
+pub use ema::{EmaDecay, update_ema};
+pub use error::{Error, Result};
+pub use lr::{LearningRate, LrSchedule};
+pub use metrics::StepReport;
+pub use optimizer::{AdamW, clip_to_norm, global_norm};
+pub use run::{Event, Resume, Summary, train};
+pub use tch;
+pub use vd_text_cond as text_cond;

@@ -1,0 +1,120 @@
+//! `metrics.jsonl`: one line for every logged step.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use vd_tensor_ops::write_atomically;
+
+use crate::{Error, Result};
+
+/// The numbers of one step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// Which step, counted from 1.
+    pub step: u64,
+    /// The mean loss of its micro-batches.
+    pub loss: f64,
+    /// Its learning rate.
+    pub lr: f64,
+    /// The norm of its gradients before clipping.
+    pub grad_norm: f64,
+    /// How long it took, loading included.
+    pub seconds: f64,
+    /// Clips a second.
+    pub samples_per_second: f64,
+    /// Files of the data set that could not be read so far.
+    pub skipped_files: usize,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    path: PathBuf,
+    file: File,
+}
+
+impl Metrics {
+    /// Opens the file, without the lines of steps after `step` and without a torn last line.
+    pub(crate) fn open(path: &Path, step: u64) -> Result<Self> {
+        let text = match std::fs::read(path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Error::io(path)(error)),
+        };
+        let kept: String =
+            text.split_inclusive('\n').take_while(|line| belongs(line, step)).collect();
+        if kept != text || !path.exists() {
+            write_atomically(path, kept.as_bytes())?;
+        }
+        let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
+        Ok(Metrics { path: path.to_path_buf(), file })
+    }
+
+    /// Appends one line, in one write.
+    pub(crate) fn write(&mut self, report: &StepReport) -> Result<()> {
+        let mut line = serde_json::to_string(report)
+            .map_err(|e| Error::io(&self.path)(std::io::Error::other(e)))?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))
+    }
+
+    /// Brings what was written to the disk.
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io(&self.path))
+    }
+}
+
+/// Whether a line is whole and of a step that counts.
+fn belongs(line: &str, step: u64) -> bool {
+    let whole = line.ends_with('\n');
+    whole && serde_json::from_str::<StepReport>(line).is_ok_and(|report| report.step <= step)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn report(step: u64) -> StepReport {
+        StepReport {
+            step,
+            loss: 0.5 / step as f64,
+            lr: 1e-3,
+            grad_norm: 2.5,
+            seconds: 0.25,
+            samples_per_second: 32.0,
+            skipped_files: 1,
+        }
+    }
+
+    fn steps(path: &Path) -> Vec<u64> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = |line: &str| serde_json::from_str::<StepReport>(line).unwrap();
+        text.lines().map(|l| line(l).step).collect()
+    }
+
+    #[test]
+    fn reopening_drops_the_lines_after_a_step_and_a_torn_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut metrics = Metrics::open(&path, 0).unwrap();
+        for step in 1..=5 {
+            metrics.write(&report(step)).unwrap();
+        }
+        metrics.sync().unwrap();
+        metrics.file.write_all(b"{\"step\": 6, \"lo").unwrap();
+        assert_eq!(steps_of(&Metrics::open(&path, 9).unwrap()), [1, 2, 3, 4, 5]);
+        let mut metrics = Metrics::open(&path, 3).unwrap();
+        metrics.write(&report(4)).unwrap();
+        assert_eq!(steps(&path), [1, 2, 3, 4]);
+        Metrics::open(&path, 0).unwrap();
+        assert!(steps(&path).is_empty());
+    }
+
+    fn steps_of(metrics: &Metrics) -> Vec<u64> {
+        steps(&metrics.path)
+    }
+}

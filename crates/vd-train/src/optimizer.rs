@@ -1,0 +1,246 @@
+//! AdamW with a state that can be saved.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+use vd_tensor_ops::Params;
+use vd_torch::{AdamWState, AdamWStep, fused_adamw};
+
+use crate::{Error, Result};
+
+/// The number of the step in a saved state.
+const STEP: &str = "step";
+
+/// The optimiser of a network, over the parameters that are trained.
+///
+/// # Reference
+/// Loshchilov & Hutter 2019, algorithm 2, arXiv:1711.05101; eps = 1e-8.
+#[derive(Debug)]
+pub struct AdamW {
+    names: Vec<String>,
+    params: Vec<Tensor>,
+    exp_avgs: Vec<Tensor>,
+    exp_avg_sqs: Vec<Tensor>,
+    betas: [f64; 2],
+    weight_decay: f64,
+    done: i64,
+}
+
+impl AdamW {
+    /// An optimiser that has seen nothing yet.
+    pub fn new(params: &Params, betas: [f64; 2], weight_decay: f64) -> Self {
+        let trainable = params.trainable();
+        let zeros = || trainable.iter().map(|(_, t)| t.detach().zeros_like()).collect();
+        AdamW {
+            names: trainable.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            params: trainable.iter().map(|(_, t)| t.shallow_clone()).collect(),
+            exp_avgs: zeros(),
+            exp_avg_sqs: zeros(),
+            betas,
+            weight_decay,
+            done: 0,
+        }
+    }
+
+    /// The names of the parameters, in the order of the gradients.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Handles on the parameters, in the order of the gradients.
+    pub fn params(&self) -> &[Tensor] {
+        &self.params
+    }
+
+    /// One step with the learning rate `lr`, in place.
+    ///
+    /// # Shapes
+    /// `grads`: one for each parameter, of its shape
+    /// # Errors
+    /// Gradients that do not belong to the parameters.
+    pub fn step(&mut self, lr: f64, grads: &[Tensor]) -> Result<()> {
+        self.done += 1;
+        // The fused kernel walks memory, not strides: a transposed gradient would be read wrongly.
+        let grads: Vec<_> =
+            grads.iter().map(Tensor::f_contiguous).collect::<std::result::Result<_, _>>()?;
+        let mut steps = Vec::with_capacity(self.params.len());
+        if let Some(first) = self.params.first() {
+            let count = Tensor::full([], self.done as f64, (Kind::Float, first.device()));
+            steps.resize_with(self.params.len(), || count.shallow_clone());
+        }
+        let [beta1, beta2] = self.betas;
+        let weight_decay = self.weight_decay;
+        let numbers = AdamWStep { lr, beta1, beta2, eps: 1e-8, weight_decay };
+        let state = AdamWState {
+            params: &self.params,
+            grads: &grads,
+            exp_avgs: &self.exp_avgs,
+            exp_avg_sqs: &self.exp_avg_sqs,
+            steps: &steps,
+        };
+        Ok(fused_adamw(&numbers, state)?)
+    }
+
+    /// Everything that the next step depends on, by name.
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let mut state = BTreeMap::new();
+        for (i, name) in self.names.iter().enumerate() {
+            state.insert(format!("exp_avg.{name}"), self.exp_avgs[i].shallow_clone());
+            state.insert(format!("exp_avg_sq.{name}"), self.exp_avg_sqs[i].shallow_clone());
+        }
+        state.insert(STEP.to_owned(), Tensor::from_slice(&[self.done]));
+        state
+    }
+
+    /// Goes on from a saved state.
+    ///
+    /// # Errors
+    /// Tensors that are missing, unexpected or of another shape or kind; nothing is changed then.
+    pub fn load(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        let own = self.state();
+        let mut complaints = Vec::new();
+        for (name, mine) in &own {
+            match state.get(name) {
+                None => complaints.push(format!("`{name}` is missing")),
+                Some(t) if t.size() != mine.size() || t.kind() != mine.kind() => {
+                    let (got, expected) = ((t.kind(), t.size()), (mine.kind(), mine.size()));
+                    complaints.push(format!("`{name}` is {got:?}, expected {expected:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        let unexpected = state.keys().filter(|name| !own.contains_key(*name));
+        complaints.extend(unexpected.map(|name| format!("`{name}` is unexpected")));
+        if !complaints.is_empty() {
+            let what = format!("the optimiser's state: {}", complaints.join("; "));
+            return Err(Error::Ops(vd_tensor_ops::Error::Mismatch(what)));
+        }
+        for (name, mine) in own {
+            let Some(value) = state.get(&name) else { continue };
+            if name == STEP {
+                self.done = value.f_int64_value(&[0])?;
+            } else {
+                mine.shallow_clone().f_copy_(value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The norm of all gradients as if they were one vector, in f64, as a scalar on their device.
+///
+/// # Errors
+/// What libtorch refuses.
+pub fn global_norm(grads: &[Tensor]) -> Result<Tensor> {
+    let norms: Vec<_> = grads
+        .iter()
+        .map(|g| g.f_norm_scalaropt_dtype(2, Kind::Double))
+        .collect::<std::result::Result<_, _>>()?;
+    if norms.is_empty() {
+        return Ok(Tensor::from(0f64));
+    }
+    Ok(Tensor::f_stack(&norms, 0)?.f_norm()?)
+}
+
+/// Shrinks gradients of norm `norm` to the norm `max`, in place; shorter ones stay as they are.
+///
+/// # Errors
+/// What libtorch refuses.
+/// # Reference
+/// Pascanu et al. 2013, algorithm 1, arXiv:1211.5063.
+pub fn clip_to_norm(grads: &[Tensor], norm: f64, max: f64) -> Result<()> {
+    if norm > max {
+        for grad in grads {
+            let _: Tensor = grad.shallow_clone().f_mul_scalar_(max / norm)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use tch::Device;
+    use vd_tensor_ops::{Init, Noise, SeededNoise};
+
+    fn params() -> Params {
+        let mut params = Params::new(5, Kind::Float, Device::Cpu);
+        let _ = params.root().param("a", &[4, 6], Init::Normal).unwrap();
+        let _ = params.root().param("b", &[3], Init::Normal).unwrap();
+        params
+    }
+
+    fn grads(params: &Params, seed: u64) -> Vec<Tensor> {
+        let mut noise = SeededNoise::new(seed, 0);
+        params.trainable().iter().map(|(_, t)| noise.normal(&t.detach())).collect()
+    }
+
+    fn values(params: &Params) -> Vec<Tensor> {
+        params.trainable().iter().map(|(_, t)| t.detach().copy()).collect()
+    }
+
+    #[test]
+    fn a_saved_state_goes_on_bit_for_bit() {
+        let (whole, parts) = (params(), params());
+        let mut one = AdamW::new(&whole, [0.9, 0.99], 0.01);
+        let mut two = AdamW::new(&parts, [0.9, 0.99], 0.01);
+        for k in 0..6 {
+            one.step(0.01, &grads(&whole, k)).unwrap();
+            if k == 3 {
+                let saved = two.state().into_iter().map(|(n, t)| (n, t.copy())).collect();
+                two = AdamW::new(&parts, [0.9, 0.99], 0.01);
+                two.load(&saved).unwrap();
+            }
+            two.step(0.01, &grads(&parts, k)).unwrap();
+        }
+        assert_eq!(values(&whole), values(&parts));
+        assert_eq!(one.state(), two.state());
+        assert_ne!(values(&whole), values(&params()));
+    }
+
+    #[test]
+    fn the_strides_of_a_gradient_do_not_matter() {
+        let (straight, turned) = (params(), params());
+        let mut grads = grads(&straight, 3);
+        AdamW::new(&straight, [0.9, 0.99], 0.0).step(0.1, &grads).unwrap();
+        // the same values, laid out column by column
+        grads[0] = grads[0].transpose(0, 1).contiguous().transpose(0, 1);
+        assert!(!grads[0].is_contiguous());
+        AdamW::new(&turned, [0.9, 0.99], 0.0).step(0.1, &grads).unwrap();
+        assert_eq!(values(&straight), values(&turned));
+    }
+
+    #[test]
+    fn a_foreign_state_is_refused_and_every_offender_named() {
+        let params = params();
+        let mut optimizer = AdamW::new(&params, [0.9, 0.99], 0.0);
+        let mut state = optimizer.state();
+        let moved = state.remove("exp_avg.a").unwrap();
+        state.insert("exp_avg.c".to_owned(), moved.shallow_clone());
+        state.insert("exp_avg_sq.b".to_owned(), moved);
+        let message = optimizer.load(&state).unwrap_err().to_string();
+        for part in ["`exp_avg.a` is missing", "`exp_avg.c` is unexpected", "`exp_avg_sq.b` is"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn clipping_keeps_the_direction_and_reaches_the_norm() {
+        let grads = grads(&params(), 8);
+        let norm = global_norm(&grads).unwrap().double_value(&[]);
+        let sum: f64 = grads
+            .iter()
+            .map(|g| (g.to_kind(Kind::Double) * g).sum(Kind::Double).double_value(&[]))
+            .sum();
+        assert!((norm - sum.sqrt()).abs() < 1e-12 * norm);
+        let before: Vec<_> = grads.iter().map(Tensor::copy).collect();
+        clip_to_norm(&grads, norm, norm * 1.01).unwrap();
+        assert_eq!(before, grads);
+        clip_to_norm(&grads, norm, 0.5).unwrap();
+        let after = global_norm(&grads).unwrap().double_value(&[]);
+        assert!((after - 0.5).abs() < 1e-6, "{after}");
+        let drift = (&before[0] * (0.5 / norm) - &grads[0]).abs().max().double_value(&[]);
+        assert!(drift < 1e-7, "{drift}");
+    }
+}

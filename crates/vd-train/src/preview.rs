@@ -1,0 +1,119 @@
+//! A few clips along the way, always from the same noise.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tch::{Kind, Tensor};
+use vd_data::{Clip, Dataset, write_gif};
+use vd_tensor_ops::video;
+use vd_text_cond::{Condition, GenerateRequest, Generator, NullEmbedding, generate};
+
+use crate::streams::{Stream, seed_of};
+use crate::trainer::Trainer;
+use crate::{Result, RunConfig};
+
+/// Pixels between clips.
+const GAP: i64 = 2;
+/// How many clips of a generator are looked at for different captions, for each one wanted.
+const SEARCH: u64 = 16;
+
+/// Draws the preview of the present weights' average and writes it as a GIF, clips side by side.
+///
+/// Returns whether it was finished: `stop` breaks it off.
+pub(crate) fn write_preview(
+    trainer: &Trainer,
+    config: &RunConfig,
+    path: &Path,
+    stop: &AtomicBool,
+) -> Result<bool> {
+    let (train, data) = (&config.train, &config.data);
+    let encoder = trainer.preparation.text.as_ref().map(|(encoder, _)| encoder.as_ref());
+    let condition = condition(config, trainer.loader.dataset())?;
+    let guided = matches!(condition, Condition::Prompts(_));
+    let [height, width] = data.size;
+    let shape = [data.frames, height, width].map(|n| n as i64);
+    let request = GenerateRequest {
+        channels: data.channels as i64,
+        steps: train.preview_steps,
+        guidance: if guided { train.preview_scale } else { 1.0 },
+        seed: seed_of(train.seed, Stream::Preview),
+        batch: train.batch.max(1),
+        device: trainer.device,
+        ..GenerateRequest::new(condition, shape)
+    };
+    let model = Generator {
+        backbone: &trainer.ema_network,
+        diffusion: &trainer.diffusion,
+        encoder,
+        null: config.text.as_ref().map_or(NullEmbedding::Untrained, |text| text.null()),
+    };
+    let mut on_step = |_| match stop.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    let videos = match generate(&model, &request, &mut on_step) {
+        Err(_) if stop.load(Ordering::Relaxed) => return Ok(false),
+        videos => videos?,
+    };
+    let fps = trainer.fps.unwrap_or(vd_data::UNSTATED_FPS);
+    write_gif(path, &Clip::from_tensor(&side_by_side(&videos)?, fps)?)?;
+    Ok(true)
+}
+
+/// What the clips show: the prompts of the config, else captions of the data.
+fn condition(config: &RunConfig, dataset: &Dataset) -> Result<Condition> {
+    let count = config.train.preview_count;
+    if config.text.is_none() {
+        return Ok(Condition::Nothing { clips: count });
+    }
+    let mut prompts = config.train.preview_prompts.clone();
+    if prompts.is_empty() {
+        prompts = captions(config, dataset, count)?;
+    }
+    if prompts.is_empty() {
+        return Ok(Condition::Nothing { clips: count });
+    }
+    Ok(Condition::Prompts(prompts.into_iter().cycle().take(count).collect()))
+}
+
+/// The first captions of the data that differ from each other.
+fn captions(config: &RunConfig, dataset: &Dataset, count: usize) -> Result<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    let mut add = |caption: String| {
+        if !found.contains(&caption) {
+            found.push(caption);
+        }
+        found.len() >= count
+    };
+    match dataset.folder() {
+        Some(folder) => {
+            let mut captions = folder.entries().iter().filter_map(|entry| entry.caption.clone());
+            let _ = captions.any(&mut add);
+        }
+        None => {
+            for index in 0..SEARCH * count as u64 {
+                let sample = dataset.sample(config.train.seed, 0, index)?;
+                if sample.and_then(|sample| sample.caption).is_some_and(&mut add) {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// One wide clip of many: n c f h w -> c f h (n w with gaps), u8.
+fn side_by_side(videos: &Tensor) -> Result<Tensor> {
+    let pixels = video::to_u8(videos);
+    let size = pixels.size();
+    let gap = Tensor::f_zeros([size[1], size[2], size[3], GAP], (Kind::Uint8, pixels.device()))?;
+    let mut row = Vec::new();
+    for k in 0..size[0] {
+        if k > 0 {
+            row.push(gap.shallow_clone());
+        }
+        row.push(pixels.f_get(k)?);
+    }
+    Ok(Tensor::f_cat(&row, 3)?)
+}

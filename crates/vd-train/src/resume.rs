@@ -1,0 +1,79 @@
+//! Whether a run may go on from a checkpoint.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use crate::checkpoint::{Checkpoint, Machine};
+use crate::{Error, Result, RunConfig};
+
+/// What may change at a resume: how long and how fast the run is, and what it shows of itself.
+/// `train.out` is where the checkpoint was found, whatever its path is called now; other threads
+/// are warned of.
+const FREE: [&str; 12] = [
+    "data.workers",
+    "train.checkpoint_every",
+    "train.keep_last",
+    "train.log_every",
+    "train.out",
+    "train.preview_count",
+    "train.preview_every",
+    "train.preview_prompts",
+    "train.preview_scale",
+    "train.preview_steps",
+    "train.steps",
+    "train.threads",
+];
+
+/// Refuses another config than the one that a run began with, key by key.
+pub(crate) fn check_config(checkpoint: &Checkpoint, now: &RunConfig) -> Result<()> {
+    let then = leaves(&checkpoint.config.to_toml()?)?;
+    let now = leaves(&now.to_toml()?)?;
+    let keys = then.keys().chain(now.keys().filter(|key| !then.contains_key(*key)));
+    let shown = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+    let mut differences: Vec<_> = keys
+        .filter(|key| !FREE.contains(&key.as_str()) && then.get(*key) != now.get(*key))
+        .map(|key| {
+            let (then, now) = (shown(then.get(key)), shown(now.get(key)));
+            format!("{key}: {then} in the checkpoint, {now} now")
+        })
+        .collect();
+    differences.sort();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::ResumeDiffers { checkpoint: checkpoint.dir.clone(), differences })
+}
+
+/// Says where the bytes of a resumed run may come to differ from those of an uninterrupted one.
+pub(crate) fn warn_of_machine(then: &Machine, now: &Machine) {
+    let differences = now.differences(then);
+    if !differences.is_empty() {
+        tracing::warn!(
+            "going on under other conditions than before, the last bits may differ from those of an \
+             uninterrupted run: {}",
+            differences.join("; ")
+        );
+    }
+}
+
+/// Every value with its key, `section.key`.
+fn leaves(text: &str) -> Result<BTreeMap<String, Value>> {
+    let table: Table = toml::from_str(text)
+        .map_err(|e| Error::Parse { path: "the config".into(), message: e.to_string() })?;
+    let mut leaves = BTreeMap::new();
+    collect("", table, &mut leaves);
+    Ok(leaves)
+}
+
+fn collect(prefix: &str, table: Table, into: &mut BTreeMap<String, Value>) {
+    for (key, value) in table {
+        let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(below) => collect(&key, below, into),
+            value => {
+                into.insert(key, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The run: steps, checkpoints, previews and metrics.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use vd_data::Dataset;
+use vd_tensor_ops::write_atomically;
+use vd_text_cond::EncoderConfig;
+
+use crate::checkpoint::{Machine, Parts, State, newest, prune, save};
+use crate::folder::RunFolder;
+use crate::metrics::{Metrics, StepReport};
+use crate::preview::write_preview;
+use crate::resume::{check_config, warn_of_machine};
+use crate::trainer::{Outcome, Trainer};
+use crate::{Error, Result, RunConfig};
+
+/// What to do with the checkpoints that are in the run's folder already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// There must be none: the run begins.
+    No,
+    /// Go on from the newest whole one; begin where there is none.
+    Newest,
+}
+
+/// What happens in a run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The run is about to do its first step.
+    Started {
+        /// Steps done before.
+        step: u64,
+        /// Steps in all.
+        steps: u64,
+        /// Values that are trained.
+        parameters: usize,
+        /// Where it computes.
+        device: tch::Device,
+        /// Threads of libtorch's operators.
+        threads: usize,
+    },
+    /// A step is done.
+    Step(&'a StepReport),
+    /// A checkpoint is on the disk.
+    Saved {
+        /// Its step.
+        step: u64,
+        /// Its directory.
+        path: &'a Path,
+    },
+    /// A preview is on the disk.
+    Preview {
+        /// Its step.
+        step: u64,
+        /// Its file.
+        path: &'a Path,
+    },
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Steps done before.
+    pub from_step: u64,
+    /// Steps done now.
+    pub step: u64,
+    /// Whether it was stopped before its end.
+    pub stopped: bool,
+    /// The newest checkpoint, if there is one.
+    pub checkpoint: Option<PathBuf>,
+    /// The last step's numbers, if there was a step.
+    pub last: Option<StepReport>,
+    /// Seconds since the first step.
+    pub seconds: f64,
+}
+
+/// Trains a model as a config says, in the folder `train.out`.
+///
+/// `stop` is looked at after each step: the run then saves its last step and returns. A run that is
+/// stopped, or killed, and resumed leaves the same bytes in its checkpoints as one that was not.
+///
+/// # Errors
+/// A config out of its ranges; checkpoints of another run in the folder; a resume under another
+/// config; data or files that cannot be read or written; a loss or gradient that is not finite.
+pub fn train(
+    config: &RunConfig,
+    resume: Resume,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&Event<'_>),
+) -> Result<Summary> {
+    let config = config.clone().resolved()?;
+    let out = &config.train.out;
+    // Looked at before the data is, which may take long.
+    check_room(out, resume)?;
+    let device = config.train.device.resolve()?;
+    if config.train.threads > 0 {
+        vd_torch::set_threads(config.train.threads);
+    }
+    let dataset = Dataset::open(&config.data)?;
+    check_captions(&config, &dataset)?;
+    let folder = RunFolder::open(out)?;
+    check_room(out, resume)?;
+    let from = newest(out)?;
+    if let Some(checkpoint) = &from {
+        check_config(checkpoint, &config)?;
+    }
+    let machine = Machine::here(device);
+    if let Some(state) = from.as_ref().and_then(|checkpoint| checkpoint.state.as_ref()) {
+        warn_of_machine(&state.machine, &machine);
+    }
+    let trainer = Trainer::new(&config, dataset, device, from.as_ref())?;
+    let text = config.to_toml()?;
+    write_atomically(&folder.config(), text.as_bytes())?;
+    let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
+    let checkpoint = from.map(|checkpoint| checkpoint.dir);
+    let run = Run { config: &config, text, machine, folder, metrics, trainer, checkpoint };
+    run.go(stop, on_event)
+}
+
+/// Refuses to begin where a run has left checkpoints.
+fn check_room(out: &Path, resume: Resume) -> Result<()> {
+    if resume == Resume::Newest {
+        return Ok(());
+    }
+    match newest(out)? {
+        Some(found) => {
+            Err(Error::WouldOverwrite { out: out.to_path_buf(), step: found.step().unwrap_or(0) })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Finds captions that a file of embeddings does not hold before the run, not in its middle.
+fn check_captions(config: &RunConfig, dataset: &Dataset) -> Result<()> {
+    let (Some(text), Some(folder)) = (&config.text, dataset.folder()) else { return Ok(()) };
+    if let EncoderConfig::File { .. } = &text.encoder {
+        let encoder = text.encoder.build()?;
+        for caption in folder.entries().iter().filter_map(|entry| entry.caption.as_deref()) {
+            encoder.encode(&[caption], tch::Device::Cpu)?;
+        }
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    config: &'a RunConfig,
+    /// The config as its checkpoints have it.
+    text: String,
+    machine: Machine,
+    folder: RunFolder,
+    metrics: Metrics,
+    trainer: Trainer,
+    /// The newest checkpoint.
+    checkpoint: Option<PathBuf>,
+}
+
+impl Run<'_> {
+    fn go(mut self, stop: &AtomicBool, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<Summary> {
+        let steps = self.config.train.steps;
+        let from_step = self.trainer.step;
+        let (mut saved, mut last) = (from_step, None);
+        on_event(&Event::Started {
+            step: from_step,
+            steps,
+            parameters: self.trainer.params.count(),
+            device: self.trainer.device,
+            threads: self.machine.threads,
+        });
+        let begun = Instant::now();
+        while self.trainer.step < steps && !stop.load(Ordering::Relaxed) {
+            let report = self.step(on_event)?;
+            last = Some(report);
+            let due = is_due(report.step, self.config.train.checkpoint_every);
+            if due || report.step == steps || stop.load(Ordering::Relaxed) {
+                self.save(on_event)?;
+                saved = report.step;
+            }
+            self.preview(stop, on_event)?;
+        }
+        if saved < self.trainer.step {
+            self.save(on_event)?;
+        }
+        Ok(Summary {
+            from_step,
+            step: self.trainer.step,
+            stopped: self.trainer.step < steps,
+            checkpoint: self.checkpoint,
+            last,
+            seconds: begun.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn step(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<StepReport> {
+        let train = &self.config.train;
+        let begun = Instant::now();
+        let Outcome { loss, lr, grad_norm } = self.trainer.advance()?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let report = StepReport {
+            step: self.trainer.step,
+            loss,
+            lr,
+            grad_norm,
+            seconds,
+            samples_per_second: (train.batch * train.accumulate) as f64 / seconds.max(1e-9),
+            skipped_files: self.trainer.loader.bad_files().len(),
+        };
+        if is_due(report.step, train.log_every) || report.step == train.steps {
+            self.metrics.write(&report)?;
+        }
+        on_event(&Event::Step(&report));
+        Ok(report)
+    }
+
+    fn save(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+        let trainer = &self.trainer;
+        self.metrics.sync()?;
+        let state = State::new(
+            trainer.step,
+            self.config.train.seed,
+            trainer.loader.cursor(),
+            trainer.fps.unwrap_or(vd_data::UNSTATED_FPS),
+            self.machine.clone(),
+        );
+        let parts = Parts {
+            config: &self.text,
+            model: trainer.params.tensors(),
+            ema: trainer.ema.tensors(),
+            optimizer: trainer.optimizer.state(),
+            state: &state,
+        };
+        let path = save(&self.folder.out, parts)?;
+        prune(&self.folder.out, self.config.train.keep_last)?;
+        on_event(&Event::Saved { step: trainer.step, path: &path });
+        self.checkpoint = Some(path);
+        Ok(())
+    }
+
+    fn preview(&self, stop: &AtomicBool, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+        let (train, step) = (&self.config.train, self.trainer.step);
+        let last = train.preview_every > 0 && step == train.steps;
+        if !last && !is_due(step, train.preview_every) || stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let path = self.folder.preview(step)?;
+        if write_preview(&self.trainer, self.config, &path, stop)? {
+            on_event(&Event::Preview { step, path: &path });
+        }
+        Ok(())
+    }
+}
+
+/// Whether something that comes every `every` steps comes now; 0 is never.
+fn is_due(step: u64, every: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}

@@ -1,0 +1,243 @@
+//! One step after the other, without files.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+use vd_data::{Batch, Cursor, Dataset, Loader};
+use vd_diffusion::{Diffusion, LossRequest};
+use vd_tensor_ops::{Params, Weights};
+use vd_unet3d::UNet3d;
+
+use crate::batch::{Preparation, Prepared};
+use crate::checkpoint::{Checkpoint, WeightKind};
+use crate::ema::update_ema;
+use crate::optimizer::{AdamW, clip_to_norm, global_norm};
+use crate::streams::{Place, Stream, seed_of};
+use crate::{Error, Result, RunConfig};
+
+/// Everything that changes from step to step.
+#[derive(Debug)]
+pub(crate) struct Trainer {
+    config: RunConfig,
+    pub(crate) device: Device,
+    pub(crate) diffusion: Diffusion,
+    network: UNet3d,
+    pub(crate) params: Params,
+    pub(crate) ema_network: UNet3d,
+    pub(crate) ema: Params,
+    pub(crate) optimizer: AdamW,
+    pub(crate) preparation: Preparation,
+    pub(crate) loader: Loader,
+    /// Steps done.
+    pub(crate) step: u64,
+    /// Frames per second of the first clip that was seen.
+    pub(crate) fps: Option<f64>,
+}
+
+/// What a step found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outcome {
+    pub(crate) loss: f64,
+    pub(crate) lr: f64,
+    pub(crate) grad_norm: f64,
+}
+
+impl Trainer {
+    /// A run at step 0, or where a checkpoint left it.
+    pub(crate) fn new(
+        config: &RunConfig,
+        dataset: Dataset,
+        device: Device,
+        from: Option<&Checkpoint>,
+    ) -> Result<Self> {
+        let train = &config.train;
+        let seed = seed_of(train.seed, Stream::Weights);
+        let mut params = Params::new(seed, Kind::Float, device);
+        let network = UNet3d::new(&config.model, &mut params.root())?;
+        let mut ema = Params::new(seed, Kind::Float, device);
+        let ema_network = UNet3d::new(&config.model, &mut ema.root())?;
+        let text = match &config.text {
+            Some(text) => Some((text.encoder.build()?, text.drop)),
+            None => None,
+        };
+        let state = from.and_then(|checkpoint| checkpoint.state.as_ref());
+        let cursor = state.map_or_else(|| Cursor::start(train.seed), |state| state.cursor);
+        let mut trainer = Trainer {
+            diffusion: Diffusion::new(&config.diffusion)?,
+            optimizer: AdamW::new(&params, train.betas, train.weight_decay),
+            preparation: Preparation { text, focus_present: train.focus_present, device },
+            loader: Loader::over(dataset, train.batch, cursor)?,
+            step: state.map_or(0, |state| state.step),
+            fps: state.map(|state| state.fps),
+            config: config.clone(),
+            device,
+            network,
+            params,
+            ema_network,
+            ema,
+        };
+        if let Some(checkpoint) = from {
+            trainer.load(checkpoint)?;
+        }
+        Ok(trainer)
+    }
+
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        for (kind, params) in [(WeightKind::Model, &self.params), (WeightKind::Ema, &self.ema)] {
+            let path = checkpoint.weight_path(kind);
+            let file = Weights::read(&path, self.device)?;
+            let fits = params.load(&file.tensors);
+            fits.map_err(|e| Error::checkpoint(&path, e.to_string()))?;
+        }
+        let path = checkpoint.optimizer_path();
+        // The number of the step stays on the CPU, the moments are copied to where they belong.
+        let state: BTreeMap<_, _> = Weights::read(&path, Device::Cpu)?.tensors;
+        self.optimizer.load(&state).map_err(|e| Error::checkpoint(&path, e.to_string()))
+    }
+
+    /// One step of the optimiser.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is not finite: the weights are left as they were.
+    pub(crate) fn advance(&mut self) -> Result<Outcome> {
+        let (loss, grads) = self.gradients()?;
+        let train = &self.config.train;
+        let norm = global_norm(&grads)?;
+        // The one time in a step that the host waits for the device.
+        let both: Vec<f64> = Vec::try_from(&Tensor::f_stack(&[&loss, &norm], 0)?)?;
+        let (loss, grad_norm) = (both[0], both[1]);
+        if !loss.is_finite() || !grad_norm.is_finite() {
+            return Err(self.not_finite(loss, &grads));
+        }
+        if train.clip > 0.0 {
+            clip_to_norm(&grads, grad_norm, train.clip)?;
+        }
+        let lr = train.learning_rate().at(self.step);
+        self.optimizer.step(lr, &grads)?;
+        update_ema(&self.ema, &self.params, train.ema_decay().at(self.step))?;
+        self.step += 1;
+        Ok(Outcome { loss, lr, grad_norm })
+    }
+
+    /// The mean loss of all micro-batches (f64, on the device) and its gradients.
+    fn gradients(&mut self) -> Result<(Tensor, Vec<Tensor>)> {
+        let parts = self.config.train.accumulate;
+        let mut sum: Option<(Tensor, Vec<Tensor>)> = None;
+        for micro in 0..parts {
+            let batch = self.loader.next()?;
+            self.fps = self.fps.or_else(|| batch.fps.first().copied());
+            let (loss, grads) = self.micro_batch(&batch, micro as u64)?;
+            sum = Some(match sum {
+                None => (loss, grads),
+                Some((total, so_far)) => {
+                    for (sum, grad) in so_far.iter().zip(&grads) {
+                        let _: Tensor = sum.shallow_clone().f_add_(grad)?;
+                    }
+                    (total.f_add(&loss)?, so_far)
+                }
+            });
+        }
+        sum.ok_or_else(|| Error::config("train.accumulate", "at least 1", parts))
+    }
+
+    /// One micro-batch's share of the loss and the gradients.
+    fn micro_batch(&self, batch: &Batch, micro: u64) -> Result<(Tensor, Vec<Tensor>)> {
+        let train = &self.config.train;
+        let at = Place { seed: train.seed, step: self.step, micro };
+        let Prepared { x0, cond, frames, keep } = self.preparation.prepare(batch, at)?;
+        let (mut noise, mut dropout) = (at.noise(Stream::Loss), at.noise(Stream::Dropout));
+        let request = LossRequest {
+            frames: Some(&frames),
+            keep: keep.as_ref(),
+            train: Some(&mut dropout),
+            ..LossRequest::default()
+        };
+        let loss = self.diffusion.loss(&self.network, &x0, &cond, request, &mut noise)?;
+        let share = loss.mean.f_mul_scalar(1.0 / train.accumulate as f64)?;
+        let params = self.optimizer.params();
+        let grads = Tensor::f_run_backward(&[&share], params, false, false)?;
+        let grads = grads.into_iter().zip(params).map(|(grad, param)| {
+            // A parameter that the loss does not reach: its gradient is zero.
+            let grad = if grad.defined() { grad } else { param.detach().f_zeros_like()? };
+            Ok(grad.f_contiguous()?)
+        });
+        Ok((share.detach().f_to_kind(Kind::Double)?, grads.collect::<Result<_>>()?))
+    }
+
+    /// Which tensor went wrong: the loss, else the first gradient by name.
+    fn not_finite(&self, loss: f64, grads: &[Tensor]) -> Error {
+        let bad = |t: &Tensor| t.isfinite().all().int64_value(&[]) == 0;
+        let mut named = self.optimizer.names().iter().zip(grads);
+        let tensor = match named.find(|(_, grad)| bad(grad)) {
+            _ if !loss.is_finite() => format!("the loss ({loss})"),
+            Some((name, _)) => format!("the gradient of `{name}`"),
+            None => "the norm of all gradients".to_owned(),
+        };
+        Error::NotFinite { step: self.step + 1, tensor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::TrainConfig;
+    use vd_data::{DataConfig, DigitsConfig, Source};
+    use vd_unet3d::UNet3dConfig;
+
+    fn trainer(accumulate: usize) -> Trainer {
+        let config = RunConfig {
+            model: UNet3dConfig { dim: 4, dim_mults: vec![1], ..UNet3dConfig::default() },
+            diffusion: vd_diffusion::DiffusionConfig::default(),
+            text: None,
+            data: DataConfig {
+                source: Source::Digits(DigitsConfig::default()),
+                frames: 2,
+                size: [8, 8],
+                workers: 0,
+                ..DataConfig::default()
+            },
+            train: TrainConfig { accumulate, batch: 2, ..TrainConfig::default() },
+        };
+        let dataset = Dataset::open(&config.data).unwrap();
+        Trainer::new(&config, dataset, Device::Cpu, None).unwrap()
+    }
+
+    #[test]
+    fn accumulation_is_the_mean_over_micro_batches() {
+        let mut both = trainer(2);
+        let (loss, grads) = both.gradients().unwrap();
+        let mut one = trainer(1);
+        let parts: Vec<_> = (0..2)
+            .map(|micro| {
+                let batch = one.loader.next().unwrap();
+                one.micro_batch(&batch, micro).unwrap()
+            })
+            .collect();
+        let mean = (&parts[0].0 + &parts[1].0) / 2.0;
+        assert!((loss - mean).abs().double_value(&[]) < 1e-7);
+        for (k, grad) in grads.iter().enumerate() {
+            let mean: Tensor = (&parts[0].1[k] + &parts[1].1[k]) / 2.0;
+            let scale = mean.abs().max().double_value(&[]) + 1e-6;
+            assert!((grad - mean).abs().max().double_value(&[]) < 1e-5 * scale);
+        }
+    }
+
+    #[test]
+    fn a_bad_gradient_is_named_and_the_weights_are_left_as_they_were() {
+        let mut trainer = trainer(1);
+        let before: Vec<_> = trainer.params.tensors().values().map(Tensor::copy).collect();
+        let name = "final_conv.1.weight";
+        let weight = trainer.params.get(name).unwrap().tensor.detach();
+        let _ = weight.shallow_clone().fill_(f64::NAN);
+        let message = trainer.advance().unwrap_err().to_string();
+        assert!(message.starts_with("step 1: the loss (NaN) is not finite"), "{message}");
+        let grads: Vec<_> = trainer.optimizer.params().iter().map(|p| p.detach().copy()).collect();
+        let message = trainer.not_finite(0.5, &grads).to_string();
+        assert!(message.contains(&format!("the gradient of `{name}`")), "{message}");
+        let after = trainer.params.tensors();
+        let untouched = after.iter().zip(&before).filter(|((n, _), _)| *n != name);
+        assert!(untouched.into_iter().all(|((_, now), then)| now == then));
+        assert_eq!(trainer.step, 0);
+    }
+}

@@ -1,0 +1,145 @@
+//! A run that was interrupted and resumed leaves the bytes of one that was not.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{assert_same, checkpoints, files, metric_steps, run, step_dir, tiny};
+use vd_train::{Checkpoint, Event, Resume, RunConfig, TrainConfig, train};
+
+fn with_steps(config: &RunConfig, steps: u64) -> RunConfig {
+    RunConfig { train: TrainConfig { steps, ..config.train.clone() }, ..config.clone() }
+}
+
+#[test]
+fn forty_steps_and_twenty_twice_leave_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    run(&with_steps(&tiny(&whole), 40), Resume::No).unwrap();
+    let first = run(&with_steps(&tiny(&parts), 20), Resume::No).unwrap();
+    assert_eq!((first.from_step, first.step, first.stopped), (0, 20, false));
+    let second = run(&with_steps(&tiny(&parts), 40), Resume::Newest).unwrap();
+    assert_eq!((second.from_step, second.step), (20, 40));
+    assert_same(&step_dir(&whole, 40), &step_dir(&parts, 40));
+    assert_eq!(metric_steps(&parts), (1..=40).collect::<Vec<_>>());
+    // not trivially the same: training went on, and the average is not the weights
+    let (at_20, at_40) = (files(&step_dir(&parts, 20)), files(&step_dir(&parts, 40)));
+    assert_ne!(at_20["model.safetensors"], at_40["model.safetensors"]);
+    assert_ne!(at_40["ema.safetensors"], at_40["model.safetensors"]);
+}
+
+#[test]
+fn a_run_stopped_at_any_step_goes_on_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    run(&with_steps(&tiny(&whole), 7), Resume::No).unwrap();
+    let config = with_steps(&tiny(&parts), 7);
+    let mut done = Vec::new();
+    for after in [3u64, 5, 99] {
+        let stop = AtomicBool::new(false);
+        let summary = train(&config, Resume::Newest, &stop, &mut |event| {
+            if let Event::Step(report) = event
+                && report.step >= after
+            {
+                stop.store(true, Ordering::Relaxed);
+            }
+        })
+        .unwrap();
+        assert_eq!(summary.checkpoint.unwrap(), step_dir(&parts, summary.step));
+        done.push((summary.from_step, summary.step, summary.stopped));
+    }
+    assert_eq!(done, [(0, 3, true), (3, 5, true), (5, 7, false)]);
+    assert_same(&step_dir(&whole, 7), &step_dir(&parts, 7));
+    assert_eq!(metric_steps(&parts), (1..=7).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_an_interrupted_write_left_is_passed_over_and_cleaned() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    run(&with_steps(&tiny(&whole), 3), Resume::No).unwrap();
+    run(&with_steps(&tiny(&parts), 2), Resume::No).unwrap();
+    let from = files(&step_dir(&parts, 2));
+    let fake = |name: &str, keep: &[&str]| {
+        let at = parts.join("checkpoints").join(name);
+        std::fs::create_dir_all(&at).unwrap();
+        for name in keep {
+            std::fs::write(at.join(name), &from[*name]).unwrap();
+        }
+    };
+    fake(".unfinished-step-00000003", &["config.toml"]);
+    fake("step-00000003", &["config.toml", "model.safetensors", "state.json"]);
+    fake("step-9", &["config.toml"]);
+    std::fs::write(parts.join(".vd-abc.tmp"), "half").unwrap();
+    let text = std::fs::read_to_string(parts.join("metrics.jsonl")).unwrap();
+    std::fs::write(parts.join("metrics.jsonl"), format!("{text}{{\"step\":3,\"lo")).unwrap();
+    assert_eq!(Checkpoint::open(&parts).unwrap().step(), Some(2));
+    let summary = run(&with_steps(&tiny(&parts), 3), Resume::Newest).unwrap();
+    assert_eq!(summary.from_step, 2);
+    assert_same(&step_dir(&whole, 3), &step_dir(&parts, 3));
+    assert_eq!(checkpoints(&parts), ["step-00000002", "step-00000003", "step-9"]);
+    assert!(!parts.join(".vd-abc.tmp").exists());
+    assert_eq!(metric_steps(&parts), [1, 2, 3]);
+}
+
+#[test]
+fn a_new_run_does_not_overwrite_an_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = with_steps(&tiny(dir.path()), 1);
+    // nothing there yet: a resume begins
+    assert_eq!(run(&config, Resume::Newest).unwrap().from_step, 0);
+    let before = files(&step_dir(dir.path(), 1));
+    let message = run(&config, Resume::No).unwrap_err().to_string();
+    assert!(message.contains("--resume") && message.contains("step 1"), "{message}");
+    // nothing left to do
+    let summary = run(&config, Resume::Newest).unwrap();
+    assert_eq!((summary.from_step, summary.step, summary.last), (1, 1, None));
+    assert_eq!(files(&step_dir(dir.path(), 1)), before);
+}
+
+#[test]
+fn another_config_is_refused_by_key_and_what_is_free_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = with_steps(&tiny(dir.path()), 1);
+    run(&base, Resume::No).unwrap();
+    let mut other = base.clone();
+    other.train.lr = 0.5;
+    other.train.seed = 6;
+    other.model.dim = 16;
+    other.data.stride = 2;
+    other.text.as_mut().unwrap().drop = 0.2;
+    let message = run(&other, Resume::Newest).unwrap_err().to_string();
+    for part in [
+        "train.lr: 0.001 in the checkpoint, 0.5 now",
+        "train.seed: 5 in the checkpoint, 6 now",
+        "model.dim: 8 in the checkpoint, 16 now",
+        "data.stride: 1 in the checkpoint, 2 now",
+        "text.drop: 0.3 in the checkpoint, 0.2 now",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let mut free = base.clone();
+    free.train.steps = 2;
+    free.train.checkpoint_every = 1;
+    free.train.keep_last = 1;
+    free.train.log_every = 2;
+    free.train.preview_every = 0;
+    free.train.preview_steps = 3;
+    free.data.workers = 0;
+    assert_eq!(run(&free, Resume::Newest).unwrap().step, 2);
+    assert_eq!(checkpoints(dir.path()), ["step-00000002"]);
+    let written = std::fs::read_to_string(dir.path().join("config.toml")).unwrap();
+    assert!(written.contains("steps = 2"), "{written}");
+}
+
+#[test]
+fn two_processes_do_not_share_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = std::fs::File::create(dir.path().join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let message = run(&tiny(dir.path()), Resume::No).unwrap_err().to_string();
+    assert!(message.contains("another process"), "{message}");
+    drop(lock);
+    assert!(run(&with_steps(&tiny(dir.path()), 1), Resume::No).is_ok());
+}

@@ -1,0 +1,267 @@
+//! What a run does beside being resumable.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{checkpoints, metric_steps, run, step_dir, tiny};
+use tch::{Device, Tensor};
+use vd_data::{DigitsConfig, Source};
+use vd_text_cond::{Condition, GenerateRequest, Generator, NullEmbedding, generate};
+use vd_train::{
+    Checkpoint, CheckpointConfig, Event, Origin, Resume, WeightKind, train, write_imported,
+};
+
+fn values(dir: &std::path::Path, kind: WeightKind) -> BTreeMap<String, Tensor> {
+    let loaded = Checkpoint::open(dir).unwrap().network(Some(kind), Device::Cpu).unwrap();
+    assert_eq!(loaded.weights, kind);
+    loaded.params.tensors()
+}
+
+#[test]
+fn the_loss_falls_on_moving_digits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = tiny(dir.path());
+    config.data.source = Source::Digits(DigitsConfig::default());
+    config.train.steps = 60;
+    config.train.batch = 4;
+    config.train.accumulate = 1;
+    config.train.lr = 5e-3;
+    config.train.focus_present = 0.0;
+    let mut losses = Vec::new();
+    let stop = AtomicBool::new(false);
+    train(&config, Resume::No, &stop, &mut |event| {
+        if let Event::Step(report) = event {
+            losses.push(report.loss);
+        }
+    })
+    .unwrap();
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let (first, last) = (mean(&losses[..5]), mean(&losses[50..]));
+    assert!(last < 0.6 * first, "{first} -> {last}");
+}
+
+#[test]
+fn a_checkpoint_gives_the_network_back_and_samples_from_a_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = tiny(dir.path());
+    run(&config, Resume::No).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    assert_eq!(checkpoint.dir, step_dir(dir.path(), 4));
+    assert_eq!(checkpoint.step(), Some(4));
+    assert_eq!(checkpoint.config.run().unwrap(), config.clone().resolved().unwrap());
+    let again = Checkpoint::open(&checkpoint.dir).unwrap();
+    assert_eq!(again.state, checkpoint.state);
+    let geometry = checkpoint.geometry();
+    assert_eq!((geometry.frames, geometry.size, geometry.assumed), (3, [8, 8], false));
+    assert_ne!(
+        values(dir.path(), WeightKind::Ema)["init_conv.weight"],
+        values(dir.path(), WeightKind::Model)["init_conv.weight"]
+    );
+    let loaded = checkpoint.network(None, Device::Cpu).unwrap();
+    assert_eq!(loaded.weights, WeightKind::Ema);
+    let diffusion = vd_diffusion::Diffusion::new(&checkpoint.config.diffusion).unwrap();
+    let encoder = checkpoint.encoder().unwrap().unwrap();
+    let model = Generator {
+        backbone: &loaded.network,
+        diffusion: &diffusion,
+        encoder: Some(encoder.as_ref()),
+        null: checkpoint.null(),
+    };
+    let prompts = vec!["a red firework".to_owned(), "a blue firework".to_owned()];
+    let request = GenerateRequest {
+        steps: 3,
+        guidance: 2.0,
+        ..GenerateRequest::new(Condition::Prompts(prompts), [3, 8, 8])
+    };
+    let video = generate(&model, &request, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(video.size(), [2, 3, 3, 8, 8]);
+    assert!(video.abs().max().double_value(&[]) <= 1.0);
+}
+
+#[test]
+fn checkpoints_metrics_and_previews_come_when_they_are_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = tiny(dir.path());
+    config.train.steps = 7;
+    config.train.checkpoint_every = 2;
+    config.train.keep_last = 2;
+    config.train.log_every = 3;
+    config.train.preview_every = 5;
+    config.train.preview_count = 2;
+    config.train.preview_steps = 2;
+    config.train.preview_scale = 1.5;
+    let mut events = Vec::new();
+    let stop = AtomicBool::new(false);
+    let summary = train(&config, Resume::No, &stop, &mut |event| match event {
+        Event::Saved { step, .. } => events.push(format!("saved {step}")),
+        Event::Preview { step, path } => {
+            assert!(path.exists());
+            events.push(format!("preview {step}"));
+        }
+        _ => {}
+    })
+    .unwrap();
+    let expected = ["saved 2", "saved 4", "preview 5", "saved 6", "saved 7", "preview 7"];
+    assert_eq!(events, expected);
+    assert_eq!(checkpoints(dir.path()), ["step-00000006", "step-00000007"]);
+    assert_eq!(metric_steps(dir.path()), [3, 6, 7]);
+    assert_eq!(summary.checkpoint, Some(step_dir(dir.path(), 7)));
+    let clip = vd_data::decode(&dir.path().join("previews/step-00000007.gif"), 3).unwrap();
+    // two clips of 8 pixels with a gap of 2
+    assert_eq!((clip.f, clip.h, clip.w), (3, 8, 18));
+    let written = std::fs::read_to_string(dir.path().join("config.toml")).unwrap();
+    assert_eq!(written, config.resolved().unwrap().to_toml().unwrap());
+}
+
+#[test]
+fn a_preview_changes_nothing_in_what_is_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let (with, without) = (dir.path().join("with"), dir.path().join("without"));
+    let mut config = tiny(&with);
+    run(&tiny(&without), Resume::No).unwrap();
+    config.train.preview_every = 1;
+    config.train.preview_steps = 2;
+    run(&config, Resume::No).unwrap();
+    for kind in WeightKind::ALL {
+        assert_eq!(values(&with, kind), values(&without, kind));
+    }
+}
+
+#[test]
+fn a_run_that_diverges_stops_and_names_what_went_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = tiny(dir.path());
+    config.train.steps = 50;
+    config.train.checkpoint_every = 1;
+    config.train.warmup = 0;
+    config.train.lr = 1e30;
+    config.train.clip = 0.0;
+    let message = run(&config, Resume::No).unwrap_err().to_string();
+    let named = ["the loss (", "the gradient of `"].iter().any(|part| message.contains(part));
+    assert!(named && message.contains("is not finite"), "{message}");
+    // what was saved before is still there
+    assert!(Checkpoint::open(dir.path()).is_ok());
+}
+
+#[test]
+fn a_stop_before_the_first_step_saves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let stop = AtomicBool::new(true);
+    let summary = train(&tiny(dir.path()), Resume::No, &stop, &mut |_| {}).unwrap();
+    assert_eq!((summary.step, summary.stopped, summary.checkpoint), (0, true, None));
+    stop.store(false, Ordering::Relaxed);
+    assert!(train(&tiny(dir.path()), Resume::No, &stop, &mut |_| {}).is_ok());
+}
+
+#[test]
+fn a_folder_of_clips_with_and_without_captions_is_trained_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("videos");
+    std::fs::create_dir(&data).unwrap();
+    for k in 0..3u8 {
+        let frames: Vec<u8> = (0..(2 + usize::from(k)) * 12 * 10 * 3)
+            .map(|i| (i * usize::from(k + 3)) as u8)
+            .collect();
+        let shape = [2 + usize::from(k), 12, 10, 3];
+        let clip = vd_data::Clip::new(frames, shape, 10.0).unwrap();
+        vd_data::write_gif(&data.join(format!("{k}.gif")), &clip).unwrap();
+    }
+    std::fs::write(data.join("1.txt"), "a moving pattern\n").unwrap();
+    std::fs::write(data.join("broken.gif"), "GIF89a").unwrap();
+    let mut config = tiny(&dir.path().join("run"));
+    config.data.source = Source::Folder { path: data };
+    config.train.preview_every = 4;
+    config.train.preview_steps = 2;
+    let summary = run(&config, Resume::No).unwrap();
+    let last = summary.last.unwrap();
+    assert_eq!((last.step, last.skipped_files), (4, 1));
+}
+
+#[test]
+fn captions_that_a_file_of_embeddings_lacks_are_found_before_the_first_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("videos");
+    std::fs::create_dir(&data).unwrap();
+    let frames = (0..3 * 8 * 8 * 3).map(|i| (i * 7) as u8).collect();
+    let clip = vd_data::Clip::new(frames, [3, 8, 8, 3], 10.0).unwrap();
+    vd_data::write_gif(&data.join("a.gif"), &clip).unwrap();
+    std::fs::write(data.join("a.txt"), "a moving pattern").unwrap();
+    let mut weights = vd_tensor_ops::Weights::default();
+    let rows = Tensor::from_slice(&[0.5f32, -1.0, 0.25, 2.0]).view([1, 4]);
+    weights.tensors.insert("embeddings".to_owned(), rows);
+    weights.metadata.insert("prompts".to_owned(), "[\"a moving patern\"]".to_owned());
+    let path = dir.path().join("e.safetensors");
+    weights.write(&path).unwrap();
+    let mut config = tiny(&dir.path().join("run"));
+    config.data.source = Source::Folder { path: data.clone() };
+    config.text.as_mut().unwrap().encoder =
+        vd_text_cond::EncoderConfig::File { path, prompts: None };
+    let message = run(&config, Resume::No).unwrap_err().to_string();
+    assert!(message.contains("a moving pattern") && message.contains("patern"), "{message}");
+    std::fs::write(data.join("a.txt"), "a moving patern").unwrap();
+    assert!(run(&config, Resume::No).is_ok());
+}
+
+#[test]
+fn imported_weights_are_a_checkpoint_too() {
+    let dir = tempfile::tempdir().unwrap();
+    run(&tiny(&dir.path().join("run")), Resume::No).unwrap();
+    let trained = Checkpoint::open(&dir.path().join("run")).unwrap();
+    let origin = Origin {
+        program: "video-diffusion-pytorch".to_owned(),
+        version: "0.7.0".to_owned(),
+        step: Some(7),
+        frames: None,
+        size: None,
+    };
+    let config = CheckpointConfig {
+        text: None,
+        data: None,
+        train: None,
+        origin: Some(origin),
+        ..trained.config.clone()
+    };
+    let to = dir.path().join("deep/imported");
+    let ema = values(&trained.dir, WeightKind::Ema);
+    let weights = || {
+        BTreeMap::from([(
+            WeightKind::Ema,
+            ema.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect(),
+        )])
+    };
+    write_imported(&to, &config, weights()).unwrap();
+    let imported = Checkpoint::open(&to).unwrap();
+    assert_eq!(imported.config, config);
+    assert_eq!((imported.step(), imported.null()), (Some(7), NullEmbedding::Unknown));
+    let geometry = imported.geometry();
+    assert_eq!((geometry.frames, geometry.size, geometry.assumed), (16, [64, 64], true));
+    assert_eq!(imported.network(None, Device::Cpu).unwrap().params.tensors(), ema);
+    let missing = imported.network(Some(WeightKind::Model), Device::Cpu).unwrap_err().to_string();
+    assert!(missing.contains("no model weights; it has: ema"), "{missing}");
+    let again = write_imported(&to, &config, weights()).unwrap_err().to_string();
+    assert!(again.contains("not empty"), "{again}");
+}
+
+#[test]
+fn what_is_no_checkpoint_is_said_to_be_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = |path: PathBuf| Checkpoint::open(&path).unwrap_err().to_string();
+    assert!(message(dir.path().join("none")).contains("no such directory"));
+    assert!(message(dir.path().to_path_buf()).contains("holds no checkpoint"));
+    std::fs::write(dir.path().join("file"), "x").unwrap();
+    assert!(message(dir.path().join("file")).contains("is a file"));
+    std::fs::write(dir.path().join("ema.safetensors"), "x").unwrap();
+    assert!(message(dir.path().to_path_buf()).contains("config.toml"));
+    std::fs::remove_file(dir.path().join("ema.safetensors")).unwrap();
+    let run_dir = dir.path().join("run");
+    run(&tiny(&run_dir), Resume::No).unwrap();
+    let state = step_dir(&run_dir, 4).join("state.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    std::fs::write(&state, text.replace("\"format\": 1", "\"format\": 99")).unwrap();
+    assert!(message(step_dir(&run_dir, 4)).contains("got 99"));
+}

@@ -1,0 +1,73 @@
+//! What the demo shows: GIFs, a contact sheet and the loss curve.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use vd_data::{
+    Clip, Colour, Line, LinePlot, SheetRow, write_contact_sheet, write_gif, write_line_plot,
+};
+
+/// How many generated clips of each prompt the sheet shows.
+const SHOWN: usize = 2;
+/// Height of a frame on the sheet, about.
+const FRAME_PIXELS: usize = 96;
+/// Steps over which the curve is averaged.
+const WINDOW: usize = 25;
+
+/// Writes everything into `out`; the loss curve is that of the run in `run`.
+pub(crate) fn write(
+    out: &Path,
+    run: &Path,
+    real: &[(Colour, Clip)],
+    generated: &[(Colour, Clip)],
+) -> Result<()> {
+    let mut rows = Vec::new();
+    for colour in Colour::ALL {
+        let of = |clips: &'_ [(Colour, Clip)]| -> Vec<usize> {
+            (0..clips.len()).filter(|i| clips[*i].0 == colour).collect()
+        };
+        rows.push(SheetRow::Heading(format!("\"a {} firework\"", colour.name())));
+        for i in of(real).into_iter().take(1) {
+            rows.push(SheetRow::Clip { label: "real".to_owned(), clip: &real[i].1 });
+        }
+        for i in of(generated).into_iter().take(SHOWN) {
+            rows.push(SheetRow::Clip { label: "generated".to_owned(), clip: &generated[i].1 });
+        }
+        if let Some(first) = of(generated).first() {
+            write_gif(&out.join(format!("{}.gif", colour.name())), &generated[*first].1)?;
+        }
+    }
+    let height = generated.first().map_or(1, |(_, clip)| clip.h);
+    let scale = (FRAME_PIXELS / height).max(1);
+    write_contact_sheet(&out.join("sheet.png"), &rows, scale, 8)?;
+    write_line_plot(&out.join("loss.svg"), &curve(&losses(run)?))?;
+    Ok(())
+}
+
+/// Step and loss of every line of the run's metrics.
+fn losses(run: &Path) -> Result<Vec<(f64, f64)>> {
+    let path = run.join("metrics.jsonl");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let point = |line: &str| -> Result<(f64, f64)> {
+        let line: serde_json::Value = serde_json::from_str(line)?;
+        let number = |key| line[key].as_f64().with_context(|| format!("a line without {key}"));
+        Ok((number("step")?, number("loss")?))
+    };
+    text.lines().map(point).collect()
+}
+
+fn curve(losses: &[(f64, f64)]) -> LinePlot {
+    let width = WINDOW.min(losses.len()).max(1);
+    let mean = |window: &[(f64, f64)]| {
+        let sum: f64 = window.iter().map(|(_, loss)| loss).sum();
+        (window[window.len() - 1].0, sum / window.len() as f64)
+    };
+    let points = losses.windows(width).map(mean).collect();
+    LinePlot {
+        title: "Training loss".to_owned(),
+        x_label: "step".to_owned(),
+        y_label: format!("mean squared error of v, mean of {width} steps"),
+        lines: vec![Line { name: String::new(), points }],
+        ..Default::default()
+    }
+}
