@@ -1,1 +1,105 @@
-fn main() {}
+//! What the layers cost: forward, and forward with backward, at a training size and at a small one.
+//!
+//! VD_BENCH_THREADS sets the threads (2 where it is not set).
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::layers::{
+    GroupNorm, HeadShape, LayerNorm, RelativeBias, RmsNorm, SpaceConv, SpatialAttention,
+    SpatialLinearAttention, TemporalAttention,
+};
+use vd_tensor_ops::{Noise, Params, Scope, SeededNoise, torch};
+
+/// b f h w c: a level of a network in training, and the end of a small one.
+const SIZES: [[i64; 5]; 2] = [[1, 5, 32, 32, 64], [1, 5, 8, 8, 32]];
+const SHAPE: HeadShape = HeadShape { heads: 4, dim: 32 };
+
+type Layer = Box<dyn Fn(&Tensor) -> Tensor>;
+type Build = fn(&mut Scope, i64, i64) -> Layer;
+
+/// Name and constructor, from frames and channels.
+const LAYERS: [(&str, Build); 7] = [
+    ("temporal_attention", |s, f, c| {
+        let bias = RelativeBias::new(&mut s.sub("bias"), SHAPE.heads, 32).unwrap();
+        let layer = TemporalAttention::new(s, c, SHAPE).unwrap();
+        Box::new(move |x| layer.forward(x, &bias.forward(f), None))
+    }),
+    ("linear_attention", |s, _, c| {
+        let layer = SpatialLinearAttention::new(s, c, SHAPE).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("spatial_attention", |s, _, c| {
+        let layer = SpatialAttention::new(s, c, SHAPE).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("convolution_3x3", |s, _, c| {
+        let layer = SpaceConv::new(s, c, c, 3).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("rms_norm", |s, _, c| {
+        let layer = RmsNorm::new(s, c).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("layer_norm", |s, _, c| {
+        let layer = LayerNorm::new(s, c).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("group_norm", |s, _, c| {
+        let layer = GroupNorm::new(s, c, 8).unwrap();
+        Box::new(move |x| layer.forward(x))
+    }),
+];
+
+fn layers(c: &mut Criterion) {
+    torch::init().unwrap();
+    let given = std::env::var("VD_BENCH_THREADS").ok();
+    torch::set_threads(given.map_or(2, |n| n.parse().unwrap()));
+    eprintln!("{} threads, Float, Cpu, libtorch {}", torch::threads(), torch::version());
+    for (name, build) in LAYERS {
+        let mut group = c.benchmark_group(name);
+        for size in SIZES {
+            both_ways(&mut group, build, size);
+        }
+        group.finish();
+    }
+}
+
+fn both_ways(group: &mut BenchmarkGroup<WallTime>, build: Build, size: [i64; 5]) {
+    let mut params = Params::new(0, Kind::Float, Device::Cpu);
+    let layer = build(&mut params.root(), size[1], size[4]);
+    let like = Tensor::empty(size, (Kind::Float, Device::Cpu));
+    let x = SeededNoise::new(1, 0).normal(&like);
+    let weights = SeededNoise::new(2, 0).normal(&like);
+    let at = size.map(|n| n.to_string()).join("x");
+    group.bench_function(format!("forward/{at}"), |b| {
+        let _no_gradients = tch::no_grad_guard();
+        b.iter(|| layer(black_box(&x)));
+    });
+    let leaf = x.set_requires_grad(true);
+    let mut leaves: Vec<Tensor> =
+        params.trainable().into_iter().map(|(_, t)| t.shallow_clone()).collect();
+    leaves.push(leaf.shallow_clone());
+    group.bench_function(format!("forward_backward/{at}"), |b| {
+        b.iter(|| {
+            let value = (layer(black_box(&leaf)) * &weights).sum(Kind::Float);
+            black_box(Tensor::run_backward(&[value], &leaves, false, false))
+        });
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .nresamples(1_001)
+        .warm_up_time(Duration::from_millis(150))
+        .measurement_time(Duration::from_millis(700));
+    targets = layers
+}
+criterion_main!(benches);

@@ -58,3 +58,8 @@ pub use error::{Error, Result};
 pub use generate::{Condition, GenerateRequest, Generator, NullEmbedding, Progress, generate};
 pub use tch;
 pub use vd_diffusion as diffusion;
+
+/// The example of the README, run as a doc-test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -24,7 +24,7 @@ impl ConvBlock {
     fn forward(&self, x: &Tensor, scale_shift: Option<(Tensor, Tensor)>) -> Tensor {
         let x = self.norm.forward(&self.proj.forward(x));
         match scale_shift {
-            Some((scale, shift)) => (x * (scale + 1.0) + shift).silu(),
+            Some((scale, shift)) => shift.addcmul(&x, &(scale + 1.0)).silu(),
             None => x.silu(),
         }
     }

@@ -1,0 +1,1 @@
+//! Holds only the benchmarks of whole steps beside it; each crate's own are with the crate.
