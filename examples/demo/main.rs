@@ -141,10 +141,11 @@ fn real_clips(config: &RunConfig) -> Result<Vec<(Colour, Clip)>> {
             two_bursts: 0.0,
             ..fireworks.clone()
         };
-        for i in 0..CLIPS_PER_PROMPT as u64 {
+        for _ in 0..CLIPS_PER_PROMPT {
             let data = &config.data;
+            let index = clips.len() as u64;
             let (clip, _) =
-                vd_data::Generator::clip(&one, SEED, i, data.frames, data.size, data.channels)?;
+                vd_data::Generator::clip(&one, SEED, index, data.frames, data.size, data.channels)?;
             clips.push((colour, clip));
         }
     }

@@ -7,10 +7,10 @@ use anyhow::Result;
 use serde::Serialize;
 use vd_data::{Clip, Colour, Share, dominant_colour, wilson};
 
-/// The rule, as the report states it.
-pub(crate) const RULE: &str = "a clip has the colour whose hue gets the most votes: every pixel of every \
-                        frame votes for the nearest of six hues with its saturation times its \
-                        brightness (vd_data::dominant_colour)";
+/// The rule, as the report states it; `vd_data::dominant_colour`.
+pub(crate) const RULE: &str = "every pixel of every frame votes for the nearest of six hues (0, 45, \
+                               125, 183, 230, 303 degrees) with its chroma squared; chroma below \
+                               0.15 does not vote; the hue with the most votes is the clip's";
 
 /// How many clips have the colour that they should have.
 #[derive(Debug, Serialize)]

@@ -24,6 +24,8 @@ pub(crate) fn init(bars: &MultiProgress) {
         .compact()
         .without_time()
         .with_target(false)
+        // It would report a closed stderr to stderr, and end the run by it.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(move || AboveBars(bars.clone()))
         // Warnings are part of the result: no filter hides them.

@@ -6,6 +6,16 @@ mod common;
 use common::Place;
 
 #[test]
+fn without_json_a_failure_leaves_stdout_empty() {
+    let place = Place::new();
+    for (args, code) in [("sample run --out a.gif --steps 0", 2), ("inspect run", 1), ("", 2)] {
+        let ran = place.vd(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "vd {args}");
+        assert!(!ran.stderr.is_empty());
+    }
+}
+
+#[test]
 fn numbers_out_of_range_are_usage_errors() {
     let place = Place::new();
     let sample = "sample run --out a.gif";
@@ -98,7 +108,7 @@ fn a_bad_setting_is_the_command_lines_fault_and_a_bad_config_is_not() {
     }
     place.write("bad.toml", common::CONFIG.replace("steps = 4", "stepz = 4"));
     let message = place.error("train bad.toml", 1);
-    assert!(message.contains("bad.toml") && message.contains("line 23"), "{message}");
+    assert!(message.contains("bad.toml") && message.contains("line 21"), "{message}");
     assert!(message.contains("expected one of `out`, `steps`"), "{message}");
     assert!(place.error("train nowhere.toml", 1).contains("nowhere.toml: No such file"));
     assert!(!place.exists("run"));

@@ -1,8 +1,10 @@
 //! Frames of any size to the size that is asked for, their proportions kept.
 
-use tch::Tensor;
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-use crate::{Clip, Result};
+use crate::clip::check_shape;
+use crate::{Clip, Error, Result};
 
 /// Scales a clip so that it just covers `size`, then cuts out the part at `place`.
 ///
@@ -13,11 +15,13 @@ use crate::{Clip, Result};
 /// # Range
 /// `place`: down and right, [0, 1]; 0 keeps the top or left part, 0.5 the middle. It matters on at most one of the two axes.
 /// # Errors
-/// When libtorch refuses, or `size` holds a 0.
+/// When the clip is not valid, `size` holds a 0, or the scaled clip would exceed 2 GiB.
 pub fn fit(clip: &Clip, size: [usize; 2], place: [f64; 2]) -> Result<Clip> {
     clip.check()?;
+    check_shape(clip.f, size, clip.c)?;
     let covering = cover([clip.h, clip.w], size);
     let scaled;
+    check_shape(clip.f, covering, clip.c)?;
     let clip = if covering == [clip.h, clip.w] {
         clip
     } else {
@@ -35,22 +39,28 @@ fn cover(from: [usize; 2], size: [usize; 2]) -> [usize; 2] {
 }
 
 /// Antialiased bilinear resize of every frame, within 1/255 of Pillow's.
+///
+/// Not libtorch's: it would start a team of its own threads in every thread that loads, and slow the training down.
 fn resize(clip: &Clip, [h, w]: [usize; 2]) -> Result<Clip> {
-    let from = [1, clip.h as i64, clip.w as i64, clip.c as i64];
-    let to = [h as i64, w as i64];
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    let pixel = if clip.c == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let mut resizer = Resizer::new();
     let mut bytes = vec![0; clip.f * h * w * clip.c];
-    // one frame at a time: a batch of them would start libtorch's own threads in every thread that loads
     for (index, out) in bytes.chunks_exact_mut(h * w * clip.c).enumerate() {
-        // h w c read as c h w without a copy: libtorch's bytes road is five times faster channels-last
-        let frame = Tensor::f_from_slice(clip.frame(index))?
-            .f_view(from)?
-            .f_permute([0, 3, 1, 2])?
-            .f_internal_upsample_bilinear2d_aa(to, false, None, None)?
-            .f_permute([0, 2, 3, 1])?
-            .f_contiguous()?;
-        frame.f_copy_data(out, frame.numel())?;
+        let from = ImageRef::new(clip.w as u32, clip.h as u32, clip.frame(index), pixel)
+            .map_err(|e| unfit(clip, [h, w], e))?;
+        let mut to = Image::from_slice_u8(w as u32, h as u32, out, pixel)
+            .map_err(|e| unfit(clip, [h, w], e))?;
+        resizer.resize(&from, &mut to, &options).map_err(|e| unfit(clip, [h, w], e))?;
     }
     Clip::new(bytes, [clip.f, h, w, clip.c], clip.fps)
+}
+
+fn unfit(clip: &Clip, [h, w]: [usize; 2], error: impl std::fmt::Display) -> Error {
+    Error::clip(
+        "frames that can be resized",
+        format!("{} x {} to {h} x {w}: {error}", clip.h, clip.w),
+    )
 }
 
 /// Cuts a window of `size` out of every frame.

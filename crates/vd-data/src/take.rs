@@ -4,7 +4,7 @@ use crate::config::{Crop, DataConfig, Short};
 use crate::decode::Media;
 use crate::fit::fit;
 use crate::random::Stream;
-use crate::{Clip, Result};
+use crate::{Clip, Error, Result};
 
 /// A clip of exactly the configured shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +37,15 @@ pub(crate) fn take(
         Crop::Centre => [0.5; 2],
         Crop::Random => place,
     };
-    let mut clip = fit(&clip, config.size, place)?;
+    let found = format!("frames of {} x {}", clip.h, clip.w);
+    let mut clip = fit(&clip, config.size, place).map_err(|e| match e {
+        // one odd file is no reason to stop
+        Error::Clip { expected, .. } => {
+            let limit = format!("{expected} once they cover {:?}", config.size);
+            Error::TooLarge { path: media.path().to_path_buf(), found, limit }
+        }
+        other => other,
+    })?;
     if config.flip && flip {
         clip.flip();
     }

@@ -11,7 +11,7 @@ use common::{cut, gifs};
 use tch::Kind;
 use vd_data::{
     Batch, Clip, Crop, Cursor, DataConfig, Dataset, Error, FireworksConfig, Generator, Loader,
-    Result, Short, Source,
+    Result, Short, Source, write_gif,
 };
 
 fn folder(path: &Path) -> DataConfig {
@@ -227,6 +227,19 @@ fn a_file_that_breaks_off_is_skipped_counted_once_and_bounded() {
     let config = folder(dir.path());
     let error = Loader::new(&config, 2, Cursor::start(1)).unwrap().next().unwrap_err();
     assert!(matches!(error, Error::NoClips { .. }), "{error}");
+}
+
+#[test]
+fn a_clip_of_impossible_proportions_is_a_bad_file() {
+    let dir = tempfile::tempdir().unwrap();
+    gifs(dir.path(), 3, |_| 6);
+    let strip = Clip::new(vec![5; 4 * 16_000], [4, 1, 16_000, 1], 10.0).unwrap();
+    write_gif(&dir.path().join("strip.gif"), &strip).unwrap();
+    let config = DataConfig { size: [128, 128], ..folder(dir.path()) };
+    let mut loader = Loader::new(&config, 4, Cursor::start(1)).unwrap();
+    loader.next().unwrap();
+    let reason = &loader.bad_files()[0].reason;
+    assert!(reason.contains("strip.gif") && reason.contains("1 x 16000"), "{reason}");
 }
 
 #[test]

@@ -65,9 +65,12 @@ pub fn cuda_status() -> Result<&'static CudaStatus> {
 /// Keeps freed memory in the process: by default glibc returns every large block to the kernel,
 /// and zeroing fresh pages then costs more than many a layer.
 fn keep_freed_pages() {
-    // SAFETY: mallopt only stores the numbers; the first three keys are glibc's own.
+    // SAFETY: mallopt only stores the numbers; the keys are glibc's own.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        // Older releases of glibc take no more than 32 MiB, and answer 0 to more.
+        if libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30) == 0 {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        }
         libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }

@@ -40,10 +40,12 @@ pub struct AdamWState<'a> {
 /// One AdamW step on all parameters, in place, with libtorch's fused kernel.
 ///
 /// # Errors
-/// Lists of different lengths; tensors whose shapes, dtypes or devices do not belong together.
+/// Lists of different lengths; tensors that are not contiguous, or whose shapes, dtypes or devices
+/// do not belong together.
 pub fn fused_adamw(step: &AdamWStep, state: AdamWState<'_>) -> Result<()> {
     let expected = state.params.len();
     let lists = [
+        ("params", state.params),
         ("grads", state.grads),
         ("exp_avgs", state.exp_avgs),
         ("exp_avg_sqs", state.exp_avg_sqs),
@@ -56,6 +58,10 @@ pub fn fused_adamw(step: &AdamWStep, state: AdamWState<'_>) -> Result<()> {
         let fits = |(a, b): (&Tensor, &Tensor)| what == "steps" || a.size() == b.size();
         if !state.params.iter().zip(list).all(fits) {
             return Err(Error::Torch(format!("{what}: a tensor has not its parameter's shape")));
+        }
+        // The kernel walks memory and looks at no stride.
+        if !list.iter().all(Tensor::is_contiguous) {
+            return Err(Error::Torch(format!("{what}: a tensor is not contiguous; copy it first")));
         }
     }
     let pointers = |list: &[Tensor]| list.iter().map(Tensor::as_ptr).collect::<Vec<_>>();
@@ -147,5 +153,17 @@ mod tests {
         assert!(fused_adamw(&step, state).unwrap_err().to_string().contains("grads"));
         let state = AdamWState { steps: &[], ..state };
         assert!(fused_adamw(&step, AdamWState { grads: &p, ..state }).is_err());
+
+        let square = [Tensor::from_slice(&values(0.0, 4)).view([2, 2])];
+        let turned = [square[0].transpose(0, 1)];
+        let steps = [Tensor::from(1f32)];
+        let state = AdamWState {
+            params: &square,
+            grads: &turned,
+            exp_avgs: &square,
+            exp_avg_sqs: &square,
+            steps: &steps,
+        };
+        assert!(fused_adamw(&step, state).unwrap_err().to_string().contains("not contiguous"));
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct DataArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
     /// Write synthetic clips with captions: NAME.gif and NAME.txt
-    #[command(after_help = texts::SYNTH)]
+    #[command(after_help = texts::SYNTH, allow_negative_numbers = true)]
     Synth(SynthArgs),
     /// Show what a folder of videos holds, before a run is spent on it
     #[command(after_help = texts::INSPECT_DATA)]

@@ -34,16 +34,16 @@ pub(crate) enum Command {
     #[command(after_help = texts::TRAIN)]
     Train(TrainArgs),
     /// Draw clips from a checkpoint, as GIF
-    #[command(after_help = texts::SAMPLE)]
+    #[command(after_help = texts::SAMPLE, allow_negative_numbers = true)]
     Sample(SampleArgs),
     /// Turn a checkpoint of video-diffusion-pytorch (Python) into one for vd
-    #[command(after_help = texts::CONVERT)]
+    #[command(after_help = texts::CONVERT, allow_negative_numbers = true)]
     Convert(ConvertArgs),
     /// Show what a checkpoint holds
     #[command(after_help = texts::INSPECT)]
     Inspect(InspectArgs),
     /// Time the network of a checkpoint
-    #[command(after_help = texts::BENCH)]
+    #[command(after_help = texts::BENCH, allow_negative_numbers = true)]
     Bench(BenchArgs),
     /// Write or look at training data
     #[command(after_help = texts::DATA, arg_required_else_help = true)]
@@ -56,7 +56,7 @@ pub(crate) enum Command {
 /// Where to compute.
 #[derive(Debug, Args)]
 pub(crate) struct Compute {
-    /// auto, cpu or cuda:N; auto is the first CUDA device, else the CPU
+    /// auto (CUDA where there is any), cpu, or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
     /// Threads on the CPU [default: one for each core]

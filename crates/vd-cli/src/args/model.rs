@@ -14,7 +14,7 @@ pub(crate) struct TrainArgs {
     /// The run's config, a TOML file
     #[arg(value_name = "CONFIG.toml")]
     pub(crate) config: PathBuf,
-    /// Change a setting of the config; may be given several times, the last one counts
+    /// Change a setting of the config; may be given several times
     #[arg(long = "set", value_name = "section.key=value", value_parser = setting)]
     pub(crate) set: Vec<String>,
     /// Go on from the newest complete checkpoint in train.out
@@ -45,7 +45,7 @@ pub(crate) struct SampleArgs {
     /// Pixels of each frame, H or HxW [default: the checkpoint's]
     #[arg(long, value_name = "H[xW]")]
     pub(crate) size: Option<FrameSize>,
-    /// Steps of sampling [default: 50 with ddim; with ddpm every step of a discrete schedule, else 256]
+    /// Steps of sampling [default: ddim 50, ddpm all of a discrete schedule, else 256]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) steps: Option<u32>,
     /// How each step is made
@@ -53,7 +53,6 @@ pub(crate) struct SampleArgs {
     pub(crate) sampler: SamplerName,
     /// How strongly clips follow prompt or row: 1 is no guidance, 2 to 5 are usual
     #[arg(long, value_name = "SCALE", default_value = "1", value_parser = scale)]
-    #[arg(allow_negative_numbers = true)]
     pub(crate) cfg_scale: f64,
     /// How the predicted clip is kept in the range of pixels at every step
     #[arg(long, value_enum, value_name = "RULE", default_value = "static")]
@@ -65,7 +64,7 @@ pub(crate) struct SampleArgs {
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub(crate) seed: u64,
     /// Frames per second of the GIF [default: the checkpoint's where it is known, else 10]
-    #[arg(long, value_name = "RATE", value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, value_name = "RATE", value_parser = positive)]
     pub(crate) fps: Option<f64>,
     /// Clips that are drawn at a time
     #[arg(long, value_name = "B", default_value_t = 4)]
@@ -86,7 +85,7 @@ pub(crate) struct ConvertArgs {
     /// The folder to write; it must be new or empty
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Take these weights alone [default: all in the file; ema, where there, is checked and sampled]
+    /// Take these weights alone [default: all in the file; --check and sampling prefer ema]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) weights: Option<WeightsName>,
     /// Groups of the group norm in files of 0.5 and 0.6 (no shape tells) [default: 8]
@@ -106,7 +105,6 @@ pub(crate) struct ConvertArgs {
     pub(crate) check: Option<PathBuf>,
     /// The largest relative L2 error that passes the check
     #[arg(long, value_name = "E", default_value = "1e-5", value_parser = positive)]
-    #[arg(allow_negative_numbers = true)]
     pub(crate) tolerance: f64,
     #[command(flatten)]
     pub(crate) compute: Compute,

@@ -105,7 +105,8 @@ impl Input {
     }
 }
 
-/// A device works behind the host's back: its clock stops when its work is done.
+/// A device works behind the host's back: the clock stops when its work is done.
+#[allow(clippy::disallowed_methods, reason = "the device was resolved, so its library is loaded")]
 fn wait_for(device: Device) {
     if let Device::Cuda(n) = device {
         tch::Cuda::synchronize(n as i64);

@@ -154,7 +154,8 @@ fn decimals(length: f64) -> usize {
 /// A positive number with two significant digits.
 fn significant(value: f64) -> String {
     if (1e-3..1e4).contains(&value) {
-        let decimals = (1.0 - value.log10().floor()).max(0.0) as usize;
+        // a power of ten may come out a rounding below itself
+        let decimals = (1.0 - (value.log10() + 1e-9).floor()).max(0.0) as usize;
         format!("{value:.decimals$}")
     } else {
         format!("{value:.1e}")

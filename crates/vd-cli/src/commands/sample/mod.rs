@@ -11,7 +11,8 @@ use anyhow::{Result, ensure};
 use indicatif::MultiProgress;
 use serde::Serialize;
 use tch::Tensor;
-use vd_text_cond::{GenerateRequest, Progress, generate};
+use vd_tensor_ops::video;
+use vd_text_cond::{Progress, generate};
 
 use crate::args::{SampleArgs, SamplerName, ThresholdName};
 use crate::model::{Model, device_name};
@@ -62,28 +63,24 @@ pub(crate) fn run(args: &SampleArgs, bars: &MultiProgress) -> Result<Outcome> {
     target.prepare()?;
     plan.announce(&model);
     let begun = Instant::now();
-    let videos = draw(&model, &plan.request, bars)?;
-    ensure!(
-        videos.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1,
-        "the network answered with NaN or infinity: nothing was written; `vd inspect` shows the \
-         checkpoint's step, an earlier one may be sound"
-    );
-    let files = target.write(&videos, &plan, args.seed)?;
+    let mut writer = target.writer(&plan, args.seed);
+    draw(&model, &plan, bars, &mut |clips| writer.add(clips))?;
+    let files = writer.finish()?;
     let clips = files.into_iter().enumerate().map(|(clip, file)| {
         let prompt = plan.prompt(clip).map(str::to_owned);
         Clip { clip, file, prompt, row: plan.row(clip) }
     });
-    let request = &plan.request;
+    let [frames, h, w] = plan.shape;
     let report = Report {
         checkpoint: model.checkpoint.dir.clone(),
         step: model.checkpoint.step(),
         weights: model.loaded.weights.to_string(),
         out: args.out.clone(),
         clips: clips.collect(),
-        frames: request.frames,
-        size: [request.height, request.width],
+        frames,
+        size: [h, w],
         fps: plan.fps,
-        steps: request.steps,
+        steps: plan.steps,
         sampler: args.sampler,
         cfg_scale: args.cfg_scale,
         threshold: args.threshold,
@@ -96,16 +93,31 @@ pub(crate) fn run(args: &SampleArgs, bars: &MultiProgress) -> Result<Outcome> {
     Outcome::new(&report, text)
 }
 
-fn draw(model: &Model, request: &GenerateRequest, bars: &MultiProgress) -> Result<Tensor> {
-    let rounds = request.condition.clips().div_ceil(request.batch);
-    let bar = progress::bar(bars, "sampling step", (rounds * request.steps) as u64, 0);
-    let mut on_step = |at: Progress| {
-        bar.set_position((at.clips / request.batch * at.of_steps + at.step) as u64);
-        ControlFlow::Continue(())
-    };
-    let videos = generate(&model.generator(), request, &mut on_step)?;
+/// Draws all clips, a batch at a time, as pixels: n c f h w, u8.
+fn draw(
+    model: &Model,
+    plan: &Plan,
+    bars: &MultiProgress,
+    take: &mut dyn FnMut(Tensor) -> Result<()>,
+) -> Result<()> {
+    let rounds = plan.clips().div_ceil(plan.batch);
+    let bar = progress::bar(bars, "sampling step", (rounds * plan.steps) as u64, 0);
+    for round in 0..rounds {
+        let first = round * plan.batch;
+        let clips = first..(first + plan.batch).min(plan.clips());
+        let mut on_step = |at: Progress| {
+            bar.set_position((round * plan.steps + at.step) as u64);
+            ControlFlow::Continue(())
+        };
+        let videos = generate(&model.generator(), &plan.request(clips, model)?, &mut on_step)?;
+        ensure!(
+            videos.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1,
+            "the network answered with NaN or infinity; an earlier step's checkpoint may be sound"
+        );
+        take(video::to_u8(&videos))?;
+    }
     bar.finish_and_clear();
-    Ok(videos)
+    Ok(())
 }
 
 fn describe(report: &Report) -> String {

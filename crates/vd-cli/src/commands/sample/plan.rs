@@ -1,5 +1,6 @@
 //! What is to be drawn: the command line, the checkpoint's own defaults, and what neither allows.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,17 +21,28 @@ const DDPM_STEPS: usize = 256;
 /// What is to be drawn.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) request: GenerateRequest,
+    /// Frames, height and width.
+    pub(crate) shape: [i64; 3],
     pub(crate) fps: f64,
-    /// Prompts or rows, each drawn `num` times; `None` without any.
-    groups: Option<Groups>,
+    pub(crate) steps: usize,
+    /// The most clips that are drawn at a time.
+    pub(crate) batch: usize,
+    sampler: SamplerConfig,
+    threshold: Threshold,
+    guidance: f64,
+    seed: u64,
+    /// What the clips show; each prompt or row is drawn `num` times.
+    groups: Groups,
     num: usize,
 }
 
 #[derive(Debug)]
 enum Groups {
+    /// Nothing in particular.
+    Nothing,
     Prompts(Vec<String>),
-    Rows(usize),
+    /// n d
+    Rows(Tensor),
 }
 
 impl Plan {
@@ -48,38 +60,66 @@ impl Plan {
         let size = args.size.unwrap_or(FrameSize { h, w });
         check_size(config, size)?;
         let frames = args.frames.map_or(geometry.frames as i64, i64::from);
-        let num = args.num as usize;
-        let (condition, groups) = condition(args, model, num)?;
-        let request = GenerateRequest {
-            channels: config.channels,
+        Ok(Plan {
+            shape: [frames, size.h, size.w],
+            fps: args.fps.unwrap_or(geometry.fps),
             steps: steps(args, model)?,
+            batch: args.batch as usize,
             sampler: match args.sampler {
                 SamplerName::Ddpm => SamplerConfig::Ddpm { gamma: 0.0 },
                 SamplerName::Ddim => SamplerConfig::Ddim { eta: 0.0 },
             },
-            guidance: args.cfg_scale,
             threshold: match args.threshold {
                 ThresholdName::Static => Threshold::Static,
                 ThresholdName::Dynamic => Threshold::dynamic(),
                 ThresholdName::None => Threshold::None,
             },
+            guidance: args.cfg_scale,
             seed: args.seed,
-            batch: args.batch as usize,
-            device: model.device,
-            ..GenerateRequest::new(condition, [frames, size.h, size.w])
+            groups: groups(args, model)?,
+            num: args.num as usize,
+        })
+    }
+
+    /// The number of clips.
+    pub(crate) fn clips(&self) -> usize {
+        self.num * self.group_count().max(1)
+    }
+
+    /// The call that draws some of the clips.
+    pub(crate) fn request(&self, clips: Range<usize>, model: &Model) -> Result<GenerateRequest> {
+        let condition = match &self.groups {
+            Groups::Nothing => Condition::Nothing { clips: clips.len() },
+            Groups::Prompts(prompts) => Condition::Prompts(
+                clips.clone().map(|clip| prompts[clip / self.num].clone()).collect(),
+            ),
+            Groups::Rows(rows) => {
+                let picked: Vec<_> = clips.clone().map(|clip| (clip / self.num) as i64).collect();
+                Condition::Embeddings(rows.f_index_select(0, &Tensor::f_from_slice(&picked)?)?)
+            }
         };
-        Ok(Plan { request, fps: args.fps.unwrap_or(geometry.fps), groups, num })
+        Ok(GenerateRequest {
+            channels: model.config().channels,
+            steps: self.steps,
+            sampler: self.sampler,
+            guidance: self.guidance,
+            threshold: self.threshold,
+            seed: self.seed,
+            first_sample: clips.start as u64,
+            batch: clips.len(),
+            device: model.device,
+            ..GenerateRequest::new(condition, self.shape)
+        })
     }
 
     /// Says on stderr what is about to be drawn, and what is doubtful about it.
     pub(crate) fn announce(&self, model: &Model) {
-        let request = &self.request;
-        let (frames, h, w) = (request.frames, request.height, request.width);
+        let [frames, h, w] = self.shape;
         let step = model.checkpoint.step().map_or(String::new(), |n| format!(" of step {n}"));
         tracing::info!(
             "drawing {} of {frames} frames at {h}x{w} in {} steps with the {} weights{step} on {}, {}",
-            plural(request.condition.clips(), "clip"),
-            request.steps,
+            plural(self.clips(), "clip"),
+            self.steps,
             model.loaded.weights,
             device_name(model.device),
             plural(vd_torch::threads(), "thread"),
@@ -88,7 +128,7 @@ impl Plan {
             return;
         }
         let null = model.checkpoint.null();
-        if self.groups.is_none() {
+        if matches!(self.groups, Groups::Nothing) {
             match null {
                 NullEmbedding::Trained => tracing::info!(
                     "neither --prompt nor --cond: drawing from the null embedding, whatever the model has learned"
@@ -100,17 +140,17 @@ impl Plan {
                     "neither --prompt nor --cond: drawing from the null embedding, which may be untrained in a converted model"
                 ),
             }
-        } else if request.guidance != 1.0 && null == NullEmbedding::Unknown {
+        } else if self.guidance != 1.0 && null == NullEmbedding::Unknown {
             tracing::warn!(
                 "--cfg-scale {}: nothing says that the training of this converted model ever dropped its conditioning; if it did not, its null embedding is untrained and guidance leads astray",
-                request.guidance
+                self.guidance
             );
         }
     }
 
     /// How many clips stand side by side where they share a picture.
     pub(crate) fn columns(&self) -> usize {
-        match self.groups() {
+        match self.group_count() {
             0 | 1 => (self.num as f64).sqrt().ceil() as usize,
             _ => self.num,
         }
@@ -119,21 +159,21 @@ impl Plan {
     /// The prompt of a clip.
     pub(crate) fn prompt(&self, clip: usize) -> Option<&str> {
         match &self.groups {
-            Some(Groups::Prompts(prompts)) => prompts.get(clip / self.num).map(String::as_str),
+            Groups::Prompts(prompts) => prompts.get(clip / self.num).map(String::as_str),
             _ => None,
         }
     }
 
     /// The row of --cond of a clip.
     pub(crate) fn row(&self, clip: usize) -> Option<usize> {
-        matches!(self.groups, Some(Groups::Rows(_))).then_some(clip / self.num)
+        matches!(self.groups, Groups::Rows(_)).then_some(clip / self.num)
     }
 
-    fn groups(&self) -> usize {
+    fn group_count(&self) -> usize {
         match &self.groups {
-            Some(Groups::Prompts(prompts)) => prompts.len(),
-            Some(Groups::Rows(rows)) => *rows,
-            None => 0,
+            Groups::Nothing => 0,
+            Groups::Prompts(prompts) => prompts.len(),
+            Groups::Rows(rows) => rows.size()[0] as usize,
         }
     }
 }
@@ -176,9 +216,9 @@ fn steps(args: &SampleArgs, model: &Model) -> Result<usize> {
     }
 }
 
-fn condition(args: &SampleArgs, model: &Model, num: usize) -> Result<(Condition, Option<Groups>)> {
+fn groups(args: &SampleArgs, model: &Model) -> Result<Groups> {
     if args.prompt.is_empty() && args.cond.is_none() {
-        return Ok((Condition::Nothing { clips: num }, None));
+        return Ok(Groups::Nothing);
     }
     let flag = if args.cond.is_some() { "--cond" } else { "--prompt" };
     let Some(width) = model.config().cond_dim else {
@@ -188,10 +228,7 @@ fn condition(args: &SampleArgs, model: &Model, num: usize) -> Result<(Condition,
         );
     };
     if let Some(path) = &args.cond {
-        let rows = rows(path, width)?;
-        let n = rows.size()[0] as usize;
-        let repeated = rows.f_repeat_interleave_self_int(num as i64, 0, None)?;
-        return Ok((Condition::Embeddings(repeated), Some(Groups::Rows(n))));
+        return Ok(Groups::Rows(rows(path, width)?));
     }
     if model.checkpoint.config.text.is_none() {
         bail!(
@@ -199,9 +236,7 @@ fn condition(args: &SampleArgs, model: &Model, num: usize) -> Result<(Condition,
              embeddings with --cond instead, {width} numbers a row"
         );
     }
-    let prompts = args.prompt.clone();
-    let each = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), num));
-    Ok((Condition::Prompts(each.collect()), Some(Groups::Prompts(prompts))))
+    Ok(Groups::Prompts(args.prompt.clone()))
 }
 
 fn rows(path: &Path, width: i64) -> Result<Tensor> {

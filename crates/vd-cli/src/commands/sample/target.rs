@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tch::{Kind, Tensor};
 use vd_data::{Clip, write_gif};
-use vd_tensor_ops::{video, write_atomically};
+use vd_tensor_ops::write_atomically;
 
 use super::plan::Plan;
 use crate::output::Usage;
@@ -18,7 +18,7 @@ const OTHER_FORMATS: [&str; 10] =
     ["mp4", "webm", "mov", "avi", "mkv", "webp", "png", "apng", "jpg", "npy"];
 
 /// Where clips go.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Target<'a> {
     File(&'a Path),
     Folder(&'a Path),
@@ -55,25 +55,47 @@ impl<'a> Target<'a> {
         fs::create_dir_all(folder).with_context(|| format!("--out {}", folder.display()))
     }
 
-    /// Writes all clips (n c f h w, in [-1, 1]), and names the file of each.
-    pub(crate) fn write(&self, videos: &Tensor, plan: &Plan, seed: u64) -> Result<Vec<PathBuf>> {
-        let pixels = video::to_u8(videos);
-        let n = pixels.size()[0];
-        match self {
-            Target::File(file) => {
-                let picture = tiled(&pixels, plan.columns() as i64)?;
-                write_gif(file, &Clip::from_tensor(&picture, plan.fps)?)?;
-                Ok(vec![file.to_path_buf(); n as usize])
-            }
-            Target::Folder(folder) => (0..n)
-                .map(|k| {
-                    let file = folder.join(format!("seed-{seed}-clip-{k:05}.gif"));
-                    write_gif(&file, &Clip::from_tensor(&pixels.f_get(k)?, plan.fps)?)?;
-                    write_caption(&file.with_extension("txt"), plan.prompt(k as usize))?;
-                    Ok(file)
-                })
-                .collect(),
+    /// Takes clips (n c f h w, u8) in their order; a folder gets each at once.
+    pub(crate) fn writer(&self, plan: &'a Plan, seed: u64) -> Writer<'a> {
+        Writer { target: *self, plan, seed, files: Vec::new(), together: Vec::new() }
+    }
+}
+
+/// Clips on their way to the disk.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    target: Target<'a>,
+    plan: &'a Plan,
+    seed: u64,
+    /// The file of each clip.
+    files: Vec<PathBuf>,
+    /// Those that share a picture.
+    together: Vec<Tensor>,
+}
+
+impl Writer<'_> {
+    pub(crate) fn add(&mut self, clips: Tensor) -> Result<()> {
+        let Target::Folder(folder) = self.target else {
+            self.together.push(clips);
+            return Ok(());
+        };
+        for k in 0..clips.size()[0] {
+            let clip = self.files.len();
+            let file = folder.join(format!("seed-{}-clip-{clip:05}.gif", self.seed));
+            write_gif(&file, &Clip::from_tensor(&clips.f_get(k)?, self.plan.fps)?)?;
+            write_caption(&file.with_extension("txt"), self.plan.prompt(clip))?;
+            self.files.push(file);
         }
+        Ok(())
+    }
+
+    /// The file of each clip.
+    pub(crate) fn finish(self) -> Result<Vec<PathBuf>> {
+        let Target::File(file) = self.target else { return Ok(self.files) };
+        let clips = Tensor::f_cat(&self.together, 0)?;
+        let picture = tiled(&clips, self.plan.columns() as i64)?;
+        write_gif(file, &Clip::from_tensor(&picture, self.plan.fps)?)?;
+        Ok(vec![file.to_path_buf(); clips.size()[0] as usize])
     }
 }
 
