@@ -77,11 +77,9 @@ fn learn(config: &RunConfig) -> Result<()> {
                 "training a network of {parameters} parameters on captioned fireworks, steps \
                  {step} to {steps}, on {device:?} with {threads} threads"
             ),
-            Event::Step(report) => {
-                if report.step % 20 == 0 || report.step == config.train.steps {
-                    print!("\r  step {:>5}  loss {:.4}", report.step, report.loss);
-                    let _ = std::io::stdout().flush();
-                }
+            Event::Step(report) if report.step % 20 == 0 || report.step == config.train.steps => {
+                print!("\r  step {:>5}  loss {:.4}", report.step, report.loss);
+                let _ = std::io::stdout().flush();
             }
             _ => {}
         })?;
