@@ -73,7 +73,7 @@ pub struct UNet3dConfig {
 
 /// The config as files have it: a preset and what differs from it.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of the network's settings")]
 struct Written {
     #[serde(default)]
     preset: Preset,

@@ -108,9 +108,14 @@ const BUILDS: [(&str, Build); 14] = [
 
 /// All layers for `c` channels (an even number), in f64.
 pub fn zoo(seed: u64, c: i64) -> Vec<Animal> {
+    zoo_of(Kind::Double, seed, c)
+}
+
+/// All layers for `c` channels (an even number), with the parameters of [`zoo`] in a kind.
+pub fn zoo_of(kind: Kind, seed: u64, c: i64) -> Vec<Animal> {
     one_thread();
     let animal = |(name, build): (&'static str, Build)| {
-        let mut params = Params::new(seed, Kind::Double, Device::Cpu);
+        let mut params = Params::new(seed, kind, Device::Cpu);
         let forward = build(&mut params, c);
         perturb(&params, seed ^ 1);
         Animal { name, params, forward }
