@@ -23,18 +23,14 @@ pub(crate) fn write(
 ) -> Result<()> {
     let mut rows = Vec::new();
     for colour in Colour::ALL {
-        let of = |clips: &'_ [(Colour, Clip)]| -> Vec<usize> {
-            (0..clips.len()).filter(|i| clips[*i].0 == colour).collect()
+        let row = |what: &str, clip| SheetRow::Clip {
+            label: format!("a {} firework ({what})", colour.name()),
+            clip,
         };
-        rows.push(SheetRow::Heading(format!("\"a {} firework\"", colour.name())));
-        for i in of(real).into_iter().take(1) {
-            rows.push(SheetRow::Clip { label: "real".to_owned(), clip: &real[i].1 });
-        }
-        for i in of(generated).into_iter().take(SHOWN) {
-            rows.push(SheetRow::Clip { label: "generated".to_owned(), clip: &generated[i].1 });
-        }
-        if let Some(first) = of(generated).first() {
-            write_gif(&out.join(format!("{}.gif", colour.name())), &generated[*first].1)?;
+        rows.extend(of(real, colour).take(1).map(|clip| row("real", clip)));
+        rows.extend(of(generated, colour).take(SHOWN).map(|clip| row("generated", clip)));
+        if let Some(first) = of(generated, colour).next() {
+            write_gif(&out.join(format!("{}.gif", colour.name())), first)?;
         }
     }
     let height = generated.first().map_or(1, |(_, clip)| clip.h);
@@ -42,6 +38,11 @@ pub(crate) fn write(
     write_contact_sheet(&out.join("sheet.png"), &rows, scale, 8)?;
     write_line_plot(&out.join("loss.svg"), &curve(&losses(run)?))?;
     Ok(())
+}
+
+/// The clips that should have a colour.
+fn of(clips: &[(Colour, Clip)], colour: Colour) -> impl Iterator<Item = &Clip> {
+    clips.iter().filter(move |(wanted, _)| *wanted == colour).map(|(_, clip)| clip)
 }
 
 /// Step and loss of every line of the run's metrics.

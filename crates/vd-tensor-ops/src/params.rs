@@ -223,7 +223,7 @@ mod tests {
         let names = if swapped { ["b.w", "a.w"] } else { ["a.w", "b.w"] };
         for name in names {
             let (scope, leaf) = name.split_once('.').unwrap();
-            params.root().sub(scope).param(leaf, &[4, 5], Init::fan_in(5)).unwrap();
+            let _ = params.root().sub(scope).param(leaf, &[4, 5], Init::fan_in(5)).unwrap();
         }
         params
     }

@@ -77,15 +77,15 @@ proptest! {
     ) {
         let focus: Vec<bool> = (0..b).map(|k| draws >> k & 1 == 1).collect();
         let clip = 1 + (draws % f as u64) as usize;
-        let (mask, sees): (_, Box<dyn Fn(usize, usize, usize) -> bool>) = match variant {
+        let (mask, sees): (_, attention::Sight) = match variant {
             0 => (FrameMask::All, Box::new(|_, _, _| true)),
             1 => {
                 let mask = FrameMask::Focus(Tensor::from_slice(&focus));
-                (mask, Box::new(|b, i, j| !focus[b] || i == j))
+                (mask, Box::new(move |b, i, j| !focus[b] || i == j))
             }
             _ => {
                 let mask = FrameMask::ClipAndImages { clip: clip as i64 };
-                (mask, Box::new(|_, i, j| i == j || i.max(j) < clip))
+                (mask, Box::new(move |_, i, j| i == j || i.max(j) < clip))
             }
         };
         mask.validate(b, f).unwrap();

@@ -10,6 +10,7 @@ mod small;
 
 use ndarray::{Array1, Array3, Axis};
 use network::{Network, Question};
+use oracle::attention::Sight;
 use oracle::draw::{cases, normal};
 use oracle::{Weights, array, relative, row, video};
 use proptest::prelude::*;
@@ -24,7 +25,7 @@ const EXACT: f64 = 1e-12;
 const SINGLE: f64 = 2e-5;
 
 /// Which frames see each other: sample, query, key.
-fn sees(frames: &FrameMask) -> Box<dyn Fn(usize, usize, usize) -> bool> {
+fn sees(frames: &FrameMask) -> Sight {
     match frames {
         FrameMask::All => Box::new(|_, _, _| true),
         FrameMask::Focus(mask) => {

@@ -9,6 +9,9 @@ use super::position::turn;
 /// Which pairs of frames see each other: (sample, query, key).
 pub type Sees<'a> = &'a dyn Fn(usize, usize, usize) -> bool;
 
+/// The same, owned.
+pub type Sight = Box<dyn Fn(usize, usize, usize) -> bool>;
+
 /// Number of heads and their width.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
