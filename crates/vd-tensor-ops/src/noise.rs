@@ -76,7 +76,8 @@ impl Noise for SeededNoise {
 
 /// A seed for a purpose: mixes `seed` with the numbers that name the purpose (step, sample, ...).
 pub fn derive_seed(seed: u64, purpose: &[u64]) -> u64 {
-    purpose.iter().fold(splitmix(seed), |state, p| splitmix(state ^ splitmix(*p)))
+    // Twice, so that seed and purpose do not trade places: seed 1 for 2 is not seed 2 for 1.
+    purpose.iter().fold(splitmix(seed), |state, p| splitmix(splitmix(state) ^ p))
 }
 
 /// Fills with standard normal values, two at a time.
@@ -166,6 +167,7 @@ mod tests {
             derive_seed(0, &[0]),
             derive_seed(0, &[1]),
             derive_seed(1, &[0]),
+            derive_seed(1, &[1]),
             derive_seed(0, &[0, 1]),
             derive_seed(0, &[1, 0]),
         ];
