@@ -1,4 +1,4 @@
-//! Whole steps at the demo's size: one step of training, one guided step of sampling.
+//! Whole steps of the demo's network: one step of training, one guided step of sampling.
 //!
 //! Threads come from VD_BENCH_THREADS (2 where not set).
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
@@ -19,7 +19,7 @@ use vd_unet3d::{Cond, UNet3d, UNet3dConfig};
 
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 const BATCH: i64 = 8;
-const SHAPE: [i64; 5] = [BATCH, 3, 8, 16, 16];
+const SHAPE: [i64; 5] = [BATCH, 3, 8, 32, 32];
 const WIDTH: i64 = 64;
 
 struct Model {
@@ -38,8 +38,10 @@ fn model() -> Result<Model, Box<dyn Error>> {
     let config = UNet3dConfig {
         dim: 16,
         dim_mults: vec![1, 2, 4],
+        init_kernel_size: 3,
         attn_heads: 2,
         attn_dim_head: 16,
+        use_sparse_linear_attn: false,
         cond_dim: Some(WIDTH),
         ..UNet3dConfig::default()
     };

@@ -15,14 +15,14 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use vd_data::{Clip, Colour, Source};
 use vd_diffusion::Diffusion;
 use vd_tensor_ops::video;
 use vd_text_cond::{Condition, GenerateRequest, Generator, generate};
 use vd_train::{Checkpoint, Event, Resume, RunConfig, train};
 
-use crate::measure::{Measured, Report};
+use crate::measure::{Measured, Metrics, Report};
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo.toml");
 const OUT: &str = "demo";
@@ -38,15 +38,13 @@ fn main() -> Result<()> {
     let out = Path::new(OUT);
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {OUT}"))?;
 
-    let began = Instant::now();
+    let real = real_clips(&config)?;
     learn(&config)?;
-    let trained = began.elapsed().as_secs_f64();
-
     let began = Instant::now();
     let generated = draw(&config)?;
     let sampled = began.elapsed().as_secs_f64();
 
-    let real = real_clips(&config)?;
+    let metrics = Metrics::read(&config.train.out)?;
     let report = Report {
         rule: measure::RULE,
         generated: Measured::of(&generated),
@@ -54,13 +52,14 @@ fn main() -> Result<()> {
         guidance: GUIDANCE,
         sampling_steps: STEPS,
         training_steps: config.train.steps,
-        training_seconds: trained,
+        training_seconds: metrics.seconds,
         sampling_seconds: sampled,
     };
-    pictures::write(out, &config.train.out, &real, &generated)?;
+    pictures::write(out, &metrics, &real, &generated)?;
     report.write(&out.join("report.json"))?;
     println!("\n{report}");
     println!("{}", farewell(&config));
+    ensure!(report.passed(), "the model missed what is asked of it: {}", measure::ASKED);
     Ok(())
 }
 
@@ -82,7 +81,13 @@ fn learn(config: &RunConfig) -> Result<()> {
                 let _ = std::io::stdout().flush();
             }
             _ => {}
-        })?;
+        });
+    let summary = summary.map_err(|e| match e {
+        vd_train::Error::ResumeDiffers { .. } => anyhow::Error::new(e).context(format!(
+            "an earlier demo with other settings left its run there; remove the folder {OUT}"
+        )),
+        e => e.into(),
+    })?;
     println!("\ntrained in {:.0} s: {}", summary.seconds, config.train.out.display());
     Ok(())
 }
@@ -157,8 +162,8 @@ fn farewell(config: &RunConfig) -> String {
          cargo build --release --bin vd\n  \
          target/release/vd data inspect VIDEOS\n  \
          target/release/vd train examples/demo.toml \\\n      \
-         --set 'data.source={{ kind = \"folder\", path = \"VIDEOS\" }}' --set train.out=runs/first\n  \
-         target/release/vd sample runs/first --prompt \"...\" --cfg-scale {GUIDANCE} --out first.gif\n\
+         --set 'data.source={{ kind = \"folder\", path = \"VIDEOS\" }}' --set train.out=runs/mine\n  \
+         target/release/vd sample runs/mine --prompt \"...\" --cfg-scale {GUIDANCE} --out mine.gif\n\
          or draw more from this model:\n  \
          target/release/vd sample {} --prompt \"a blue firework\" --cfg-scale {GUIDANCE} --out blue.gif",
         config.train.out.display()

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use vd_data::{
     Clip, Colour, Line, LinePlot, SheetRow, write_contact_sheet, write_gif, write_line_plot,
 };
+
+use crate::measure::Metrics;
 
 /// How many generated clips of each prompt the sheet shows.
 const SHOWN: usize = 2;
@@ -14,10 +16,10 @@ const FRAME_PIXELS: usize = 96;
 /// Steps over which the curve is averaged.
 const WINDOW: usize = 25;
 
-/// Writes everything into `out`; the loss curve is that of the run in `run`.
+/// Writes everything into `out`.
 pub(crate) fn write(
     out: &Path,
-    run: &Path,
+    metrics: &Metrics,
     real: &[(Colour, Clip)],
     generated: &[(Colour, Clip)],
 ) -> Result<()> {
@@ -36,25 +38,13 @@ pub(crate) fn write(
     let height = generated.first().map_or(1, |(_, clip)| clip.h);
     let scale = (FRAME_PIXELS / height).max(1);
     write_contact_sheet(&out.join("sheet.png"), &rows, scale, 8)?;
-    write_line_plot(&out.join("loss.svg"), &curve(&losses(run)?))?;
+    write_line_plot(&out.join("loss.svg"), &curve(&metrics.losses))?;
     Ok(())
 }
 
 /// The clips that should have a colour.
 fn of(clips: &[(Colour, Clip)], colour: Colour) -> impl Iterator<Item = &Clip> {
     clips.iter().filter(move |(wanted, _)| *wanted == colour).map(|(_, clip)| clip)
-}
-
-/// Step and loss of every line of the run's metrics.
-fn losses(run: &Path) -> Result<Vec<(f64, f64)>> {
-    let path = run.join("metrics.jsonl");
-    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let point = |line: &str| -> Result<(f64, f64)> {
-        let line: serde_json::Value = serde_json::from_str(line)?;
-        let number = |key| line[key].as_f64().with_context(|| format!("a line without {key}"));
-        Ok((number("step")?, number("loss")?))
-    };
-    text.lines().map(point).collect()
 }
 
 fn curve(losses: &[(f64, f64)]) -> LinePlot {
