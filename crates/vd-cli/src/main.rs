@@ -14,13 +14,17 @@ mod progress;
 mod signals;
 
 use std::ffi::OsStr;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::thread;
 
+use anyhow::{Result, anyhow};
 use clap::Parser;
 use clap::error::ErrorKind;
+use indicatif::MultiProgress;
 
-use args::Cli;
-use output::Usage;
+use args::{Cli, Command};
+use output::{Outcome, Usage};
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -37,7 +41,7 @@ fn main() -> ExitCode {
     };
     let bars = progress::bars();
     logging::init(&bars);
-    let written = match commands::run(cli.command, &bars) {
+    let written = match run(cli.command, &bars) {
         Ok(outcome) => {
             let code = if outcome.success() { 0 } else { FAILURE };
             output::show(&outcome, cli.json).map(|()| code)
@@ -52,6 +56,21 @@ fn main() -> ExitCode {
         // stdout is gone or full: there is nobody left to tell but the caller.
         Err(_) => ExitCode::from(FAILURE),
     }
+}
+
+/// Runs the command, and makes an error of a panic: libtorch's plain operators panic where memory
+/// runs out.
+fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
+    panic::set_hook(Box::new(|info| match thread::current().name() {
+        // What the main thread says is the command's error.
+        Some("main") => tracing::debug!("{info}"),
+        _ => tracing::error!("{info}"),
+    }));
+    panic::catch_unwind(AssertUnwindSafe(|| commands::run(command, bars))).unwrap_or_else(|what| {
+        let text = what.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| what.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(anyhow!(output::panicked(text)))
+    })
 }
 
 /// Help and version, asked for; or a command line that is not understood.

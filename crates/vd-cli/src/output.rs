@@ -6,6 +6,18 @@ use anyhow::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
 
+/// How allocators say that there is not enough memory.
+const OUT_OF_MEMORY: [&str; 6] = [
+    "can't allocate memory",
+    "annot allocate memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "numel: integer multiplication overflow",
+    "capacity overflow",
+];
+/// What somebody can do about it.
+const USE_LESS: &str = "use a smaller batch, fewer frames or a smaller size";
+
 /// The result of a command that came to its end.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -56,11 +68,34 @@ pub(crate) fn show_error(message: &str, as_json: bool) -> io::Result<()> {
 
 /// An error with its causes. Many of them quote their cause already; it is said once.
 pub(crate) fn message(error: &Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+    let causes = error.chain().map(|cause| without_frames(&cause.to_string()));
+    let said = causes.fold(String::new(), |said, cause| match said.as_str() {
         "" => cause,
         already if already.contains(&cause) => said,
         _ => format!("{said}: {cause}"),
-    })
+    });
+    if OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
+        return format!("{said}; {USE_LESS}");
+    }
+    said
+}
+
+/// The message of a panic, on one line. tch panics with libtorch's own message, quoted.
+pub(crate) fn panicked(message: &str) -> String {
+    let quoted = message.split_once(" value: Torch(\"").map(|(_, quoted)| quoted);
+    let (origin, text) = match quoted {
+        Some(quoted) => ("libtorch", quoted.trim_end_matches("\")").replace("\\n", "\n")),
+        None => ("vd failed where it should not have", message.to_owned()),
+    };
+    let text = without_frames(&text.replace("\\\"", "\"").replace("\\'", "'"));
+    format!("{origin}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A message of libtorch without its C++ stack.
+fn without_frames(text: &str) -> String {
+    let stack =
+        |line: &&str| line.starts_with("Exception raised from") || line.starts_with("frame #");
+    text.lines().filter(|line| !stack(line)).collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
 /// The JSON object of a failure, on stdout.
@@ -123,6 +158,28 @@ mod tests {
         let inner = std::io::Error::other("the disk is full");
         let outer = Error::new(inner).context("clips: the disk is full").context("sampling");
         assert_eq!(message(&outer), "sampling: clips: the disk is full");
+    }
+
+    #[test]
+    fn the_cpp_stack_of_libtorch_is_left_out() {
+        let torch = "shape '[2]' is invalid\nException raised from infer at a.h:7 (most recent \
+                     call first):\nframe #0: c10::Error + 0x9d (0x7f in /lib/libc10.so)\nframe #1: x\n";
+        let error = Error::msg(format!("libtorch: {torch}")).context("sampling");
+        assert_eq!(message(&error), "sampling: libtorch: shape '[2]' is invalid");
+        let quoted = format!("called `Result::unwrap()` on an `Err` value: {:?}", Torch(torch));
+        assert_eq!(panicked(&quoted), "libtorch: shape '[2]' is invalid");
+        assert!(panicked("index 3").ends_with(": index 3"));
+    }
+
+    #[derive(Debug)]
+    struct Torch(#[allow(dead_code, reason = "shown by Debug")] &'static str);
+
+    #[test]
+    fn where_memory_ran_out_the_way_out_is_named() {
+        let torch = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't \
+                     allocate memory: you tried to allocate 1000 bytes. Error code 12";
+        assert_eq!(message(&Error::msg(torch)), format!("{torch}; {USE_LESS}"));
+        assert_eq!(message(&Error::msg("no such file")), "no such file");
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl DataConfig {
     /// # Errors
     /// Names the first that is outside.
     pub fn validate(&self) -> Result<()> {
-        const MAX_FRAMES: usize = 100_000;
+        const MAX_FRAMES: usize = 65_536;
         const MAX_WORKERS: usize = 256;
         let side = 1..=crate::decode::MAX_SIDE as usize;
         if !(1..=MAX_FRAMES).contains(&self.frames) {
@@ -226,6 +226,9 @@ mod tests {
             (DataConfig { size: [32, 0], ..base() }, "data.size"),
             (DataConfig { size: [1 << 20, 8], ..base() }, "data.size"),
             (DataConfig { stride: 0, ..base() }, "data.stride"),
+            (DataConfig { frames: 65_537, ..base() }, "data.frames"),
+            (DataConfig { stride: usize::MAX, ..base() }, "data.stride"),
+            (DataConfig { size: [8, 16_385], ..base() }, "data.size"),
             (DataConfig { channels: 4, ..base() }, "data.channels"),
             (DataConfig { workers: 1000, ..base() }, "data.workers"),
         ];

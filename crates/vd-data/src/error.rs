@@ -37,7 +37,7 @@ pub enum Error {
     },
     /// More unreadable files than `max_bad_files` allows.
     #[error(
-        "{}: {count} files cannot be read, more than max_bad_files = {max}; the first of them:\n  {}\nrepair or remove them, or raise max_bad_files",
+        "{}: {count} files cannot be read, more than max_bad_files = {max}; the first of them:\n  {}\nrepair or remove them, or raise data.max_bad_files",
         folder.display(),
         first.join("\n  ")
     )]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use crate::init::{CudaStatus, cuda_status};
+use crate::init::{CudaStatus, cuda_status, tune_allocator};
 use crate::{Error, Result};
 
 /// Where to compute: `"auto"`, `"cpu"` or `"cuda:N"` in configs and on the command line.
@@ -25,9 +25,17 @@ pub enum DeviceChoice {
 impl DeviceChoice {
     /// The device that this choice means on this machine.
     ///
+    /// `Cpu` wins over `VD_CUDA`, whatever that says, and leaves the CUDA library where it is: a
+    /// process that wants both devices resolves the CUDA one first.
+    ///
     /// # Errors
-    /// A CUDA device that is not there, by number or at all; `VD_CUDA=require` without one.
+    /// A CUDA device that is not there, by number or at all; for the other choices than `Cpu`
+    /// `VD_CUDA=require` without one, and an unknown `VD_CUDA`.
     pub fn resolve(self) -> Result<Device> {
+        if self == DeviceChoice::Cpu {
+            tune_allocator();
+            return Ok(Device::Cpu);
+        }
         let status = cuda_status()?;
         match self {
             DeviceChoice::Cpu => Ok(Device::Cpu),

@@ -17,6 +17,11 @@ pub enum Error {
         /// What stands in the way.
         why: String,
     },
+    /// `VD_CUDA=require` where CUDA cannot be used.
+    #[error(
+        "VD_CUDA=require, but there is no CUDA: {0}; choose device \"cpu\", unset VD_CUDA, or mend the cause (`vd doctor` shows it)"
+    )]
+    CudaRequired(String),
     /// `VD_CUDA` holds an unknown word.
     #[error("VD_CUDA is \"{0}\", expected auto, off or require")]
     BadCudaMode(String),

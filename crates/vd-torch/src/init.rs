@@ -1,8 +1,9 @@
 //! What has to happen once, before libtorch is asked anything.
 
 use std::ffi::{CStr, CString, c_int};
+use std::fs;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use crate::{Error, Result};
 
@@ -28,7 +29,8 @@ static STATUS: OnceLock<std::result::Result<CudaStatus, String>> = OnceLock::new
 
 /// Tunes the allocator and loads libtorch's CUDA library where a driver is there.
 ///
-/// Idempotent and cheap after the first call. `VD_CUDA` = `auto` (the default) | `off` | `require`.
+/// Idempotent and cheap after the first call. `VD_CUDA` = `auto` (the default) | `off` | `require`;
+/// an explicit device `cpu` asks for no CUDA and wins over it.
 ///
 /// # Errors
 /// `VD_CUDA=require` without a usable CUDA; an unknown `VD_CUDA`.
@@ -46,7 +48,7 @@ pub fn cuda_status() -> Result<&'static CudaStatus> {
         return Err(Error::BadCudaMode(mode));
     }
     let found = STATUS.get_or_init(|| {
-        keep_freed_pages();
+        tune_allocator();
         Ok(if mode == "off" {
             CudaStatus::Absent { why: "VD_CUDA=off".to_owned() }
         } else {
@@ -55,11 +57,17 @@ pub fn cuda_status() -> Result<&'static CudaStatus> {
     });
     match found {
         Ok(CudaStatus::Absent { why }) if mode == "require" => {
-            Err(Error::NoCuda { wanted: "(VD_CUDA=require)".to_owned(), why: why.clone() })
+            Err(Error::CudaRequired(why.clone()))
         }
         Ok(status) => Ok(status),
         Err(why) => Err(Error::Torch(why.clone())),
     }
+}
+
+/// What [`init`] does for the CPU alone.
+pub(crate) fn tune_allocator() {
+    static TUNED: Once = Once::new();
+    TUNED.call_once(keep_freed_pages);
 }
 
 /// Keeps freed memory in the process: by default glibc returns every large block to the kernel,
@@ -122,12 +130,28 @@ fn open(name: &CStr) -> std::result::Result<(), String> {
     Err(unsafe { CStr::from_ptr(why) }.to_string_lossy().into_owned())
 }
 
-/// The folder of the libtorch_cpu.so that this process runs on.
-fn libtorch_dir() -> Option<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+/// The folder of the `libtorch_cpu.so` that this process runs on.
+pub fn libtorch_dir() -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
     let path = PathBuf::from(&line[line.find('/')?..]);
     path.parent().map(|p| p.to_path_buf())
+}
+
+/// What the libtorch that this process runs on calls its version: `2.11.0+cpu`.
+///
+/// It stands in a file beside the library: `version.py` of a wheel, `build-version` of a zip. None
+/// where there is neither.
+pub fn loaded_version() -> Option<String> {
+    let lib = libtorch_dir()?;
+    let root = lib.parent()?;
+    if let Ok(text) = fs::read_to_string(root.join("build-version")) {
+        return Some(text.trim().to_owned());
+    }
+    let text = fs::read_to_string(root.join("version.py")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("__version__"))?;
+    let value = line.split_once('=')?.1.trim();
+    Some(value.trim_matches(['\'', '"']).to_owned())
 }
 
 /// The version of libtorch that this build is bound to.
@@ -156,6 +180,8 @@ mod tests {
         init().unwrap();
         let _ = tch::Tensor::from_slice(&[1.0f32]);
         assert!(libtorch_dir().unwrap().join("libtorch_cpu.so").exists());
+        let loaded = loaded_version().unwrap();
+        assert_eq!(loaded.split('+').next(), Some(version()));
     }
 
     #[test]

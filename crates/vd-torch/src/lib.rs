@@ -3,7 +3,8 @@
 //! The lowest layer of the workspace, and with the kernels of `vd-tensor-ops` the only place with
 //! `unsafe`. Whoever picks a device does it through [`DeviceChoice::resolve`], which calls
 //! [`init`] first: libtorch caches the absence of CUDA at its first question, so the CUDA library
-//! must be in the process before anybody asks.
+//! must be in the process before anybody asks. The variable `VD_CUDA` (`auto`, `off`, `require`)
+//! says whether CUDA is looked for; an explicit device `cpu` wins over it, and loads nothing.
 
 mod device;
 mod error;
@@ -14,7 +15,9 @@ mod shim;
 
 pub use device::DeviceChoice;
 pub use error::{Error, Result};
-pub use init::{CudaStatus, cuda_status, init, set_threads, threads, version};
+pub use init::{
+    CudaStatus, cuda_status, init, libtorch_dir, loaded_version, set_threads, threads, version,
+};
 pub use map::map_file;
 pub use optim::{AdamWState, AdamWStep, fused_adamw};
 pub use tch;

@@ -77,14 +77,14 @@ pub enum Error {
         /// The run's folder.
         out: PathBuf,
     },
-    /// A loss or a gradient that is no number.
+    /// A parameter, a loss or a gradient that is no number.
     #[error(
-        "step {step}: {tensor} is not finite; the last checkpoint is untouched: go on from it with a lower train.lr, a longer train.warmup or a smaller train.clip"
+        "step {step}: {tensor} is not finite; start a new run in another train.out with a lower train.lr, a longer train.warmup or a smaller train.clip"
     )]
     NotFinite {
         /// The step, counted from 1, that was given up.
         step: u64,
-        /// The first bad tensor: the loss, else a gradient by its name.
+        /// The first bad tensor: a parameter by its name, else the loss, else a gradient by its name.
         tensor: String,
     },
     /// The data refused something.

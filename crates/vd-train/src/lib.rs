@@ -9,8 +9,8 @@
 //!   `optimizer.safetensors` and `state.json`.
 //!
 //! [`Checkpoint::open`] gives a trained network back. A run that was interrupted, however, goes on
-//! from its newest checkpoint as if nothing had been: at equal threads, libtorch and device it
-//! leaves the same bytes as one that was not.
+//! from its newest checkpoint as if nothing had been: at equal threads and libtorch it leaves,
+//! on the CPU, the same bytes as one that was not.
 //!
 //! ```
 //! use std::sync::atomic::AtomicBool;
@@ -53,6 +53,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod begin;
 mod checkpoint;
 mod config;
 mod ema;

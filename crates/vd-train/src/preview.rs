@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Kind, Tensor};
 use vd_data::{Clip, Dataset, write_gif};
+use vd_diffusion::Diffusion;
 use vd_tensor_ops::video;
 use vd_text_cond::{Condition, GenerateRequest, Generator, NullEmbedding, generate};
 
@@ -35,7 +36,7 @@ pub(crate) fn write_preview(
     let shape = [data.frames, height, width].map(|n| n as i64);
     let request = GenerateRequest {
         channels: data.channels as i64,
-        steps: train.preview_steps,
+        steps: steps(train.preview_steps, &trainer.diffusion),
         guidance: if guided { train.preview_scale } else { 1.0 },
         seed: seed_of(train.seed, Stream::Preview),
         batch: train.batch.max(1),
@@ -61,20 +62,31 @@ pub(crate) fn write_preview(
     Ok(true)
 }
 
+/// As many steps as are wanted, or as a discrete schedule has.
+fn steps(wanted: usize, diffusion: &Diffusion) -> usize {
+    diffusion.schedule().steps().map_or(wanted, |entries| entries.min(wanted))
+}
+
 /// What the clips show: the prompts of the config, else captions of the data.
 fn condition(config: &RunConfig, dataset: &Dataset) -> Result<Condition> {
     let count = config.train.preview_count;
     if config.text.is_none() {
         return Ok(Condition::Nothing { clips: count });
     }
-    let mut prompts = config.train.preview_prompts.clone();
-    if prompts.is_empty() {
-        prompts = captions(config, dataset, count)?;
-    }
+    let prompts = prompts(config, dataset)?;
     if prompts.is_empty() {
         return Ok(Condition::Nothing { clips: count });
     }
     Ok(Condition::Prompts(prompts.into_iter().cycle().take(count).collect()))
+}
+
+/// The prompts of the config, else captions of the data, which may have none.
+pub(crate) fn prompts(config: &RunConfig, dataset: &Dataset) -> Result<Vec<String>> {
+    let train = &config.train;
+    match train.preview_prompts.is_empty() {
+        true => captions(config, dataset, train.preview_count),
+        false => Ok(train.preview_prompts.clone()),
+    }
 }
 
 /// The first captions of the data that differ from each other.

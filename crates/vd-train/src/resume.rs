@@ -7,10 +7,11 @@ use toml::{Table, Value};
 use crate::checkpoint::{Checkpoint, Machine};
 use crate::{Error, Result, RunConfig};
 
-/// What may change at a resume: how long and how fast the run is, and what it shows of itself.
-/// `train.out` is where the checkpoint was found, whatever its path is called now; other threads
-/// are warned of.
-const FREE: [&str; 12] = [
+/// What may change at a resume: how long and how fast the run is, what it shows of itself, and how
+/// many files it may lose. `train.out` is where the checkpoint was found, whatever its path is
+/// called now; other threads are warned of.
+const FREE: [&str; 13] = [
+    "data.max_bad_files",
     "data.workers",
     "train.checkpoint_every",
     "train.keep_last",

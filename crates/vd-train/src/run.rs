@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use vd_data::Dataset;
 use vd_tensor_ops::write_atomically;
-use vd_text_cond::EncoderConfig;
 
-use crate::checkpoint::{Machine, Parts, State, newest, prune, save};
+use crate::begin::{check_captions, check_room};
+use crate::checkpoint::{Machine, Parts, State, Use, newest, prune, save};
 use crate::folder::RunFolder;
 use crate::metrics::{Metrics, StepReport};
 use crate::preview::write_preview;
 use crate::resume::{check_config, warn_of_machine};
 use crate::trainer::{Outcome, Trainer};
-use crate::{Error, Result, RunConfig};
+use crate::{Result, RunConfig};
 
 /// What to do with the checkpoints that are in the run's folder already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,8 @@ pub struct Summary {
 /// Trains a model as a config says, in the folder `train.out`.
 ///
 /// `stop` is looked at after each step: the run then saves its last step and returns. A run that is
-/// stopped, or killed, and resumed leaves the same bytes in its checkpoints as one that was not.
+/// stopped, or killed, and resumed leaves, on the CPU, the same bytes in its checkpoints as one that
+/// was not. A run that an error ends saves its last good step first.
 ///
 /// # Errors
 /// A config out of its ranges; checkpoints of another run in the folder; a resume under another
@@ -104,7 +105,7 @@ pub fn train(
     check_captions(&config, &dataset)?;
     let folder = RunFolder::open(out)?;
     check_room(out, resume)?;
-    let from = newest(out)?;
+    let from = newest(out, Use::Resume)?;
     if let Some(checkpoint) = &from {
         check_config(checkpoint, &config)?;
     }
@@ -117,33 +118,9 @@ pub fn train(
     write_atomically(&folder.config(), text.as_bytes())?;
     let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
     let checkpoint = from.map(|checkpoint| checkpoint.dir);
-    let run = Run { config: &config, text, machine, folder, metrics, trainer, checkpoint };
+    let saved = trainer.step;
+    let run = Run { config: &config, text, machine, folder, metrics, trainer, checkpoint, saved };
     run.go(stop, on_event)
-}
-
-/// Refuses to begin where a run has left checkpoints.
-fn check_room(out: &Path, resume: Resume) -> Result<()> {
-    if resume == Resume::Newest {
-        return Ok(());
-    }
-    match newest(out)? {
-        Some(found) => {
-            Err(Error::WouldOverwrite { out: out.to_path_buf(), step: found.step().unwrap_or(0) })
-        }
-        None => Ok(()),
-    }
-}
-
-/// Finds captions that a file of embeddings does not hold before the run, not in its middle.
-fn check_captions(config: &RunConfig, dataset: &Dataset) -> Result<()> {
-    let (Some(text), Some(folder)) = (&config.text, dataset.folder()) else { return Ok(()) };
-    if let EncoderConfig::File { .. } = &text.encoder {
-        let encoder = text.encoder.build()?;
-        for caption in folder.entries().iter().filter_map(|entry| entry.caption.as_deref()) {
-            encoder.encode(&[caption], tch::Device::Cpu)?;
-        }
-    }
-    Ok(())
 }
 
 struct Run<'a> {
@@ -156,13 +133,15 @@ struct Run<'a> {
     trainer: Trainer,
     /// The newest checkpoint.
     checkpoint: Option<PathBuf>,
+    /// Its step, or 0.
+    saved: u64,
 }
 
 impl Run<'_> {
     fn go(mut self, stop: &AtomicBool, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<Summary> {
         let steps = self.config.train.steps;
         let from_step = self.trainer.step;
-        let (mut saved, mut last) = (from_step, None);
+        let mut last = None;
         on_event(&Event::Started {
             step: from_step,
             steps,
@@ -171,19 +150,18 @@ impl Run<'_> {
             threads: self.machine.threads,
         });
         let begun = Instant::now();
-        while self.trainer.step < steps && !stop.load(Ordering::Relaxed) {
-            let report = self.step(on_event)?;
-            last = Some(report);
-            let due = is_due(report.step, self.config.train.checkpoint_every);
-            if due || report.step == steps || stop.load(Ordering::Relaxed) {
-                self.save(on_event)?;
-                saved = report.step;
+        let ended = self.steps(stop, &mut last, on_event);
+        if self.saved < self.trainer.step && self.trainer.sound {
+            let saved = self.save(on_event);
+            match &ended {
+                Ok(()) => saved?,
+                // The first error is the one to tell.
+                Err(_) => saved.unwrap_or_else(|error| {
+                    tracing::warn!("step {} could not be saved: {error}", self.trainer.step);
+                }),
             }
-            self.preview(stop, on_event)?;
         }
-        if saved < self.trainer.step {
-            self.save(on_event)?;
-        }
+        ended?;
         Ok(Summary {
             from_step,
             step: self.trainer.step,
@@ -192,6 +170,25 @@ impl Run<'_> {
             last,
             seconds: begun.elapsed().as_secs_f64(),
         })
+    }
+
+    fn steps(
+        &mut self,
+        stop: &AtomicBool,
+        last: &mut Option<StepReport>,
+        on_event: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<()> {
+        let train = &self.config.train;
+        while self.trainer.step < train.steps && !stop.load(Ordering::Relaxed) {
+            let report = self.step(on_event)?;
+            *last = Some(report);
+            let due = is_due(report.step, train.checkpoint_every);
+            if due || report.step == train.steps || stop.load(Ordering::Relaxed) {
+                self.save(on_event)?;
+            }
+            self.preview(stop, on_event)?;
+        }
+        Ok(())
     }
 
     fn step(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<StepReport> {
@@ -221,7 +218,7 @@ impl Run<'_> {
         let state = State::new(
             trainer.step,
             self.config.train.seed,
-            trainer.loader.cursor(),
+            trainer.cursor,
             trainer.fps.unwrap_or(vd_data::UNSTATED_FPS),
             self.machine.clone(),
         );
@@ -233,7 +230,8 @@ impl Run<'_> {
             state: &state,
         };
         let path = save(&self.folder.out, parts)?;
-        prune(&self.folder.out, self.config.train.keep_last)?;
+        self.saved = trainer.step;
+        prune(&self.folder.out, self.config.train.keep_last, trainer.step)?;
         on_event(&Event::Saved { step: trainer.step, path: &path });
         self.checkpoint = Some(path);
         Ok(())

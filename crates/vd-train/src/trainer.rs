@@ -30,6 +30,10 @@ pub(crate) struct Trainer {
     pub(crate) loader: Loader,
     /// Steps done.
     pub(crate) step: u64,
+    /// Where the data of the next step begin; the loader is ahead of it in the midst of a step.
+    pub(crate) cursor: Cursor,
+    /// Whether weights and optimiser are those after `step`, and no weight is known to be bad.
+    pub(crate) sound: bool,
     /// Frames per second of the first clip that was seen.
     pub(crate) fps: Option<f64>,
 }
@@ -68,6 +72,8 @@ impl Trainer {
             preparation: Preparation { text, focus_present: train.focus_present, device },
             loader: Loader::over(dataset, train.batch, cursor)?,
             step: state.map_or(0, |state| state.step),
+            cursor,
+            sound: true,
             fps: state.map(|state| state.fps),
             config: config.clone(),
             device,
@@ -113,9 +119,13 @@ impl Trainer {
             clip_to_norm(&grads, grad_norm, train.clip)?;
         }
         let lr = train.learning_rate().at(self.step);
+        // An error in the midst of these leaves some weights of one step and some of the next.
+        self.sound = false;
         self.optimizer.step(lr, &grads)?;
         update_ema(&self.ema, &self.params, train.ema_decay().at(self.step))?;
         self.step += 1;
+        self.cursor = self.loader.cursor();
+        self.sound = true;
         Ok(Outcome { loss, lr, grad_norm })
     }
 
@@ -164,14 +174,21 @@ impl Trainer {
         Ok((share.detach().f_to_kind(Kind::Double)?, grads.collect::<Result<_>>()?))
     }
 
-    /// Which tensor went wrong: the loss, else the first gradient by name.
-    fn not_finite(&self, loss: f64, grads: &[Tensor]) -> Error {
+    /// Which tensor went wrong: the first parameter by name, else the loss, else the first gradient
+    /// by name.
+    fn not_finite(&mut self, loss: f64, grads: &[Tensor]) -> Error {
         let bad = |t: &Tensor| t.isfinite().all().int64_value(&[]) == 0;
+        let parameter = self.params.iter().find(|(_, param)| bad(&param.tensor));
         let mut named = self.optimizer.names().iter().zip(grads);
-        let tensor = match named.find(|(_, grad)| bad(grad)) {
-            _ if !loss.is_finite() => format!("the loss ({loss})"),
-            Some((name, _)) => format!("the gradient of `{name}`"),
-            None => "the norm of all gradients".to_owned(),
+        let tensor = if let Some((name, _)) = parameter {
+            self.sound = false;
+            format!("the parameter `{name}`")
+        } else if !loss.is_finite() {
+            format!("the loss ({loss})")
+        } else if let Some((name, _)) = named.find(|(_, grad)| bad(grad)) {
+            format!("the gradient of `{name}`")
+        } else {
+            "the norm of all gradients".to_owned()
         };
         Error::NotFinite { step: self.step + 1, tensor }
     }
@@ -224,15 +241,23 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_gradient_is_named_and_the_weights_are_left_as_they_were() {
+    fn the_first_bad_tensor_is_named_and_the_weights_are_left_as_they_were() {
         let mut trainer = trainer(1);
         let before: Vec<_> = trainer.params.tensors().values().map(Tensor::copy).collect();
         let name = "final_conv.1.weight";
         let weight = trainer.params.get(name).unwrap().tensor.detach();
+        let good = weight.copy();
         let _ = weight.shallow_clone().fill_(f64::NAN);
+        let start = trainer.cursor;
         let message = trainer.advance().unwrap_err().to_string();
-        assert!(message.starts_with("step 1: the loss (NaN) is not finite"), "{message}");
+        let begin = format!("step 1: the parameter `{name}` is not finite; start a new run");
+        assert!(message.starts_with(&begin), "{message}");
+        assert!(!trainer.sound);
+        assert_eq!(trainer.cursor, start);
         let grads: Vec<_> = trainer.optimizer.params().iter().map(|p| p.detach().copy()).collect();
+        weight.shallow_clone().copy_(&good);
+        let message = trainer.not_finite(f64::NAN, &grads).to_string();
+        assert!(message.contains("the loss (NaN)"), "{message}");
         let message = trainer.not_finite(0.5, &grads).to_string();
         assert!(message.contains(&format!("the gradient of `{name}`")), "{message}");
         let after = trainer.params.tensors();

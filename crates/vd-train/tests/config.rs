@@ -202,6 +202,11 @@ fn sections_at_odds_with_each_other_are_refused_by_key() {
         (vec!["train.betas=[0.9, 1.0]"], "train.betas", "[0, 1)"),
         (vec!["train.ema=1"], "train.ema", "[0, 1)"),
         (vec!["train.out="], "train.out", "got nothing"),
+        (vec!["train.batch=65537"], "train.batch", "at most 65536"),
+        (vec!["train.accumulate=9000000000000000000"], "train.accumulate", "at most 65536"),
+        (vec!["train.preview_count=257"], "train.preview_count", "at most 256"),
+        (vec!["train.preview_steps=65537"], "train.preview_steps", "at most 65536"),
+        (vec!["train.threads=100000"], "train.threads", "at most 1024"),
         (vec!["train.preview_count=0"], "train.preview_count", "preview_every"),
         (
             vec!["train.warmup=9", "train.lr_schedule={ kind = \"linear\", lr_steps = 9 }"],

@@ -72,6 +72,9 @@ fn what_an_interrupted_write_left_is_passed_over_and_cleaned() {
     fake("step-00000003", &["config.toml", "model.safetensors", "state.json"]);
     fake("step-9", &["config.toml"]);
     std::fs::write(parts.join(".vd-abc.tmp"), "half").unwrap();
+    // not the project's, whatever they look like
+    let others = [".cache.tmp", ".video.part", ".vd-notes", ".unfinished-step-ideas"];
+    others.iter().for_each(|name| std::fs::create_dir(parts.join(name)).unwrap());
     let text = std::fs::read_to_string(parts.join("metrics.jsonl")).unwrap();
     std::fs::write(parts.join("metrics.jsonl"), format!("{text}{{\"step\":3,\"lo")).unwrap();
     assert_eq!(Checkpoint::open(&parts).unwrap().step(), Some(2));
@@ -80,7 +83,57 @@ fn what_an_interrupted_write_left_is_passed_over_and_cleaned() {
     assert_same(&step_dir(&whole, 3), &step_dir(&parts, 3));
     assert_eq!(checkpoints(&parts), ["step-00000002", "step-00000003", "step-9"]);
     assert!(!parts.join(".vd-abc.tmp").exists());
+    assert!(others.iter().all(|name| parts.join(name).exists()));
     assert_eq!(metric_steps(&parts), [1, 2, 3]);
+}
+
+#[test]
+fn what_is_not_whole_does_not_count_among_the_last_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = with_steps(&tiny(dir.path()), 3);
+    config.train.checkpoint_every = 1;
+    config.train.keep_last = 1;
+    std::fs::create_dir_all(step_dir(dir.path(), 900)).unwrap();
+    std::fs::write(step_dir(dir.path(), 900).join("config.toml"), "half").unwrap();
+    run(&config, Resume::No).unwrap();
+    assert_eq!(checkpoints(dir.path()), ["step-00000003", "step-00000900"]);
+    assert_eq!(run(&config, Resume::Newest).unwrap().from_step, 3);
+}
+
+#[test]
+fn a_run_that_its_data_stop_saves_its_last_good_step_and_goes_on_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, away) = (dir.path().join("videos"), dir.path().join("away"));
+    std::fs::create_dir(&data).unwrap();
+    for k in 0..5usize {
+        let frames = (0..3 * 8 * 8 * 3).map(|i| (i * (2 * k + 3)) as u8).collect();
+        let clip = vd_data::Clip::new(frames, [3, 8, 8, 3], 10.0).unwrap();
+        vd_data::write_gif(&data.join(format!("{k}.gif")), &clip).unwrap();
+        std::fs::write(data.join(format!("{k}.txt")), format!("pattern {k}")).unwrap();
+    }
+    let config = |name: &str| {
+        let mut config = with_steps(&tiny(&dir.path().join(name)), 5);
+        config.data.source = vd_data::Source::Folder { path: data.clone() };
+        config.data.max_bad_files = 0;
+        config.data.workers = 0;
+        config
+    };
+    run(&config("whole"), Resume::No).unwrap();
+    let parts = config("parts");
+    let ended = train(&parts, Resume::No, &AtomicBool::new(false), &mut |event| {
+        if let Event::Step(report) = event
+            && report.step == 2
+        {
+            std::fs::rename(&data, &away).unwrap();
+        }
+    });
+    let message = ended.unwrap_err().to_string();
+    assert!(message.contains("max_bad_files = 0"), "{message}");
+    assert_eq!(checkpoints(&parts.train.out), ["step-00000002"]);
+    std::fs::rename(&away, &data).unwrap();
+    let summary = run(&parts, Resume::Newest).unwrap();
+    assert_eq!((summary.from_step, summary.step), (2, 5));
+    assert_same(&step_dir(&dir.path().join("whole"), 5), &step_dir(&parts.train.out, 5));
 }
 
 #[test]
@@ -127,6 +180,7 @@ fn another_config_is_refused_by_key_and_what_is_free_is_not() {
     free.train.preview_every = 0;
     free.train.preview_steps = 3;
     free.data.workers = 0;
+    free.data.max_bad_files = 7;
     assert_eq!(run(&free, Resume::Newest).unwrap().step, 2);
     assert_eq!(checkpoints(dir.path()), ["step-00000002"]);
     let written = std::fs::read_to_string(dir.path().join("config.toml")).unwrap();

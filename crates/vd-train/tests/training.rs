@@ -133,6 +133,18 @@ fn a_preview_changes_nothing_in_what_is_trained() {
 }
 
 #[test]
+fn a_preview_takes_no_more_steps_than_a_discrete_schedule_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = tiny(dir.path());
+    config.diffusion.schedule = vd_diffusion::ScheduleConfig::CosineDiscrete { steps: 5 };
+    config.train.steps = 1;
+    config.train.preview_every = 1;
+    config.train.preview_count = 1;
+    run(&config, Resume::No).unwrap();
+    assert!(dir.path().join("previews/step-00000001.gif").exists());
+}
+
+#[test]
 fn a_run_that_diverges_stops_and_names_what_went_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = tiny(dir.path());
@@ -142,7 +154,9 @@ fn a_run_that_diverges_stops_and_names_what_went_wrong() {
     config.train.lr = 1e30;
     config.train.clip = 0.0;
     let message = run(&config, Resume::No).unwrap_err().to_string();
-    let named = ["the loss (", "the gradient of `"].iter().any(|part| message.contains(part));
+    let named = ["the parameter `", "the loss (", "the gradient of `"]
+        .iter()
+        .any(|part| message.contains(part));
     assert!(named && message.contains("is not finite"), "{message}");
     // what was saved before is still there
     assert!(Checkpoint::open(dir.path()).is_ok());
@@ -205,6 +219,44 @@ fn captions_that_a_file_of_embeddings_lacks_are_found_before_the_first_step() {
     assert!(message.contains("a moving pattern") && message.contains("patern"), "{message}");
     std::fs::write(data.join("a.txt"), "a moving patern").unwrap();
     assert!(run(&config, Resume::No).is_ok());
+}
+
+#[test]
+fn prompts_of_previews_that_the_encoder_lacks_are_found_before_the_first_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut weights = vd_tensor_ops::Weights::default();
+    let rows = Tensor::from_slice(&[0.5f32, -1.0, 0.25, 2.0]).view([1, 4]);
+    weights.tensors.insert("embeddings".to_owned(), rows);
+    weights.metadata.insert("prompts".to_owned(), "[\"a known prompt\"]".to_owned());
+    let path = dir.path().join("e.safetensors");
+    weights.write(&path).unwrap();
+    let mut config = tiny(&dir.path().join("run"));
+    config.text.as_mut().unwrap().encoder =
+        vd_text_cond::EncoderConfig::File { path, prompts: None };
+    config.train.preview_every = 500;
+    config.train.preview_prompts = vec!["a known prompt".to_owned(), "a stranger".to_owned()];
+    let message = run(&config, Resume::No).unwrap_err().to_string();
+    assert!(message.contains("a stranger"), "{message}");
+    // no prompts: captions of the generator are shown, and the file has none of them
+    config.train.preview_prompts.clear();
+    let message = run(&config, Resume::No).unwrap_err().to_string();
+    assert!(message.contains("firework"), "{message}");
+    assert!(!config.train.out.exists());
+}
+
+#[test]
+fn weights_alone_are_enough_to_sample_from_a_runs_folder_but_not_to_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = tiny(dir.path());
+    run(&config, Resume::No).unwrap();
+    for name in ["optimizer.safetensors", "state.json"] {
+        std::fs::remove_file(step_dir(dir.path(), 4).join(name)).unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        assert_eq!(checkpoint.dir, step_dir(dir.path(), 4));
+        assert!(checkpoint.network(None, Device::Cpu).is_ok());
+    }
+    let message = run(&config, Resume::No).unwrap_err().to_string();
+    assert!(message.contains("cannot go on without"), "{message}");
 }
 
 #[test]

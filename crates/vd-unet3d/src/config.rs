@@ -5,6 +5,9 @@ use vd_tensor_ops::layers::NormKind;
 
 use crate::{Error, Result};
 
+/// More parameters than any machine holds: beyond it a size is a slip of the pen.
+const MOST_PARAMETERS: f64 = 1e11;
+
 /// A known graph, which a config starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Preset {
@@ -172,6 +175,29 @@ impl UNet3dConfig {
         before.zip(after.iter().copied()).collect()
     }
 
+    /// The number of parameters but for norms and biases.
+    fn parameters_about(&self) -> f64 {
+        let float = |n: i64| n as f64;
+        let emb = 4.0 * float(self.dim) + float(self.cond_dim.unwrap_or(0));
+        let per_channel = 4.0 * float(self.attn_heads) * float(self.attn_dim_head + 32);
+        // Two convolutions of 3 x 3, the scales and shifts, and the projection beside them.
+        let block = |a: f64, b: f64| 9.0 * (a + b) * b + 2.0 * emb * b + a * b;
+        let level = |(a, b): (i64, i64)| {
+            let (a, b) = (float(a), float(b));
+            let down = block(a, b) + block(b, b) + 16.0 * b * b;
+            let up = block(2.0 * b, a) + block(a, a) + 16.0 * a * a;
+            down + up + per_channel * (a + b)
+        };
+        let levels = self.level_channels();
+        let last = levels.last().map_or(0.0, |(_, b)| float(*b));
+        let area = float(self.init_kernel_size).powi(2);
+        let ends = area * float(self.channels) * float(self.first_channels())
+            + float(self.dim) * float(self.out_channels())
+            + 5.0 * emb * float(self.dim);
+        let middle = 2.0 * block(last, last) + per_channel * last;
+        ends + middle + levels.into_iter().map(level).sum::<f64>()
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -180,26 +206,35 @@ impl UNet3dConfig {
         let refuse = |field, expected: &str, got: String| {
             Err(Error::Config { field, expected: expected.to_owned(), got })
         };
-        if self.dim < 4 || self.dim % 2 != 0 {
-            return refuse("dim", "an even number, at least 4", self.dim.to_string());
+        // The bounds from above keep every product of sizes far from overflow.
+        if !(4..=65_536).contains(&self.dim) || self.dim % 2 != 0 {
+            return refuse("dim", "an even number from 4 to 65536", self.dim.to_string());
         }
-        let ones = [
-            ("init_dim", self.first_channels()),
-            ("channels", self.channels),
-            ("out_dim", self.out_channels()),
-            ("cond_dim", self.cond_dim.unwrap_or(1)),
-            ("attn_heads", self.attn_heads),
-            ("attn_dim_head", self.attn_dim_head),
+        let ranges = [
+            ("init_dim", self.first_channels(), 65_536),
+            ("channels", self.channels, 65_536),
+            ("out_dim", self.out_channels(), 65_536),
+            ("cond_dim", self.cond_dim.unwrap_or(1), 1_048_576),
+            ("attn_heads", self.attn_heads, 1024),
+            ("attn_dim_head", self.attn_dim_head, 4096),
         ];
-        if let Some((field, n)) = ones.into_iter().find(|(_, n)| *n < 1) {
-            return refuse(field, "at least 1", n.to_string());
+        if let Some((field, n, most)) = ranges.into_iter().find(|(_, n, most)| n < &1 || n > most) {
+            return refuse(field, &format!("a number from 1 to {most}"), n.to_string());
         }
-        if self.init_kernel_size < 1 || self.init_kernel_size % 2 == 0 {
-            return refuse("init_kernel_size", "an odd number", self.init_kernel_size.to_string());
+        if !(1..=255).contains(&self.init_kernel_size) || self.init_kernel_size % 2 == 0 {
+            let got = self.init_kernel_size.to_string();
+            return refuse("init_kernel_size", "an odd number from 1 to 255", got);
         }
         let mults = &self.dim_mults;
-        if mults.is_empty() || mults.len() > 16 || mults.iter().any(|m| *m < 1) {
-            return refuse("dim_mults", "1 to 16 numbers, each at least 1", format!("{mults:?}"));
+        if mults.is_empty() || mults.len() > 16 || mults.iter().any(|m| !(1..=1024).contains(m)) {
+            let expected = "1 to 16 numbers, each from 1 to 1024";
+            return refuse("dim_mults", expected, format!("{mults:?}"));
+        }
+        let parameters = self.parameters_about();
+        if parameters > MOST_PARAMETERS {
+            let expected = format!("sizes that make at most {MOST_PARAMETERS:e} parameters");
+            let got = format!("about {parameters:.0e} (dim {}, dim_mults {mults:?})", self.dim);
+            return refuse("dim", &expected, got);
         }
         if self.attn_dim_head < 32 && self.attn_dim_head % 2 != 0 {
             let expected = "an even number where below 32 (rotary positions turn pairs)";
@@ -252,11 +287,22 @@ mod tests {
             ("attn_dim_head", UNet3dConfig { attn_dim_head: 5, ..base() }),
             ("cond_dim", UNet3dConfig { cond_dim: Some(0), ..base() }),
             ("norm", UNet3dConfig { norm: NormKind::Group { groups: 7 }, ..base() }),
+            ("dim", UNet3dConfig { dim: i64::MAX - 1, ..base() }),
+            ("dim", UNet3dConfig { dim: 65_536, dim_mults: vec![1024; 16], ..base() }),
+            ("dim_mults", UNet3dConfig { dim_mults: vec![i64::MAX], ..base() }),
+            ("init_dim", UNet3dConfig { init_dim: Some(i64::MAX), ..base() }),
+            ("init_kernel_size", UNet3dConfig { init_kernel_size: 257, ..base() }),
+            ("channels", UNet3dConfig { channels: 1 << 40, ..base() }),
+            ("out_dim", UNet3dConfig { out_dim: Some(65_537), ..base() }),
+            ("cond_dim", UNet3dConfig { cond_dim: Some(1 << 21), ..base() }),
+            ("attn_heads", UNet3dConfig { attn_heads: 1025, ..base() }),
+            ("attn_dim_head", UNet3dConfig { attn_dim_head: 4098, ..base() }),
         ];
         for (field, config) in cases {
             let message = config.validate().unwrap_err().to_string();
             assert!(message.contains(&format!("UNet3dConfig.{field}")), "{message}");
         }
         base().validate().unwrap();
+        UNet3dConfig { dim: 1024, ..base() }.validate().unwrap();
     }
 }

@@ -21,7 +21,8 @@ Exit status: 0 success, 1 failure, 2 a command line that is not understood.
 Environment:
   VD_LOG   what is logged: info (default), debug, trace, error, or filters such as
            vd_train=debug; warnings and errors always are
-  VD_CUDA  auto (default), off (no GPU is looked for), require (an error without one)";
+  VD_CUDA  auto (default), off (no GPU is looked for), require (an error without one);
+           an explicit device cpu wins over it";
 
 pub(super) const TRAIN: &str = "\
 A config that trains an unconditional model on a folder of GIFs:
@@ -44,8 +45,9 @@ With [text], captions (NAME.txt beside NAME.gif) condition the model:
 OUT gets config.toml (with every default), metrics.jsonl, previews/ and
 checkpoints/step-NNNNNNNN/. SIGINT (Ctrl-C) and SIGTERM finish the step, save and exit with 0; a
 second one ends at once. --resume goes on to the same bytes that an unbroken run would have
-reached; it takes CONFIG and --set as given, of which only steps, checkpoint_every, previews and
-workers may differ from the run's.
+reached; it takes CONFIG and --set as given, of which only these may differ from the run's:
+data.workers, data.max_bad_files, and of [train] steps, out, threads, checkpoint_every,
+keep_last, log_every and preview_*.
 
 Values of --set are TOML; text needs no quotes.
 

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 /// The largest side of a frame that a command line may ask for.
 const LARGEST_SIDE: i64 = 16_384;
+/// The strongest guidance; clips are noise long before it.
+const LARGEST_SCALE: f64 = 1000.0;
 
 /// Height and width in pixels: `32` or `24x40`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +121,8 @@ pub(crate) fn setting(text: &str) -> Result<String, String> {
 
 /// A guidance scale.
 pub(crate) fn scale(text: &str) -> Result<f64, String> {
-    let scale = text.parse::<f64>().ok().filter(|scale| scale.is_finite() && *scale >= 0.0);
-    scale.ok_or_else(|| "expected a number from 0; 1 is no guidance".to_owned())
+    let scale = text.parse::<f64>().ok().filter(|scale| (0.0..=LARGEST_SCALE).contains(scale));
+    scale.ok_or_else(|| format!("expected a number from 0 to {LARGEST_SCALE}; 1 is no guidance"))
 }
 
 /// A bound that an error is compared with, or a frame rate.
@@ -152,6 +154,7 @@ mod tests {
             assert!(positive(bad).is_err(), "{bad}");
         }
         assert!(positive("0").is_err());
+        assert!(scale("1001").is_err());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Outcome> {
     let device = args.compute.start()?;
     let model = Model::open(&args.checkpoint.path, None, device)?;
     super::check_size(model.config(), args.size)?;
-    let input = Input::new(&model, args);
+    let input = Input::new(&model, args)?;
     for _ in 0..WARM_UPS {
         input.pass(&model, args.train)?;
     }
@@ -75,16 +75,19 @@ struct Input {
 }
 
 impl Input {
-    fn new(model: &Model, args: &BenchArgs) -> Input {
+    fn new(model: &Model, args: &BenchArgs) -> Result<Input> {
         let config = model.config();
         let (b, options) = (i64::from(args.batch), (Kind::Float, model.device));
         let shape = [b, config.channels, i64::from(args.frames), args.size.h, args.size.w];
         let mut noise = SeededNoise::new(0, 0);
-        let x = noise.normal(&Tensor::empty(shape, options));
+        let x = noise.normal(&Tensor::f_empty(shape, options)?);
         let middle = model.diffusion.schedule().time_input(0.5);
-        let t = Tensor::full([b], middle, options);
-        let pooled = config.cond_dim.map(|d| noise.normal(&Tensor::empty([b, d], options)));
-        Input { x, t, cond: Cond { pooled, null: None } }
+        let t = Tensor::f_full([b], middle, options)?;
+        let pooled = match config.cond_dim {
+            Some(d) => Some(noise.normal(&Tensor::f_empty([b, d], options)?)),
+            None => None,
+        };
+        Ok(Input { x, t, cond: Cond { pooled, null: None } })
     }
 
     /// Milliseconds of one pass.

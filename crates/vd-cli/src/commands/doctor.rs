@@ -121,33 +121,13 @@ fn cuda(problems: &mut Vec<String>) -> Cuda {
 }
 
 fn libtorch() -> Libtorch {
-    let path = loaded_from();
-    let found = path.as_deref().and_then(installed_version);
+    let path = vd_torch::libtorch_dir();
+    let found = vd_torch::loaded_version();
     let from = match &path {
         None => "not found among the libraries of this process".to_owned(),
         Some(path) => origin(path),
     };
     Libtorch { expected: vd_torch::version(), found, path, from }
-}
-
-/// The folder of the libtorch that this process runs on.
-fn loaded_from() -> Option<PathBuf> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
-    let path = PathBuf::from(&line[line.find('/')?..]);
-    path.parent().map(Path::to_path_buf)
-}
-
-/// The version in the files beside the library: `version.py` of a wheel, `build-version` of a zip.
-fn installed_version(lib: &Path) -> Option<String> {
-    let root = lib.parent()?;
-    if let Ok(text) = fs::read_to_string(root.join("build-version")) {
-        return Some(text.trim().to_owned());
-    }
-    let text = fs::read_to_string(root.join("version.py")).ok()?;
-    let line = text.lines().find(|line| line.starts_with("__version__"))?;
-    let value = line.split_once('=')?.1.trim();
-    Some(value.trim_matches(['\'', '"']).to_owned())
 }
 
 /// `2.11.0` and `2.11.0+cpu` are the same release.

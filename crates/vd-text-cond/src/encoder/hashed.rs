@@ -6,10 +6,12 @@ use tch::{Device, Tensor};
 use vd_unet3d::Cond;
 
 use super::TextEncoder;
-use crate::{EncoderConfig, Result};
+use crate::{EncoderConfig, Error, Result};
 
 /// What a pair of neighbouring words weighs beside a single word: word order matters a little.
 const PAIR_WEIGHT: f64 = 0.5;
+/// More than any prompt needs, and what a network takes as its conditioning.
+const MOST_WIDTH: i64 = 1_048_576;
 
 /// Words and pairs of neighbouring words, each hashed to a fixed pseudo-random vector, and summed.
 ///
@@ -37,9 +39,16 @@ impl Hashed {
     /// An encoder of this width.
     ///
     /// # Errors
-    /// A width below 1.
+    /// A width below 1 or above 1,048,576.
     pub fn new(width: i64) -> Result<Self> {
         EncoderConfig::Hashed { width }.validate()?;
+        if width > MOST_WIDTH {
+            return Err(Error::Value {
+                what: "text.encoder.width",
+                expected: format!("at most {MOST_WIDTH}"),
+                got: width.to_string(),
+            });
+        }
         Ok(Hashed { width })
     }
 
@@ -180,7 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn a_width_below_1_is_refused() {
+    fn a_width_out_of_range_is_refused() {
+        assert!(Hashed::new(i64::MAX).unwrap_err().to_string().contains("at most 1048576"));
         assert!(Hashed::new(0).unwrap_err().to_string().contains("width"));
     }
 }

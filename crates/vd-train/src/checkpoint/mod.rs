@@ -14,7 +14,7 @@ pub use save::write_imported;
 pub use state::{Machine, State};
 
 pub(crate) use save::{Parts, save};
-pub(crate) use steps::{clean, newest, prune};
+pub(crate) use steps::{Use, clean, newest, prune};
 
 use crate::{Error, Result};
 
@@ -39,6 +39,8 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Opens a checkpoint's directory, or a run's, for its newest checkpoint.
     ///
+    /// The config and the weights are enough: the optimiser and the state may be gone.
+    ///
     /// # Errors
     /// A path that is neither; files that are missing or damaged.
     pub fn open(path: &Path) -> Result<Checkpoint> {
@@ -52,7 +54,7 @@ impl Checkpoint {
         if WeightKind::ALL.iter().any(|kind| path.join(kind.file()).exists()) {
             return Checkpoint::read(path);
         }
-        match newest(path)? {
+        match newest(path, Use::Sample)? {
             Some(checkpoint) => Ok(checkpoint),
             None => Err(Error::checkpoint(
                 path,

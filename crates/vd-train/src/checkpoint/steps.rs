@@ -8,7 +8,7 @@ use crate::folder::PREVIEWS;
 use crate::{Error, Result};
 
 /// What begins the names of directories that are being written or removed.
-const UNFINISHED: &str = ".unfinished-";
+const UNFINISHED: &str = ".unfinished-step-";
 
 /// Where the checkpoint of a step lies.
 pub(super) fn step_dir(out: &Path, step: u64) -> PathBuf {
@@ -17,14 +17,26 @@ pub(super) fn step_dir(out: &Path, step: u64) -> PathBuf {
 
 /// Where the checkpoint of a step is written.
 pub(super) fn unfinished_dir(out: &Path, step: u64) -> PathBuf {
-    out.join(CHECKPOINTS).join(format!("{UNFINISHED}step-{step:08}"))
+    out.join(CHECKPOINTS).join(format!("{UNFINISHED}{step:08}"))
 }
 
-/// The newest whole checkpoint of a run.
-pub(crate) fn newest(out: &Path) -> Result<Option<Checkpoint>> {
+/// What the temporary files of atomic writes are called, at both ends.
+const TEMPORARY: (&str, &str) = (".vd-", ".tmp");
+
+/// What a checkpoint is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// To sample from it: its config and its weights are enough.
+    Sample,
+    /// To go on from it, which takes all of it.
+    Resume,
+}
+
+/// The newest checkpoint of a run that is whole enough for its use.
+pub(crate) fn newest(out: &Path, wanted: Use) -> Result<Option<Checkpoint>> {
     for step in steps(out)?.into_iter().rev() {
         let dir = step_dir(out, step);
-        match whole(&dir, step) {
+        match whole(&dir, step, wanted) {
             Ok(checkpoint) => return Ok(Some(checkpoint)),
             Err(error) => tracing::warn!("passed over a checkpoint that is not whole: {error}"),
         }
@@ -32,10 +44,14 @@ pub(crate) fn newest(out: &Path) -> Result<Option<Checkpoint>> {
     Ok(None)
 }
 
-/// Removes all checkpoints but the newest `keep`.
-pub(crate) fn prune(out: &Path, keep: usize) -> Result<()> {
-    let steps = steps(out)?;
-    for step in &steps[..steps.len().saturating_sub(keep)] {
+/// Removes all whole checkpoints but the newest `keep` and that of the step `saved`.
+///
+/// A directory that is not whole is not counted: no run can go on from it in place of another.
+pub(crate) fn prune(out: &Path, keep: usize, saved: u64) -> Result<()> {
+    let mut steps = steps(out)?;
+    steps.retain(|step| whole(&step_dir(out, *step), *step, Use::Resume).is_ok());
+    let old = &steps[..steps.len().saturating_sub(keep)];
+    for step in old.iter().filter(|step| **step != saved) {
         // Renamed first: a directory that is half removed must not look like a checkpoint.
         let (dir, doomed) = (step_dir(out, *step), unfinished_dir(out, *step));
         remove(&doomed)?;
@@ -47,13 +63,17 @@ pub(crate) fn prune(out: &Path, keep: usize) -> Result<()> {
 
 /// Removes what an interrupted run left half written or half removed.
 pub(crate) fn clean(out: &Path) -> Result<()> {
-    let unfinished = |name: &str| name.starts_with(UNFINISHED);
-    let temporary = |name: &str| {
-        name.starts_with('.') && [".tmp", ".part"].iter().any(|end| name.ends_with(end))
+    let checkpoints = out.join(CHECKPOINTS);
+    let unfinished = |folder: &Path, name: &str| {
+        folder == checkpoints && name.starts_with(UNFINISHED) && folder.join(name).is_dir()
     };
-    for folder in [out.to_path_buf(), out.join(CHECKPOINTS), out.join(PREVIEWS)] {
-        for name in names(&folder)? {
-            if unfinished(&name) || temporary(&name) {
+    let temporary = |folder: &Path, name: &str| {
+        let named = name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1);
+        named && folder.join(name).is_file()
+    };
+    for folder in [out, &checkpoints, &out.join(PREVIEWS)] {
+        for name in names(folder)? {
+            if unfinished(folder, &name) || temporary(folder, &name) {
                 tracing::info!("removing what an interrupted run left: {name}");
                 remove(&folder.join(name))?;
             }
@@ -96,16 +116,17 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A checkpoint that a run can go on from.
-fn whole(dir: &Path, step: u64) -> Result<Checkpoint> {
-    let files = WeightKind::ALL.map(WeightKind::file);
-    let missing = files.into_iter().chain([CONFIG, OPTIMIZER, STATE]);
-    if let Some(name) = missing.into_iter().find(|name| !dir.join(name).is_file()) {
+/// A checkpoint of which nothing is missing for its use.
+fn whole(dir: &Path, step: u64, wanted: Use) -> Result<Checkpoint> {
+    let always = WeightKind::ALL.map(WeightKind::file).into_iter().chain([CONFIG]);
+    let to_go_on = [OPTIMIZER, STATE].into_iter().filter(|_| wanted == Use::Resume);
+    if let Some(name) = always.chain(to_go_on).find(|name| !dir.join(name).is_file()) {
         return Err(Error::checkpoint(dir, format!("{name} is missing")));
     }
     let checkpoint = Checkpoint::read(dir)?;
     match &checkpoint.state {
         Some(state) if state.step == step => Ok(checkpoint),
+        None if wanted == Use::Sample => Ok(checkpoint),
         _ => Err(Error::checkpoint(dir, format!("state.json is not of step {step}"))),
     }
 }

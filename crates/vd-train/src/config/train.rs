@@ -9,6 +9,13 @@ use crate::ema::EmaDecay;
 use crate::lr::{LearningRate, LrSchedule};
 use crate::{Error, Result};
 
+/// The most clips, micro-batches and sampling steps: far more would be refused by an abort.
+const MOST: usize = 65_536;
+/// The most clips in a preview, which are side by side.
+const MOST_CLIPS: usize = 256;
+/// The most threads.
+const MOST_THREADS: usize = 1024;
+
 /// The `[train]` section of a run; all of it but `out` has defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -128,6 +135,16 @@ impl TrainConfig {
         ];
         if let Some((key, n)) = counts.into_iter().find(|(_, n)| *n < 1) {
             return Err(Error::config(key, "at least 1", n));
+        }
+        let most = [
+            ("train.batch", self.batch, MOST),
+            ("train.accumulate", self.accumulate, MOST),
+            ("train.preview_count", self.preview_count, MOST_CLIPS),
+            ("train.preview_steps", self.preview_steps, MOST),
+            ("train.threads", self.threads, MOST_THREADS),
+        ];
+        if let Some((key, n, most)) = most.into_iter().find(|(_, n, most)| n > most) {
+            return Err(Error::config(key, format!("at most {most}"), n));
         }
         if self.preview_every > 0 && (self.preview_count < 1 || self.preview_steps < 1) {
             let got = format!("{} clips in {} steps", self.preview_count, self.preview_steps);

@@ -1,0 +1,50 @@
+//! What the machine cannot give is a failure with a message, never a crash.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Place, Ran};
+
+#[test]
+fn memory_that_cannot_be_had_is_an_error_with_a_way_out() {
+    let place = Place::new();
+    place.json("train config.toml --set train.steps=1");
+    let cases = [
+        "bench run --batch 100000 --frames 100000 --size 16384",
+        "bench run --batch 1000 --frames 100000 --size 1024",
+        "sample run --out a.gif --batch 100000 --num 100000 --frames 100000 --size 16384",
+    ];
+    for args in cases {
+        let message = place.error(args, 1);
+        assert!(message.contains("use a smaller batch, fewer frames"), "vd {args}: {message}");
+        assert!(!message.contains("frame #") && !message.contains("unwrap"), "{message}");
+    }
+    assert!(!place.exists("a.gif"));
+}
+
+#[test]
+fn sizes_beyond_any_network_are_refused_by_their_field() {
+    let place = Place::new();
+    let cases = [
+        ("model.dim=9000000000000000000", "UNet3dConfig.dim"),
+        ("model.dim_mults=[9000000000000000000]", "UNet3dConfig.dim_mults"),
+        ("model.attn_heads=1000000", "UNet3dConfig.attn_heads"),
+        ("text.encoder.width=9000000000000000000", "at most 1048576"),
+    ];
+    for (set, expected) in cases {
+        let message = place.error(&format!("train config.toml --set {set}"), 2);
+        assert!(message.contains(expected), "{set}: {message}");
+    }
+}
+
+#[test]
+fn an_explicit_cpu_wins_over_the_variable_that_requires_cuda() {
+    let place = Place::new();
+    let mut command = place.command("train config.toml --set train.steps=1 --json");
+    let ran = Ran::of(command.env("VD_CUDA", "require").output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let mut command = place.command("bench run --batch 1 --frames 1 --size 8 --iters 1");
+    command.args(["--device", "cpu"]).env("VD_CUDA", "require");
+    let ran = Ran::of(command.output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}

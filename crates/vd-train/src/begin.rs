@@ -1,0 +1,86 @@
+//! What is looked at before the first step, so that it does not stop a run in its middle.
+
+use std::path::Path;
+
+use vd_data::{Dataset, Folder};
+use vd_text_cond::EncoderConfig;
+
+use crate::checkpoint::{Use, newest};
+use crate::preview::prompts;
+use crate::run::Resume;
+use crate::{Error, Result, RunConfig};
+
+/// Refuses to begin where a run has left checkpoints.
+pub(crate) fn check_room(out: &Path, resume: Resume) -> Result<()> {
+    if resume == Resume::Newest {
+        return Ok(());
+    }
+    if let Some(found) = newest(out, Use::Resume)? {
+        let step = found.step().unwrap_or(0);
+        return Err(Error::WouldOverwrite { out: out.to_path_buf(), step });
+    }
+    match newest(out, Use::Sample)? {
+        Some(found) => {
+            let what = "holds the weights of an earlier run, which cannot go on without its \
+                        optimizer.safetensors and state.json; choose another train.out";
+            Err(Error::checkpoint(&found.dir, what))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Finds captions and prompts that the encoder refuses, and warns where there are none to learn.
+pub(crate) fn check_captions(config: &RunConfig, dataset: &Dataset) -> Result<()> {
+    let Some(text) = &config.text else { return Ok(()) };
+    if lacks_captions(dataset) {
+        tracing::warn!(
+            "no clip in data.source.path has a caption: only the null embedding is trained, and \
+             prompts will have no effect; add captions, or remove [text]"
+        );
+    }
+    let encoder = text.encoder.build()?;
+    let check = |prompt: &str| encoder.encode(&[prompt], tch::Device::Cpu).map(|_| ());
+    let looks_up = matches!(text.encoder, EncoderConfig::File { .. });
+    if looks_up && let Some(folder) = dataset.folder() {
+        let mut captions = folder.entries().iter().filter_map(|entry| entry.caption.as_deref());
+        captions.try_for_each(check)?;
+    }
+    if config.train.preview_every == 0 {
+        return Ok(());
+    }
+    // Captions that a generator makes up cost drawing their clips: only where they can be refused.
+    let shown = match looks_up {
+        true => prompts(config, dataset)?,
+        false => config.train.preview_prompts.clone(),
+    };
+    Ok(shown.iter().try_for_each(|prompt| check(prompt))?)
+}
+
+/// Whether the clips are of a folder and none has a caption.
+fn lacks_captions(dataset: &Dataset) -> bool {
+    let none = |folder: &Folder| folder.entries().iter().all(|entry| entry.caption.is_none());
+    dataset.folder().is_some_and(none)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use vd_data::{Clip, DataConfig, Source, write_gif};
+
+    #[test]
+    fn a_folder_lacks_captions_where_no_clip_has_one_and_a_generator_never_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_path_buf();
+        for (k, name) in [5, 11].into_iter().zip(["a.gif", "b.gif"]) {
+            let frames = (0..3 * 8 * 8 * 3).map(|i| (i * k) as u8).collect();
+            write_gif(&path.join(name), &Clip::new(frames, [3, 8, 8, 3], 10.0).unwrap()).unwrap();
+        }
+        let config = DataConfig { frames: 3, size: [8, 8], workers: 0, ..DataConfig::default() };
+        let folder = DataConfig { source: Source::Folder { path: path.clone() }, ..config.clone() };
+        assert!(lacks_captions(&Dataset::open(&folder).unwrap()));
+        std::fs::write(path.join("b.txt"), "a moving pattern").unwrap();
+        assert!(!lacks_captions(&Dataset::open(&folder).unwrap()));
+        assert!(!lacks_captions(&Dataset::open(&config).unwrap()));
+    }
+}
