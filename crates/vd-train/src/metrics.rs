@@ -36,21 +36,24 @@ pub(crate) struct Metrics {
     file: File,
 }
 
+/// Makes room for a new run: an older file becomes `metrics.jsonl.old`, in place of one of that name.
+pub(crate) fn put_aside(path: &Path) -> Result<()> {
+    if path.exists() {
+        let old = path.with_extension("jsonl.old");
+        std::fs::rename(path, &old).map_err(Error::io(path))?;
+        tracing::info!("the metrics of an earlier run are in {} now", old.display());
+    }
+    Ok(())
+}
+
 impl Metrics {
     /// Opens the file, without the lines of steps after `step` and without a torn last line.
-    ///
-    /// At step 0 an older file becomes `metrics.jsonl.old`, in place of one of that name.
     pub(crate) fn open(path: &Path, step: u64) -> Result<Self> {
         let text = match std::fs::read(path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(Error::io(path)(error)),
         };
-        if step == 0 && !text.is_empty() {
-            let old = path.with_extension("jsonl.old");
-            std::fs::rename(path, &old).map_err(Error::io(path))?;
-            tracing::info!("the metrics of an earlier run are in {} now", old.display());
-        }
         let kept: String =
             text.split_inclusive('\n').take_while(|line| belongs(line, step)).collect();
         if kept != text || !path.exists() {
@@ -120,18 +123,16 @@ mod tests {
     }
 
     #[test]
-    fn a_run_from_the_beginning_puts_older_metrics_aside() {
+    fn a_new_run_puts_older_metrics_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
         let old = dir.path().join("metrics.jsonl.old");
-        Metrics::open(&path, 0).unwrap().write(&report(1)).unwrap();
+        put_aside(&path).unwrap();
         assert!(!old.exists());
-        Metrics::open(&path, 0).unwrap();
-        assert!(steps(&path).is_empty());
+        Metrics::open(&path, 0).unwrap().write(&report(1)).unwrap();
+        put_aside(&path).unwrap();
         assert_eq!(steps(&old), [1]);
-        // nothing to put aside: what is there stays
-        Metrics::open(&path, 0).unwrap();
-        assert_eq!(steps(&old), [1]);
+        assert!(!path.exists());
     }
 
     fn steps_of(metrics: &Metrics) -> Vec<u64> {

@@ -10,7 +10,7 @@ use vd_tensor_ops::write_atomically;
 use crate::begin::{check_captions, check_room};
 use crate::checkpoint::{Machine, Parts, State, Use, newest, prune, save};
 use crate::folder::RunFolder;
-use crate::metrics::{Metrics, StepReport};
+use crate::metrics::{Metrics, StepReport, put_aside};
 use crate::preview::write_preview;
 use crate::resume::{check_config, warn_of_machine};
 use crate::trainer::{Outcome, Trainer};
@@ -116,6 +116,9 @@ pub fn train(
     let trainer = Trainer::new(&config, dataset, device, from.as_ref())?;
     let text = config.to_toml()?;
     write_atomically(&folder.config(), text.as_bytes())?;
+    if resume == Resume::No {
+        put_aside(&folder.metrics())?;
+    }
     let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
     let checkpoint = from.map(|checkpoint| checkpoint.dir);
     let saved = trainer.step;
