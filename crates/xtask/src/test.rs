@@ -1,9 +1,17 @@
-//! `test`: every test of the workspace, then the projects downstream of it.
+//! `test`: every test of the workspace, then the examples and the projects downstream of it.
+
+use std::fs;
+use std::path::Path;
 
 use crate::downstream;
-use crate::error::Result;
+use crate::error::{Result, at};
+use crate::paths;
 use crate::setup;
 use crate::stage;
+
+/// One for each library crate; the demo, which takes minutes, has a task of its own.
+const EXAMPLES: [&str; 7] =
+    ["torch", "tensor_ops", "unet3d", "diffusion", "text_cond", "data", "train"];
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let libtorch = setup::ensure()?;
@@ -15,11 +23,27 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     tests.args(args);
     stage::run(format!("cargo test {}", args.join(" ")).trim_end(), &mut tests)?;
     if args.is_empty() {
+        run_examples(&libtorch)?;
         downstream::build_and_run(&libtorch)?;
     } else {
-        eprintln!("xtask: arguments were given, so the downstream projects stayed out");
+        eprintln!("xtask: arguments were given: the examples and downstream projects stayed out");
     }
     Ok(())
+}
+
+/// Runs each example in a fresh temporary folder, where it finds nothing of an earlier run.
+fn run_examples(libtorch: &Path) -> Result<()> {
+    let scratch = paths::root()?.join("target").join("examples-scratch");
+    for example in EXAMPLES {
+        if scratch.exists() {
+            fs::remove_dir_all(&scratch).map_err(at("remove", &scratch))?;
+        }
+        fs::create_dir_all(&scratch).map_err(at("create", &scratch))?;
+        let mut cargo = stage::cargo(libtorch)?;
+        cargo.args(["run", "--quiet", "-p", "vd-examples", "--example", example]);
+        stage::run(&format!("example {example}"), cargo.env("TMPDIR", &scratch))?;
+    }
+    fs::remove_dir_all(&scratch).map_err(at("remove", &scratch))
 }
 
 /// Whether the arguments of cargo (those before `--`) name packages themselves.
