@@ -14,8 +14,8 @@ Usage: cargo xtask TASK
       --nvrtc      also what compiles CUDA kernels
       --dir DIR    installs in DIR, not in the cache
       --print-env  prints the lines that a project of your own needs
-  test [ARGS..]  sets up if needed, then runs every test of the workspace and the downstream
-                 projects; ARGS go to `cargo test` (the downstream projects then stay out)
+  test [ARGS..]  sets up if needed, then runs every test of the workspace, the examples and
+                 projects downstream of it; ARGS go to `cargo test` (and those two stay out)
   demo [ARGS..]  sets up if needed, then builds and runs the demo; ARGS go to the demo
   check          formatting, clippy, documentation, benches, cargo-deny if it is there, layering
   layering       which crate may use which, and the rules for source files

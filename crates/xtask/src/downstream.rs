@@ -94,7 +94,7 @@ pub(crate) fn build_and_run(libtorch: &Path) -> Result<()> {
 }
 
 /// Shared with the workspace: the libraries below the public crates are the same, built alike.
-fn target_dir() -> Result<PathBuf> {
+pub(crate) fn target_dir() -> Result<PathBuf> {
     let root = paths::root()?;
     let set = env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
     Ok(root.join(set.map_or_else(|| PathBuf::from("target"), PathBuf::from)))

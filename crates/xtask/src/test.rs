@@ -1,11 +1,10 @@
 //! `test`: every test of the workspace, then the examples and the projects downstream of it.
 
 use std::fs;
-use std::path::Path;
+use std::process::Command;
 
 use crate::downstream;
 use crate::error::{Result, at};
-use crate::paths;
 use crate::setup;
 use crate::stage;
 
@@ -23,7 +22,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     tests.args(args);
     stage::run(format!("cargo test {}", args.join(" ")).trim_end(), &mut tests)?;
     if args.is_empty() {
-        run_examples(&libtorch)?;
+        run_examples()?;
         downstream::build_and_run(&libtorch)?;
     } else {
         eprintln!("xtask: arguments were given: the examples and downstream projects stayed out");
@@ -31,17 +30,18 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs each example in a fresh temporary folder, where it finds nothing of an earlier run.
-fn run_examples(libtorch: &Path) -> Result<()> {
-    let scratch = paths::root()?.join("target").join("examples-scratch");
+/// Runs each example, as `cargo test` has built it, in a fresh temporary folder, where it finds
+/// nothing of an earlier run.
+fn run_examples() -> Result<()> {
+    let target = downstream::target_dir()?;
+    let scratch = target.join("examples-scratch");
     for example in EXAMPLES {
         if scratch.exists() {
             fs::remove_dir_all(&scratch).map_err(at("remove", &scratch))?;
         }
         fs::create_dir_all(&scratch).map_err(at("create", &scratch))?;
-        let mut cargo = stage::cargo(libtorch)?;
-        cargo.args(["run", "--quiet", "-p", "vd-examples", "--example", example]);
-        stage::run(&format!("example {example}"), cargo.env("TMPDIR", &scratch))?;
+        let mut program = Command::new(target.join("debug/examples").join(example));
+        stage::run(&format!("example {example}"), program.env("TMPDIR", &scratch))?;
     }
     fs::remove_dir_all(&scratch).map_err(at("remove", &scratch))
 }
