@@ -34,7 +34,7 @@ pub struct State {
 pub struct Machine {
     /// Threads of libtorch's operators.
     pub threads: usize,
-    /// The version of libtorch.
+    /// The version of the libtorch that is loaded.
     pub torch: String,
     /// Which road the kernels took.
     pub kernels: String,
@@ -47,7 +47,7 @@ impl Machine {
     pub fn here(device: tch::Device) -> Self {
         Machine {
             threads: vd_torch::threads(),
-            torch: vd_torch::version().to_owned(),
+            torch: vd_torch::loaded_version().unwrap_or_else(|| vd_torch::version().to_owned()),
             kernels: "reference".to_owned(),
             device: if device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
         }
