@@ -94,3 +94,11 @@ pub(crate) fn in_range(what: &str, value: f64, low: f64, high: f64) -> Result<()
     }
     Err(Error::value(what, format!("a number from {low} to {high}"), value))
 }
+
+/// Refuses an order outside 1..=highest.
+pub(crate) fn order_in(what: &str, order: usize, highest: usize) -> Result<()> {
+    if (1..=highest).contains(&order) {
+        return Ok(());
+    }
+    Err(Error::value(what, format!("a whole number from 1 to {highest}"), order))
+}

@@ -71,8 +71,9 @@ pub use levels::Levels;
 pub use loss::{Loss, LossKind};
 pub use parameterization::Parameterization;
 pub use sampler::{
-    Ancestral, Ddim, History, Interval, Past, Sampler, SamplerConfig, Step, keep_going, moves,
-    sample, start,
+    Ancestral, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, History, Interval, Ipndm,
+    LastSteps, Line, LineRule, LineWeight, Lms, Past, Pndm, Sampler, SamplerConfig, SamplerFacts,
+    Step, UniPc, WarmUp, keep_going, moves, sample, start,
 };
 pub use schedule::{
     BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,
