@@ -49,6 +49,20 @@ pub enum Error {
         /// What is missing, and what to do.
         why: String,
     },
+    /// A state of a run holds a number that is not finite.
+    #[error(
+        "the state after {steps} of {of} steps, at t = {} (alpha = {}, sigma = {}), is not finite: \
+         look at what the network answers there, and at the guidance scale",
+        at.t, at.alpha, at.sigma
+    )]
+    NotFinite {
+        /// How many steps were done; 0 is the state that the run began with.
+        steps: usize,
+        /// How many steps there are.
+        of: usize,
+        /// The level of the state.
+        at: crate::NoiseLevel,
+    },
     /// `on_step` stopped the sampling.
     #[error("sampling was stopped after {steps} steps")]
     Cancelled {

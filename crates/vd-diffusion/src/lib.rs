@@ -73,7 +73,7 @@ pub use parameterization::Parameterization;
 pub use sampler::{
     Ancestral, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, History, Interval, Ipndm,
     LastSteps, Line, LineRule, LineWeight, Lms, Past, Pndm, Sampler, SamplerConfig, SamplerFacts,
-    Step, UniPc, WarmUp, keep_going, moves, sample, start,
+    Step, UniPc, keep_going, moves, sample, start,
 };
 pub use schedule::{
     BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,

@@ -224,7 +224,7 @@ impl SamplerConfig {
             SamplerConfig::DpmPp3mSde { eta } => checked(DpmPp3m::new(eta), DpmPp3m::validate),
             SamplerConfig::UniPc2 => Ok(Box::new(UniPc::new(2))),
             SamplerConfig::UniPc3 => Ok(Box::new(UniPc::new(3))),
-            SamplerConfig::Pndm => Ok(Box::new(Pndm::default())),
+            SamplerConfig::Pndm => Ok(Box::new(Pndm)),
             SamplerConfig::Ipndm { order } => checked(Ipndm { order }, Ipndm::validate),
             SamplerConfig::Deis { order } => checked(Deis::new(order), Deis::validate),
         }

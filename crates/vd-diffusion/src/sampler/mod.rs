@@ -19,6 +19,7 @@ mod pndm;
 mod polynomial;
 mod run;
 mod unipc;
+mod watch;
 
 pub use ancestral::Ancestral;
 pub use config::SamplerConfig;
@@ -34,7 +35,7 @@ pub use history::{History, Past};
 pub use ipndm::Ipndm;
 pub use lms::Lms;
 pub use multistep::{LastSteps, LineRule};
-pub use pndm::{Pndm, WarmUp};
+pub use pndm::Pndm;
 pub use run::{keep_going, sample, start};
 pub use unipc::{LineWeight, UniPc};
 
