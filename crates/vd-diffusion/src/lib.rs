@@ -71,8 +71,8 @@ pub use levels::Levels;
 pub use loss::{Loss, LossKind};
 pub use parameterization::Parameterization;
 pub use sampler::{
-    Ancestral, Ddim, History, Interval, Past, Sampler, SamplerConfig, Step, keep_going, moves,
-    sample, start,
+    Ancestral, Boundary, Ddim, History, Interval, Langevin, Lcm, Past, Restart, Sampler,
+    SamplerConfig, Step, keep_going, moves, sample, start,
 };
 pub use schedule::{
     BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,

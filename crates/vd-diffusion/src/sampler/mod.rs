@@ -4,13 +4,19 @@ mod ancestral;
 mod config;
 mod ddim;
 mod history;
+mod langevin;
+mod lcm;
 pub mod moves;
+mod restart;
 mod run;
 
 pub use ancestral::Ancestral;
 pub use config::SamplerConfig;
 pub use ddim::Ddim;
 pub use history::{History, Past};
+pub use langevin::Langevin;
+pub use lcm::{Boundary, Lcm};
+pub use restart::Restart;
 pub use run::{keep_going, sample, start};
 
 use std::fmt;
@@ -115,4 +121,24 @@ pub trait Sampler: fmt::Debug {
     /// # Errors
     /// Whatever the denoiser refuses; settings out of their range.
     fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step>;
+}
+
+impl<S: Sampler + ?Sized> Sampler for &S {
+    fn plan(&self, grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
+        (**self).plan(grid)
+    }
+
+    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step> {
+        (**self).step(x, over, noise)
+    }
+}
+
+impl<S: Sampler + ?Sized> Sampler for Box<S> {
+    fn plan(&self, grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
+        (**self).plan(grid)
+    }
+
+    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step> {
+        (**self).step(x, over, noise)
+    }
 }
