@@ -71,9 +71,9 @@ pub use levels::Levels;
 pub use loss::{Loss, LossKind};
 pub use parameterization::Parameterization;
 pub use sampler::{
-    Ancestral, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, History, Interval, Ipndm,
-    LastSteps, Line, LineRule, LineWeight, Lms, Past, Pndm, Sampler, SamplerConfig, SamplerFacts,
-    Step, UniPc, keep_going, moves, sample, start,
+    Ancestral, Boundary, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, History, Interval,
+    Ipndm, Langevin, LastSteps, Lcm, Line, LineRule, LineWeight, Lms, Past, Pndm, Restart, Sampler,
+    SamplerConfig, SamplerFacts, Step, UniPc, keep_going, moves, sample, start,
 };
 pub use schedule::{
     BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,

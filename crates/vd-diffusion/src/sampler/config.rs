@@ -6,8 +6,8 @@ use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ancestral, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Ipndm, Line, Lms, Pndm, Sampler,
-    UniPc,
+    Ancestral, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Ipndm, Langevin, Lcm, Line, Lms,
+    Pndm, Restart, Sampler, UniPc,
 };
 use crate::named::name_or_table;
 use crate::{Error, Result};
@@ -115,6 +115,32 @@ pub enum SamplerConfig {
         #[serde(default = "three")]
         order: usize,
     },
+    /// [`Lcm`].
+    Lcm,
+    /// [`Restart`].
+    Restart {
+        /// Who makes the steps; `dpmpp-2m` by default.
+        #[serde(default = "two_m")]
+        inner: Box<SamplerConfig>,
+        /// The least sigma / alpha that is gone through again; 0.05 by default.
+        #[serde(default = "restart_low")]
+        low: f64,
+        /// The largest; 2 by default.
+        #[serde(default = "restart_high")]
+        high: f64,
+        /// How often; once by default.
+        #[serde(default = "once")]
+        times: usize,
+    },
+    /// [`Langevin`].
+    Langevin {
+        /// The predictor; `ancestral` by default.
+        #[serde(default = "ancestral")]
+        inner: Box<SamplerConfig>,
+        /// Size of the correcting step; 0.1 by default.
+        #[serde(default = "tenth")]
+        delta: f64,
+    },
 }
 
 name_or_table!(
@@ -127,6 +153,7 @@ name_or_table!(
     UniPc2 => "unipc-2",
     UniPc3 => "unipc-3",
     Pndm => "pndm",
+    Lcm => "lcm",
 );
 
 fn one() -> f64 {
@@ -147,6 +174,30 @@ fn three() -> usize {
 
 fn four() -> usize {
     4
+}
+
+fn two_m() -> Box<SamplerConfig> {
+    Box::new(SamplerConfig::DpmPp2m)
+}
+
+fn ancestral() -> Box<SamplerConfig> {
+    Box::new(SamplerConfig::Ancestral { gamma: 0.0 })
+}
+
+fn restart_low() -> f64 {
+    0.05
+}
+
+fn restart_high() -> f64 {
+    2.0
+}
+
+fn once() -> usize {
+    1
+}
+
+fn tenth() -> f64 {
+    0.1
 }
 
 impl Default for SamplerConfig {
@@ -189,6 +240,14 @@ impl SamplerConfig {
             SamplerConfig::Pndm,
             SamplerConfig::Ipndm { order: 4 },
             SamplerConfig::Deis { order: 3 },
+            SamplerConfig::Lcm,
+            SamplerConfig::Restart {
+                inner: two_m(),
+                low: restart_low(),
+                high: restart_high(),
+                times: once(),
+            },
+            SamplerConfig::Langevin { inner: ancestral(), delta: tenth() },
         ]
     }
 
@@ -227,6 +286,17 @@ impl SamplerConfig {
             SamplerConfig::Pndm => Ok(Box::new(Pndm)),
             SamplerConfig::Ipndm { order } => checked(Ipndm { order }, Ipndm::validate),
             SamplerConfig::Deis { order } => checked(Deis::new(order), Deis::validate),
+            SamplerConfig::Lcm => Ok(Box::new(Lcm::default())),
+            SamplerConfig::Restart { ref inner, low, high, times } => {
+                let restart = Restart { inner: inner.build()?, low, high, times };
+                restart.validate()?;
+                Ok(Box::new(restart))
+            }
+            SamplerConfig::Langevin { ref inner, delta } => {
+                let langevin = Langevin { inner: inner.build()?, delta };
+                langevin.validate()?;
+                Ok(Box::new(langevin))
+            }
         }
     }
 }

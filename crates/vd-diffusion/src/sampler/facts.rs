@@ -192,6 +192,30 @@ const DEIS: SamplerFacts = SamplerFacts {
     diffusers: Some("DEISMultistepScheduler(solver_order=3)"),
     ..NOTHING
 };
+const LCM: SamplerFacts = SamplerFacts {
+    name: "lcm",
+    paper: "Luo et al. 2023, arXiv:2310.04378",
+    equation: "algorithm 3",
+    deterministic: false,
+    diffusers: Some("LCMScheduler"),
+    ..NOTHING
+};
+const RESTART: SamplerFacts = SamplerFacts {
+    name: "restart",
+    paper: "Xu et al. 2023, arXiv:2306.14878",
+    equation: "algorithm 1",
+    order: Some(2),
+    deterministic: false,
+    ..NOTHING
+};
+const LANGEVIN: SamplerFacts = SamplerFacts {
+    name: "langevin",
+    paper: "Ho et al. 2022, arXiv:2204.03458",
+    equation: "section 2",
+    nfe: 2,
+    deterministic: false,
+    ..NOTHING
+};
 
 impl SamplerFacts {
     /// All of them, in the order of [`SamplerConfig::all`].
@@ -214,6 +238,9 @@ impl SamplerFacts {
         PNDM,
         IPNDM,
         DEIS,
+        LCM,
+        RESTART,
+        LANGEVIN,
     ];
 }
 
@@ -239,6 +266,9 @@ impl SamplerConfig {
             SamplerConfig::Pndm => &PNDM,
             SamplerConfig::Ipndm { .. } => &IPNDM,
             SamplerConfig::Deis { .. } => &DEIS,
+            SamplerConfig::Lcm => &LCM,
+            SamplerConfig::Restart { .. } => &RESTART,
+            SamplerConfig::Langevin { .. } => &LANGEVIN,
         }
     }
 }

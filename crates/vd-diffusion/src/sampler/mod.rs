@@ -12,11 +12,14 @@ mod facts;
 mod heun;
 mod history;
 mod ipndm;
+mod langevin;
+mod lcm;
 mod lms;
 pub mod moves;
 mod multistep;
 mod pndm;
 mod polynomial;
+mod restart;
 mod run;
 mod unipc;
 mod watch;
@@ -33,9 +36,12 @@ pub use facts::SamplerFacts;
 pub use heun::{Heun, Line};
 pub use history::{History, Past};
 pub use ipndm::Ipndm;
+pub use langevin::Langevin;
+pub use lcm::{Boundary, Lcm};
 pub use lms::Lms;
 pub use multistep::{LastSteps, LineRule};
 pub use pndm::Pndm;
+pub use restart::Restart;
 pub use run::{keep_going, sample, start};
 pub use unipc::{LineWeight, UniPc};
 
@@ -163,4 +169,24 @@ pub trait Sampler: fmt::Debug {
     /// # Errors
     /// Whatever the denoiser refuses; settings out of their range.
     fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step>;
+}
+
+impl<S: Sampler + ?Sized> Sampler for &S {
+    fn plan(&self, grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
+        (**self).plan(grid)
+    }
+
+    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step> {
+        (**self).step(x, over, noise)
+    }
+}
+
+impl<S: Sampler + ?Sized> Sampler for Box<S> {
+    fn plan(&self, grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
+        (**self).plan(grid)
+    }
+
+    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step> {
+        (**self).step(x, over, noise)
+    }
 }
