@@ -75,7 +75,8 @@ pub use sampler::{
     sample, start,
 };
 pub use schedule::{
-    BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,
+    BetaTable, Cosine, CosineDiscrete, Edm, Flow, Schedule, ScheduleConfig, Shifted, TimeInput,
+    betas_from_f32,
 };
 pub use spacing::Spacing;
 pub use tch;
