@@ -30,21 +30,21 @@ fn between_ends(
     let no_noise = clean.log_snr() == f64::INFINITY;
     let first = if no_signal { schedule.at((n - 1.0) / n) } else { noise };
     let last = if no_noise { schedule.at(1.0 / n) } else { clean };
-    let (high, low) = (first.log_snr(), last.log_snr());
+    let (from, to) = (first.log_snr(), last.log_snr());
     // Levels of finite log-SNR.
     let finite = steps + 1 - usize::from(no_signal) - usize::from(no_noise);
-    if finite > 1 && high >= low {
+    if finite > 1 && from >= to {
         let at_most = steps + 1 - finite;
         let expected = format!("at most {at_most}: only one noise level has a finite log-SNR");
         return Err(Error::value("sampling steps", expected, steps));
     }
     let level = |i: usize| match (i, no_signal, no_noise) {
         // One alone: the end that has to be met, or halfway between two that are beyond reach.
-        (0, true, true) if finite == 1 => schedule.at_log_snr(place(high, low, 0.5)),
+        (0, true, true) if finite == 1 => schedule.at_log_snr(place(from, to, 0.5)),
         (0, true, false) if finite == 1 => last,
         (0, ..) => first,
         (i, ..) if i + 1 == finite => last,
-        (i, ..) => schedule.at_log_snr(place(high, low, i as f64 / (finite - 1) as f64)),
+        (i, ..) => schedule.at_log_snr(place(from, to, i as f64 / (finite - 1) as f64)),
     };
     let mut grid = Vec::with_capacity(steps + 1);
     grid.extend(no_signal.then_some(noise));
