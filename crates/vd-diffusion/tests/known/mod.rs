@@ -47,6 +47,35 @@ impl Schedule for Flow {
     }
 }
 
+/// Variance exploding, geometric in t, between the noise levels of EDM.
+#[derive(Debug)]
+pub(crate) struct Exploding;
+
+impl Exploding {
+    const MIN: f64 = 0.002;
+    const MAX: f64 = 80.0;
+
+    /// n steps, even in sigma^(1/7) (Karras et al. 2022, equation 5, arXiv:2206.00364).
+    pub(crate) fn karras(n: usize) -> Vec<NoiseLevel> {
+        let (first, last) = (Self::MAX.powf(1.0 / 7.0), Self::MIN.powf(1.0 / 7.0));
+        let sigma = |i: usize| (first + (last - first) * i as f64 / n as f64).powi(7);
+        (0..=n).map(|i| Exploding.at_log_snr(-2.0 * sigma(i).ln())).collect()
+    }
+}
+
+impl Schedule for Exploding {
+    fn at(&self, t: f64) -> NoiseLevel {
+        NoiseLevel { t, alpha: 1.0, sigma: Self::MIN.powf(1.0 - t) * Self::MAX.powf(t) }
+    }
+    fn time_input(&self, t: f64) -> f64 {
+        1000.0 * t
+    }
+    fn t_at(&self, log_snr: f64) -> f64 {
+        let t = (-0.5 * log_snr - Self::MIN.ln()) / (Self::MAX / Self::MIN).ln();
+        t.clamp(0.0, 1.0)
+    }
+}
+
 /// Every number by itself normal.
 #[derive(Debug)]
 pub(crate) struct Gaussian {

@@ -1,0 +1,388 @@
+//! What holds of every sampler there is.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod known;
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use known::{
+    Basis, Exploding, Flow, Gaussian, Mixture, cosine, even, largest, random, run, unit, values,
+};
+use vd_diffusion::tch::{Device, Kind, Tensor};
+use vd_diffusion::{
+    CosineDiscrete, Deis, Denoiser, DpmPp2m, DpmPp3m, Error, Heun, Ipndm, LastSteps, Line, Lms,
+    Noise, NoiseLevel, Result, Sampler, SamplerConfig, SamplerFacts, Schedule, SeededNoise,
+    Spacing, UniPc, keep_going, sample, start,
+};
+
+/// A schedule of each kind: bounded, a table, a table without signal at its end, variance
+/// exploding, and the straight line; each with a grid of n steps.
+fn processes(n: usize) -> Vec<(&'static str, Box<dyn Schedule>, Vec<NoiseLevel>)> {
+    let table = CosineDiscrete::new(100).unwrap();
+    let in_t = |schedule: &dyn Schedule| Spacing::UniformT.grid(schedule, n).unwrap();
+    vec![
+        ("cosine", Box::new(cosine()), in_t(&cosine())),
+        ("cosine, even in log-SNR", Box::new(cosine()), even(n)),
+        ("table", Box::new(table.clone()), in_t(&table)),
+        ("exploding", Box::new(Exploding), Exploding::karras(n)),
+        ("straight line", Box::new(Flow), in_t(&Flow)),
+    ]
+}
+
+#[test]
+fn every_sampler_runs_on_every_schedule_at_few_steps() {
+    for n in [1, 2, 3, 4, 6, 16] {
+        for (name, schedule, grid) in processes(n) {
+            for config in SamplerConfig::all() {
+                let sampler = config.build().unwrap();
+                let mut noise = SeededNoise::new(n as u64, 0);
+                let like = Tensor::empty([2, 3, 4], (Kind::Float, Device::Cpu));
+                let density = Gaussian { mean: like.full_like(0.3), std: 0.5 };
+                let x = start(&like, grid[0], &mut noise);
+                let end = run(sampler.as_ref(), &density, schedule.as_ref(), &grid, &x, &mut noise);
+                // Far within what the data are, even where a step or two is all there is.
+                let far = largest(&(&end - 0.3));
+                assert!(far < 5.0, "{} on {name} at {n} steps: off by {far}", config.facts().name);
+                assert_eq!((end.size(), end.kind()), (like.size(), Kind::Float));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sample_of_every_sampler_does_not_depend_on_its_batch() {
+    let grid = even(6);
+    for config in SamplerConfig::all() {
+        let sampler = config.build().unwrap();
+        let draw = |first: u64, b: i64| {
+            let mut noise = SeededNoise::new(5, first);
+            let x = noise.normal(&Tensor::empty([b, 3, 2], (Kind::Double, Device::Cpu)));
+            run(sampler.as_ref(), &Mixture, &cosine(), &grid, &x, &mut noise)
+        };
+        assert_eq!(draw(0, 4).narrow(0, 2, 2), draw(2, 2), "{config:?}");
+    }
+}
+
+/// Refuses to draw.
+#[derive(Debug)]
+struct NoNoise;
+
+impl Noise for NoNoise {
+    fn normal(&mut self, _: &Tensor) -> Tensor {
+        unreachable!("nothing random is due")
+    }
+    fn uniform(&mut self, _: &Tensor) -> Tensor {
+        unreachable!("nothing random is due")
+    }
+}
+
+/// Counts what it is asked.
+#[derive(Debug, Default)]
+struct Counted(std::cell::Cell<usize>);
+
+impl Denoiser for Counted {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        self.0.set(self.0.get() + 1);
+        Mixture.denoise(x, at)
+    }
+}
+
+#[test]
+fn the_table_says_who_draws_and_how_often_the_network_is_asked() {
+    let n = 20;
+    for config in SamplerConfig::all() {
+        let (facts, sampler) = (config.facts(), config.build().unwrap());
+        let counted = Counted::default();
+        let x = random(3, &[4], Kind::Double);
+        let mut drawn = Basis { drawn: 0 };
+        let noise: &mut dyn Noise = if facts.deterministic { &mut NoNoise } else { &mut drawn };
+        // Wide enough for the draws of all steps.
+        let x = Tensor::zeros([60], (Kind::Double, Device::Cpu)).slice_scatter(&x, 0, 0, 4, 1);
+        let _ = run(sampler.as_ref(), &counted, &cosine(), &even(n), &x, noise);
+        assert_eq!(facts.deterministic, drawn.drawn == 0, "{}", facts.name);
+        let more = match facts.name {
+            // The first step asks at both its ends.
+            "pndm" => 1,
+            // The levels of the band that it goes through again.
+            "restart" => counted.0.get() - n,
+            _ => 0,
+        };
+        assert_eq!(counted.0.get(), facts.nfe * n + more, "{}", facts.name);
+    }
+}
+
+#[test]
+fn the_names_are_those_that_were_promised() {
+    let names = [
+        "ancestral",
+        "ddpm-small",
+        "ddpm-large",
+        "ddim",
+        "euler",
+        "euler-ancestral",
+        "heun",
+        "dpm2",
+        "lms",
+        "dpmpp-2s-ancestral",
+        "dpmpp-2m",
+        "dpmpp-2m-sde",
+        "dpmpp-3m-sde",
+        "unipc-2",
+        "unipc-3",
+        "pndm",
+        "ipndm",
+        "deis",
+        "lcm",
+        "restart",
+        "langevin",
+    ];
+    let all = SamplerConfig::all();
+    assert_eq!(SamplerFacts::ALL.iter().map(|f| f.name).collect::<Vec<_>>(), names);
+    assert_eq!(
+        all.iter().map(|c| c.facts()).collect::<Vec<_>>(),
+        SamplerFacts::ALL.iter().collect::<Vec<_>>()
+    );
+    for (name, config) in names.iter().zip(&all) {
+        assert_eq!(&SamplerConfig::from_str(name).unwrap(), config);
+        let written = serde_json::to_value(config).unwrap();
+        let kind = written.as_str().or(written["kind"].as_str());
+        assert_eq!(kind, Some(*name));
+        assert_eq!(&serde_json::from_value::<SamplerConfig>(written).unwrap(), config);
+    }
+    assert_eq!(SamplerConfig::from_str("ddpm").unwrap(), SamplerConfig::DdpmSmall { gamma: 0.0 });
+    let message = SamplerConfig::from_str("dpm++").unwrap_err().to_string();
+    assert!(names.iter().all(|name| message.contains(name)), "{message}");
+}
+
+#[test]
+fn a_row_of_the_table_is_an_object_of_json() {
+    let row = serde_json::to_value(SamplerConfig::UniPc2.facts()).unwrap();
+    let keys: BTreeSet<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected =
+        ["name", "paper", "equation", "order", "nfe", "deterministic", "diffusers", "k_diffusion"];
+    assert_eq!(keys, expected.into());
+    assert_eq!(row["order"], 3);
+    assert!(row["k_diffusion"].is_null());
+}
+
+/// A config's table, as files have it.
+#[derive(Debug, serde::Deserialize, serde::Serialize, PartialEq)]
+struct File {
+    sampler: SamplerConfig,
+}
+
+fn read(text: &str) -> std::result::Result<SamplerConfig, String> {
+    toml::from_str::<File>(text).map(|file| file.sampler).map_err(|e| e.to_string())
+}
+
+#[test]
+fn settings_are_read_and_what_is_left_out_is_the_default() {
+    for (text, expected) in [
+        ("sampler = { kind = \"ddpm\", gamma = 0.3 }", SamplerConfig::DdpmSmall { gamma: 0.3 }),
+        ("sampler = { kind = \"ddim\", eta = 0.5 }", SamplerConfig::Ddim { eta: 0.5 }),
+        (
+            "sampler = { kind = \"ancestral\", gamma = 0.1 }",
+            SamplerConfig::Ancestral { gamma: 0.1 },
+        ),
+        (
+            "sampler = { kind = \"heun\", churn = 40, line = \"edm\" }",
+            SamplerConfig::heun(Heun { churn: 40.0, line: Line::Edm, ..Heun::default() }),
+        ),
+        (
+            "[sampler]\nkind = \"restart\"\ntimes = 3\ninner = \"unipc-2\"",
+            SamplerConfig::Restart {
+                inner: Box::new(SamplerConfig::UniPc2),
+                low: 0.05,
+                high: 2.0,
+                times: 3,
+            },
+        ),
+        (
+            "sampler = { kind = \"langevin\", inner = { kind = \"ddim\", eta = 1.0 } }",
+            SamplerConfig::Langevin {
+                inner: Box::new(SamplerConfig::Ddim { eta: 1.0 }),
+                delta: 0.1,
+            },
+        ),
+    ] {
+        assert_eq!(read(text).unwrap(), expected, "{text}");
+        let written = toml::to_string(&File { sampler: expected }).unwrap();
+        assert_eq!(toml::from_str::<File>(&written).unwrap(), toml::from_str(text).unwrap());
+        let _ = read(text).unwrap().build().unwrap();
+    }
+    let unknown = read("sampler = { kind = \"lms\", oder = 3 }").unwrap_err();
+    assert!(unknown.contains("`oder`") && unknown.contains("`order`"), "{unknown}");
+    let bare = read("sampler = { kind = \"dpmpp-2m\", eta = 1.0 }").unwrap_err();
+    assert!(bare.contains("`dpmpp-2m` has no settings"), "{bare}");
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name_when_built_and_when_run() {
+    let heun = Heun::default();
+    let boxed = |sampler| Box::new(sampler);
+    let cases: Vec<(SamplerConfig, &str)> = vec![
+        (SamplerConfig::heun(Heun { churn: -1.0, ..heun }), "sampler heun: churn"),
+        (SamplerConfig::heun(Heun { churn: f64::INFINITY, ..heun }), "sampler heun: churn"),
+        (
+            SamplerConfig::heun(Heun { churn_min: 2.0, churn_max: 1.0, ..heun }),
+            "sampler heun: churn_max",
+        ),
+        (SamplerConfig::heun(Heun { churn_noise: f64::NAN, ..heun }), "sampler heun: churn_noise"),
+        (SamplerConfig::EulerAncestral { eta: 1.5 }, "eta"),
+        (
+            SamplerConfig::Lms { order: 0 },
+            "sampler lms: order: expected a whole number from 1 to 4, got 0",
+        ),
+        (SamplerConfig::Ipndm { order: 5 }, "sampler ipndm: order"),
+        (SamplerConfig::Deis { order: 9 }, "sampler deis: order"),
+        (SamplerConfig::DpmPp2sAncestral { eta: -0.1 }, "sampler dpmpp-2s-ancestral: eta"),
+        (SamplerConfig::DpmPp2mSde { eta: f64::NAN }, "sampler dpmpp-2m-sde: eta"),
+        (SamplerConfig::DpmPp3mSde { eta: 2.0 }, "sampler dpmpp-3m-sde: eta"),
+        (
+            SamplerConfig::Langevin { inner: boxed(SamplerConfig::Lms { order: 7 }), delta: 0.1 },
+            "sampler lms: order",
+        ),
+        (
+            SamplerConfig::Langevin { inner: boxed(SamplerConfig::Euler), delta: -0.1 },
+            "sampler langevin: delta",
+        ),
+        (
+            SamplerConfig::Restart {
+                inner: boxed(SamplerConfig::Euler),
+                low: 2.0,
+                high: 1.0,
+                times: 1,
+            },
+            "sampler restart: high",
+        ),
+    ];
+    for (config, part) in cases {
+        let message = config.build().unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    let samplers: [&dyn Sampler; 6] = [
+        &Heun { churn: -1.0, ..heun },
+        &Lms { order: 0 },
+        &Ipndm { order: 5 },
+        &Deis { order: 0, last: LastSteps::Keep },
+        &UniPc::new(5),
+        &DpmPp3m { second_difference: 1.5, ..DpmPp3m::new(0.0) },
+    ];
+    for sampler in samplers {
+        let x = random(1, &[2], Kind::Double);
+        let end = sample(sampler, &Mixture, &cosine(), &even(3), x, &mut NoNoise, &mut keep_going);
+        assert!(matches!(end, Err(Error::Value { .. })), "{sampler:?}: {end:?}");
+    }
+}
+
+/// Is not a number below a time.
+#[derive(Debug)]
+struct Broken(f64);
+
+impl Denoiser for Broken {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        let x0 = Mixture.denoise(x, at)?;
+        // One number of one sample is enough.
+        if at.t < self.0 {
+            let _ = x0.view([-1]).get(1).fill_(f64::INFINITY);
+        }
+        Ok(x0)
+    }
+}
+
+#[test]
+fn a_state_that_is_not_finite_is_refused_with_its_step_and_level() {
+    let grid = Spacing::UniformT.grid(&Flow, 10).unwrap();
+    for kind in [Kind::Float, Kind::Double] {
+        let x = random(1, &[2, 3], kind);
+        let end = sample(
+            &DpmPp2m::new(0.0),
+            &Broken(0.65),
+            &Flow,
+            &grid,
+            x,
+            &mut NoNoise,
+            &mut keep_going,
+        );
+        // Steps start at 1, .9, .8, .7 and .6: the fifth is the first that is told infinity.
+        let Err(Error::NotFinite { steps: 5, of: 10, at }) = end else { panic!("{end:?}") };
+        assert_eq!(at, grid[5]);
+        let x = random(1, &[2, 3], kind);
+        let _ = x.get(1).get(0).fill_(f64::NAN);
+        let end =
+            sample(&DpmPp2m::new(0.0), &Mixture, &Flow, &grid, x, &mut NoNoise, &mut keep_going);
+        let message = end.unwrap_err().to_string();
+        assert!(message.contains("after 0 of 10 steps, at t = 1 (alpha = 0"), "{message}");
+    }
+}
+
+/// Answers with the k-th unit vector when it is asked for the k-th time, whatever it is shown.
+#[derive(Debug, Default)]
+struct Told(std::cell::Cell<i64>);
+
+impl Denoiser for Told {
+    fn denoise(&self, x: &Tensor, _: NoiseLevel) -> Result<Tensor> {
+        self.0.set(self.0.get() + 1);
+        Ok(unit(x.size()[0], self.0.get()))
+    }
+}
+
+#[test]
+fn an_x0_hat_that_does_not_change_is_held_by_every_sampler() {
+    // Every rule is then one exact step: alpha x0 plus what is left of the noise.
+    for (name, schedule, grid) in processes(8) {
+        for config in SamplerConfig::all() {
+            let facts = config.facts();
+            if !facts.deterministic {
+                continue;
+            }
+            let known = random(2, &[3], Kind::Double);
+            #[derive(Debug)]
+            struct Point(Tensor);
+            impl Denoiser for Point {
+                fn denoise(&self, _: &Tensor, _: NoiseLevel) -> Result<Tensor> {
+                    Ok(self.0.shallow_clone())
+                }
+            }
+            let (from, to) = (grid[0], *grid.last().unwrap());
+            let eps = random(3, &[3], Kind::Double);
+            let x = &known * from.alpha + &eps * from.sigma;
+            let expected = &known * to.alpha + &eps * to.sigma;
+            let point = Point(known.shallow_clone());
+            let sampler = config.build().unwrap();
+            let end = run(sampler.as_ref(), &point, schedule.as_ref(), &grid, &x, &mut NoNoise);
+            // Rounding, magnified where sigma / alpha falls from 2e4.
+            let off = largest(&(end - expected));
+            assert!(off < 1e-9, "{} on {name}: {off}", facts.name);
+        }
+    }
+}
+
+#[test]
+fn the_published_third_order_keeps_half_of_the_second_difference() {
+    // Coefficients of the three x0-hat in the fourth step, from the two forms: their difference is
+    // a multiple of the second difference.
+    let grid = even(9);
+    let weights = |sampler: &dyn Sampler| {
+        let told = Told::default();
+        let x = unit(12, 0);
+        let mut third = Vec::new();
+        let mut look = |index: usize, step: &vd_diffusion::Step| {
+            if index == 3 {
+                third = values(&step.x);
+                return std::ops::ControlFlow::Break(());
+            }
+            std::ops::ControlFlow::Continue(())
+        };
+        let _ = sample(sampler, &told, &cosine(), &grid, x, &mut NoNoise, &mut look);
+        third
+    };
+    let whole = weights(&DpmPp3m::new(0.0));
+    let half = weights(&DpmPp3m { second_difference: 0.5, ..DpmPp3m::new(0.0) });
+    let none = weights(&DpmPp3m { second_difference: 0.0, ..DpmPp3m::new(0.0) });
+    for ((whole, half), none) in whole.iter().zip(&half).zip(&none) {
+        assert!((whole + none - 2.0 * half).abs() < 1e-13);
+    }
+    assert!((whole[4] - half[4]).abs() > 1e-3, "the forms differ: {whole:?} {half:?}");
+}
