@@ -61,6 +61,8 @@ mod schedule;
 mod spacing;
 mod threshold;
 mod times;
+mod uncertainty;
+mod weighting;
 
 pub use denoiser::{Denoiser, ModelDenoiser};
 pub use diffusion::{Diffusion, DiffusionConfig, LossRequest};
@@ -68,7 +70,7 @@ pub use error::{Error, Result};
 pub use guidance::Guided;
 pub use level::NoiseLevel;
 pub use levels::Levels;
-pub use loss::{Loss, LossKind};
+pub use loss::{Bin, Loss, LossKind};
 pub use parameterization::Parameterization;
 pub use sampler::{
     Ancestral, Ddim, History, Interval, Past, Sampler, SamplerConfig, Step, keep_going, moves,
@@ -81,6 +83,8 @@ pub use spacing::Spacing;
 pub use tch;
 pub use threshold::{Threshold, Thresholded};
 pub use times::TimeSampling;
+pub use uncertainty::Uncertainty;
 pub use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
 pub use vd_unet3d as unet3d;
 pub use vd_unet3d::{Backbone, Cond};
+pub use weighting::Weighting;
