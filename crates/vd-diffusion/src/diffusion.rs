@@ -8,8 +8,8 @@ use vd_unet3d::{Backbone, Cond};
 use crate::denoiser::answer;
 use crate::loss::{Means, counting, reduce};
 use crate::{
-    Error, Guided, Levels, Loss, LossKind, ModelDenoiser, Parameterization, Result, Schedule,
-    ScheduleConfig, TimeSampling, Uncertainty, Weighting,
+    Error, FrameTimes, Guided, Levels, Loss, LossKind, ModelDenoiser, Parameterization, Result,
+    Schedule, ScheduleConfig, TimeSampling, Uncertainty, Weighting,
 };
 
 /// Everything about the diffusion process that belongs to a trained network.
@@ -27,6 +27,8 @@ pub struct DiffusionConfig {
     pub loss: LossKind,
     /// How the times of a training batch are drawn.
     pub times: TimeSampling,
+    /// Which frames of a clip share a time.
+    pub frame_times: FrameTimes,
     /// How much an error counts at each noise level.
     pub weighting: Weighting,
 }
@@ -74,6 +76,7 @@ pub struct Diffusion {
     parameterization: Parameterization,
     loss: LossKind,
     times: TimeSampling,
+    frame_times: FrameTimes,
     weighting: Weighting,
 }
 
@@ -84,11 +87,12 @@ impl Diffusion {
     /// Settings out of their range; epsilon under a schedule that ends without signal.
     pub fn new(config: &DiffusionConfig) -> Result<Self> {
         let schedule = config.schedule.build()?;
-        Self::with_schedule(schedule, config.parameterization, config.loss, config.times)?
-            .with_weighting(config.weighting)
+        Ok(Self::with_schedule(schedule, config.parameterization, config.loss, config.times)?
+            .with_weighting(config.weighting)?
+            .with_frame_times(config.frame_times))
     }
 
-    /// The process of a schedule of one's own, with uniform weights.
+    /// The process of a schedule of one's own, with uniform weights and one time per sample.
     ///
     /// # Errors
     /// As [`Diffusion::new`].
@@ -105,8 +109,8 @@ impl Diffusion {
         if parameterization == Parameterization::Epsilon {
             crate::parameterization::needs_signal(last)?;
         }
-        let weighting = Weighting::Uniform;
-        Ok(Diffusion { schedule, parameterization, loss, times, weighting })
+        let (frame_times, weighting) = (FrameTimes::Shared, Weighting::Uniform);
+        Ok(Diffusion { schedule, parameterization, loss, times, frame_times, weighting })
     }
 
     /// The same process, trained with other weights.
@@ -116,6 +120,11 @@ impl Diffusion {
     pub fn with_weighting(self, weighting: Weighting) -> Result<Self> {
         weighting.validate()?;
         Ok(Diffusion { weighting, ..self })
+    }
+
+    /// The same process, trained with other times within a clip.
+    pub fn with_frame_times(self, frame_times: FrameTimes) -> Self {
+        Diffusion { frame_times, ..self }
     }
 
     /// Noise as a function of time.
@@ -155,7 +164,7 @@ impl Diffusion {
         }
         let t = match request.t {
             Some(t) => t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?,
-            None => self.times.draw(self.schedule(), b, noise)?,
+            None => self.frame_times.draw(self.times, self.schedule(), x0, noise)?,
         };
         let levels = Levels::at_times(self.schedule(), &t)?;
         let eps = noise.normal(x0);

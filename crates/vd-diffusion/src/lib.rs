@@ -50,6 +50,7 @@
 mod denoiser;
 mod diffusion;
 mod error;
+mod frame_times;
 mod guidance;
 mod level;
 mod levels;
@@ -67,6 +68,7 @@ mod weighting;
 pub use denoiser::{Denoiser, ModelDenoiser};
 pub use diffusion::{Diffusion, DiffusionConfig, LossRequest};
 pub use error::{Error, Result};
+pub use frame_times::FrameTimes;
 pub use guidance::Guided;
 pub use level::NoiseLevel;
 pub use levels::Levels;

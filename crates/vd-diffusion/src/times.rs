@@ -128,7 +128,8 @@ impl TimeSampling {
         self.draw_like(schedule, &like, noise)
     }
 
-    /// Draws as many times as `like` has numbers, each row from its own stream.
+    /// Draws as many times as `like` (b, or b f) has numbers, each row from its own stream.
+    /// Stratified times are spread over the rows, by themselves in each column.
     pub(crate) fn draw_like(
         self,
         schedule: &dyn Schedule,
@@ -140,12 +141,15 @@ impl TimeSampling {
             _ => noise.uniform(like),
         };
         let drawn = Vec::<f64>::try_from(&drawn.f_reshape([-1])?)?;
-        let (first, of) = (drawn.first().copied().unwrap_or(0.0), drawn.len() as f64);
+        let b = like.size().first().copied().unwrap_or(1).max(1) as usize;
+        let columns = (drawn.len() / b).max(1);
         let times = drawn.iter().enumerate().map(|(k, &own)| {
             let t = match self {
                 // (0, 1]: t = 0 is clean, and there is nothing to learn from it.
                 TimeSampling::Uniform => 1.0 - own,
-                TimeSampling::Stratified => 1.0 - (first + k as f64 / of).fract(),
+                TimeSampling::Stratified => {
+                    1.0 - (drawn[k % columns] + (k / columns) as f64 / b as f64).fract()
+                }
                 TimeSampling::LogNormal { mean, std } => schedule.t_at(-2.0 * (mean + std * own)),
                 TimeSampling::LogitNormal { mean, std } => 1.0 / (1.0 + (-mean - std * own).exp()),
                 TimeSampling::Mode { scale } => {

@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use vd_diffusion::{
-    DiffusionConfig, LossKind, Parameterization, SamplerConfig, ScheduleConfig, Spacing, Threshold,
-    TimeInput, TimeSampling, Weighting,
+    DiffusionConfig, FrameTimes, LossKind, Parameterization, SamplerConfig, ScheduleConfig,
+    Spacing, Threshold, TimeInput, TimeSampling, Weighting,
 };
 
 #[test]
@@ -15,7 +15,7 @@ fn nothing_said_is_the_default() {
     assert_eq!(config.schedule, ScheduleConfig::CosineDiscrete { steps: 1000 });
     assert_eq!(config.parameterization, Parameterization::Epsilon);
     assert_eq!((config.loss, config.times), (LossKind::L2, TimeSampling::Uniform));
-    assert_eq!(config.weighting, Weighting::Uniform);
+    assert_eq!((config.weighting, config.frame_times), (Weighting::Uniform, FrameTimes::Shared));
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn a_kind_is_a_name_or_a_table() {
             parameterization: Parameterization::V,
             loss: LossKind::Huber { delta: 0.5 },
             times: TimeSampling::Stratified,
-            weighting: Weighting::Uniform,
+            ..DiffusionConfig::default()
         }
     );
     let config = read("schedule = \"cosine\"\nloss = \"l1\"");
@@ -52,6 +52,8 @@ fn a_kind_is_a_name_or_a_table() {
     assert_eq!(config.times, TimeSampling::LogNormal { mean: -1.2, std: 1.2 });
     let config = read("times = { kind = \"mode\", scale = 0.5 }\nweighting = \"p2\"");
     assert_eq!(config.times, TimeSampling::Mode { scale: 0.5 });
+    let config = read("frame_times = \"context\"\nweighting = \"p2\"");
+    assert_eq!(config.frame_times, FrameTimes::Context { frames: 1 });
     assert_eq!(config.weighting, Weighting::P2 { k: 1.0, gamma: 1.0 });
     let config = read("[schedule]\nkind = \"cosine\"\nlog_snr_max = 15\ntime_input = \"log-snr\"");
     let time_input = TimeInput::LogSnr;
@@ -143,12 +145,18 @@ fn any_config() -> impl Strategy<Value = DiffusionConfig> {
         number.prop_map(|sigma_data| Weighting::Edm { sigma_data }),
         number.prop_map(|bias| Weighting::Sigmoid { bias }),
     ];
-    (schedule, parameterization, loss, times, weighting).prop_map(
-        |(schedule, parameterization, loss, times, weighting)| DiffusionConfig {
+    let frame_times = prop_oneof![
+        Just(FrameTimes::Shared),
+        Just(FrameTimes::Independent),
+        (0..9usize).prop_map(|frames| FrameTimes::Context { frames }),
+    ];
+    (schedule, parameterization, loss, times, frame_times, weighting).prop_map(
+        |(schedule, parameterization, loss, times, frame_times, weighting)| DiffusionConfig {
             schedule,
             parameterization,
             loss,
             times,
+            frame_times,
             weighting,
         },
     )

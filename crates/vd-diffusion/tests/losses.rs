@@ -8,7 +8,7 @@ use vd_diffusion::Parameterization::{self, Edm, Epsilon, Flow, V, X0};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Backbone, Cond, Diffusion, DiffusionConfig, FrameMask, LossKind, LossRequest, Noise, Schedule,
-    ScheduleConfig, SeededNoise, TimeSampling, Weighting, unet3d,
+    ScheduleConfig, SeededNoise, unet3d,
 };
 
 /// Knows x0, reads alpha and sigma off the time it is told, and answers what it should, plus an
@@ -57,9 +57,8 @@ impl Backbone for Knowing {
 
 fn diffusion(parameterization: Parameterization, loss: LossKind) -> Diffusion {
     let schedule = ScheduleConfig::cosine();
-    let times = TimeSampling::Uniform;
-    let weighting = Weighting::Uniform;
-    Diffusion::new(&DiffusionConfig { schedule, parameterization, loss, times, weighting }).unwrap()
+    let config = DiffusionConfig { schedule, parameterization, loss, ..Default::default() };
+    Diffusion::new(&config).unwrap()
 }
 
 const EDM: Parameterization = Edm { sigma_data: 0.5 };
