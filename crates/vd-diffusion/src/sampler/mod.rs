@@ -17,6 +17,7 @@ pub use history::{History, Past};
 pub use langevin::Langevin;
 pub use lcm::{Boundary, Lcm};
 pub use restart::Restart;
+pub(crate) use run::check_grid;
 pub use run::{keep_going, sample, start};
 
 use std::fmt;

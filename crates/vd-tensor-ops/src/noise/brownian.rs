@@ -1,5 +1,7 @@
 //! One Brownian path per sample, recomputed wherever it is asked for.
 
+use std::sync::Arc;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tch::Tensor;
@@ -17,11 +19,12 @@ const REACH: f64 = 64.0;
 /// a virtual tree: times of the clock (the SNR) from 2^-64 to 2^64 are bisected in their logarithm
 /// `depth` times, each midpoint drawn, from a seed of its own, as a Brownian bridge between its
 /// ends; within the last bisection a time has a bridge drawn from its own bits. Nothing is kept but
-/// the path at the time asked for last, so memory does not grow with depth or steps.
+/// the way to the time asked for last, so memory is at most `depth` + 3 tensors (f64, on the host),
+/// whatever the number of steps.
 ///
 /// For times in different leaves of the tree the path's law is exactly the Brownian one, and sums
 /// are exact up to rounding. An interval within one leaf (narrower than 89 / 2^depth in log-SNR;
-/// 3.4e-4 at the default) has unit variance as well, but its parts are correlated only as far as
+/// 5.4e-3 at the default) has unit variance as well, but its parts are correlated only as far as
 /// the leaf's ends make them, and no longer sum to the whole.
 ///
 /// `normal` and `uniform` are those of [`SeededNoise`] with the same seed and samples. An interval
@@ -35,8 +38,22 @@ pub struct BrownianNoise {
     first_sample: u64,
     depth: u32,
     plain: SeededNoise,
+    /// Samples, and numbers in each, of what is kept.
+    shape: (usize, usize),
+    /// From the root to the leaf that was asked for last.
+    way: Vec<Node>,
     /// The end of an interval is the start of the next one.
     last: Option<Place>,
+}
+
+/// A stretch of the tree with the path at its ends.
+#[derive(Debug, Clone)]
+struct Node {
+    level: u32,
+    index: u64,
+    leaf: Leaf,
+    low: Arc<Vec<f64>>,
+    high: Arc<Vec<f64>>,
 }
 
 /// The path at one time.
@@ -44,7 +61,6 @@ pub struct BrownianNoise {
 struct Place {
     time: f64,
     leaf: Leaf,
-    rows: usize,
     /// For every number of every sample, row by row.
     values: Vec<f64>,
 }
@@ -70,15 +86,16 @@ impl Leaf {
 
 impl BrownianNoise {
     /// The default depth of the tree.
-    pub const DEPTH: u32 = 18;
+    pub const DEPTH: u32 = 14;
 
     /// Row k of what it draws belongs to sample `first_sample + k`.
     pub fn new(seed: u64, first_sample: u64) -> Self {
         let plain = SeededNoise::new(seed, first_sample);
-        BrownianNoise { seed, first_sample, depth: Self::DEPTH, plain, last: None }
+        let (depth, shape, way) = (Self::DEPTH, (0, 0), Vec::new());
+        BrownianNoise { seed, first_sample, depth, plain, shape, way, last: None }
     }
 
-    /// The same with another depth: other paths, each interval at the cost of about `depth` draws.
+    /// The same with another depth: other details of the path, each interval at the cost of at most `depth` + 3 draws.
     ///
     /// # Range
     /// `depth` from 1 to 48, where leaves are as narrow as rounding.
@@ -87,14 +104,15 @@ impl BrownianNoise {
     /// A depth out of range.
     pub fn with_depth(self, depth: u32) -> Result<Self> {
         if (1..=48).contains(&depth) {
-            return Ok(BrownianNoise { depth, last: None, ..self });
+            return Ok(BrownianNoise { depth, way: Vec::new(), last: None, ..self });
         }
         let (what, expected) = ("depth of a Brownian tree".into(), "a number from 1 to 48".into());
         Err(Error::Value { what, expected, got: depth.to_string() })
     }
 
     /// Standard normal values that belong to one node of the tree.
-    fn draw(&self, node: [u64; 2], rows: usize, each: usize) -> Vec<f32> {
+    fn draw(&self, node: [u64; 2]) -> Vec<f32> {
+        let (rows, each) = self.shape;
         // "tree": apart from the streams of `normal` and `uniform`.
         let seed = derive_seed(self.seed, &[0x74_72_65_65, node[0], node[1]]);
         let mut values = vec![0f32; rows * each];
@@ -109,55 +127,74 @@ impl BrownianNoise {
     }
 
     /// Values that belong to one time: no node of the tree is at level 64.
-    fn draw_at(&self, time: f64, rows: usize, each: usize) -> Vec<f32> {
-        self.draw([64, time.to_bits()], rows, each)
+    fn draw_at(&self, time: f64) -> Vec<f32> {
+        self.draw([64, time.to_bits()])
     }
 
     /// The path at a finite time.
-    fn place(&self, time: f64, rows: usize, each: usize) -> Place {
+    fn place(&mut self, time: f64) -> Place {
         let (lowest, highest) = ((-REACH).exp2(), REACH.exp2());
-        let step = |values: &[f64], by: f64, node: [u64; 2]| -> Vec<f64> {
-            let units = self.draw(node, rows, each);
-            values.iter().zip(units).map(|(v, unit)| v + by.sqrt() * f64::from(unit)).collect()
-        };
-        let origin = vec![0.0; rows * each];
-        let first = step(&origin, lowest, [62, 0]);
         let (leaf, low, high) = if time < lowest {
-            (Leaf { low: 0.0, high: lowest }, origin, first)
+            let high = self.root().low;
+            (Leaf { low: 0.0, high: lowest }, Arc::new(vec![0.0; high.len()]), high)
+        } else if time < highest {
+            let node = self.descend(time);
+            (node.leaf, node.low, node.high)
         } else {
-            let last = step(&first, highest - lowest, [63, 0]);
-            if time < highest {
-                self.descend(time, [first, last], each)
-            } else {
-                (Leaf { low: highest, high: f64::INFINITY }, last, Vec::new())
-            }
+            let leaf = Leaf { low: highest, high: f64::INFINITY };
+            (leaf, self.root().high, Arc::default())
         };
-        let unit = self.draw_at(time, rows, each);
-        let values = bridge(leaf, time, &low, &high, &unit);
-        Place { time, leaf, rows, values }
+        let values = bridge(leaf, time, &low, &high, &self.draw_at(time));
+        Place { time, leaf, values }
     }
 
-    /// The leaf of a time, and the path at its two ends.
-    fn descend(&self, time: f64, ends: [Vec<f64>; 2], each: usize) -> (Leaf, Vec<f64>, Vec<f64>) {
-        let rows = if each > 0 { ends[0].len() / each } else { 0 };
-        let [mut low, mut high] = ends;
-        let mut index = 0u64;
-        // Exact for every node, so that a point has one time on all levels that touch it.
-        let at = |level: u32, index: u64| {
-            (2.0 * REACH * index as f64 / f64::from(level).exp2() - REACH).exp2()
+    fn root(&self) -> Node {
+        let leaf = Leaf { low: (-REACH).exp2(), high: REACH.exp2() };
+        let step = |by: f64, node: [u64; 2]| -> Vec<f64> {
+            self.draw(node).into_iter().map(|unit| by.sqrt() * f64::from(unit)).collect()
         };
-        let mut leaf = Leaf { low: at(0, 0), high: at(0, 1) };
-        for level in 0..self.depth {
-            let middle = at(level + 1, 2 * index + 1);
-            let unit = self.draw([u64::from(level), index], rows, each);
-            let values = bridge(leaf, middle, &low, &high, &unit);
-            if time < middle {
-                (leaf.high, high, index) = (middle, values, 2 * index);
-            } else {
-                (leaf.low, low, index) = (middle, values, 2 * index + 1);
-            }
+        let low = step(leaf.low, [62, 0]);
+        let rise = step(leaf.high - leaf.low, [63, 0]);
+        let high = low.iter().zip(rise).map(|(low, rise)| low + rise).collect();
+        Node { level: 0, index: 0, leaf, low: Arc::new(low), high: Arc::new(high) }
+    }
+
+    /// The leaf of a time: down from what it shares with the one before.
+    fn descend(&mut self, time: f64) -> Node {
+        while self.way.last().is_some_and(|node| !(node.leaf.low..node.leaf.high).contains(&time)) {
+            self.way.pop();
         }
-        (leaf, low, high)
+        let mut node = match self.way.last() {
+            Some(node) => node.clone(),
+            None => {
+                let root = self.root();
+                self.way.push(root.clone());
+                root
+            }
+        };
+        while node.level < self.depth {
+            node = self.child(&node, time);
+            self.way.push(node.clone());
+        }
+        node
+    }
+
+    /// The half of a node that a time is in.
+    fn child(&self, node: &Node, time: f64) -> Node {
+        let level = node.level + 1;
+        // Exact in binary, so that a point has one time on all levels that touch it.
+        let share = (2 * node.index + 1) as f64 / f64::from(level).exp2();
+        let middle = (2.0 * REACH * share - REACH).exp2();
+        let unit = self.draw([u64::from(node.level), node.index]);
+        let values = Arc::new(bridge(node.leaf, middle, &node.low, &node.high, &unit));
+        let Leaf { low, high } = node.leaf;
+        if time < middle {
+            let leaf = Leaf { low, high: middle };
+            Node { level, index: 2 * node.index, leaf, low: node.low.clone(), high: values }
+        } else {
+            let leaf = Leaf { low: middle, high };
+            Node { level, index: 2 * node.index + 1, leaf, low: values, high: node.high.clone() }
+        }
     }
 }
 
@@ -197,19 +234,23 @@ impl Noise for BrownianNoise {
 
     fn between(&mut self, from_snr: f64, to_snr: f64, like: &Tensor) -> Tensor {
         let shape = like.size();
-        let (rows, each) = match shape.split_first() {
+        let rows_and_each = match shape.split_first() {
             Some((b, rest)) => (*b as usize, rest.iter().product::<i64>() as usize),
             None => (1, 1),
         };
+        if self.shape != rows_and_each {
+            self.shape = rows_and_each;
+            self.way.clear();
+            self.last = None;
+        }
         let (from, to) = (from_snr.max(0.0), to_snr.max(0.0));
         let values = if from == to || from.is_infinite() || to.is_infinite() {
             let time = if from.is_infinite() { from } else { to };
-            self.draw_at(time, rows, each).into_iter().map(f64::from).collect()
+            self.draw_at(time).into_iter().map(f64::from).collect()
         } else {
-            let fits = |p: &Place| (p.time, p.rows, p.values.len()) == (from, rows, rows * each);
-            let kept = self.last.take().filter(fits);
-            let start = kept.unwrap_or_else(|| self.place(from, rows, each));
-            let end = self.place(to, rows, each);
+            let kept = self.last.take().filter(|place| place.time == from);
+            let start = kept.unwrap_or_else(|| self.place(from));
+            let end = self.place(to);
             let scale = variance_between(&start, &end).sqrt().recip();
             let pairs = start.values.iter().zip(&end.values);
             let values: Vec<f64> = pairs.map(|(a, b)| (b - a) * scale).collect();
