@@ -27,8 +27,7 @@ use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, St
 /// [`Error::Cancelled`] where `on_step` broke off.
 ///
 /// # Reference
-/// Song, Meng & Ermon 2020, section 4.3, arXiv:2010.02502; Dhariwal & Nichol 2021, appendix F,
-/// arXiv:2105.05233. Order 1; one evaluation per step.
+/// Song, Meng & Ermon 2020, section 4.3, arXiv:2010.02502. Order 1; one evaluation per step.
 pub fn invert(
     denoiser: &dyn Denoiser,
     schedule: &dyn Schedule,

@@ -168,6 +168,18 @@ fn answers_follow_kind_and_shape() {
 }
 
 #[test]
+fn a_deeper_tree_has_the_same_path_at_the_nodes_of_both() {
+    let like = like(&[2, 3]);
+    let at = |depth| {
+        let mut noise = BrownianNoise::new(4, 0).with_depth(depth).unwrap();
+        // Powers of 2 are the ends of the seventh bisection.
+        [(0.5, 1.0), (1.0, 8.0)].map(|(from, to)| noise.between(from, to, &like))
+    };
+    assert_eq!(at(7), at(20));
+    assert_ne!(at(6), at(20));
+}
+
+#[test]
 fn a_depth_out_of_range_is_refused() {
     for depth in [0, 49] {
         let error = BrownianNoise::new(1, 0).with_depth(depth).unwrap_err().to_string();
