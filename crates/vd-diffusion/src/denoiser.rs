@@ -90,7 +90,8 @@ pub(crate) fn ask(
 ) -> Result<Tensor> {
     let b = x.size().first().copied().unwrap_or(1);
     let t = at.time_input(diffusion.schedule(), b, x);
-    let out = backbone.forward(x, &t, cond, frames, None)?;
+    let shown = diffusion.parameterization().shown(x, at)?;
+    let out = backbone.forward(&shown, &t, cond, frames, None)?;
     answer(x, out)
 }
 
