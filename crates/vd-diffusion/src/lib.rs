@@ -73,6 +73,10 @@ pub use error::{Error, Result};
 pub use frame_times::FrameTimes;
 pub use guidance::Guided;
 pub use invert::invert;
+pub use guidance::
+    Autoguided, ContextFrames, Downscale, GuidanceConfig, Guided, Known, KnownFrames, NoiseRange,
+    Reconstruction, ReconstructionConfig, Signal, Signals,
+};
 pub use level::NoiseLevel;
 pub use levels::Levels;
 pub use likelihood::{Integrator, Likelihood, LogLikelihood, Probe, log_likelihood};
