@@ -53,6 +53,7 @@ mod error;
 mod guidance;
 mod level;
 mod levels;
+mod long_video;
 mod loss;
 mod named;
 mod parameterization;
@@ -68,6 +69,7 @@ pub use error::{Error, Result};
 pub use guidance::Guided;
 pub use level::NoiseLevel;
 pub use levels::Levels;
+pub use long_video::{DrawWindow, GivenFrames, LongVideoPlan, Window, draw_long};
 pub use loss::{Loss, LossKind};
 pub use parameterization::Parameterization;
 pub use sampler::{
