@@ -8,8 +8,8 @@ use vd_unet3d::{Backbone, Cond};
 use crate::denoiser::answer;
 use crate::loss::reduce;
 use crate::{
-    Error, Guided, Levels, Loss, LossKind, ModelDenoiser, Parameterization, Result, Schedule,
-    ScheduleConfig, TimeSampling,
+    Error, GuidanceConfig, Guided, Levels, Loss, LossKind, ModelDenoiser, Parameterization, Result,
+    Schedule, ScheduleConfig, Signal, TimeSampling,
 };
 
 /// Everything about the diffusion process that belongs to a trained network.
@@ -169,7 +169,22 @@ impl Diffusion {
         frames: FrameMask,
         scale: f64,
     ) -> Result<Guided<'a>> {
-        Guided::new(self, backbone, cond, frames, scale)
+        self.guided_by(backbone, vec![Signal { cond, scale }], frames, &GuidanceConfig::default())
+    }
+
+    /// A network under conditions that its samples are pulled towards by a rule of choice.
+    ///
+    /// # Errors
+    /// As [`Diffusion::guided`]; no signals, or several under a rule for one; settings out of their
+    /// range.
+    pub fn guided_by<'a>(
+        &'a self,
+        backbone: &'a dyn Backbone,
+        signals: Vec<Signal>,
+        frames: FrameMask,
+        rule: &GuidanceConfig,
+    ) -> Result<Guided<'a>> {
+        Guided::new(self, backbone, signals, frames, *rule)
     }
 }
 

@@ -140,6 +140,74 @@ impl Levels {
     }
 }
 
+impl Levels {
+    /// One level per frame, the same in each of `b` samples.
+    pub fn per_frame(b: i64, levels: Vec<NoiseLevel>) -> Levels {
+        let shape = vec![b, levels.len() as i64];
+        Levels { values: levels.repeat(usize::try_from(b).unwrap_or(0)), shape }
+    }
+
+    /// The level of all of the batch, where there is only one.
+    pub fn shared(&self) -> Option<NoiseLevel> {
+        let first = self.values.first().copied()?;
+        self.values.iter().all(|level| *level == first).then_some(first)
+    }
+
+    /// The level of most noise; `None` where there are none at all.
+    pub fn noisiest(&self) -> Option<NoiseLevel> {
+        let noisier = |a: &NoiseLevel, b: &NoiseLevel| b.log_snr().total_cmp(&a.log_snr());
+        self.values.iter().copied().max_by(noisier)
+    }
+
+    /// The levels of a batch that holds every sample `times` over, one copy after the other.
+    pub(crate) fn repeat(&self, times: usize) -> Levels {
+        let mut shape = self.shape.clone();
+        let Some(b) = shape.first_mut() else {
+            return self.clone();
+        };
+        *b *= times as i64;
+        Levels { values: self.values.repeat(times), shape }
+    }
+
+    /// The levels of every frame of a batch, with those of some frames changed.
+    ///
+    /// # Shapes
+    /// `size`: that of the batch, b c f ...
+    ///
+    /// # Errors
+    /// Levels that do not fit the batch or its frames.
+    pub(crate) fn with_frames(
+        &self,
+        size: &[i64],
+        frames: &[i64],
+        level: NoiseLevel,
+    ) -> Result<Levels> {
+        let &[b, _, f, ..] = size else {
+            return Err(Error::tensor("batch", "shape [b, c, f, ..]", format!("{size:?}")));
+        };
+        let spread = |each: i64| -> Vec<NoiseLevel> {
+            self.values.iter().flat_map(|at| vec![*at; each as usize]).collect()
+        };
+        let mut values = match self.shape[..] {
+            [] => spread(b * f),
+            [own] if own == b => spread(f),
+            [own, of_frames] if own == b && of_frames == f => self.values.clone(),
+            _ => {
+                let expected = format!("levels for the shape {size:?}");
+                return Err(Error::tensor("noise levels", expected, format!("{:?}", self.shape)));
+            }
+        };
+        for row in values.chunks_mut(f.max(1) as usize) {
+            for frame in frames {
+                if let Some(value) = usize::try_from(*frame).ok().and_then(|i| row.get_mut(i)) {
+                    *value = level;
+                }
+            }
+        }
+        Ok(Levels { values, shape: vec![b, f] })
+    }
+}
+
 /// The values of a tensor, on the host, row by row.
 fn host_values(t: &Tensor) -> Result<Vec<f64>> {
     let flat = t.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_reshape([-1])?;

@@ -66,7 +66,10 @@ mod times;
 pub use denoiser::{Denoiser, ModelDenoiser};
 pub use diffusion::{Diffusion, DiffusionConfig, LossRequest};
 pub use error::{Error, Result};
-pub use guidance::Guided;
+pub use guidance::{
+    Autoguided, ContextFrames, Downscale, GuidanceConfig, Guided, Known, KnownFrames, NoiseRange,
+    Reconstruction, ReconstructionConfig, Signal, Signals,
+};
 pub use level::NoiseLevel;
 pub use levels::Levels;
 pub use long_video::{DrawWindow, GivenFrames, LongVideoPlan, Window, draw_long};
