@@ -49,6 +49,20 @@ pub enum Error {
         /// What is missing, and what to do.
         why: String,
     },
+    /// A state of a run holds a number that is not finite.
+    #[error(
+        "the state after {steps} of {of} steps, at t = {} (alpha = {}, sigma = {}), is not finite: \
+         look at what the network answers there, and at the guidance scale",
+        at.t, at.alpha, at.sigma
+    )]
+    NotFinite {
+        /// How many steps were done; 0 is the state that the run began with.
+        steps: usize,
+        /// How many steps there are.
+        of: usize,
+        /// The level of the state.
+        at: crate::NoiseLevel,
+    },
     /// `on_step` stopped the sampling.
     #[error("sampling was stopped after {steps} steps")]
     Cancelled {
@@ -93,4 +107,12 @@ pub(crate) fn in_range(what: &str, value: f64, low: f64, high: f64) -> Result<()
         return Ok(());
     }
     Err(Error::value(what, format!("a number from {low} to {high}"), value))
+}
+
+/// Refuses an order outside 1..=highest.
+pub(crate) fn order_in(what: &str, order: usize, highest: usize) -> Result<()> {
+    if (1..=highest).contains(&order) {
+        return Ok(());
+    }
+    Err(Error::value(what, format!("a whole number from 1 to {highest}"), order))
 }

@@ -76,8 +76,9 @@ pub use long_video::{DrawWindow, GivenFrames, LongVideoPlan, Window, draw_long};
 pub use loss::{Loss, LossKind};
 pub use parameterization::Parameterization;
 pub use sampler::{
-    Ancestral, Ddim, History, Interval, Past, Sampler, SamplerConfig, Step, keep_going, moves,
-    sample, start,
+    Ancestral, Boundary, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, History, Interval,
+    Ipndm, Langevin, LastSteps, Lcm, Line, LineRule, LineWeight, Lms, Past, Pndm, Restart, Sampler,
+    SamplerConfig, SamplerFacts, Step, UniPc, keep_going, moves, sample, start,
 };
 pub use schedule::{
     BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,

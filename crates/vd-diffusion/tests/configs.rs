@@ -85,7 +85,7 @@ struct Sampling {
 fn sampling_configs_read_and_write() {
     let text = "sampler = \"ddpm\"\nthreshold = \"dynamic\"\nspacing = \"uniform-t\"";
     let config: Sampling = toml::from_str(text).unwrap();
-    assert_eq!(config.sampler, SamplerConfig::Ddpm { gamma: 0.0 });
+    assert_eq!(config.sampler, SamplerConfig::DdpmSmall { gamma: 0.0 });
     assert_eq!(config.threshold, Threshold::Dynamic { percentile: 0.9 });
     assert_eq!(config.spacing, Spacing::UniformT);
     assert_eq!(toml::from_str::<Sampling>(&toml::to_string(&config).unwrap()).unwrap(), config);

@@ -122,8 +122,8 @@ fn settings_out_of_range_are_refused_by_name() {
     for (sampler, config, part) in [
         (
             &Ancestral { gamma: 1.5 } as &dyn Sampler,
-            SamplerConfig::Ddpm { gamma: 1.5 },
-            "sampler ddpm: gamma: expected a number from 0 to 1, got 1.5",
+            SamplerConfig::DdpmSmall { gamma: 1.5 },
+            "sampler ancestral: gamma: expected a number from 0 to 1, got 1.5",
         ),
         (
             &Ddim { eta: f64::NAN },

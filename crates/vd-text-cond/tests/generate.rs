@@ -87,7 +87,7 @@ fn request(condition: Condition) -> GenerateRequest {
         steps: 5,
         seed: 3,
         guidance: 2.5,
-        sampler: SamplerConfig::Ddpm { gamma: 0.0 },
+        sampler: SamplerConfig::DdpmSmall { gamma: 0.0 },
         ..GenerateRequest::new(condition, [2, 4, 6])
     }
 }

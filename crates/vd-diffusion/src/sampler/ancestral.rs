@@ -25,7 +25,7 @@ pub struct Ancestral {
 
 impl Ancestral {
     pub(super) fn validate(self) -> Result<()> {
-        in_range("sampler ddpm: gamma", self.gamma, 0.0, 1.0)
+        in_range("sampler ancestral: gamma", self.gamma, 0.0, 1.0)
     }
 }
 

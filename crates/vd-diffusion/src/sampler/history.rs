@@ -15,6 +15,13 @@ pub struct Past {
     pub x0: Tensor,
 }
 
+impl Past {
+    /// The same tensors under another name.
+    pub(super) fn shallow_clone(&self) -> Past {
+        Past { at: self.at, x: self.x.shallow_clone(), x0: self.x0.shallow_clone() }
+    }
+}
+
 /// The last four states before the present one.
 #[derive(Debug, Default)]
 pub struct History {

@@ -3,15 +3,47 @@
 mod ancestral;
 mod config;
 mod ddim;
+mod deis;
+mod dpm2;
+mod dpmpp_2m;
+mod dpmpp_2s;
+mod dpmpp_3m;
+mod facts;
+mod heun;
 mod history;
+mod ipndm;
+mod langevin;
+mod lcm;
+mod lms;
 pub mod moves;
+mod multistep;
+mod pndm;
+mod polynomial;
+mod restart;
 mod run;
+mod unipc;
+mod watch;
 
 pub use ancestral::Ancestral;
 pub use config::SamplerConfig;
 pub use ddim::Ddim;
+pub use deis::Deis;
+pub use dpm2::Dpm2;
+pub use dpmpp_2m::DpmPp2m;
+pub use dpmpp_2s::DpmPp2s;
+pub use dpmpp_3m::DpmPp3m;
+pub use facts::SamplerFacts;
+pub use heun::{Heun, Line};
 pub use history::{History, Past};
+pub use ipndm::Ipndm;
+pub use langevin::Langevin;
+pub use lcm::{Boundary, Lcm};
+pub use lms::Lms;
+pub use multistep::{LastSteps, LineRule};
+pub use pndm::Pndm;
+pub use restart::Restart;
 pub use run::{keep_going, sample, start};
+pub use unipc::{LineWeight, UniPc};
 
 use std::fmt;
 
@@ -65,6 +97,28 @@ impl Interval<'_> {
     pub fn order(&self, wanted: usize) -> usize {
         if self.is_open() { 1 } else { wanted.min(self.of - self.index) }
     }
+
+    /// This state and the newest before it, newest first: at most `n` in all, at least this one.
+    pub fn recent(&self, x: &Tensor, x0: &Tensor, n: usize) -> Vec<Past> {
+        let now = Past { at: self.from, x: x.shallow_clone(), x0: x0.shallow_clone() };
+        let before = self.past.newest(n.saturating_sub(1)).map(Past::shallow_clone);
+        std::iter::once(now).chain(before).collect()
+    }
+
+    /// How far half the log-SNR rises; infinite where an end is open.
+    fn half_log_snr_gained(&self) -> f64 {
+        self.to.half_log_snr() - self.from.half_log_snr()
+    }
+
+    /// The variance that the reverse SDE of strength `eta` takes out and puts back.
+    ///
+    /// Lu et al. 2022, equation 19, arXiv:2211.01095; between eta = 0 and 1 as in k-diffusion.
+    fn sde_variance(&self, eta: f64) -> f64 {
+        if eta == 0.0 || self.to.sigma == 0.0 {
+            return 0.0;
+        }
+        -(-2.0 * eta * self.half_log_snr_gained()).exp_m1() * self.to.sigma.powi(2)
+    }
 }
 
 impl fmt::Debug for Interval<'_> {
@@ -115,4 +169,24 @@ pub trait Sampler: fmt::Debug {
     /// # Errors
     /// Whatever the denoiser refuses; settings out of their range.
     fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step>;
+}
+
+impl<S: Sampler + ?Sized> Sampler for &S {
+    fn plan(&self, grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
+        (**self).plan(grid)
+    }
+
+    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step> {
+        (**self).step(x, over, noise)
+    }
+}
+
+impl<S: Sampler + ?Sized> Sampler for Box<S> {
+    fn plan(&self, grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
+        (**self).plan(grid)
+    }
+
+    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step> {
+        (**self).step(x, over, noise)
+    }
 }

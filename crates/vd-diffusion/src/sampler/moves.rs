@@ -6,7 +6,7 @@
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
-use super::Interval;
+use super::{Interval, Past};
 use crate::NoiseLevel;
 
 /// Moves with x0-hat held: DDIM, Euler, DPM-Solver++ of order 1.
@@ -29,7 +29,18 @@ pub fn hold_eps(x: &Tensor, eps: &Tensor, from: NoiseLevel, to: NoiseLevel) -> T
 
 /// Noises forward to a level of more noise.
 pub fn raise(x: &Tensor, from: NoiseLevel, to: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
-    x * (to.alpha / from.alpha) + noise.normal(x) * to.variance_given(from).sqrt()
+    raise_by(x, from, to, to.variance_given(from), noise)
+}
+
+/// Scales to a level of more noise, and adds noise of this variance.
+pub(super) fn raise_by(
+    x: &Tensor,
+    from: NoiseLevel,
+    to: NoiseLevel,
+    variance: f64,
+    noise: &mut dyn Noise,
+) -> Tensor {
+    x * (to.alpha / from.alpha) + noise.normal(x) * variance.sqrt()
 }
 
 /// Adds noise of this variance, that of the interval's stretch of the path; draws none where none
@@ -45,4 +56,14 @@ pub fn add_noise(
     }
     let unit = noise.between(over.from.snr(), over.to.snr(), &mean);
     mean + unit * variance.sqrt()
+}
+
+/// The sum of the x0-hat of some states, weighted.
+pub(super) fn x0_sum(states: &[Past], weights: &[f64]) -> Tensor {
+    states.iter().zip(weights).map(|(past, weight)| &past.x0 * *weight).sum()
+}
+
+/// The sum of the eps-hat of some states, weighted. Needs sigma > 0 at each.
+pub(super) fn eps_sum(states: &[Past], weights: &[f64]) -> Tensor {
+    states.iter().zip(weights).map(|(past, weight)| past.at.eps(&past.x, &past.x0) * *weight).sum()
 }

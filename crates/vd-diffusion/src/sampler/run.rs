@@ -6,6 +6,7 @@ use tch::Tensor;
 use vd_tensor_ops::Noise;
 
 use super::moves::raise;
+use super::watch::Watch;
 use super::{History, Interval, Past, Sampler, Step};
 use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
 
@@ -23,15 +24,19 @@ pub fn start(like: &Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
 
 /// Takes `x` through the levels of a grid, from the noisiest to the last.
 ///
-/// `on_step` sees every step with its number, and stops the run by `ControlFlow::Break`. Gradients
-/// are off meanwhile; a denoiser that needs them turns them on for itself.
+/// `on_step` is called after every step with its number, from 0, and what the step found: the
+/// place for a progress bar, for a preview (`step.x0` is what the network now takes the result to
+/// be), and for cancelling, by `ControlFlow::Break`. Gradients are off meanwhile; a denoiser that
+/// needs them turns them on for itself.
 ///
 /// # Shapes
 /// `x`: b ..., at the first level; result: the same, at the last
 ///
 /// # Errors
 /// A grid of fewer than two levels or whose levels do not fall in noise; an `x` that is not f32 or
-/// f64; whatever the denoiser refuses; [`Error::Cancelled`] where `on_step` broke off.
+/// f64; whatever the denoiser refuses; [`Error::NotFinite`] with the step and the level of the
+/// first state that is not finite (found at once on the CPU, at the end of the run on a GPU, which
+/// is not waited for in between); [`Error::Cancelled`] where `on_step` broke off.
 pub fn sample(
     sampler: &dyn Sampler,
     denoiser: &dyn Denoiser,
@@ -51,6 +56,8 @@ pub fn sample(
     let _gradients_off = tch::no_grad_guard();
     let (mut past, mut index) = (History::default(), 0);
     let mut x = denoiser.constrain(x, *first, noise)?;
+    let mut watch = Watch::new(of);
+    watch.see(&x, *first)?;
     for pair in levels.windows(2) {
         let (from, to) = (pair[0], pair[1]);
         if !falls(from, to) {
@@ -61,6 +68,7 @@ pub fn sample(
         let over = Interval { from, to, index, of, denoiser, schedule, past: &past };
         let mut step = sampler.step(&x, &over, noise)?;
         step.x = denoiser.constrain(step.x, to, noise)?;
+        watch.see(&step.x, to)?;
         if on_step(index, &step).is_break() {
             return Err(Error::Cancelled { steps: index + 1 });
         }
@@ -69,6 +77,7 @@ pub fn sample(
         x = step.x;
         index += 1;
     }
+    watch.end()?;
     Ok(x)
 }
 

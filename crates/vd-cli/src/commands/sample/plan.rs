@@ -66,7 +66,7 @@ impl Plan {
             steps: steps(args, model)?,
             batch: args.batch as usize,
             sampler: match args.sampler {
-                SamplerName::Ddpm => SamplerConfig::Ddpm { gamma: 0.0 },
+                SamplerName::Ddpm => SamplerConfig::DdpmSmall { gamma: 0.0 },
                 SamplerName::Ddim => SamplerConfig::Ddim { eta: 0.0 },
             },
             threshold: match args.threshold {
@@ -101,7 +101,7 @@ impl Plan {
         Ok(GenerateRequest {
             channels: model.config().channels,
             steps: self.steps,
-            sampler: self.sampler,
+            sampler: self.sampler.clone(),
             guidance: self.guidance,
             threshold: self.threshold,
             seed: self.seed,

@@ -1,0 +1,54 @@
+//! DEIS.
+
+use tch::Tensor;
+use vd_tensor_ops::Noise;
+
+use super::moves::{eps_sum, hold_eps, hold_x0};
+use super::polynomial::mean_weights;
+use super::{Interval, LastSteps, Sampler, Step};
+use crate::Result;
+use crate::error::order_in;
+
+/// Adams and Bashforth's rule on eps-hat, whose polynomial is in log-SNR.
+///
+/// # Range
+/// `order` in 1..=4: how many eps-hat it looks at, the newest included.
+///
+/// # Reference
+/// Zhang & Chen 2022, section 3.2, arXiv:2204.13902, in the log-rho form of diffusers. Of the order
+/// that is asked for, up to 3; one evaluation per step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deis {
+    /// How many eps-hat count.
+    pub order: usize,
+    /// What the last steps do.
+    pub last: LastSteps,
+}
+
+impl Deis {
+    /// Falling to first order on the last step.
+    pub fn new(order: usize) -> Self {
+        Deis { order, last: LastSteps::Fall }
+    }
+
+    pub(super) fn validate(self) -> Result<()> {
+        order_in("sampler deis: order", self.order, 4)
+    }
+}
+
+impl Sampler for Deis {
+    fn step(&self, x: &Tensor, over: &Interval<'_>, _: &mut dyn Noise) -> Result<Step> {
+        self.validate()?;
+        let (from, to) = (over.from, over.to);
+        let x0 = over.denoise(x, from)?;
+        let recent = over.recent(x, &x0, self.last.order(self.order, over));
+        if let [_] = recent[..] {
+            return Ok(Step::new(hold_x0(x, &x0, from, to), x0));
+        }
+        let points: Vec<_> = recent.iter().map(|p| p.at.half_log_snr()).collect();
+        let range = (from.half_log_snr(), to.half_log_snr());
+        // sigma / alpha is exp of minus half the log-SNR, and grows as that does.
+        let held = eps_sum(&recent, &mean_weights(&points, range, |l| (range.0 - l).exp()));
+        Ok(Step::new(hold_eps(x, &held, from, to), x0))
+    }
+}

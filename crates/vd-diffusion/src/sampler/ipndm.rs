@@ -1,0 +1,54 @@
+//! iPNDM.
+
+use tch::Tensor;
+use vd_tensor_ops::Noise;
+
+use super::moves::{eps_sum, hold_eps, hold_x0};
+use super::{Interval, Past, Sampler, Step};
+use crate::Result;
+use crate::error::order_in;
+
+/// Adams and Bashforth's rule on eps-hat with the weights of even steps, whatever the steps are;
+/// the first steps are of lower order.
+///
+/// # Range
+/// `order` in 1..=4: how many eps-hat it looks at, the newest included.
+///
+/// # Reference
+/// Zhang & Chen 2022, appendix H.3, arXiv:2204.13902, after Liu et al. 2022, arXiv:2202.09778. Order 2,
+/// since steps are not even in sigma / alpha; one evaluation per step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipndm {
+    /// How many eps-hat count.
+    pub order: usize,
+}
+
+impl Ipndm {
+    pub(super) fn validate(self) -> Result<()> {
+        order_in("sampler ipndm: order", self.order, 4)
+    }
+}
+
+impl Sampler for Ipndm {
+    fn step(&self, x: &Tensor, over: &Interval<'_>, _: &mut dyn Noise) -> Result<Step> {
+        self.validate()?;
+        let (from, to) = (over.from, over.to);
+        let x0 = over.denoise(x, from)?;
+        if from.alpha == 0.0 {
+            return Ok(Step::new(hold_x0(x, &x0, from, to), x0));
+        }
+        let held = even_steps(&over.recent(x, &x0, self.order));
+        Ok(Step::new(hold_eps(x, &held, from, to), x0))
+    }
+}
+
+/// The eps-hat to hold after up to four, newest first, as if steps were even.
+pub(super) fn even_steps(recent: &[Past]) -> Tensor {
+    let weights: &[f64] = match recent.len() {
+        0 | 1 => &[1.0],
+        2 => &[3.0 / 2.0, -1.0 / 2.0],
+        3 => &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
+        _ => &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
+    };
+    eps_sum(recent, weights)
+}

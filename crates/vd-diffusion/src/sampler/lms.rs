@@ -1,0 +1,46 @@
+//! Linear multistep.
+
+use tch::Tensor;
+use vd_tensor_ops::Noise;
+
+use super::moves::{eps_sum, hold_eps, hold_x0};
+use super::polynomial::mean_weights;
+use super::{Interval, Sampler, Step};
+use crate::Result;
+use crate::error::order_in;
+
+/// Adams and Bashforth's rule on eps-hat, whose polynomial is in sigma / alpha.
+///
+/// # Range
+/// `order` in 1..=4: how many eps-hat it looks at, the newest included.
+///
+/// # Reference
+/// `sample_lms` of k-diffusion; the same as rho-AB of Zhang & Chen 2022, section 3.2,
+/// arXiv:2204.13902. Of the order that is asked for; one evaluation per step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lms {
+    /// How many eps-hat count.
+    pub order: usize,
+}
+
+impl Lms {
+    pub(super) fn validate(self) -> Result<()> {
+        order_in("sampler lms: order", self.order, 4)
+    }
+}
+
+impl Sampler for Lms {
+    fn step(&self, x: &Tensor, over: &Interval<'_>, _: &mut dyn Noise) -> Result<Step> {
+        self.validate()?;
+        let (from, to) = (over.from, over.to);
+        let x0 = over.denoise(x, from)?;
+        if from.alpha == 0.0 {
+            return Ok(Step::new(hold_x0(x, &x0, from, to), x0));
+        }
+        let recent = over.recent(x, &x0, self.order);
+        let points: Vec<_> = recent.iter().map(|p| p.at.sigma / p.at.alpha).collect();
+        let range = (from.sigma / from.alpha, to.sigma / to.alpha);
+        let held = eps_sum(&recent, &mean_weights(&points, range, |_| 1.0));
+        Ok(Step::new(hold_eps(x, &held, from, to), x0))
+    }
+}

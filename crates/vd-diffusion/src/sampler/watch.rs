@@ -1,0 +1,63 @@
+//! Finds the first state of a run that is not finite.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, NoiseLevel, Result};
+
+/// Looks at the states of a run, without waiting for a GPU to have computed them.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// The levels of the states that were looked at.
+    levels: Vec<NoiseLevel>,
+    /// Steps of the run.
+    of: usize,
+    /// On the device: 1 as long as every state was finite, and how many were.
+    counts: Option<(Tensor, Tensor)>,
+}
+
+impl Watch {
+    pub(super) fn new(of: usize) -> Self {
+        Watch { levels: Vec::with_capacity(of + 1), of, counts: None }
+    }
+
+    /// Looks at the next state.
+    ///
+    /// The sum says it in one pass: what is not finite makes it so, and nothing else does short of
+    /// numbers near the largest there are.
+    pub(super) fn see(&mut self, x: &Tensor, at: NoiseLevel) -> Result<()> {
+        self.levels.push(at);
+        let sum = x.sum(x.kind());
+        if x.device() == Device::Cpu {
+            return if sum.double_value(&[]).is_finite() { Ok(()) } else { Err(self.error()) };
+        }
+        let finite = sum.isfinite().to_kind(Kind::Int64);
+        self.counts = Some(match self.counts.take() {
+            None => (finite.shallow_clone(), finite),
+            Some((so_far, count)) => {
+                let so_far = so_far * finite;
+                let count = count + &so_far;
+                (so_far, count)
+            }
+        });
+        Ok(())
+    }
+
+    /// Looks at what the device has found.
+    pub(super) fn end(mut self) -> Result<()> {
+        let Some((_, count)) = &self.counts else { return Ok(()) };
+        let finite = usize::try_from(count.int64_value(&[])).unwrap_or(0);
+        if finite == self.levels.len() {
+            return Ok(());
+        }
+        self.levels.truncate(finite + 1);
+        Err(self.error())
+    }
+
+    /// That the newest state is not finite.
+    fn error(&self) -> Error {
+        let steps = self.levels.len().saturating_sub(1);
+        let nowhere = NoiseLevel { t: f64::NAN, alpha: f64::NAN, sigma: f64::NAN };
+        let at = self.levels.last().copied().unwrap_or(nowhere);
+        Error::NotFinite { steps, of: self.of, at }
+    }
+}
