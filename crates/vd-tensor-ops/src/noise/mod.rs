@@ -1,5 +1,9 @@
 //! Randomness as an argument, one stream per sample.
 
+mod brownian;
+
+pub use brownian::BrownianNoise;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tch::{Device, Kind, Tensor};
