@@ -81,7 +81,8 @@ pub use sampler::{
     SamplerConfig, SamplerFacts, Step, UniPc, keep_going, moves, sample, start,
 };
 pub use schedule::{
-    BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,
+    BetaTable, Cosine, CosineDiscrete, Edm, Flow, Schedule, ScheduleConfig, Shifted, TimeInput,
+    betas_from_f32,
 };
 pub use spacing::Spacing;
 pub use tch;

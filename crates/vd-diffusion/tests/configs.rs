@@ -12,7 +12,7 @@ use vd_diffusion::{
 fn nothing_said_is_the_default() {
     let config: DiffusionConfig = toml::from_str("").unwrap();
     assert_eq!(config, DiffusionConfig::default());
-    assert_eq!(config.schedule, ScheduleConfig::CosineDiscrete { steps: 1000 });
+    assert_eq!(config.schedule, ScheduleConfig::cosine_discrete(1000));
     assert_eq!(config.parameterization, Parameterization::Epsilon);
     assert_eq!((config.loss, config.times), (LossKind::L2, TimeSampling::Uniform));
 }
@@ -31,7 +31,7 @@ fn a_kind_is_a_name_or_a_table() {
     assert_eq!(
         config,
         DiffusionConfig {
-            schedule: ScheduleConfig::CosineDiscrete { steps: 20 },
+            schedule: ScheduleConfig::cosine_discrete(20),
             parameterization: Parameterization::V,
             loss: LossKind::Huber { delta: 0.5 },
             times: TimeSampling::Stratified,
@@ -95,13 +95,12 @@ fn sampling_configs_read_and_write() {
 
 fn any_config() -> impl Strategy<Value = DiffusionConfig> {
     let schedule = prop_oneof![
-        (1..5000usize).prop_map(|steps| ScheduleConfig::CosineDiscrete { steps }),
+        (1..5000usize).prop_map(|steps| ScheduleConfig::cosine_discrete(steps)),
         (any::<f64>(), any::<f64>(), any::<bool>()).prop_map(|(log_snr_min, log_snr_max, told)| {
             let time_input = if told { TimeInput::LogSnr } else { TimeInput::T1000 };
             ScheduleConfig::Cosine { log_snr_min, log_snr_max, time_input }
         }),
-        prop::collection::vec(0.0..1.0f64, 1..9)
-            .prop_map(|values| ScheduleConfig::Betas { values }),
+        prop::collection::vec(0.0..1.0f64, 1..9).prop_map(|values| ScheduleConfig::betas(values)),
     ];
     let loss = prop_oneof![
         Just(LossKind::L1),

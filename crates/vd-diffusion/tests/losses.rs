@@ -242,7 +242,7 @@ fn a_network_that_answers_in_another_shape_is_refused() {
 
 #[test]
 fn epsilon_under_a_schedule_without_signal_is_refused() {
-    let schedule = ScheduleConfig::Betas { values: vec![0.5, 1.0] };
+    let schedule = ScheduleConfig::betas(vec![0.5, 1.0]);
     let new = |parameterization| {
         let schedule = schedule.clone();
         Diffusion::new(&DiffusionConfig { schedule, parameterization, ..Default::default() })

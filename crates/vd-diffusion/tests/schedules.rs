@@ -113,9 +113,9 @@ fn settings_out_of_range_are_refused_by_name() {
         log_snr_max,
         time_input: TimeInput::T1000,
     };
-    let betas = |values: &[f64]| ScheduleConfig::Betas { values: values.to_vec() };
+    let betas = |values: &[f64]| ScheduleConfig::betas(values.to_vec());
     for (message, parts) in [
-        (text(ScheduleConfig::CosineDiscrete { steps: 0 }), ["steps", "1 to 1000000", "got 0"]),
+        (text(ScheduleConfig::cosine_discrete(0)), ["steps", "1 to 1000000", "got 0"]),
         (text(bounds(f64::NAN, 20.0)), ["log_snr_min", "-40 to 40", "got NaN"]),
         (text(bounds(-20.0, f64::INFINITY)), ["log_snr_max", "-40 to 40", "got inf"]),
         (text(bounds(5.0, 5.0)), ["log_snr_max", "more than log_snr_min = 5", "got 5"]),
@@ -141,10 +141,10 @@ fn any_schedule() -> impl Strategy<Value = ScheduleConfig> {
         if end {
             *values.last_mut().unwrap() = 1.0;
         }
-        ScheduleConfig::Betas { values }
+        ScheduleConfig::betas(values)
     });
     prop_oneof![
-        (1..1200usize).prop_map(|steps| ScheduleConfig::CosineDiscrete { steps }),
+        (1..1200usize).prop_map(|steps| ScheduleConfig::cosine_discrete(steps)),
         bounds,
         betas,
     ]
