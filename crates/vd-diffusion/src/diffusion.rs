@@ -9,7 +9,8 @@ use crate::denoiser::answer;
 use crate::loss::{Means, counting, reduce};
 use crate::{
     Error, FrameTimes, GuidanceConfig, Guided, Levels, Loss, LossKind, ModelDenoiser,
-    Parameterization, Result, Schedule, ScheduleConfig, Signal, TimeSampling, Uncertainty, Weighting,
+    Parameterization, Result, Schedule, ScheduleConfig, Signal, TimeSampling, Uncertainty,
+    Weighting,
 };
 
 /// Everything about the diffusion process that belongs to a trained network.

@@ -56,6 +56,7 @@ mod invert;
 mod level;
 mod levels;
 mod likelihood;
+mod long_video;
 mod loss;
 mod named;
 mod parameterization;
@@ -71,15 +72,15 @@ pub use denoiser::{Denoiser, ModelDenoiser};
 pub use diffusion::{Diffusion, DiffusionConfig, LossRequest};
 pub use error::{Error, Result};
 pub use frame_times::FrameTimes;
-pub use guidance::Guided;
-pub use invert::invert;
-pub use guidance::
+pub use guidance::{
     Autoguided, ContextFrames, Downscale, GuidanceConfig, Guided, Known, KnownFrames, NoiseRange,
     Reconstruction, ReconstructionConfig, Signal, Signals,
 };
+pub use invert::invert;
 pub use level::NoiseLevel;
 pub use levels::Levels;
 pub use likelihood::{Integrator, Likelihood, LogLikelihood, Probe, log_likelihood};
+pub use long_video::{DrawWindow, GivenFrames, LongVideoPlan, Window, draw_long};
 pub use loss::{Bin, Loss, LossKind};
 pub use parameterization::Parameterization;
 pub use sampler::{
