@@ -49,5 +49,5 @@ pub use loader::{Batch, Cursor, Dataset, Loader};
 pub use synth::{Written, write_synthetic};
 pub use take::Sample;
 pub use write::{
-    Line, LinePlot, SheetRow, contact_sheet, write_contact_sheet, write_gif, write_line_plot,
+    Line, LinePlot, SheetRow, contact_sheet, tile, write_contact_sheet, write_gif, write_line_plot,
 };

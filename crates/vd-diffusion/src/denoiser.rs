@@ -19,6 +19,27 @@ pub trait Denoiser {
     /// Whatever the network refuses.
     fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor>;
 
+    /// x0-hat of a batch whose samples or frames are at noise levels of their own.
+    ///
+    /// By default only levels that are all the same are taken, and go to [`Denoiser::denoise`].
+    ///
+    /// # Shapes
+    /// `x`: b ..., with frames as the third axis where the levels are per frame; result: the same
+    ///
+    /// # Errors
+    /// Levels that do not fit the batch; levels that differ, of a denoiser that takes one for all;
+    /// whatever the network refuses.
+    fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        match at.shared() {
+            Some(level) => self.denoise(x, level),
+            None => Err(Error::Level(format!(
+                "this denoiser takes one noise level for the whole batch, got {} that are not all \
+                 the same; implement `Denoiser::denoise_levels` for it",
+                at.values().len()
+            ))),
+        }
+    }
+
     /// What must hold of a state: sampling calls it on every new one, the first included.
     ///
     /// Replacement of known pixels is done here; wrappers forward it.
@@ -36,6 +57,10 @@ impl<D: Denoiser + ?Sized> Denoiser for &D {
         (**self).denoise(x, at)
     }
 
+    fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        (**self).denoise_levels(x, at)
+    }
+
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
         (**self).constrain(x, at, noise)
     }
@@ -44,6 +69,10 @@ impl<D: Denoiser + ?Sized> Denoiser for &D {
 impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
     fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
         (**self).denoise(x, at)
+    }
+
+    fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        (**self).denoise_levels(x, at)
     }
 
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
@@ -73,9 +102,12 @@ impl<'a> ModelDenoiser<'a> {
 
 impl Denoiser for ModelDenoiser<'_> {
     fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
-        let at = Levels::from(at);
-        let out = ask(self.diffusion, self.backbone, x, &at, &self.cond, &self.frames)?;
-        self.diffusion.parameterization().to_x0(x, &out, &at)
+        self.denoise_levels(x, &Levels::from(at))
+    }
+
+    fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        let out = ask(self.diffusion, self.backbone, x, at, &self.cond, &self.frames)?;
+        self.diffusion.parameterization().to_x0(x, &out, at)
     }
 }
 
@@ -90,7 +122,8 @@ pub(crate) fn ask(
 ) -> Result<Tensor> {
     let b = x.size().first().copied().unwrap_or(1);
     let t = at.time_input(diffusion.schedule(), b, x);
-    let out = backbone.forward(x, &t, cond, frames, None)?;
+    let shown = diffusion.parameterization().shown(x, at)?;
+    let out = backbone.forward(&shown, &t, cond, frames, None)?;
     answer(x, out)
 }
 

@@ -6,10 +6,11 @@ use vd_tensor_ops::{FrameMask, Noise};
 use vd_unet3d::{Backbone, Cond};
 
 use crate::denoiser::answer;
-use crate::loss::reduce;
+use crate::loss::{Means, counting, reduce};
 use crate::{
-    Error, Guided, Levels, Loss, LossKind, ModelDenoiser, Parameterization, Result, Schedule,
-    ScheduleConfig, TimeSampling,
+    Error, FrameTimes, GuidanceConfig, Guided, Levels, Loss, LossKind, ModelDenoiser,
+    Parameterization, Result, Schedule, ScheduleConfig, Signal, TimeSampling, Uncertainty,
+    Weighting,
 };
 
 /// Everything about the diffusion process that belongs to a trained network.
@@ -27,6 +28,10 @@ pub struct DiffusionConfig {
     pub loss: LossKind,
     /// How the times of a training batch are drawn.
     pub times: TimeSampling,
+    /// Which frames of a clip share a time.
+    pub frame_times: FrameTimes,
+    /// How much an error counts at each noise level.
+    pub weighting: Weighting,
 }
 
 /// What else there is to say about one evaluation of the loss.
@@ -43,8 +48,12 @@ pub struct LossRequest<'a> {
     /// Times to train at, instead of drawn ones.
     ///
     /// # Shapes
-    /// b, or b f for one noise level per frame of an `x0` that is b c f ...
+    /// b, or b f for one noise level per frame of an `x0` that is b c f ... A frame at t = 0 is
+    /// context: it is shown clean and its own loss does not count. The network is told what the
+    /// schedule says of t = 0, for a table of N entries -1, which no noisy frame is told.
     pub t: Option<&'a Tensor>,
+    /// What divides the loss of each level, learned beside the network; `None` is nothing.
+    pub uncertainty: Option<&'a Uncertainty>,
     /// The stream for the network's dropout masks; `None` means evaluation.
     pub train: Option<&'a mut dyn Noise>,
 }
@@ -55,6 +64,7 @@ impl std::fmt::Debug for LossRequest<'_> {
             .field("frames", &self.frames)
             .field("keep", &self.keep)
             .field("t", &self.t)
+            .field("uncertainty", &self.uncertainty)
             .field("train", &self.train.is_some())
             .finish()
     }
@@ -67,6 +77,8 @@ pub struct Diffusion {
     parameterization: Parameterization,
     loss: LossKind,
     times: TimeSampling,
+    frame_times: FrameTimes,
+    weighting: Weighting,
 }
 
 impl Diffusion {
@@ -76,10 +88,12 @@ impl Diffusion {
     /// Settings out of their range; epsilon under a schedule that ends without signal.
     pub fn new(config: &DiffusionConfig) -> Result<Self> {
         let schedule = config.schedule.build()?;
-        Self::with_schedule(schedule, config.parameterization, config.loss, config.times)
+        Ok(Self::with_schedule(schedule, config.parameterization, config.loss, config.times)?
+            .with_weighting(config.weighting)?
+            .with_frame_times(config.frame_times))
     }
 
-    /// The process of a schedule of one's own.
+    /// The process of a schedule of one's own, with uniform weights and one time per sample.
     ///
     /// # Errors
     /// As [`Diffusion::new`].
@@ -89,12 +103,29 @@ impl Diffusion {
         loss: LossKind,
         times: TimeSampling,
     ) -> Result<Self> {
+        parameterization.validate()?;
         loss.validate()?;
+        times.validate()?;
         let last = schedule.at(1.0);
         if parameterization == Parameterization::Epsilon {
             crate::parameterization::needs_signal(last)?;
         }
-        Ok(Diffusion { schedule, parameterization, loss, times })
+        let (frame_times, weighting) = (FrameTimes::Shared, Weighting::Uniform);
+        Ok(Diffusion { schedule, parameterization, loss, times, frame_times, weighting })
+    }
+
+    /// The same process, trained with other weights.
+    ///
+    /// # Errors
+    /// Settings out of their range.
+    pub fn with_weighting(self, weighting: Weighting) -> Result<Self> {
+        weighting.validate()?;
+        Ok(Diffusion { weighting, ..self })
+    }
+
+    /// The same process, trained with other times within a clip.
+    pub fn with_frame_times(self, frame_times: FrameTimes) -> Self {
+        Diffusion { frame_times, ..self }
     }
 
     /// Noise as a function of time.
@@ -116,8 +147,8 @@ impl Diffusion {
     /// `x0`: b ... (b c f h w for networks on videos), in [-1, 1]
     ///
     /// # Errors
-    /// An `x0` that is not f32 or f64; times or a mask that do not fit it; a mask in which nothing
-    /// counts; whatever the network refuses.
+    /// An `x0` that is not f32 or f64; times or a mask that do not fit it; a mask (or clean frames)
+    /// in which nothing counts; whatever the network refuses.
     pub fn loss(
         &self,
         backbone: &dyn Backbone,
@@ -134,17 +165,40 @@ impl Diffusion {
         }
         let t = match request.t {
             Some(t) => t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?,
-            None => self.times.draw(self.schedule(), b, noise)?,
+            None => self.frame_times.draw(self.times, self.schedule(), x0, noise)?,
         };
         let levels = Levels::at_times(self.schedule(), &t)?;
         let eps = noise.normal(x0);
         let x = levels.noised(x0, &eps)?;
         let input = levels.time_input(self.schedule(), b, x0);
         let frames = request.frames.unwrap_or(&FrameMask::All);
-        let out = answer(&x, backbone.forward(&x, &input, cond, frames, request.train)?)?;
+        let shown = self.parameterization.shown(&x, &levels)?;
+        let out = answer(&x, backbone.forward(&shown, &input, cond, frames, request.train)?)?;
         let target = self.parameterization.target(x0, &eps, &levels)?;
-        let (mean, per_sample) = reduce(&self.loss.elementwise(&out, &target)?, request.keep)?;
-        Ok(Loss { mean, per_sample, t })
+        let losses = self.weighted(self.loss.elementwise(&out, &target)?, &levels)?;
+        let counting = counting(&losses, request.keep, &levels)?;
+        let means = reduce(&losses, counting.as_ref(), &levels)?;
+        let losses = match request.uncertainty {
+            Some(uncertainty) => uncertainty.apply(&losses, &levels)?,
+            None => losses,
+        };
+        let mean = means.overall(&losses);
+        let Means { per_sample, per_level, counts, .. } = means;
+        Ok(Loss { mean, per_sample, per_level, counts, log_snr: levels.log_snr(), t })
+    }
+
+    /// Every distance times the weight of its level.
+    fn weighted(&self, losses: Tensor, levels: &Levels) -> Result<Tensor> {
+        if self.weighting == Weighting::Uniform {
+            return Ok(losses);
+        }
+        levels.scaled(&losses, |at| {
+            // A clean frame does not count, and most weights are infinite there.
+            if at.sigma == 0.0 {
+                return 0.0;
+            }
+            self.weighting.of_output(self.parameterization, at)
+        })
     }
 
     /// A network under fixed conditions, as samplers see it.
@@ -169,7 +223,22 @@ impl Diffusion {
         frames: FrameMask,
         scale: f64,
     ) -> Result<Guided<'a>> {
-        Guided::new(self, backbone, cond, frames, scale)
+        self.guided_by(backbone, vec![Signal { cond, scale }], frames, &GuidanceConfig::default())
+    }
+
+    /// A network under conditions that its samples are pulled towards by a rule of choice.
+    ///
+    /// # Errors
+    /// As [`Diffusion::guided`]; no signals, or several under a rule for one; settings out of their
+    /// range.
+    pub fn guided_by<'a>(
+        &'a self,
+        backbone: &'a dyn Backbone,
+        signals: Vec<Signal>,
+        frames: FrameMask,
+        rule: &GuidanceConfig,
+    ) -> Result<Guided<'a>> {
+        Guided::new(self, backbone, signals, frames, *rule)
     }
 }
 

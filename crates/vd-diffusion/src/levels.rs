@@ -27,10 +27,11 @@ impl Levels {
     /// The levels of a schedule at these times.
     ///
     /// # Shapes
-    /// `t`: b, or b f for one level per frame
+    /// `t`: b, or b f for one level per frame. A frame at t = 0 is clean (alpha = 1, sigma = 0),
+    /// whatever little noise the schedule has there.
     ///
     /// # Errors
-    /// A `t` of another rank, outside [0, 1], or at which there is no noise.
+    /// A `t` of another rank or outside [0, 1]; a whole sample without noise.
     pub fn at_times(schedule: &dyn Schedule, t: &Tensor) -> Result<Levels> {
         let shape = t.size();
         if !matches!(shape.len(), 1 | 2) {
@@ -41,6 +42,9 @@ impl Levels {
             .map(|t| {
                 if !(0.0..=1.0).contains(&t) {
                     return Err(Error::value("time t", "a number from 0 to 1", t));
+                }
+                if t == 0.0 && shape.len() == 2 {
+                    return Ok(NoiseLevel { t, alpha: 1.0, sigma: 0.0 });
                 }
                 let level = schedule.at(t);
                 if level.sigma > 0.0 {
@@ -66,6 +70,47 @@ impl Levels {
     /// Levels that do not fit the batch or its frames.
     pub fn noised(&self, x0: &Tensor, eps: &Tensor) -> Result<Tensor> {
         self.mix(x0, eps, |at| Ok((at.alpha, at.sigma)))
+    }
+
+    /// The log-SNR of every level, f64 on the CPU; infinite where a frame is clean.
+    ///
+    /// # Shapes
+    /// Result: nothing, b, or b f
+    pub fn log_snr(&self) -> Tensor {
+        let values: Vec<f64> = self.values.iter().map(|at| at.log_snr()).collect();
+        Tensor::from_slice(&values).view(self.shape.as_slice())
+    }
+
+    /// 1 where there is noise to remove and 0 where a frame is clean, f64 on the CPU, in a shape
+    /// that broadcasts to `x`; `None` where nothing is clean.
+    pub(crate) fn noisy(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        if self.values.iter().all(|at| at.sigma > 0.0) {
+            return Ok(None);
+        }
+        let shape = self.broadcast(x)?;
+        let noisy: Vec<f64> =
+            self.values.iter().map(|at| if at.sigma > 0.0 { 1.0 } else { 0.0 }).collect();
+        Ok(Some(Tensor::from_slice(&noisy).view(shape.as_slice())))
+    }
+
+    /// A value per level (nothing, b, or b f), in a shape that broadcasts to `x`.
+    pub(crate) fn spread_over(&self, x: &Tensor, values: &Tensor) -> Result<Tensor> {
+        Ok(values.f_view(self.broadcast(x)?.as_slice())?)
+    }
+
+    /// Whether the levels are one per frame.
+    pub(crate) fn is_per_frame(&self) -> bool {
+        self.shape.len() == 2
+    }
+
+    /// `x` times a number that depends on the level.
+    pub(crate) fn scaled(&self, x: &Tensor, factor: impl Fn(NoiseLevel) -> f64) -> Result<Tensor> {
+        let shape = self.broadcast(x)?;
+        let factors: Vec<f64> = self.values.iter().map(|at| factor(*at)).collect();
+        match factors[..] {
+            [only] if shape.is_empty() => Ok(x.f_mul_scalar(only)?),
+            _ => Ok(x.f_mul(&to_device(&factors, &shape, x))?),
+        }
     }
 
     /// What the network is told: the schedule's `time_input` of every level.
@@ -137,6 +182,74 @@ impl Levels {
             shape[2] = size[2];
         }
         Ok(shape)
+    }
+}
+
+impl Levels {
+    /// One level per frame, the same in each of `b` samples.
+    pub fn per_frame(b: i64, levels: Vec<NoiseLevel>) -> Levels {
+        let shape = vec![b, levels.len() as i64];
+        Levels { values: levels.repeat(usize::try_from(b).unwrap_or(0)), shape }
+    }
+
+    /// The level of all of the batch, where there is only one.
+    pub fn shared(&self) -> Option<NoiseLevel> {
+        let first = self.values.first().copied()?;
+        self.values.iter().all(|level| *level == first).then_some(first)
+    }
+
+    /// The level of most noise; `None` where there are none at all.
+    pub fn noisiest(&self) -> Option<NoiseLevel> {
+        let noisier = |a: &NoiseLevel, b: &NoiseLevel| b.log_snr().total_cmp(&a.log_snr());
+        self.values.iter().copied().max_by(noisier)
+    }
+
+    /// The levels of a batch that holds every sample `times` over, one copy after the other.
+    pub(crate) fn repeat(&self, times: usize) -> Levels {
+        let mut shape = self.shape.clone();
+        let Some(b) = shape.first_mut() else {
+            return self.clone();
+        };
+        *b *= times as i64;
+        Levels { values: self.values.repeat(times), shape }
+    }
+
+    /// The levels of every frame of a batch, with those of some frames changed.
+    ///
+    /// # Shapes
+    /// `size`: that of the batch, b c f ...
+    ///
+    /// # Errors
+    /// Levels that do not fit the batch or its frames.
+    pub(crate) fn with_frames(
+        &self,
+        size: &[i64],
+        frames: &[i64],
+        level: NoiseLevel,
+    ) -> Result<Levels> {
+        let &[b, _, f, ..] = size else {
+            return Err(Error::tensor("batch", "shape [b, c, f, ..]", format!("{size:?}")));
+        };
+        let spread = |each: i64| -> Vec<NoiseLevel> {
+            self.values.iter().flat_map(|at| vec![*at; each as usize]).collect()
+        };
+        let mut values = match self.shape[..] {
+            [] => spread(b * f),
+            [own] if own == b => spread(f),
+            [own, of_frames] if own == b && of_frames == f => self.values.clone(),
+            _ => {
+                let expected = format!("levels for the shape {size:?}");
+                return Err(Error::tensor("noise levels", expected, format!("{:?}", self.shape)));
+            }
+        };
+        for row in values.chunks_mut(f.max(1) as usize) {
+            for frame in frames {
+                if let Some(value) = usize::try_from(*frame).ok().and_then(|i| row.get_mut(i)) {
+                    *value = level;
+                }
+            }
+        }
+        Ok(Levels { values, shape: vec![b, f] })
     }
 }
 

@@ -50,9 +50,13 @@
 mod denoiser;
 mod diffusion;
 mod error;
+mod frame_times;
 mod guidance;
+mod invert;
 mod level;
 mod levels;
+mod likelihood;
+mod long_video;
 mod loss;
 mod named;
 mod parameterization;
@@ -61,14 +65,23 @@ mod schedule;
 mod spacing;
 mod threshold;
 mod times;
+mod uncertainty;
+mod weighting;
 
 pub use denoiser::{Denoiser, ModelDenoiser};
 pub use diffusion::{Diffusion, DiffusionConfig, LossRequest};
 pub use error::{Error, Result};
-pub use guidance::Guided;
+pub use frame_times::FrameTimes;
+pub use guidance::{
+    Autoguided, ContextFrames, Downscale, GuidanceConfig, Guided, Known, KnownFrames, NoiseRange,
+    Reconstruction, ReconstructionConfig, Signal, Signals,
+};
+pub use invert::invert;
 pub use level::NoiseLevel;
 pub use levels::Levels;
-pub use loss::{Loss, LossKind};
+pub use likelihood::{Integrator, Likelihood, LogLikelihood, Probe, log_likelihood};
+pub use long_video::{DrawWindow, GivenFrames, LongVideoPlan, Window, draw_long};
+pub use loss::{Bin, Loss, LossKind};
 pub use parameterization::Parameterization;
 pub use sampler::{
     Ancestral, Boundary, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, History, Interval,
@@ -76,12 +89,15 @@ pub use sampler::{
     SamplerConfig, SamplerFacts, Step, UniPc, keep_going, moves, sample, start,
 };
 pub use schedule::{
-    BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,
+    BetaTable, Cosine, CosineDiscrete, Edm, Flow, Schedule, ScheduleConfig, Shifted, TimeInput,
+    betas_from_f32,
 };
 pub use spacing::Spacing;
 pub use tch;
 pub use threshold::{Threshold, Thresholded};
 pub use times::TimeSampling;
-pub use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
+pub use uncertainty::Uncertainty;
+pub use vd_tensor_ops::{BrownianNoise, FrameMask, Noise, SeededNoise};
 pub use vd_unet3d as unet3d;
 pub use vd_unet3d::{Backbone, Cond};
+pub use weighting::Weighting;

@@ -3,11 +3,15 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use crate::named::name_or_table;
 use crate::{Error, Levels, NoiseLevel, Result};
 
 /// What a network predicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+///
+/// All of them are lines in x0 and eps, so that the x0-hat of one's output is off by
+/// [`x0_per_output`](Parameterization::x0_per_output) times as much as the output.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Parameterization {
     /// The noise (Ho et al. 2020, arXiv:2006.11239). Says nothing about x0 where alpha = 0.
     #[default]
@@ -18,9 +22,71 @@ pub enum Parameterization {
     V,
     /// The velocity eps - x0 of a straight line (Lipman et al. 2023, arXiv:2210.02747).
     Flow,
+    /// What is left to say about x0 once the noisy tensor has said its part: the network F of
+    /// Karras et al. 2022, table 1, arXiv:2206.00364, which is shown x divided by its standard
+    /// deviation and has a target of variance 1 at every level.
+    ///
+    /// The paper's x and sigma are x / alpha and sigma / alpha here, which makes it
+    /// x0 = (alpha s^2 / d^2) x + (sigma s / d) F(x / d), with d^2 = sigma^2 + alpha^2 s^2, under
+    /// any schedule; both ends are regular.
+    Edm {
+        /// s, the standard deviation of the data.
+        #[serde(default = "default_sigma_data")]
+        sigma_data: f64,
+    },
+}
+
+name_or_table!(
+    Parameterization,
+    "the name of a parameterization, or a table with its `kind`",
+    Epsilon => "epsilon",
+    X0 => "x0",
+    V => "v",
+    Flow => "flow",
+);
+
+/// The standard deviation of images in [-1, 1], as Karras et al. 2022 take it.
+pub(crate) fn default_sigma_data() -> f64 {
+    0.5
 }
 
 impl Parameterization {
+    /// Refuses settings out of their range.
+    pub(crate) fn validate(self) -> Result<()> {
+        match self {
+            Parameterization::Edm { sigma_data } => {
+                above_zero("parameterization edm: sigma_data", sigma_data)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the network is shown of the noisy tensor: the tensor itself, but for
+    /// [`Edm`](Parameterization::Edm), which divides it by its standard deviation.
+    ///
+    /// # Errors
+    /// Levels that do not fit the batch.
+    pub fn shown(self, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        match self {
+            Parameterization::Edm { sigma_data } => at.scaled(x, |at| 1.0 / spread(at, sigma_data)),
+            _ => Ok(x.shallow_clone()),
+        }
+    }
+
+    /// How far x0-hat moves when the output of the network moves by 1; infinite for epsilon where
+    /// alpha = 0.
+    pub fn x0_per_output(self, at: NoiseLevel) -> f64 {
+        let NoiseLevel { alpha, sigma, .. } = at;
+        match self {
+            Parameterization::Epsilon => -sigma / alpha,
+            Parameterization::X0 => 1.0,
+            // The square is 1 where variance is preserved.
+            Parameterization::V => -sigma / (alpha * alpha + sigma * sigma),
+            Parameterization::Flow => -sigma / (alpha + sigma),
+            Parameterization::Edm { sigma_data } => sigma * sigma_data / spread(at, sigma_data),
+        }
+    }
+
     /// What the network should have said.
     ///
     /// # Errors
@@ -35,6 +101,10 @@ impl Parameterization {
                 Parameterization::X0 => (1.0, 0.0),
                 Parameterization::V => (-at.sigma, at.alpha),
                 Parameterization::Flow => (-1.0, 1.0),
+                Parameterization::Edm { sigma_data } => {
+                    let d = spread(at, sigma_data);
+                    (at.sigma / (sigma_data * d), -at.alpha * sigma_data / d)
+                }
             })
         })
     }
@@ -46,19 +116,20 @@ impl Parameterization {
     pub fn to_x0(self, x: &Tensor, out: &Tensor, at: &Levels) -> Result<Tensor> {
         at.mix(x, out, |at| {
             let NoiseLevel { alpha, sigma, .. } = at;
-            Ok(match self {
+            let of_x = match self {
                 Parameterization::Epsilon => {
                     needs_signal(at)?;
-                    (1.0 / alpha, -sigma / alpha)
+                    1.0 / alpha
                 }
-                Parameterization::X0 => (0.0, 1.0),
-                Parameterization::V => {
-                    // The square is 1 where variance is preserved.
-                    let square = alpha * alpha + sigma * sigma;
-                    (alpha / square, -sigma / square)
+                Parameterization::X0 => 0.0,
+                Parameterization::V => alpha / (alpha * alpha + sigma * sigma),
+                Parameterization::Flow => 1.0 / (alpha + sigma),
+                Parameterization::Edm { sigma_data } => {
+                    let d = spread(at, sigma_data);
+                    alpha * (sigma_data / d).powi(2)
                 }
-                Parameterization::Flow => (1.0 / (alpha + sigma), -sigma / (alpha + sigma)),
-            })
+            };
+            Ok((of_x, self.x0_per_output(at)))
         })
     }
 
@@ -80,9 +151,26 @@ impl Parameterization {
                     (sigma / square, alpha / square)
                 }
                 Parameterization::Flow => (1.0 / (alpha + sigma), alpha / (alpha + sigma)),
+                Parameterization::Edm { sigma_data } => {
+                    let d = spread(at, sigma_data);
+                    (sigma / (d * d), -alpha * sigma_data / d)
+                }
             })
         })
     }
+}
+
+/// The standard deviation of x where that of the data is `sigma_data`.
+fn spread(at: NoiseLevel, sigma_data: f64) -> f64 {
+    at.sigma.hypot(at.alpha * sigma_data)
+}
+
+/// Refuses numbers that are not finite and more than 0.
+pub(crate) fn above_zero(what: &str, value: f64) -> Result<()> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::value(what, "a finite number above 0", value))
 }
 
 pub(crate) fn needs_signal(at: NoiseLevel) -> Result<()> {

@@ -6,7 +6,7 @@ use vd_tensor_ops::Noise;
 
 use crate::error::in_range;
 use crate::named::name_or_table;
-use crate::{Denoiser, NoiseLevel, Result};
+use crate::{Denoiser, Levels, NoiseLevel, Result};
 
 /// How x0-hat is kept in [-1, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -110,6 +110,10 @@ impl<D: Denoiser> Thresholded<D> {
 impl<D: Denoiser> Denoiser for Thresholded<D> {
     fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
         self.rule.apply(self.inner.denoise(x, at)?)
+    }
+
+    fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        self.rule.apply(self.inner.denoise_levels(x, at)?)
     }
 
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {

@@ -1,31 +1,121 @@
 //! The times at which a batch is trained.
 
+use std::f64::consts::{FRAC_PI_2, PI};
+
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::Noise;
 
-use crate::{Result, Schedule};
+use crate::named::name_or_table;
+use crate::parameterization::above_zero;
+use crate::{Error, Result, Schedule, error::in_range};
 
 /// How the times of a training batch are drawn.
 ///
-/// Either way every sample's own time is uniform: on (0, 1], or on the entries of a discrete
-/// schedule (as `torch.randint(0, N)` draws them).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// Times lie in (0, 1]; those of a discrete schedule are rounded up to its entries, which makes
+/// uniform ones uniform on the entries (as `torch.randint(0, N)` draws them).
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TimeSampling {
-    /// Each sample by itself, from its own stream.
+    /// Each sample by itself, from its own stream, uniformly.
     #[default]
     Uniform,
     /// Spread evenly over the batch: sample k of b is at u + k / b (mod 1), with one u, drawn from
-    /// the first sample's stream. The loss of a batch varies less; a sample's time depends on its
-    /// batch.
+    /// the first sample's stream. Every sample's own time is uniform. The loss of a batch varies
+    /// less; a sample's time depends on its batch.
     ///
     /// # Reference
     /// Kingma et al. 2021, appendix I.1, arXiv:2107.00630.
     Stratified,
+    /// ln(sigma / alpha) is normal; what falls beyond the ends of the schedule is moved there.
+    ///
+    /// # Reference
+    /// Karras et al. 2022, table 1, arXiv:2206.00364.
+    LogNormal {
+        /// Mean of ln(sigma / alpha).
+        #[serde(default = "default_log_mean")]
+        mean: f64,
+        /// Standard deviation of ln(sigma / alpha).
+        #[serde(default = "default_log_std")]
+        std: f64,
+    },
+    /// ln(t / (1 - t)) is normal: few times near the ends.
+    ///
+    /// # Reference
+    /// Esser et al. 2024, section 3.1, equation 19, arXiv:2403.03206.
+    LogitNormal {
+        /// Mean of ln(t / (1 - t)): above 0 for more noise.
+        #[serde(default)]
+        mean: f64,
+        /// Standard deviation of ln(t / (1 - t)).
+        #[serde(default = "default_logit_std")]
+        std: f64,
+    },
+    /// t = 1 - u - scale (cos^2(pi u / 2) - 1 + u) of a uniform u: heavier in the middle the
+    /// larger `scale`, yet with some weight at both ends.
+    ///
+    /// # Range
+    /// `scale` from -1 (heavier at the ends) over 0 (uniform) to 2 / (pi - 2).
+    ///
+    /// # Reference
+    /// Esser et al. 2024, section 3.1, equation 20, arXiv:2403.03206.
+    Mode {
+        /// How much heavier the middle is.
+        #[serde(default = "default_scale")]
+        scale: f64,
+    },
+}
+
+name_or_table!(
+    TimeSampling,
+    "the name of a law of times, or a table with its `kind`",
+    Uniform => "uniform",
+    Stratified => "stratified",
+);
+
+fn default_log_mean() -> f64 {
+    -1.2
+}
+
+fn default_log_std() -> f64 {
+    1.2
+}
+
+fn default_logit_std() -> f64 {
+    1.0
+}
+
+fn default_scale() -> f64 {
+    1.29
 }
 
 impl TimeSampling {
+    /// Refuses settings out of their range.
+    pub(crate) fn validate(self) -> Result<()> {
+        let finite = |what: &str, value: f64| {
+            if value.is_finite() {
+                Ok(())
+            } else {
+                Err(Error::value(what, "a finite number", value))
+            }
+        };
+        match self {
+            TimeSampling::Uniform | TimeSampling::Stratified => Ok(()),
+            TimeSampling::LogNormal { mean, std } => {
+                finite("times log-normal: mean", mean)?;
+                above_zero("times log-normal: std", std)
+            }
+            TimeSampling::LogitNormal { mean, std } => {
+                finite("times logit-normal: mean", mean)?;
+                above_zero("times logit-normal: std", std)
+            }
+            // Beyond these it would no longer fall in u.
+            TimeSampling::Mode { scale } => {
+                in_range("times mode: scale", scale, -1.0, 2.0 / (PI - 2.0))
+            }
+        }
+    }
+
     /// Draws the times of `b` samples.
     ///
     /// # Shapes
@@ -34,18 +124,41 @@ impl TimeSampling {
     /// # Errors
     /// A noise source whose answer is not `b` numbers.
     pub fn draw(self, schedule: &dyn Schedule, b: i64, noise: &mut dyn Noise) -> Result<Tensor> {
-        let drawn = noise.uniform(&Tensor::empty([b], (Kind::Double, Device::Cpu)));
-        let u = Vec::<f64>::try_from(&drawn)?;
-        let offset = u.first().copied().unwrap_or(0.0);
-        let times = u.iter().enumerate().map(|(k, own)| {
-            let u = match self {
-                TimeSampling::Uniform => *own,
-                TimeSampling::Stratified => (offset + k as f64 / b as f64).fract(),
+        let like = Tensor::empty([b], (Kind::Double, Device::Cpu));
+        self.draw_like(schedule, &like, noise)
+    }
+
+    /// Draws as many times as `like` (b, or b f) has numbers, each row from its own stream.
+    /// Stratified times are spread over the rows, by themselves in each column.
+    pub(crate) fn draw_like(
+        self,
+        schedule: &dyn Schedule,
+        like: &Tensor,
+        noise: &mut dyn Noise,
+    ) -> Result<Tensor> {
+        let drawn = match self {
+            TimeSampling::LogNormal { .. } | TimeSampling::LogitNormal { .. } => noise.normal(like),
+            _ => noise.uniform(like),
+        };
+        let drawn = Vec::<f64>::try_from(&drawn.f_reshape([-1])?)?;
+        let b = like.size().first().copied().unwrap_or(1).max(1) as usize;
+        let columns = (drawn.len() / b).max(1);
+        let times = drawn.iter().enumerate().map(|(k, &own)| {
+            let t = match self {
+                // (0, 1]: t = 0 is clean, and there is nothing to learn from it.
+                TimeSampling::Uniform => 1.0 - own,
+                TimeSampling::Stratified => {
+                    1.0 - (drawn[k % columns] + (k / columns) as f64 / b as f64).fract()
+                }
+                TimeSampling::LogNormal { mean, std } => schedule.t_at(-2.0 * (mean + std * own)),
+                TimeSampling::LogitNormal { mean, std } => 1.0 / (1.0 + (-mean - std * own).exp()),
+                TimeSampling::Mode { scale } => {
+                    1.0 - own - scale * ((FRAC_PI_2 * own).cos().powi(2) - 1.0 + own)
+                }
             };
-            // (0, 1]: t = 0 is clean, and there is nothing to learn from it.
-            let t = 1.0 - u;
-            schedule.steps().map_or(t, |n| (t * n as f64).ceil() / n as f64)
+            schedule.steps().map_or(t, |n| (t * n as f64).ceil().max(1.0) / n as f64)
         });
-        Ok(Tensor::from_slice(&times.collect::<Vec<_>>()))
+        let times = Tensor::from_slice(&times.collect::<Vec<_>>());
+        Ok(times.f_view(like.size().as_slice())?)
     }
 }

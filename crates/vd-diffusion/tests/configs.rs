@@ -4,17 +4,18 @@
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use vd_diffusion::{
-    DiffusionConfig, LossKind, Parameterization, SamplerConfig, ScheduleConfig, Spacing, Threshold,
-    TimeInput, TimeSampling,
+    DiffusionConfig, FrameTimes, LossKind, Parameterization, SamplerConfig, ScheduleConfig,
+    Spacing, Threshold, TimeInput, TimeSampling, Weighting,
 };
 
 #[test]
 fn nothing_said_is_the_default() {
     let config: DiffusionConfig = toml::from_str("").unwrap();
     assert_eq!(config, DiffusionConfig::default());
-    assert_eq!(config.schedule, ScheduleConfig::CosineDiscrete { steps: 1000 });
+    assert_eq!(config.schedule, ScheduleConfig::cosine_discrete(1000));
     assert_eq!(config.parameterization, Parameterization::Epsilon);
     assert_eq!((config.loss, config.times), (LossKind::L2, TimeSampling::Uniform));
+    assert_eq!((config.weighting, config.frame_times), (Weighting::Uniform, FrameTimes::Shared));
 }
 
 #[test]
@@ -31,10 +32,11 @@ fn a_kind_is_a_name_or_a_table() {
     assert_eq!(
         config,
         DiffusionConfig {
-            schedule: ScheduleConfig::CosineDiscrete { steps: 20 },
+            schedule: ScheduleConfig::cosine_discrete(20),
             parameterization: Parameterization::V,
             loss: LossKind::Huber { delta: 0.5 },
             times: TimeSampling::Stratified,
+            ..DiffusionConfig::default()
         }
     );
     let config = read("schedule = \"cosine\"\nloss = \"l1\"");
@@ -42,6 +44,17 @@ fn a_kind_is_a_name_or_a_table() {
     assert_eq!(config.loss, LossKind::L1);
     assert_eq!(read("loss = { kind = \"l2\" }").loss, LossKind::L2);
     assert_eq!(read("loss = \"huber\"").loss, LossKind::Huber { delta: 1.0 });
+    assert_eq!(read("weighting = \"min-snr\"").weighting, Weighting::MinSnr { gamma: 5.0 });
+    assert_eq!(read("weighting = \"truncated-snr\"").weighting, Weighting::TruncatedSnr);
+    let config = read("parameterization = \"edm\"\nweighting = \"edm\"\ntimes = \"log-normal\"");
+    assert_eq!(config.parameterization, Parameterization::Edm { sigma_data: 0.5 });
+    assert_eq!(config.weighting, Weighting::Edm { sigma_data: 0.5 });
+    assert_eq!(config.times, TimeSampling::LogNormal { mean: -1.2, std: 1.2 });
+    let config = read("times = { kind = \"mode\", scale = 0.5 }\nweighting = \"p2\"");
+    assert_eq!(config.times, TimeSampling::Mode { scale: 0.5 });
+    let config = read("frame_times = \"context\"\nweighting = \"p2\"");
+    assert_eq!(config.frame_times, FrameTimes::Context { frames: 1 });
+    assert_eq!(config.weighting, Weighting::P2 { k: 1.0, gamma: 1.0 });
     let config = read("[schedule]\nkind = \"cosine\"\nlog_snr_max = 15\ntime_input = \"log-snr\"");
     let time_input = TimeInput::LogSnr;
     let expected = ScheduleConfig::Cosine { log_snr_min: -20.0, log_snr_max: 15.0, time_input };
@@ -95,32 +108,55 @@ fn sampling_configs_read_and_write() {
 
 fn any_config() -> impl Strategy<Value = DiffusionConfig> {
     let schedule = prop_oneof![
-        (1..5000usize).prop_map(|steps| ScheduleConfig::CosineDiscrete { steps }),
+        (1..5000usize).prop_map(|steps| ScheduleConfig::cosine_discrete(steps)),
         (any::<f64>(), any::<f64>(), any::<bool>()).prop_map(|(log_snr_min, log_snr_max, told)| {
             let time_input = if told { TimeInput::LogSnr } else { TimeInput::T1000 };
             ScheduleConfig::Cosine { log_snr_min, log_snr_max, time_input }
         }),
-        prop::collection::vec(0.0..1.0f64, 1..9)
-            .prop_map(|values| ScheduleConfig::Betas { values }),
+        prop::collection::vec(0.0..1.0f64, 1..9).prop_map(|values| ScheduleConfig::betas(values)),
     ];
     let loss = prop_oneof![
         Just(LossKind::L1),
         Just(LossKind::L2),
         any::<f64>().prop_map(|delta| LossKind::Huber { delta }),
     ];
-    let parameterization = prop::sample::select(vec![
-        Parameterization::Epsilon,
-        Parameterization::X0,
-        Parameterization::V,
-        Parameterization::Flow,
-    ]);
-    let times = prop::sample::select(vec![TimeSampling::Uniform, TimeSampling::Stratified]);
-    (schedule, parameterization, loss, times).prop_map(
-        |(schedule, parameterization, loss, times)| DiffusionConfig {
+    let number = any::<f64>();
+    let parameterization = prop_oneof![
+        Just(Parameterization::Epsilon),
+        Just(Parameterization::X0),
+        Just(Parameterization::V),
+        Just(Parameterization::Flow),
+        number.prop_map(|sigma_data| Parameterization::Edm { sigma_data }),
+    ];
+    let times = prop_oneof![
+        Just(TimeSampling::Uniform),
+        Just(TimeSampling::Stratified),
+        (number, number).prop_map(|(mean, std)| TimeSampling::LogNormal { mean, std }),
+        (number, number).prop_map(|(mean, std)| TimeSampling::LogitNormal { mean, std }),
+        number.prop_map(|scale| TimeSampling::Mode { scale }),
+    ];
+    let weighting = prop_oneof![
+        Just(Weighting::Uniform),
+        Just(Weighting::Snr),
+        Just(Weighting::TruncatedSnr),
+        number.prop_map(|gamma| Weighting::MinSnr { gamma }),
+        (number, number).prop_map(|(k, gamma)| Weighting::P2 { k, gamma }),
+        number.prop_map(|sigma_data| Weighting::Edm { sigma_data }),
+        number.prop_map(|bias| Weighting::Sigmoid { bias }),
+    ];
+    let frame_times = prop_oneof![
+        Just(FrameTimes::Shared),
+        Just(FrameTimes::Independent),
+        (0..9usize).prop_map(|frames| FrameTimes::Context { frames }),
+    ];
+    (schedule, parameterization, loss, times, frame_times, weighting).prop_map(
+        |(schedule, parameterization, loss, times, frame_times, weighting)| DiffusionConfig {
             schedule,
             parameterization,
             loss,
             times,
+            frame_times,
+            weighting,
         },
     )
 }

@@ -55,7 +55,7 @@ fn check(name: &str, threshold: Threshold, scale: f64) {
     params.load(&weights(&params, &file.tensors["rotary_frequencies"])).unwrap();
 
     let diffusion = Diffusion::new(&DiffusionConfig {
-        schedule: ScheduleConfig::CosineDiscrete { steps: golden.timesteps },
+        schedule: ScheduleConfig::cosine_discrete(golden.timesteps),
         ..Default::default()
     })
     .unwrap();

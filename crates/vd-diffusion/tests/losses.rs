@@ -4,11 +4,11 @@
 mod known;
 
 use known::{cosine, largest, random, values};
-use vd_diffusion::Parameterization::{self, Epsilon, Flow, V, X0};
+use vd_diffusion::Parameterization::{self, Edm, Epsilon, Flow, V, X0};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Backbone, Cond, Diffusion, DiffusionConfig, FrameMask, LossKind, LossRequest, Noise, Schedule,
-    ScheduleConfig, SeededNoise, TimeSampling, unet3d,
+    ScheduleConfig, SeededNoise, unet3d,
 };
 
 /// Knows x0, reads alpha and sigma off the time it is told, and answers what it should, plus an
@@ -40,12 +40,16 @@ impl Backbone for Knowing {
         };
         let alpha = of(|t| cosine().at(t / 1000.0).alpha);
         let sigma = of(|t| cosine().at(t / 1000.0).sigma);
+        let spread =
+            of(|t| cosine().at(t / 1000.0).sigma.hypot(0.5 * cosine().at(t / 1000.0).alpha));
+        let x = if let Edm { .. } = self.kind { x * &spread } else { x.shallow_clone() };
         let eps = (x - &self.x0 * &alpha) / &sigma;
         let answer = match self.kind {
             Epsilon => eps,
             X0 => self.x0.shallow_clone(),
             V => alpha * eps - sigma * &self.x0,
             Flow => eps - &self.x0,
+            Edm { .. } => (&self.x0 * 2.0 * sigma - alpha * eps * 0.5) / spread,
         };
         Ok(answer + &self.error)
     }
@@ -53,10 +57,11 @@ impl Backbone for Knowing {
 
 fn diffusion(parameterization: Parameterization, loss: LossKind) -> Diffusion {
     let schedule = ScheduleConfig::cosine();
-    let times = TimeSampling::Uniform;
-    Diffusion::new(&DiffusionConfig { schedule, parameterization, loss, times }).unwrap()
+    let config = DiffusionConfig { schedule, parameterization, loss, ..Default::default() };
+    Diffusion::new(&config).unwrap()
 }
 
+const EDM: Parameterization = Edm { sigma_data: 0.5 };
 const SIZE: [i64; 5] = [3, 2, 4, 2, 2];
 
 fn knowing(kind: Parameterization, error: Tensor) -> Knowing {
@@ -78,7 +83,7 @@ const LOSSES: [LossKind; 4] =
 #[test]
 fn losses_are_the_mean_distance_from_the_target() {
     let error = random(2, &SIZE, Kind::Double);
-    for kind in [Epsilon, X0, V, Flow] {
+    for kind in [Epsilon, X0, V, Flow, EDM] {
         for loss in LOSSES {
             let network = knowing(kind, error.shallow_clone());
             let got = diffusion(kind, loss)
@@ -141,7 +146,7 @@ fn only_what_counts_is_counted() {
 fn times_given_per_frame_noise_each_frame_by_itself() {
     let t = Tensor::from_slice(&[0.1, 0.9, 0.5, 0.3, 0.7, 1.0, 0.2, 0.4, 0.6, 0.8, 0.15, 0.25]);
     let t = t.view([3, 4]);
-    for kind in [Epsilon, X0, V, Flow] {
+    for kind in [Epsilon, X0, V, Flow, EDM] {
         let network = knowing(kind, Tensor::from(0.0));
         let request = LossRequest { t: Some(&t), ..Default::default() };
         let noise = &mut SeededNoise::new(6, 0);
@@ -242,7 +247,7 @@ fn a_network_that_answers_in_another_shape_is_refused() {
 
 #[test]
 fn epsilon_under_a_schedule_without_signal_is_refused() {
-    let schedule = ScheduleConfig::Betas { values: vec![0.5, 1.0] };
+    let schedule = ScheduleConfig::betas(vec![0.5, 1.0]);
     let new = |parameterization| {
         let schedule = schedule.clone();
         Diffusion::new(&DiffusionConfig { schedule, parameterization, ..Default::default() })

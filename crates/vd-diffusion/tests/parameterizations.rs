@@ -5,11 +5,12 @@ mod known;
 
 use known::{cosine, largest, random};
 use proptest::prelude::*;
-use vd_diffusion::Parameterization::{self, Epsilon, Flow, V, X0};
+use vd_diffusion::Parameterization::{self, Edm, Epsilon, Flow, V, X0};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{Levels, NoiseLevel, Schedule};
 
-const ALL: [Parameterization; 4] = [Epsilon, X0, V, Flow];
+const EDM: Parameterization = Edm { sigma_data: 0.5 };
+const ALL: [Parameterization; 5] = [Epsilon, X0, V, Flow, EDM];
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -31,6 +32,96 @@ proptest! {
             let bound = 1e-14 * (1.0 + sigma / alpha + alpha / sigma) * (1.0 + sigma);
             prop_assert!(largest(&(x0_hat - &x0)) < bound, "{kind:?}");
             prop_assert!(largest(&(eps_hat - &eps)) < bound, "{kind:?}");
+        }
+    }
+
+    /// x_t, x0-hat and eps-hat of any output lie on one line: the two readings of it agree.
+    #[test]
+    fn any_output_says_the_same_of_x0_and_of_eps(
+        alpha in 0.01..2.0f64, sigma in 0.01..80.0f64, data in 0.1..2.0f64, seed in any::<u64>()
+    ) {
+        let at = Levels::from(NoiseLevel { t: 0.5, alpha, sigma });
+        let x = random(seed, &[2, 3, 4], Kind::Double) * sigma.hypot(alpha);
+        let out = random(seed ^ 1, &[2, 3, 4], Kind::Double);
+        for kind in [Epsilon, X0, V, Flow, Edm { sigma_data: data }] {
+            let x0 = kind.to_x0(&x, &out, &at).unwrap();
+            let eps = kind.to_eps(&x, &out, &at).unwrap();
+            let bound = 1e-13 * (1.0 + sigma / alpha + alpha / sigma) * (1.0 + sigma);
+            prop_assert!(largest(&(at.noised(&x0, &eps).unwrap() - &x)) < bound, "{kind:?}");
+            let again = kind.target(&x0, &eps, &at).unwrap();
+            prop_assert!(largest(&(again - &out)) < bound * (1.0 + 1.0 / data), "{kind:?}");
+            // An output moved by 1 moves x0-hat by what is said of it.
+            let moved = kind.to_x0(&x, &(&out + 1.0), &at).unwrap() - x0;
+            let slope = kind.x0_per_output(NoiseLevel { t: 0.5, alpha, sigma });
+            prop_assert!(largest(&(moved - slope)) < bound, "{kind:?}");
+        }
+    }
+}
+
+/// At the ends one of x0 and eps is x itself; the target gives back the other as well, but where
+/// the network is asked for what x says already.
+#[test]
+fn the_ends_of_a_schedule_are_levels_like_others() {
+    let (x0, eps) = (random(8, &[3, 4], Kind::Double), random(9, &[3, 4], Kind::Double));
+    let there_and_back = |kind: Parameterization, (alpha, sigma): (f64, f64)| {
+        let at = Levels::from(NoiseLevel { t: 0.5, alpha, sigma });
+        let x = at.noised(&x0, &eps).unwrap();
+        let out = kind.target(&x0, &eps, &at).unwrap();
+        (kind.to_x0(&x, &out, &at), kind.to_eps(&x, &out, &at))
+    };
+    for kind in [X0, V, Flow, EDM] {
+        for sigma in [1.0, 80.0] {
+            let (x0_hat, eps_hat) = there_and_back(kind, (0.0, sigma));
+            assert!(largest(&(x0_hat.unwrap() - &x0)) < 1e-14 * sigma, "{kind:?}");
+            assert!(largest(&(eps_hat.unwrap() - &eps)) < 1e-14, "{kind:?}");
+        }
+    }
+    for kind in [Epsilon, V, Flow, EDM] {
+        let (x0_hat, eps_hat) = there_and_back(kind, (1.0, 0.0));
+        assert!(largest(&(x0_hat.unwrap() - &x0)) < 1e-14, "{kind:?}");
+        assert!(largest(&(eps_hat.unwrap() - &eps)) < 1e-14, "{kind:?}");
+    }
+}
+
+/// c_skip, c_out and c_in as Karras et al. 2022 print them in table 1, at x / alpha and
+/// sigma / alpha of random levels.
+#[test]
+fn edm_is_the_table_of_its_paper() {
+    for (alpha, sigma) in [(1.0, 0.002), (1.0, 80.0), (0.8, 0.6), (0.3, 0.7), (0.01, 2.0)] {
+        for data in [0.5f64, 1.0, 1.7] {
+            let kind = Edm { sigma_data: data };
+            let at = Levels::from(NoiseLevel { t: 0.5, alpha, sigma });
+            let (x, out) = (random(1, &[9], Kind::Double), random(2, &[9], Kind::Double));
+            let (y, s) = (&x / alpha, sigma / alpha);
+            let total = s * s + data * data;
+            let skip = data * data / total;
+            let expected = &y * skip + &out * (s * data / total.sqrt());
+            let got = kind.to_x0(&x, &out, &at).unwrap();
+            assert!(largest(&(got - expected)) < 1e-13 / alpha);
+            let shown = kind.shown(&x, &at).unwrap();
+            assert!(largest(&(shown - &y / total.sqrt())) < 1e-13 / alpha);
+        }
+    }
+    let at = Levels::from(NoiseLevel { t: 0.5, alpha: 0.3, sigma: 0.7 });
+    let x = random(3, &[9], Kind::Float);
+    for kind in [Epsilon, X0, V, Flow] {
+        assert_eq!(kind.shown(&x, &at).unwrap(), x);
+    }
+}
+
+/// Data and noise of these spreads make what is shown, and the target, of spread 1.
+#[test]
+fn edm_shows_and_asks_for_unit_variance() {
+    let n = 100_000;
+    let (data, eps) = (random(4, &[n], Kind::Double) * 0.5, random(5, &[n], Kind::Double));
+    for (alpha, sigma) in [(1.0, 0.01), (1.0, 5.0), (0.8, 0.6), (0.0, 1.0)] {
+        let at = Levels::from(NoiseLevel { t: 0.5, alpha, sigma });
+        let shown = EDM.shown(&at.noised(&data, &eps).unwrap(), &at).unwrap();
+        let target = EDM.target(&data, &eps, &at).unwrap();
+        for x in [shown, target] {
+            let variance = x.var(true).double_value(&[]);
+            // Four standard errors of the variance of n normal numbers.
+            assert!((variance - 1.0).abs() < 4.0 * (2.0 / n as f64).sqrt(), "{variance}");
         }
     }
 }
@@ -97,6 +188,10 @@ fn levels_that_do_not_fit_are_refused() {
     assert!(message.contains("[2, 3, 4]") && message.contains("[2, 1, 4]"), "{message}");
     let clean = Levels::at_times(&known::Flow, &Tensor::from_slice(&[0.0])).unwrap_err();
     assert!(clean.to_string().contains("noise to remove"), "{clean}");
+    // One frame of several may be clean, and is so exactly.
+    let frames = levels(&Tensor::from_slice(&[0.0, 0.4]).view([1, 2])).unwrap();
+    assert_eq!(frames.values()[0], NoiseLevel { t: 0.0, alpha: 1.0, sigma: 0.0 });
+    assert_eq!(frames.values()[1], schedule.at(0.4));
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Schedules: known values, and what must hold of each.
+//! Schedules: known values, and what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
 
-use proptest::prelude::*;
 use vd_diffusion::{
-    BetaTable, Cosine, CosineDiscrete, Schedule, ScheduleConfig, TimeInput, betas_from_f32,
+    BetaTable, Cosine, CosineDiscrete, Edm, Flow, NoiseLevel, Schedule, ScheduleConfig, Shifted,
+    TimeInput, betas_from_f32,
 };
 
 fn near(got: f64, expected: f64, relative: f64) {
@@ -113,9 +113,17 @@ fn settings_out_of_range_are_refused_by_name() {
         log_snr_max,
         time_input: TimeInput::T1000,
     };
-    let betas = |values: &[f64]| ScheduleConfig::Betas { values: values.to_vec() };
+    let betas = |values: &[f64]| ScheduleConfig::betas(values.to_vec());
+    let table = |steps, beta_first, beta_last| ScheduleConfig::Linear {
+        steps,
+        beta_first,
+        beta_last,
+        zero_terminal_snr: true,
+    };
+    let edm = |sigma_min, sigma_max| ScheduleConfig::Edm { sigma_min, sigma_max };
+    let shifted = ScheduleConfig::shifted;
     for (message, parts) in [
-        (text(ScheduleConfig::CosineDiscrete { steps: 0 }), ["steps", "1 to 1000000", "got 0"]),
+        (text(ScheduleConfig::cosine_discrete(0)), ["steps", "1 to 1000000", "got 0"]),
         (text(bounds(f64::NAN, 20.0)), ["log_snr_min", "-40 to 40", "got NaN"]),
         (text(bounds(-20.0, f64::INFINITY)), ["log_snr_max", "-40 to 40", "got inf"]),
         (text(bounds(5.0, 5.0)), ["log_snr_max", "more than log_snr_min = 5", "got 5"]),
@@ -124,73 +132,132 @@ fn settings_out_of_range_are_refused_by_name() {
         (text(betas(&[1.0, 0.1])), ["values[0] of 2", "less than 1", "got 1"]),
         (text(betas(&[0.1, f64::NAN])), ["values[1] of 2", "more than 0", "got NaN"]),
         (text(betas(&[0.5, 1e-300])), ["values[1] of 2", "log-SNR", "got 0.000"]),
+        (text(table(0, 0.1, 0.2)), ["linear: steps", "1 to 1000000", "got 0"]),
+        (text(table(9, 0.0, 0.2)), ["linear: beta_first", "a number from", "got 0"]),
+        (text(table(9, 0.1, 1.0)), ["linear: beta_last", "a number from", "got 1"]),
+        (text(table(1, 0.1, 0.2)), ["zero_terminal_snr", "at least two", "got 1"]),
+        (text(edm(0.0, 80.0)), ["edm: sigma_min", "0.000001 to", "got 0"]),
+        (text(edm(2.0, 2.0)), ["edm: sigma_max", "more than sigma_min = 2", "got 2"]),
+        (text(ScheduleConfig::Flow { shift: 0.0 }), ["flow: shift", "0.001 to 1000", "got 0"]),
+        (text(shifted(ScheduleConfig::flow(), f64::NAN)), ["log_snr_shift", "-20 to 20", "NaN"]),
+        (text(shifted(edm(3.0, 1.0), 1.0)), ["edm: sigma_max", "sigma_min = 3", "got 1"]),
     ] {
         assert!(parts.iter().all(|part| message.contains(part)), "{message}: {parts:?}");
     }
 }
 
-fn any_schedule() -> impl Strategy<Value = ScheduleConfig> {
-    let bounds = (-40.0..40.0f64, -40.0..40.0f64).prop_filter_map("apart", |(a, b)| {
-        let time_input = TimeInput::T1000;
-        let (log_snr_min, log_snr_max) = (a.min(b), a.max(b));
-        let apart = log_snr_max - log_snr_min > 0.1;
-        apart.then_some(ScheduleConfig::Cosine { log_snr_min, log_snr_max, time_input })
-    });
-    let betas = (prop::collection::vec(1e-4..0.9f64, 2..40), any::<bool>()).prop_map(|(v, end)| {
-        let mut values = v;
-        if end {
-            *values.last_mut().unwrap() = 1.0;
-        }
-        ScheduleConfig::Betas { values }
-    });
-    prop_oneof![
-        (1..1200usize).prop_map(|steps| ScheduleConfig::CosineDiscrete { steps }),
-        bounds,
-        betas,
-    ]
+#[test]
+fn edm_runs_from_sigma_min_to_sigma_max_and_is_clean_at_zero() {
+    let edm = Edm::new(0.002, 80.0).unwrap();
+    assert_eq!((edm.at(0.0).alpha, edm.at(0.0).sigma), (1.0, 0.0));
+    near(edm.at(1e-3).sigma, 0.002, 1e-13);
+    near(edm.at(1.0).sigma, 80.0, 1e-13);
+    // 250 ln(sigma): a thousand times the c_noise of the paper's table 1.
+    near(edm.time_input(1.0), 250.0 * 80f64.ln(), 1e-13);
+    // A clean frame is told something that an embedding can take.
+    near(edm.time_input(0.0), 250.0 * 0.002f64.ln(), 1e-13);
+    assert_eq!((edm.t_at(f64::INFINITY), edm.t_at(f64::NEG_INFINITY)), (0.0, 1.0));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn log_snr_is_finite_and_falls(config in any_schedule(), a in 1e-6..1.0f64, b in 1e-6..1.0f64) {
-        let schedule = config.build().unwrap();
-        let (early, late) = (a.min(b), a.max(b));
-        prop_assume!(late - early > 1e-6 && late < 1.0 - 1e-6);
-        let (clean, noisy) = (schedule.at(early).log_snr(), schedule.at(late).log_snr());
-        prop_assert!(clean.is_finite() && noisy.is_finite());
-        prop_assert!(clean > noisy, "{clean} at {early}, {noisy} at {late}");
+#[test]
+fn the_shift_of_flow_is_that_of_diffusers() {
+    // FlowMatchEulerDiscreteScheduler(shift=3.0) of diffusers 0.42, in f32: place, sigma, timestep.
+    let known = [
+        (0, 1.0, 1000.0),
+        (1, 0.9996663928031921, 999.6663818359375),
+        (250, 0.8999999761581421, 900.0),
+        (998, 0.005976095795631409, 5.976095676422119),
+        (999, 0.002994012087583542, 2.9940121173858643),
+    ];
+    let flow = Flow::new(3.0).unwrap();
+    for (i, sigma, told) in known {
+        let t = 1.0 - f64::from(i) / 1000.0;
+        // The rounding of f32, of 1 - t at the noisy end.
+        near(flow.at(t).sigma, sigma, 1e-6);
+        near(flow.time_input(t), told, 1e-6);
     }
+}
 
-    #[test]
-    fn t_at_inverts_log_snr(config in any_schedule(), t in 1e-6..1.0f64) {
-        let schedule = config.build().unwrap();
-        prop_assume!(t < 1.0 - 1e-6);
-        let at = schedule.at(t);
-        let back = schedule.t_at(at.log_snr());
-        prop_assert!((back - t).abs() < 1e-9, "{back} for {t}");
-        let again = schedule.at_log_snr(at.log_snr());
-        prop_assert!((again.log_snr() - at.log_snr()).abs() < 1e-6 * (1.0 + at.log_snr().abs()));
+#[test]
+fn a_shift_keeps_what_its_schedule_preserves() {
+    let shifted = |config: ScheduleConfig, by| config.shifted(by).build().unwrap();
+    // Esser et al.: the shift of time is one of the log-SNR.
+    let s = 3.0f64;
+    let (ours, theirs) = (shifted(ScheduleConfig::flow(), -2.0 * s.ln()), Flow::new(s).unwrap());
+    // Hoogeboom et al.: 256 pixels a side where the cosine was made for 64.
+    let cosine = shifted(ScheduleConfig::cosine(), 2.0 * (64.0 / 256.0f64).ln());
+    let edm = shifted(ScheduleConfig::edm(), -2.0 * 2f64.ln());
+    for i in 0..=40 {
+        let t = f64::from(i) / 40.0;
+        let (a, b) = (ours.at(t), theirs.at(t));
+        assert!((a.alpha - b.alpha).abs() < 1e-14 && (a.sigma - b.sigma).abs() < 1e-14);
+        let (a, b) = (cosine.at(t), known::cosine().at(t));
+        assert!((a.log_snr() - b.log_snr() - 0.0625f64.ln()).abs() < 1e-12);
+        near(a.alpha.hypot(a.sigma), 1.0, 1e-14);
+        assert_eq!(cosine.time_input(t), 1000.0 * t);
+        let (a, b) = (edm.at(t), Edm::new(0.002, 80.0).unwrap().at(t));
+        assert_eq!(a.alpha, 1.0);
+        near(a.sigma, 2.0 * b.sigma, 1e-14);
     }
+    let table = Shifted::new(Box::new(CosineDiscrete::new(30).unwrap()), 1.5).unwrap();
+    assert_eq!((table.steps(), table.time_input(0.5)), (Some(30), 14.0));
+    // An own schedule whose signal and noise grow together keeps their spread.
+    let own = Shifted::new(Box::new(Doubled), 1.0).unwrap();
+    near(own.at(0.3).alpha.hypot(own.at(0.3).sigma), 2.0, 1e-14);
+}
 
-    #[test]
-    fn both_ends_are_finite_and_preserve_variance(config in any_schedule(), t in 0.0..=1.0f64) {
-        let schedule = config.build().unwrap();
-        for t in [0.0, t, 1.0] {
-            let at = schedule.at(t);
-            prop_assert_eq!(at.t, t);
-            prop_assert!(at.alpha.is_finite() && at.alpha >= 0.0);
-            prop_assert!(at.sigma.is_finite() && at.sigma >= 0.0);
-            prop_assert!((at.alpha.hypot(at.sigma) - 1.0).abs() < 1e-12);
-        }
-    }
+/// Twice the paper's cosine: of no family.
+#[derive(Debug)]
+struct Doubled;
 
-    #[test]
-    fn t_at_stays_in_range(config in any_schedule(), log_snr in -1e3..1e3f64) {
-        let schedule = config.build().unwrap();
-        for log_snr in [log_snr, f64::INFINITY, f64::NEG_INFINITY] {
-            prop_assert!((0.0..=1.0).contains(&schedule.t_at(log_snr)));
-        }
+impl Schedule for Doubled {
+    fn at(&self, t: f64) -> NoiseLevel {
+        let at = known::cosine().at(t);
+        NoiseLevel { t, alpha: 2.0 * at.alpha, sigma: 2.0 * at.sigma }
     }
+    fn time_input(&self, t: f64) -> f64 {
+        t
+    }
+    fn t_at(&self, log_snr: f64) -> f64 {
+        known::cosine().t_at(log_snr)
+    }
+}
+
+#[test]
+fn configs_are_read_with_their_defaults_and_survive_toml() {
+    let read = |text: &str| toml::from_str::<Holder>(&format!("of = {text}"));
+    let config = |text: &str| read(text).unwrap().of;
+    for (text, expected) in [
+        ("\"linear\"", ScheduleConfig::linear()),
+        ("\"scaled-linear\"", ScheduleConfig::scaled_linear()),
+        ("\"sigmoid\"", ScheduleConfig::sigmoid()),
+        ("\"edm\"", ScheduleConfig::edm()),
+        ("\"flow\"", ScheduleConfig::flow()),
+        ("{ kind = \"flow\", shift = 3 }", ScheduleConfig::Flow { shift: 3.0 }),
+        (
+            "{ kind = \"shifted\", of = \"edm\", log_snr_shift = -2 }",
+            ScheduleConfig::edm().shifted(-2.0),
+        ),
+        (
+            "{ kind = \"cosine-discrete\", zero_terminal_snr = true }",
+            ScheduleConfig::CosineDiscrete { steps: 1000, zero_terminal_snr: true },
+        ),
+    ] {
+        assert_eq!(config(text), expected, "{text}");
+    }
+    for (text, part) in [
+        ("{ kind = \"flow\", zero_terminal_snr = true }", "unknown field `zero_terminal_snr`"),
+        ("{ kind = \"shifted\", log_snr_shift = 1.0 }", "missing field `of`"),
+        ("\"edn\"", "unknown variant `edn`"),
+    ] {
+        let message = read(text).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    let written = toml::to_string(&Holder { of: ScheduleConfig::default() }).unwrap();
+    assert!(!written.contains("zero_terminal_snr"), "{written}");
+}
+
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Holder {
+    of: ScheduleConfig,
 }

@@ -276,6 +276,8 @@ fn settings_out_of_range_are_refused() {
         let message = refused(&Restart { low, high, ..Restart::default() });
         assert!(message.contains("sampler restart"), "{message}");
     }
+    let message = refused(&Restart { times: usize::MAX, ..Restart::default() });
+    assert!(message.contains("at most 1000 times"), "{message}");
     let boundary = Boundary { timestep_scaling: 0.0, ..Boundary::default() };
     let message = refused(&Lcm { boundary: Some(boundary) });
     assert!(message.contains("timestep_scaling"), "{message}");

@@ -19,7 +19,7 @@ mod weights;
 
 pub use error::{Error, Result};
 pub use frame_mask::FrameMask;
-pub use noise::{Noise, SeededNoise, derive_seed};
+pub use noise::{BrownianNoise, Noise, SeededNoise, derive_seed};
 pub use params::{Init, Param, Params, Scope};
 pub use tch;
 pub use vd_torch as torch;

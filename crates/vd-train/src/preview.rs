@@ -4,8 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tch::{Kind, Tensor};
-use vd_data::{Clip, Dataset, write_gif};
+use vd_data::{Clip, Dataset, tile, write_gif};
 use vd_diffusion::Diffusion;
 use vd_tensor_ops::video;
 use vd_text_cond::{Condition, GenerateRequest, Generator, NullEmbedding, generate};
@@ -14,8 +13,6 @@ use crate::streams::{Stream, seed_of};
 use crate::trainer::Trainer;
 use crate::{Result, RunConfig};
 
-/// Pixels between clips.
-const GAP: i64 = 2;
 /// How many clips of a generator are looked at for different captions, for each one wanted.
 const SEARCH: u64 = 16;
 
@@ -58,7 +55,9 @@ pub(crate) fn write_preview(
         videos => videos?,
     };
     let fps = trainer.fps.unwrap_or(vd_data::UNSTATED_FPS);
-    write_gif(path, &Clip::from_tensor(&side_by_side(&videos)?, fps)?)?;
+    // One row, however many they are.
+    let row = tile(&video::to_u8(&videos), usize::MAX)?;
+    write_gif(path, &Clip::from_tensor(&row, fps)?)?;
     Ok(true)
 }
 
@@ -113,19 +112,4 @@ fn captions(config: &RunConfig, dataset: &Dataset, count: usize) -> Result<Vec<S
         }
     }
     Ok(found)
-}
-
-/// One wide clip of many: n c f h w -> c f h (n w with gaps), u8.
-fn side_by_side(videos: &Tensor) -> Result<Tensor> {
-    let pixels = video::to_u8(videos);
-    let size = pixels.size();
-    let gap = Tensor::f_zeros([size[1], size[2], size[3], GAP], (Kind::Uint8, pixels.device()))?;
-    let mut row = Vec::new();
-    for k in 0..size[0] {
-        if k > 0 {
-            row.push(gap.shallow_clone());
-        }
-        row.push(pixels.f_get(k)?);
-    }
-    Ok(Tensor::f_cat(&row, 3)?)
 }

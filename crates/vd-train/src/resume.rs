@@ -7,15 +7,12 @@ use toml::{Table, Value};
 use crate::checkpoint::{Checkpoint, Machine};
 use crate::{Error, Result, RunConfig};
 
-/// What may change at a resume: how long and how fast the run is, what it shows of itself, and how
-/// many files it may lose. `train.out` is where the checkpoint was found, whatever its path is
+/// What may change at a resume: how long the run is, how often it saves and shows itself, and how
+/// many workers read its data. `train.out` is where the checkpoint was found, whatever its path is
 /// called now; other threads are warned of.
-const FREE: [&str; 13] = [
-    "data.max_bad_files",
+const FREE: [&str; 10] = [
     "data.workers",
     "train.checkpoint_every",
-    "train.keep_last",
-    "train.log_every",
     "train.out",
     "train.preview_count",
     "train.preview_every",

@@ -216,6 +216,7 @@ impl Run<'_> {
     }
 
     fn save(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+        self.trainer.check_parameters()?;
         let trainer = &self.trainer;
         self.metrics.sync()?;
         let state = State::new(

@@ -174,24 +174,47 @@ impl Trainer {
         Ok((share.detach().f_to_kind(Kind::Double)?, grads.collect::<Result<_>>()?))
     }
 
+    /// Refuses weights that the last step has spoilt: they are not worth a checkpoint.
+    ///
+    /// # Errors
+    /// A parameter that is not finite, named.
+    pub(crate) fn check_parameters(&mut self) -> Result<()> {
+        match self.bad_parameter() {
+            None => Ok(()),
+            Some(name) => {
+                self.sound = false;
+                Err(Error::NotFinite { step: self.step, tensor: format!("the parameter `{name}`") })
+            }
+        }
+    }
+
+    /// The first parameter by name that is not finite.
+    fn bad_parameter(&self) -> Option<String> {
+        let bad = self.params.iter().find(|(_, param)| is_bad(&param.tensor));
+        bad.map(|(name, _)| name.to_owned())
+    }
+
     /// Which tensor went wrong: the first parameter by name, else the loss, else the first gradient
     /// by name.
     fn not_finite(&mut self, loss: f64, grads: &[Tensor]) -> Error {
-        let bad = |t: &Tensor| t.isfinite().all().int64_value(&[]) == 0;
-        let parameter = self.params.iter().find(|(_, param)| bad(&param.tensor));
+        let parameter = self.bad_parameter();
         let mut named = self.optimizer.names().iter().zip(grads);
-        let tensor = if let Some((name, _)) = parameter {
+        let tensor = if let Some(name) = parameter {
             self.sound = false;
             format!("the parameter `{name}`")
         } else if !loss.is_finite() {
             format!("the loss ({loss})")
-        } else if let Some((name, _)) = named.find(|(_, grad)| bad(grad)) {
+        } else if let Some((name, _)) = named.find(|(_, grad)| is_bad(grad)) {
             format!("the gradient of `{name}`")
         } else {
             "the norm of all gradients".to_owned()
         };
         Error::NotFinite { step: self.step + 1, tensor }
     }
+}
+
+fn is_bad(tensor: &Tensor) -> bool {
+    tensor.isfinite().all().int64_value(&[]) == 0
 }
 
 #[cfg(test)]
@@ -250,6 +273,8 @@ mod tests {
         let _ = weight.shallow_clone().fill_(f64::NAN);
         let start = trainer.cursor;
         let message = trainer.advance().unwrap_err().to_string();
+        let refused = trainer.check_parameters().unwrap_err().to_string();
+        assert!(refused.contains(&format!("step 0: the parameter `{name}`")), "{refused}");
         let begin = format!("step 1: the parameter `{name}` is not finite; start a new run");
         assert!(message.starts_with(&begin), "{message}");
         assert!(!trainer.sound);

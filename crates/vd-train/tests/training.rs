@@ -136,7 +136,7 @@ fn a_preview_changes_nothing_in_what_is_trained() {
 fn a_preview_takes_no_more_steps_than_a_discrete_schedule_has() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = tiny(dir.path());
-    config.diffusion.schedule = vd_diffusion::ScheduleConfig::CosineDiscrete { steps: 5 };
+    config.diffusion.schedule = vd_diffusion::ScheduleConfig::cosine_discrete(5);
     config.train.steps = 1;
     config.train.preview_every = 1;
     config.train.preview_count = 1;

@@ -46,8 +46,8 @@ OUT gets config.toml (with every default), metrics.jsonl, previews/ and
 checkpoints/step-NNNNNNNN/. SIGINT (Ctrl-C) and SIGTERM finish the step, save and exit with 0; a
 second one ends at once. --resume goes on to the same bytes that an unbroken run would have
 reached; it takes CONFIG and --set as given, of which only these may differ from the run's:
-data.workers, data.max_bad_files, and of [train] steps, out, threads, checkpoint_every,
-keep_last, log_every and preview_*.
+data.workers, and of [train] steps, checkpoint_every, preview_*, out (for a run that was moved)
+and threads (with a warning: the last bits may then differ).
 
 Values of --set are TOML; text needs no quotes.
 

@@ -15,7 +15,7 @@ pub(crate) fn schedule(betas: Option<&[f32]>, timesteps: Option<usize>) -> Resul
         let steps = timesteps.unwrap_or(TIMESTEPS);
         let from = if timesteps.is_some() { "--timesteps" } else { "the package's default" };
         tracing::info!("no betas in the file: the cosine schedule of {steps} steps ({from})");
-        return Ok(ScheduleConfig::CosineDiscrete { steps });
+        return Ok(ScheduleConfig::cosine_discrete(steps));
     };
     let steps = betas.len();
     if let Some(asked) = timesteps.filter(|asked| *asked != steps) {
@@ -26,10 +26,10 @@ pub(crate) fn schedule(betas: Option<&[f32]>, timesteps: Option<usize>) -> Resul
     };
     if CosineDiscrete::new(steps).is_ok_and(|cosine| is_cosine(&cosine)) {
         tracing::info!("betas in the file: the cosine schedule of {steps} steps");
-        return Ok(ScheduleConfig::CosineDiscrete { steps });
+        return Ok(ScheduleConfig::cosine_discrete(steps));
     }
     tracing::info!("betas in the file: a table of {steps} steps of its own, kept as it is");
-    let schedule = ScheduleConfig::Betas { values: betas_from_f32(betas) };
+    let schedule = ScheduleConfig::betas(betas_from_f32(betas));
     schedule.build()?;
     Ok(schedule)
 }
@@ -48,9 +48,9 @@ mod tests {
         for steps in [20, 1000] {
             let mut betas = cosine(steps);
             let same = schedule(Some(&betas), None).unwrap();
-            assert_eq!(same, ScheduleConfig::CosineDiscrete { steps });
+            assert_eq!(same, ScheduleConfig::cosine_discrete(steps));
             betas[7] = f32::from_bits(betas[7].to_bits() + 1);
-            let ScheduleConfig::Betas { values } = schedule(Some(&betas), None).unwrap() else {
+            let ScheduleConfig::Betas { values, .. } = schedule(Some(&betas), None).unwrap() else {
                 panic!("a changed table was taken for the cosine");
             };
             let back: Vec<f32> = values.iter().map(|beta| *beta as f32).collect();
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_flag_is_for_files_without_betas() {
-        let made = |steps| ScheduleConfig::CosineDiscrete { steps };
+        let made = |steps| ScheduleConfig::cosine_discrete(steps);
         assert_eq!(schedule(None, None).unwrap(), made(1000));
         assert_eq!(schedule(None, Some(250)).unwrap(), made(250));
         assert_eq!(schedule(Some(&cosine(20)), Some(20)).unwrap(), made(20));

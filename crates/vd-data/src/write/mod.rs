@@ -5,10 +5,12 @@ mod palette;
 mod plot;
 mod sheet;
 mod text;
+mod tile;
 
 pub use gif::write_gif;
 pub use plot::{Line, LinePlot, write_line_plot};
 pub use sheet::{SheetRow, contact_sheet, write_contact_sheet};
+pub use tile::tile;
 
 use std::path::Path;
 

@@ -1,5 +1,17 @@
-//! Sampling pulled towards the conditions.
+//! Sampling pulled towards the conditions, or towards what is known.
 
-mod classifier_free;
+mod autoguided;
+mod config;
+mod context;
+mod guided;
+mod known;
+mod reconstruction;
+mod rules;
+mod visits;
 
-pub use classifier_free::Guided;
+pub use autoguided::Autoguided;
+pub use config::{GuidanceConfig, NoiseRange, Signal, Signals};
+pub use context::ContextFrames;
+pub use guided::Guided;
+pub use known::{Downscale, Known, KnownFrames};
+pub use reconstruction::{Reconstruction, ReconstructionConfig};

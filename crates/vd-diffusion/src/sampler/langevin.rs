@@ -17,7 +17,7 @@ use crate::{NoiseLevel, Result};
 /// `delta` in [0, 2]; the paper takes 0.1. At 0 it is the inner sampler at twice the cost.
 ///
 /// # Reference
-/// Ho et al. 2022, section 2, arXiv:2204.03458; Song et al. 2021, algorithm 4, arXiv:2011.13456.
+/// Ho et al. 2022, section 2, arXiv:2204.03458; Song et al. 2021, appendix G, arXiv:2011.13456.
 /// One evaluation more per step than the inner sampler.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Langevin<S> {

@@ -31,7 +31,7 @@ pub struct Lcm {
 /// Both above 0.
 ///
 /// # Reference
-/// Luo et al. 2023, equation 9 and appendix, arXiv:2310.04378.
+/// Song et al. 2023, section 3, arXiv:2303.01469; Luo et al. 2023, section 4.1, arXiv:2310.04378.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Boundary {
     /// How fast the state is forgotten: 10 in the networks that are published.

@@ -1,5 +1,7 @@
 //! Going up again, to go down better.
 
+use std::cmp::Ordering;
+
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
@@ -14,10 +16,11 @@ use crate::{Error, NoiseLevel, Result};
 /// the levels that the grid has there; where these are fewer than two it is the inner sampler alone.
 ///
 /// # Range
-/// `low` and `high` in sigma / alpha, 0 <= `low` < `high`, which may be infinite.
+/// `low` and `high` in sigma / alpha, 0 <= `low` < `high`, which may be infinite; `times` up to
+/// 1000.
 ///
 /// # Reference
-/// Xu et al. 2023, algorithm 1, arXiv:2306.14878, whose second grid for the band is here the first
+/// Xu et al. 2023, section 3.1, arXiv:2306.14878, whose second grid for the band is here the first
 /// one's part. Order in the moments: that of the inner sampler; as many evaluations more as it
 /// needs for the band, `times` times.
 #[derive(Debug)]
@@ -40,13 +43,20 @@ impl Default for Restart {
 }
 
 impl Restart {
+    /// A plan is a list of all its levels, which has to end.
+    const MOST: usize = 1000;
+
     pub(super) fn validate(&self) -> Result<()> {
         in_range("sampler restart: low", self.low, 0.0, f64::MAX)?;
-        if self.high > self.low {
-            return Ok(());
+        if self.high.partial_cmp(&self.low) != Some(Ordering::Greater) {
+            let expected = format!("a sigma / alpha above low, which is {}", self.low);
+            return Err(Error::value("sampler restart: high", expected, self.high));
         }
-        let expected = format!("a sigma / alpha above low, which is {}", self.low);
-        Err(Error::value("sampler restart: high", expected, self.high))
+        if self.times > Self::MOST {
+            let expected = format!("at most {} times", Self::MOST);
+            return Err(Error::value("sampler restart: times", expected, self.times));
+        }
+        Ok(())
     }
 
     fn is_inside(&self, at: NoiseLevel) -> bool {
@@ -69,7 +79,7 @@ impl Sampler for Restart {
             first -= 1;
         }
         if first < last {
-            let again = levels[first..=last].repeat(self.times);
+            let again = levels[first..=last].repeat(self.times.min(Self::MOST));
             levels.splice(last + 1..last + 1, again);
         }
         levels

@@ -86,7 +86,8 @@ fn falls(from: NoiseLevel, to: NoiseLevel) -> bool {
     to.log_snr() > from.log_snr()
 }
 
-fn check_grid(grid: &[NoiseLevel]) -> Result<()> {
+/// Refuses levels that are fewer than two, or that do not fall in noise.
+pub(crate) fn check_grid(grid: &[NoiseLevel]) -> Result<()> {
     if grid.len() < 2 {
         return Err(Error::Grid(format!("expected at least two levels, got {}", grid.len())));
     }

@@ -57,6 +57,11 @@ impl BetaTable {
         &self.betas
     }
 
+    /// The square roots of alpha-bar, one per entry.
+    pub(super) fn alphas(&self) -> Vec<f64> {
+        self.entries.iter().map(|entry| entry.alpha).collect()
+    }
+
     /// Time in entries: 0 is clean, 1 the first entry. Rounding in i / N * N is taken back.
     fn position(&self, t: f64) -> f64 {
         let p = t.clamp(0.0, 1.0) * self.entries.len() as f64;

@@ -2,8 +2,9 @@
 
 use std::f64::consts::FRAC_PI_2;
 
+use super::tables::check_steps;
 use super::{BetaTable, Schedule};
-use crate::{Error, NoiseLevel, Result};
+use crate::{NoiseLevel, Result};
 
 /// The cosine table of N steps with s = 0.008, its betas clipped at 0.9999: the schedule of
 /// `video-diffusion-pytorch`.
@@ -29,10 +30,7 @@ impl CosineDiscrete {
     /// # Errors
     /// Steps out of that range.
     pub fn new(steps: usize) -> Result<Self> {
-        if !(1..=1_000_000).contains(&steps) {
-            let expected = "a number from 1 to 1000000";
-            return Err(Error::value("schedule cosine-discrete: steps", expected, steps));
-        }
+        check_steps("cosine-discrete", steps)?;
         let alpha_bar = |i: usize| {
             let t = i as f64 / steps as f64;
             (FRAC_PI_2 * (t + Self::S) / (1.0 + Self::S)).cos().powi(2)

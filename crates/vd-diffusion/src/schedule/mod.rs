@@ -4,12 +4,19 @@ mod beta_table;
 mod config;
 mod cosine;
 mod cosine_discrete;
+mod edm;
+mod flow;
+mod shifted;
+mod tables;
 mod time_input;
 
 pub use beta_table::{BetaTable, betas_from_f32};
 pub use config::ScheduleConfig;
 pub use cosine::Cosine;
 pub use cosine_discrete::CosineDiscrete;
+pub use edm::Edm;
+pub use flow::Flow;
+pub use shifted::Shifted;
 pub use time_input::TimeInput;
 
 use std::fmt::Debug;

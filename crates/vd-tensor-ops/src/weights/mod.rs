@@ -57,6 +57,16 @@ impl Weights {
         Ok(weights)
     }
 
+    /// Refuses a file that is truncated, too long or no safetensors file, by its header alone.
+    ///
+    /// # Errors
+    /// Those of [`Weights::read`] that need no look at the tensors.
+    pub fn check(path: &Path) -> Result<()> {
+        let bytes = map(path)?;
+        let whole = header::decode(bytes.as_ref());
+        whole.map(|_| ()).map_err(|what| Error::Format { path: path.to_owned(), what })
+    }
+
     /// Writes a file, whole or not at all (see [`write_atomically_with`]).
     ///
     /// The same names, values and metadata always give the same bytes.

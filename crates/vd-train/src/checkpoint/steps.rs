@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use vd_tensor_ops::Weights;
+
 use super::{CHECKPOINTS, CONFIG, Checkpoint, OPTIMIZER, STATE, WeightKind};
 use crate::folder::PREVIEWS;
 use crate::{Error, Result};
@@ -116,12 +118,16 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A checkpoint of which nothing is missing for its use.
+/// A checkpoint of which nothing is missing for its use, no file cut short.
 fn whole(dir: &Path, step: u64, wanted: Use) -> Result<Checkpoint> {
-    let always = WeightKind::ALL.map(WeightKind::file).into_iter().chain([CONFIG]);
-    let to_go_on = [OPTIMIZER, STATE].into_iter().filter(|_| wanted == Use::Resume);
-    if let Some(name) = always.chain(to_go_on).find(|name| !dir.join(name).is_file()) {
+    let weights = WeightKind::ALL.map(WeightKind::file).into_iter();
+    let weights = weights.chain((wanted == Use::Resume).then_some(OPTIMIZER));
+    let texts = [CONFIG].into_iter().chain((wanted == Use::Resume).then_some(STATE));
+    if let Some(name) = weights.clone().chain(texts).find(|name| !dir.join(name).is_file()) {
         return Err(Error::checkpoint(dir, format!("{name} is missing")));
+    }
+    for name in weights {
+        Weights::check(&dir.join(name))?;
     }
     let checkpoint = Checkpoint::read(dir)?;
     match &checkpoint.state {

@@ -4,15 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tch::{Kind, Tensor};
-use vd_data::{Clip, write_gif};
+use tch::Tensor;
+use vd_data::{Clip, tile, write_gif};
 use vd_tensor_ops::write_atomically;
 
 use super::plan::Plan;
 use crate::output::Usage;
 
-/// Pixels between clips that share a picture.
-const GAP: i64 = 2;
 /// Endings of files that --out does not write, and that no folder is meant to have.
 const OTHER_FORMATS: [&str; 10] =
     ["mp4", "webm", "mov", "avi", "mkv", "webp", "png", "apng", "jpg", "npy"];
@@ -93,7 +91,7 @@ impl Writer<'_> {
     pub(crate) fn finish(self) -> Result<Vec<PathBuf>> {
         let Target::File(file) = self.target else { return Ok(self.files) };
         let clips = Tensor::f_cat(&self.together, 0)?;
-        let picture = tiled(&clips, self.plan.columns() as i64)?;
+        let picture = tile(&clips, self.plan.columns())?;
         write_gif(file, &Clip::from_tensor(&picture, self.plan.fps)?)?;
         Ok(vec![file.to_path_buf(); clips.size()[0] as usize])
     }
@@ -112,43 +110,10 @@ fn write_caption(path: &Path, prompt: Option<&str>) -> Result<()> {
     }
 }
 
-/// Clips side by side, row by row, with black between them and where the last row has none.
-///
-/// # Shapes
-/// n c f h w -> c f H W, u8
-fn tiled(clips: &Tensor, columns: i64) -> Result<Tensor> {
-    let size = clips.size();
-    let (n, c, f, h, w) = (size[0], size[1], size[2], size[3], size[4]);
-    let columns = columns.clamp(1, n);
-    let rows = (n + columns - 1) / columns;
-    let (height, width) = (rows * (h + GAP) - GAP, columns * (w + GAP) - GAP);
-    let picture = Tensor::f_zeros([c, f, height, width], (Kind::Uint8, clips.device()))?;
-    for k in 0..n {
-        let (y, x) = (k / columns * (h + GAP), k % columns * (w + GAP));
-        picture.f_narrow(2, y, h)?.f_narrow(3, x, w)?.f_copy_(&clips.f_get(k)?)?;
-    }
-    Ok(picture)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use tch::Device;
-
-    #[test]
-    fn clips_stand_row_by_row_and_the_rest_is_black() {
-        let clips = Tensor::arange_start(1, 3 * 2 * 2 * 3 + 1, (Kind::Uint8, Device::Cpu));
-        let clips = clips.view([3, 1, 2, 2, 3]);
-        let picture = tiled(&clips, 2).unwrap();
-        assert_eq!(picture.size(), [1, 2, 2 + 2 + 2, 3 + 2 + 3]);
-        let part = |y, x| picture.narrow(2, y, 2).narrow(3, x, 3);
-        for (k, (y, x)) in [(0, 0), (0, 5), (4, 0)].into_iter().enumerate() {
-            assert_eq!(part(y, x), clips.get(k as i64));
-        }
-        let all = picture.sum(Kind::Int64).int64_value(&[]);
-        assert_eq!(all, clips.sum(Kind::Int64).int64_value(&[]));
-    }
 
     #[test]
     fn a_file_is_a_gif_and_everything_else_a_folder() {

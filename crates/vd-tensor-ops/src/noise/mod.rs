@@ -1,5 +1,9 @@
 //! Randomness as an argument, one stream per sample.
 
+mod brownian;
+
+pub use brownian::BrownianNoise;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tch::{Device, Kind, Tensor};
@@ -18,7 +22,8 @@ pub trait Noise {
     /// Standard normal values of the interval between two noise levels.
     ///
     /// The clock is the signal-to-noise ratio, alpha^2 / sigma^2 (0 at alpha = 0): a Brownian path
-    /// makes the halves of an interval sum to the whole. The default draws afresh.
+    /// makes the halves of an interval sum to the whole ([`BrownianNoise`]). The default draws
+    /// afresh.
     fn between(&mut self, from_snr: f64, to_snr: f64, like: &Tensor) -> Tensor {
         let _ = (from_snr, to_snr);
         self.normal(like)

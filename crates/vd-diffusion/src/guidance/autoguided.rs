@@ -1,0 +1,70 @@
+//! Guidance by a worse version of the same network.
+
+use tch::Tensor;
+use vd_tensor_ops::Noise;
+
+use super::config::NoiseRange;
+use crate::{Denoiser, Error, Levels, NoiseLevel, Result};
+
+/// A denoiser guided away from a worse one: guide + scale (main - guide), on x0-hat.
+///
+/// The guide is a smaller network, or one trained for a shorter time, under the same conditions and
+/// the same schedule. Either may be guided, or given context, by itself. What must hold of a state
+/// is the main one's to say.
+///
+/// # Range
+/// `scale` finite; 1 is off, and then the guide is not asked.
+///
+/// # Reference
+/// Karras et al. 2024, equation 3, arXiv:2406.02507.
+#[derive(Debug)]
+pub struct Autoguided<D, G> {
+    main: D,
+    guide: G,
+    scale: f64,
+    within: NoiseRange,
+}
+
+impl<D: Denoiser, G: Denoiser> Autoguided<D, G> {
+    /// Guides `main` by `guide`, at the noise levels of `within`.
+    ///
+    /// # Errors
+    /// A scale that is not finite; a range whose ends are the wrong way round.
+    pub fn new(main: D, guide: G, scale: f64, within: NoiseRange) -> Result<Self> {
+        if !scale.is_finite() {
+            return Err(Error::value("autoguidance scale", "a finite number, 1 for none", scale));
+        }
+        within.validate()?;
+        Ok(Autoguided { main, guide, scale, within })
+    }
+
+    fn acts(&self, at: NoiseLevel) -> bool {
+        self.scale != 1.0 && self.within.contains(at)
+    }
+}
+
+impl<D: Denoiser, G: Denoiser> Denoiser for Autoguided<D, G> {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        let main = self.main.denoise(x, at)?;
+        if !self.acts(at) {
+            return Ok(main);
+        }
+        let guide = self.guide.denoise(x, at)?;
+        Ok(guide.f_add(&main.f_sub(&guide)?.f_mul_scalar(self.scale)?)?)
+    }
+
+    fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        let main = self.main.denoise_levels(x, at)?;
+        if !at.values().iter().any(|at| self.acts(*at)) {
+            return Ok(main);
+        }
+        let guide = self.guide.denoise_levels(x, at)?;
+        at.mix(&main, &guide, |at| {
+            Ok(if self.acts(at) { (self.scale, 1.0 - self.scale) } else { (1.0, 0.0) })
+        })
+    }
+
+    fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
+        self.main.constrain(x, at, noise)
+    }
+}

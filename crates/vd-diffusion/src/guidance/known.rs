@@ -1,0 +1,321 @@
+//! What is known of a clip before it is sampled.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::diffusion::check_kind;
+use crate::named::name_or_table;
+use crate::{Error, Result};
+
+/// What is known of a clip: some frames, some pixels, a smaller copy, or these together.
+///
+/// A term says that `x0` is what one sees of the clip after taking `frames`, then `down`, then
+/// only the numbers under `mask`. Every fourth frame at half the size is
+/// `Known { down: Downscale::Area { factor: 2 }, ..Known::every(x0, 4) }`.
+#[derive(Debug)]
+pub struct Known {
+    /// The values, in the kind and on the device of the state that is sampled.
+    ///
+    /// # Shapes
+    /// The clip's, with the frames counted in `frames` and the size divided by `down`'s factor; b
+    /// may be 1 for the same values in every sample
+    pub x0: Tensor,
+    /// The frames it speaks of.
+    pub frames: KnownFrames,
+    /// How they were made smaller.
+    pub down: Downscale,
+    /// 1 (or true) where a number of `x0` is known, 0 where it is not; `None` is everywhere.
+    ///
+    /// # Shapes
+    /// Whatever broadcasts to `x0`
+    pub mask: Option<Tensor>,
+}
+
+impl Known {
+    /// The frames at these positions: extension, prediction, interpolation between keyframes.
+    ///
+    /// # Shapes
+    /// `x0`: b c n ..., one frame per position
+    pub fn frames(x0: Tensor, at: Vec<i64>) -> Known {
+        Known { x0, frames: KnownFrames::At(at), down: Downscale::None, mask: None }
+    }
+
+    /// Every `stride`-th frame, the first among them: temporal super-resolution.
+    ///
+    /// # Shapes
+    /// `x0`: b c n ..., n = f / stride rounded up
+    pub fn every(x0: Tensor, stride: i64) -> Known {
+        Known { x0, frames: KnownFrames::Every { stride }, down: Downscale::None, mask: None }
+    }
+
+    /// The numbers under a mask: in-painting.
+    ///
+    /// # Shapes
+    /// `x0`: b ..., of any rank; `mask`: whatever broadcasts to it
+    pub fn pixels(x0: Tensor, mask: Tensor) -> Known {
+        Known { x0, frames: KnownFrames::All, down: Downscale::None, mask: Some(mask) }
+    }
+
+    /// A smaller copy: spatial super-resolution.
+    ///
+    /// # Shapes
+    /// `x0`: b c f h/k w/k, for the factor k of `down`
+    pub fn smaller(x0: Tensor, down: Downscale) -> Known {
+        Known { x0, frames: KnownFrames::All, down, mask: None }
+    }
+
+    /// Checks the term against the shape of the state.
+    pub(super) fn resolve(self, shape: &[i64]) -> Result<Term> {
+        check_kind("known x0", &self.x0)?;
+        let mut view = shape.to_vec();
+        let index = self.frames.index(shape)?;
+        if let (Some(index), Some(f)) = (&index, view.get_mut(2)) {
+            *f = index.len() as i64;
+        }
+        self.down.shrink(&mut view)?;
+        let x0 = expand_batch(&self.x0, &view)?;
+        let mask = self.mask.map(|mask| spread_mask(&mask, &view, &x0)).transpose()?;
+        let seen = match &mask {
+            Some(mask) => x0.f_where_self(mask, &x0.f_zeros_like()?)?,
+            None => x0.shallow_clone(),
+        };
+        if !bool::try_from(&seen.f_isfinite()?.f_all()?)? {
+            return Err(Error::tensor("known x0", "finite numbers where it is known", "others"));
+        }
+        let index = index.map(|index| Tensor::from_slice(&index).to_device(x0.device()));
+        Ok(Term { x0, index, down: self.down, mask })
+    }
+}
+
+/// Which frames of a clip are spoken of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum KnownFrames {
+    /// All of them; also for tensors that have no frames.
+    #[default]
+    All,
+    /// Every `stride`-th, the first among them.
+    Every {
+        /// How many frames it is from one to the next, at least 1.
+        stride: i64,
+    },
+    /// The frames at these positions, from 0.
+    At(Vec<i64>),
+}
+
+impl KnownFrames {
+    /// The positions; `None` where frames do not matter.
+    fn index(&self, shape: &[i64]) -> Result<Option<Vec<i64>>> {
+        if *self == KnownFrames::All {
+            return Ok(None);
+        }
+        let Some(f) = shape.get(2).copied() else {
+            let expected = "b c f ..., since frames of it are known";
+            return Err(Error::tensor("state", expected, format!("{shape:?}")));
+        };
+        match self {
+            KnownFrames::All => Ok(None),
+            KnownFrames::Every { stride } => {
+                let step = usize::try_from(*stride).ok().filter(|stride| *stride > 0);
+                let Some(step) = step else {
+                    return Err(Error::value("known frames: stride", "at least 1", stride));
+                };
+                Ok(Some((0..f).step_by(step).collect()))
+            }
+            KnownFrames::At(at) => {
+                let expected = format!("positions from 0 to {}, each once, at least one", f - 1);
+                let mut sorted = at.clone();
+                sorted.sort_unstable();
+                sorted.dedup();
+                if at.is_empty()
+                    || sorted.len() < at.len()
+                    || at.iter().any(|i| !(0..f).contains(i))
+                {
+                    return Err(Error::value("known frames", expected, format!("{at:?}")));
+                }
+                Ok(Some(at.clone()))
+            }
+        }
+    }
+}
+
+/// How a smaller copy of a clip is made; differentiable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Downscale {
+    /// Not at all.
+    #[default]
+    None,
+    /// Each number is the mean of a square of pixels.
+    Area {
+        /// The side of the square; it must divide height and width.
+        #[serde(default = "default_factor")]
+        factor: i64,
+    },
+    /// Linear between the pixels next to the middle of each square, without anti-aliasing; at
+    /// factor 2 the same as `Area`.
+    ///
+    /// # Reference
+    /// Ho et al. 2022, section 3.1, arXiv:2204.03458, names bilinear down-sampling.
+    Bilinear {
+        /// The side of the square; it must divide height and width.
+        #[serde(default = "default_factor")]
+        factor: i64,
+    },
+}
+
+name_or_table!(
+    Downscale,
+    "the name of a way to make clips smaller, or a table with its `kind`",
+    None => "none",
+);
+
+fn default_factor() -> i64 {
+    2
+}
+
+impl Downscale {
+    fn factor(self) -> i64 {
+        match self {
+            Downscale::None => 1,
+            Downscale::Area { factor } | Downscale::Bilinear { factor } => factor,
+        }
+    }
+
+    /// Divides the last two sizes of a shape.
+    fn shrink(self, shape: &mut [i64]) -> Result<()> {
+        let factor = self.factor();
+        if factor < 1 {
+            return Err(Error::value("factor of down-sampling", "at least 1", factor));
+        }
+        if factor == 1 {
+            return Ok(());
+        }
+        let whole = format!("{shape:?}");
+        match shape {
+            [_, _, .., h, w] if *h % factor == 0 && *w % factor == 0 => {
+                (*h, *w) = (*h / factor, *w / factor);
+                Ok(())
+            }
+            _ => {
+                let expected =
+                    format!("b c .. h w with h and w divided by {factor}, the factor of it");
+                Err(Error::tensor("clip to make smaller", expected, whole))
+            }
+        }
+    }
+
+    /// Makes a clip smaller.
+    ///
+    /// # Shapes
+    /// `x`: b c ... h w; result: the same, with h and w divided by the factor
+    ///
+    /// # Errors
+    /// A factor below 1, or one that does not divide height and width.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        let mut size = x.size();
+        let (mut images, factor) = ([-1, 1, 0, 0], self.factor());
+        self.shrink(&mut size)?;
+        if factor == 1 {
+            return Ok(x.shallow_clone());
+        }
+        let &[.., h, w] = size.as_slice() else {
+            return Ok(x.shallow_clone());
+        };
+        (images[2], images[3]) = (h * factor, w * factor);
+        let flat = x.f_reshape(images)?; // (b c ..) 1 h w
+        let small = match self {
+            Downscale::Bilinear { .. } => flat.f_upsample_bilinear2d([h, w], false, None, None)?,
+            Downscale::None | Downscale::Area { .. } => {
+                let square = [factor, factor];
+                flat.f_avg_pool2d(square, square, [0, 0], false, true, None)?
+            }
+        };
+        Ok(small.f_reshape(size.as_slice())?)
+    }
+}
+
+/// A [`Known`] that fits the state.
+#[derive(Debug)]
+pub(super) struct Term {
+    /// In the shape of what is seen.
+    x0: Tensor,
+    index: Option<Tensor>,
+    down: Downscale,
+    /// Of the shape of `x0`.
+    mask: Option<Tensor>,
+}
+
+impl Term {
+    /// The values, in the shape of what is seen.
+    pub(super) fn x0(&self) -> &Tensor {
+        &self.x0
+    }
+
+    /// Positions of the frames that are seen.
+    pub(super) fn index(&self) -> Option<&Tensor> {
+        self.index.as_ref()
+    }
+
+    /// Whether it tells numbers of the clip itself, which can be put in their place.
+    pub(super) fn is_exact(&self) -> bool {
+        self.down.factor() == 1
+    }
+
+    /// The sum of the squares by which an x0-hat misses what is known.
+    pub(super) fn miss(&self, x0: &Tensor) -> Result<Tensor> {
+        let seen = match &self.index {
+            Some(index) => x0.f_index_select(2, index)?,
+            None => x0.shallow_clone(),
+        };
+        let mut off = self.down.apply(&seen)?.f_sub(&self.x0)?;
+        if let Some(mask) = &self.mask {
+            off = off.f_where_scalarother(mask, 0.0)?;
+        }
+        Ok(off.f_square()?.f_sum(off.kind())?)
+    }
+
+    /// Writes what is known into a clip, and where it did into a mask.
+    pub(super) fn write(&self, clip: Tensor, known: Tensor) -> Result<(Tensor, Tensor)> {
+        let mask = match &self.mask {
+            Some(mask) => mask.shallow_clone(),
+            None => self.x0.f_ones_like()?.f_to_kind(Kind::Bool)?,
+        };
+        let Some(index) = &self.index else {
+            return Ok((self.x0.f_where_self(&mask, &clip)?, known.f_logical_or(&mask)?));
+        };
+        let (of_clip, of_known) = (clip.f_index_select(2, index)?, known.f_index_select(2, index)?);
+        let values = self.x0.f_where_self(&mask, &of_clip)?;
+        let mask = mask.f_logical_or(&of_known)?;
+        Ok((clip.f_index_copy(2, index, &values)?, known.f_index_copy(2, index, &mask)?))
+    }
+}
+
+/// One row for all of a batch, or its own.
+fn expand_batch(x0: &Tensor, view: &[i64]) -> Result<Tensor> {
+    let size = x0.size();
+    let fits = match (size.split_first(), view.split_first()) {
+        (Some((own, rest)), Some((b, of_view))) => rest == of_view && (*own == 1 || own == b),
+        _ => false,
+    };
+    if !fits {
+        let expected = format!("shape {view:?}, or 1 as its first number");
+        return Err(Error::tensor("known x0", expected, format!("{size:?}")));
+    }
+    Ok(x0.f_detach()?.f_expand(view, false)?)
+}
+
+/// A mask as bool, in the shape of what it masks.
+fn spread_mask(mask: &Tensor, view: &[i64], like: &Tensor) -> Result<Tensor> {
+    let mask = mask.f_to_device(like.device())?;
+    if mask.kind() != Kind::Bool {
+        let either = mask.f_eq(0)?.f_logical_or(&mask.f_eq(1)?)?;
+        if !bool::try_from(&either.f_all()?)? {
+            return Err(Error::tensor("mask of what is known", "only 0 and 1", "other numbers"));
+        }
+    }
+    let Ok(spread) = mask.f_broadcast_to(view) else {
+        let expected = format!("a shape that broadcasts to {view:?}");
+        return Err(Error::tensor("mask of what is known", expected, format!("{:?}", mask.size())));
+    };
+    Ok(spread.f_to_kind(Kind::Bool)?)
+}

@@ -1,0 +1,246 @@
+//! Reconstruction guidance: sampling the rest of a clip of which a part is known.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+use vd_tensor_ops::Noise;
+
+use super::known::{Known, Term};
+use super::visits::Visits;
+use crate::{Denoiser, Error, Levels, NoiseLevel, Result};
+
+/// How what is known pulls the rest after it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReconstructionConfig {
+    /// The paper's w_r, 0 for no gradient. The paper finds more than 1 better (9 and 50 in its
+    /// tables); 2 is ours, since it says nothing for its text models.
+    pub weight: f64,
+    /// Whether the known part of every state is replaced by a draw from q(x_t | x0).
+    pub replace: bool,
+    /// The gradient is taken at every `every`-th noise level, the first among them; between these
+    /// x0-hat is the inner one.
+    pub every: usize,
+}
+
+impl Default for ReconstructionConfig {
+    fn default() -> Self {
+        ReconstructionConfig { weight: 2.0, replace: true, every: 1 }
+    }
+}
+
+/// A denoiser of whose clips a part is known; its samples agree with that part.
+///
+/// Two terms, each by itself or both. Replacement draws the known part of every state from
+/// q(x_t | x0). The gradient moves x0-hat by -(w_r alpha / 2) times the gradient, through the
+/// network, of the sum of squares by which the inner x0-hat misses what is known. Any number of
+/// [`Known`] terms add up; where two tell the same number, the last is the one that replaces. A
+/// smaller copy ([`Downscale`](crate::Downscale)) cannot be put in the place of anything: it acts
+/// by the gradient alone.
+///
+/// With replacement, the known part of x0-hat is what is known, so that samplers that ask twice in
+/// a step, or look back, see it noised as it should be. Without, the gradient moves the known part
+/// too.
+///
+/// The method is biased: for a pair of normal numbers with correlation rho of which the first is
+/// known, replacement alone leaves the second's mean well short of the true one, and the gradient
+/// makes up a part of that; too high a weight overshoots.
+///
+/// It goes outermost, around thresholds, whose clamps the gradient passes through (it is 0 where
+/// they clamp). Around it, a threshold clamps what the gradient made. It is differentiable in `x`
+/// itself, at the price of second derivatives; an `x` that asks for no gradient gets none. The
+/// network's parameters never do.
+///
+/// ```
+/// use vd_diffusion::tch::{Device, Kind, Tensor};
+/// use vd_diffusion::{
+///     Ancestral, Known, Reconstruction, ReconstructionConfig, Result, SeededNoise, Threshold,
+///     Thresholded, keep_going, sample, start,
+/// };
+/// # use vd_diffusion::{Backbone, Cond, Diffusion, DiffusionConfig, FrameMask, Noise, Spacing};
+/// # #[derive(Debug)]
+/// # struct Network;
+/// # impl Backbone for Network {
+/// #     fn forward(
+/// #         &self, x: &Tensor, _: &Tensor, _: &Cond, _: &FrameMask, _: Option<&mut dyn Noise>,
+/// #     ) -> vd_diffusion::unet3d::Result<Tensor> {
+/// #         Ok(x.tanh() + x.mean_dim(2, true, x.kind()))
+/// #     }
+/// # }
+///
+/// # fn main() -> Result<()> {
+/// # let (network, diffusion) = (Network, Diffusion::new(&DiffusionConfig::default())?);
+/// # let grid = Spacing::UniformT.grid(diffusion.schedule(), 8)?;
+/// // The last two of 8 frames are the first two of the next clip, of the same length.
+/// let clip = Tensor::zeros([1, 3, 8, 4, 4], (Kind::Float, Device::Cpu)); // b c f h w
+/// let known = Known::frames(clip.narrow(2, 6, 2), vec![0, 1]);
+/// let denoiser = diffusion.denoiser(&network, Cond::none(), FrameMask::All);
+/// let denoiser = Thresholded::new(denoiser, Threshold::Static)?;
+/// let config = ReconstructionConfig { weight: 2.0, ..Default::default() };
+/// let denoiser = Reconstruction::new(denoiser, vec![known], &clip.size(), config)?;
+/// let mut noise = SeededNoise::new(7, 0);
+/// let x = start(&clip, grid[0], &mut noise);
+/// let (sampler, schedule) = (Ancestral { gamma: 0.1 }, diffusion.schedule());
+/// let next = sample(&sampler, &denoiser, schedule, &grid, x, &mut noise, &mut keep_going)?;
+/// assert_eq!(next.narrow(2, 0, 2), clip.narrow(2, 6, 2));
+/// let longer = Tensor::cat(&[&clip, &next.narrow(2, 2, 6)], 2); // 14 frames
+/// # assert_eq!(longer.size(), [1, 3, 14, 4, 4]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Reference
+/// Ho et al. 2022, section 3.1, equation 7, arXiv:2204.03458.
+#[derive(Debug)]
+pub struct Reconstruction<D> {
+    inner: D,
+    terms: Vec<Term>,
+    /// What replaces: where it is known (bool), and the clip.
+    replaced: Option<(Tensor, Tensor)>,
+    shape: Vec<i64>,
+    config: ReconstructionConfig,
+    visits: Visits,
+}
+
+impl<D: Denoiser> Reconstruction<D> {
+    /// Puts what is known around a denoiser of states of this shape.
+    ///
+    /// # Shapes
+    /// `shape`: b ..., b c f h w for clips
+    ///
+    /// # Errors
+    /// Nothing known; a weight that is negative or not finite; `every` = 0; values or a mask that
+    /// do not fit the shape; frames that the clip has not; a factor of down-sampling that does not
+    /// divide its size; a smaller copy where there is no gradient to use it.
+    pub fn new(
+        inner: D,
+        known: Vec<Known>,
+        shape: &[i64],
+        config: ReconstructionConfig,
+    ) -> Result<Self> {
+        let ReconstructionConfig { weight, replace, every } = config;
+        if !(weight >= 0.0 && weight.is_finite()) {
+            let expected = "a finite number from 0 (no gradient)";
+            return Err(Error::value("reconstruction: weight", expected, weight));
+        }
+        if every == 0 {
+            return Err(Error::value("reconstruction: every", "at least 1", every));
+        }
+        let terms =
+            known.into_iter().map(|known| known.resolve(shape)).collect::<Result<Vec<_>>>()?;
+        let Some(first) = terms.first() else {
+            return Err(Error::value("reconstruction: known", "at least one term", 0));
+        };
+        for term in &terms {
+            fits(term.x0(), &term.x0().size(), first.x0())?;
+        }
+        let inexact = terms.iter().any(|term| !term.is_exact());
+        if replace && weight == 0.0 && inexact {
+            let expected = "more than 0 for a smaller copy, which replaces nothing";
+            return Err(Error::value("reconstruction: weight", expected, weight));
+        }
+        let replaced = if replace { replacement(&terms, shape)? } else { None };
+        let shape = shape.to_vec();
+        Ok(Reconstruction { inner, terms, replaced, shape, config, visits: Visits::default() })
+    }
+
+    fn guide(
+        &self,
+        x: &Tensor,
+        at: &Levels,
+        inner: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        self.check(x)?;
+        let due = self.visits.number(at).is_multiple_of(self.config.every)
+            && self.config.weight > 0.0
+            && at.values().iter().any(|at| at.alpha > 0.0);
+        let x0 = if due { self.pulled(x, at, inner)? } else { inner(x)? };
+        match &self.replaced {
+            Some((mask, known)) => Ok(known.f_where_self(mask, &x0)?),
+            None => Ok(x0),
+        }
+    }
+
+    /// x0-hat - (w_r alpha / 2) grad.
+    fn pulled(
+        &self,
+        x: &Tensor,
+        at: &Levels,
+        inner: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        // Somebody outside differentiates: the gradient then has a gradient of its own.
+        let traced = x.requires_grad();
+        tch::with_grad(|| {
+            let x = if traced { x.shallow_clone() } else { x.detach().set_requires_grad(true) };
+            let x0 = inner(&x)?;
+            if !x0.requires_grad() {
+                return Ok(x0); // it does not depend on x
+            }
+            let mut miss = Tensor::f_zeros([], (x0.kind(), x0.device()))?;
+            for term in &self.terms {
+                miss = miss.f_add(&term.miss(&x0)?)?;
+            }
+            let gradients = Tensor::f_run_backward(&[miss], &[&x], traced, traced)?;
+            let x0 = if traced { x0 } else { x0.detach() };
+            match gradients.first() {
+                Some(gradient) if gradient.defined() => {
+                    let half = -0.5 * self.config.weight;
+                    at.mix(&x0, gradient, |at| Ok((1.0, half * at.alpha)))
+                }
+                _ => Ok(x0),
+            }
+        })
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
+        self.terms.first().map_or(Ok(()), |term| fits(x, &self.shape, term.x0()))
+    }
+}
+
+impl<D: Denoiser> Denoiser for Reconstruction<D> {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        self.guide(x, &Levels::from(at), |x| self.inner.denoise(x, at))
+    }
+
+    fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        self.guide(x, at, |x| self.inner.denoise_levels(x, at))
+    }
+
+    fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
+        self.visits.state(at);
+        let x = self.inner.constrain(x, at, noise)?;
+        self.check(&x)?;
+        let Some((mask, known)) = &self.replaced else {
+            return Ok(x);
+        };
+        let mut drawn = known.f_mul_scalar(at.alpha)?;
+        if at.sigma > 0.0 {
+            drawn = drawn.f_add(&noise.normal(&x).f_mul_scalar(at.sigma)?)?;
+        }
+        Ok(drawn.f_where_self(mask, &x)?)
+    }
+}
+
+/// Where the clip itself is known, and its values there.
+fn replacement(terms: &[Term], shape: &[i64]) -> Result<Option<(Tensor, Tensor)>> {
+    let mut exact = terms.iter().filter(|term| term.is_exact()).peekable();
+    let Some(like) = exact.peek().map(|term| term.x0()) else {
+        return Ok(None);
+    };
+    let mut clip = Tensor::f_zeros(shape, (like.kind(), like.device()))?;
+    let mut mask = Tensor::f_zeros(shape, (Kind::Bool, like.device()))?;
+    for term in exact {
+        (clip, mask) = term.write(clip, mask)?;
+    }
+    Ok(Some((mask, clip)))
+}
+
+/// Refuses a tensor of another shape, or one not like what is known.
+pub(super) fn fits(x: &Tensor, shape: &[i64], like: &Tensor) -> Result<()> {
+    let (kind, device) = (like.kind(), like.device());
+    if x.size() == shape && x.kind() == kind && x.device() == device {
+        return Ok(());
+    }
+    let expected = format!("shape {shape:?}, {kind:?} on {device:?}, as what is known");
+    let got = format!("{:?}, {:?} on {:?}", x.size(), x.kind(), x.device());
+    Err(Error::tensor("state", expected, got))
+}

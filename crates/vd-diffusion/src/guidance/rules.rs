@@ -1,0 +1,143 @@
+//! How answers with and without conditions make one.
+
+use std::cell::Cell;
+use std::fmt;
+
+use tch::Tensor;
+
+use super::config::Signals;
+use crate::{Levels, NoiseLevel, Parameterization, Result};
+
+/// The answers to one batch.
+pub(super) struct Answers {
+    /// One per signal, at least one.
+    pub(super) given: Vec<Tensor>,
+    pub(super) null: Tensor,
+}
+
+impl Answers {
+    /// The answer with every signal at scale 1, and with each at its own.
+    pub(super) fn combined(&self, scales: &[f64], signals: Signals) -> Result<(Tensor, Tensor)> {
+        let (mut whole, mut guided) = (self.null.shallow_clone(), self.null.shallow_clone());
+        let mut base = &self.null;
+        for (given, scale) in self.given.iter().zip(scales) {
+            let step = given.f_sub(base)?;
+            whole = whole.f_add(&step)?;
+            guided = guided.f_add(&step.f_mul_scalar(*scale)?)?;
+            if signals == Signals::Chained {
+                base = given;
+            }
+        }
+        // What is one of the answers is that answer, with no rounding in it.
+        if (self.given.len() == 1 || signals == Signals::Chained)
+            && let Some(last) = self.given.last()
+        {
+            whole = last.shallow_clone();
+        }
+        Ok((whole, guided))
+    }
+}
+
+/// Brings the spread of each sample back to that of `like`, by a share of the way.
+pub(super) fn rescaled(guided: Tensor, like: &Tensor, share: f64) -> Result<Tensor> {
+    if share == 0.0 {
+        return Ok(guided);
+    }
+    let rest = rest_of(&guided);
+    let std = |x: &Tensor| x.f_std_dim(rest.as_slice(), false, true);
+    let ratio = std(like)?.f_div(&std(&guided)?.f_clamp_min(1e-30)?)?;
+    let factor = ratio.f_mul_scalar(share)?.f_add_scalar(1.0 - share)?;
+    Ok(guided.f_mul(&factor)?)
+}
+
+/// null* + scale (given - null*), null* the multiple of null nearest to given.
+pub(super) fn zero_star(given: &Tensor, null: &Tensor, scale: f64) -> Result<Tensor> {
+    let nearest = projection(given, null)?;
+    Ok(nearest.f_add(&given.f_sub(&nearest)?.f_mul_scalar(scale)?)?)
+}
+
+/// given + (scale - 1) (d less (1 - eta) of its part along given), d at most `norm_threshold` long.
+pub(super) fn projected(
+    given: &Tensor,
+    d: &Tensor,
+    scale: f64,
+    eta: f64,
+    norm_threshold: f64,
+) -> Result<Tensor> {
+    let mut d = d.shallow_clone();
+    if norm_threshold > 0.0 {
+        let length = dot(&d, &d)?.f_sqrt()?;
+        // The smaller of 1 and threshold / length.
+        d = d.f_mul(&length.f_clamp_min(norm_threshold)?.f_reciprocal()?)?;
+        d = d.f_mul_scalar(norm_threshold)?;
+    }
+    let kept = d.f_sub(&projection(&d, given)?.f_mul_scalar(1.0 - eta)?)?;
+    Ok(given.f_add(&kept.f_mul_scalar(scale - 1.0)?)?)
+}
+
+/// The part of each sample of `x` along the same sample of `on`.
+fn projection(x: &Tensor, on: &Tensor) -> Result<Tensor> {
+    // A sample of zeros has no direction: its projection is 0.
+    let share = dot(x, on)?.f_div(&dot(on, on)?.f_clamp_min(1e-30)?)?;
+    Ok(on.f_mul(&share)?)
+}
+
+/// The inner product of each sample: b 1 ...
+fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let rest = rest_of(x);
+    Ok(x.f_mul(y)?.f_sum_dim_intlist(rest.as_slice(), true, x.kind())?)
+}
+
+/// All axes but that of the batch.
+fn rest_of(x: &Tensor) -> Vec<i64> {
+    (1..x.dim() as i64).collect()
+}
+
+/// The velocity eps - x0 of an x0-hat; 0 where there is no noise to tell it by.
+pub(super) fn velocity(x: &Tensor, x0: &Tensor, at: &Levels) -> Result<Tensor> {
+    at.mix(x, x0, |NoiseLevel { alpha, sigma, .. }| {
+        Ok(if sigma > 0.0 { (1.0 / sigma, -(alpha + sigma) / sigma) } else { (0.0, 0.0) })
+    })
+}
+
+/// The x0-hat of a velocity.
+pub(super) fn from_velocity(x: &Tensor, velocity: &Tensor, at: &Levels) -> Result<Tensor> {
+    Parameterization::Flow.to_x0(x, velocity, at)
+}
+
+/// The running sum of what guidance adds, over the noise levels of a run.
+#[derive(Default)]
+pub(super) struct Momentum(Cell<Option<Sum>>);
+
+struct Sum {
+    log_snr: f64,
+    /// At the level before this one.
+    before: Option<Tensor>,
+    now: Tensor,
+}
+
+impl Momentum {
+    /// `d` with `share` of the sum so far. Asking again at the same level gives the same.
+    pub(super) fn added(&self, d: &Tensor, at: &Levels, share: f64) -> Result<Tensor> {
+        let log_snr = at.noisiest().map_or(f64::NAN, NoiseLevel::log_snr);
+        let before = match self.0.take() {
+            Some(sum) if sum.now.size() != d.size() || sum.now.kind() != d.kind() => None,
+            Some(sum) if log_snr > sum.log_snr => Some(sum.now),
+            Some(sum) if log_snr == sum.log_snr => sum.before,
+            _ => None,
+        };
+        let added = match &before {
+            Some(before) => d.f_add(&before.f_mul_scalar(share)?)?,
+            None => d.shallow_clone(),
+        };
+        // What is remembered has no gradient: it is a number by the time it is used.
+        self.0.set(Some(Sum { log_snr, before, now: added.detach() }));
+        Ok(added)
+    }
+}
+
+impl fmt::Debug for Momentum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Momentum").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+//! From a sample back to its noise.
+
+use std::ops::ControlFlow;
+
+use tch::Tensor;
+
+use crate::sampler::check_grid;
+use crate::sampler::moves::hold_eps;
+use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, Step};
+
+/// DDIM inversion: takes `x0` up through the levels of a grid, from the last to the first.
+///
+/// The grid is that of sampling, the noisiest level first. Each step holds the eps-hat of the
+/// cleaner end, where [`Ddim`](crate::Ddim) on its way down holds that of the noisier one: coming
+/// back, `x0` is met up to an error of first order in the length of the steps. At a clean end
+/// (sigma = 0), which a network is never shown, eps-hat is asked for at the next level.
+///
+/// `on_step` sees every step with its number, and stops the run by `ControlFlow::Break`. Gradients
+/// are off meanwhile, and constraints are not called.
+///
+/// # Shapes
+/// `x0`: b ..., at the last level of the grid; result: the same, at the first
+///
+/// # Errors
+/// A grid of fewer than two levels or whose levels do not fall in noise, or of nothing but its
+/// clean and its signal-free end; an `x0` that is not f32 or f64; whatever the denoiser refuses;
+/// [`Error::Cancelled`] where `on_step` broke off.
+///
+/// # Reference
+/// Song, Meng & Ermon 2020, section 4.3, arXiv:2010.02502. Order 1; one evaluation per step.
+pub fn invert(
+    denoiser: &dyn Denoiser,
+    schedule: &dyn Schedule,
+    grid: &[NoiseLevel],
+    x0: Tensor,
+    on_step: &mut dyn FnMut(usize, &Step) -> ControlFlow<()>,
+) -> Result<Tensor> {
+    check_grid(grid)?;
+    crate::diffusion::check_kind("x0", &x0)?;
+    let _gradients_off = tch::no_grad_guard();
+    let (of, past) = (grid.len() - 1, History::default());
+    let mut x = x0;
+    for (index, pair) in grid.windows(2).rev().enumerate() {
+        let (from, to) = (pair[1], pair[0]);
+        let over = Interval { from, to, index, of, denoiser, schedule, past: &past };
+        let (eps, x0) = direction(&x, &over)?;
+        let step = Step::new(hold_eps(&x, &eps, from, to), x0);
+        if on_step(index, &step).is_break() {
+            return Err(Error::Cancelled { steps: index + 1 });
+        }
+        x = step.x;
+    }
+    Ok(x)
+}
+
+/// The eps-hat and the x0-hat that a step up holds.
+fn direction(x: &Tensor, over: &Interval<'_>) -> Result<(Tensor, Tensor)> {
+    let (from, to) = (over.from, over.to);
+    if from.sigma > 0.0 {
+        let x0 = over.denoise(x, from)?;
+        return Ok((from.eps(x, &x0), x0));
+    }
+    if to.alpha == 0.0 {
+        let got = format!("one from {from:?} to {to:?}");
+        let expected = "a level between the clean end and the one without signal";
+        return Err(Error::value("grid of an inversion", expected, got));
+    }
+    // The state that noise of 0 makes of clean data.
+    let x = hold_eps(x, &x.zeros_like(), from, to);
+    let x0 = over.denoise(&x, to)?;
+    Ok((to.eps(&x, &x0), x0))
+}

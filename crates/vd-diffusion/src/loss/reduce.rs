@@ -1,0 +1,108 @@
+//! Means of what counts.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Levels, Result};
+
+/// The means of a batch of distances.
+#[derive(Debug)]
+pub(crate) struct Means {
+    /// Of each sample, detached: b.
+    pub(crate) per_sample: Tensor,
+    /// Of each level, detached: b, or b f.
+    pub(crate) per_level: Tensor,
+    /// How many numbers of each level count, f64 on the CPU: as `per_level`.
+    pub(crate) counts: Tensor,
+    /// 1 or 0 for every number, of the kind and device of the losses, and how many count in all.
+    everywhere: Option<(Tensor, f64)>,
+}
+
+/// What counts, 1 or 0 for every number of `x`: the mask, where a frame is not clean. `None` is
+/// everything.
+///
+/// # Errors
+/// A mask that does not broadcast to `x`; nothing but clean frames.
+pub(crate) fn counting(
+    x: &Tensor,
+    keep: Option<&Tensor>,
+    levels: &Levels,
+) -> Result<Option<Tensor>> {
+    let size = x.size();
+    let keep = match keep {
+        None => None,
+        Some(keep) => Some(keep.f_broadcast_to(size.as_slice()).map_err(|_| {
+            let expected = format!("a mask that broadcasts to {size:?}");
+            Error::tensor("keep", expected, format!("{:?}", keep.size()))
+        })?),
+    };
+    let Some(noisy) = levels.noisy(x)? else { return Ok(keep) };
+    if levels.values().iter().all(|at| at.sigma == 0.0) {
+        return Err(Error::value("times t", "at least one frame with t > 0", "0 for every frame"));
+    }
+    Ok(Some(match keep {
+        None => noisy.f_broadcast_to(size.as_slice())?,
+        Some(keep) => keep.f_mul(&noisy.f_to_kind(x.kind())?.f_to_device(keep.device())?)?,
+    }))
+}
+
+/// The means of `losses` and the number of what counts.
+///
+/// # Errors
+/// A mask in which nothing counts.
+pub(crate) fn reduce(losses: &Tensor, counting: Option<&Tensor>, levels: &Levels) -> Result<Means> {
+    let losses = losses.detach();
+    let size = losses.size();
+    // The axes of a level: all but the first, and but the third where every frame has its own.
+    let within: Vec<i64> =
+        (1..losses.dim() as i64).filter(|axis| !(levels.is_per_frame() && *axis == 2)).collect();
+    let axes = within.as_slice();
+    let sum = |x: &Tensor, kind: Kind| match axes {
+        [] => x.to_kind(kind),
+        _ => x.sum_dim_intlist(axes, false, kind),
+    };
+    let b = size.first().copied().unwrap_or(1);
+    let rows = losses.reshape([b, -1]);
+    let kind = losses.kind();
+    let Some(everywhere) = counting else {
+        let per_sample = rows.mean_dim(1, false, kind);
+        let each = within.iter().map(|axis| size[*axis as usize]).product::<i64>() as f64;
+        let per_level = match levels.is_per_frame() {
+            true => sum(&losses, kind) * (1.0 / each),
+            false => per_sample.shallow_clone(),
+        };
+        let counts = Tensor::full(per_level.size(), each, (Kind::Double, Device::Cpu));
+        return Ok(Means { per_sample, per_level, counts, everywhere: None });
+    };
+    // Counted where the mask lives: one made on the CPU costs no wait for the device.
+    let counts = sum(everywhere, Kind::Double).to_device(Device::Cpu);
+    let total = counts.sum(Kind::Double).double_value(&[]);
+    if !(total > 0.0 && total.is_finite()) {
+        let expected = "1 where a number counts and 0 elsewhere, with at least one that counts";
+        return Err(Error::value("keep", expected, format!("a sum of {total}")));
+    }
+    let everywhere = everywhere.to_kind(kind).to_device(losses.device());
+    // Where nothing counts the sum is 0, and is divided by 1.
+    let mean = |sum: Tensor, of: Tensor| sum / of.where_scalarother(&of.gt(0.0), 1.0);
+    let keep_rows = everywhere.reshape([b, -1]);
+    let in_sample = keep_rows.sum_dim_intlist(1, false, kind);
+    let per_sample = mean((rows * keep_rows).sum_dim_intlist(1, false, kind), in_sample);
+    let per_level = match levels.is_per_frame() {
+        true => {
+            let of = counts.to_kind(kind).to_device(losses.device());
+            mean(sum(&(&losses * &everywhere), kind), of)
+        }
+        false => per_sample.shallow_clone(),
+    };
+    Ok(Means { per_sample, per_level, counts, everywhere: Some((everywhere, total)) })
+}
+
+impl Means {
+    /// The mean of all numbers of `losses` that count, differentiable.
+    pub(crate) fn overall(&self, losses: &Tensor) -> Tensor {
+        let kind = losses.kind();
+        match &self.everywhere {
+            None => losses.mean(kind),
+            Some((everywhere, total)) => (losses * everywhere).sum(kind) * (1.0 / total),
+        }
+    }
+}

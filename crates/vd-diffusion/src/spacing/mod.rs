@@ -1,0 +1,175 @@
+//! How many noise levels sampling visits, and which.
+
+mod between_ends;
+mod entries;
+
+use serde::{Deserialize, Serialize};
+
+use crate::named::name_or_table;
+use crate::{Error, NoiseLevel, Result, Schedule};
+
+/// Where the levels of a sampling grid lie.
+///
+/// Every grid ends at t = 0, the cleanest level that its schedule has, but for `Explicit`.
+///
+/// `Karras`, `Exponential` and `UniformLogSnr` need ends of finite log-SNR. A schedule that is
+/// clean at t = 0 lends them its first entry, and leaves the way from there to clean to the last
+/// step; one without signal at t = 1 starts from there and lends them its last entry but one.
+/// A continuous schedule counts as a table of 1000 entries for this. Their levels lie between the
+/// entries of a table: they are not rounded, and the network is told times between its steps.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Spacing {
+    /// Even in t, from 1 to 0: t_i = 1 - i / S for S steps.
+    ///
+    /// In a discrete table of N entries each t_i is rounded to the nearest entry (half a step
+    /// goes to the noisier one), so that the network sees only times it was trained on. The first
+    /// is the last entry, N - 1; S = N visits every entry; the last step goes from entry
+    /// round(N / S) - 1 to clean.
+    #[default]
+    UniformT,
+    /// Even in log-SNR.
+    UniformLogSnr,
+    /// Even in (sigma / alpha)^(1 / rho).
+    ///
+    /// # Range
+    /// `rho` from 1 (even in sigma / alpha) to 1000 (nearly even in log-SNR).
+    ///
+    /// # Reference
+    /// Karras et al. 2022, equation 5, arXiv:2206.00364.
+    Karras {
+        /// How much shorter the steps are near clean.
+        #[serde(default = "default_rho")]
+        rho: f64,
+    },
+    /// Even in log(sigma / alpha): the levels of `UniformLogSnr` by the name that k-diffusion and
+    /// diffusers have for them.
+    Exponential,
+    /// Every N / S-th of N entries, counted down from the last one.
+    ///
+    /// In a table these are the steps of diffusers' `timestep_spacing = "trailing"`: i N / S in
+    /// f64, half a step goes to the even number. On a continuous schedule it is `UniformT`.
+    ///
+    /// # Reference
+    /// Lin et al. 2023, table 2, arXiv:2305.08891.
+    Trailing,
+    /// Every floor(N / S)-th of N entries, counted up from the first: sampling does not start from
+    /// the noisiest level, and one step alone goes from the first entry.
+    ///
+    /// In a table these are the steps of diffusers' `timestep_spacing = "leading"` with
+    /// `steps_offset = 0`. On a continuous schedule the entries are those of a table of 1000 (or S,
+    /// if that is more), every N / S-th without rounding.
+    ///
+    /// # Reference
+    /// Lin et al. 2023, table 2, arXiv:2305.08891.
+    Leading,
+    /// Entries even from the last to the first, both visited; one step alone goes from the first.
+    ///
+    /// In a table these are the steps of diffusers' `timestep_spacing = "linspace"`, rounded as
+    /// its DDIM does (half a step goes to the even number), where its Euler reads the table between
+    /// entries. On a continuous schedule the entries are those of a table of 1000 (or S, if that is
+    /// more), without rounding.
+    ///
+    /// # Reference
+    /// Lin et al. 2023, table 2, arXiv:2305.08891.
+    Linspace,
+    /// These times, falling, the last included: S steps are S + 1 times.
+    Explicit {
+        /// Times, the noisiest first.
+        t: Vec<f64>,
+    },
+}
+
+name_or_table!(
+    Spacing,
+    "the name of a spacing, or a table with its `kind`",
+    UniformT => "uniform-t",
+    UniformLogSnr => "uniform-log-snr",
+    Exponential => "exponential",
+    Trailing => "trailing",
+    Leading => "leading",
+    Linspace => "linspace",
+);
+
+fn default_rho() -> f64 {
+    7.0
+}
+
+impl Spacing {
+    /// The spacing of Karras et al. with their rho of 7.
+    pub fn karras() -> Self {
+        Spacing::Karras { rho: default_rho() }
+    }
+
+    /// Every spacing that a name is enough for, with its default settings.
+    pub fn all() -> Vec<Spacing> {
+        vec![
+            Spacing::UniformT,
+            Spacing::UniformLogSnr,
+            Spacing::karras(),
+            Spacing::Exponential,
+            Spacing::Trailing,
+            Spacing::Leading,
+            Spacing::Linspace,
+        ]
+    }
+
+    /// Its name, as a config has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Spacing::Karras { .. } => "karras",
+            Spacing::Explicit { .. } => "explicit",
+            other => other.bare_name().unwrap_or_default(),
+        }
+    }
+
+    /// The levels that `steps` steps go through, the noisiest first: one more than steps.
+    ///
+    /// # Errors
+    /// No steps; more steps than a discrete schedule has entries, for the spacings that visit
+    /// entries; a rho out of its range; explicit times that are not as many as the steps need,
+    /// outside [0, 1] or not falling; levels so dense that they do not fall.
+    pub fn grid(&self, schedule: &dyn Schedule, steps: usize) -> Result<Vec<NoiseLevel>> {
+        if steps == 0 {
+            return Err(Error::value("sampling steps", "at least 1", steps));
+        }
+        let grid = match self {
+            Spacing::UniformT => entries::uniform_t(schedule, steps),
+            Spacing::Trailing => entries::trailing(schedule, steps),
+            Spacing::Leading => entries::leading(schedule, steps),
+            Spacing::Linspace => entries::linspace(schedule, steps),
+            Spacing::UniformLogSnr | Spacing::Exponential => {
+                between_ends::uniform_log_snr(schedule, steps)
+            }
+            Spacing::Karras { rho } => between_ends::karras(schedule, steps, *rho),
+            Spacing::Explicit { t } => explicit(schedule, t, steps),
+        }?;
+        match grid.windows(2).position(|pair| !falls(pair[0], pair[1])) {
+            None => Ok(grid),
+            Some(i) => Err(Error::Grid(format!(
+                "spacing {} of {steps} steps: expected less noise from level to level, got {:?} \
+                 after {:?} at place {}",
+                self.name(),
+                grid[i + 1],
+                grid[i],
+                i + 1
+            ))),
+        }
+    }
+}
+
+/// Whether there is less noise at `to`. False where a level is not a number.
+fn falls(from: NoiseLevel, to: NoiseLevel) -> bool {
+    to.log_snr() > from.log_snr()
+}
+
+fn explicit(schedule: &dyn Schedule, t: &[f64], steps: usize) -> Result<Vec<NoiseLevel>> {
+    if t.len() != steps + 1 {
+        let expected = format!("{} times for {steps} steps, the last included", steps + 1);
+        return Err(Error::value("spacing explicit: t", expected, format!("{} times", t.len())));
+    }
+    if let Some(bad) = t.iter().find(|t| !(0.0..=1.0).contains(*t)) {
+        return Err(Error::value("spacing explicit: t", "times from 0 to 1", bad));
+    }
+    Ok(t.iter().map(|t| schedule.at(*t)).collect())
+}

@@ -1,0 +1,263 @@
+//! One Brownian path per sample, recomputed wherever it is asked for.
+
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use tch::Tensor;
+
+use super::{Noise, SeededNoise, derive_seed, fill_normal};
+use crate::{Error, Result};
+
+/// The tree spans clock times from 2^-REACH to 2^REACH.
+const REACH: f64 = 64.0;
+
+/// Noise whose [`between`](Noise::between) follows one Brownian path per sample.
+///
+/// Runs with 50 and with 100 steps see the same path, the second in more detail: the noise of the
+/// halves of an interval sums to that of the whole, in whatever order it is asked for. The path is
+/// a virtual tree: times of the clock (the SNR) from 2^-64 to 2^64 are bisected in their logarithm
+/// `depth` times, each midpoint drawn, from a seed of its own, as a Brownian bridge between its
+/// ends; within the last bisection a time has a bridge drawn from its own bits. Nothing is kept but
+/// the way to the time asked for last, so memory is at most `depth` + 3 tensors (f64, on the host),
+/// whatever the number of steps.
+///
+/// For times in different leaves of the tree the path's law is exactly the Brownian one, and sums
+/// are exact up to rounding. An interval within one leaf (narrower than 89 / 2^depth in log-SNR;
+/// 5.4e-3 at the default) has unit variance as well, but its parts are correlated only as far as
+/// the leaf's ends make them, and no longer sum to the whole.
+///
+/// `normal` and `uniform` are those of [`SeededNoise`] with the same seed and samples. An interval
+/// to an infinite SNR has noise of its own.
+///
+/// # Reference
+/// Li et al. 2020, section 4, arXiv:2001.01328.
+#[derive(Debug, Clone)]
+pub struct BrownianNoise {
+    seed: u64,
+    first_sample: u64,
+    depth: u32,
+    plain: SeededNoise,
+    /// Samples, and numbers in each, of what is kept.
+    shape: (usize, usize),
+    /// From the root to the leaf that was asked for last.
+    way: Vec<Node>,
+    /// The end of an interval is the start of the next one.
+    last: Option<Place>,
+}
+
+/// A stretch of the tree with the path at its ends.
+#[derive(Debug, Clone)]
+struct Node {
+    level: u32,
+    index: u64,
+    leaf: Leaf,
+    low: Arc<Vec<f64>>,
+    high: Arc<Vec<f64>>,
+}
+
+/// The path at one time.
+#[derive(Debug, Clone)]
+struct Place {
+    time: f64,
+    leaf: Leaf,
+    /// For every number of every sample, row by row.
+    values: Vec<f64>,
+}
+
+/// A stretch of the clock that is not bisected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Leaf {
+    low: f64,
+    high: f64,
+}
+
+impl Leaf {
+    /// Where a time lies, as a share of the way from low to high.
+    fn share(self, time: f64) -> f64 {
+        if self.high.is_finite() { (time - self.low) / (self.high - self.low) } else { 0.0 }
+    }
+
+    /// The variance of the path at a time given the path at both ends.
+    fn bridge_variance(self, time: f64) -> f64 {
+        ((time - self.low) * (1.0 - self.share(time))).max(0.0)
+    }
+}
+
+impl BrownianNoise {
+    /// The default depth of the tree.
+    pub const DEPTH: u32 = 14;
+
+    /// Row k of what it draws belongs to sample `first_sample + k`.
+    pub fn new(seed: u64, first_sample: u64) -> Self {
+        let plain = SeededNoise::new(seed, first_sample);
+        let (depth, shape, way) = (Self::DEPTH, (0, 0), Vec::new());
+        BrownianNoise { seed, first_sample, depth, plain, shape, way, last: None }
+    }
+
+    /// The same with another depth: other details of the path, each interval at the cost of at most `depth` + 3 draws.
+    ///
+    /// # Range
+    /// `depth` from 1 to 48, where leaves are as narrow as rounding.
+    ///
+    /// # Errors
+    /// A depth out of range.
+    pub fn with_depth(self, depth: u32) -> Result<Self> {
+        if (1..=48).contains(&depth) {
+            return Ok(BrownianNoise { depth, way: Vec::new(), last: None, ..self });
+        }
+        let (what, expected) = ("depth of a Brownian tree".into(), "a number from 1 to 48".into());
+        Err(Error::Value { what, expected, got: depth.to_string() })
+    }
+
+    /// Standard normal values that belong to one node of the tree.
+    fn draw(&self, node: [u64; 2]) -> Vec<f32> {
+        let (rows, each) = self.shape;
+        // "tree": apart from the streams of `normal` and `uniform`.
+        let seed = derive_seed(self.seed, &[0x74_72_65_65, node[0], node[1]]);
+        let mut values = vec![0f32; rows * each];
+        if each > 0 {
+            for (k, out) in values.chunks_mut(each).enumerate() {
+                let mut row = ChaCha8Rng::seed_from_u64(seed);
+                row.set_stream(self.first_sample.wrapping_add(k as u64));
+                fill_normal(&mut row, out);
+            }
+        }
+        values
+    }
+
+    /// Values that belong to one time: no node of the tree is at level 64.
+    fn draw_at(&self, time: f64) -> Vec<f32> {
+        self.draw([64, time.to_bits()])
+    }
+
+    /// The path at a finite time.
+    fn place(&mut self, time: f64) -> Place {
+        let (lowest, highest) = ((-REACH).exp2(), REACH.exp2());
+        let (leaf, low, high) = if time < lowest {
+            let high = self.root().low;
+            (Leaf { low: 0.0, high: lowest }, Arc::new(vec![0.0; high.len()]), high)
+        } else if time < highest {
+            let node = self.descend(time);
+            (node.leaf, node.low, node.high)
+        } else {
+            let leaf = Leaf { low: highest, high: f64::INFINITY };
+            (leaf, self.root().high, Arc::default())
+        };
+        let values = bridge(leaf, time, &low, &high, &self.draw_at(time));
+        Place { time, leaf, values }
+    }
+
+    fn root(&self) -> Node {
+        let leaf = Leaf { low: (-REACH).exp2(), high: REACH.exp2() };
+        let step = |by: f64, node: [u64; 2]| -> Vec<f64> {
+            self.draw(node).into_iter().map(|unit| by.sqrt() * f64::from(unit)).collect()
+        };
+        let low = step(leaf.low, [62, 0]);
+        let rise = step(leaf.high - leaf.low, [63, 0]);
+        let high = low.iter().zip(rise).map(|(low, rise)| low + rise).collect();
+        Node { level: 0, index: 0, leaf, low: Arc::new(low), high: Arc::new(high) }
+    }
+
+    /// The leaf of a time: down from what it shares with the one before.
+    fn descend(&mut self, time: f64) -> Node {
+        while self.way.last().is_some_and(|node| !(node.leaf.low..node.leaf.high).contains(&time)) {
+            self.way.pop();
+        }
+        let mut node = match self.way.last() {
+            Some(node) => node.clone(),
+            None => {
+                let root = self.root();
+                self.way.push(root.clone());
+                root
+            }
+        };
+        while node.level < self.depth {
+            node = self.child(&node, time);
+            self.way.push(node.clone());
+        }
+        node
+    }
+
+    /// The half of a node that a time is in.
+    fn child(&self, node: &Node, time: f64) -> Node {
+        let level = node.level + 1;
+        // Exact in binary, so that a point has one time on all levels that touch it.
+        let share = (2 * node.index + 1) as f64 / f64::from(level).exp2();
+        let middle = (2.0 * REACH * share - REACH).exp2();
+        let unit = self.draw([u64::from(node.level), node.index]);
+        let values = Arc::new(bridge(node.leaf, middle, &node.low, &node.high, &unit));
+        let Leaf { low, high } = node.leaf;
+        if time < middle {
+            let leaf = Leaf { low, high: middle };
+            Node { level, index: 2 * node.index, leaf, low: node.low.clone(), high: values }
+        } else {
+            let leaf = Leaf { low: middle, high };
+            Node { level, index: 2 * node.index + 1, leaf, low: values, high: node.high.clone() }
+        }
+    }
+}
+
+/// The path at a time within a stretch whose ends are known; `high` may be empty where the stretch
+/// never ends.
+fn bridge(leaf: Leaf, time: f64, low: &[f64], high: &[f64], unit: &[f32]) -> Vec<f64> {
+    let (share, spread) = (leaf.share(time), leaf.bridge_variance(time).sqrt());
+    let point = |(i, (low, unit)): (usize, (&f64, &f32))| {
+        let slope = high.get(i).map_or(0.0, |high| share * (high - low));
+        low + slope + spread * f64::from(*unit)
+    };
+    low.iter().zip(unit).enumerate().map(point).collect()
+}
+
+/// The variance of the difference of two places, as they are drawn.
+fn variance_between(a: &Place, b: &Place) -> f64 {
+    let apart = (b.time - a.time).abs();
+    if a.leaf != b.leaf {
+        return apart;
+    }
+    let bridges = a.leaf.bridge_variance(a.time) + a.leaf.bridge_variance(b.time);
+    if a.leaf.high.is_finite() {
+        apart * apart / (a.leaf.high - a.leaf.low) + bridges
+    } else {
+        bridges
+    }
+}
+
+impl Noise for BrownianNoise {
+    fn normal(&mut self, like: &Tensor) -> Tensor {
+        self.plain.normal(like)
+    }
+
+    fn uniform(&mut self, like: &Tensor) -> Tensor {
+        self.plain.uniform(like)
+    }
+
+    fn between(&mut self, from_snr: f64, to_snr: f64, like: &Tensor) -> Tensor {
+        let shape = like.size();
+        let rows_and_each = match shape.split_first() {
+            Some((b, rest)) => (*b as usize, rest.iter().product::<i64>() as usize),
+            None => (1, 1),
+        };
+        if self.shape != rows_and_each {
+            self.shape = rows_and_each;
+            self.way.clear();
+            self.last = None;
+        }
+        let (from, to) = (from_snr.max(0.0), to_snr.max(0.0));
+        let values = if from == to || from.is_infinite() || to.is_infinite() {
+            let time = if from.is_infinite() { from } else { to };
+            self.draw_at(time).into_iter().map(f64::from).collect()
+        } else {
+            let kept = self.last.take().filter(|place| place.time == from);
+            let start = kept.unwrap_or_else(|| self.place(from));
+            let end = self.place(to);
+            let scale = variance_between(&start, &end).sqrt().recip();
+            let pairs = start.values.iter().zip(&end.values);
+            let values: Vec<f64> = pairs.map(|(a, b)| (b - a) * scale).collect();
+            self.last = Some(end);
+            values
+        };
+        let host = Tensor::from_slice(&values).view(shape.as_slice());
+        host.to_kind(like.kind()).to_device(like.device())
+    }
+}
