@@ -11,8 +11,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use vd_diffusion::tch::{Device, Kind, Tensor, set_num_threads};
 use vd_diffusion::{
     Ancestral, Backbone, Cond, Ddim, Denoiser, Diffusion, DiffusionConfig, FrameMask, LossRequest,
-    Noise, Sampler, SeededNoise, Spacing, Threshold, Thresholded, keep_going, sample, start,
-    unet3d,
+    Noise, NoiseLevel, Result, Sampler, SamplerConfig, SeededNoise, Spacing, Threshold,
+    Thresholded, keep_going, sample, start, unet3d,
 };
 
 const THREADS: i32 = 2;
@@ -50,6 +50,16 @@ impl Noise for Drawn {
 
     fn uniform(&mut self, like: &Tensor) -> Tensor {
         like.full_like(0.5)
+    }
+}
+
+/// Knows the clean tensor, so that nothing but the sampler takes time.
+#[derive(Debug)]
+struct Known(Tensor);
+
+impl Denoiser for Known {
+    fn denoise(&self, _: &Tensor, _: NoiseLevel) -> Result<Tensor> {
+        Ok(self.0.shallow_clone())
     }
 }
 
@@ -93,6 +103,28 @@ fn steps(c: &mut Criterion) {
     group.finish();
 }
 
+/// Every sampler over eight steps at the size of one clip, where the network costs nothing at all.
+fn samplers(c: &mut Criterion) {
+    let (diffusion, _) = fixed();
+    let clip = Tensor::empty([1, 3, 16, 64, 64], (Kind::Float, Device::Cpu));
+    let x = SeededNoise::new(1, 0).normal(&clip);
+    let mut noise = Drawn(SeededNoise::new(2, 0).normal(&clip));
+    let known = Known(SeededNoise::new(3, 0).normal(&clip));
+    let grid = Spacing::UniformT.grid(diffusion.schedule(), 8).unwrap();
+    let mut group = c.benchmark_group("eight steps");
+    for config in SamplerConfig::all() {
+        let sampler = config.build().unwrap();
+        group.bench_function(config.facts().name, |bench| {
+            bench.iter(|| {
+                let x = black_box(&x).shallow_clone();
+                let (sampler, schedule) = (sampler.as_ref(), diffusion.schedule());
+                sample(sampler, &known, schedule, &grid, x, &mut noise, &mut keep_going).unwrap()
+            });
+        });
+    }
+    group.finish();
+}
+
 fn losses(c: &mut Criterion) {
     let (diffusion, x0) = fixed();
     let mut noise = Drawn(x0.get(0).unsqueeze(0));
@@ -110,5 +142,5 @@ fn losses(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, steps, losses);
+criterion_group!(benches, steps, samplers, losses);
 criterion_main!(benches);

@@ -18,7 +18,8 @@ use crate::error::in_range;
 /// `eta` in [0, 1].
 ///
 /// # Reference
-/// Lu et al. 2022, appendix B, arXiv:2211.01095; `sample_dpmpp_3m_sde` of k-diffusion. Order 3 at
+/// Lu et al. 2022, sections 4.2 and 5, one order up, arXiv:2211.01095; published as
+/// `sample_dpmpp_3m_sde` of k-diffusion. Order 3 at
 /// eta = 0 (published form: 2), weak order 2 at eta = 1; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DpmPp3m {
