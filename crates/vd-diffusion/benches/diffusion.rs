@@ -10,9 +10,9 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use vd_diffusion::tch::{Device, Kind, Tensor, set_num_threads};
 use vd_diffusion::{
-    Ancestral, Backbone, Cond, Ddim, Denoiser, Diffusion, DiffusionConfig, FrameMask, LossRequest,
-    Noise, NoiseLevel, Result, Sampler, SamplerConfig, SeededNoise, Spacing, Threshold,
-    Thresholded, keep_going, sample, start, unet3d,
+    Ancestral, Backbone, Cond, Ddim, Denoiser, Diffusion, DiffusionConfig, FrameMask, FrameTimes,
+    LossRequest, Noise, NoiseLevel, Parameterization, Result, Sampler, SamplerConfig, SeededNoise,
+    Spacing, Threshold, Thresholded, Weighting, keep_going, sample, start, unet3d,
 };
 
 const THREADS: i32 = 2;
@@ -130,7 +130,20 @@ fn losses(c: &mut Criterion) {
     let mut noise = Drawn(x0.get(0).unsqueeze(0));
     let keep = Tensor::ones([SIZE[0], 1, SIZE[2], 1, 1], (Kind::Float, Device::Cpu));
     let mut group = c.benchmark_group("loss");
-    for (name, keep) in [("of everything", None), ("under a mask of frames", Some(&keep))] {
+    let config = DiffusionConfig {
+        parameterization: Parameterization::V,
+        weighting: Weighting::MinSnr { gamma: 5.0 },
+        ..Default::default()
+    };
+    let weighted = Diffusion::new(&config).unwrap();
+    let own = FrameTimes::Context { frames: 1 };
+    let per_frame = Diffusion::new(&config).unwrap().with_frame_times(own);
+    for (name, diffusion, keep) in [
+        ("of everything", &diffusion, None),
+        ("under a mask of frames", &diffusion, Some(&keep)),
+        ("weighted", &weighted, None),
+        ("weighted, with a clean frame", &per_frame, None),
+    ] {
         group.bench_function(name, |bench| {
             bench.iter(|| {
                 let request = LossRequest { keep, ..Default::default() };
