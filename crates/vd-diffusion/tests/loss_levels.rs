@@ -277,6 +277,5 @@ fn an_uncertainty_learns_the_logarithm_of_the_loss() {
     let u = uncertainty.of(&levels).unwrap().detach();
     // Measured: below 1e-10 after 300 steps.
     let off = largest(&(u - last.unwrap().log()));
-    eprintln!("OFF {off:e}");
     assert!(off < 1e-6);
 }
