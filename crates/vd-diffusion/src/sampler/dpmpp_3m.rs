@@ -39,7 +39,9 @@ impl DpmPp3m {
         DpmPp3m { eta, second_difference: 1.0, line: LineRule::Whole, last: LastSteps::Fall }
     }
 
-    /// The form of diffusers' `DPMSolverMultistepScheduler` with `solver_order=3`.
+    /// The form of diffusers' `DPMSolverMultistepScheduler` with `solver_order=3`, but for a fault of
+    /// its SDE: in diffusers 0.42 that takes alpha times the second difference too much off, which
+    /// is not followed.
     pub fn diffusers(eta: f64) -> Self {
         DpmPp3m {
             eta,

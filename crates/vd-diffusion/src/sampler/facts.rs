@@ -49,7 +49,7 @@ const NOTHING: SamplerFacts = SamplerFacts {
 const ANCESTRAL: SamplerFacts = SamplerFacts {
     name: "ancestral",
     paper: "Ho et al. 2022, arXiv:2204.03458",
-    equation: "4",
+    equation: "eq. 4",
     order: Some(1),
     deterministic: false,
     diffusers: Some("DDPMScheduler"),
@@ -58,7 +58,7 @@ const ANCESTRAL: SamplerFacts = SamplerFacts {
 const DDPM_SMALL: SamplerFacts = SamplerFacts {
     name: "ddpm-small",
     paper: DDPM,
-    equation: "7 and section 3.2",
+    equation: "eq. 7, section 3.2",
     diffusers: Some("DDPMScheduler(variance_type=\"fixed_small\")"),
     ..ANCESTRAL
 };
@@ -70,7 +70,7 @@ const DDPM_LARGE: SamplerFacts = SamplerFacts {
 const DDIM: SamplerFacts = SamplerFacts {
     name: "ddim",
     paper: DDIM_PAPER,
-    equation: "12",
+    equation: "eq. 12",
     order: Some(1),
     diffusers: Some("DDIMScheduler"),
     ..NOTHING
@@ -86,7 +86,7 @@ const EULER: SamplerFacts = SamplerFacts {
 const EULER_ANCESTRAL: SamplerFacts = SamplerFacts {
     name: "euler-ancestral",
     paper: DDIM_PAPER,
-    equation: "12 and 16",
+    equation: "eq. 12 and 16",
     deterministic: false,
     diffusers: Some("EulerAncestralDiscreteScheduler"),
     k_diffusion: Some("sample_euler_ancestral"),
@@ -172,7 +172,7 @@ const UNIPC_3: SamplerFacts = SamplerFacts {
 const PNDM: SamplerFacts = SamplerFacts {
     name: "pndm",
     paper: PNDM_PAPER,
-    equation: "11 and 12",
+    equation: "eq. 11 and 12",
     order: Some(2),
     diffusers: Some("PNDMScheduler(skip_prk_steps=True)"),
     ..NOTHING
