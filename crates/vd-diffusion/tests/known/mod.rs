@@ -96,6 +96,19 @@ impl Denoiser for Gaussian {
     }
 }
 
+/// Pairs of numbers along the last axis, each N(0, 1), with this correlation.
+#[derive(Debug)]
+pub(crate) struct Correlated(pub(crate) f64);
+
+impl Denoiser for Correlated {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        // Along (1, 1) the variance is 1 + rho, along (1, -1) it is 1 - rho.
+        let gain = |v: f64| at.alpha * v / (at.alpha.powi(2) * v + at.sigma.powi(2));
+        let (sum, difference) = (0.5 * gain(1.0 + self.0), 0.5 * gain(1.0 - self.0));
+        Ok(x * (sum + difference) + x.flip([-1]) * (sum - difference))
+    }
+}
+
 /// Two Gaussians on the line: weight, mean, standard deviation.
 #[derive(Debug)]
 pub(crate) struct Mixture;
@@ -179,6 +192,90 @@ impl Noise for Basis {
     }
 }
 
+/// Draws pairs for a batch of probes: row 0 sees zeros, and every other row 1 in one place of one
+/// draw, so that an affine sampler's rows are its exact mean and its coefficients.
+#[derive(Debug, Default)]
+pub(crate) struct Probe {
+    pub(crate) drawn: i64,
+}
+
+impl Probe {
+    /// A draw of `rows` pairs.
+    pub(crate) fn draw(&mut self, rows: i64) -> Tensor {
+        let draw = Tensor::zeros([rows, 2], (Kind::Double, Device::Cpu));
+        for i in 0..2 {
+            let _ = draw.get(1 + 2 * self.drawn + i).get(i).fill_(1.0);
+        }
+        self.drawn += 1;
+        draw
+    }
+}
+
+impl Noise for Probe {
+    fn normal(&mut self, like: &Tensor) -> Tensor {
+        self.draw(like.size()[0])
+    }
+    fn uniform(&mut self, like: &Tensor) -> Tensor {
+        like.zeros_like()
+    }
+}
+
+/// Pairs of f64 that are drawn once, and can be used again from the first.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    source: SeededNoise,
+    like: Tensor,
+    drawn: Vec<Tensor>,
+    next: usize,
+}
+
+impl Recorded {
+    pub(crate) fn new(source: SeededNoise, pairs: i64) -> Recorded {
+        let like = Tensor::empty([pairs, 2], (Kind::Double, Device::Cpu));
+        Recorded { source, like, drawn: Vec::new(), next: 0 }
+    }
+
+    pub(crate) fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    pub(crate) fn draw(&mut self) -> Tensor {
+        if self.next == self.drawn.len() {
+            // One stream for all: a stream each for so many pairs takes longer than the numbers.
+            let flat = self.source.normal(&self.like.view([1, -1]));
+            self.drawn.push(flat.view_as(&self.like));
+        }
+        self.next += 1;
+        self.drawn[self.next - 1].shallow_clone()
+    }
+}
+
+impl Noise for Recorded {
+    fn normal(&mut self, like: &Tensor) -> Tensor {
+        assert_eq!(like.size(), self.like.size());
+        self.draw()
+    }
+    fn uniform(&mut self, like: &Tensor) -> Tensor {
+        like.zeros_like()
+    }
+}
+
+/// A Langevin step at each level before the inner sampler leaves it, as another crate would write
+/// it (Ho et al. 2022, appendix, arXiv:2204.03458).
+#[derive(Debug)]
+pub(crate) struct Corrected<S>(pub(crate) S);
+
+impl<S: Sampler> Sampler for Corrected<S> {
+    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step> {
+        let (from, delta) = (over.from, 0.1f64);
+        let eps = from.eps(x, &over.denoise(x, from)?);
+        let z = noise.normal(x) * (delta.sqrt() * from.sigma);
+        let x = over.denoiser.constrain(x - eps * (0.5 * delta * from.sigma) + z, from, noise)?;
+        let step = self.0.step(&x, over, noise)?;
+        Ok(Step { start: Some((from, x)), ..step })
+    }
+}
+
 /// The k-th unit vector of n.
 pub(crate) fn unit(n: i64, k: i64) -> Tensor {
     let unit = Tensor::zeros([n], (Kind::Double, Device::Cpu));
@@ -234,11 +331,19 @@ impl Backbone for Toy {
         _: Option<&mut dyn Noise>,
     ) -> unet3d::Result<Tensor> {
         let b = x.size()[0];
-        if t.size() != [b] {
+        let per_frame = x.size().get(2).is_some_and(|f| t.size() == [b, *f]);
+        if t.size() != [b] && !per_frame {
             return Err(unet3d::Error::custom(format!("t has shape {:?}", t.size())));
         }
         self.calls.lock().unwrap().push((x.size(), values(t)));
-        let mut rows = (t * 1e-3).sin();
+        let mut shape = vec![1; x.dim()];
+        shape[0] = b;
+        let mut times = shape.clone();
+        if per_frame {
+            times[2] = t.size()[1];
+        }
+        let times = (t * 1e-3).sin().view(times.as_slice());
+        let mut rows = Tensor::zeros([b], (x.kind(), x.device()));
         if self.conditional {
             let null = Tensor::full([b], 0.3, (x.kind(), x.device()));
             rows += match (&cond.pooled, &cond.null) {
@@ -252,9 +357,7 @@ impl Backbone for Toy {
         if let FrameMask::Focus(focus) = frames {
             rows += focus.to_kind(x.kind()) * 0.2;
         }
-        let mut shape = vec![1; x.dim()];
-        shape[0] = b;
-        Ok((x * 0.7 + rows.view(shape.as_slice())).tanh())
+        Ok((x * 0.7 + times + rows.view(shape.as_slice())).tanh())
     }
 
     fn is_conditional(&self) -> bool {
