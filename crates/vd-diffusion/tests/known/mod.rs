@@ -100,12 +100,31 @@ impl Denoiser for Gaussian {
 #[derive(Debug)]
 pub(crate) struct Correlated(pub(crate) f64);
 
-impl Denoiser for Correlated {
-    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+impl Correlated {
+    /// What a number of x0-hat has of the same one of `x`, and of the other.
+    pub(crate) fn gains(&self, at: NoiseLevel) -> (f64, f64) {
         // Along (1, 1) the variance is 1 + rho, along (1, -1) it is 1 - rho.
         let gain = |v: f64| at.alpha * v / (at.alpha.powi(2) * v + at.sigma.powi(2));
         let (sum, difference) = (0.5 * gain(1.0 + self.0), 0.5 * gain(1.0 - self.0));
-        Ok(x * (sum + difference) + x.flip([-1]) * (sum - difference))
+        (sum + difference, sum - difference)
+    }
+}
+
+impl Denoiser for Correlated {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        let (same, other) = self.gains(at);
+        Ok(x.matmul(&doubles(&[same, other, other, same]).view([2, 2])))
+    }
+}
+
+/// Mixes every number of a clip (b c f h w) with every other, in no linear way.
+#[derive(Debug)]
+pub(crate) struct Mixing;
+
+impl Denoiser for Mixing {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        let mean = x.mean_dim([1i64, 2, 3, 4].as_slice(), true, Kind::Double);
+        Ok((x * at.alpha + mean * 3.0 + x.roll([1], [2]) * 0.5 + x.roll([1], [4]) * 0.3).tanh())
     }
 }
 
