@@ -6,11 +6,12 @@
 
 mod known;
 
-use known::{Correlated, Probe, Recorded, cosine, doubles, run};
+use known::pairs::{Correlated, Draws, Probe, Recorded};
+use known::{cosine, doubles, run};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Ancestral, Denoiser, Heun, Known, Langevin, Noise, NoiseLevel, Reconstruction,
-    ReconstructionConfig, Result, Sampler, SamplerConfig, SeededNoise, Spacing, UniPc,
+    ReconstructionConfig, Result, Sampler, SamplerConfig, Spacing, UniPc,
 };
 
 /// The value of the first number; its mean is 0.
@@ -105,10 +106,12 @@ fn measured(x: &Tensor) -> Moments {
 const N: i64 = 100_000;
 const STEPS: usize = 5;
 
+static DRAWS: Draws = Draws::new(Vec::new());
+
 fn assert_samples_agree(weight: f64, replace: bool) {
     let config = config(weight, replace);
     // Every sampler is shown the same draws: its own are independent all the same.
-    let mut pool = Recorded::new(SeededNoise::new(3, 0), N);
+    let mut pool = Recorded::new(&DRAWS, N);
     for (name, sampler) in samplers() {
         let rows = 2 * 40 * STEPS as i64 + 3;
         let closed = Closed { density: Correlated(0.7), config };
@@ -161,16 +164,16 @@ fn the_gradient_brings_the_mean_nearer_to_the_true_one_than_replacement_alone() 
         let denoiser = completed(rho, rows, config(weight, true));
         exact(&sampler, 128, &denoiser, rows).mean.double_value(&[1])
     };
-    // By replacement alone and by w_r = 1 and 2: at .5 an implementation without tensors found
-    // these, at .9 this one.
-    for (rho, known) in [(0.5, [0.318, 0.418, 0.513]), (0.9, [0.746, 0.907, 1.024])] {
+    // By replacement alone and by w_r = 1 and 2; those at .5 are within 2e-3 of what an
+    // implementation without tensors sampled.
+    for (rho, known) in [(0.5, [0.3185, 0.4188, 0.5142]), (0.9, [0.7460, 0.9066, 1.0237])] {
         let truth = rho * GIVEN;
         let [replaced, one, two] = [0.0, 1.0, 2.0].map(|weight| mean(rho, weight));
         for guided in [one, two] {
             assert!((guided - truth).abs() < (replaced - truth).abs(), "{rho}: {guided}");
         }
         for (got, known) in [replaced, one, two].into_iter().zip(known) {
-            assert!((got - known).abs() < 2e-3, "{rho}: {got}, not {known}");
+            assert!((got - known).abs() < 1e-4, "{rho}: {got}, not {known}");
         }
         assert!(mean(rho, 6.0) > truth, "{rho}: a weight of 6 overshoots");
     }

@@ -3,7 +3,8 @@
 
 mod known;
 
-use known::{Correlated, Mixing, Toy, cosine, doubles, even, largest, random, run};
+use known::pairs::Correlated;
+use known::{Mixing, Toy, cosine, doubles, even, largest, random, run};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Backbone, Cond, Ddim, Denoiser, Diffusion, DiffusionConfig, Downscale, FrameMask, Known,

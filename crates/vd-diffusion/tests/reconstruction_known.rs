@@ -112,7 +112,9 @@ fn replacement_draws_what_is_known_and_leaves_the_rest() {
         assert_eq!(same, SIZE.iter().product::<i64>() as f64 - known_numbers);
         // No noise at a clean level: what is known comes out as it is, and nothing is drawn.
         let clean = NoiseLevel { t: 0.0, alpha: 1.0, sigma: 0.0 };
-        let end = guided.constrain(x.shallow_clone(), clean, &mut known::Probe::default()).unwrap();
+        let end = guided
+            .constrain(x.shallow_clone(), clean, &mut known::pairs::Probe::default())
+            .unwrap();
         assert_eq!(see(&end) * &mask, (&known.x0 * &mask).expand_as(&see(&end)));
     }
 }

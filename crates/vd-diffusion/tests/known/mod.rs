@@ -1,6 +1,8 @@
 //! Densities with closed-form denoisers, schedules and noise whose answers are known.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod pairs;
+
 use std::sync::Mutex;
 
 use vd_diffusion::tch::{Device, Kind, Tensor};
@@ -96,27 +98,6 @@ impl Denoiser for Gaussian {
     }
 }
 
-/// Pairs of numbers along the last axis, each N(0, 1), with this correlation.
-#[derive(Debug)]
-pub(crate) struct Correlated(pub(crate) f64);
-
-impl Correlated {
-    /// What a number of x0-hat has of the same one of `x`, and of the other.
-    pub(crate) fn gains(&self, at: NoiseLevel) -> (f64, f64) {
-        // Along (1, 1) the variance is 1 + rho, along (1, -1) it is 1 - rho.
-        let gain = |v: f64| at.alpha * v / (at.alpha.powi(2) * v + at.sigma.powi(2));
-        let (sum, difference) = (0.5 * gain(1.0 + self.0), 0.5 * gain(1.0 - self.0));
-        (sum + difference, sum - difference)
-    }
-}
-
-impl Denoiser for Correlated {
-    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
-        let (same, other) = self.gains(at);
-        Ok(x.matmul(&doubles(&[same, other, other, same]).view([2, 2])))
-    }
-}
-
 /// Mixes every number of a clip (b c f h w) with every other, in no linear way.
 #[derive(Debug)]
 pub(crate) struct Mixing;
@@ -208,90 +189,6 @@ impl Noise for Basis {
     }
     fn uniform(&mut self, like: &Tensor) -> Tensor {
         like.zeros_like()
-    }
-}
-
-/// Draws pairs for a batch of probes: row 0 sees zeros, and every other row 1 in one place of one
-/// draw, so that an affine sampler's rows are its exact mean and its coefficients.
-#[derive(Debug, Default)]
-pub(crate) struct Probe {
-    pub(crate) drawn: i64,
-}
-
-impl Probe {
-    /// A draw of `rows` pairs.
-    pub(crate) fn draw(&mut self, rows: i64) -> Tensor {
-        let draw = Tensor::zeros([rows, 2], (Kind::Double, Device::Cpu));
-        for i in 0..2 {
-            let _ = draw.get(1 + 2 * self.drawn + i).get(i).fill_(1.0);
-        }
-        self.drawn += 1;
-        draw
-    }
-}
-
-impl Noise for Probe {
-    fn normal(&mut self, like: &Tensor) -> Tensor {
-        self.draw(like.size()[0])
-    }
-    fn uniform(&mut self, like: &Tensor) -> Tensor {
-        like.zeros_like()
-    }
-}
-
-/// Pairs of f64 that are drawn once, and can be used again from the first.
-#[derive(Debug)]
-pub(crate) struct Recorded {
-    source: SeededNoise,
-    like: Tensor,
-    drawn: Vec<Tensor>,
-    next: usize,
-}
-
-impl Recorded {
-    pub(crate) fn new(source: SeededNoise, pairs: i64) -> Recorded {
-        let like = Tensor::empty([pairs, 2], (Kind::Double, Device::Cpu));
-        Recorded { source, like, drawn: Vec::new(), next: 0 }
-    }
-
-    pub(crate) fn rewind(&mut self) {
-        self.next = 0;
-    }
-
-    pub(crate) fn draw(&mut self) -> Tensor {
-        if self.next == self.drawn.len() {
-            // One stream for all: a stream each for so many pairs takes longer than the numbers.
-            let flat = self.source.normal(&self.like.view([1, -1]));
-            self.drawn.push(flat.view_as(&self.like));
-        }
-        self.next += 1;
-        self.drawn[self.next - 1].shallow_clone()
-    }
-}
-
-impl Noise for Recorded {
-    fn normal(&mut self, like: &Tensor) -> Tensor {
-        assert_eq!(like.size(), self.like.size());
-        self.draw()
-    }
-    fn uniform(&mut self, like: &Tensor) -> Tensor {
-        like.zeros_like()
-    }
-}
-
-/// A Langevin step at each level before the inner sampler leaves it, as another crate would write
-/// it (Ho et al. 2022, appendix, arXiv:2204.03458).
-#[derive(Debug)]
-pub(crate) struct Corrected<S>(pub(crate) S);
-
-impl<S: Sampler> Sampler for Corrected<S> {
-    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step> {
-        let (from, delta) = (over.from, 0.1f64);
-        let eps = from.eps(x, &over.denoise(x, from)?);
-        let z = noise.normal(x) * (delta.sqrt() * from.sigma);
-        let x = over.denoiser.constrain(x - eps * (0.5 * delta * from.sigma) + z, from, noise)?;
-        let step = self.0.step(&x, over, noise)?;
-        Ok(Step { start: Some((from, x)), ..step })
     }
 }
 
