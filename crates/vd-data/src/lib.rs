@@ -2,7 +2,7 @@
 //!
 //! The way in: [`Folder`] lists videos with captions (or a [`Generator`] draws them), and a [`Loader`] turns them into
 //! batches of one shape, in an order that depends on the seed alone and from any saved [`Cursor`] on. The way out:
-//! [`write_gif`], [`write_contact_sheet`] and [`write_line_plot`].
+//! [`write_gif`], [`write_frames`], [`write_contact_sheet`] and [`write_line_plot`].
 //!
 //! ```
 //! use vd_data::{Cursor, DataConfig, FireworksConfig, Loader, Source};
@@ -49,5 +49,6 @@ pub use loader::{Batch, Cursor, Dataset, Loader};
 pub use synth::{Written, write_synthetic};
 pub use take::Sample;
 pub use write::{
-    Line, LinePlot, SheetRow, contact_sheet, tile, write_contact_sheet, write_gif, write_line_plot,
+    Line, LinePlot, SheetRow, contact_sheet, tile, write_contact_sheet, write_frames, write_gif,
+    write_gif_keeping, write_line_plot,
 };

@@ -4,140 +4,17 @@ use std::ops::ControlFlow;
 
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{
-    Diffusion, FrameMask, NoiseLevel, Sampler, SamplerConfig, SeededNoise, Spacing, Threshold,
+    Denoiser, FrameMask, Known, NoiseLevel, Reconstruction, Sampler, SeededNoise, Signal,
     Thresholded, sample, start,
 };
-use vd_unet3d::{Backbone, Cond};
+use vd_unet3d::Cond;
 
-use crate::{Error, Result, TextEncoder};
+use crate::{
+    Condition, Error, GenerateRequest, Generator, KnownParts, NullEmbedding, Result, TextEncoder,
+};
 
-/// Whether a network's null embedding, which guidance pulls away from, means anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NullEmbedding {
-    /// Conditioning was dropped in training.
-    Trained,
-    /// It never was: guidance is refused.
-    Untrained,
-    /// Nobody knows (a checkpoint from elsewhere): guidance is tried.
-    Unknown,
-}
-
-/// A trained model and what belongs to it.
-#[derive(Debug, Clone, Copy)]
-pub struct Generator<'a> {
-    /// The network.
-    pub backbone: &'a dyn Backbone,
-    /// The process that it was trained under.
-    pub diffusion: &'a Diffusion,
-    /// What encodes its prompts.
-    pub encoder: Option<&'a dyn TextEncoder>,
-    /// The state of its null embedding.
-    pub null: NullEmbedding,
-}
-
-/// What the clips are to show: one entry a clip.
-#[derive(Debug)]
-pub enum Condition {
-    /// Nothing in particular; a conditional model uses its null embedding.
-    Nothing {
-        /// Number of clips.
-        clips: usize,
-    },
-    /// A prompt for each clip.
-    Prompts(Vec<String>),
-    /// An embedding for each clip.
-    ///
-    /// # Shapes
-    /// n d
-    Embeddings(Tensor),
-}
-
-impl Condition {
-    /// The number of clips.
-    pub fn clips(&self) -> usize {
-        match self {
-            Condition::Nothing { clips } => *clips,
-            Condition::Prompts(prompts) => prompts.len(),
-            Condition::Embeddings(rows) => {
-                rows.size().first().map_or(0, |n| usize::try_from(*n).unwrap_or(0))
-            }
-        }
-    }
-}
-
-/// What to draw, and how.
-#[derive(Debug)]
-pub struct GenerateRequest {
-    /// What the clips show; says how many there are.
-    pub condition: Condition,
-    /// Frames of each clip.
-    pub frames: i64,
-    /// Height in pixels.
-    pub height: i64,
-    /// Width in pixels.
-    pub width: i64,
-    /// Channels.
-    pub channels: i64,
-    /// Sampling steps.
-    pub steps: usize,
-    /// How each step is made.
-    pub sampler: SamplerConfig,
-    /// Where the steps lie.
-    pub spacing: Spacing,
-    /// Guidance scale; 1 is none.
-    pub guidance: f64,
-    /// How x0-hat is kept in [-1, 1].
-    pub threshold: Threshold,
-    /// Names the noise, together with the clip's number.
-    pub seed: u64,
-    /// The number of the first clip. Clip k of a seed has the same noise in whatever batch it is
-    /// drawn.
-    pub first_sample: u64,
-    /// The most clips that are drawn at a time.
-    pub batch: usize,
-    /// Where the network's parameters are.
-    pub device: Device,
-}
-
-impl GenerateRequest {
-    /// One unconditional clip a batch of 4, in 50 steps of DDIM, seed 0, on the CPU: to be changed
-    /// with `..`.
-    pub fn new(condition: Condition, [frames, height, width]: [i64; 3]) -> Self {
-        GenerateRequest {
-            condition,
-            frames,
-            height,
-            width,
-            channels: 3,
-            steps: 50,
-            sampler: SamplerConfig::default(),
-            spacing: Spacing::default(),
-            guidance: 1.0,
-            threshold: Threshold::default(),
-            seed: 0,
-            first_sample: 0,
-            batch: 4,
-            device: Device::Cpu,
-        }
-    }
-
-    fn validate(&self) -> Result<()> {
-        let refuse =
-            |what, got: String| Err(Error::Value { what, expected: "at least 1".to_owned(), got });
-        let counts = [
-            ("number of clips", self.condition.clips() as i64),
-            ("frames", self.frames),
-            ("height", self.height),
-            ("width", self.width),
-            ("channels", self.channels),
-            ("clips in a batch", i64::try_from(self.batch).unwrap_or(i64::MAX)),
-        ];
-        match counts.into_iter().find(|(_, n)| *n < 1) {
-            Some((what, n)) => refuse(what, n.to_string()),
-            None => Ok(()),
-        }
-    }
-}
+/// Where there is no noise.
+const CLEAN: NoiseLevel = NoiseLevel { t: 0.0, alpha: 1.0, sigma: 0.0 };
 
 /// How far a call of [`generate`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +29,7 @@ pub struct Progress {
     pub of_steps: usize,
 }
 
-/// Draws videos: conditioning, guidance, thresholding, sampling.
+/// Draws videos: conditioning, guidance, thresholding, known parts, sampling.
 ///
 /// `on_step` sees every step, and stops the call by `ControlFlow::Break`.
 ///
@@ -160,7 +37,8 @@ pub struct Progress {
 /// Result: n c f h w, f32 on the CPU, in [-1, 1]
 /// # Errors
 /// Prompts or embeddings for a model that cannot take them; guidance for a model whose conditioning
-/// was never dropped in training; whatever the sampler or the network refuses.
+/// was never dropped in training; known parts that do not fit the clips; whatever the sampler or
+/// the network refuses.
 pub fn generate(
     model: &Generator<'_>,
     request: &GenerateRequest,
@@ -190,6 +68,13 @@ struct Batch {
     len: usize,
 }
 
+impl Batch {
+    /// Its rows of a tensor that has one for each clip.
+    fn rows(self, of: &Tensor) -> Result<Tensor> {
+        Ok(of.f_narrow(0, self.first as i64, self.len as i64)?)
+    }
+}
+
 fn draw(
     model: &Generator<'_>,
     request: &GenerateRequest,
@@ -200,20 +85,60 @@ fn draw(
     report: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Tensor> {
     let Batch { first, len } = batch;
-    let cond = match &cond.pooled {
-        Some(rows) => Cond::pooled(rows.f_narrow(0, first as i64, len as i64)?),
-        None => Cond::none(),
-    };
-    let guided = model.diffusion.guided(model.backbone, cond, FrameMask::All, request.guidance)?;
-    let denoiser = Thresholded::new(guided, request.threshold)?;
-    let mut noise = SeededNoise::new(request.seed, request.first_sample + first as u64);
     let shape = [len as i64, request.channels, request.frames, request.height, request.width];
+    let denoiser = denoiser(model, request, cond, batch, &shape)?;
+    let mut noise = SeededNoise::new(request.seed, request.first_sample + first as u64);
     let like = Tensor::f_empty(shape, (Kind::Float, request.device))?;
     let x = start(&like, grid[0], &mut noise);
     let schedule = model.diffusion.schedule();
     let mut on_step = |index: usize, _: &vd_diffusion::Step| report(index);
     let x0 = sample(sampler, &denoiser, schedule, grid, x, &mut noise, &mut on_step)?;
+    // A grid may end with a little noise; what replaces it has none.
+    let x0 = denoiser.constrain(x0, CLEAN, &mut noise)?;
     Ok(x0.f_clamp(-1.0, 1.0)?.f_to_device(Device::Cpu)?)
+}
+
+/// The network, guided, thresholded, and pulled to what is known of these clips.
+fn denoiser<'a>(
+    model: &Generator<'a>,
+    request: &GenerateRequest,
+    cond: &Cond,
+    batch: Batch,
+    shape: &[i64],
+) -> Result<Box<dyn Denoiser + 'a>> {
+    let cond = match &cond.pooled {
+        Some(rows) => Cond::pooled(batch.rows(rows)?),
+        None => Cond::none(),
+    };
+    let signal = Signal { cond, scale: request.guidance };
+    let diffusion = model.diffusion;
+    let guided =
+        diffusion.guided_by(model.backbone, vec![signal], FrameMask::All, &request.rule)?;
+    let thresholded = Thresholded::new(guided, request.threshold)?;
+    let Some(KnownParts { terms, config }) = &request.known else {
+        return Ok(Box::new(thresholded));
+    };
+    let terms = terms.iter().map(|term| known(term, request, batch)).collect::<Result<_>>()?;
+    Ok(Box::new(Reconstruction::new(thresholded, terms, shape, *config)?))
+}
+
+/// What is known of the clips of one batch, where they are drawn.
+fn known(term: &Known, request: &GenerateRequest, batch: Batch) -> Result<Known> {
+    let clips = request.condition.clips() as i64;
+    let there = |x: &Tensor, kind: Kind| -> Result<Tensor> {
+        let rows = match x.size().first() {
+            Some(&n) if n == clips => batch.rows(x)?,
+            _ => x.shallow_clone(),
+        };
+        Ok(rows.f_to_device(request.device)?.f_to_kind(kind)?)
+    };
+    let x0 = there(&term.x0, Kind::Float)?;
+    // A mask of fewer axes has none for the clips.
+    let mask = term.mask.as_ref().map(|mask| match mask.dim() == term.x0.dim() {
+        true => there(mask, mask.kind()),
+        false => Ok(mask.f_to_device(request.device)?),
+    });
+    Ok(Known { x0, frames: term.frames.clone(), down: term.down, mask: mask.transpose()? })
 }
 
 /// The conditioning of all clips.

@@ -50,12 +50,14 @@ mod encoder;
 mod error;
 mod generate;
 mod npy;
+mod request;
 
 pub use config::TextConfig;
 pub use embeddings::read_embeddings;
 pub use encoder::{EmbeddingFile, EncoderConfig, Hashed, TextEncoder};
 pub use error::{Error, Result};
-pub use generate::{Condition, GenerateRequest, Generator, NullEmbedding, Progress, generate};
+pub use generate::{Progress, generate};
+pub use request::{Condition, GenerateRequest, Generator, KnownParts, NullEmbedding};
 pub use tch;
 pub use vd_diffusion as diffusion;
 

@@ -1,9 +1,12 @@
 //! The command line.
 
 mod data;
+mod draw;
 mod model;
+mod tables;
 mod texts;
 mod values;
+mod video;
 
 use std::path::PathBuf;
 
@@ -13,8 +16,11 @@ use tch::Device;
 use vd_torch::DeviceChoice;
 
 pub(crate) use data::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
+pub(crate) use draw::DrawArgs;
 pub(crate) use model::{BenchArgs, ConvertArgs, InspectArgs, SampleArgs, TrainArgs};
-pub(crate) use values::{FrameSize, PeerVersion, SamplerName, ThresholdName, WeightsName};
+pub(crate) use tables::PlanArg;
+pub(crate) use values::{DownName, FrameSize, PeerVersion, PixelBox, ThresholdName, WeightsName};
+pub(crate) use video::{ExtendArgs, InpaintArgs, InterpolateArgs, UpscaleArgs, VideoArgs};
 
 /// Train, sample and convert video diffusion models
 #[derive(Debug, Parser)]
@@ -36,6 +42,18 @@ pub(crate) enum Command {
     /// Draw clips from a checkpoint, as GIF
     #[command(after_help = texts::SAMPLE, allow_negative_numbers = true)]
     Sample(SampleArgs),
+    /// Go on with a video, to any length
+    #[command(after_help = texts::EXTEND, allow_negative_numbers = true)]
+    Extend(ExtendArgs),
+    /// Draw frames between those of a video
+    #[command(after_help = texts::INTERPOLATE, allow_negative_numbers = true)]
+    Interpolate(InterpolateArgs),
+    /// Draw a part of a video anew
+    #[command(after_help = texts::INPAINT, allow_negative_numbers = true)]
+    Inpaint(InpaintArgs),
+    /// Draw a video larger, and at a higher frame rate
+    #[command(after_help = texts::UPSCALE, allow_negative_numbers = true)]
+    Upscale(UpscaleArgs),
     /// Turn a checkpoint of video-diffusion-pytorch (Python) into one for vd
     #[command(after_help = texts::CONVERT, allow_negative_numbers = true)]
     Convert(ConvertArgs),

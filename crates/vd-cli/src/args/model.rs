@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{positive, scale, setting};
-use super::{
-    CheckpointArg, Compute, FrameSize, PeerVersion, SamplerName, ThresholdName, WeightsName,
-};
+use super::values::{positive, setting};
+use super::{CheckpointArg, Compute, DrawArgs, FrameSize, PeerVersion, WeightsName};
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
@@ -24,11 +22,15 @@ pub(crate) struct TrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SampleArgs {
-    #[command(flatten)]
-    pub(crate) checkpoint: CheckpointArg,
+    /// A step's folder, a run's folder (its newest step), or what `vd convert` wrote
+    #[arg(value_name = "CHECKPOINT", required_unless_present = "list")]
+    pub(crate) checkpoint: Option<PathBuf>,
     /// Where the clips go: one GIF (several clips side by side), or a folder with one GIF each
-    #[arg(long, value_name = "FILE.gif|DIR")]
-    pub(crate) out: PathBuf,
+    #[arg(long, value_name = "FILE.gif|DIR", required_unless_present = "list")]
+    pub(crate) out: Option<PathBuf>,
+    /// Show the names that --sampler, --spacing and --guidance take, and nothing else
+    #[arg(long, conflicts_with_all = ["checkpoint", "out"])]
+    pub(crate) list: bool,
     /// Clips of each prompt or row, or in all where neither is given
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -45,24 +47,6 @@ pub(crate) struct SampleArgs {
     /// Pixels of each frame, H or HxW [default: the checkpoint's]
     #[arg(long, value_name = "H[xW]")]
     pub(crate) size: Option<FrameSize>,
-    /// Steps of sampling [default: ddim 50, ddpm all of a discrete schedule, else 256]
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) steps: Option<u32>,
-    /// How each step is made
-    #[arg(long, value_enum, value_name = "NAME", default_value = "ddim")]
-    pub(crate) sampler: SamplerName,
-    /// How strongly clips follow prompt or row: 1 is no guidance, 2 to 5 are usual
-    #[arg(long, value_name = "SCALE", default_value = "1", value_parser = scale)]
-    pub(crate) cfg_scale: f64,
-    /// How the predicted clip is kept in the range of pixels at every step
-    #[arg(long, value_enum, value_name = "RULE", default_value = "static")]
-    pub(crate) threshold: ThresholdName,
-    /// Which weights [default: ema where the checkpoint has them, else model]
-    #[arg(long, value_enum, value_name = "WHICH")]
-    pub(crate) weights: Option<WeightsName>,
-    /// Names the noise: the same seed draws the same clips
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    pub(crate) seed: u64,
     /// Frames per second of the GIF [default: the checkpoint's where it is known, else 10]
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub(crate) fps: Option<f64>,
@@ -71,7 +55,7 @@ pub(crate) struct SampleArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) batch: u32,
     #[command(flatten)]
-    pub(crate) compute: Compute,
+    pub(crate) draw: DrawArgs,
 }
 
 #[derive(Debug, Args)]

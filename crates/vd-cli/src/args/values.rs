@@ -62,16 +62,6 @@ impl fmt::Display for WeightsName {
     }
 }
 
-/// How a step of sampling is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum SamplerName {
-    /// Ancestral sampling: fresh noise at every step
-    Ddpm,
-    /// Deterministic after the first noise
-    Ddim,
-}
-
 /// How the predicted clip is kept in the range of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -82,6 +72,43 @@ pub(crate) enum ThresholdName {
     Dynamic,
     /// Leave it
     None,
+}
+
+/// How a small video is taken to have been made from a large one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DownName {
+    /// Each pixel is the mean of a square
+    Area,
+    /// Linear between the pixels in the middle of each square
+    Bilinear,
+}
+
+/// Pixels from a row and a column on: `y,x,h,w`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PixelBox {
+    pub(crate) y: i64,
+    pub(crate) x: i64,
+    pub(crate) h: i64,
+    pub(crate) w: i64,
+}
+
+impl fmt::Display for PixelBox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{},{},{}", self.y, self.x, self.h, self.w)
+    }
+}
+
+/// Four numbers, the last two at least 1.
+pub(crate) fn boxed(text: &str) -> Result<PixelBox, String> {
+    let numbers: Option<Vec<i64>> = text
+        .split(',')
+        .map(|number| number.trim().parse().ok().filter(|n| (0..=LARGEST_SIDE).contains(n)))
+        .collect();
+    match numbers.as_deref() {
+        Some(&[y, x, h, w]) if h > 0 && w > 0 => Ok(PixelBox { y, x, h, w }),
+        _ => Err("expected row,column,height,width in pixels, such as 8,0,16,32".to_owned()),
+    }
 }
 
 /// A release of video-diffusion-pytorch whose checkpoints are read.
@@ -125,6 +152,12 @@ pub(crate) fn scale(text: &str) -> Result<f64, String> {
     scale.ok_or_else(|| format!("expected a number from 0 to {LARGEST_SCALE}; 1 is no guidance"))
 }
 
+/// A weight of reconstruction guidance.
+pub(crate) fn weight(text: &str) -> Result<f64, String> {
+    let weight = text.parse::<f64>().ok().filter(|weight| (0.0..=LARGEST_SCALE).contains(weight));
+    weight.ok_or_else(|| format!("expected a number from 0 (no gradient) to {LARGEST_SCALE}"))
+}
+
 /// A bound that an error is compared with, or a frame rate.
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
@@ -155,6 +188,16 @@ mod tests {
         }
         assert!(positive("0").is_err());
         assert!(scale("1001").is_err());
+    }
+
+    #[test]
+    fn boxes_are_a_place_and_a_size() {
+        assert_eq!(boxed("8, 0,16,32").unwrap(), PixelBox { y: 8, x: 0, h: 16, w: 32 });
+        for bad in ["", "1,2,3", "1,2,3,4,5", "1,2,0,4", "-1,2,3,4", "a,2,3,4"] {
+            assert!(boxed(bad).unwrap_err().contains("8,0,16,32"), "{bad}");
+        }
+        assert!(weight("-1").is_err() && weight("nan").is_err());
+        assert_eq!(weight("9").unwrap(), 9.0);
     }
 
     #[test]

@@ -4,9 +4,11 @@ mod bench;
 mod convert;
 mod data;
 mod doctor;
+mod drawing;
 mod inspect;
 mod sample;
 mod train;
+mod video;
 
 use anyhow::{Result, ensure};
 use indicatif::MultiProgress;
@@ -20,6 +22,10 @@ pub(crate) fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
     match command {
         Command::Train(args) => train::run(&args, bars),
         Command::Sample(args) => sample::run(&args, bars),
+        Command::Extend(args) => video::extend(&args, bars),
+        Command::Interpolate(args) => video::interpolate(&args, bars),
+        Command::Inpaint(args) => video::inpaint(&args, bars),
+        Command::Upscale(args) => video::upscale(&args, bars),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),

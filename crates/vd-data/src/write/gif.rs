@@ -21,32 +21,43 @@ const SHORTEST: u64 = 2;
 /// When a side exceeds 65535, or the file cannot be written.
 pub fn write_gif(path: &Path, clip: &Clip) -> Result<()> {
     clip.check()?;
-    let side = |n: usize| {
-        u16::try_from(n).map_err(|_| Error::clip("sides of at most 65535", format!("{n}")))
-    };
-    let (h, w) = (side(clip.h)?, side(clip.w)?);
-    let indexed = index(clip)?;
-    let bytes = encode(&indexed, (h, w), &delays(clip.f, clip.fps))
+    let sides = check_sides(clip)?;
+    let bytes = encode(&[index(clip)?], sides, &delays(clip.f, clip.fps))
         .map_err(|e| Error::write(path, std::io::Error::other(e)))?;
     write_file(path, &bytes)
 }
 
-fn encode(
-    indexed: &Indexed,
+/// Height and width as the format has them.
+pub(super) fn check_sides(clip: &Clip) -> Result<(u16, u16)> {
+    let side = |n: usize| {
+        u16::try_from(n).map_err(|_| Error::clip("sides of at most 65535", format!("{n}")))
+    };
+    Ok((side(clip.h)?, side(clip.w)?))
+}
+
+/// Parts of one frame or more each; those whose palette is not that of the first bring their own.
+pub(super) fn encode(
+    parts: &[Indexed],
     (h, w): (u16, u16),
     delays: &[u16],
 ) -> std::result::Result<Vec<u8>, EncodingError> {
-    let palette = indexed.palette.concat();
+    let shared = parts.first().map(|part| part.palette.concat()).unwrap_or_default();
     let mut bytes = Vec::new();
-    let mut encoder = Encoder::new(&mut bytes, w, h, &palette)?;
+    let mut encoder = Encoder::new(&mut bytes, w, h, &shared)?;
     encoder.set_repeat(Repeat::Infinite)?;
     let pixels = usize::from(h) * usize::from(w);
-    for (frame, &delay) in indexed.pixels.chunks_exact(pixels).zip(delays) {
+    let frames = parts.iter().flat_map(|part| {
+        let palette = part.palette.concat();
+        let own = (palette != shared).then_some(palette);
+        part.pixels.chunks_exact(pixels).map(move |frame| (frame, own.clone()))
+    });
+    for ((frame, palette), &delay) in frames.zip(delays) {
         encoder.write_frame(&Frame {
             width: w,
             height: h,
             delay,
             dispose: DisposalMethod::Keep,
+            palette,
             buffer: Cow::Borrowed(frame),
             ..Frame::default()
         })?;
@@ -56,7 +67,7 @@ fn encode(
 }
 
 /// Delays in 1/100 s that follow the rate as closely as whole numbers can.
-fn delays(f: usize, fps: f64) -> Vec<u16> {
+pub(super) fn delays(f: usize, fps: f64) -> Vec<u16> {
     let at = |frame: usize| (100.0 * frame as f64 / fps).round() as u64;
     (0..f)
         .map(|frame| (at(frame + 1) - at(frame)).clamp(SHORTEST, u64::from(u16::MAX)) as u16)

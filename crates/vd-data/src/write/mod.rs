@@ -1,13 +1,17 @@
-//! Clips to files: GIF, contact sheets, line plots.
+//! Clips to files: GIF, PNG frames, contact sheets, line plots.
 
+mod frames;
 mod gif;
+mod keep;
 mod palette;
 mod plot;
 mod sheet;
 mod text;
 mod tile;
 
+pub use frames::write_frames;
 pub use gif::write_gif;
+pub use keep::write_gif_keeping;
 pub use plot::{Line, LinePlot, write_line_plot};
 pub use sheet::{SheetRow, contact_sheet, write_contact_sheet};
 pub use tile::tile;

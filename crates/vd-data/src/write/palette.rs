@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use quantette::deps::palette::Srgb;
 use quantette::deps::palette::cast::ComponentsAs;
-use quantette::{ImageRef, Pipeline, QuantizeMethod};
+use quantette::{ImageRef, PaletteSize, Pipeline, QuantizeMethod};
 
 use crate::{Clip, Error, Result};
 
@@ -19,13 +19,16 @@ pub(super) struct Indexed {
 
 /// One palette for all frames: exact where 256 colours are enough, k-means in Oklab otherwise, without dither.
 pub(super) fn index(clip: &Clip) -> Result<Indexed> {
+    without_loss(clip).map_or_else(|| nearest(clip, 256), Ok)
+}
+
+/// Every colour as it is, where 256 are enough.
+pub(super) fn without_loss(clip: &Clip) -> Option<Indexed> {
     if clip.c == 1 {
-        return Ok(Indexed {
-            palette: (0..=255).map(|grey| [grey; 3]).collect(),
-            pixels: clip.frames.clone(),
-        });
+        let palette = (0..=255).map(|grey| [grey; 3]).collect();
+        return Some(Indexed { palette, pixels: clip.frames.clone() });
     }
-    exact(clip).map_or_else(|| nearest(clip), Ok)
+    exact(clip)
 }
 
 fn exact(clip: &Clip) -> Option<Indexed> {
@@ -48,7 +51,10 @@ fn exact(clip: &Clip) -> Option<Indexed> {
     Some(Indexed { palette, pixels })
 }
 
-fn nearest(clip: &Clip) -> Result<Indexed> {
+/// The colours that stand best for those of a clip: so many, from 1 to 256.
+pub(super) fn nearest(clip: &Clip, most: usize) -> Result<Indexed> {
+    let most = u16::try_from(most).ok().and_then(|most| PaletteSize::try_from(most).ok());
+    let most = most.ok_or_else(|| Error::clip("a palette of 1 to 256 colours", "another"))?;
     let colours: &[Srgb<u8>] = clip.frames.components_as();
     // all frames stand on top of each other: to the quantizer they are one tall image
     let image = u32::try_from(clip.w)
@@ -57,6 +63,7 @@ fn nearest(clip: &Clip) -> Result<Indexed> {
         .and_then(|(w, h)| ImageRef::new(w, h, colours).ok())
         .ok_or_else(|| Error::clip("fewer than 2^32 pixels", format!("{}", colours.len())))?;
     let indexed = Pipeline::new()
+        .palette_size(most)
         .quantize_method(QuantizeMethod::kmeans())
         .ditherer(None)
         .input_image(image)

@@ -1,43 +1,37 @@
 //! `vd sample`: clips from a checkpoint.
 
+mod list;
 mod plan;
 mod target;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use indicatif::MultiProgress;
 use serde::Serialize;
 use tch::Tensor;
 use vd_tensor_ops::video;
 use vd_text_cond::{Progress, generate};
 
-use crate::args::{SampleArgs, SamplerName, ThresholdName};
-use crate::model::{Model, device_name};
-use crate::output::{Outcome, plural};
+use super::drawing::{How, check_finite};
+use crate::args::SampleArgs;
+use crate::model::Model;
+use crate::output::{Outcome, Usage, plural};
 use crate::progress;
 use plan::Plan;
-use target::Target;
+pub(super) use target::Target;
 
 #[derive(Debug, Serialize)]
 struct Report {
-    checkpoint: PathBuf,
-    step: Option<u64>,
-    weights: String,
     out: PathBuf,
     clips: Vec<Clip>,
     frames: i64,
     size: [i64; 2],
     fps: f64,
-    steps: usize,
-    sampler: SamplerName,
-    cfg_scale: f64,
-    threshold: ThresholdName,
-    seed: u64,
-    device: String,
-    threads: usize,
+    #[serde(flatten)]
+    how: How,
     seconds: f64,
 }
 
@@ -55,15 +49,28 @@ struct Clip {
 }
 
 pub(crate) fn run(args: &SampleArgs, bars: &MultiProgress) -> Result<Outcome> {
-    let target = Target::of(&args.out)?;
-    let device = args.compute.start()?;
-    let model = Model::open(&args.checkpoint.path, args.weights, device)?;
+    match (&args.checkpoint, &args.out) {
+        _ if args.list => list::run(),
+        (Some(checkpoint), Some(out)) => draw_to(args, checkpoint, out, bars),
+        _ => Err(Usage("sample: expected CHECKPOINT and --out, or --list".to_owned()).into()),
+    }
+}
+
+fn draw_to(
+    args: &SampleArgs,
+    checkpoint: &Path,
+    out: &Path,
+    bars: &MultiProgress,
+) -> Result<Outcome> {
+    let target = Target::of(out)?;
+    let device = args.draw.compute.start()?;
+    let model = Model::open(checkpoint, args.draw.weights, device)?;
     let plan = Plan::new(args, &model)?;
     // Looked at before the clips are drawn, which may take long.
     target.prepare()?;
     plan.announce(&model);
     let begun = Instant::now();
-    let mut writer = target.writer(&plan, args.seed);
+    let mut writer = target.writer(&plan, args.draw.seed);
     draw(&model, &plan, bars, &mut |clips| writer.add(clips))?;
     let files = writer.finish()?;
     let clips = files.into_iter().enumerate().map(|(clip, file)| {
@@ -72,21 +79,12 @@ pub(crate) fn run(args: &SampleArgs, bars: &MultiProgress) -> Result<Outcome> {
     });
     let [frames, h, w] = plan.shape;
     let report = Report {
-        checkpoint: model.checkpoint.dir.clone(),
-        step: model.checkpoint.step(),
-        weights: model.loaded.weights.to_string(),
-        out: args.out.clone(),
+        out: out.to_path_buf(),
         clips: clips.collect(),
         frames,
         size: [h, w],
         fps: plan.fps,
-        steps: plan.steps,
-        sampler: args.sampler,
-        cfg_scale: args.cfg_scale,
-        threshold: args.threshold,
-        seed: args.seed,
-        device: device_name(device),
-        threads: vd_torch::threads(),
+        how: How::new(&args.draw, &plan.drawing, &model),
         seconds: begun.elapsed().as_secs_f64(),
     };
     let text = describe(&report);
@@ -100,20 +98,17 @@ fn draw(
     bars: &MultiProgress,
     take: &mut dyn FnMut(Tensor) -> Result<()>,
 ) -> Result<()> {
-    let rounds = plan.clips().div_ceil(plan.batch);
-    let bar = progress::bar(bars, "sampling step", (rounds * plan.steps) as u64, 0);
+    let (rounds, steps) = (plan.clips().div_ceil(plan.batch), plan.drawing.steps);
+    let bar = progress::bar(bars, "sampling step", (rounds * steps) as u64, 0);
     for round in 0..rounds {
         let first = round * plan.batch;
         let clips = first..(first + plan.batch).min(plan.clips());
         let mut on_step = |at: Progress| {
-            bar.set_position((round * plan.steps + at.step) as u64);
+            bar.set_position((round * steps + at.step) as u64);
             ControlFlow::Continue(())
         };
         let videos = generate(&model.generator(), &plan.request(clips, model)?, &mut on_step)?;
-        ensure!(
-            videos.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1,
-            "the network answered with NaN or infinity; an earlier step's checkpoint may be sound"
-        );
+        check_finite(&videos)?;
         take(video::to_u8(&videos))?;
     }
     bar.finish_and_clear();

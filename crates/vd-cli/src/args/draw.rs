@@ -1,0 +1,41 @@
+//! Flags of the commands that draw.
+
+use clap::Args;
+use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing};
+
+use super::tables::{guidance, sampler, spacing};
+use super::values::scale;
+use super::{Compute, ThresholdName, WeightsName};
+
+/// How clips are drawn.
+#[derive(Debug, Args)]
+pub(crate) struct DrawArgs {
+    /// Steps of sampling [default: ancestral, ddpm-*, langevin: all of a discrete schedule, else
+    /// 256; lcm 8; others 50]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) steps: Option<u32>,
+    /// How each step is made: a name of `vd sample --list`, or a table with its settings
+    #[arg(long, value_name = "NAME|TABLE", default_value = "ddim", value_parser = sampler)]
+    pub(crate) sampler: SamplerConfig,
+    /// Where the steps lie: a name of `vd sample --list`, or a table with its settings
+    #[arg(long, value_name = "NAME|TABLE", default_value = "uniform-t", value_parser = spacing)]
+    pub(crate) spacing: Spacing,
+    /// The rule of guidance: a name of `vd sample --list`, or a table with its settings
+    #[arg(long, value_name = "NAME|TABLE", default_value = "classifier-free")]
+    #[arg(value_parser = guidance)]
+    pub(crate) guidance: GuidanceConfig,
+    /// How strongly clips follow prompt or row: 1 is no guidance, 2 to 5 are usual
+    #[arg(long, value_name = "SCALE", default_value = "1", value_parser = scale)]
+    pub(crate) cfg_scale: f64,
+    /// How the predicted clip is kept in the range of pixels at every step
+    #[arg(long, value_enum, value_name = "RULE", default_value = "static")]
+    pub(crate) threshold: ThresholdName,
+    /// Which weights [default: ema where the checkpoint has them, else model]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub(crate) weights: Option<WeightsName>,
+    /// Names the noise: the same seed draws the same clips
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}

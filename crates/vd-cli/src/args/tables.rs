@@ -1,0 +1,155 @@
+//! Values that are a name, or a TOML table with a kind and its settings.
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+use vd_diffusion::{GuidanceConfig, LongVideoPlan, SamplerConfig, SamplerFacts, Spacing};
+
+/// How a sampler is named.
+pub(crate) fn sampler(text: &str) -> Result<SamplerConfig, String> {
+    let names: Vec<_> = SamplerFacts::ALL.iter().map(|facts| facts.name).collect();
+    let config: SamplerConfig = named(text, &names, "{kind=\"ddim\", eta=0.5}")?;
+    config.build().map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+/// How a spacing is named.
+pub(crate) fn spacing(text: &str) -> Result<Spacing, String> {
+    let all = Spacing::all();
+    let names: Vec<_> = all.iter().map(Spacing::name).collect();
+    named(text, &names, "{kind=\"karras\", rho=5}")
+}
+
+/// How a rule of guidance is named.
+pub(crate) fn guidance(text: &str) -> Result<GuidanceConfig, String> {
+    let example = "{kind=\"classifier-free\", rescale=0.7}";
+    named(text, &GuidanceConfig::all_names(), example)
+}
+
+/// A plan whose window the checkpoint says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PlanArg(Table);
+
+const PLANS: [&str; 3] = ["autoregressive", "sliding", "hierarchical"];
+
+/// How a plan is named.
+pub(crate) fn plan(text: &str) -> Result<PlanArg, String> {
+    let table: Table = match table(text)? {
+        Value::Table(table) => table,
+        name => [("kind".to_owned(), name)].into_iter().collect(),
+    };
+    if table.contains_key("window") {
+        return Err("leave `window` out: it is what --window says".to_owned());
+    }
+    let plan = PlanArg(table);
+    // Any window shows whether the names are right.
+    plan.of(64).map_err(|why| offer(&why, &PLANS, "{kind=\"autoregressive\", overlap=4}"))?;
+    Ok(plan)
+}
+
+impl PlanArg {
+    /// The plan for windows of so many frames; what is not said is half a window.
+    pub(crate) fn of(&self, window: usize) -> Result<LongVideoPlan, String> {
+        let half = (window / 2).max(1);
+        let mut table = self.0.clone();
+        let mut default = |key: &str, value: Value| {
+            table.entry(key).or_insert(value);
+        };
+        default("window", integer(window));
+        match self.0.get("kind").and_then(Value::as_str) {
+            Some("autoregressive") => default("overlap", integer(half)),
+            Some("sliding") => default("step", integer(half)),
+            Some("hierarchical") => {
+                default("overlap", integer((window / 4).max(1)));
+                let strides = if half > 1 { vec![half, 1] } else { vec![1] };
+                default("strides", Value::Array(strides.into_iter().map(integer).collect()));
+            }
+            _ => {}
+        }
+        Value::Table(table).try_into().map_err(|error: toml::de::Error| one_line(&error))
+    }
+}
+
+fn integer(n: usize) -> Value {
+    Value::Integer(i64::try_from(n).unwrap_or(i64::MAX))
+}
+
+fn named<T: DeserializeOwned>(text: &str, names: &[&str], example: &str) -> Result<T, String> {
+    let value = table(text)?.try_into::<T>();
+    value.map_err(|error| offer(&one_line(&error), names, example))
+}
+
+/// What is wrong, and what is understood.
+fn offer(why: &str, names: &[&str], example: &str) -> String {
+    // serde lists the names with their other spellings, where the name is what is wrong.
+    let why = why.split(", expected one of").next().unwrap_or(why);
+    format!("{why}; expected one of {}, or a table such as '{example}'", names.join(", "))
+}
+
+/// A table where the text begins like one, else a name.
+fn table(text: &str) -> Result<Value, String> {
+    let text = text.trim();
+    if !text.starts_with('{') {
+        return Ok(Value::String(text.to_owned()));
+    }
+    let line = toml::from_str::<Table>(&format!("value = {text}"));
+    let mut line = line.map_err(|error| format!("not a TOML table: {}", one_line(&error)))?;
+    line.remove("value").ok_or_else(|| "not a TOML table".to_owned())
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_listed_name_is_taken_and_tables_set_what_they_say() {
+        for facts in SamplerFacts::ALL {
+            assert_eq!(sampler(facts.name).unwrap().facts().name, facts.name);
+        }
+        for expected in Spacing::all() {
+            assert_eq!(spacing(expected.name()).unwrap(), expected);
+        }
+        for expected in GuidanceConfig::all() {
+            assert_eq!(guidance(expected.name()).unwrap(), expected);
+        }
+        assert_eq!(sampler("ddpm").unwrap(), SamplerConfig::DdpmSmall { gamma: 0.0 });
+        let table = "{kind=\"ddim\", eta=0.5}";
+        assert_eq!(sampler(table).unwrap(), SamplerConfig::Ddim { eta: 0.5 });
+        let explicit = spacing("{ kind = \"explicit\", t = [1.0, 0.0] }").unwrap();
+        assert_eq!(explicit, Spacing::Explicit { t: vec![1.0, 0.0] });
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_with_what_would_be() {
+        let errors = [
+            (sampler("hein").unwrap_err(), "heun"),
+            (sampler("{kind=\"ddim\", eta=2}").unwrap_err(), "a number from 0 to 1"),
+            (sampler("{kind=\"ddim\", eto=1}").unwrap_err(), "eto"),
+            (sampler("{kind=").unwrap_err(), "not a TOML table"),
+            (spacing("even").unwrap_err(), "uniform-t, "),
+            (guidance("cfg").unwrap_err(), "classifier-free, "),
+            (plan("backwards").unwrap_err(), "autoregressive, sliding, hierarchical"),
+            (plan("{kind=\"sliding\", window=3}").unwrap_err(), "--window"),
+            (plan("{kind=\"sliding\", overlap=3}").unwrap_err(), "overlap"),
+        ];
+        for (error, expected) in errors {
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn plans_have_settings_for_windows_of_any_length() {
+        for name in PLANS {
+            for window in 2..20 {
+                let plan = plan(name).unwrap().of(window).unwrap();
+                assert!(plan.windows(50, &[]).is_ok(), "{plan:?}");
+            }
+        }
+        let plan = plan("{kind=\"autoregressive\", overlap=3}").unwrap().of(8).unwrap();
+        assert_eq!(plan, LongVideoPlan::Autoregressive { window: 8, overlap: 3 });
+    }
+}

@@ -1,0 +1,99 @@
+//! Flags of the commands that take a video and draw what is not in it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::tables::plan;
+use super::values::{boxed, positive, weight};
+use super::{CheckpointArg, DownName, DrawArgs, FrameSize, PixelBox, PlanArg};
+
+/// What is drawn from, and what is known.
+#[derive(Debug, Args)]
+pub(crate) struct VideoArgs {
+    #[command(flatten)]
+    pub(crate) checkpoint: CheckpointArg,
+    /// The video: GIF, APNG, or a folder of PNG or JPEG frames
+    #[arg(value_name = "VIDEO")]
+    pub(crate) video: PathBuf,
+    /// Where the result goes: a GIF, or a folder of PNG frames, which hold every colour
+    #[arg(long, value_name = "FILE.gif|DIR")]
+    pub(crate) out: PathBuf,
+    /// What the video shows
+    #[arg(long, value_name = "TEXT", conflicts_with = "cond")]
+    pub(crate) prompt: Option<String>,
+    /// An embedding instead of a prompt, one row (.safetensors or .npy, f32)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cond: Option<PathBuf>,
+    /// How strongly what is known pulls the rest after it (w_r of the paper); 0 takes no gradient,
+    /// which is faster
+    #[arg(long, value_name = "W", default_value = "2", value_parser = weight)]
+    pub(crate) weight: f64,
+    /// Take that gradient at every K-th step alone
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) every: u32,
+    /// Let known pixels be drawn like the others, pulled to what is known and not held to it
+    #[arg(long)]
+    pub(crate) no_replace: bool,
+    /// Pixels of each frame that the model draws, H or HxW [default: the checkpoint's]
+    #[arg(long, value_name = "H[xW]")]
+    pub(crate) size: Option<FrameSize>,
+    /// Frames that the model draws at a time [default: the checkpoint's]
+    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub(crate) window: Option<u32>,
+    /// How windows make a long video: autoregressive, sliding, hierarchical, or a table with its
+    /// settings
+    #[arg(long, value_name = "NAME|TABLE", value_parser = plan)]
+    pub(crate) plan: Option<PlanArg>,
+    /// Frames per second of the result [default: the video's]
+    #[arg(long, value_name = "RATE", value_parser = positive)]
+    pub(crate) fps: Option<f64>,
+    #[command(flatten)]
+    pub(crate) draw: DrawArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExtendArgs {
+    #[command(flatten)]
+    pub(crate) video: VideoArgs,
+    /// Frames of the result, those of the video included [default: as many more as one window
+    /// draws]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub(crate) frames: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InterpolateArgs {
+    #[command(flatten)]
+    pub(crate) video: VideoArgs,
+    /// How many times the frame rate: K - 1 frames are drawn between any two
+    #[arg(long, value_name = "K", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub(crate) factor: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InpaintArgs {
+    #[command(flatten)]
+    pub(crate) video: VideoArgs,
+    /// What is to be drawn, in white: a picture for all frames, or a video of as many
+    #[arg(long, value_name = "FILE.png", required_unless_present = "area")]
+    pub(crate) mask: Option<PathBuf>,
+    /// What is to be drawn: the pixels from row Y and column X on, H rows of W
+    #[arg(long = "box", value_name = "Y,X,H,W", conflicts_with = "mask", value_parser = boxed)]
+    pub(crate) area: Option<PixelBox>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpscaleArgs {
+    #[command(flatten)]
+    pub(crate) video: VideoArgs,
+    /// How many times the frame rate; 1 leaves it
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) time: u32,
+    /// How the small video is taken to have been made from the large one
+    #[arg(long, value_enum, value_name = "HOW", default_value = "area")]
+    pub(crate) down: DownName,
+}

@@ -1,0 +1,222 @@
+//! How clips are drawn: the flags that the drawing commands share, and what a model allows of them.
+
+mod groups;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use tch::Tensor;
+use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
+use vd_text_cond::{Condition, GenerateRequest, NullEmbedding};
+
+use crate::args::{DrawArgs, ThresholdName};
+use crate::model::{Model, device_name};
+
+pub(crate) use groups::Groups;
+
+/// Steps of samplers that draw little or no fresh noise, where nothing is said.
+const STEPS: usize = 50;
+/// Steps of ancestral sampling in continuous time.
+const ANCESTRAL_STEPS: usize = 256;
+/// Steps of a consistency model.
+const LCM_STEPS: usize = 8;
+
+/// How clips are drawn.
+#[derive(Debug)]
+pub(crate) struct Drawing {
+    pub(crate) steps: usize,
+    sampler: SamplerConfig,
+    spacing: Spacing,
+    rule: GuidanceConfig,
+    threshold: Threshold,
+    scale: f64,
+    seed: u64,
+}
+
+impl Drawing {
+    pub(crate) fn new(args: &DrawArgs, groups: &Groups, model: &Model) -> Result<Self> {
+        check_guidance(args.cfg_scale, groups, model)?;
+        let config = model.config();
+        ensure!(
+            config.out_channels() == config.channels,
+            "this network answers with {} channels to {}: clips cannot be drawn from it",
+            config.out_channels(),
+            config.channels
+        );
+        let steps = steps(args, model)?;
+        let grid = args.spacing.grid(model.diffusion.schedule(), steps);
+        grid.with_context(|| {
+            format!("--spacing {} at {steps} steps (--steps)", args.spacing.name())
+        })?;
+        Ok(Drawing {
+            steps,
+            sampler: args.sampler.clone(),
+            spacing: args.spacing.clone(),
+            rule: args.guidance,
+            threshold: match args.threshold {
+                ThresholdName::Static => Threshold::Static,
+                ThresholdName::Dynamic => Threshold::dynamic(),
+                ThresholdName::None => Threshold::None,
+            },
+            scale: args.cfg_scale,
+            seed: args.seed,
+        })
+    }
+
+    /// The call that draws clips of this shape, the first of them with the first noise of the seed.
+    pub(crate) fn request(
+        &self,
+        condition: Condition,
+        shape: [i64; 3],
+        model: &Model,
+    ) -> GenerateRequest {
+        GenerateRequest {
+            channels: model.config().channels,
+            steps: self.steps,
+            sampler: self.sampler.clone(),
+            spacing: self.spacing.clone(),
+            guidance: self.scale,
+            rule: self.rule,
+            threshold: self.threshold,
+            seed: self.seed,
+            batch: condition.clips(),
+            device: model.device,
+            ..GenerateRequest::new(condition, shape)
+        }
+    }
+
+    /// Says on stderr what is doubtful about it.
+    pub(crate) fn announce(&self, groups: &Groups, model: &Model) {
+        if model.config().cond_dim.is_none() {
+            return;
+        }
+        let null = model.checkpoint.null();
+        if matches!(groups, Groups::Nothing) {
+            match null {
+                NullEmbedding::Trained => tracing::info!(
+                    "neither --prompt nor --cond: drawing from the null embedding, whatever the model has learned"
+                ),
+                NullEmbedding::Untrained => tracing::warn!(
+                    "neither --prompt nor --cond: drawing from the null embedding, which this model's training (text.drop = 0) never saw; expect little"
+                ),
+                NullEmbedding::Unknown => tracing::warn!(
+                    "neither --prompt nor --cond: drawing from the null embedding, which may be untrained in a converted model"
+                ),
+            }
+        } else if self.scale != 1.0 && null == NullEmbedding::Unknown {
+            tracing::warn!(
+                "--cfg-scale {}: nothing says that the training of this converted model ever dropped its conditioning; if it did not, its null embedding is untrained and guidance leads astray",
+                self.scale
+            );
+        }
+    }
+}
+
+/// How clips were drawn, for programs.
+#[derive(Debug, Serialize)]
+pub(crate) struct How {
+    checkpoint: PathBuf,
+    step: Option<u64>,
+    weights: String,
+    steps: usize,
+    sampler: &'static str,
+    spacing: &'static str,
+    guidance: &'static str,
+    settings: Settings,
+    cfg_scale: f64,
+    threshold: ThresholdName,
+    seed: u64,
+    device: String,
+    threads: usize,
+}
+
+/// The parts with all their settings, as configs have them.
+#[derive(Debug, Serialize)]
+struct Settings {
+    sampler: SamplerConfig,
+    spacing: Spacing,
+    guidance: GuidanceConfig,
+}
+
+impl How {
+    pub(crate) fn new(args: &DrawArgs, drawing: &Drawing, model: &Model) -> Self {
+        How {
+            checkpoint: model.checkpoint.dir.clone(),
+            step: model.checkpoint.step(),
+            weights: model.loaded.weights.to_string(),
+            steps: drawing.steps,
+            sampler: args.sampler.facts().name,
+            spacing: args.spacing.name(),
+            guidance: args.guidance.name(),
+            settings: Settings {
+                sampler: args.sampler.clone(),
+                spacing: args.spacing.clone(),
+                guidance: args.guidance,
+            },
+            cfg_scale: args.cfg_scale,
+            threshold: args.threshold,
+            seed: args.seed,
+            device: device_name(model.device),
+            threads: vd_torch::threads(),
+        }
+    }
+}
+
+/// Refuses what a damaged network draws.
+pub(crate) fn check_finite(videos: &Tensor) -> Result<()> {
+    ensure!(
+        videos.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1,
+        "the network answered with NaN or infinity; an earlier step's checkpoint may be sound"
+    );
+    Ok(())
+}
+
+fn check_guidance(scale: f64, groups: &Groups, model: &Model) -> Result<()> {
+    if scale == 1.0 {
+        return Ok(());
+    }
+    if model.config().cond_dim.is_none() {
+        bail!(
+            "--cfg-scale {scale}: this model is unconditional, there is nothing to guide towards; \
+             leave --cfg-scale out, or use a model trained with a [text] section"
+        );
+    }
+    if matches!(groups, Groups::Nothing) {
+        bail!("--cfg-scale {scale}: guidance needs something to guide towards, --prompt or --cond");
+    }
+    if model.checkpoint.null() == NullEmbedding::Untrained {
+        bail!(
+            "--cfg-scale {scale}: guidance pulls away from the null embedding, but this model was \
+             trained with text.drop = 0 and has never seen it; leave --cfg-scale out, or train with \
+             text.drop = 0.1"
+        );
+    }
+    Ok(())
+}
+
+fn steps(args: &DrawArgs, model: &Model) -> Result<usize> {
+    let entries = model.diffusion.schedule().steps();
+    if let Some(steps) = args.steps {
+        return match entries.filter(|entries| steps as usize > *entries) {
+            None => Ok(steps as usize),
+            Some(entries) => {
+                bail!(
+                    "--steps {steps}: this model's schedule has {entries} steps, give at most those"
+                )
+            }
+        };
+    }
+    if let Spacing::Explicit { t } = &args.spacing {
+        return Ok(t.len().saturating_sub(1).max(1));
+    }
+    let usual = match args.sampler {
+        SamplerConfig::Ancestral { .. }
+        | SamplerConfig::DdpmSmall { .. }
+        | SamplerConfig::DdpmLarge
+        | SamplerConfig::Langevin { .. } => return Ok(entries.unwrap_or(ANCESTRAL_STEPS)),
+        SamplerConfig::Lcm => LCM_STEPS,
+        _ => STEPS,
+    };
+    Ok(entries.map_or(usual, |entries| entries.min(usual)))
+}

@@ -1,0 +1,149 @@
+//! The video, the checkpoint and the flags that these commands share.
+
+use anyhow::{Context, Result, bail, ensure};
+use tch::Tensor;
+use vd_data::Clip;
+use vd_diffusion::{LongVideoPlan, ReconstructionConfig};
+use vd_tensor_ops::video::from_u8;
+
+use super::output::Output;
+use crate::args::{FrameSize, VideoArgs};
+use crate::commands::check_size;
+use crate::commands::drawing::{Drawing, Groups};
+use crate::model::{Model, device_name};
+use crate::output::{Usage, plural};
+
+/// What there is before anything is drawn.
+pub(super) struct Input<'a> {
+    pub(super) args: &'a VideoArgs,
+    pub(super) output: Output<'a>,
+    pub(super) model: Model,
+    pub(super) groups: Groups,
+    pub(super) drawing: Drawing,
+    /// Frames that the model draws at a time.
+    pub(super) window: usize,
+    /// What the model draws.
+    pub(super) size: FrameSize,
+    clip: Clip,
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn open(args: &'a VideoArgs) -> Result<Self> {
+        if args.weight == 0.0 && args.no_replace {
+            let why = "--weight 0 with --no-replace: what is known would not matter at all; leave \
+                       one of them out";
+            return Err(Usage(why.to_owned()).into());
+        }
+        let output = Output::of(&args.out)?;
+        let device = args.draw.compute.start()?;
+        let model = Model::open(&args.checkpoint.path, args.draw.weights, device)?;
+        let prompts: Vec<_> = args.prompt.iter().cloned().collect();
+        let groups = Groups::new(&prompts, args.cond.as_deref(), &model)?;
+        if groups.count() > 1 {
+            bail!("--cond: {} rows, expected one: there is one video", groups.count());
+        }
+        let drawing = Drawing::new(&args.draw, &groups, &model)?;
+        let geometry = model.checkpoint.geometry();
+        let [h, w] = geometry.size.map(|n| n as i64);
+        let size = args.size.unwrap_or(FrameSize { h, w });
+        check_size(model.config(), size)?;
+        let window = args.window.map_or(geometry.frames, |n| n as usize);
+        ensure!(
+            window > 1,
+            "this model draws one frame at a time; give --window 2 or more to try it on videos"
+        );
+        let channels = model.config().channels;
+        let clip = match usize::try_from(channels) {
+            Ok(channels @ (1 | 3)) => vd_data::decode(&args.video, channels)
+                .with_context(|| args.video.display().to_string())?,
+            _ => bail!(
+                "this model draws {channels} channels; videos have 1 (grey) or 3 (red, green, blue)"
+            ),
+        };
+        Ok(Input { args, output, model, groups, drawing, window, size, clip })
+    }
+
+    /// The video's name in messages.
+    pub(super) fn name(&self) -> String {
+        self.args.video.display().to_string()
+    }
+
+    /// Frames of the video.
+    pub(super) fn frames(&self) -> usize {
+        self.clip.f
+    }
+
+    /// Pixels of a frame of the result.
+    pub(super) fn pixels(&self) -> usize {
+        (self.size.h * self.size.w) as usize
+    }
+
+    /// Height and width of the video.
+    pub(super) fn video_size(&self) -> FrameSize {
+        FrameSize { h: self.clip.h as i64, w: self.clip.w as i64 }
+    }
+
+    /// Frames per second of a result at so many times the rate of the video.
+    pub(super) fn fps(&self, times: usize) -> f64 {
+        self.args.fps.unwrap_or(self.clip.fps * times as f64)
+    }
+
+    /// The video, 1 c f h w in [-1, 1].
+    pub(super) fn video(&self) -> Result<Tensor> {
+        tensor(&self.clip)
+    }
+
+    /// The plan that was asked for, or else this one.
+    pub(super) fn plan(&self, usual: Result<LongVideoPlan>) -> Result<LongVideoPlan> {
+        match &self.args.plan {
+            None => usual,
+            Some(plan) => plan.of(self.window).map_err(|why| Usage(why).into()),
+        }
+    }
+
+    /// How what is known pulls the rest.
+    pub(super) fn reconstruction(&self) -> ReconstructionConfig {
+        ReconstructionConfig {
+            weight: self.args.weight,
+            replace: !self.args.no_replace,
+            every: self.args.every as usize,
+        }
+    }
+
+    /// Refuses a video of another size than the model draws.
+    pub(super) fn check_same_size(&self) -> Result<()> {
+        let (found, size) = (self.video_size(), self.size);
+        ensure!(
+            found == size,
+            "{}: frames of {found}, expected {size}, which {} draws; give --size {found} to have \
+             it draw that, or scale the video to {size}",
+            self.name(),
+            if self.args.size.is_some() { "--size" } else { "this checkpoint" }
+        );
+        Ok(())
+    }
+
+    /// Says on stderr what is about to be drawn, and what is doubtful about it.
+    pub(super) fn announce(&self, total: usize, windows: usize) {
+        let model = &self.model;
+        let step = model.checkpoint.step().map_or(String::new(), |n| format!(" of step {n}"));
+        tracing::info!(
+            "drawing {} of {} frames for {total} frames at {} in {} steps each with the {} weights{step} on {}, {}",
+            plural(windows, "window"),
+            self.window,
+            self.size,
+            self.drawing.steps,
+            model.loaded.weights,
+            device_name(model.device),
+            plural(vd_torch::threads(), "thread"),
+        );
+        self.drawing.announce(&self.groups, model);
+    }
+}
+
+/// A clip as the model has it: 1 c f h w in [-1, 1].
+fn tensor(clip: &Clip) -> Result<Tensor> {
+    let shape = [clip.f, clip.h, clip.w, clip.c].map(|n| n as i64);
+    let frames = Tensor::f_from_slice(&clip.frames)?.f_view(shape)?; // f h w c
+    Ok(from_u8(&frames.f_permute([3, 0, 1, 2])?.f_contiguous()?.f_unsqueeze(0)?))
+}

@@ -1,0 +1,227 @@
+//! `vd extend`, `vd interpolate`, `vd inpaint`, `vd upscale`: what is not in a video, drawn from a
+//! checkpoint and held to what is.
+
+mod extend;
+mod inpaint;
+mod input;
+mod interpolate;
+mod output;
+mod upscale;
+
+use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use indicatif::{MultiProgress, ProgressBar};
+use serde::Serialize;
+use tch::Tensor;
+use vd_diffusion::{GivenFrames, Known, LongVideoPlan, Window, draw_long};
+use vd_tensor_ops::video;
+use vd_text_cond::{GenerateRequest, KnownParts, Progress, generate};
+
+use super::drawing::{How, check_finite};
+use crate::output::{Outcome, plural};
+use crate::progress;
+use input::Input;
+
+pub(crate) use extend::run as extend;
+pub(crate) use inpaint::run as inpaint;
+pub(crate) use interpolate::run as interpolate;
+pub(crate) use upscale::run as upscale;
+
+/// What one of the commands asks for.
+struct Task<'a> {
+    plan: LongVideoPlan,
+    /// Frames of the result.
+    total: usize,
+    /// Places in the result whose frames are known whole, and these: 1 c k h w.
+    given: Option<(Vec<usize>, Tensor)>,
+    fps: f64,
+    /// What is known of a window besides the frames that are known whole.
+    parts: &'a dyn Fn(&Window) -> Result<Vec<Known>>,
+    /// Which pixels of the result are known, one for each frame, row and column.
+    exact: Vec<bool>,
+}
+
+impl Task<'_> {
+    fn given_places(&self) -> &[usize] {
+        self.given.as_ref().map_or(&[], |(places, _)| places)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    video: PathBuf,
+    out: PathBuf,
+    frames: usize,
+    /// Frames of the video that was read.
+    known_frames: usize,
+    windows: usize,
+    plan: LongVideoPlan,
+    size: [i64; 2],
+    fps: f64,
+    weight: f64,
+    every: u32,
+    replace: bool,
+    /// Whether every known pixel is in the file as it was.
+    exact: bool,
+    #[serde(flatten)]
+    how: How,
+    seconds: f64,
+}
+
+/// Draws what the task asks for, and writes the whole.
+fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outcome> {
+    let windows = task.plan.windows(task.total, task.given_places())?.len();
+    if windows == 0 {
+        bail!("{}: every frame is known already, there is nothing to draw", input.name());
+    }
+    input.output.prepare()?;
+    input.announce(task.total, windows);
+    let begun = Instant::now();
+    let steps = input.drawing.steps;
+    let bar = progress::bar(bars, "sampling step", (windows * steps) as u64, 0);
+    let mut index = 0;
+    let mut draw = |window: &Window, known: Option<&Tensor>| {
+        index += 1;
+        draw_window(input, task, window, known, index - 1, &bar)
+    };
+    let mut frames = Vec::new();
+    let mut out = |_: Range<usize>, part: Tensor| {
+        frames.push(video::to_u8(&part));
+        ControlFlow::Continue(())
+    };
+    let given =
+        task.given.as_ref().map(|(places, video)| GivenFrames { frames: places.clone(), video });
+    let _ = draw_long::<anyhow::Error>(&task.plan, task.total, given, &mut draw, &mut out)?;
+    bar.finish_and_clear();
+    let result = Tensor::f_cat(&frames, 2)?.f_get(0)?; // c f h w
+    let exact = input.output.write(&result, task.fps, &task.exact)?;
+    let report = Report {
+        video: input.args.video.clone(),
+        out: input.args.out.clone(),
+        frames: task.total,
+        known_frames: input.frames(),
+        windows,
+        plan: task.plan.clone(),
+        size: [input.size.h, input.size.w],
+        fps: task.fps,
+        weight: input.args.weight,
+        every: input.args.every,
+        replace: !input.args.no_replace,
+        exact,
+        how: How::new(&input.args.draw, &input.drawing, &input.model),
+        seconds: begun.elapsed().as_secs_f64(),
+    };
+    let text = format!(
+        "wrote {} at {} to {} in {} ({:.1} s)",
+        plural(task.total, "frame"),
+        input.size,
+        report.out.display(),
+        plural(windows, "window"),
+        report.seconds
+    );
+    Outcome::new(&report, text)
+}
+
+/// The clip of one window; the number of the window names its noise.
+fn draw_window(
+    input: &Input<'_>,
+    task: &Task<'_>,
+    window: &Window,
+    known: Option<&Tensor>,
+    index: usize,
+    bar: &ProgressBar,
+) -> Result<Tensor> {
+    let mut terms = (task.parts)(window)?;
+    if let Some(known) = known {
+        let places = window.known_places().into_iter().map(|place| place as i64).collect();
+        // The last term wins where two tell the same number: these frames are final.
+        terms.push(Known::frames(known.shallow_clone(), places));
+    }
+    let shape = [window.len() as i64, input.size.h, input.size.w];
+    let config = input.reconstruction();
+    let condition = input.groups.condition(0..1, 1)?;
+    let request = GenerateRequest {
+        first_sample: index as u64,
+        known: (!terms.is_empty()).then_some(KnownParts { terms, config }),
+        ..input.drawing.request(condition, shape, &input.model)
+    };
+    let mut on_step = |at: Progress| {
+        bar.set_position((index * input.drawing.steps + at.step) as u64);
+        ControlFlow::Continue(())
+    };
+    let clip = generate(&input.model.generator(), &request, &mut on_step)?;
+    check_finite(&clip)?;
+    Ok(clip)
+}
+
+/// Half a window is known, half is drawn.
+fn onward(window: usize) -> LongVideoPlan {
+    LongVideoPlan::Autoregressive { window, overlap: (window / 2).max(1) }
+}
+
+/// Frames `factor` apart first, or given, then those between them.
+fn between(window: usize, factor: usize, flag: &str) -> Result<LongVideoPlan> {
+    // More frames to go on from where the window has room for them.
+    for overlap in [(window / 2).max(1), 1] {
+        let reach = window - overlap;
+        let mut strides = vec![1];
+        while strides[0] < factor {
+            let stride = strides[0];
+            let next = (2..=reach).rev().map(|step| step * stride);
+            match next.into_iter().find(|next| factor.is_multiple_of(*next)) {
+                Some(next) => strides.insert(0, next),
+                None => break,
+            }
+        }
+        if strides[0] == factor {
+            return Ok(LongVideoPlan::Hierarchical { window, strides, overlap });
+        }
+    }
+    bail!(
+        "{flag} {factor}: a window of {window} frames reaches over {} at most; give a product of \
+         numbers up to that, or a larger --window",
+        window - 1
+    )
+}
+
+/// Where whole frames of the result are known.
+fn whole_frames(places: &[usize], total: usize, pixels: usize) -> Vec<bool> {
+    let mut exact = vec![false; total * pixels];
+    for place in places {
+        exact[place * pixels..(place + 1) * pixels].fill(true);
+    }
+    exact
+}
+
+/// No part of any window.
+fn nothing(_: &Window) -> Result<Vec<Known>> {
+    Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn levels_between_keyframes_reach_from_one_to_the_next() {
+        for window in 2..20 {
+            for factor in 2..40 {
+                match between(window, factor, "--factor") {
+                    Ok(plan) => {
+                        let given: Vec<_> = (0..7).map(|k| k * factor).collect();
+                        assert!(plan.windows(6 * factor + 1, &given).is_ok(), "{plan:?}");
+                    }
+                    // Only a prime that no window reaches over.
+                    Err(_) => assert!((window..=factor).any(|n| factor.is_multiple_of(n))),
+                }
+            }
+        }
+        let plan = between(8, 4, "--factor").unwrap();
+        let strides = vec![4, 1];
+        assert_eq!(plan, LongVideoPlan::Hierarchical { window: 8, strides, overlap: 4 });
+    }
+}

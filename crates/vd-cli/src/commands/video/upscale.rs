@@ -1,0 +1,83 @@
+//! `vd upscale`: a video of more pixels, and of more frames.
+
+use anyhow::{Result, ensure};
+use indicatif::MultiProgress;
+use tch::Tensor;
+use vd_diffusion::{Downscale, Known, KnownFrames, Window};
+
+use super::input::Input;
+use super::{Task, between, onward, whole_frames};
+use crate::args::{DownName, UpscaleArgs};
+use crate::output::{Outcome, Usage};
+
+pub(crate) fn run(args: &UpscaleArgs, bars: &MultiProgress) -> Result<Outcome> {
+    let input = Input::open(&args.video)?;
+    let (factor, time) = (factor(&input)?, args.time as usize);
+    if factor > 1 && args.video.weight == 0.0 {
+        let why = "--weight 0: a smaller video replaces no pixels, it acts by the gradient alone; \
+                   give a weight above 0";
+        return Err(Usage(why.to_owned()).into());
+    }
+    ensure!(
+        factor > 1 || time > 1,
+        "{}: frames of {} already, which is what is to be drawn; give a larger --size, or --time 2",
+        input.name(),
+        input.size
+    );
+    let total = (input.frames() - 1) * time + 1;
+    let usual = match time {
+        1 => Ok(onward(input.window)),
+        _ => between(input.window, time, "--time"),
+    };
+    let down = match (args.down, factor) {
+        (_, 1) => Downscale::None,
+        (DownName::Area, factor) => Downscale::Area { factor },
+        (DownName::Bilinear, factor) => Downscale::Bilinear { factor },
+    };
+    let video = input.video()?;
+    let parts = |window: &Window| part(&video, window, time, down);
+    let places: Vec<usize> = (0..total).step_by(time).collect();
+    let whole = factor == 1;
+    let task = Task {
+        plan: input.plan(usual)?,
+        total,
+        exact: whole_frames(if whole { &places } else { &[] }, total, input.pixels()),
+        given: whole.then(|| (places, video.shallow_clone())),
+        fps: input.fps(time),
+        parts: &parts,
+    };
+    super::run(&input, &task, bars)
+}
+
+/// How many times as large the model draws.
+fn factor(input: &Input<'_>) -> Result<i64> {
+    let (small, large) = (input.video_size(), input.size);
+    let factor = large.h / small.h;
+    ensure!(
+        factor >= 1 && small.h * factor == large.h && small.w * factor == large.w,
+        "{}: frames of {small}, expected a whole fraction of {large}, the same for height and \
+         width, such as {}x{}; give another --size, or scale the video",
+        input.name(),
+        large.h / 2,
+        large.w / 2
+    );
+    Ok(factor)
+}
+
+/// The small frames that lie in a window.
+fn part(video: &Tensor, window: &Window, time: usize, down: Downscale) -> Result<Vec<Known>> {
+    // Whole frames are known as such already.
+    if down == Downscale::None {
+        return Ok(Vec::new());
+    }
+    let small = video.size()[2] as usize;
+    let seen = window.frames.iter().enumerate();
+    let seen = seen.filter(|(_, frame)| *frame % time == 0 && *frame / time < small);
+    let (places, frames): (Vec<i64>, Vec<i64>) =
+        seen.map(|(place, frame)| (place as i64, (frame / time) as i64)).unzip();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let x0 = video.f_index_select(2, &Tensor::f_from_slice(&frames)?)?;
+    Ok(vec![Known { x0, frames: KnownFrames::At(places), down, mask: None }])
+}
