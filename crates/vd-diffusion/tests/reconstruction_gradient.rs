@@ -8,8 +8,8 @@ use known::{Mixing, Toy, cosine, doubles, even, largest, random, run};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Backbone, Cond, Ddim, Denoiser, Diffusion, DiffusionConfig, Downscale, FrameMask, Known,
-    Levels, Noise, Parameterization, Reconstruction, ReconstructionConfig, Schedule,
-    ScheduleConfig, SeededNoise, Spacing, unet3d,
+    Levels, Noise, NoiseLevel, Parameterization, Reconstruction, ReconstructionConfig, Result,
+    Schedule, ScheduleConfig, SeededNoise, Spacing, unet3d,
 };
 
 const SIZE: [i64; 5] = [2, 2, 5, 4, 6];
@@ -117,6 +117,36 @@ fn the_gradient_is_taken_at_every_kth_level_of_a_run() {
             .collect();
         assert_eq!(taken, [true, false, false, true, false, false, true, false]);
     }
+}
+
+/// Returns its input.
+#[derive(Debug)]
+struct Clean;
+
+impl Denoiser for Clean {
+    fn denoise(&self, x: &Tensor, _: NoiseLevel) -> Result<Tensor> {
+        Ok(x.shallow_clone())
+    }
+}
+
+#[test]
+fn where_the_input_is_returned_one_pull_leaves_a_known_share_of_the_miss() {
+    let clean = NoiseLevel { t: 0.1, alpha: 1.0, sigma: 0.1 };
+    let x = random(24, &SIZE, Kind::Double);
+    let area = Downscale::Area { factor: 2 };
+    for (weight, left) in [(1.0, 0.75), (4.0, 0.0), (6.0, -0.5)] {
+        let known = smaller();
+        let miss = area.apply(&x).unwrap() - &known.x0;
+        let (x0, config) = (known.x0.shallow_clone(), config(weight, true));
+        let guided = Reconstruction::new(Clean, vec![known], &SIZE, config).unwrap();
+        let after = area.apply(&guided.denoise(&x, clean).unwrap()).unwrap() - x0;
+        assert!(largest(&(after - miss * left)) < 1e-13);
+    }
+    let known = frames();
+    let x0 = known.x0.shallow_clone();
+    let guided = Reconstruction::new(Clean, vec![known], &SIZE, config(1.0, false)).unwrap();
+    let got = guided.denoise(&x, clean).unwrap();
+    assert!(largest(&(got.index_select(2, &Tensor::from_slice(&[4i64, 0])) - x0)) < 1e-13);
 }
 
 fn v_diffusion() -> Diffusion {

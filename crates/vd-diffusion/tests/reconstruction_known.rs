@@ -205,8 +205,12 @@ fn what_does_not_fit_is_refused_before_sampling_begins() {
         Reconstruction::new(Mixing, vec![Known::every(whole(), 1)], &SIZE, config(1.0, true));
     let other = of(&[2, 2, 5, 4, 4]);
     let mut noise = SeededNoise::new(1, 0);
-    let refused = guided.unwrap().constrain(other, cosine().at(1.0), &mut noise).unwrap_err();
-    assert!(refused.to_string().contains("state: expected shape [2, 2, 5, 4, 6]"), "{refused}");
+    let guided = guided.unwrap();
+    for state in [other, whole().to_kind(Kind::Float)] {
+        let refused = guided.constrain(state, cosine().at(1.0), &mut noise).unwrap_err();
+        let part = "state: expected shape [2, 2, 5, 4, 6], Double";
+        assert!(refused.to_string().contains(part), "{refused}");
+    }
 }
 
 #[test]

@@ -46,6 +46,10 @@ impl Default for ReconstructionConfig {
 /// steps make .319 of it by replacement alone, .419 at w_r = 1 and .514 at 2. At correlation .9
 /// these are 1.080, and .746, .907 and 1.024. A higher weight overshoots in the end.
 ///
+/// At little noise, where a network all but returns its input, one pull leaves 1 - w_r of a miss
+/// without replacement, and 1 - w_r / k^2 of that of a smaller copy by area (k its factor): there
+/// weights of 1 and k^2 meet what is known, and twice these no longer come to rest.
+///
 /// It goes outermost, around thresholds, whose clamps the gradient passes through (it is 0 where
 /// they clamp). Around it, a threshold clamps what the gradient made. It is differentiable in `x`
 /// itself, at the price of second derivatives; an `x` that asks for no gradient gets none. The
