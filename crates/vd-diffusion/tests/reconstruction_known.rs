@@ -183,7 +183,7 @@ fn what_does_not_fit_is_refused_before_sampling_begins() {
             "[2, 2, 2, 4, 6]",
         ),
         (vec![Known::every(whole(), 0)], config(1.0, true), "stride"),
-        (vec![Known::smaller(whole(), area(4))], config(1.0, true), "divided by 4"),
+        (vec![Known::smaller(whole(), area(4))], config(1.0, true), "4 divides h and w"),
         (vec![Known::smaller(whole(), area(0))], config(1.0, true), "at least 1, got 0"),
         (
             vec![Known::smaller(of(&[2, 2, 5, 2, 3]), area(2))],
