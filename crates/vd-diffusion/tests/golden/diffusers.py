@@ -42,16 +42,16 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
+from density import SHAPE, STEPS, denoise, kept
+
 HERE = pathlib.Path(__file__).resolve().parent
-# The folder of this script holds a folder that is called like the package.
+# This script is called like the package.
 sys.path[:] = [entry for entry in sys.path if pathlib.Path(entry or ".").resolve() != HERE]
 sys.path.append(str(HERE.parents[2] / "vd-unet3d" / "tests" / "parity"))
 
 import diffusers  # noqa: E402
 import generator  # noqa: E402
 
-SHAPE = (4, 5)
-STEPS = (5, 20, 50)
 TABLES = {
     "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
     "scaled-linear": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
@@ -72,19 +72,6 @@ KINDS = {
     "flow": lambda s: (1 - s, s),
     "edm": lambda s: (1.0, s),
 }
-PARTS = ((0.3, -1.0, 0.4), (0.7, 0.8, 0.5))  # weight, mean, standard deviation
-
-
-def denoise(x, alpha, sigma):
-    """The mean of the clean numbers that these noisy ones may have come from."""
-    shares, means = 0.0, 0.0
-    for weight, mean, std in PARTS:
-        variance = (alpha * std) ** 2 + sigma**2
-        off = x - alpha * mean
-        share = weight * variance**-0.5 * torch.exp(-0.5 * off * off / variance)
-        shares = shares + share
-        means = means + share * (mean + alpha * std * std / variance * off)
-    return means / shares
 
 
 def predict(kind, x, alpha, sigma, data):
@@ -236,13 +223,6 @@ class Case:
         if self.name == "pndm":
             return call != 0
         return self.calls == 1 or call % 2 == 1 or call == calls - 1
-
-
-def kept(steps):
-    """The steps whose states are written: all of few; the first, the middle, the last of many."""
-    if steps < 10:
-        return list(range(1, steps + 1))
-    return [1, 2, 3, 4, steps // 2, steps - 3, steps - 2, steps - 1, steps]
 
 
 def tables(*spacings, more=("scaled-linear", "cosine")):

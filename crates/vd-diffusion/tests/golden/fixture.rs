@@ -1,4 +1,4 @@
-//! What diffusers.py wrote, and our samplers on the same density, levels, start and noise.
+//! What diffusers.py and k_diffusion.py wrote, and our samplers on the same density, levels, start and noise.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::ops::ControlFlow;
@@ -46,9 +46,14 @@ pub(crate) struct Run {
     predictions: Vec<String>,
 }
 
-/// The runs of a file.
+/// The runs of a scheduler of diffusers.
 pub(crate) fn runs(name: &str) -> Vec<Run> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/diffusers");
+    runs_in("diffusers", name)
+}
+
+/// The runs of a file.
+pub(crate) fn runs_in(folder: &str, name: &str) -> Vec<Run> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
     let file = Weights::read(&folder.join(format!("{name}.safetensors")), Device::Cpu).unwrap();
     let about: About = serde_json::from_str(&file.metadata["golden"]).unwrap();
     let numbers = |key: String| -> Vec<f64> {
@@ -259,7 +264,7 @@ fn parameterization(prediction: &str) -> Parameterization {
         "v" => Parameterization::V,
         "flow" => Parameterization::Flow,
         // The networks of EDM are asked as if they gave x0-hat.
-        "edm-eps" | "edm-v" => Parameterization::X0,
+        "x0" | "edm-eps" | "edm-v" => Parameterization::X0,
         _ => unreachable!("no prediction type {prediction}"),
     }
 }
