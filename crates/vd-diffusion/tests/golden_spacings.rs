@@ -54,6 +54,8 @@ fn apart(ours: &[f64], theirs: &[f64]) -> f64 {
     ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
+/// With `steps_offset = 0`; 1, as pipelines of latent diffusion have it, would add 1 to the entries
+/// of leading.
 #[test]
 fn single_step_schedulers_visit_the_same_entries() {
     for name in ["ddpm-small", "ddim-0", "euler", "euler-ancestral", "lms"] {

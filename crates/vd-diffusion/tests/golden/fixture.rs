@@ -249,7 +249,7 @@ impl Run {
                 };
                 let raw = relative(states);
                 // f32 storage alone is 6e-8.
-                let exact = self.exact.as_ref().map_or(0.0, |exact| relative(exact) / 1e-6);
+                let exact = self.exact.as_ref().map_or(0.0, |exact| relative(exact) / 2e-7);
                 let of_allowed = f64::max(raw / self.allowed(), exact);
                 offs.push(Off { prediction: prediction.clone(), step, raw, of_allowed });
             }
