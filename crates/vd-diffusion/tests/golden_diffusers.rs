@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 
 use vd_diffusion::{
     Ancestral, Boundary, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Ipndm, LastSteps, Lcm,
-    Line, LineWeight, Lms, Pndm, Sampler, Step, UniPc, invert, sample,
+    Line, LineWeight, Lms, Pndm, Sampler, SamplerFacts, Step, UniPc, invert, sample,
 };
 
 #[path = "../../vd-unet3d/tests/common/mod.rs"]
@@ -26,7 +26,7 @@ mod faults;
 mod fixture;
 
 use faults::{MeanOfV, NoiseOnClean, WrongSign};
-use fixture::{Off, Run, Silent, runs};
+use fixture::{Off, Run, Silent, runs, schedulers};
 
 /// Ours meets theirs in the runs that `in_runs` picks, at the steps that `at` picks; there must be
 /// some.
@@ -70,6 +70,18 @@ fn largest(
 
 /// As diffusers ends its runs: lower orders in the last steps of fewer than 15.
 const LAST: LastSteps = LastSteps::FallInShortRuns;
+
+#[test]
+fn every_scheduler_that_we_name_as_the_same_is_compared() {
+    let compared = schedulers("diffusers");
+    for facts in SamplerFacts::ALL {
+        let words = facts.diffusers.unwrap_or_default().split(|c: char| !c.is_alphanumeric());
+        for named in words.filter(|word| word.ends_with("Scheduler")) {
+            let found = compared.iter().any(|name| name == named);
+            assert!(found, "{}: {named} has no fixture", facts.name);
+        }
+    }
+}
 
 #[test]
 fn ddpm_with_the_small_variance() {

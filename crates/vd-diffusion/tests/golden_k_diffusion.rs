@@ -6,14 +6,16 @@
 //! diffusers does not have or, as 3M SDE, has otherwise.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use vd_diffusion::{Ddim, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Line, LineRule, Lms, Sampler};
+use vd_diffusion::{
+    Ddim, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Line, LineRule, Lms, Sampler, SamplerFacts,
+};
 
 #[path = "../../vd-unet3d/tests/common/mod.rs"]
 mod common;
 #[path = "golden/fixture.rs"]
 mod fixture;
 
-use fixture::runs_in;
+use fixture::{runs_in, schedulers};
 
 fn agrees(name: &str, sampler: &dyn Sampler) {
     for run in runs_in("k_diffusion", name) {
@@ -24,7 +26,21 @@ fn agrees(name: &str, sampler: &dyn Sampler) {
 }
 
 #[test]
-fn euler_ancestral_is_ddim() {
+fn every_sampler_that_we_name_as_the_same_is_compared() {
+    let compared = schedulers("k_diffusion");
+    for facts in SamplerFacts::ALL {
+        let words =
+            facts.k_diffusion.unwrap_or_default().split(|c: char| !c.is_alphanumeric() && c != '_');
+        for named in words.filter(|word| word.starts_with("sample_")) {
+            let found = compared.iter().any(|name| name == named);
+            assert!(found, "{}: {named} has no fixture", facts.name);
+        }
+    }
+}
+
+#[test]
+fn euler_and_euler_ancestral_are_ddim() {
+    agrees("euler", &Ddim { eta: 0.0 });
     agrees("euler-ancestral", &Ddim { eta: 0.6 });
 }
 

@@ -16,6 +16,7 @@ use crate::common::generator::unit;
 /// The scheduler of a file, and what it was asked.
 #[derive(serde::Deserialize)]
 struct About {
+    scheduler: String,
     kind: String,
     predictions: Vec<String>,
     runs: Vec<Run>,
@@ -49,6 +50,17 @@ pub(crate) struct Run {
 /// The runs of a scheduler of diffusers.
 pub(crate) fn runs(name: &str) -> Vec<Run> {
     runs_in("diffusers", name)
+}
+
+/// What the files of a folder come from.
+pub(crate) fn schedulers(folder: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
+    let about = |path: &Path| -> About {
+        let file = Weights::read(path, Device::Cpu).unwrap();
+        serde_json::from_str(&file.metadata["golden"]).unwrap()
+    };
+    let files = std::fs::read_dir(folder).unwrap();
+    files.map(|file| about(&file.unwrap().path()).scheduler).collect()
 }
 
 /// The runs of a file.

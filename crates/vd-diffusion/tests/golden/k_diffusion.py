@@ -33,6 +33,7 @@ SIGMAS = (0.02, 50.0)
 CHURN = {"s_churn": 10.0, "s_noise": 1.003}
 # File: sampler, options.
 CASES = {
+    "euler": ("sample_euler", {}),
     "euler-ancestral": ("sample_euler_ancestral", {"eta": 0.6}),
     "heun": ("sample_heun", {}),
     "heun-churn": ("sample_heun", CHURN),
