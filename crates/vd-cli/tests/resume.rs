@@ -142,3 +142,21 @@ fn resuming_what_is_not_there_begins_and_what_is_done_stays() {
     assert_eq!((number(&again, "from_step"), number(&again, "step")), (4.0, 4.0));
     assert_eq!(weights(&place, "run", 4), before);
 }
+
+#[test]
+fn going_on_under_another_libtorch_or_other_threads_warns() {
+    let place = Place::new();
+    place.json("train config.toml");
+    let state = place.path("run/checkpoints/step-00000004/state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    value["machine"]["torch"] = "2.10.0".into();
+    fs::write(&state, value.to_string()).unwrap();
+    let ran = place.vd("train config.toml --set train.steps=5 --set train.threads=2 --resume");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let warnings: Vec<_> = ran.stderr.lines().filter(|line| line.contains("WARN")).collect();
+    let [warning] = warnings[..] else { panic!("{ran:?}") };
+    for part in ["libtorch: 2.10.0 then, 2.11.0", "threads: 1 then, 2 now", "may differ"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+}

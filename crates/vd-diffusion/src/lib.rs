@@ -4,9 +4,9 @@
 //! Three parts are swapped at will, from outside as well: a [`Schedule`] says how much noise there
 //! is at a time, a grid (made by a [`Spacing`] or by hand) which noise levels sampling visits, a
 //! [`Sampler`] how to go from one to the next. A sampler sees the network through a [`Denoiser`]
-//! alone; parameterisation, guidance ([`Guided`]) and thresholding ([`Thresholded`]) live around
-//! it. [`Diffusion`] ties a schedule to a network's [`Parameterization`], for training and for
-//! sampling.
+//! alone; parameterisation, guidance ([`Guided`]), thresholding ([`Thresholded`]) and what is known
+//! of a clip beforehand ([`Reconstruction`], [`ContextFrames`]) live around it. [`Diffusion`] ties
+//! a schedule to a network's [`Parameterization`], for training and for sampling.
 //!
 //! Everywhere x_t = alpha x0 + sigma eps, and t runs from 0 (clean) to 1 (noise).
 //!

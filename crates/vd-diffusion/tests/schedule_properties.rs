@@ -1,8 +1,8 @@
-//! What must hold of every schedule, whatever its settings.
+//! What must hold of every schedule, whatever its settings, and of every grid over it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;
-use vd_diffusion::{NoiseLevel, ScheduleConfig, TimeInput};
+use vd_diffusion::{NoiseLevel, ScheduleConfig, Spacing, TimeInput};
 
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Holder {
@@ -94,6 +94,32 @@ proptest! {
         let config = Holder { of };
         let text = toml::to_string(&config).unwrap();
         prop_assert_eq!(toml::from_str::<Holder>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn a_grid_falls_or_is_refused_for_want_of_entries(
+        config in any_schedule(),
+        steps in 1..60usize,
+        rho in 1.0..50.0f64,
+    ) {
+        let schedule = config.build().unwrap();
+        for spacing in Spacing::all().into_iter().chain([Spacing::Karras { rho }]) {
+            match spacing.grid(schedule.as_ref(), steps) {
+                Ok(grid) => {
+                    prop_assert_eq!(grid.len(), steps + 1);
+                    let falls = |pair: &[NoiseLevel]| pair[0].log_snr() < pair[1].log_snr();
+                    prop_assert!(grid.windows(2).all(falls), "{:?}: {:?}", spacing, grid);
+                    prop_assert_eq!(grid[steps], schedule.at(0.0));
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    prop_assert!(message.contains("expected at most"), "{}", message);
+                    // The ends may be neighbours in a table of two.
+                    let enough = schedule.steps().is_none_or(|n| n > 2 && steps <= n);
+                    prop_assert!(!enough, "{:?}: {}", spacing, message);
+                }
+            }
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use vd_diffusion::Parameterization::{self, Edm, Epsilon, Flow, V, X0};
 use vd_diffusion::Weighting::{self, MinSnr, P2, Sigmoid, Snr, TruncatedSnr, Uniform};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
-    Cond, CosineDiscrete, Diffusion, DiffusionConfig, LossKind, LossRequest, NoiseLevel, Schedule,
-    SeededNoise, TimeSampling,
+    Backbone, Cond, CosineDiscrete, Diffusion, DiffusionConfig, FrameMask, Levels, LossKind,
+    LossRequest, Noise, NoiseLevel, Schedule, SeededNoise, TimeSampling,
 };
 
 const EDM: Parameterization = Edm { sigma_data: 0.5 };
@@ -106,6 +106,26 @@ fn loss(diffusion: &Diffusion, kind: Kind, t: Option<&Tensor>) -> vd_diffusion::
     let request = LossRequest { t, ..Default::default() };
     let noise = &mut SeededNoise::new(2, 0);
     diffusion.loss(&known::Toy::default(), &x0, &Cond::none(), request, noise).unwrap()
+}
+
+/// The mean of the bare distances, bit for bit, made here from the public parts.
+#[test]
+fn the_default_is_the_plain_mean_of_squares() {
+    for kind in [Epsilon, X0, V, Flow] {
+        let diffusion = Diffusion::new(&config(kind, Uniform)).unwrap();
+        let got = loss(&diffusion, Kind::Float, None);
+        let x0 = known::random(1, &[4, 2, 3, 2, 2], Kind::Float);
+        let noise = &mut SeededNoise::new(2, 0);
+        let t = TimeSampling::Uniform.draw(diffusion.schedule(), 4, noise).unwrap();
+        let (at, eps) = (Levels::at_times(diffusion.schedule(), &t).unwrap(), noise.normal(&x0));
+        let told = (&t * 1000.0 - 1.0).round().to_kind(Kind::Float);
+        let (x, all) = (at.noised(&x0, &eps).unwrap(), &FrameMask::All);
+        let out = known::Toy::default().forward(&x, &told, &Cond::none(), all, None).unwrap();
+        let squares = (out - kind.target(&x0, &eps, &at).unwrap()).square();
+        assert_eq!(got.mean, squares.mean(Kind::Float), "{kind:?}");
+        assert_eq!(got.per_sample, squares.view([4, -1]).mean_dim(1, false, Kind::Float));
+        assert_eq!((got.t, got.per_level), (t, got.per_sample));
+    }
 }
 
 /// The default, and a process made without a word about weights, bit for bit.

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+use vd_diffusion::{Bin, Loss};
 use vd_tensor_ops::write_atomically;
 
 use crate::{Error, Result};
@@ -17,6 +19,11 @@ pub struct StepReport {
     pub step: u64,
     /// The mean loss of its micro-batches.
     pub loss: f64,
+    /// The mean loss of the clips (or frames, where each has its own time) whose log-SNR lies in
+    /// each of eight bins, from the noisiest to the cleanest, with edges at -6, -4, -2, 0, 2, 4
+    /// and 6; `None` where there was none.
+    #[serde(default)]
+    pub loss_by_log_snr: [Option<f64>; 8],
     /// Its learning rate.
     pub lr: f64,
     /// The norm of its gradients before clipping.
@@ -27,6 +34,40 @@ pub struct StepReport {
     pub samples_per_second: f64,
     /// Files of the data set that could not be read so far.
     pub skipped_files: usize,
+}
+
+/// The edges of [`StepReport::loss_by_log_snr`]: the same for every schedule, so that runs compare.
+const EDGES: [f64; 9] = [f64::NEG_INFINITY, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, f64::INFINITY];
+
+/// The losses of a step's noise levels.
+#[derive(Debug, Default)]
+pub(crate) struct LevelLosses {
+    pub(crate) log_snr: Vec<f64>,
+    /// How many numbers of each level count.
+    pub(crate) counts: Vec<f64>,
+    /// The mean of each, f64, on the device: one tensor a micro-batch.
+    pub(crate) means: Vec<Tensor>,
+}
+
+impl LevelLosses {
+    /// Adds those of a micro-batch.
+    pub(crate) fn push(&mut self, loss: &Loss) -> Result<()> {
+        let flat = |x: &Tensor| x.f_reshape([-1]);
+        self.log_snr.extend(Vec::<f64>::try_from(&flat(&loss.log_snr)?)?);
+        self.counts.extend(Vec::<f64>::try_from(&flat(&loss.counts)?)?);
+        self.means.push(flat(&loss.per_level.f_to_kind(Kind::Double)?)?);
+        Ok(())
+    }
+
+    /// The means, read from the device, binned as [`StepReport::loss_by_log_snr`] is.
+    pub(crate) fn binned(&self, means: &[f64]) -> Result<[Option<f64>; 8]> {
+        let bins = Bin::of(&self.log_snr, means, &self.counts, &EDGES)?;
+        let mut out = [None; 8];
+        for (mean, bin) in out.iter_mut().zip(bins) {
+            *mean = (bin.count > 0).then_some(bin.mean);
+        }
+        Ok(out)
+    }
 }
 
 /// The open file.
@@ -92,6 +133,16 @@ mod tests {
         StepReport {
             step,
             loss: 0.5 / step as f64,
+            loss_by_log_snr: [
+                None,
+                Some(0.1 * step as f64),
+                None,
+                Some(0.25),
+                None,
+                None,
+                None,
+                None,
+            ],
             lr: 1e-3,
             grad_norm: 2.5,
             seconds: 0.25,
@@ -120,6 +171,24 @@ mod tests {
         let mut metrics = Metrics::open(&path, 3).unwrap();
         metrics.write(&report(4)).unwrap();
         assert_eq!(steps(&path), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn lines_without_bins_are_lines() {
+        let mut line = serde_json::to_value(report(2)).unwrap();
+        line.as_object_mut().unwrap().remove("loss_by_log_snr");
+        let read: StepReport = serde_json::from_value(line).unwrap();
+        assert_eq!(read, StepReport { loss_by_log_snr: [None; 8], ..report(2) });
+        assert!(belongs(&format!("{}\n", serde_json::to_string(&report(2)).unwrap()), 2));
+    }
+
+    #[test]
+    fn bins_run_from_noise_to_clean() {
+        let log_snr = vec![-20.0, 0.0, 1.9, 6.0, f64::NEG_INFINITY];
+        let levels = LevelLosses { log_snr, counts: vec![1.0; 5], means: Vec::new() };
+        let got = levels.binned(&[1.0, 2.0, 5.0, 3.0, 4.0]);
+        let expected = [Some(2.5), None, None, None, Some(3.5), None, None, Some(3.0)];
+        assert_eq!(got.unwrap(), expected);
     }
 
     #[test]

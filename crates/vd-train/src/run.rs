@@ -197,11 +197,12 @@ impl Run<'_> {
     fn step(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<StepReport> {
         let train = &self.config.train;
         let begun = Instant::now();
-        let Outcome { loss, lr, grad_norm } = self.trainer.advance()?;
+        let Outcome { loss, loss_by_log_snr, lr, grad_norm } = self.trainer.advance()?;
         let seconds = begun.elapsed().as_secs_f64();
         let report = StepReport {
             step: self.trainer.step,
             loss,
+            loss_by_log_snr,
             lr,
             grad_norm,
             seconds,

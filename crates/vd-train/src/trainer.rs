@@ -11,6 +11,7 @@ use vd_unet3d::UNet3d;
 use crate::batch::{Preparation, Prepared};
 use crate::checkpoint::{Checkpoint, WeightKind};
 use crate::ema::update_ema;
+use crate::metrics::LevelLosses;
 use crate::optimizer::{AdamW, clip_to_norm, global_norm};
 use crate::streams::{Place, Stream, seed_of};
 use crate::{Error, Result, RunConfig};
@@ -42,6 +43,7 @@ pub(crate) struct Trainer {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
     pub(crate) loss: f64,
+    pub(crate) loss_by_log_snr: [Option<f64>; 8],
     pub(crate) lr: f64,
     pub(crate) grad_norm: f64,
 }
@@ -106,18 +108,22 @@ impl Trainer {
     /// # Errors
     /// A loss or a gradient that is not finite: the weights are left as they were.
     pub(crate) fn advance(&mut self) -> Result<Outcome> {
-        let (loss, grads) = self.gradients()?;
+        let mut levels = LevelLosses::default();
+        let (loss, grads) = self.gradients(&mut levels)?;
         let train = &self.config.train;
         let norm = global_norm(&grads)?;
         // The one time in a step that the host waits for the device.
-        let both: Vec<f64> = Vec::try_from(&Tensor::f_stack(&[&loss, &norm], 0)?)?;
-        let (loss, grad_norm) = (both[0], both[1]);
+        let mut read = vec![Tensor::f_stack(&[&loss, &norm], 0)?];
+        read.append(&mut levels.means);
+        let read: Vec<f64> = Vec::try_from(&Tensor::f_cat(&read, 0)?)?;
+        let (loss, grad_norm) = (read[0], read[1]);
         if !loss.is_finite() || !grad_norm.is_finite() {
             return Err(self.not_finite(loss, &grads));
         }
         if train.clip > 0.0 {
             clip_to_norm(&grads, grad_norm, train.clip)?;
         }
+        let loss_by_log_snr = levels.binned(&read[2..])?;
         let lr = train.learning_rate().at(self.step);
         // An error in the midst of these leaves some weights of one step and some of the next.
         self.sound = false;
@@ -126,17 +132,17 @@ impl Trainer {
         self.step += 1;
         self.cursor = self.loader.cursor();
         self.sound = true;
-        Ok(Outcome { loss, lr, grad_norm })
+        Ok(Outcome { loss, loss_by_log_snr, lr, grad_norm })
     }
 
     /// The mean loss of all micro-batches (f64, on the device) and its gradients.
-    fn gradients(&mut self) -> Result<(Tensor, Vec<Tensor>)> {
+    fn gradients(&mut self, levels: &mut LevelLosses) -> Result<(Tensor, Vec<Tensor>)> {
         let parts = self.config.train.accumulate;
         let mut sum: Option<(Tensor, Vec<Tensor>)> = None;
         for micro in 0..parts {
             let batch = self.loader.next()?;
             self.fps = self.fps.or_else(|| batch.fps.first().copied());
-            let (loss, grads) = self.micro_batch(&batch, micro as u64)?;
+            let (loss, grads) = self.micro_batch(&batch, micro as u64, levels)?;
             sum = Some(match sum {
                 None => (loss, grads),
                 Some((total, so_far)) => {
@@ -151,7 +157,12 @@ impl Trainer {
     }
 
     /// One micro-batch's share of the loss and the gradients.
-    fn micro_batch(&self, batch: &Batch, micro: u64) -> Result<(Tensor, Vec<Tensor>)> {
+    fn micro_batch(
+        &self,
+        batch: &Batch,
+        micro: u64,
+        levels: &mut LevelLosses,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let train = &self.config.train;
         let at = Place { seed: train.seed, step: self.step, micro };
         let Prepared { x0, cond, frames, keep } = self.preparation.prepare(batch, at)?;
@@ -163,6 +174,7 @@ impl Trainer {
             ..LossRequest::default()
         };
         let loss = self.diffusion.loss(&self.network, &x0, &cond, request, &mut noise)?;
+        levels.push(&loss)?;
         let share = loss.mean.f_mul_scalar(1.0 / train.accumulate as f64)?;
         let params = self.optimizer.params();
         let grads = Tensor::f_run_backward(&[&share], params, false, false)?;
@@ -246,12 +258,17 @@ mod tests {
     #[test]
     fn accumulation_is_the_mean_over_micro_batches() {
         let mut both = trainer(2);
-        let (loss, grads) = both.gradients().unwrap();
+        let mut levels = LevelLosses::default();
+        let (loss, grads) = both.gradients(&mut levels).unwrap();
+        // Every clip has as many numbers: the means of two micro-batches of two are one mean.
+        assert_eq!((levels.log_snr.len(), levels.counts.len()), (4, 4));
+        let pooled = Tensor::cat(&levels.means, 0).mean(Kind::Double);
+        assert!((&loss - pooled).abs().double_value(&[]) < 1e-7);
         let mut one = trainer(1);
         let parts: Vec<_> = (0..2)
             .map(|micro| {
                 let batch = one.loader.next().unwrap();
-                one.micro_batch(&batch, micro).unwrap()
+                one.micro_batch(&batch, micro, &mut LevelLosses::default()).unwrap()
             })
             .collect();
         let mean = (&parts[0].0 + &parts[1].0) / 2.0;

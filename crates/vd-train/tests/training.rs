@@ -110,6 +110,11 @@ fn checkpoints_metrics_and_previews_come_when_they_are_due() {
     assert_eq!(events, expected);
     assert_eq!(checkpoints(dir.path()), ["step-00000006", "step-00000007"]);
     assert_eq!(metric_steps(dir.path()), [3, 6, 7]);
+    let last = summary.last.as_ref().unwrap();
+    let bins: Vec<f64> = last.loss_by_log_snr.iter().flatten().copied().collect();
+    assert!(!bins.is_empty() && bins.iter().all(|mean| mean.is_finite() && *mean > 0.0));
+    let range = bins.iter().fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(*x), b.max(*x)));
+    assert!(range.0 <= last.loss * 1.000_001 && last.loss <= range.1 * 1.000_001);
     assert_eq!(summary.checkpoint, Some(step_dir(dir.path(), 7)));
     let clip = vd_data::decode(&dir.path().join("previews/step-00000007.gif"), 3).unwrap();
     // two clips of 8 pixels with a gap of 2

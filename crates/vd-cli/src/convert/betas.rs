@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_flag_is_for_files_without_betas() {
-        let made = |steps| ScheduleConfig::cosine_discrete(steps);
+        let made = ScheduleConfig::cosine_discrete;
         assert_eq!(schedule(None, None).unwrap(), made(1000));
         assert_eq!(schedule(None, Some(250)).unwrap(), made(250));
         assert_eq!(schedule(Some(&cosine(20)), Some(20)).unwrap(), made(20));

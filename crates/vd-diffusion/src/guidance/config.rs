@@ -110,7 +110,7 @@ pub enum GuidanceConfig {
     CfgZeroStar {
         /// At how many of a run's first noise levels the velocity is taken for 0 (the paper has 1
         /// or more, for networks that say little at pure noise). Levels are counted from the state
-        /// that sampling began with.
+        /// that sampling began with; a restart does not count again.
         #[serde(default)]
         zero_init: usize,
         /// Where it acts.

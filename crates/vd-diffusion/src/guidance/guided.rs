@@ -134,7 +134,10 @@ impl<'a> Guided<'a> {
             GuidanceConfig::CfgZeroStar { zero_init, .. } => zero_init,
             GuidanceConfig::ClassifierFree { .. } | GuidanceConfig::Apg { .. } => 0,
         };
-        zero_init > 0 && self.branches.is_some() && self.visits.number(at) < zero_init
+        zero_init > 0
+            && self.branches.is_some()
+            && self.visits.number(at) < zero_init
+            && self.visits.is_from_noise()
     }
 }
 

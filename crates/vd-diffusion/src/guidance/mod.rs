@@ -3,6 +3,7 @@
 mod autoguided;
 mod config;
 mod context;
+mod downscale;
 mod guided;
 mod known;
 mod reconstruction;
@@ -12,6 +13,7 @@ mod visits;
 pub use autoguided::Autoguided;
 pub use config::{GuidanceConfig, NoiseRange, Signal, Signals};
 pub use context::ContextFrames;
+pub use downscale::Downscale;
 pub use guided::Guided;
-pub use known::{Downscale, Known, KnownFrames};
+pub use known::{Known, KnownFrames};
 pub use reconstruction::{Reconstruction, ReconstructionConfig};

@@ -41,9 +41,14 @@ impl Default for ReconstructionConfig {
 /// a step, or look back, see it noised as it should be. Without, the gradient moves the known part
 /// too.
 ///
-/// The method is biased: for a pair of normal numbers with correlation rho of which the first is
-/// known, replacement alone leaves the second's mean well short of the true one, and the gradient
-/// makes up a part of that; too high a weight overshoots.
+/// The method is biased, and its weight is a setting to find: of a pair of standard normal numbers
+/// with correlation .5, the first known to be 1.2, the second's mean is truly .600; 128 ancestral
+/// steps make .319 of it by replacement alone, .419 at w_r = 1 and .514 at 2. At correlation .9
+/// these are 1.080, and .746, .907 and 1.024. A higher weight overshoots in the end.
+///
+/// At little noise, where a network all but returns its input, one pull leaves 1 - w_r of a miss
+/// without replacement, and 1 - w_r / k^2 of that of a smaller copy by area (k its factor): there
+/// weights of 1 and k^2 meet what is known, and twice these no longer come to rest.
 ///
 /// It goes outermost, around thresholds, whose clamps the gradient passes through (it is 0 where
 /// they clamp). Around it, a threshold clamps what the gradient made. It is differentiable in `x`

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Ancestral, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Ipndm, Langevin, Lcm, Line, Lms,
-    Pndm, Restart, Sampler, UniPc,
+    Pndm, Restart, Sampler, SamplerFacts, UniPc,
 };
 use crate::named::name_or_table;
 use crate::{Error, Result};
@@ -219,36 +219,9 @@ impl FromStr for SamplerConfig {
 }
 
 impl SamplerConfig {
-    /// Every kind, with its default settings.
+    /// Every kind, with its default settings, in the order of [`SamplerFacts::ALL`].
     pub fn all() -> Vec<SamplerConfig> {
-        vec![
-            SamplerConfig::Ancestral { gamma: 0.0 },
-            SamplerConfig::DdpmSmall { gamma: 0.0 },
-            SamplerConfig::DdpmLarge,
-            SamplerConfig::Ddim { eta: 0.0 },
-            SamplerConfig::Euler,
-            SamplerConfig::EulerAncestral { eta: 1.0 },
-            SamplerConfig::heun(Heun::default()),
-            SamplerConfig::Dpm2,
-            SamplerConfig::Lms { order: 4 },
-            SamplerConfig::DpmPp2sAncestral { eta: 1.0 },
-            SamplerConfig::DpmPp2m,
-            SamplerConfig::DpmPp2mSde { eta: 1.0 },
-            SamplerConfig::DpmPp3mSde { eta: 1.0 },
-            SamplerConfig::UniPc2,
-            SamplerConfig::UniPc3,
-            SamplerConfig::Pndm,
-            SamplerConfig::Ipndm { order: 4 },
-            SamplerConfig::Deis { order: 3 },
-            SamplerConfig::Lcm,
-            SamplerConfig::Restart {
-                inner: two_m(),
-                low: restart_low(),
-                high: restart_high(),
-                times: once(),
-            },
-            SamplerConfig::Langevin { inner: ancestral(), delta: tenth() },
-        ]
+        SamplerFacts::ALL.iter().filter_map(|facts| facts.name.parse().ok()).collect()
     }
 
     /// The config of Heun's method with these settings.

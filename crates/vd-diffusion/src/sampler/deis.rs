@@ -15,7 +15,7 @@ use crate::error::order_in;
 /// `order` in 1..=4: how many eps-hat it looks at, the newest included.
 ///
 /// # Reference
-/// Zhang & Chen 2022, section 3.2, arXiv:2204.13902, in the log-rho form of diffusers. Of the order
+/// Zhang & Chen 2022, section 3, arXiv:2204.13902, in the log-rho form of diffusers. Of the order
 /// that is asked for, up to 3; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deis {

@@ -14,7 +14,7 @@ use crate::error::in_range;
 /// `eta` in [0, 1].
 ///
 /// # Reference
-/// Lu et al. 2022, algorithm 2 (2M) and section 5.2 (SDE), arXiv:2211.01095. Order 2 at eta = 0,
+/// Lu et al. 2022, algorithm 2 (2M) and section 5 (SDE), arXiv:2211.01095. Order 2 at eta = 0,
 /// weak order 2 at eta = 1; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DpmPp2m {

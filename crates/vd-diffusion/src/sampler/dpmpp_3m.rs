@@ -18,7 +18,8 @@ use crate::error::in_range;
 /// `eta` in [0, 1].
 ///
 /// # Reference
-/// Lu et al. 2022, appendix B, arXiv:2211.01095; `sample_dpmpp_3m_sde` of k-diffusion. Order 3 at
+/// Lu et al. 2022, sections 4.2 and 5, one order up, arXiv:2211.01095; published as
+/// `sample_dpmpp_3m_sde` of k-diffusion. Order 3 at
 /// eta = 0 (published form: 2), weak order 2 at eta = 1; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DpmPp3m {
@@ -38,7 +39,9 @@ impl DpmPp3m {
         DpmPp3m { eta, second_difference: 1.0, line: LineRule::Whole, last: LastSteps::Fall }
     }
 
-    /// The form of diffusers' `DPMSolverMultistepScheduler` with `solver_order=3`.
+    /// The form of diffusers' `DPMSolverMultistepScheduler` with `solver_order=3`, but for a fault of
+    /// its SDE: in diffusers 0.42 that takes alpha times the second difference too much off, which
+    /// is not followed.
     pub fn diffusers(eta: f64) -> Self {
         DpmPp3m {
             eta,

@@ -49,7 +49,7 @@ const NOTHING: SamplerFacts = SamplerFacts {
 const ANCESTRAL: SamplerFacts = SamplerFacts {
     name: "ancestral",
     paper: "Ho et al. 2022, arXiv:2204.03458",
-    equation: "4",
+    equation: "eq. 4",
     order: Some(1),
     deterministic: false,
     diffusers: Some("DDPMScheduler"),
@@ -58,7 +58,7 @@ const ANCESTRAL: SamplerFacts = SamplerFacts {
 const DDPM_SMALL: SamplerFacts = SamplerFacts {
     name: "ddpm-small",
     paper: DDPM,
-    equation: "7 and section 3.2",
+    equation: "eq. 7, section 3.2",
     diffusers: Some("DDPMScheduler(variance_type=\"fixed_small\")"),
     ..ANCESTRAL
 };
@@ -70,7 +70,7 @@ const DDPM_LARGE: SamplerFacts = SamplerFacts {
 const DDIM: SamplerFacts = SamplerFacts {
     name: "ddim",
     paper: DDIM_PAPER,
-    equation: "12",
+    equation: "eq. 12",
     order: Some(1),
     diffusers: Some("DDIMScheduler"),
     ..NOTHING
@@ -86,7 +86,7 @@ const EULER: SamplerFacts = SamplerFacts {
 const EULER_ANCESTRAL: SamplerFacts = SamplerFacts {
     name: "euler-ancestral",
     paper: DDIM_PAPER,
-    equation: "12 and 16",
+    equation: "eq. 12 and 16",
     deterministic: false,
     diffusers: Some("EulerAncestralDiscreteScheduler"),
     k_diffusion: Some("sample_euler_ancestral"),
@@ -113,7 +113,7 @@ const DPM2: SamplerFacts = SamplerFacts {
 const LMS: SamplerFacts = SamplerFacts {
     name: "lms",
     paper: DEIS_PAPER,
-    equation: "section 3.2, rho-AB",
+    equation: "section 4, rho-AB",
     order: Some(4),
     diffusers: Some("LMSDiscreteScheduler"),
     k_diffusion: Some("sample_lms"),
@@ -140,7 +140,7 @@ const DPMPP_2M: SamplerFacts = SamplerFacts {
 };
 const DPMPP_2M_SDE: SamplerFacts = SamplerFacts {
     name: "dpmpp-2m-sde",
-    equation: "section 5.2",
+    equation: "section 5",
     deterministic: false,
     diffusers: Some("DPMSolverMultistepScheduler(algorithm_type=\"sde-dpmsolver++\")"),
     k_diffusion: Some("sample_dpmpp_2m_sde"),
@@ -148,7 +148,7 @@ const DPMPP_2M_SDE: SamplerFacts = SamplerFacts {
 };
 const DPMPP_3M_SDE: SamplerFacts = SamplerFacts {
     name: "dpmpp-3m-sde",
-    equation: "appendix B",
+    equation: "sections 4.2 and 5, one order up",
     diffusers: Some(
         "DPMSolverMultistepScheduler(algorithm_type=\"sde-dpmsolver++\", solver_order=3)",
     ),
@@ -172,7 +172,7 @@ const UNIPC_3: SamplerFacts = SamplerFacts {
 const PNDM: SamplerFacts = SamplerFacts {
     name: "pndm",
     paper: PNDM_PAPER,
-    equation: "9 to 12",
+    equation: "eq. 11 and 12",
     order: Some(2),
     diffusers: Some("PNDMScheduler(skip_prk_steps=True)"),
     ..NOTHING
@@ -180,14 +180,14 @@ const PNDM: SamplerFacts = SamplerFacts {
 const IPNDM: SamplerFacts = SamplerFacts {
     name: "ipndm",
     paper: DEIS_PAPER,
-    equation: "appendix H.3",
+    equation: "iPNDM",
     diffusers: Some("IPNDMScheduler"),
     ..PNDM
 };
 const DEIS: SamplerFacts = SamplerFacts {
     name: "deis",
     paper: DEIS_PAPER,
-    equation: "section 3.2",
+    equation: "section 3, polynomial extrapolation",
     order: Some(3),
     diffusers: Some("DEISMultistepScheduler(solver_order=3)"),
     ..NOTHING

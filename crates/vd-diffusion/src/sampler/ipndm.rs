@@ -15,7 +15,7 @@ use crate::error::order_in;
 /// `order` in 1..=4: how many eps-hat it looks at, the newest included.
 ///
 /// # Reference
-/// Zhang & Chen 2022, appendix H.3, arXiv:2204.13902, after Liu et al. 2022, arXiv:2202.09778. Order 2,
+/// Zhang & Chen 2022 (iPNDM), arXiv:2204.13902, after Liu et al. 2022, arXiv:2202.09778. Order 2,
 /// since steps are not even in sigma / alpha; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ipndm {

@@ -15,7 +15,7 @@ use crate::error::order_in;
 /// `order` in 1..=4: how many eps-hat it looks at, the newest included.
 ///
 /// # Reference
-/// `sample_lms` of k-diffusion; the same as rho-AB of Zhang & Chen 2022, section 3.2,
+/// `sample_lms` of k-diffusion; the same as rho-AB of Zhang & Chen 2022, section 4,
 /// arXiv:2204.13902. Of the order that is asked for; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lms {

@@ -113,7 +113,7 @@ impl Interval<'_> {
 
     /// The variance that the reverse SDE of strength `eta` takes out and puts back.
     ///
-    /// Lu et al. 2022, equation 19, arXiv:2211.01095; between eta = 0 and 1 as in k-diffusion.
+    /// Lu et al. 2022, section 5, arXiv:2211.01095; between eta = 0 and 1 as in k-diffusion.
     fn sde_variance(&self, eta: f64) -> f64 {
         if eta == 0.0 || self.to.sigma == 0.0 {
             return 0.0;

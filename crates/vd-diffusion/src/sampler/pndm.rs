@@ -8,8 +8,12 @@ use super::moves::{hold_eps, hold_x0};
 use super::{Interval, Sampler, Step};
 use crate::Result;
 
+/// The longest first step, in half the log-SNR, that is averaged: what is wrong with x0-hat at its
+/// end comes back exp(that) / 2 = 10 times as large.
+const LONGEST: f64 = 3.0;
+
 /// Adams and Bashforth's rule of four eps-hat with the weights of even steps, after a first step
-/// that averages the eps-hat of both its ends.
+/// that averages the eps-hat of both its ends. A first step over more than 6 in log-SNR is DDIM's.
 ///
 /// The paper warms up with three steps of Runge and Kutta instead. They are not here: each asks
 /// four evaluations, and from a level of hardly any signal they leave the range of the data.
@@ -29,7 +33,7 @@ impl Sampler for Pndm {
             return Ok(Step::new(hold_x0(x, &x0, from, to), x0));
         }
         let recent = over.recent(x, &x0, 4);
-        let held = if recent.len() == 1 && to.sigma > 0.0 {
+        let held = if recent.len() == 1 && over.half_log_snr_gained() <= LONGEST {
             let end = hold_x0(x, &x0, from, to);
             (from.eps(x, &x0) + to.eps(&end, &over.denoise(&end, to)?)) * 0.5
         } else {

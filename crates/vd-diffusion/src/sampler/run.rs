@@ -56,7 +56,7 @@ pub fn sample(
     let _gradients_off = tch::no_grad_guard();
     let (mut past, mut index) = (History::default(), 0);
     let mut x = denoiser.constrain(x, *first, noise)?;
-    let mut watch = Watch::new(of);
+    let mut watch = Watch::new(of, x.device());
     watch.see(&x, *first)?;
     for pair in levels.windows(2) {
         let (from, to) = (pair[0], pair[1]);

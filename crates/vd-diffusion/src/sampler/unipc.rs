@@ -29,7 +29,7 @@ pub enum LineWeight {
 /// The correction is added to the state that is there: a Langevin step taken on it is not undone.
 ///
 /// # Range
-/// `order` p in 1..=4; of the orders measured see the reference.
+/// `order` p in 1..=4.
 ///
 /// # Reference
 /// Zhao et al. 2023, algorithms 1 and 2, arXiv:2302.04867. Order p + 1 (p = 2: 3, p = 3: 4); one

@@ -11,13 +11,16 @@ pub(super) struct Watch {
     levels: Vec<NoiseLevel>,
     /// Steps of the run.
     of: usize,
+    /// Whether each state is looked at when it comes, where nothing has to be waited for.
+    at_once: bool,
     /// On the device: 1 as long as every state was finite, and how many were.
     counts: Option<(Tensor, Tensor)>,
 }
 
 impl Watch {
-    pub(super) fn new(of: usize) -> Self {
-        Watch { levels: Vec::with_capacity(of + 1), of, counts: None }
+    pub(super) fn new(of: usize, device: Device) -> Self {
+        let at_once = device == Device::Cpu;
+        Watch { levels: Vec::with_capacity(of + 1), of, at_once, counts: None }
     }
 
     /// Looks at the next state.
@@ -27,7 +30,7 @@ impl Watch {
     pub(super) fn see(&mut self, x: &Tensor, at: NoiseLevel) -> Result<()> {
         self.levels.push(at);
         let sum = x.sum(x.kind());
-        if x.device() == Device::Cpu {
+        if self.at_once {
             return if sum.double_value(&[]).is_finite() { Ok(()) } else { Err(self.error()) };
         }
         let finite = sum.isfinite().to_kind(Kind::Int64);
@@ -59,5 +62,37 @@ impl Watch {
         let nowhere = NoiseLevel { t: f64::NAN, alpha: f64::NAN, sigma: f64::NAN };
         let at = self.levels.last().copied().unwrap_or(nowhere);
         Error::NotFinite { steps, of: self.of, at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(at_once: bool, broken: Option<usize>) -> Result<()> {
+        let mut watch = Watch { at_once, ..Watch::new(4, Device::Cpu) };
+        for i in 0..5 {
+            let x = Tensor::ones([3], (Kind::Float, Device::Cpu));
+            if Some(i) == broken {
+                let _ = x.get(1).fill_(f64::NEG_INFINITY);
+            }
+            watch.see(&x, NoiseLevel { t: i as f64, alpha: 0.6, sigma: 0.8 })?;
+        }
+        watch.end()
+    }
+
+    #[test]
+    fn the_first_state_that_is_not_finite_is_found_at_once_or_at_the_end() {
+        for at_once in [true, false] {
+            assert!(watch(at_once, None).is_ok());
+            for broken in 0..5 {
+                match watch(at_once, Some(broken)) {
+                    Err(Error::NotFinite { steps, of: 4, at }) => {
+                        assert_eq!((steps, at.t), (broken, broken as f64));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
     }
 }

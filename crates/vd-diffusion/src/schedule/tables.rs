@@ -52,8 +52,8 @@ impl BetaTable {
         spread("scaled-linear", steps, beta_first, beta_last, |u| root(u) * root(u))
     }
 
-    /// Betas along a sigmoid of -6 to 6, which starts within 0.3 % of the first and ends as near
-    /// to the last.
+    /// Betas along a sigmoid of -6 to 6: it starts a quarter of a percent of the way from the first
+    /// to the last, and ends as far before the last.
     ///
     /// This is what diffusers calls `sigmoid`. The sigmoid of Jabri et al. 2022,
     /// arXiv:2212.11972, is another: there alpha^2 follows it, not beta.

@@ -1,6 +1,8 @@
 //! Densities with closed-form denoisers, schedules and noise whose answers are known.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod pairs;
+
 use std::sync::Mutex;
 
 use vd_diffusion::tch::{Device, Kind, Tensor};
@@ -93,6 +95,17 @@ impl Denoiser for Gaussian {
     fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
         let gain = at.alpha * self.std.powi(2) / self.variance(at);
         Ok(&self.mean * (1.0 - gain * at.alpha) + x * gain)
+    }
+}
+
+/// Mixes every number of a clip (b c f h w) with every other, in no linear way.
+#[derive(Debug)]
+pub(crate) struct Mixing;
+
+impl Denoiser for Mixing {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        let mean = x.mean_dim([1i64, 2, 3, 4].as_slice(), true, Kind::Double);
+        Ok((x * at.alpha + mean * 3.0 + x.roll([1], [2]) * 0.5 + x.roll([1], [4]) * 0.3).tanh())
     }
 }
 
@@ -234,11 +247,19 @@ impl Backbone for Toy {
         _: Option<&mut dyn Noise>,
     ) -> unet3d::Result<Tensor> {
         let b = x.size()[0];
-        if t.size() != [b] {
+        let per_frame = x.size().get(2).is_some_and(|f| t.size() == [b, *f]);
+        if t.size() != [b] && !per_frame {
             return Err(unet3d::Error::custom(format!("t has shape {:?}", t.size())));
         }
         self.calls.lock().unwrap().push((x.size(), values(t)));
-        let mut rows = (t * 1e-3).sin();
+        let mut shape = vec![1; x.dim()];
+        shape[0] = b;
+        let mut times = shape.clone();
+        if per_frame {
+            times[2] = t.size()[1];
+        }
+        let times = (t * 1e-3).sin().view(times.as_slice());
+        let mut rows = Tensor::zeros([b], (x.kind(), x.device()));
         if self.conditional {
             let null = Tensor::full([b], 0.3, (x.kind(), x.device()));
             rows += match (&cond.pooled, &cond.null) {
@@ -252,9 +273,7 @@ impl Backbone for Toy {
         if let FrameMask::Focus(focus) = frames {
             rows += focus.to_kind(x.kind()) * 0.2;
         }
-        let mut shape = vec![1; x.dim()];
-        shape[0] = b;
-        Ok((x * 0.7 + rows.view(shape.as_slice())).tanh())
+        Ok((x * 0.7 + times + rows.view(shape.as_slice())).tanh())
     }
 
     fn is_conditional(&self) -> bool {
