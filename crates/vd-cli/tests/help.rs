@@ -5,7 +5,7 @@ mod common;
 
 use common::Place;
 
-const COMMANDS: [(&str, &[&str]); 9] = [
+const COMMANDS: [(&str, &[&str]); 13] = [
     ("train", &["CONFIG.toml", "--set <section.key=value>", "--resume"]),
     (
         "sample",
@@ -24,10 +24,18 @@ const COMMANDS: [(&str, &[&str]); 9] = [
             "--seed <K>",
             "--out <FILE.gif|DIR>",
             "[default: static]",
-            "- ddpm",
+            "[default: ddim]",
+            "[default: uniform-t]",
+            "--spacing <NAME|TABLE>",
+            "--guidance <NAME|TABLE>",
+            "--list",
             "- dynamic",
         ],
     ),
+    ("extend", &["<CHECKPOINT>", "<VIDEO>", "--frames <N>", "--plan <NAME|TABLE>", "--weight <W>"]),
+    ("interpolate", &["<VIDEO>", "--factor <K>", "--no-replace", "--sampler", "--every <K>"]),
+    ("inpaint", &["<VIDEO>", "--mask <FILE.png>", "--box <Y,X,H,W>", "--window <F>"]),
+    ("upscale", &["<VIDEO>", "--time <K>", "--down <HOW>", "- bilinear", "--size <H[xW]>"]),
     (
         "convert",
         &[

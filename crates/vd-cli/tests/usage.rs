@@ -57,7 +57,9 @@ fn unknown_words_are_usage_errors_that_name_the_known_ones() {
     let cases = [
         ("frobnicate", "unrecognized subcommand"),
         ("smaple run --out a.gif", "sample"),
-        ("sample run --out a.gif --sampler heun", "ddpm, ddim"),
+        ("sample run --out a.gif --sampler hein", "ddpm-large, ddim, euler"),
+        ("sample run --out a.gif --spacing even", "uniform-t, uniform-log-snr"),
+        ("sample run --out a.gif --guidance much", "classifier-free, cfg-zero-star, apg"),
         ("sample run --out a.gif --threshold on", "static, dynamic, none"),
         ("sample run --out a.gif --weights best", "ema, model"),
         ("sample run --out a.gif --device gpu", "cuda:N"),

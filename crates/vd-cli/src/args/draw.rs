@@ -10,8 +10,7 @@ use super::{Compute, ThresholdName, WeightsName};
 /// How clips are drawn.
 #[derive(Debug, Args)]
 pub(crate) struct DrawArgs {
-    /// Steps of sampling [default: ancestral, ddpm-*, langevin: all of a discrete schedule, else
-    /// 256; lcm 8; others 50]
+    /// Steps of sampling [default: 50; lcm 8; ancestral, ddpm-*, langevin 256 or all there are]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) steps: Option<u32>,
     /// How each step is made: a name of `vd sample --list`, or a table with its settings

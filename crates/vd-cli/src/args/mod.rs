@@ -41,6 +41,7 @@ pub(crate) enum Command {
     Train(TrainArgs),
     /// Draw clips from a checkpoint, as GIF
     #[command(after_help = texts::SAMPLE, allow_negative_numbers = true)]
+    #[command(override_usage = texts::SAMPLE_USAGE)]
     Sample(SampleArgs),
     /// Go on with a video, to any length
     #[command(after_help = texts::EXTEND, allow_negative_numbers = true)]

@@ -57,6 +57,10 @@ Examples:
   vd train first.toml --set 'data.size=[24, 40]' --set data.source.path=/data/videos
   vd train first.toml --resume";
 
+pub(super) const SAMPLE_USAGE: &str = "\
+vd sample [OPTIONS] --out <FILE.gif|DIR> <CHECKPOINT>
+       vd sample --list [--json]";
+
 pub(super) const SAMPLE: &str = "\
 Clips: without --prompt and --cond, --num clips; else --num clips of each prompt or row, those of
 the first one first. Clip k of a seed starts from the same noise in whatever batch it is drawn,
@@ -97,7 +101,8 @@ VIDEO is a GIF, an APNG, or a folder of PNG or JPEG frames. The model draws --wi
 time; longer videos are drawn in windows, each of which goes on from frames of those before.
 
 What is known is replaced at every step by itself with as much noise as the rest has, and a
-gradient pulls the rest towards it (reconstruction guidance). Known pixels come back as they are,
+gradient pulls the rest towards it (reconstruction guidance; --weight is the w_r of the paper, and
+0 takes no gradient). Known pixels come back as they are,
 but for --no-replace. --out FILE.gif keeps them where they have at most 256 colours a frame; a
 folder of PNG frames always does."
         )
@@ -143,11 +148,12 @@ pub(super) const UPSCALE: &str = held!(
     "\
 The model draws at its own size, or at --size, which is a whole multiple of the video's. No pixel
 of a smaller video is a pixel of the larger one: it acts by the gradient alone, so --weight has to
-be above 0, and the mean of each square comes near its pixel and is not the same. With --time the
-frames between are drawn too.
+be above 0, and the mean of each square comes near its pixel and is not the same. From about twice
+the default on the weight overshoots, and colours break. With --time the frames between are drawn
+too.
 
 Examples:
-  vd upscale runs/first small.gif --weight 20 --out large.gif
+  vd upscale runs/first small.gif --out large.gif
   vd upscale runs/first small.gif --time 2 --out large.gif
   vd upscale runs/first small.gif --size 64 --down bilinear --out large.gif"
 );

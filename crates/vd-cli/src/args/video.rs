@@ -25,10 +25,9 @@ pub(crate) struct VideoArgs {
     /// An embedding instead of a prompt, one row (.safetensors or .npy, f32)
     #[arg(long, value_name = "FILE")]
     pub(crate) cond: Option<PathBuf>,
-    /// How strongly what is known pulls the rest after it (w_r of the paper); 0 takes no gradient,
-    /// which is faster
-    #[arg(long, value_name = "W", default_value = "2", value_parser = weight)]
-    pub(crate) weight: f64,
+    /// How strongly what is known pulls the rest; 0 is faster [default: 2; upscale: factor squared]
+    #[arg(long, value_name = "W", value_parser = weight)]
+    pub(crate) weight: Option<f64>,
     /// Take that gradient at every K-th step alone
     #[arg(long, value_name = "K", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -42,8 +41,7 @@ pub(crate) struct VideoArgs {
     /// Frames that the model draws at a time [default: the checkpoint's]
     #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(2..=100_000))]
     pub(crate) window: Option<u32>,
-    /// How windows make a long video: autoregressive, sliding, hierarchical, or a table with its
-    /// settings
+    /// How windows make a long video: autoregressive, sliding, hierarchical, or a table
     #[arg(long, value_name = "NAME|TABLE", value_parser = plan)]
     pub(crate) plan: Option<PlanArg>,
     /// Frames per second of the result [default: the video's]
@@ -57,8 +55,7 @@ pub(crate) struct VideoArgs {
 pub(crate) struct ExtendArgs {
     #[command(flatten)]
     pub(crate) video: VideoArgs,
-    /// Frames of the result, those of the video included [default: as many more as one window
-    /// draws]
+    /// Frames of the result, those of the video included [default: what one window adds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub(crate) frames: Option<u32>,
 }

@@ -13,6 +13,9 @@ use crate::commands::drawing::{Drawing, Groups};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
 
+/// The pull of known frames and pixels where nothing is said.
+const WEIGHT: f64 = 2.0;
+
 /// What there is before anything is drawn.
 pub(super) struct Input<'a> {
     pub(super) args: &'a VideoArgs,
@@ -24,12 +27,14 @@ pub(super) struct Input<'a> {
     pub(super) window: usize,
     /// What the model draws.
     pub(super) size: FrameSize,
+    /// How strongly what is known pulls.
+    pub(super) weight: f64,
     clip: Clip,
 }
 
 impl<'a> Input<'a> {
     pub(super) fn open(args: &'a VideoArgs) -> Result<Self> {
-        if args.weight == 0.0 && args.no_replace {
+        if args.weight == Some(0.0) && args.no_replace {
             let why = "--weight 0 with --no-replace: what is known would not matter at all; leave \
                        one of them out";
             return Err(Usage(why.to_owned()).into());
@@ -60,7 +65,8 @@ impl<'a> Input<'a> {
                 "this model draws {channels} channels; videos have 1 (grey) or 3 (red, green, blue)"
             ),
         };
-        Ok(Input { args, output, model, groups, drawing, window, size, clip })
+        let weight = args.weight.unwrap_or(WEIGHT);
+        Ok(Input { args, output, model, groups, drawing, window, size, weight, clip })
     }
 
     /// The video's name in messages.
@@ -104,7 +110,7 @@ impl<'a> Input<'a> {
     /// How what is known pulls the rest.
     pub(super) fn reconstruction(&self) -> ReconstructionConfig {
         ReconstructionConfig {
-            weight: self.args.weight,
+            weight: self.weight,
             replace: !self.args.no_replace,
             every: self.args.every as usize,
         }

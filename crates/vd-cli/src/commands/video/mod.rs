@@ -107,7 +107,7 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
         plan: task.plan.clone(),
         size: [input.size.h, input.size.w],
         fps: task.fps,
-        weight: input.args.weight,
+        weight: input.weight,
         every: input.args.every,
         replace: !input.args.no_replace,
         exact,

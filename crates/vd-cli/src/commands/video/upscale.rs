@@ -11,9 +11,14 @@ use crate::args::{DownName, UpscaleArgs};
 use crate::output::{Outcome, Usage};
 
 pub(crate) fn run(args: &UpscaleArgs, bars: &MultiProgress) -> Result<Outcome> {
-    let input = Input::open(&args.video)?;
+    let mut input = Input::open(&args.video)?;
     let (factor, time) = (factor(&input)?, args.time as usize);
-    if factor > 1 && args.video.weight == 0.0 {
+    if factor > 1 {
+        // A pixel of the mean of k x k has 1 / k^2 of the gradient. With the square of k, one step
+        // of it closes the gap near the clean end, and twice that overshoots.
+        input.weight = args.video.weight.unwrap_or((factor * factor) as f64);
+    }
+    if factor > 1 && input.weight == 0.0 {
         let why = "--weight 0: a smaller video replaces no pixels, it acts by the gradient alone; \
                    give a weight above 0";
         return Err(Usage(why.to_owned()).into());

@@ -1,0 +1,176 @@
+//! A video goes on, gets frames between, a part of it drawn anew, and more pixels.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Place, number};
+use serde_json::{Value, json};
+use vd_data::{Clip, decode, write_frames, write_gif};
+
+/// A run of one step, and a video of other colours in every pixel.
+fn place(frames: usize, size: [usize; 2]) -> (Place, Clip) {
+    let place = Place::new();
+    place.json("train config.toml --set train.steps=1");
+    let clip = noise(frames, size, 3);
+    write_gif(&place.path("in.gif"), &clip).unwrap();
+    (place, clip)
+}
+
+fn noise(frames: usize, [h, w]: [usize; 2], c: usize) -> Clip {
+    let mut state = 7u32;
+    let bytes = (0..frames * h * w * c).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    Clip::new(bytes.collect(), [frames, h, w, c], 8.0).unwrap()
+}
+
+const FAST: &str = "--steps 3 --threads 1";
+
+fn frames(clip: &Clip, places: impl Iterator<Item = usize>) -> Vec<u8> {
+    clip.pick(&places.collect::<Vec<_>>()).frames
+}
+
+fn shape(clip: &Clip) -> [usize; 4] {
+    [clip.f, clip.h, clip.w, clip.c]
+}
+
+fn known(report: &Value) -> (&Value, &Value, &Value) {
+    (&report["frames"], &report["known_frames"], &report["windows"])
+}
+
+#[test]
+fn a_video_goes_on_behind_its_own_frames() {
+    let (place, clip) = place(3, [8, 8]);
+    let args = format!("extend run in.gif --frames 6 {FAST} --out long.gif");
+    let report = place.json(&args);
+    assert_eq!(known(&report), (&json!(6), &json!(3), &json!(3)));
+    assert_eq!((&report["exact"], &report["replace"]), (&json!(true), &json!(true)));
+    assert_eq!(report["plan"], json!({"kind": "autoregressive", "window": 2, "overlap": 1}));
+    assert_eq!((&report["sampler"], &report["weights"]), (&json!("ddim"), &json!("ema")));
+    assert!((number(&report, "fps") - 8.0).abs() < 0.5);
+    let long = decode(&place.path("long.gif"), 3).unwrap();
+    assert_eq!(shape(&long), [6, 8, 8, 3]);
+    assert_eq!(frames(&long, 0..3), clip.frames);
+
+    // The same again, to the byte; another seed draws others behind the same frames.
+    let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
+    place.json(&args.replace("long.gif", "again.gif"));
+    assert_eq!(bytes("long.gif"), bytes("again.gif"));
+    place.json(&format!("{args} --seed 1").replace("long.gif", "other.gif"));
+    let other = decode(&place.path("other.gif"), 3).unwrap();
+    assert_eq!(frames(&other, 0..3), clip.frames);
+    assert_ne!(frames(&other, 3..6), frames(&long, 3..6));
+
+    // One window more by default; another plan, a prompt, frames as files, a still to begin with.
+    let report = place.json(&format!(
+        "extend run in.gif --window 4 --plan sliding --prompt three --weight 0 --cfg-scale 2 \
+         --guidance apg --sampler dpmpp-2m {FAST} --out frames"
+    ));
+    assert_eq!(known(&report), (&json!(5), &json!(3), &json!(2)));
+    let long = decode(&place.path("frames"), 3).unwrap();
+    assert_eq!((shape(&long), frames(&long, 0..3)), ([5, 8, 8, 3], clip.frames));
+    let report =
+        place.json(&format!("extend run frames/frame-00004.png {FAST} --out from-a-still.gif"));
+    assert_eq!(known(&report), (&json!(2), &json!(1), &json!(1)));
+}
+
+#[test]
+fn frames_are_drawn_between_others() {
+    let (place, clip) = place(3, [8, 8]);
+    let report = place.json(&format!("interpolate run in.gif --window 3 {FAST} --out a.gif"));
+    assert_eq!(known(&report), (&json!(5), &json!(3), &json!(2)));
+    assert!((number(&report, "fps") - 16.0).abs() < 0.5, "{report}");
+    let smooth = decode(&place.path("a.gif"), 3).unwrap();
+    assert_eq!(shape(&smooth), [5, 8, 8, 3]);
+    assert_eq!(frames(&smooth, (0..5).step_by(2)), clip.frames);
+
+    let args = "interpolate run in.gif --window 4 --factor 6 --every 2 --steps 2 --threads 1";
+    let report = place.json(&format!("{args} --fps 5 --out b.gif"));
+    assert_eq!((&report["frames"], &report["fps"]), (&json!(13), &json!(5.0)));
+    let smooth = decode(&place.path("b.gif"), 3).unwrap();
+    assert_eq!(frames(&smooth, (0..13).step_by(6)), clip.frames);
+}
+
+#[test]
+fn a_part_is_drawn_anew_and_the_rest_stays() {
+    let (place, clip) = place(3, [8, 8]);
+    let inside = |i: usize| {
+        let (y, x) = (i / 24 % 8, i / 3 % 8);
+        (2..6).contains(&y) && (4..8).contains(&x)
+    };
+    let mask = |i: usize| if inside(3 * i) { 255 } else { 0 };
+    let mask = Clip::new((0..64).map(mask).collect(), [1, 8, 8, 1], 8.0).unwrap();
+    std::fs::create_dir(place.path("mask")).unwrap();
+    write_frames(&place.path("mask"), &mask).unwrap();
+    let args = format!("inpaint run in.gif {FAST}");
+    let report = place.json(&format!("{args} --box 2,4,4,4 --out a.gif"));
+    assert_eq!((known(&report).0, &report["exact"]), (&json!(3), &json!(true)));
+    place.json(&format!("{args} --mask mask/frame-00000.png --out b.gif"));
+    let [a, b] = ["a.gif", "b.gif"].map(|name| decode(&place.path(name), 3).unwrap());
+    assert_eq!(a, b);
+    let changed = |i: usize| a.frames[i] != clip.frames[i];
+    assert!((0..clip.frames.len()).all(|i| !changed(i) || inside(i)));
+    assert!((0..clip.frames.len()).any(changed));
+
+    let report = place.json(&format!("{args} --box 2,4,4,4 --no-replace --out c.gif"));
+    assert_eq!(report["replace"], json!(false));
+    assert_ne!(decode(&place.path("c.gif"), 3).unwrap(), a);
+}
+
+#[test]
+fn a_small_video_becomes_larger_and_smoother() {
+    let (place, _) = place(3, [4, 4]);
+    let report = place.json(&format!("upscale run in.gif {FAST} --out a.gif"));
+    assert_eq!((known(&report).0, &report["size"]), (&json!(3), &json!([8, 8])));
+    assert_eq!(shape(&decode(&place.path("a.gif"), 3).unwrap()), [3, 8, 8, 3]);
+    let report = place.json(&format!(
+        "upscale run in.gif --size 16 --time 2 --window 3 --down bilinear {FAST} --out b.gif"
+    ));
+    assert_eq!((known(&report).0, &report["size"]), (&json!(5), &json!([16, 16])));
+    // In time alone, the frames are known whole.
+    let report = place.json(&format!("upscale run a.gif --time 2 --window 3 {FAST} --out c.gif"));
+    assert_eq!((known(&report).0, &report["exact"]), (&json!(5), &json!(true)));
+    let [a, c] = ["a.gif", "c.gif"].map(|name| decode(&place.path(name), 3).unwrap());
+    assert_eq!(frames(&c, (0..5).step_by(2)), a.frames);
+}
+
+#[test]
+fn what_cannot_be_is_said_before_it_is_tried() {
+    let (place, _) = place(3, [8, 8]);
+    write_gif(&place.path("wide.gif"), &noise(2, [8, 10], 3)).unwrap();
+    write_gif(&place.path("one.gif"), &noise(1, [8, 8], 3)).unwrap();
+    std::fs::create_dir(place.path("black")).unwrap();
+    let black = Clip::new(vec![0; 64], [1, 8, 8, 1], 8.0).unwrap();
+    write_frames(&place.path("black"), &black).unwrap();
+    let cases = [
+        ("extend run in.gif --frames 3", 1, "the video has 3 frames already"),
+        ("extend run wide.gif", 1, "frames of 8x10, expected 8x8, which this checkpoint draws"),
+        ("extend run nowhere.gif", 1, "nowhere.gif"),
+        ("extend run config.toml", 1, "config.toml"),
+        ("extend run in.gif --weight 0 --no-replace", 2, "leave one of them out"),
+        ("extend run in.gif --weight -1", 2, "a number from 0"),
+        ("extend run in.gif --plan backwards", 2, "autoregressive, sliding, hierarchical"),
+        ("extend run in.gif --plan {kind=\"sliding\",step=9}", 1, "step: expected from 1 to 1"),
+        ("extend run in.gif --cfg-scale 2", 1, "--prompt or --cond"),
+        ("extend run in.gif --steps 61", 1, "has 60 steps"),
+        ("extend run in.gif --spacing {kind=\"explicit\",t=[0.5]}", 1, "--spacing explicit"),
+        ("interpolate run one.gif", 1, "1 frame, expected 2 or more"),
+        ("interpolate run in.gif --factor 7 --window 3", 1, "reaches over 2 at most"),
+        ("inpaint run in.gif", 2, "--mask"),
+        ("inpaint run in.gif --box 4,4,5,1", 1, "rows 4 to 8"),
+        ("inpaint run in.gif --box 4,4", 2, "8,0,16,32"),
+        ("inpaint run in.gif --mask wide.gif", 1, "8x10 pixels, expected 8x8"),
+        ("inpaint run in.gif --mask black", 1, "all black"),
+        ("upscale run in.gif", 1, "which is what is to be drawn"),
+        ("upscale run wide.gif --size 16", 1, "the same for height and width"),
+        ("upscale run in.gif --size 16 --weight 0", 2, "by the gradient alone"),
+    ];
+    for (args, code, expected) in cases {
+        let message = place.error(&format!("{args} --out out.gif"), code);
+        assert!(message.contains(expected), "vd {args}: {message}");
+    }
+    let message = place.error("extend run in.gif --out black", 1);
+    assert!(message.contains("not empty"), "{message}");
+    assert!(!place.exists("out.gif"));
+}
