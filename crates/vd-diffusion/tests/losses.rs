@@ -206,7 +206,8 @@ fn requests_that_do_not_fit_are_refused() {
     let times = |t: &[f64]| Tensor::from_slice(t);
     for (message, part) in [
         (refused(&x0.to_kind(Kind::Uint8), None, None), "x0: expected f32 or f64"),
-        (refused(&x0.narrow(0, 0, 0), None, None), "at least one sample"),
+        (refused(&x0.narrow(0, 0, 0), None, None), "at least one number"),
+        (refused(&x0.narrow(2, 0, 0), None, None), "at least one number"),
         (refused(&x0, Some(&nothing), None), "at least one that counts"),
         (refused(&x0, Some(&narrow.view([2, 1, 1, 1, 1])), None), "broadcasts to [3, 2, 4, 2, 2]"),
         (refused(&x0, None, Some(&times(&[0.5, 0.5]))), "[2, ..]"),
