@@ -39,8 +39,9 @@ pub struct DiffusionConfig {
 pub struct LossRequest<'a> {
     /// Which frames see which in time; `None` is all of them.
     pub frames: Option<&'a FrameMask>,
-    /// 1 (or true) where a number counts, 0 where it does not; `None` counts everything. On the
-    /// CPU it costs no wait for the device.
+    /// 1 (or true) where a number counts, 0 where it does not; `None` counts everything. Other
+    /// numbers are refused: how much a level counts is what [`Weighting`] says. On the CPU it costs
+    /// no wait for the device.
     ///
     /// # Shapes
     /// Whatever broadcasts to `x0`
