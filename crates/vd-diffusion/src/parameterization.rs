@@ -13,8 +13,10 @@ use crate::{Error, Levels, NoiseLevel, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Parameterization {
-    /// The noise (Ho et al. 2020, arXiv:2006.11239). Says nothing about x0 where alpha = 0.
+    /// The noise (Ho et al. 2020, arXiv:2006.11239). Says nothing about x0 where alpha = 0. In a
+    /// config `epsilon`, or `eps` for short.
     #[default]
+    #[serde(alias = "eps")]
     Epsilon,
     /// The clean tensor.
     X0,
