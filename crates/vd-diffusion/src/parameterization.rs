@@ -22,7 +22,7 @@ pub enum Parameterization {
     X0,
     /// v = alpha eps - sigma x0 (Salimans & Ho 2022, arXiv:2202.00512).
     V,
-    /// The velocity eps - x0 of a straight line (Lipman et al. 2023, arXiv:2210.02747).
+    /// The velocity eps - x0 of a straight line (Lipman et al. 2022, arXiv:2210.02747).
     Flow,
     /// What is left to say about x0 once the noisy tensor has said its part: the network F of
     /// Karras et al. 2022, table 1, arXiv:2206.00364, which is shown x divided by its standard
