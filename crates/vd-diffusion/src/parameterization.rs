@@ -40,11 +40,9 @@ pub enum Parameterization {
 
 name_or_table!(
     Parameterization,
-    "the name of a parameterization, or a table with its `kind`",
-    Epsilon => "epsilon",
-    X0 => "x0",
-    V => "v",
-    Flow => "flow",
+    "parameterization",
+    [Epsilon => "epsilon", X0 => "x0", V => "v", Flow => "flow"],
+    [Edm => "edm"],
 );
 
 /// The standard deviation of images in [-1, 1], as Karras et al. 2022 take it.

@@ -72,9 +72,9 @@ pub enum TimeSampling {
 
 name_or_table!(
     TimeSampling,
-    "the name of a law of times, or a table with its `kind`",
-    Uniform => "uniform",
-    Stratified => "stratified",
+    "law of times",
+    [Uniform => "uniform", Stratified => "stratified"],
+    [LogNormal => "log-normal", LogitNormal => "logit-normal", Mode => "mode"],
 );
 
 fn default_log_mean() -> f64 {

@@ -1,16 +1,13 @@
 //! Samplers by name.
 
-use std::str::FromStr;
-
-use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Ancestral, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Ipndm, Langevin, Lcm, Line, Lms,
     Pndm, Restart, Sampler, SamplerFacts, UniPc,
 };
+use crate::Result;
 use crate::named::name_or_table;
-use crate::{Error, Result};
 
 /// Which sampler, as a config says it: its kind, or a table with its `kind` and settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -145,15 +142,32 @@ pub enum SamplerConfig {
 
 name_or_table!(
     SamplerConfig,
-    "the name of a sampler, or a table with its `kind`",
-    DdpmLarge => "ddpm-large",
-    Euler => "euler",
-    Dpm2 => "dpm2",
-    DpmPp2m => "dpmpp-2m",
-    UniPc2 => "unipc-2",
-    UniPc3 => "unipc-3",
-    Pndm => "pndm",
-    Lcm => "lcm",
+    "sampler",
+    [
+        DdpmLarge => "ddpm-large",
+        Euler => "euler",
+        Dpm2 => "dpm2",
+        DpmPp2m => "dpmpp-2m",
+        UniPc2 => "unipc-2",
+        UniPc3 => "unipc-3",
+        Pndm => "pndm",
+        Lcm => "lcm",
+    ],
+    [
+        Ancestral => "ancestral",
+        DdpmSmall => "ddpm-small",
+        Ddim => "ddim",
+        EulerAncestral => "euler-ancestral",
+        Heun => "heun",
+        Lms => "lms",
+        DpmPp2sAncestral => "dpmpp-2s-ancestral",
+        DpmPp2mSde => "dpmpp-2m-sde",
+        DpmPp3mSde => "dpmpp-3m-sde",
+        Ipndm => "ipndm",
+        Deis => "deis",
+        Restart => "restart",
+        Langevin => "langevin",
+    ],
 );
 
 fn one() -> f64 {
@@ -203,18 +217,6 @@ fn tenth() -> f64 {
 impl Default for SamplerConfig {
     fn default() -> Self {
         SamplerConfig::Ddim { eta: 0.0 }
-    }
-}
-
-impl FromStr for SamplerConfig {
-    type Err = Error;
-
-    /// The sampler of a name, with its default settings.
-    fn from_str(name: &str) -> Result<Self> {
-        let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
-            name.into_deserializer();
-        let config = <SamplerConfig as Deserialize>::deserialize(name);
-        config.map_err(|error| Error::custom(format!("sampler: {error}")))
     }
 }
 
