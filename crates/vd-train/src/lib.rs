@@ -58,6 +58,7 @@ mod checkpoint;
 mod config;
 mod ema;
 mod error;
+mod finite;
 mod folder;
 mod lr;
 mod metrics;
