@@ -20,17 +20,19 @@ impl Trainer {
         }
     }
 
-    /// The first parameter by name that is not finite.
+    /// The first parameter that is not finite: by name, the network's before the uncertainty's.
     fn bad_parameter(&self) -> Option<String> {
-        let bad = self.params.iter().find(|(_, param)| is_bad(&param.tensor));
+        let beside = self.learned.iter().flat_map(|learned| learned.params.iter());
+        let bad = self.params.iter().chain(beside).find(|(_, param)| is_bad(&param.tensor));
         bad.map(|(name, _)| name.to_owned())
     }
 
-    /// Which tensor went wrong: the first parameter by name, else the loss, else the first gradient
-    /// by name.
+    /// Which tensor went wrong: the first bad parameter, else the loss, else the first bad
+    /// gradient in the order of `grads`.
     pub(crate) fn not_finite(&mut self, loss: f64, grads: &[Tensor]) -> Error {
         let parameter = self.bad_parameter();
-        let mut named = self.optimizer.names().iter().zip(grads);
+        let beside = self.learned.iter().flat_map(|learned| learned.optimizer.names());
+        let mut named = self.optimizer.names().iter().chain(beside).zip(grads);
         let tensor = if let Some(name) = parameter {
             self.sound = false;
             format!("the parameter `{name}`")

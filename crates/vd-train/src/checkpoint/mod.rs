@@ -21,6 +21,8 @@ use crate::{Error, Result};
 const CONFIG: &str = "config.toml";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+/// There only where the config has an uncertainty.
+const UNCERTAINTY: &str = "uncertainty.safetensors";
 /// The folder of a run's checkpoints.
 const CHECKPOINTS: &str = "checkpoints";
 

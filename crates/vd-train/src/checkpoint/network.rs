@@ -92,6 +92,10 @@ impl Checkpoint {
         self.dir.join(super::OPTIMIZER)
     }
 
+    pub(crate) fn uncertainty_path(&self) -> PathBuf {
+        self.dir.join(super::UNCERTAINTY)
+    }
+
     /// Where weights lie.
     pub fn weight_path(&self, kind: WeightKind) -> PathBuf {
         self.dir.join(kind.file())
