@@ -72,8 +72,8 @@ mod trainer;
 mod uncertainty;
 
 pub use checkpoint::{
-    Checkpoint, CheckpointConfig, Geometry, LoadedNetwork, Machine, Origin, State, WeightKind,
-    write_imported,
+    ASSUMED_SHAPE, Checkpoint, CheckpointConfig, Geometry, LoadedNetwork, Machine, Origin, State,
+    WeightKind, write_imported,
 };
 pub use config::{RunConfig, TrainConfig};
 pub use ema::{EmaDecay, update_ema};

@@ -9,7 +9,7 @@ mod steps;
 use std::path::{Path, PathBuf};
 
 pub use config::{CheckpointConfig, Origin};
-pub use network::{Geometry, LoadedNetwork, WeightKind};
+pub use network::{ASSUMED_SHAPE, Geometry, LoadedNetwork, WeightKind};
 pub use save::write_imported;
 pub use state::{Machine, State};
 
