@@ -87,6 +87,7 @@ Examples:
   vd sample runs/first --num 9 --seed 7 --out grid.gif
   vd sample runs/first --prompt \"a red firework\" --prompt \"a blue firework\" --num 4 \\
       --cfg-scale 2 --steps 40 --out clips
+  vd sample runs/first --guide runs/first/checkpoints/step-00000200 --guide-scale 2 --out clip.gif
   vd sample runs/first/checkpoints/step-00000200 --weights model --out early.gif
   vd sample converted --frames 20 --size 64 --sampler ddpm --cond rows.npy --out clips";
 
