@@ -1,5 +1,7 @@
 //! The video, the checkpoint and the flags that these commands share.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use tch::Tensor;
 use vd_data::Clip;
@@ -13,8 +15,10 @@ use crate::commands::drawing::{Drawing, Groups};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
 
-/// The pull of known frames and pixels where nothing is said.
+/// The pull of known frames and pixels that are replaced, where nothing is said.
 const WEIGHT: f64 = 2.0;
+/// The pull of those that are not: with more, they would not come to rest.
+const WEIGHT_ALONE: f64 = 1.0;
 
 /// What there is before anything is drawn.
 pub(super) struct Input<'a> {
@@ -57,15 +61,9 @@ impl<'a> Input<'a> {
             window > 1,
             "this model draws one frame at a time; give --window 2 or more to try it on videos"
         );
-        let channels = model.config().channels;
-        let clip = match usize::try_from(channels) {
-            Ok(channels @ (1 | 3)) => vd_data::decode(&args.video, channels)
-                .with_context(|| args.video.display().to_string())?,
-            _ => bail!(
-                "this model draws {channels} channels; videos have 1 (grey) or 3 (red, green, blue)"
-            ),
-        };
-        let weight = args.weight.unwrap_or(WEIGHT);
+        let clip = read(&args.video, model.config().channels)?;
+        let usual = if args.no_replace { WEIGHT_ALONE } else { WEIGHT };
+        let weight = args.weight.unwrap_or(usual);
         Ok(Input { args, output, model, groups, drawing, window, size, weight, clip })
     }
 
@@ -144,6 +142,27 @@ impl<'a> Input<'a> {
             plural(vd_torch::threads(), "thread"),
         );
         self.drawing.announce(&self.groups, model);
+    }
+}
+
+/// The video in the channels of the model.
+fn read(path: &Path, channels: i64) -> Result<Clip> {
+    let name = path.display();
+    let decode = |c: usize| vd_data::decode(path, c).with_context(|| name.to_string());
+    match channels {
+        3 => decode(3),
+        1 => {
+            let is_grey = |pixel: &[u8]| pixel.iter().all(|part| *part == pixel[0]);
+            ensure!(
+                decode(3)?.frames.chunks_exact(3).all(is_grey),
+                "{name}: in colour, but this model draws grey frames; turn the video grey, or use \
+                 a model of 3 channels"
+            );
+            decode(1)
+        }
+        _ => bail!(
+            "this model draws {channels} channels; videos have 1 (grey) or 3 (red, green, blue)"
+        ),
     }
 }
 

@@ -18,9 +18,9 @@ use serde::Serialize;
 use tch::Tensor;
 use vd_diffusion::{GivenFrames, Known, LongVideoPlan, Window, draw_long};
 use vd_tensor_ops::video;
-use vd_text_cond::{GenerateRequest, KnownParts, Progress, generate};
+use vd_text_cond::{GenerateRequest, KnownParts, Progress};
 
-use super::drawing::{How, check_finite};
+use super::drawing::How;
 use crate::output::{Outcome, plural};
 use crate::progress;
 use input::Input;
@@ -152,9 +152,7 @@ fn draw_window(
         bar.set_position((index * input.drawing.steps + at.step) as u64);
         ControlFlow::Continue(())
     };
-    let clip = generate(&input.model.generator(), &request, &mut on_step)?;
-    check_finite(&clip)?;
-    Ok(clip)
+    input.drawing.generate(&input.model, &request, &mut on_step)
 }
 
 /// Half a window is known, half is drawn.
