@@ -55,7 +55,8 @@ fn a_video_goes_on_behind_its_own_frames() {
 
     // The same again, to the byte; another seed draws others behind the same frames.
     let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
-    place.json(&args.replace("long.gif", "again.gif"));
+    let swapped = args.replace("run in.gif", "in.gif run");
+    assert_eq!(place.json(&swapped.replace("long.gif", "again.gif"))["video"], "in.gif");
     assert_eq!(bytes("long.gif"), bytes("again.gif"));
     place.json(&format!("{args} --seed 1").replace("long.gif", "other.gif"));
     let other = decode(&place.path("other.gif"), 3).unwrap();

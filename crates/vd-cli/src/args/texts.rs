@@ -98,8 +98,9 @@ macro_rules! held {
             $text,
             "
 
-VIDEO is a GIF, an APNG, or a folder of PNG or JPEG frames. The model draws --window frames at a
-time; a longer video is drawn in windows, each of which goes on from frames of those before.
+VIDEO is a GIF, an APNG, or a folder of PNG or JPEG frames; it may stand before CHECKPOINT as well
+as behind it. The model draws --window frames at a time; a longer video is drawn in windows, each
+of which goes on from frames of those before.
 
 What is known is replaced at every step by itself with as much noise as the rest has, and a
 gradient pulls the rest towards it (reconstruction guidance). --weight is the w_r of the paper; 0

@@ -23,6 +23,8 @@ const WEIGHT_ALONE: f64 = 1.0;
 /// What there is before anything is drawn.
 pub(super) struct Input<'a> {
     pub(super) args: &'a VideoArgs,
+    /// Where the video lies.
+    pub(super) video: &'a Path,
     pub(super) output: Output<'a>,
     pub(super) model: Model,
     pub(super) groups: Groups,
@@ -45,7 +47,8 @@ impl<'a> Input<'a> {
         }
         let output = Output::of(&args.out)?;
         let device = args.draw.compute.start()?;
-        let model = Model::open(&args.checkpoint.path, args.draw.weights, device)?;
+        let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
+        let model = Model::open(checkpoint, args.draw.weights, device)?;
         let prompts: Vec<_> = args.prompt.iter().cloned().collect();
         let groups = Groups::new(&prompts, args.cond.as_deref(), &model)?;
         if groups.count() > 1 {
@@ -61,15 +64,15 @@ impl<'a> Input<'a> {
             window > 1,
             "this model draws one frame at a time; give --window 2 or more to try it on videos"
         );
-        let clip = read(&args.video, model.config().channels)?;
+        let clip = read(video, model.config().channels)?;
         let usual = if args.no_replace { WEIGHT_ALONE } else { WEIGHT };
         let weight = args.weight.unwrap_or(usual);
-        Ok(Input { args, output, model, groups, drawing, window, size, weight, clip })
+        Ok(Input { args, video, output, model, groups, drawing, window, size, weight, clip })
     }
 
     /// The video's name in messages.
     pub(super) fn name(&self) -> String {
-        self.args.video.display().to_string()
+        self.video.display().to_string()
     }
 
     /// Frames of the video.
@@ -171,4 +174,14 @@ fn tensor(clip: &Clip) -> Result<Tensor> {
     let shape = [clip.f, clip.h, clip.w, clip.c].map(|n| n as i64);
     let frames = Tensor::f_from_slice(&clip.frames)?.f_view(shape)?; // f h w c
     Ok(from_u8(&frames.f_permute([3, 0, 1, 2])?.f_contiguous()?.f_unsqueeze(0)?))
+}
+
+/// The checkpoint and the video, which the command line may name in either order.
+fn in_order<'a>(first: &'a Path, second: &'a Path) -> (&'a Path, &'a Path) {
+    if !is_checkpoint(first) && is_checkpoint(second) { (second, first) } else { (first, second) }
+}
+
+/// Whether a checkpoint or a run lies there, at first sight.
+fn is_checkpoint(path: &Path) -> bool {
+    ["config.toml", "checkpoints"].iter().any(|name| path.join(name).exists())
 }

@@ -99,7 +99,7 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
     let result = Tensor::f_cat(&frames, 2)?.f_get(0)?; // c f h w
     let exact = input.output.write(&result, task.fps, &task.exact)?;
     let report = Report {
-        video: input.args.video.clone(),
+        video: input.video.to_path_buf(),
         out: input.args.out.clone(),
         frames: task.total,
         known_frames: input.frames(),
