@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use crate::sampler::check_grid;
 use crate::sampler::moves::hold_eps;
-use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, Step};
+use crate::{Denoiser, Error, History, Interval, NoiseLevel, Progress, Result, Schedule, Step};
 
 /// DDIM inversion: takes `x0` up through the levels of a grid, from the last to the first.
 ///
@@ -39,12 +39,14 @@ pub fn invert(
     crate::diffusion::check_kind("x0", &x0)?;
     let _gradients_off = tch::no_grad_guard();
     let (of, past) = (grid.len() - 1, History::default());
+    denoiser.follow(Progress::Inverting { steps: of });
     let mut x = x0;
     for (index, pair) in grid.windows(2).rev().enumerate() {
         let (from, to) = (pair[1], pair[0]);
         let over = Interval { from, to, index, of, denoiser, schedule, past: &past };
         let (eps, x0) = direction(&x, &over)?;
         let step = Step::new(hold_eps(&x, &eps, from, to), x0);
+        denoiser.follow(Progress::Step);
         if on_step(index, &step).is_break() {
             return Err(Error::Cancelled { steps: index + 1 });
         }

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 use vd_tensor_ops::Noise;
 
 use crate::sampler::check_grid;
-use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
+use crate::{Denoiser, Error, NoiseLevel, Progress, Result, Schedule};
 
 /// How [`log_likelihood`] estimates and integrates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +110,13 @@ pub fn log_likelihood(
         let expected = "a last level with sigma above 0 (leave out the clean one)";
         return Err(Error::value("grid of a log-likelihood", expected, "sigma 0"));
     }
+    denoiser.follow(Progress::Inverting { steps: grid.len() - 1 });
     let flow = Flow { denoiser, probes: settings.draw(x, noise)? };
     let scale = |at: NoiseLevel| at.alpha + at.sigma;
     let mut now = State { y: x.detach() / scale(last), gained: per_sample(&x.detach()) * 0.0 };
     for pair in grid.windows(2).rev() {
         now = flow.cross(settings.integrator, schedule, now, pair[1], pair[0])?;
+        denoiser.follow(Progress::Step);
     }
     let latent = now.y * scale(first);
     let dimensions = x.size().iter().skip(1).product::<i64>();

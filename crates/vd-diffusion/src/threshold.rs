@@ -6,7 +6,7 @@ use vd_tensor_ops::Noise;
 
 use crate::error::in_range;
 use crate::named::name_or_table;
-use crate::{Denoiser, Levels, NoiseLevel, Result};
+use crate::{Denoiser, Levels, NoiseLevel, Progress, Result};
 
 /// How x0-hat is kept in [-1, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -118,5 +118,9 @@ impl<D: Denoiser> Denoiser for Thresholded<D> {
 
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
         self.inner.constrain(x, at, noise)
+    }
+
+    fn follow(&self, progress: Progress) {
+        self.inner.follow(progress);
     }
 }

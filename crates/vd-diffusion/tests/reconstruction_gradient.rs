@@ -8,8 +8,8 @@ use known::{Mixing, Toy, cosine, doubles, even, largest, random, run};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Backbone, Cond, Ddim, Denoiser, Diffusion, DiffusionConfig, Downscale, FrameMask, Known,
-    Levels, Noise, NoiseLevel, Parameterization, Reconstruction, ReconstructionConfig, Result,
-    Schedule, ScheduleConfig, SeededNoise, Spacing, unet3d,
+    Levels, Noise, NoiseLevel, Parameterization, Progress, Reconstruction, ReconstructionConfig,
+    Result, Schedule, ScheduleConfig, SeededNoise, Spacing, unet3d,
 };
 
 const SIZE: [i64; 5] = [2, 2, 5, 4, 6];
@@ -94,24 +94,24 @@ fn per_sample_levels_weigh_the_gradient_by_each_alpha() {
 }
 
 #[test]
-fn the_gradient_is_taken_at_every_kth_level_of_a_run() {
+fn the_gradient_is_taken_in_every_kth_step_of_a_run() {
     let known = || vec![Known::pixels(doubles(&[1.0, 0.0]).view([1, 2]), doubles(&[1.0, 0.0]))];
     let settings = ReconstructionConfig { weight: 1.0, replace: false, every: 3 };
     let guided = Reconstruction::new(Correlated(0.8), known(), &[2, 2], settings).unwrap();
     let x = random(17, &[2, 2], Kind::Double);
     for _ in 0..2 {
+        guided.follow(Progress::Sampling { steps: 8 });
         let taken: Vec<bool> = even(7)
             .into_iter()
             .map(|at| {
-                let x = guided.constrain(x.shallow_clone(), at, &mut SeededNoise::new(1, 0));
-                let x = x.unwrap();
                 let pulled = |_| {
                     let inner = Correlated(0.8).denoise(&x, at).unwrap();
                     guided.denoise(&x, at).unwrap() != inner
                 };
-                // The same at a level that is asked for twice.
+                // The same however often a step asks.
                 let [first, second] = [0, 1].map(pulled);
                 assert_eq!(first, second);
+                guided.follow(Progress::Step);
                 first
             })
             .collect();

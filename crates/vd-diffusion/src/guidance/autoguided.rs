@@ -4,7 +4,7 @@ use tch::Tensor;
 use vd_tensor_ops::Noise;
 
 use super::config::NoiseRange;
-use crate::{Denoiser, Error, Levels, NoiseLevel, Result};
+use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Result};
 
 /// A denoiser guided away from a worse one: guide + scale (main - guide), on x0-hat.
 ///
@@ -66,5 +66,10 @@ impl<D: Denoiser, G: Denoiser> Denoiser for Autoguided<D, G> {
 
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
         self.main.constrain(x, at, noise)
+    }
+
+    fn follow(&self, progress: Progress) {
+        self.main.follow(progress);
+        self.guide.follow(progress);
     }
 }

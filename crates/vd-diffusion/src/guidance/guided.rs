@@ -1,14 +1,14 @@
 //! A network pulled towards its conditions.
 
 use tch::Tensor;
-use vd_tensor_ops::{FrameMask, Noise};
+use vd_tensor_ops::FrameMask;
 use vd_unet3d::{Backbone, Cond};
 
 use super::config::{GuidanceConfig, Signal, Signals};
 use super::rules::{Answers, Momentum, from_velocity, projected, rescaled, velocity, zero_star};
-use super::visits::Visits;
+use super::steps::Steps;
 use crate::denoiser::ask;
-use crate::{Denoiser, Diffusion, Error, Levels, NoiseLevel, Result};
+use crate::{Denoiser, Diffusion, Error, Levels, NoiseLevel, Progress, Result};
 
 /// A network guided away from what it says without conditioning.
 ///
@@ -32,7 +32,7 @@ pub struct Guided<'a> {
     /// Where it is on: every signal, then null.
     branches: Option<Asked>,
     momentum: Momentum,
-    visits: Visits,
+    steps: Steps,
 }
 
 /// A batch that the network is asked at once.
@@ -79,8 +79,8 @@ impl<'a> Guided<'a> {
         });
         let branches =
             if on || !alone { Some(branches(backbone, &signals, &frames)?) } else { None };
-        let (momentum, visits) = Default::default();
-        Ok(Guided { diffusion, backbone, rule, scales, plain, branches, momentum, visits })
+        let (momentum, steps) = Default::default();
+        Ok(Guided { diffusion, backbone, rule, scales, plain, branches, momentum, steps })
     }
 
     fn ask(&self, asked: &Asked, x: &Tensor, at: &Levels) -> Result<Tensor> {
@@ -129,15 +129,12 @@ impl<'a> Guided<'a> {
     }
 
     /// Whether the velocity is taken for 0.
-    fn is_held(&self, at: &Levels) -> bool {
+    fn is_held(&self) -> bool {
         let zero_init = match self.rule {
             GuidanceConfig::CfgZeroStar { zero_init, .. } => zero_init,
             GuidanceConfig::ClassifierFree { .. } | GuidanceConfig::Apg { .. } => 0,
         };
-        zero_init > 0
-            && self.branches.is_some()
-            && self.visits.number(at) < zero_init
-            && self.visits.is_from_noise()
+        self.branches.is_some() && self.steps.is_among_the_first(zero_init)
     }
 }
 
@@ -147,7 +144,7 @@ impl Denoiser for Guided<'_> {
     }
 
     fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
-        if self.is_held(at) {
+        if self.is_held() {
             return from_velocity(x, &x.f_zeros_like()?, at);
         }
         let within = self.rule.within();
@@ -168,9 +165,11 @@ impl Denoiser for Guided<'_> {
         }
     }
 
-    fn constrain(&self, x: Tensor, at: NoiseLevel, _: &mut dyn Noise) -> Result<Tensor> {
-        self.visits.state(at);
-        Ok(x)
+    fn follow(&self, progress: Progress) {
+        self.steps.follow(progress);
+        if progress != Progress::Step {
+            self.momentum.forget();
+        }
     }
 }
 

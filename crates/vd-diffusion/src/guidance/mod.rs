@@ -8,7 +8,7 @@ mod guided;
 mod known;
 mod reconstruction;
 mod rules;
-mod visits;
+mod steps;
 
 pub use autoguided::Autoguided;
 pub use config::{GuidanceConfig, NoiseRange, Signal, Signals};

@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 use vd_tensor_ops::Noise;
 
 use super::known::{Known, Term};
-use super::visits::Visits;
-use crate::{Denoiser, Error, Levels, NoiseLevel, Result};
+use super::steps::Steps;
+use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Result};
 
 /// How what is known pulls the rest after it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -17,8 +17,8 @@ pub struct ReconstructionConfig {
     pub weight: f64,
     /// Whether the known part of every state is replaced by a draw from q(x_t | x0).
     pub replace: bool,
-    /// The gradient is taken at every `every`-th noise level, the first among them; between these
-    /// x0-hat is the inner one.
+    /// The gradient is taken in every `every`-th step of a run, the first among them, wherever the
+    /// step asks; in the others x0-hat is the inner one.
     pub every: usize,
 }
 
@@ -103,7 +103,7 @@ pub struct Reconstruction<D> {
     replaced: Option<(Tensor, Tensor)>,
     shape: Vec<i64>,
     config: ReconstructionConfig,
-    visits: Visits,
+    steps: Steps,
 }
 
 impl<D: Denoiser> Reconstruction<D> {
@@ -145,7 +145,7 @@ impl<D: Denoiser> Reconstruction<D> {
         }
         let replaced = if replace { replacement(&terms, shape)? } else { None };
         let shape = shape.to_vec();
-        Ok(Reconstruction { inner, terms, replaced, shape, config, visits: Visits::default() })
+        Ok(Reconstruction { inner, terms, replaced, shape, config, steps: Steps::default() })
     }
 
     fn guide(
@@ -155,7 +155,7 @@ impl<D: Denoiser> Reconstruction<D> {
         inner: impl Fn(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         self.check(x)?;
-        let due = self.visits.number(at).is_multiple_of(self.config.every)
+        let due = self.steps.done().is_multiple_of(self.config.every)
             && self.config.weight > 0.0
             && at.values().iter().any(|at| at.alpha > 0.0);
         let x0 = if due { self.pulled(x, at, inner)? } else { inner(x)? };
@@ -211,7 +211,6 @@ impl<D: Denoiser> Denoiser for Reconstruction<D> {
     }
 
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
-        self.visits.state(at);
         let x = self.inner.constrain(x, at, noise)?;
         self.check(&x)?;
         let Some((mask, known)) = &self.replaced else {
@@ -222,6 +221,11 @@ impl<D: Denoiser> Denoiser for Reconstruction<D> {
             drawn = drawn.f_add(&noise.normal(&x).f_mul_scalar(at.sigma)?)?;
         }
         Ok(drawn.f_where_self(mask, &x)?)
+    }
+
+    fn follow(&self, progress: Progress) {
+        self.steps.follow(progress);
+        self.inner.follow(progress);
     }
 }
 

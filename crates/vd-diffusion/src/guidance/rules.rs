@@ -117,6 +117,11 @@ struct Sum {
 }
 
 impl Momentum {
+    /// Begins anew.
+    pub(super) fn forget(&self) {
+        self.0.set(None);
+    }
+
     /// `d` with `share` of the sum so far. Asking again at the same level gives the same.
     pub(super) fn added(&self, d: &Tensor, at: &Levels, share: f64) -> Result<Tensor> {
         let log_snr = at.noisiest().map_or(f64::NAN, NoiseLevel::log_snr);
