@@ -18,7 +18,13 @@ pub struct ReconstructionConfig {
     /// Whether the known part of every state is replaced by a draw from q(x_t | x0).
     pub replace: bool,
     /// The gradient is taken in every `every`-th step of a run, the first among them, wherever the
-    /// step asks; in the others x0-hat is the inner one.
+    /// step asks, and counts for each step up to the next that takes it; in the others x0-hat is
+    /// the inner one.
+    ///
+    /// At 2 and 4, with replacement, the mean in [`Reconstruction`] of correlation .9 keeps within
+    /// .04 of that at 1 (64 steps even in t or in log-SNR, `w_r` = 2; half as strong a pull is off
+    /// by .12). At 8 it is off by up to .23 on steps even in log-SNR, which are long for so much at
+    /// once; without replacement it is at 4 already.
     pub every: usize,
 }
 
@@ -155,21 +161,21 @@ impl<D: Denoiser> Reconstruction<D> {
         inner: impl Fn(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         self.check(x)?;
-        let due = self.steps.done().is_multiple_of(self.config.every)
-            && self.config.weight > 0.0
-            && at.values().iter().any(|at| at.alpha > 0.0);
-        let x0 = if due { self.pulled(x, at, inner)? } else { inner(x)? };
+        let weight = self.config.weight * self.steps.stands_for(self.config.every) as f64;
+        let due = weight > 0.0 && at.values().iter().any(|at| at.alpha > 0.0);
+        let x0 = if due { self.pulled(x, at, weight, inner)? } else { inner(x)? };
         match &self.replaced {
             Some((mask, known)) => Ok(known.f_where_self(mask, &x0)?),
             None => Ok(x0),
         }
     }
 
-    /// x0-hat - (w_r alpha / 2) grad.
+    /// x0-hat - (weight alpha / 2) grad.
     fn pulled(
         &self,
         x: &Tensor,
         at: &Levels,
+        weight: f64,
         inner: impl Fn(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         // Somebody outside differentiates: the gradient then has a gradient of its own.
@@ -188,7 +194,7 @@ impl<D: Denoiser> Reconstruction<D> {
             let x0 = if traced { x0 } else { x0.detach() };
             match gradients.first() {
                 Some(gradient) if gradient.defined() => {
-                    let half = -0.5 * self.config.weight;
+                    let half = -0.5 * weight;
                     at.mix(&x0, gradient, |at| Ok((1.0, half * at.alpha)))
                 }
                 _ => Ok(x0),
