@@ -166,9 +166,15 @@ pub(crate) fn ask(
 
 /// What the network said, checked against what it was asked.
 pub(crate) fn answer(x: &Tensor, out: Tensor) -> Result<Tensor> {
-    if out.size() != x.size() {
-        let expected = format!("the shape of its input, {:?}", x.size());
-        return Err(Error::tensor("output of the network", expected, format!("{:?}", out.size())));
-    }
+    same_shape("output of the network", x, &out)?;
     Ok(out.f_to_kind(x.kind())?)
+}
+
+/// Refuses an answer of another shape than its question, though it may broadcast.
+pub(crate) fn same_shape(what: &str, x: &Tensor, out: &Tensor) -> Result<()> {
+    if out.size() == x.size() {
+        return Ok(());
+    }
+    let expected = format!("the shape of its input, {:?}", x.size());
+    Err(Error::tensor(what, expected, format!("{:?}", out.size())))
 }
