@@ -48,15 +48,17 @@ fn every_wrapper_passes_on_how_a_run_goes() {
     let complete = |told| {
         Reconstruction::new(told, vec![known()], &SIZE, ReconstructionConfig::default()).unwrap()
     };
-    let all = NoiseRange::default();
+    let (all, rule) = (NoiseRange::default(), GuidanceConfig::default());
     let told = &Told::default();
-    let wrapped: [Box<dyn Denoiser + '_>; 6] = [
+    let wrapped: [Box<dyn Denoiser + '_>; 8] = [
         Box::new(told),
         Box::new(Thresholded::new(told, Threshold::Static).unwrap()),
         Box::new(context(told).unwrap()),
         Box::new(complete(told)),
         Box::new(Autoguided::new(told, Mixing, 2.0, all).unwrap()),
         Box::new(Autoguided::new(Mixing, told, 2.0, all).unwrap()),
+        Box::new(Guided::around(told, Mixing, 2.0, &rule, Parameterization::V).unwrap()),
+        Box::new(Guided::around(Mixing, told, 2.0, &rule, Parameterization::V).unwrap()),
     ];
     for denoiser in wrapped {
         let mut noise = SeededNoise::new(2, 0);

@@ -108,8 +108,8 @@ pub enum GuidanceConfig {
     /// # Reference
     /// Fan et al. 2025, algorithm 1, arXiv:2503.18886.
     CfgZeroStar {
-        /// In how many of the first steps of sampling the velocity is taken for 0 (the paper has 1
-        /// or more, for networks that say little at pure noise). A restart does not count again; an
+        /// In how many of the first steps of sampling the velocity is taken for 0, where guidance
+        /// acts (the paper has 1 or more, for networks that say little at pure noise). A restart does not count again; an
         /// inversion, which begins with data, takes none for 0.
         #[serde(default)]
         zero_init: usize,

@@ -1,6 +1,7 @@
 //! Sampling pulled towards the conditions, or towards what is known.
 
 mod autoguided;
+mod branches;
 mod config;
 mod context;
 mod downscale;
