@@ -3,9 +3,12 @@
 
 mod known;
 
-use known::{Mixture, cosine, random};
+use known::{Gaussian, Mixture, cosine, doubles, largest, random};
 use vd_diffusion::tch::{Kind, Tensor};
-use vd_diffusion::{Autoguided, Denoiser, Levels, NoiseLevel, NoiseRange, Result, Schedule};
+use vd_diffusion::{
+    Autoguided, Denoiser, GuidanceConfig, Guided, Levels, NoiseLevel, NoiseRange, Parameterization,
+    Result, Schedule,
+};
 
 /// Answers with one number a sample.
 #[derive(Debug)]
@@ -31,5 +34,28 @@ fn a_guide_whose_answer_would_broadcast_is_refused() {
     }
     for message in refused(&Autoguided::new(Means, Mixture, 2.0, all).unwrap()) {
         assert!(message.contains("main") && message.contains("got [2, 1]"), "{message}");
+    }
+}
+
+#[test]
+fn samples_of_one_number_are_guided_each_by_itself() {
+    let (x, at) = (random(2, &[4], Kind::Double), cosine().at(0.6));
+    let other = Gaussian { mean: doubles(&[0.4]), std: 0.3 };
+    let (signals, within) = (Default::default(), NoiseRange::default());
+    for rule in [
+        GuidanceConfig::ClassifierFree { rescale: 0.7, signals, within },
+        GuidanceConfig::CfgZeroStar { zero_init: 0, within },
+        GuidanceConfig::Apg { eta: 0.3, norm_threshold: 0.05, momentum: 0.0, within },
+    ] {
+        let space = Parameterization::V;
+        let guided = Guided::around(Mixture, &other, 3.0, &rule, space).unwrap();
+        let together = guided.denoise(&x, at).unwrap();
+        // The same numbers as samples of a rank that was never in doubt.
+        let column = guided.denoise(&x.view([4, 1]), at).unwrap();
+        assert!(largest(&(column.view([4]) - &together)) < 1e-14, "{rule:?}");
+        for k in 0..4 {
+            let alone = guided.denoise(&x.narrow(0, k, 1), at).unwrap();
+            assert!(largest(&(alone - together.narrow(0, k, 1))) < 1e-14, "{rule:?}, {k}");
+        }
     }
 }

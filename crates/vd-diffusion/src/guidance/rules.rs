@@ -68,8 +68,14 @@ pub(super) fn output(
 /// Brings the spread of each sample back to that of `like`, by a share of the way.
 pub(super) fn rescaled(guided: &Tensor, like: &Tensor, share: f64) -> Result<Tensor> {
     let rest = rest_of(guided);
+    if rest.is_empty() {
+        return Ok(guided.shallow_clone()); // a single number has no spread
+    }
     let std = |x: &Tensor| x.f_std_dim(rest.as_slice(), false, true);
-    let ratio = std(like)?.f_div(&std(guided)?.f_clamp_min(1e-30)?)?;
+    let own = std(guided)?;
+    let ratio = std(like)?.f_div(&own)?;
+    // What has no spread has none to bring back.
+    let ratio = ratio.f_where_self(&own.f_gt(0.0)?, &own.f_ones_like()?)?;
     let factor = ratio.f_mul_scalar(share)?.f_add_scalar(1.0 - share)?;
     Ok(guided.f_mul(&factor)?)
 }
@@ -108,8 +114,12 @@ fn projection(x: &Tensor, on: &Tensor) -> Result<Tensor> {
 
 /// The inner product of each sample: b 1 ...
 fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let rest = rest_of(x);
-    Ok(x.f_mul(y)?.f_sum_dim_intlist(rest.as_slice(), true, x.kind())?)
+    let (rest, products) = (rest_of(x), x.f_mul(y)?);
+    // libtorch reads no axes as all of them.
+    if rest.is_empty() {
+        return Ok(products);
+    }
+    Ok(products.f_sum_dim_intlist(rest.as_slice(), true, x.kind())?)
 }
 
 /// All axes but that of the batch.
