@@ -4,10 +4,11 @@
 mod known;
 
 use known::{Gaussian, Mixture, cosine, doubles, largest, random};
-use vd_diffusion::tch::{Kind, Tensor};
+use vd_diffusion::tch::{Device, Kind, Tensor};
 use vd_diffusion::{
-    Autoguided, Denoiser, GuidanceConfig, Guided, Levels, NoiseLevel, NoiseRange, Parameterization,
-    Result, Schedule,
+    Autoguided, Denoiser, Downscale, Error, GuidanceConfig, Guided, Integrator, Known, Levels,
+    Likelihood, NoiseLevel, NoiseRange, Parameterization, Reconstruction, ReconstructionConfig,
+    Result, Schedule, SeededNoise, Threshold, invert, keep_going, log_likelihood,
 };
 
 /// Answers with one number a sample.
@@ -57,5 +58,58 @@ fn samples_of_one_number_are_guided_each_by_itself() {
             let alone = guided.denoise(&x.narrow(0, k, 1), at).unwrap();
             assert!(largest(&(alone - together.narrow(0, k, 1))) < 1e-14, "{rule:?}, {k}");
         }
+    }
+}
+
+#[test]
+fn clips_and_batches_of_no_numbers_are_refused() {
+    let of = |shape: &[i64]| Tensor::zeros(shape, (Kind::Double, Device::Cpu));
+    for shape in [[2, 3, 0, 4, 4], [0, 3, 2, 4, 4], [2, 3, 2, 4, 0]] {
+        for known in [Known::every(of(&shape), 2), Known::smaller(of(&shape), Downscale::None)] {
+            let config = ReconstructionConfig::default();
+            let refused = Reconstruction::new(Mixture, vec![known], &shape, config).unwrap_err();
+            assert!(refused.to_string().contains("at least one number"), "{refused}");
+        }
+    }
+    for shape in [[0, 3], [2, 0], [0, 0]] {
+        let refused = Threshold::dynamic().apply(of(&shape)).unwrap_err().to_string();
+        assert!(refused.contains("at least one sample, of at least one number"), "{refused}");
+    }
+}
+
+/// Says nothing sound above a level.
+#[derive(Debug)]
+struct BrokenAbove(f64);
+
+impl Denoiser for BrokenAbove {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        let factor = if at.t > self.0 { f64::NAN } else { 1.0 };
+        Ok(Mixture.denoise(x, at)? * factor)
+    }
+}
+
+#[test]
+fn inversions_and_likelihoods_say_where_a_state_is_not_finite_first() {
+    let grid: Vec<NoiseLevel> = [0.9, 0.7, 0.5, 0.3, 0.1].map(|t| cosine().at(t)).to_vec();
+    let x = random(3, &[3, 2], Kind::Double);
+    let broken = &x * f64::NAN;
+    let settings = Likelihood { integrator: Integrator::Rk4, ..Likelihood::default() };
+    // A step from .3 to .5 asks at .3 to invert, and up to .5 for a likelihood.
+    for (x, above, inverted, likely) in
+        [(&x, 0.4, (3, 0.7), (2, 0.5)), (&broken, 2.0, (0, 0.1), (0, 0.1))]
+    {
+        let denoiser = BrokenAbove(above);
+        let run = invert(&denoiser, &cosine(), &grid, x.shallow_clone(), &mut keep_going);
+        assert_eq!(first_broken(run.unwrap_err()), inverted);
+        let mut noise = SeededNoise::new(4, 0);
+        let run = log_likelihood(&settings, &denoiser, &cosine(), &grid, x, &mut noise);
+        assert_eq!(first_broken(run.unwrap_err()), likely);
+    }
+}
+
+fn first_broken(error: Error) -> (usize, f64) {
+    match error {
+        Error::NotFinite { steps, of: 4, at } => (steps, at.t),
+        other => panic!("{other}"),
     }
 }

@@ -66,6 +66,9 @@ impl Known {
     /// Checks the term against the shape of the state.
     pub(super) fn resolve(self, shape: &[i64]) -> Result<Term> {
         check_kind("known x0", &self.x0)?;
+        if shape.contains(&0) {
+            return Err(Error::tensor("state", "at least one number", format!("{shape:?}")));
+        }
         let mut view = shape.to_vec();
         let index = self.frames.index(shape)?;
         if let (Some(index), Some(f)) = (&index, view.get_mut(2)) {

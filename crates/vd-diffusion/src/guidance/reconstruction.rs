@@ -119,7 +119,7 @@ impl<D: Denoiser> Reconstruction<D> {
     /// `shape`: b ..., b c f h w for clips
     ///
     /// # Errors
-    /// Nothing known; a weight that is negative or not finite; `every` = 0; values or a mask that
+    /// Nothing known; a shape of no numbers; a weight that is negative or not finite; `every` = 0; values or a mask that
     /// do not fit the shape; frames that the clip has not; a factor of down-sampling that does not
     /// divide its size; a smaller copy where there is no gradient to use it.
     pub fn new(
