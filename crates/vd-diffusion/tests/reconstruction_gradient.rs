@@ -149,6 +149,30 @@ fn where_the_input_is_returned_one_pull_leaves_a_known_share_of_the_miss() {
     assert!(largest(&(got.index_select(2, &Tensor::from_slice(&[4i64, 0])) - x0)) < 1e-13);
 }
 
+#[test]
+fn every_term_pulls_with_a_weight_of_its_own() {
+    let (x, at) = (random(25, &SIZE, Kind::Double), cosine().at(0.4));
+    let guided = |known: Vec<Known>, w_r: f64| {
+        let guided = Reconstruction::new(Mixing, known, &SIZE, config(w_r, false)).unwrap();
+        guided.denoise(&x, at).unwrap()
+    };
+    let inner = Mixing.denoise(&x, at).unwrap();
+    let pull = |known: Known| guided(vec![known], 1.0) - &inner;
+    // Frames at 2 and a copy of half the size at 4.
+    let together = guided(vec![frames().weighted(2.0), smaller().weighted(4.0)], 1.5);
+    let expected = &inner + (pull(frames()) * 2.0 + pull(smaller()) * 4.0) * 1.5;
+    assert!(largest(&(together - expected)) < 1e-12);
+    assert_eq!(guided(vec![frames().weighted(0.0)], 1.0), inner);
+    for weight in [-1.0, f64::NAN, f64::INFINITY] {
+        let known = vec![frames().weighted(weight)];
+        let refused = Reconstruction::new(Mixing, known, &SIZE, config(1.0, true)).unwrap_err();
+        assert!(refused.to_string().contains("known: weight"), "{refused}");
+    }
+    let idle = vec![frames(), smaller().weighted(0.0)];
+    let refused = Reconstruction::new(Mixing, idle, &SIZE, config(1.0, true)).unwrap_err();
+    assert!(refused.to_string().contains("replaces nothing"), "{refused}");
+}
+
 fn v_diffusion() -> Diffusion {
     let (schedule, parameterization) = (ScheduleConfig::cosine(), Parameterization::V);
     Diffusion::new(&DiffusionConfig { schedule, parameterization, ..Default::default() }).unwrap()

@@ -39,7 +39,7 @@ impl Default for ReconstructionConfig {
 /// Two terms, each by itself or both. Replacement draws the known part of every state from
 /// q(x_t | x0). The gradient moves x0-hat by -(w_r alpha / 2) times the gradient, through the
 /// network, of the sum of squares by which the inner x0-hat misses what is known. Any number of
-/// [`Known`] terms add up; where two tell the same number, the last is the one that replaces. A
+/// [`Known`] terms add up, each with its own weight on top of w_r; where two tell the same number, the last is the one that replaces. A
 /// smaller copy ([`Downscale`](crate::Downscale)) cannot be put in the place of anything: it acts
 /// by the gradient alone.
 ///
@@ -144,8 +144,8 @@ impl<D: Denoiser> Reconstruction<D> {
         for term in &terms {
             fits(term.x0(), &term.x0().size(), first.x0())?;
         }
-        let inexact = terms.iter().any(|term| !term.is_exact());
-        if replace && weight == 0.0 && inexact {
+        let idle = |term: &Term| !term.is_exact() && weight * term.weight() == 0.0;
+        if replace && terms.iter().any(idle) {
             let expected = "more than 0 for a smaller copy, which replaces nothing";
             return Err(Error::value("reconstruction: weight", expected, weight));
         }
@@ -188,7 +188,7 @@ impl<D: Denoiser> Reconstruction<D> {
             }
             let mut miss = Tensor::f_zeros([], (x0.kind(), x0.device()))?;
             for term in &self.terms {
-                miss = miss.f_add(&term.miss(&x0)?)?;
+                miss = miss.f_add(&term.miss(&x0)?.f_mul_scalar(term.weight())?)?;
             }
             let gradients = Tensor::f_run_backward(&[miss], &[&x], traced, traced)?;
             let x0 = if traced { x0 } else { x0.detach() };
