@@ -113,3 +113,9 @@ fn first_broken(error: Error) -> (usize, f64) {
         other => panic!("{other}"),
     }
 }
+
+#[test]
+fn what_libtorch_refuses_is_said_without_its_stack() {
+    let error = Error::from(random(4, &[2], Kind::Double).f_view([3]).unwrap_err()).to_string();
+    assert!(error.contains("invalid for input of size 2") && !error.contains("frame #"), "{error}");
+}

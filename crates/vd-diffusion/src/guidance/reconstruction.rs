@@ -22,8 +22,8 @@ pub struct ReconstructionConfig {
     /// the inner one.
     ///
     /// At 2 and 4, with replacement, the mean in [`Reconstruction`] of correlation .9 keeps within
-    /// .04 of that at 1 (64 steps even in t or in log-SNR, `w_r` = 2; half as strong a pull is off
-    /// by .12). At 8 it is off by up to .23 on steps even in log-SNR, which are long for so much at
+    /// .04 of that at 1 (64 steps even in t or in log-SNR, w_r = 2; half as strong a pull is off by
+    /// .12). At 8 it is off by up to .23 on steps even in log-SNR, which are long for so much at
     /// once; without replacement it is at 4 already.
     pub every: usize,
 }
