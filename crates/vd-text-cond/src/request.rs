@@ -3,7 +3,8 @@
 
 use tch::{Device, Tensor};
 use vd_diffusion::{
-    Diffusion, GuidanceConfig, Known, ReconstructionConfig, SamplerConfig, Spacing, Threshold,
+    Diffusion, GuidanceConfig, Known, NoiseRange, ReconstructionConfig, SamplerConfig, Spacing,
+    Threshold,
 };
 use vd_unet3d::Backbone;
 
@@ -31,6 +32,21 @@ pub struct Generator<'a> {
     pub encoder: Option<&'a dyn TextEncoder>,
     /// The state of its null embedding.
     pub null: NullEmbedding,
+}
+
+/// A worse version of a model: smaller, or trained for a shorter time.
+///
+/// It sees the condition of the clips if it takes one.
+#[derive(Debug, Clone, Copy)]
+pub struct Guide<'a> {
+    /// The network.
+    pub backbone: &'a dyn Backbone,
+    /// The process that it was trained under, of the model's own schedule.
+    pub diffusion: &'a Diffusion,
+    /// How far away from it clips are guided; 1 is not at all.
+    pub scale: f64,
+    /// The noise levels at which it is asked.
+    pub within: NoiseRange,
 }
 
 /// What the clips are to show: one entry a clip.
@@ -90,6 +106,18 @@ impl KnownParts {
     }
 }
 
+/// Where the noise of the steps comes from; the noise that clips start from is the same either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NoiseSource {
+    /// Drawn afresh at each step.
+    #[default]
+    Fresh,
+    /// From one Brownian path a clip ([`BrownianNoise`](vd_diffusion::BrownianNoise)): samplers
+    /// that draw noise follow the same path at any number of steps, so that more steps refine a
+    /// clip and do not replace it. A draw costs many times that of a fresh one.
+    Path,
+}
+
 /// What to draw, and how.
 #[derive(Debug)]
 pub struct GenerateRequest {
@@ -117,6 +145,8 @@ pub struct GenerateRequest {
     pub threshold: Threshold,
     /// Names the noise, together with the clip's number.
     pub seed: u64,
+    /// Where the noise of the steps comes from.
+    pub noise: NoiseSource,
     /// The number of the first clip. Clip k of a seed has the same noise in whatever batch it is
     /// drawn.
     pub first_sample: u64,
@@ -145,6 +175,7 @@ impl GenerateRequest {
             rule: GuidanceConfig::default(),
             threshold: Threshold::default(),
             seed: 0,
+            noise: NoiseSource::default(),
             first_sample: 0,
             batch: 4,
             device: Device::Cpu,

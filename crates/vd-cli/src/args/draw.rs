@@ -1,11 +1,13 @@
 //! Flags of the commands that draw.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing};
 
 use super::tables::{guidance, sampler, spacing};
 use super::values::scale;
-use super::{Compute, ThresholdName, WeightsName};
+use super::{Compute, NoiseName, ThresholdName, WeightsName};
 
 /// How clips are drawn.
 #[derive(Debug, Args)]
@@ -26,6 +28,13 @@ pub(crate) struct DrawArgs {
     /// How strongly clips follow prompt or row: 1 is no guidance, 2 to 5 are usual
     #[arg(long, value_name = "SCALE", default_value = "1", value_parser = scale)]
     pub(crate) cfg_scale: f64,
+    /// A worse checkpoint of the same data, to be guided away from (autoguidance)
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(crate) guide: Option<PathBuf>,
+    /// How far away from it: 1 is not at all
+    #[arg(long, value_name = "SCALE", default_value = "2", requires = "guide")]
+    #[arg(value_parser = scale)]
+    pub(crate) guide_scale: f64,
     /// How the predicted clip is kept in the range of pixels at every step
     #[arg(long, value_enum, value_name = "RULE", default_value = "static")]
     pub(crate) threshold: ThresholdName,
@@ -35,6 +44,9 @@ pub(crate) struct DrawArgs {
     /// Names the noise: the same seed draws the same clips
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Where samplers that draw noise at each step have it from
+    #[arg(long, value_enum, value_name = "SOURCE", default_value = "fresh")]
+    pub(crate) noise: NoiseName,
     #[command(flatten)]
     pub(crate) compute: Compute,
 }

@@ -74,6 +74,16 @@ pub(crate) enum ThresholdName {
     None,
 }
 
+/// Where the noise of the steps comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NoiseName {
+    /// Drawn afresh at each step
+    Fresh,
+    /// From one Brownian path a clip: more steps refine the same clip; slower
+    Path,
+}
+
 /// How a small video is taken to have been made from a large one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
