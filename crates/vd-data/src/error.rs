@@ -102,7 +102,7 @@ pub enum Error {
     #[error("no thread to load with: {0}; set data.workers lower, or to 0")]
     Threads(io::Error),
     /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", vd_tensor_ops::torch::brief(.0))]
     Torch(#[from] tch::TchError),
 }
 

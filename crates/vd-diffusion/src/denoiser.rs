@@ -6,6 +6,26 @@ use vd_unet3d::{Backbone, Cond};
 
 use crate::{Diffusion, Error, Levels, NoiseLevel, Result};
 
+/// How far a run has come, as [`Denoiser::follow`] is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// A run from noise to data begins.
+    Sampling {
+        /// How many it has; raising is none.
+        steps: usize,
+    },
+    /// A run from data to noise begins: an inversion, a likelihood.
+    Inverting {
+        /// How many it has.
+        steps: usize,
+    },
+    /// A step is done.
+    Step,
+    /// Noise was added to the state, to sample on from there.
+    Raised,
+}
+
 /// All that a sampler sees of a network, its guidance and its conditions.
 pub trait Denoiser {
     /// x0-hat: the mean of the clean tensors that this noisy one may have come from.
@@ -50,6 +70,15 @@ pub trait Denoiser {
         let _ = (at, noise);
         Ok(x)
     }
+
+    /// Where a run stands, for guidance that remembers something from step to step.
+    ///
+    /// [`sample`](crate::sample), [`invert`](crate::invert) and
+    /// [`log_likelihood`](crate::log_likelihood) call it before anything of a run is asked and
+    /// after each of its steps; wrappers forward it to all that they ask.
+    fn follow(&self, progress: Progress) {
+        let _ = progress;
+    }
 }
 
 impl<D: Denoiser + ?Sized> Denoiser for &D {
@@ -64,6 +93,10 @@ impl<D: Denoiser + ?Sized> Denoiser for &D {
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
         (**self).constrain(x, at, noise)
     }
+
+    fn follow(&self, progress: Progress) {
+        (**self).follow(progress);
+    }
 }
 
 impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
@@ -77,6 +110,10 @@ impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
 
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
         (**self).constrain(x, at, noise)
+    }
+
+    fn follow(&self, progress: Progress) {
+        (**self).follow(progress);
     }
 }
 
@@ -129,9 +166,15 @@ pub(crate) fn ask(
 
 /// What the network said, checked against what it was asked.
 pub(crate) fn answer(x: &Tensor, out: Tensor) -> Result<Tensor> {
-    if out.size() != x.size() {
-        let expected = format!("the shape of its input, {:?}", x.size());
-        return Err(Error::tensor("output of the network", expected, format!("{:?}", out.size())));
-    }
+    same_shape("output of the network", x, &out)?;
     Ok(out.f_to_kind(x.kind())?)
+}
+
+/// Refuses an answer of another shape than its question, though it may broadcast.
+pub(crate) fn same_shape(what: &str, x: &Tensor, out: &Tensor) -> Result<()> {
+    if out.size() == x.size() {
+        return Ok(());
+    }
+    let expected = format!("the shape of its input, {:?}", x.size());
+    Err(Error::tensor(what, expected, format!("{:?}", out.size())))
 }

@@ -13,7 +13,7 @@ pub enum Error {
     #[error(transparent)]
     Ops(#[from] vd_tensor_ops::Error),
     /// libtorch refused the operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", vd_tensor_ops::torch::brief(.0))]
     Torch(#[from] tch::TchError),
     /// A number or an option is out of its range.
     #[error("{what}: expected {expected}, got {got}")]

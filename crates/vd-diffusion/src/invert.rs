@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use crate::sampler::check_grid;
 use crate::sampler::moves::hold_eps;
-use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, Step};
+use crate::sampler::{Watch, check_grid};
+use crate::{Denoiser, Error, History, Interval, NoiseLevel, Progress, Result, Schedule, Step};
 
 /// DDIM inversion: takes `x0` up through the levels of a grid, from the last to the first.
 ///
@@ -24,7 +24,7 @@ use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, St
 /// # Errors
 /// A grid of fewer than two levels or whose levels do not fall in noise, or of nothing but its
 /// clean and its signal-free end; an `x0` that is not f32 or f64; whatever the denoiser refuses;
-/// [`Error::Cancelled`] where `on_step` broke off.
+/// [`Error::NotFinite`] as [`sample`](crate::sample) has it; [`Error::Cancelled`] where `on_step` broke off.
 ///
 /// # Reference
 /// Song, Meng & Ermon 2020, section 4.3, arXiv:2010.02502. Order 1; one evaluation per step.
@@ -39,17 +39,23 @@ pub fn invert(
     crate::diffusion::check_kind("x0", &x0)?;
     let _gradients_off = tch::no_grad_guard();
     let (of, past) = (grid.len() - 1, History::default());
+    denoiser.follow(Progress::Inverting { steps: of });
     let mut x = x0;
+    let mut watch = Watch::new(of, x.device());
+    watch.see(&x, grid[of])?;
     for (index, pair) in grid.windows(2).rev().enumerate() {
         let (from, to) = (pair[1], pair[0]);
         let over = Interval { from, to, index, of, denoiser, schedule, past: &past };
         let (eps, x0) = direction(&x, &over)?;
         let step = Step::new(hold_eps(&x, &eps, from, to), x0);
+        denoiser.follow(Progress::Step);
+        watch.see(&step.x, to)?;
         if on_step(index, &step).is_break() {
             return Err(Error::Cancelled { steps: index + 1 });
         }
         x = step.x;
     }
+    watch.end()?;
     Ok(x)
 }
 

@@ -68,7 +68,7 @@ mod times;
 mod uncertainty;
 mod weighting;
 
-pub use denoiser::{Denoiser, ModelDenoiser};
+pub use denoiser::{Denoiser, ModelDenoiser, Progress};
 pub use diffusion::{Diffusion, DiffusionConfig, LossRequest};
 pub use error::{Error, Result};
 pub use frame_times::FrameTimes;

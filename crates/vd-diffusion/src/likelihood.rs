@@ -3,8 +3,8 @@
 use tch::{Kind, Tensor};
 use vd_tensor_ops::Noise;
 
-use crate::sampler::check_grid;
-use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
+use crate::sampler::{Watch, check_grid};
+use crate::{Denoiser, Error, NoiseLevel, Progress, Result, Schedule};
 
 /// How [`log_likelihood`] estimates and integrates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl LogLikelihood {
 /// # Errors
 /// No probes; a grid of fewer than two levels, whose levels do not fall in noise, or that ends
 /// clean; an `x` that is not f32 or f64; whatever the denoiser refuses; an x0-hat that has no
-/// gradient with respect to x.
+/// gradient with respect to x; [`Error::NotFinite`] as [`sample`](crate::sample) has it.
 ///
 /// # Reference
 /// Song et al. 2021, section 4.3 and appendix D.2, arXiv:2011.13456; Grathwohl et al. 2019,
@@ -110,12 +110,18 @@ pub fn log_likelihood(
         let expected = "a last level with sigma above 0 (leave out the clean one)";
         return Err(Error::value("grid of a log-likelihood", expected, "sigma 0"));
     }
+    denoiser.follow(Progress::Inverting { steps: grid.len() - 1 });
     let flow = Flow { denoiser, probes: settings.draw(x, noise)? };
     let scale = |at: NoiseLevel| at.alpha + at.sigma;
     let mut now = State { y: x.detach() / scale(last), gained: per_sample(&x.detach()) * 0.0 };
+    let mut watch = Watch::new(grid.len() - 1, x.device());
+    watch.see(&now.sum(), last)?;
     for pair in grid.windows(2).rev() {
         now = flow.cross(settings.integrator, schedule, now, pair[1], pair[0])?;
+        denoiser.follow(Progress::Step);
+        watch.see(&now.sum(), pair[0])?;
     }
+    watch.end()?;
     let latent = now.y * scale(first);
     let dimensions = x.size().iter().skip(1).product::<i64>();
     // Of the start of sampling, and of the change from x to y at either end.
@@ -147,6 +153,11 @@ struct State {
 }
 
 impl State {
+    /// A number that is finite where all of it is.
+    fn sum(&self) -> Tensor {
+        self.y.sum(Kind::Double) + self.gained.sum(Kind::Double)
+    }
+
     /// So far along a slope.
     fn along(&self, slope: &State, by: f64) -> State {
         State { y: &self.y + &slope.y * by, gained: &self.gained + &slope.gained * by }

@@ -6,7 +6,7 @@ use vd_tensor_ops::Noise;
 
 use crate::error::in_range;
 use crate::named::name_or_table;
-use crate::{Denoiser, Levels, NoiseLevel, Result};
+use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Result};
 
 /// How x0-hat is kept in [-1, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -52,13 +52,18 @@ impl Threshold {
     /// `x0`: b ...; result: the same
     ///
     /// # Errors
-    /// A percentile out of [0, 1]; a sample of no numbers under the dynamic rule.
+    /// A percentile out of [0, 1]; no samples, or no numbers in them, under the dynamic rule.
     pub fn apply(self, x0: Tensor) -> Result<Tensor> {
         match self {
             Threshold::None => Ok(x0),
             Threshold::Static => Ok(x0.f_clamp(-1.0, 1.0)?),
             Threshold::Dynamic { percentile } => {
                 let size = x0.size();
+                if x0.numel() == 0 {
+                    let what = "x0-hat under a dynamic threshold";
+                    let expected = "at least one sample, of at least one number";
+                    return Err(Error::tensor(what, expected, format!("{size:?}")));
+                }
                 let b = size.first().copied().unwrap_or(1);
                 let q = quantile(&x0.f_reshape([b, -1])?.f_abs()?, percentile)?;
                 let mut shape = vec![1; size.len()];
@@ -118,5 +123,9 @@ impl<D: Denoiser> Denoiser for Thresholded<D> {
 
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
         self.inner.constrain(x, at, noise)
+    }
+
+    fn follow(&self, progress: Progress) {
+        self.inner.follow(progress);
     }
 }

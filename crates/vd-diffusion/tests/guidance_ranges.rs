@@ -7,7 +7,7 @@ use known::{Toy, largest, random};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Autoguided, Cond, Denoiser, Diffusion, DiffusionConfig, FrameMask, GuidanceConfig, Levels,
-    NoiseLevel, NoiseRange, Parameterization, ScheduleConfig, Signal, Signals,
+    NoiseLevel, NoiseRange, Parameterization, Progress, ScheduleConfig, Signal, Signals,
 };
 
 const SIZE: [i64; 4] = [3, 2, 4, 2];
@@ -192,4 +192,23 @@ fn settings_out_of_range_are_refused_by_name() {
     let plain = || diffusion.denoiser(&toy, cond(1), FrameMask::All);
     let refused = Autoguided::new(plain(), plain(), f64::INFINITY, within).unwrap_err();
     assert!(refused.to_string().contains("autoguidance scale"), "{refused}");
+}
+
+#[test]
+fn outside_its_range_zero_init_holds_nothing() {
+    let diffusion = diffusion(Parameterization::V);
+    let (toy, x) = (Toy::conditional(), random(30, &SIZE, Kind::Double));
+    let within = NoiseRange::T([0.0, 0.8]);
+    let rule = GuidanceConfig::CfgZeroStar { zero_init: 2, within };
+    let guided = diffusion.guided_by(&toy, vec![signal(6, 3.0)], FrameMask::All, &rule).unwrap();
+    guided.follow(Progress::Sampling { steps: 3 });
+    let [above, below] = [0.9, 0.7].map(|t| diffusion.schedule().at(t));
+    let (given, _) = apart(&diffusion, &cond(6), &x, above);
+    assert_eq!(guided.denoise(&x, above).unwrap(), given);
+    let still = |x: &Tensor, x0: &Tensor| largest(&(below.eps(x, x0) - x0)) < 1e-13;
+    assert!(still(&x, &guided.denoise(&x, below).unwrap()));
+    let levels = Levels::per_sample(vec![above, below, above]);
+    let mixed = guided.denoise_levels(&x, &levels).unwrap();
+    assert_eq!(mixed.get(0), given.get(0));
+    assert!(still(&x.get(1), &mixed.get(1)));
 }

@@ -7,7 +7,7 @@ use known::{Flow, Toy, largest, random, values};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Backbone, Cond, Denoiser, Diffusion, FrameMask, GuidanceConfig, LossKind, Noise, NoiseLevel,
-    NoiseRange, Parameterization, SeededNoise, Signal, TimeSampling, unet3d,
+    NoiseRange, Parameterization, Progress, Signal, TimeSampling, unet3d,
 };
 
 const SIZE: [i64; 4] = [3, 2, 4, 2];
@@ -184,7 +184,7 @@ fn cfg_zero_star_is_classifier_free_where_the_difference_is_perpendicular_to_nul
 }
 
 #[test]
-fn zero_init_holds_still_at_the_first_levels_of_every_run() {
+fn zero_init_holds_still_in_the_first_steps_of_every_run() {
     let diffusion = diffusion(Parameterization::V);
     let toy = Toy::conditional();
     let rule = GuidanceConfig::CfgZeroStar { zero_init: 2, within: NoiseRange::default() };
@@ -192,13 +192,14 @@ fn zero_init_holds_still_at_the_first_levels_of_every_run() {
     let x = random(10, &SIZE, Kind::Double);
     for _ in 0..2 {
         let mut asked = Vec::new();
+        guided.follow(Progress::Sampling { steps: 4 });
         for t in [0.9, 0.8, 0.7, 0.6] {
             let at = diffusion.schedule().at(t);
-            let x = guided.constrain(x.shallow_clone(), at, &mut SeededNoise::new(1, 0)).unwrap();
             let before = toy.batches().len();
-            // Asking twice at a level, as a corrector does, is still that level.
+            // Asking twice, as a corrector does, is still that step.
             let x0 = (guided.denoise(&x, at).unwrap(), guided.denoise(&x, at).unwrap()).1;
             asked.push(toy.batches().len() - before);
+            guided.follow(Progress::Step);
             if asked.len() < 3 {
                 assert!(largest(&(at.eps(&x, &x0) - x0)) < 1e-13);
             }
@@ -206,7 +207,7 @@ fn zero_init_holds_still_at_the_first_levels_of_every_run() {
         assert_eq!(asked, [0, 0, 2, 2]);
         // A restart goes up again, but not to where the run began.
         let again = diffusion.schedule().at(0.75);
-        let x = guided.constrain(x.shallow_clone(), again, &mut SeededNoise::new(1, 0)).unwrap();
+        guided.follow(Progress::Raised);
         let _ = guided.denoise(&x, again).unwrap();
         assert_eq!(toy.batches().len() % 5, 0);
     }

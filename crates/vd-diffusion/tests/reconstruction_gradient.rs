@@ -8,8 +8,8 @@ use known::{Mixing, Toy, cosine, doubles, even, largest, random, run};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Backbone, Cond, Ddim, Denoiser, Diffusion, DiffusionConfig, Downscale, FrameMask, Known,
-    Levels, Noise, NoiseLevel, Parameterization, Reconstruction, ReconstructionConfig, Result,
-    Schedule, ScheduleConfig, SeededNoise, Spacing, unet3d,
+    Levels, Noise, NoiseLevel, Parameterization, Progress, Reconstruction, ReconstructionConfig,
+    Result, Schedule, ScheduleConfig, SeededNoise, Spacing, unet3d,
 };
 
 const SIZE: [i64; 5] = [2, 2, 5, 4, 6];
@@ -94,24 +94,24 @@ fn per_sample_levels_weigh_the_gradient_by_each_alpha() {
 }
 
 #[test]
-fn the_gradient_is_taken_at_every_kth_level_of_a_run() {
+fn the_gradient_is_taken_in_every_kth_step_of_a_run() {
     let known = || vec![Known::pixels(doubles(&[1.0, 0.0]).view([1, 2]), doubles(&[1.0, 0.0]))];
     let settings = ReconstructionConfig { weight: 1.0, replace: false, every: 3 };
     let guided = Reconstruction::new(Correlated(0.8), known(), &[2, 2], settings).unwrap();
     let x = random(17, &[2, 2], Kind::Double);
     for _ in 0..2 {
+        guided.follow(Progress::Sampling { steps: 8 });
         let taken: Vec<bool> = even(7)
             .into_iter()
             .map(|at| {
-                let x = guided.constrain(x.shallow_clone(), at, &mut SeededNoise::new(1, 0));
-                let x = x.unwrap();
                 let pulled = |_| {
                     let inner = Correlated(0.8).denoise(&x, at).unwrap();
                     guided.denoise(&x, at).unwrap() != inner
                 };
-                // The same at a level that is asked for twice.
+                // The same however often a step asks.
                 let [first, second] = [0, 1].map(pulled);
                 assert_eq!(first, second);
+                guided.follow(Progress::Step);
                 first
             })
             .collect();
@@ -147,6 +147,30 @@ fn where_the_input_is_returned_one_pull_leaves_a_known_share_of_the_miss() {
     let guided = Reconstruction::new(Clean, vec![known], &SIZE, config(1.0, false)).unwrap();
     let got = guided.denoise(&x, clean).unwrap();
     assert!(largest(&(got.index_select(2, &Tensor::from_slice(&[4i64, 0])) - x0)) < 1e-13);
+}
+
+#[test]
+fn every_term_pulls_with_a_weight_of_its_own() {
+    let (x, at) = (random(25, &SIZE, Kind::Double), cosine().at(0.4));
+    let guided = |known: Vec<Known>, w_r: f64| {
+        let guided = Reconstruction::new(Mixing, known, &SIZE, config(w_r, false)).unwrap();
+        guided.denoise(&x, at).unwrap()
+    };
+    let inner = Mixing.denoise(&x, at).unwrap();
+    let pull = |known: Known| guided(vec![known], 1.0) - &inner;
+    // Frames at 2 and a copy of half the size at 4.
+    let together = guided(vec![frames().weighted(2.0), smaller().weighted(4.0)], 1.5);
+    let expected = &inner + (pull(frames()) * 2.0 + pull(smaller()) * 4.0) * 1.5;
+    assert!(largest(&(together - expected)) < 1e-12);
+    assert_eq!(guided(vec![frames().weighted(0.0)], 1.0), inner);
+    for weight in [-1.0, f64::NAN, f64::INFINITY] {
+        let known = vec![frames().weighted(weight)];
+        let refused = Reconstruction::new(Mixing, known, &SIZE, config(1.0, true)).unwrap_err();
+        assert!(refused.to_string().contains("known: weight"), "{refused}");
+    }
+    let idle = vec![frames(), smaller().weighted(0.0)];
+    let refused = Reconstruction::new(Mixing, idle, &SIZE, config(1.0, true)).unwrap_err();
+    assert!(refused.to_string().contains("replaces nothing"), "{refused}");
 }
 
 fn v_diffusion() -> Diffusion {

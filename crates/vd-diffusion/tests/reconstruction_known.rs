@@ -47,6 +47,7 @@ fn copied(known: &Known) -> Known {
         frames: known.frames.clone(),
         down: known.down,
         mask: known.mask.as_ref().map(Tensor::shallow_clone),
+        weight: known.weight,
     }
 }
 

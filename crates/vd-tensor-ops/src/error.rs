@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// libtorch refused the operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", vd_torch::brief(.0))]
     Torch(#[from] tch::TchError),
     /// A tensor has not the shape that is needed.
     #[error("{what}: expected shape {expected}, got {got:?}")]

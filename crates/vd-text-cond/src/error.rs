@@ -16,7 +16,7 @@ pub enum Error {
     #[error(transparent)]
     Ops(#[from] vd_tensor_ops::Error),
     /// libtorch refused the operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", vd_tensor_ops::torch::brief(.0))]
     Torch(#[from] tch::TchError),
     /// A file that the operating system does not hand over.
     #[error("{}: {source}", path.display())]

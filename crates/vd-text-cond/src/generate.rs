@@ -184,7 +184,13 @@ fn known(term: &Known, request: &GenerateRequest, batch: Batch) -> Result<Known>
         true => there(mask, mask.kind()),
         false => Ok(mask.f_to_device(request.device)?),
     });
-    Ok(Known { x0, frames: term.frames.clone(), down: term.down, mask: mask.transpose()? })
+    Ok(Known {
+        x0,
+        frames: term.frames.clone(),
+        down: term.down,
+        mask: mask.transpose()?,
+        weight: term.weight,
+    })
 }
 
 /// The conditioning of all clips.

@@ -42,9 +42,31 @@ pub enum Error {
 
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
-        Error::Torch(error.to_string())
+        Error::Torch(brief(&error))
     }
 }
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// The message of libtorch without the addresses of its C++ stack, which follow it.
+pub fn brief(error: &tch::TchError) -> String {
+    let whole = error.to_string();
+    let message = whole.split("\nException raised from").next().unwrap_or(&whole);
+    message.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_libtorch_comes_without_its_stack() {
+        let error = tch::Tensor::from_slice(&[1.0, 2.0]).f_view([3]).unwrap_err();
+        assert!(error.to_string().contains("Exception raised from"), "{error}");
+        let brief = brief(&error);
+        assert!(brief.contains("invalid for input of size 2"), "{brief}");
+        assert!(!brief.contains('\n') && !brief.contains("0x"), "{brief}");
+        assert_eq!(Error::from(error).to_string(), format!("libtorch: {brief}"));
+    }
+}

@@ -14,7 +14,7 @@ mod optim;
 mod shim;
 
 pub use device::DeviceChoice;
-pub use error::{Error, Result};
+pub use error::{Error, Result, brief};
 pub use init::{
     CudaStatus, cuda_status, init, libtorch_dir, loaded_version, set_threads, threads, version,
 };

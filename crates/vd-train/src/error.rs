@@ -106,7 +106,7 @@ pub enum Error {
     #[error(transparent)]
     Device(#[from] vd_torch::Error),
     /// libtorch refused the operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", vd_torch::brief(.0))]
     Torch(#[from] tch::TchError),
 }
 

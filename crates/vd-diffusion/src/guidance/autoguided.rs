@@ -4,7 +4,8 @@ use tch::Tensor;
 use vd_tensor_ops::Noise;
 
 use super::config::NoiseRange;
-use crate::{Denoiser, Error, Levels, NoiseLevel, Result};
+use crate::denoiser::same_shape;
+use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Result};
 
 /// A denoiser guided away from a worse one: guide + scale (main - guide), on x0-hat.
 ///
@@ -50,6 +51,7 @@ impl<D: Denoiser, G: Denoiser> Denoiser for Autoguided<D, G> {
             return Ok(main);
         }
         let guide = self.guide.denoise(x, at)?;
+        same_shapes(x, &main, &guide)?;
         Ok(guide.f_add(&main.f_sub(&guide)?.f_mul_scalar(self.scale)?)?)
     }
 
@@ -59,6 +61,7 @@ impl<D: Denoiser, G: Denoiser> Denoiser for Autoguided<D, G> {
             return Ok(main);
         }
         let guide = self.guide.denoise_levels(x, at)?;
+        same_shapes(x, &main, &guide)?;
         at.mix(&main, &guide, |at| {
             Ok(if self.acts(at) { (self.scale, 1.0 - self.scale) } else { (1.0, 0.0) })
         })
@@ -67,4 +70,14 @@ impl<D: Denoiser, G: Denoiser> Denoiser for Autoguided<D, G> {
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
         self.main.constrain(x, at, noise)
     }
+
+    fn follow(&self, progress: Progress) {
+        self.main.follow(progress);
+        self.guide.follow(progress);
+    }
+}
+
+fn same_shapes(x: &Tensor, main: &Tensor, guide: &Tensor) -> Result<()> {
+    same_shape("x0-hat of the main denoiser", x, main)?;
+    same_shape("x0-hat of the guide", x, guide)
 }

@@ -108,9 +108,9 @@ pub enum GuidanceConfig {
     /// # Reference
     /// Fan et al. 2025, algorithm 1, arXiv:2503.18886.
     CfgZeroStar {
-        /// At how many of a run's first noise levels the velocity is taken for 0 (the paper has 1
-        /// or more, for networks that say little at pure noise). Levels are counted from the state
-        /// that sampling began with; a restart does not count again.
+        /// In how many of the first steps of sampling the velocity is taken for 0, where guidance
+        /// acts (the paper has 1 or more, for networks that say little at pure noise). A restart does not count again; an
+        /// inversion, which begins with data, takes none for 0.
         #[serde(default)]
         zero_init: usize,
         /// Where it acts.
@@ -134,7 +134,7 @@ pub enum GuidanceConfig {
         #[serde(default)]
         norm_threshold: f64,
         /// How much of the sum at the noise level before is added to given - null; 0 for none, the
-        /// paper has -0.75 to -0.5. The sum begins anew wherever noise rises, with a new run, a
+        /// paper has -0.75 to -0.5. The sum begins anew with a run, and wherever noise rises, by a
         /// restart or churn.
         #[serde(default)]
         momentum: f64,

@@ -5,7 +5,7 @@ use vd_tensor_ops::Noise;
 
 use super::known::{Known, Term};
 use super::reconstruction::fits;
-use crate::{Denoiser, Error, Levels, NoiseLevel, Result};
+use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Result};
 
 /// A denoiser that is shown known frames, clean or slightly noised, while the rest of the clip
 /// follows the sampler.
@@ -84,5 +84,9 @@ impl<D: Denoiser> Denoiser for ContextFrames<D> {
         fits(&x, &self.shape, self.term.x0())?;
         // With x0-hat what is known and no noise in the state, every sampler finds eps-hat = 0.
         self.with(&x, &self.term.x0().f_mul_scalar(at.alpha)?)
+    }
+
+    fn follow(&self, progress: Progress) {
+        self.inner.follow(progress);
     }
 }

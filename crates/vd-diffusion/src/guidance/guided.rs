@@ -2,18 +2,19 @@
 
 use tch::Tensor;
 use vd_tensor_ops::{FrameMask, Noise};
-use vd_unet3d::{Backbone, Cond};
+use vd_unet3d::Backbone;
 
+use super::branches::{Asked, Branches, no_signal};
 use super::config::{GuidanceConfig, Signal, Signals};
 use super::rules::{Answers, Momentum, from_velocity, projected, rescaled, velocity, zero_star};
-use super::visits::Visits;
-use crate::denoiser::ask;
-use crate::{Denoiser, Diffusion, Error, Levels, NoiseLevel, Result};
+use super::steps::Steps;
+use crate::{Denoiser, Diffusion, Error, Levels, NoiseLevel, Parameterization, Progress, Result};
 
 /// A network guided away from what it says without conditioning.
 ///
-/// All its answers come from one batch. The network must have been trained with its conditioning
-/// dropped now and then, or its null embedding means nothing.
+/// [`Diffusion::guided_by`] has all its answers come from one batch; [`Guided::around`] asks two
+/// denoisers of any kind. The network must have been trained with its conditioning dropped now and
+/// then, or its null embedding means nothing.
 ///
 /// # Range
 /// A scale is 1 + w of Ho & Salimans: null + scale (conditional - null). 1 is off, and then the
@@ -23,28 +24,42 @@ use crate::{Denoiser, Diffusion, Error, Levels, NoiseLevel, Result};
 /// Ho & Salimans 2022, equation 6, arXiv:2207.12598; see [`GuidanceConfig`] for the others.
 #[derive(Debug)]
 pub struct Guided<'a> {
-    diffusion: &'a Diffusion,
-    backbone: &'a dyn Backbone,
+    branches: Branches<'a>,
     rule: GuidanceConfig,
     scales: Vec<f64>,
-    /// Where guidance is off: the conditions that are enough for the answer at scale 1.
-    plain: Option<Asked>,
-    /// Where it is on: every signal, then null.
-    branches: Option<Asked>,
     momentum: Momentum,
-    visits: Visits,
-}
-
-/// A batch that the network is asked at once.
-#[derive(Debug)]
-struct Asked {
-    cond: Cond,
-    frames: FrameMask,
-    /// How many answers it holds to each sample.
-    times: usize,
+    steps: Steps,
 }
 
 impl<'a> Guided<'a> {
+    /// Guides what one denoiser says with conditions away from what another says without, each
+    /// asked by itself.
+    ///
+    /// What must hold of a state is the first's to say. Their x0-hats are what the rules go by:
+    /// classifier-free guidance is the same there as anywhere, CFG-Zero* takes the velocity
+    /// (x - (alpha + sigma) x0-hat) / sigma, and `rescale` the output that a network of the
+    /// parameterization `space` would have given, from x0-hat and the eps-hat that belongs to it;
+    /// [`Parameterization::V`] is the paper's.
+    ///
+    /// # Errors
+    /// A scale that is not finite; settings out of their range.
+    pub fn around(
+        given: impl Denoiser + 'a,
+        null: impl Denoiser + 'a,
+        scale: f64,
+        rule: &GuidanceConfig,
+        space: Parameterization,
+    ) -> Result<Self> {
+        space.validate()?;
+        let space = match rule {
+            GuidanceConfig::ClassifierFree { rescale, .. } if *rescale != 0.0 => space,
+            // Nothing to convert for.
+            _ => Parameterization::X0,
+        };
+        let (given, null) = (Box::new(given), Box::new(null));
+        Guided::with(Branches::Denoisers { given, null, space }, vec![scale], *rule)
+    }
+
     pub(crate) fn new(
         diffusion: &'a Diffusion,
         backbone: &'a dyn Backbone,
@@ -52,92 +67,68 @@ impl<'a> Guided<'a> {
         frames: FrameMask,
         rule: GuidanceConfig,
     ) -> Result<Self> {
-        rule.validate()?;
         let scales: Vec<f64> = signals.iter().map(|signal| signal.scale).collect();
-        if let Some(scale) = scales.iter().find(|scale| !scale.is_finite()) {
-            return Err(Error::value("guidance scale", "a finite number, 1 for none", scale));
-        }
-        let Some(last) = signals.last() else {
-            return Err(Error::value("guidance", "at least one signal", 0));
-        };
-        if signals.len() > 1 && !matches!(rule, GuidanceConfig::ClassifierFree { .. }) {
-            let expected = "one signal; several go with `classifier-free`";
-            let what = format!("guidance {}", rule.name());
-            return Err(Error::value(what, expected, signals.len()));
-        }
-        let several = match rule {
-            GuidanceConfig::ClassifierFree { signals, .. } => signals,
-            _ => Signals::Independent,
-        };
+        // Refused before anything is made of them.
+        check(&scales, rule)?;
+        let last = signals.last().ok_or_else(no_signal)?;
         let on = scales.iter().any(|scale| *scale != 1.0);
         // One answer is the whole at scale 1, but where several stand side by side.
-        let alone = signals.len() == 1 || several == Signals::Chained;
-        let plain = alone.then(|| Asked {
-            cond: last.cond.shallow_clone(),
-            frames: frames.shallow_clone(),
-            times: 1,
-        });
-        let branches =
-            if on || !alone { Some(branches(backbone, &signals, &frames)?) } else { None };
-        let (momentum, visits) = Default::default();
-        Ok(Guided { diffusion, backbone, rule, scales, plain, branches, momentum, visits })
+        let alone = signals.len() == 1 || several(rule) == Signals::Chained;
+        let plain = alone.then(|| Asked::once(&last.cond, &frames));
+        let all = if on || !alone { Some(Asked::all(backbone, &signals, &frames)?) } else { None };
+        Guided::with(Branches::Network { diffusion, backbone, plain, all }, scales, rule)
     }
 
-    fn ask(&self, asked: &Asked, x: &Tensor, at: &Levels) -> Result<Tensor> {
-        let Asked { cond, frames, times } = asked;
-        if *times == 1 {
-            return ask(self.diffusion, self.backbone, x, at, cond, frames);
+    fn with(branches: Branches<'a>, scales: Vec<f64>, rule: GuidanceConfig) -> Result<Self> {
+        check(&scales, rule)?;
+        let (momentum, steps) = Default::default();
+        Ok(Guided { branches, rule, scales, momentum, steps })
+    }
+
+    /// The x0-hat at scale 1.
+    fn plain(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        match self.branches.plain(x, at)? {
+            Some(x0) => Ok(x0),
+            None => self.branches.answers(x, at)?.x0_of_whole(several(self.rule), x, at),
         }
-        let x = Tensor::f_cat(&vec![x; *times], 0)?;
-        ask(self.diffusion, self.backbone, &x, &at.repeat(*times), cond, frames)
     }
 
-    /// The answer at scale 1 and the guided one, both as x0-hat.
-    fn answers(&self, asked: &Asked, x: &Tensor, at: &Levels) -> Result<(Tensor, Tensor)> {
-        let all = self.ask(asked, x, at)?;
-        let mut given = all.f_chunk(asked.times as i64, 0)?;
-        let Some(null) = given.pop() else {
-            return Err(Error::value("guidance", "at least one signal", 0));
-        };
-        let to_x0 = |out: &Tensor| self.diffusion.parameterization().to_x0(x, out, at);
-        let answers = Answers { given, null };
-        let scale = self.scales.first().copied().unwrap_or(1.0);
+    /// The guided x0-hat.
+    fn guided(&self, answers: &Answers, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        let to_x0 = |out: &Tensor| answers.space.to_x0(x, out, at);
+        let [scale, ..] = self.scales[..] else { return Err(no_signal()) };
+        let [given, ..] = &answers.given[..] else { return Err(no_signal()) };
         match self.rule {
             GuidanceConfig::ClassifierFree { rescale, signals, .. } => {
-                let (whole, guided) = answers.combined(&self.scales, signals)?;
-                let guided = rescaled(guided, &whole, rescale)?;
-                Ok((to_x0(&whole)?, to_x0(&guided)?))
+                let mut guided = answers.guided(&self.scales, signals)?;
+                if rescale != 0.0 {
+                    guided = rescaled(&guided, &answers.whole(signals)?, rescale)?;
+                }
+                to_x0(&guided)
             }
             GuidanceConfig::CfgZeroStar { .. } => {
-                let (given, _) = answers.combined(&[1.0], Signals::Independent)?;
-                let (given, null) = (to_x0(&given)?, to_x0(&answers.null)?);
-                let speed = |x0: &Tensor| velocity(x, x0, at);
-                let guided = zero_star(&speed(&given)?, &speed(&null)?, scale)?;
-                Ok((given, from_velocity(x, &guided, at)?))
+                let speed = |out: &Tensor| velocity(x, &to_x0(out)?, at);
+                let guided = zero_star(&speed(given)?, &speed(&answers.null)?, scale)?;
+                from_velocity(x, &guided, at)
             }
             GuidanceConfig::Apg { eta, norm_threshold, momentum, .. } => {
-                let (given, _) = answers.combined(&[1.0], Signals::Independent)?;
-                let (given, null) = (to_x0(&given)?, to_x0(&answers.null)?);
+                let (given, null) = (to_x0(given)?, to_x0(&answers.null)?);
                 let mut d = given.f_sub(&null)?;
                 if momentum != 0.0 {
                     d = self.momentum.added(&d, at, momentum)?;
                 }
-                let guided = projected(&given, &d, scale, eta, norm_threshold)?;
-                Ok((given, guided))
+                projected(&given, &d, scale, eta, norm_threshold)
             }
         }
     }
 
     /// Whether the velocity is taken for 0.
-    fn is_held(&self, at: &Levels) -> bool {
+    fn is_held(&self) -> bool {
         let zero_init = match self.rule {
             GuidanceConfig::CfgZeroStar { zero_init, .. } => zero_init,
             GuidanceConfig::ClassifierFree { .. } | GuidanceConfig::Apg { .. } => 0,
         };
-        zero_init > 0
-            && self.branches.is_some()
-            && self.visits.number(at) < zero_init
-            && self.visits.is_from_noise()
+        self.steps.is_among_the_first(zero_init)
     }
 }
 
@@ -147,50 +138,67 @@ impl Denoiser for Guided<'_> {
     }
 
     fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
-        if self.is_held(at) {
-            return from_velocity(x, &x.f_zeros_like()?, at);
-        }
         let within = self.rule.within();
-        let acts = at.values().iter().any(|at| within.contains(*at));
-        match (&self.plain, &self.branches) {
-            (_, Some(branches)) if acts => {
-                let (whole, guided) = self.answers(branches, x, at)?;
-                at.mix(&whole, &guided, |at| {
-                    Ok(if within.contains(at) { (0.0, 1.0) } else { (1.0, 0.0) })
-                })
-            }
-            (Some(plain), _) => {
-                let out = self.ask(plain, x, at)?;
-                self.diffusion.parameterization().to_x0(x, &out, at)
-            }
-            (None, Some(branches)) => Ok(self.answers(branches, x, at)?.0),
-            (None, None) => Err(Error::value("guidance", "at least one signal", 0)),
+        let mut acts = at.values().iter().map(|at| within.contains(*at));
+        let off = self.scales.iter().all(|scale| *scale == 1.0);
+        if off || !acts.clone().any(|acts| acts) {
+            return self.plain(x, at);
+        }
+        let everywhere = acts.all(|acts| acts);
+        let some = |whole: Tensor, guided: Tensor| {
+            at.mix(&whole, &guided, |at| {
+                Ok(if within.contains(at) { (0.0, 1.0) } else { (1.0, 0.0) })
+            })
+        };
+        if self.is_held() {
+            let still = from_velocity(x, &x.f_zeros_like()?, at)?;
+            return if everywhere { Ok(still) } else { some(self.plain(x, at)?, still) };
+        }
+        let answers = self.branches.answers(x, at)?;
+        let guided = self.guided(&answers, x, at)?;
+        if everywhere {
+            return Ok(guided);
+        }
+        some(answers.x0_of_whole(several(self.rule), x, at)?, guided)
+    }
+
+    fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
+        match &self.branches {
+            Branches::Network { .. } => Ok(x),
+            Branches::Denoisers { given, .. } => given.constrain(x, at, noise),
         }
     }
 
-    fn constrain(&self, x: Tensor, at: NoiseLevel, _: &mut dyn Noise) -> Result<Tensor> {
-        self.visits.state(at);
-        Ok(x)
+    fn follow(&self, progress: Progress) {
+        self.steps.follow(progress);
+        if progress != Progress::Step {
+            self.momentum.forget();
+        }
+        if let Branches::Denoisers { given, null, .. } = &self.branches {
+            given.follow(progress);
+            null.follow(progress);
+        }
     }
 }
 
-/// Every signal, then null, as one batch.
-fn branches(backbone: &dyn Backbone, signals: &[Signal], frames: &FrameMask) -> Result<Asked> {
-    let scale = signals.iter().map(|signal| signal.scale).find(|scale| *scale != 1.0);
-    let refuse = |why: &str| Error::Guidance { scale: scale.unwrap_or(1.0), why: why.to_owned() };
-    if !backbone.is_conditional() {
-        let why = "the network takes no conditioning; use scale 1, or a network trained with it";
-        return Err(refuse(why));
+/// How several signals add up; one is the same either way.
+fn several(rule: GuidanceConfig) -> Signals {
+    match rule {
+        GuidanceConfig::ClassifierFree { signals, .. } => signals,
+        GuidanceConfig::CfgZeroStar { .. } | GuidanceConfig::Apg { .. } => Signals::Independent,
     }
-    if signals.iter().any(|signal| signal.cond.pooled.is_none()) {
-        let why = "no conditioning was given to guide towards; give one, or use scale 1";
-        return Err(refuse(why));
+}
+
+/// Refuses scales and settings that guidance cannot use.
+fn check(scales: &[f64], rule: GuidanceConfig) -> Result<()> {
+    rule.validate()?;
+    if let Some(scale) = scales.iter().find(|scale| !scale.is_finite()) {
+        return Err(Error::value("guidance scale", "a finite number, 1 for none", scale));
     }
-    let mut conds: Vec<Cond> = signals.iter().map(|signal| signal.cond.shallow_clone()).collect();
-    if let Some(null) = conds.last().map(Cond::nulled) {
-        conds.push(null);
+    if scales.len() > 1 && !matches!(rule, GuidanceConfig::ClassifierFree { .. }) {
+        let expected = "one signal; several go with `classifier-free`";
+        let what = format!("guidance {}", rule.name());
+        return Err(Error::value(what, expected, scales.len()));
     }
-    let cond = Cond::cat(&conds.iter().collect::<Vec<_>>())?;
-    let times = conds.len();
-    Ok(Asked { cond, frames: frames.repeat(times as i64), times })
+    Ok(())
 }

@@ -28,15 +28,23 @@ pub struct Known {
     /// # Shapes
     /// Whatever broadcasts to `x0`
     pub mask: Option<Tensor>,
+    /// What w_r is multiplied by for this term, from 0: terms of one clip may want different pulls,
+    /// frames 2 and a smaller copy by k about k^2. It does not matter to replacement.
+    pub weight: f64,
 }
 
 impl Known {
+    /// The same, pulling this many times as strongly.
+    pub fn weighted(self, weight: f64) -> Known {
+        Known { weight, ..self }
+    }
+
     /// The frames at these positions: extension, prediction, interpolation between keyframes.
     ///
     /// # Shapes
     /// `x0`: b c n ..., one frame per position
     pub fn frames(x0: Tensor, at: Vec<i64>) -> Known {
-        Known { x0, frames: KnownFrames::At(at), down: Downscale::None, mask: None }
+        Known { x0, frames: KnownFrames::At(at), down: Downscale::None, mask: None, weight: 1.0 }
     }
 
     /// Every `stride`-th frame, the first among them: temporal super-resolution.
@@ -44,7 +52,13 @@ impl Known {
     /// # Shapes
     /// `x0`: b c n ..., n = f / stride rounded up
     pub fn every(x0: Tensor, stride: i64) -> Known {
-        Known { x0, frames: KnownFrames::Every { stride }, down: Downscale::None, mask: None }
+        Known {
+            x0,
+            frames: KnownFrames::Every { stride },
+            down: Downscale::None,
+            mask: None,
+            weight: 1.0,
+        }
     }
 
     /// The numbers under a mask: in-painting.
@@ -52,7 +66,7 @@ impl Known {
     /// # Shapes
     /// `x0`: b ..., of any rank; `mask`: whatever broadcasts to it
     pub fn pixels(x0: Tensor, mask: Tensor) -> Known {
-        Known { x0, frames: KnownFrames::All, down: Downscale::None, mask: Some(mask) }
+        Known { x0, frames: KnownFrames::All, down: Downscale::None, mask: Some(mask), weight: 1.0 }
     }
 
     /// A smaller copy: spatial super-resolution.
@@ -60,12 +74,19 @@ impl Known {
     /// # Shapes
     /// `x0`: b c f h/k w/k, for the factor k of `down`
     pub fn smaller(x0: Tensor, down: Downscale) -> Known {
-        Known { x0, frames: KnownFrames::All, down, mask: None }
+        Known { x0, frames: KnownFrames::All, down, mask: None, weight: 1.0 }
     }
 
     /// Checks the term against the shape of the state.
     pub(super) fn resolve(self, shape: &[i64]) -> Result<Term> {
         check_kind("known x0", &self.x0)?;
+        if shape.contains(&0) {
+            return Err(Error::tensor("state", "at least one number", format!("{shape:?}")));
+        }
+        if !(self.weight >= 0.0 && self.weight.is_finite()) {
+            let expected = "a finite number from 0 (no gradient)";
+            return Err(Error::value("known: weight", expected, self.weight));
+        }
         let mut view = shape.to_vec();
         let index = self.frames.index(shape)?;
         if let (Some(index), Some(f)) = (&index, view.get_mut(2)) {
@@ -82,7 +103,7 @@ impl Known {
             return Err(Error::tensor("known x0", "finite numbers where it is known", "others"));
         }
         let index = index.map(|index| Tensor::from_slice(&index).to_device(x0.device()));
-        Ok(Term { x0, index, down: self.down, mask })
+        Ok(Term { x0, index, down: self.down, mask, weight: self.weight })
     }
 }
 
@@ -146,6 +167,7 @@ pub(super) struct Term {
     down: Downscale,
     /// Of the shape of `x0`.
     mask: Option<Tensor>,
+    weight: f64,
 }
 
 impl Term {
@@ -162,6 +184,11 @@ impl Term {
     /// Whether it tells numbers of the clip itself, which can be put in their place.
     pub(super) fn is_exact(&self) -> bool {
         self.down.factor() == 1
+    }
+
+    /// What w_r is multiplied by.
+    pub(super) fn weight(&self) -> f64 {
+        self.weight
     }
 
     /// The sum of the squares by which an x0-hat misses what is known.

@@ -1,6 +1,7 @@
 //! Sampling pulled towards the conditions, or towards what is known.
 
 mod autoguided;
+mod branches;
 mod config;
 mod context;
 mod downscale;
@@ -8,7 +9,7 @@ mod guided;
 mod known;
 mod reconstruction;
 mod rules;
-mod visits;
+mod steps;
 
 pub use autoguided::Autoguided;
 pub use config::{GuidanceConfig, NoiseRange, Signal, Signals};

@@ -8,44 +8,74 @@ use tch::Tensor;
 use super::config::Signals;
 use crate::{Levels, NoiseLevel, Parameterization, Result};
 
-/// The answers to one batch.
+/// What was answered about one batch.
 pub(super) struct Answers {
     /// One per signal, at least one.
     pub(super) given: Vec<Tensor>,
     pub(super) null: Tensor,
+    /// What the answers are of x0 and eps.
+    pub(super) space: Parameterization,
 }
 
 impl Answers {
-    /// The answer with every signal at scale 1, and with each at its own.
-    pub(super) fn combined(&self, scales: &[f64], signals: Signals) -> Result<(Tensor, Tensor)> {
-        let (mut whole, mut guided) = (self.null.shallow_clone(), self.null.shallow_clone());
+    /// The answer with every signal at scale 1.
+    pub(super) fn whole(&self, signals: Signals) -> Result<Tensor> {
+        match &self.given[..] {
+            // What is one of the answers is that answer, with no rounding in it.
+            [only] => Ok(only.shallow_clone()),
+            [.., last] if signals == Signals::Chained => Ok(last.shallow_clone()),
+            all => self.guided(&vec![1.0; all.len()], signals),
+        }
+    }
+
+    /// The answer with every signal at a scale of its own.
+    pub(super) fn guided(&self, scales: &[f64], signals: Signals) -> Result<Tensor> {
+        let mut guided = self.null.shallow_clone();
         let mut base = &self.null;
         for (given, scale) in self.given.iter().zip(scales) {
-            let step = given.f_sub(base)?;
-            whole = whole.f_add(&step)?;
-            guided = guided.f_add(&step.f_mul_scalar(*scale)?)?;
+            guided = guided.f_add(&given.f_sub(base)?.f_mul_scalar(*scale)?)?;
             if signals == Signals::Chained {
                 base = given;
             }
         }
-        // What is one of the answers is that answer, with no rounding in it.
-        if (self.given.len() == 1 || signals == Signals::Chained)
-            && let Some(last) = self.given.last()
-        {
-            whole = last.shallow_clone();
-        }
-        Ok((whole, guided))
+        Ok(guided)
+    }
+
+    /// The x0-hat with every signal at scale 1.
+    pub(super) fn x0_of_whole(&self, signals: Signals, x: &Tensor, at: &Levels) -> Result<Tensor> {
+        self.space.to_x0(x, &self.whole(signals)?, at)
     }
 }
 
-/// Brings the spread of each sample back to that of `like`, by a share of the way.
-pub(super) fn rescaled(guided: Tensor, like: &Tensor, share: f64) -> Result<Tensor> {
-    if share == 0.0 {
-        return Ok(guided);
+/// What a network of this space would have said to mean an x0-hat.
+///
+/// Where there is no noise an eps-hat of 0 belongs to it: the output then means nothing anyway.
+pub(super) fn output(
+    space: Parameterization,
+    x: &Tensor,
+    x0: &Tensor,
+    at: &Levels,
+) -> Result<Tensor> {
+    if space == Parameterization::X0 {
+        return Ok(x0.shallow_clone());
     }
-    let rest = rest_of(&guided);
+    let eps = at.mix(x, x0, |NoiseLevel { alpha, sigma, .. }| {
+        Ok(if sigma > 0.0 { (1.0 / sigma, -alpha / sigma) } else { (0.0, 0.0) })
+    })?;
+    space.target(x0, &eps, at)
+}
+
+/// Brings the spread of each sample back to that of `like`, by a share of the way.
+pub(super) fn rescaled(guided: &Tensor, like: &Tensor, share: f64) -> Result<Tensor> {
+    let rest = rest_of(guided);
+    if rest.is_empty() {
+        return Ok(guided.shallow_clone()); // a single number has no spread
+    }
     let std = |x: &Tensor| x.f_std_dim(rest.as_slice(), false, true);
-    let ratio = std(like)?.f_div(&std(&guided)?.f_clamp_min(1e-30)?)?;
+    let own = std(guided)?;
+    let ratio = std(like)?.f_div(&own)?;
+    // What has no spread has none to bring back.
+    let ratio = ratio.f_where_self(&own.f_gt(0.0)?, &own.f_ones_like()?)?;
     let factor = ratio.f_mul_scalar(share)?.f_add_scalar(1.0 - share)?;
     Ok(guided.f_mul(&factor)?)
 }
@@ -84,8 +114,12 @@ fn projection(x: &Tensor, on: &Tensor) -> Result<Tensor> {
 
 /// The inner product of each sample: b 1 ...
 fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let rest = rest_of(x);
-    Ok(x.f_mul(y)?.f_sum_dim_intlist(rest.as_slice(), true, x.kind())?)
+    let (rest, products) = (rest_of(x), x.f_mul(y)?);
+    // libtorch reads no axes as all of them.
+    if rest.is_empty() {
+        return Ok(products);
+    }
+    Ok(products.f_sum_dim_intlist(rest.as_slice(), true, x.kind())?)
 }
 
 /// All axes but that of the batch.
@@ -117,6 +151,11 @@ struct Sum {
 }
 
 impl Momentum {
+    /// Begins anew.
+    pub(super) fn forget(&self) {
+        self.0.set(None);
+    }
+
     /// `d` with `share` of the sum so far. Asking again at the same level gives the same.
     pub(super) fn added(&self, d: &Tensor, at: &Levels, share: f64) -> Result<Tensor> {
         let log_snr = at.noisiest().map_or(f64::NAN, NoiseLevel::log_snr);

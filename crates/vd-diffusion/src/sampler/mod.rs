@@ -45,6 +45,7 @@ pub use restart::Restart;
 pub(crate) use run::check_grid;
 pub use run::{keep_going, sample, start};
 pub use unipc::{LineWeight, UniPc};
+pub(crate) use watch::Watch;
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use vd_tensor_ops::Noise;
 use super::moves::raise;
 use super::watch::Watch;
 use super::{History, Interval, Past, Sampler, Step};
-use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
+use crate::{Denoiser, Error, NoiseLevel, Progress, Result, Schedule};
 
 /// An `on_step` that looks at nothing and lets sampling run to its end.
 pub fn keep_going(_index: usize, _step: &Step) -> ControlFlow<()> {
@@ -55,18 +55,21 @@ pub fn sample(
     let of = levels.windows(2).filter(|pair| falls(pair[0], pair[1])).count();
     let _gradients_off = tch::no_grad_guard();
     let (mut past, mut index) = (History::default(), 0);
+    denoiser.follow(Progress::Sampling { steps: of });
     let mut x = denoiser.constrain(x, *first, noise)?;
     let mut watch = Watch::new(of, x.device());
     watch.see(&x, *first)?;
     for pair in levels.windows(2) {
         let (from, to) = (pair[0], pair[1]);
         if !falls(from, to) {
+            denoiser.follow(Progress::Raised);
             x = denoiser.constrain(raise(&x, from, to, noise), to, noise)?;
             past = History::default();
             continue;
         }
         let over = Interval { from, to, index, of, denoiser, schedule, past: &past };
         let mut step = sampler.step(&x, &over, noise)?;
+        denoiser.follow(Progress::Step);
         step.x = denoiser.constrain(step.x, to, noise)?;
         watch.see(&step.x, to)?;
         if on_step(index, &step).is_break() {

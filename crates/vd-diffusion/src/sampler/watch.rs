@@ -6,7 +6,7 @@ use crate::{Error, NoiseLevel, Result};
 
 /// Looks at the states of a run, without waiting for a GPU to have computed them.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     /// The levels of the states that were looked at.
     levels: Vec<NoiseLevel>,
     /// Steps of the run.
@@ -18,7 +18,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(of: usize, device: Device) -> Self {
+    pub(crate) fn new(of: usize, device: Device) -> Self {
         let at_once = device == Device::Cpu;
         Watch { levels: Vec::with_capacity(of + 1), of, at_once, counts: None }
     }
@@ -27,7 +27,7 @@ impl Watch {
     ///
     /// The sum says it in one pass: what is not finite makes it so, and nothing else does short of
     /// numbers near the largest there are.
-    pub(super) fn see(&mut self, x: &Tensor, at: NoiseLevel) -> Result<()> {
+    pub(crate) fn see(&mut self, x: &Tensor, at: NoiseLevel) -> Result<()> {
         self.levels.push(at);
         let sum = x.sum(x.kind());
         if self.at_once {
@@ -46,7 +46,7 @@ impl Watch {
     }
 
     /// Looks at what the device has found.
-    pub(super) fn end(mut self) -> Result<()> {
+    pub(crate) fn end(mut self) -> Result<()> {
         let Some((_, count)) = &self.counts else { return Ok(()) };
         let finite = usize::try_from(count.int64_value(&[])).unwrap_or(0);
         if finite == self.levels.len() {

@@ -55,6 +55,7 @@ fn part(video: &Tensor, known: &Tensor, window: &Window) -> Result<Vec<Known>> {
         frames: KnownFrames::At((0..frames.len() as i64).collect()),
         down: Downscale::None,
         mask: Some(mask),
+        weight: 1.0,
     }])
 }
 

@@ -84,5 +84,5 @@ fn part(video: &Tensor, window: &Window, time: usize, down: Downscale) -> Result
         return Ok(Vec::new());
     }
     let x0 = video.f_index_select(2, &Tensor::f_from_slice(&frames)?)?;
-    Ok(vec![Known { x0, frames: KnownFrames::At(places), down, mask: None }])
+    Ok(vec![Known { x0, frames: KnownFrames::At(places), down, mask: None, weight: 1.0 }])
 }
