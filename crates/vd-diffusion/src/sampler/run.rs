@@ -29,6 +29,9 @@ pub fn start(like: &Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
 /// be), and for cancelling, by `ControlFlow::Break`. Gradients are off meanwhile; a denoiser that
 /// needs them turns them on for itself.
 ///
+/// One run, one path: `noise` is asked for a new path ([`Noise::new_path`]) at the beginning and
+/// after every rise that the sampler has planned, so that no increment is used twice.
+///
 /// # Shapes
 /// `x`: b ..., at the first level; result: the same, at the last
 ///
@@ -55,6 +58,7 @@ pub fn sample(
     let of = levels.windows(2).filter(|pair| falls(pair[0], pair[1])).count();
     let _gradients_off = tch::no_grad_guard();
     let (mut past, mut index) = (History::default(), 0);
+    noise.new_path();
     let mut x = denoiser.constrain(x, *first, noise)?;
     let mut watch = Watch::new(of, x.device());
     watch.see(&x, *first)?;
@@ -63,6 +67,7 @@ pub fn sample(
         if !falls(from, to) {
             x = denoiser.constrain(raise(&x, from, to, noise), to, noise)?;
             past = History::default();
+            noise.new_path();
             continue;
         }
         let over = Interval { from, to, index, of, denoiser, schedule, past: &past };

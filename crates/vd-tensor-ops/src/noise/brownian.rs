@@ -27,6 +27,11 @@ const REACH: f64 = 64.0;
 /// 5.4e-3 at the default) has unit variance as well, but its parts are correlated only as far as
 /// the leaf's ends make them, and no longer sum to the whole.
 ///
+/// One way down, one path: [`new_path`](Noise::new_path) turns to the next, which every run of
+/// sampling asks for when it begins and after each rise. Runs that are to share their path, at
+/// whatever number of steps, each take an object of their own with the same seed; a second run on
+/// one object follows a path of its own.
+///
 /// `normal` and `uniform` are those of [`SeededNoise`] with the same seed and samples. An interval
 /// to an infinite SNR has noise of its own.
 ///
@@ -37,6 +42,8 @@ pub struct BrownianNoise {
     seed: u64,
     first_sample: u64,
     depth: u32,
+    /// Which path is followed, from 0.
+    path: u64,
     plain: SeededNoise,
     /// Samples, and numbers in each, of what is kept.
     shape: (usize, usize),
@@ -92,7 +99,7 @@ impl BrownianNoise {
     pub fn new(seed: u64, first_sample: u64) -> Self {
         let plain = SeededNoise::new(seed, first_sample);
         let (depth, shape, way) = (Self::DEPTH, (0, 0), Vec::new());
-        BrownianNoise { seed, first_sample, depth, plain, shape, way, last: None }
+        BrownianNoise { seed, first_sample, depth, path: 0, plain, shape, way, last: None }
     }
 
     /// The same with another depth: other details of the path, each interval at the cost of at most `depth` + 3 draws.
@@ -114,7 +121,7 @@ impl BrownianNoise {
     fn draw(&self, node: [u64; 2]) -> Vec<f32> {
         let (rows, each) = self.shape;
         // "tree": apart from the streams of `normal` and `uniform`.
-        let seed = derive_seed(self.seed, &[0x74_72_65_65, node[0], node[1]]);
+        let seed = derive_seed(self.seed, &[0x74_72_65_65, self.path, node[0], node[1]]);
         let mut values = vec![0f32; rows * each];
         if each > 0 {
             for (k, out) in values.chunks_mut(each).enumerate() {
@@ -259,5 +266,11 @@ impl Noise for BrownianNoise {
         };
         let host = Tensor::from_slice(&values).view(shape.as_slice());
         host.to_kind(like.kind()).to_device(like.device())
+    }
+
+    fn new_path(&mut self) {
+        self.path = self.path.wrapping_add(1);
+        self.way.clear();
+        self.last = None;
     }
 }
