@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
-use crate::sampler::check_grid;
+use crate::grid::check_grid;
 use crate::sampler::moves::hold_eps;
 use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, Step};
 
@@ -22,8 +22,8 @@ use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, St
 /// `x0`: b ..., at the last level of the grid; result: the same, at the first
 ///
 /// # Errors
-/// A grid of fewer than two levels or whose levels do not fall in noise, or of nothing but its
-/// clean and its signal-free end; an `x0` that is not f32 or f64; whatever the denoiser refuses;
+/// A grid of fewer than two levels, whose levels do not fall in noise or whose t leave [0, 1], or of
+/// nothing but its clean and its signal-free end; an `x0` that is not f32 or f64; whatever the denoiser refuses;
 /// [`Error::Cancelled`] where `on_step` broke off.
 ///
 /// # Reference

@@ -51,6 +51,7 @@ mod denoiser;
 mod diffusion;
 mod error;
 mod frame_times;
+mod grid;
 mod guidance;
 mod invert;
 mod level;

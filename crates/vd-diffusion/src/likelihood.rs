@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 use vd_tensor_ops::Noise;
 
-use crate::sampler::check_grid;
+use crate::grid::check_grid;
 use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
 
 /// How [`log_likelihood`] estimates and integrates.

@@ -3,7 +3,9 @@
 
 mod known;
 
-use known::{Basis, Flow, Gaussian, Mixture, cosine, even, largest, random, run, unit, values};
+use known::{
+    Basis, Flow, Gaussian, Mixture, NoNoise, cosine, even, largest, random, run, unit, values,
+};
 use vd_diffusion::tch::{Device, Kind, Tensor};
 use vd_diffusion::{
     Denoiser, DpmPp2m, DpmPp3m, Error, Noise, NoiseLevel, Result, Sampler, SamplerConfig, Schedule,
@@ -64,19 +66,6 @@ fn a_sample_of_every_sampler_does_not_depend_on_its_batch() {
             run(sampler.as_ref(), &Mixture, &cosine(), &grid, &x, &mut noise)
         };
         assert_eq!(draw(0, 4).narrow(0, 2, 2), draw(2, 2), "{config:?}");
-    }
-}
-
-/// Refuses to draw.
-#[derive(Debug)]
-struct NoNoise;
-
-impl Noise for NoNoise {
-    fn normal(&mut self, _: &Tensor) -> Tensor {
-        unreachable!("nothing random is due")
-    }
-    fn uniform(&mut self, _: &Tensor) -> Tensor {
-        unreachable!("nothing random is due")
     }
 }
 

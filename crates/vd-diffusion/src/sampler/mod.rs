@@ -42,7 +42,6 @@ pub use lms::Lms;
 pub use multistep::{LastSteps, LineRule};
 pub use pndm::Pndm;
 pub use restart::Restart;
-pub(crate) use run::check_grid;
 pub use run::{keep_going, sample, start};
 pub use unipc::{LineWeight, UniPc};
 

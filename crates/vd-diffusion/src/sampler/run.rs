@@ -8,6 +8,7 @@ use vd_tensor_ops::Noise;
 use super::moves::raise;
 use super::watch::Watch;
 use super::{History, Interval, Past, Sampler, Step};
+use crate::grid::{check_grid, falls};
 use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
 
 /// An `on_step` that looks at nothing and lets sampling run to its end.
@@ -36,7 +37,7 @@ pub fn start(like: &Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
 /// `x`: b ..., at the first level; result: the same, at the last
 ///
 /// # Errors
-/// A grid of fewer than two levels or whose levels do not fall in noise; an `x` that is not f32 or
+/// A grid of fewer than two levels, whose levels do not fall in noise or whose t leave [0, 1]; an `x` that is not f32 or
 /// f64; whatever the denoiser refuses; [`Error::NotFinite`] with the step and the level of the
 /// first state that is not finite (found at once on the CPU, at the end of the run on a GPU, which
 /// is not waited for in between); [`Error::Cancelled`] where `on_step` broke off.
@@ -84,25 +85,4 @@ pub fn sample(
     }
     watch.end()?;
     Ok(x)
-}
-
-/// Whether there is less noise at `to`. False where a level is not a number.
-fn falls(from: NoiseLevel, to: NoiseLevel) -> bool {
-    to.log_snr() > from.log_snr()
-}
-
-/// Refuses levels that are fewer than two, or that do not fall in noise.
-pub(crate) fn check_grid(grid: &[NoiseLevel]) -> Result<()> {
-    if grid.len() < 2 {
-        return Err(Error::Grid(format!("expected at least two levels, got {}", grid.len())));
-    }
-    match grid.windows(2).position(|pair| !falls(pair[0], pair[1])) {
-        None => Ok(()),
-        Some(i) => Err(Error::Grid(format!(
-            "expected less noise from level to level, got {:?} after {:?} at place {}",
-            grid[i + 1],
-            grid[i],
-            i + 1
-        ))),
-    }
 }
