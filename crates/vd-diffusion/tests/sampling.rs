@@ -11,7 +11,7 @@ use vd_diffusion::tch::{Device, Kind, Tensor};
 use vd_diffusion::{
     Ancestral, Cond, CosineDiscrete, Ddim, Denoiser, Diffusion, DiffusionConfig, Error, FrameMask,
     Interval, Noise, NoiseLevel, Result, Sampler, Schedule, SeededNoise, Spacing, Step, Threshold,
-    Thresholded, keep_going, sample, start,
+    Thresholded, sample, start,
 };
 
 fn toy_samples(sampler: &dyn Sampler, kind: Kind, first: u64, b: i64) -> Tensor {

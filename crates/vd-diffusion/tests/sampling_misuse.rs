@@ -6,8 +6,8 @@ mod known;
 use known::{Mixture, NoNoise, cosine, even, random};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
-    Ancestral, Ddim, Denoiser, NoiseLevel, Result, Sampler, SamplerConfig, Schedule, keep_going,
-    sample,
+    Ancestral, Ddim, Denoiser, Error, Noise, NoiseLevel, Restart, Result, Sampler, SamplerConfig,
+    Schedule, SeededNoise, keep_going, sample,
 };
 
 #[test]
@@ -79,4 +79,71 @@ fn an_answer_of_another_shape_is_refused() {
     let end = sample(&ddim, &Smaller, &cosine(), &even(2), x, &mut NoNoise, &mut keep_going);
     let message = end.unwrap_err().to_string();
     assert!(message.contains("[2, 3]") && message.contains("[1, 3]"), "{message}");
+}
+
+/// Keeps the state but for what is done to it when it is constrained at the n-th time.
+struct Constrains(std::cell::Cell<usize>, usize, fn(Tensor) -> Tensor);
+
+impl Denoiser for Constrains {
+    fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
+        Mixture.denoise(x, at)
+    }
+    fn constrain(&self, x: Tensor, _: NoiseLevel, _: &mut dyn Noise) -> Result<Tensor> {
+        let n = self.0.replace(self.0.get() + 1);
+        Ok(if n == self.1 { self.2(x) } else { x })
+    }
+}
+
+#[test]
+fn a_constraint_that_answers_with_another_tensor_is_refused() {
+    let half = |x: Tensor| x.narrow(0, 0, 2);
+    let single = |x: Tensor| x.to_kind(Kind::Float);
+    let restart = Restart { low: 0.0, high: f64::INFINITY, ..Restart::default() };
+    // The first state, a step's, the jump's (seventh of 6 steps) and the last one's.
+    for n in [0, 2, 7, 12] {
+        for (change, got) in [(half as fn(Tensor) -> Tensor, "got [2, 3]"), (single, "Float")] {
+            let denoiser = Constrains(0.into(), n, change);
+            let (x, noise) = (random(4, &[4, 3], Kind::Double), &mut SeededNoise::new(1, 0));
+            let (schedule, grid) = (cosine(), even(6));
+            let end = sample(&restart, &denoiser, &schedule, &grid, x, noise, &mut keep_going);
+            let Err(error @ Error::Tensor { .. }) = end else { panic!("{n}: {end:?}") };
+            let message = error.to_string();
+            assert!(
+                message.contains("constrain") && message.contains("[4, 3] Double"),
+                "{message}"
+            );
+            assert!(message.contains(got), "{message}");
+        }
+    }
+}
+
+/// Draws tensors that are not what was asked for.
+struct Wrong(fn(&Tensor) -> Tensor);
+
+impl Noise for Wrong {
+    fn normal(&mut self, like: &Tensor) -> Tensor {
+        self.0(like)
+    }
+    fn uniform(&mut self, like: &Tensor) -> Tensor {
+        self.0(like)
+    }
+}
+
+#[test]
+fn noise_that_is_not_like_the_state_is_refused_whoever_draws_it() {
+    // Of a shape that cannot be added, of one that would be spread, of another kind.
+    let wrong: [fn(&Tensor) -> Tensor; 3] = [
+        |_| random(1, &[7], Kind::Double),
+        |_| random(1, &[1, 3], Kind::Double),
+        |like| like.to_kind(Kind::Float),
+    ];
+    for config in SamplerConfig::all().iter().filter(|config| !config.facts().deterministic) {
+        for draw in wrong {
+            let (x, noise) = (random(5, &[4, 3], Kind::Double), &mut Wrong(draw));
+            let (sampler, schedule, grid) = (config.build().unwrap(), cosine(), even(20));
+            let end = sample(&sampler, &Mixture, &schedule, &grid, x, noise, &mut keep_going);
+            let Err(error @ Error::Tensor { .. }) = end else { panic!("{config:?}: {end:?}") };
+            assert!(error.to_string().contains("draw of `Noise::"), "{error}");
+        }
+    }
 }

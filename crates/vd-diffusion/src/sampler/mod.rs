@@ -1,6 +1,7 @@
 //! From noise to a sample, one stateless step at a time.
 
 mod ancestral;
+mod checked;
 mod config;
 mod ddim;
 mod deis;
@@ -50,7 +51,7 @@ use std::fmt;
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
-use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
+use crate::{Denoiser, NoiseLevel, Result, Schedule};
 
 /// What a step has to cross, and with what.
 #[derive(Clone, Copy)]
@@ -78,11 +79,7 @@ impl Interval<'_> {
     /// Whatever the denoiser refuses; an answer of another shape, kind or device.
     pub fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
         let x0 = self.denoiser.denoise(x, at)?;
-        let looks = |t: &Tensor| (t.size(), t.kind(), t.device());
-        if looks(&x0) != looks(x) {
-            let (expected, got) = (format!("{:?}", looks(x)), format!("{:?}", looks(&x0)));
-            return Err(Error::tensor("x0-hat of the denoiser", expected, got));
-        }
+        checked::Looks::of(x).check("x0-hat of the denoiser", &x0)?;
         Ok(x0)
     }
 

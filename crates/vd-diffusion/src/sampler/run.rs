@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
+use super::checked::{Checked, Looks};
 use super::moves::raise;
 use super::watch::Watch;
 use super::{History, Interval, Past, Sampler, Step};
@@ -37,10 +38,11 @@ pub fn start(like: &Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
 /// `x`: b ..., at the first level; result: the same, at the last
 ///
 /// # Errors
-/// A grid of fewer than two levels, whose levels do not fall in noise or whose t leave [0, 1]; an `x` that is not f32 or
-/// f64; whatever the denoiser refuses; [`Error::NotFinite`] with the step and the level of the
-/// first state that is not finite (found at once on the CPU, at the end of the run on a GPU, which
-/// is not waited for in between); [`Error::Cancelled`] where `on_step` broke off.
+/// A grid of fewer than two levels, whose levels do not fall in noise or whose t leave [0, 1]; an
+/// `x` that is not f32 or f64; whatever the denoiser refuses; an x0-hat, a state or a draw of noise
+/// that is not of the size, kind and device it should have; [`Error::NotFinite`] with the step and
+/// the level of the first state that is not finite (found at once on the CPU, at the end of the run
+/// on a GPU, which is not waited for in between); [`Error::Cancelled`] where `on_step` broke off.
 pub fn sample(
     sampler: &dyn Sampler,
     denoiser: &dyn Denoiser,
@@ -58,22 +60,27 @@ pub fn sample(
     };
     let of = levels.windows(2).filter(|pair| falls(pair[0], pair[1])).count();
     let _gradients_off = tch::no_grad_guard();
+    let looks = Looks::of(&x);
+    let mut noise = Checked::new(noise);
     let (mut past, mut index) = (History::default(), 0);
     noise.new_path();
-    let mut x = denoiser.constrain(x, *first, noise)?;
+    let mut x = constrained(denoiser, x, *first, &mut noise, &looks)?;
     let mut watch = Watch::new(of, x.device());
     watch.see(&x, *first)?;
     for pair in levels.windows(2) {
         let (from, to) = (pair[0], pair[1]);
         if !falls(from, to) {
-            x = denoiser.constrain(raise(&x, from, to, noise), to, noise)?;
+            let raised = raise(&x, from, to, &mut noise);
+            x = constrained(denoiser, raised, to, &mut noise, &looks)?;
             past = History::default();
             noise.new_path();
             continue;
         }
         let over = Interval { from, to, index, of, denoiser, schedule, past: &past };
-        let mut step = sampler.step(&x, &over, noise)?;
-        step.x = denoiser.constrain(step.x, to, noise)?;
+        let step = sampler.step(&x, &over, &mut noise);
+        noise.fault()?;
+        let mut step = step?;
+        step.x = constrained(denoiser, step.x, to, &mut noise, &looks)?;
         watch.see(&step.x, to)?;
         if on_step(index, &step).is_break() {
             return Err(Error::Cancelled { steps: index + 1 });
@@ -84,5 +91,21 @@ pub fn sample(
         index += 1;
     }
     watch.end()?;
+    Ok(x)
+}
+
+/// A new state under the denoiser's constraint, checked to be a tensor like those before.
+fn constrained(
+    denoiser: &dyn Denoiser,
+    x: Tensor,
+    at: NoiseLevel,
+    noise: &mut Checked<'_>,
+    looks: &Looks,
+) -> Result<Tensor> {
+    let x = denoiser.constrain(x, at, noise);
+    // Zeros in place of noise may be what the constraint fails at.
+    noise.fault()?;
+    let x = x?;
+    looks.check("state, as the sampler and `Denoiser::constrain` return it", &x)?;
     Ok(x)
 }
