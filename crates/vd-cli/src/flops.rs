@@ -1,9 +1,9 @@
 //! The arithmetic of one forward pass, counted from the config.
 
-use vd_unet3d::UNet3dConfig;
+use vd_unet3d::{SPATIAL_HEAD_DIM, UNet3dConfig};
 
 /// Features of each head of the attentions over space.
-const SPATIAL_HEAD_DIM: u64 = 32;
+const HEAD_DIM: u64 = SPATIAL_HEAD_DIM as u64;
 
 /// What passes through the network.
 #[derive(Debug, Clone, Copy)]
@@ -98,12 +98,11 @@ impl Count<'_> {
 
     fn over_space(&self, level: usize, channels: u64) -> u64 {
         let pairs = self.positions(level) * self.pixels(level);
-        self.projections(level, channels, SPATIAL_HEAD_DIM)
-            + 2 * pairs * self.heads() * SPATIAL_HEAD_DIM
+        self.projections(level, channels, HEAD_DIM) + 2 * pairs * self.heads() * HEAD_DIM
     }
 
     fn linear_over_space(&self, level: usize, channels: u64) -> u64 {
-        let d = SPATIAL_HEAD_DIM;
+        let d = HEAD_DIM;
         self.projections(level, channels, d) + 2 * self.positions(level) * self.heads() * d * d
     }
 

@@ -29,6 +29,25 @@ fn a_run_is_trained_sampled_inspected_and_timed() {
     timed(&place);
 }
 
+#[test]
+fn a_run_that_learns_its_uncertainty_is_gone_on_with_sampled_and_inspected() {
+    let place = Place::new();
+    let on = "--set train.uncertainty=8";
+    place.json(&format!("train config.toml --set train.steps=2 {on}"));
+    let trained = place.json(&format!("train config.toml --resume {on}"));
+    assert_eq!((&trained["from_step"], &trained["step"]), (&json!(2), &json!(4)));
+    let sample = "sample run --steps 2 --threads 1 --out clip.gif";
+    let with = place.json(sample);
+    let inspected = place.json("inspect run");
+    assert!(number(&inspected["files"], "uncertainty.safetensors") > 0.0);
+    assert_eq!(inspected["parameters"], trained["parameters"]);
+    let clip = fs::read(place.path("clip.gif")).unwrap();
+    fs::remove_file(place.path("clip.gif")).unwrap();
+    fs::remove_file(place.path("run/checkpoints/step-00000004/uncertainty.safetensors")).unwrap();
+    assert_eq!(place.json(sample)["step"], with["step"]);
+    assert_eq!(fs::read(place.path("clip.gif")).unwrap(), clip);
+}
+
 fn sampled(place: &Place) {
     let ran = place.vd_of(&[
         "sample",

@@ -79,3 +79,27 @@ fn settings_are_given_as_a_table_and_reported() {
     let message = place.error(&format!("{draw} --sampler {{kind=\"ddim\",eta=2}}"), 2);
     assert!(message.contains("eta"), "{message}");
 }
+
+#[test]
+fn a_worse_checkpoint_guides_away_from_itself() {
+    let place = Place::new();
+    place.json("train config.toml --set train.steps=2 --set train.checkpoint_every=1");
+    let draw = "sample run --steps 3 --threads 1";
+    let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
+    place.json(&format!("{draw} --out plain.gif"));
+    let guide = "--guide run/checkpoints/step-00000001";
+    let report = place.json(&format!("{draw} {guide} --guide-scale 1 --out off.gif"));
+    assert_eq!(report["guide_scale"], json!(1.0));
+    assert_eq!(bytes("off.gif"), bytes("plain.gif"));
+    place.json(&format!("{draw} {guide} --guide-scale 50 --out away.gif"));
+    assert_ne!(bytes("away.gif"), bytes("plain.gif"));
+
+    let message = place.error(&format!("{draw} --guide nowhere --out b.gif"), 1);
+    assert!(message.contains("--guide: nowhere: there is no such directory"), "{message}");
+    let other = "train config.toml --set train.steps=1 --set diffusion.schedule.steps=50";
+    place.json(&format!("{other} --set train.out=other"));
+    let message = place.error(&format!("{draw} --guide other --out b.gif"), 1);
+    assert!(message.contains("another noise schedule"), "{message}");
+    let message = place.error(&format!("{draw} --guide-scale 2 --out b.gif"), 2);
+    assert!(message.contains("--guide <CHECKPOINT>"), "{message}");
+}

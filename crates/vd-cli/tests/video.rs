@@ -55,7 +55,8 @@ fn a_video_goes_on_behind_its_own_frames() {
 
     // The same again, to the byte; another seed draws others behind the same frames.
     let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
-    place.json(&args.replace("long.gif", "again.gif"));
+    let swapped = args.replace("run in.gif", "in.gif run");
+    assert_eq!(place.json(&swapped.replace("long.gif", "again.gif"))["video"], "in.gif");
     assert_eq!(bytes("long.gif"), bytes("again.gif"));
     place.json(&format!("{args} --seed 1").replace("long.gif", "other.gif"));
     let other = decode(&place.path("other.gif"), 3).unwrap();
@@ -114,8 +115,28 @@ fn a_part_is_drawn_anew_and_the_rest_stays() {
     assert!((0..clip.frames.len()).any(changed));
 
     let report = place.json(&format!("{args} --box 2,4,4,4 --no-replace --out c.gif"));
-    assert_eq!(report["replace"], json!(false));
+    assert_eq!((&report["replace"], &report["weight"]), (&json!(false), &json!(1.0)));
     assert_ne!(decode(&place.path("c.gif"), 3).unwrap(), a);
+}
+
+#[test]
+fn a_video_shorter_than_a_window_and_one_in_grey_are_drawn_too() {
+    let place = Place::new();
+    let grey = "--set model.channels=1 --set data.channels=1";
+    place.json(&format!("train config.toml --set train.steps=1 {grey}"));
+    let clip = noise(3, [8, 8], 1);
+    write_gif(&place.path("in.gif"), &clip).unwrap();
+    place.json(&format!("inpaint run in.gif --window 5 --box 0,0,8,4 {FAST} --out a.gif"));
+    let found = decode(&place.path("a.gif"), 1).unwrap();
+    assert_eq!(shape(&found), [3, 8, 8, 1]);
+    let right = |clip: &Clip| -> Vec<u8> {
+        clip.frames.chunks_exact(8).flat_map(|row| row[4..].to_vec()).collect()
+    };
+    assert_eq!(right(&found), right(&clip));
+    assert_ne!(found.frames, clip.frames);
+    write_gif(&place.path("colour.gif"), &noise(2, [8, 8], 3)).unwrap();
+    let message = place.error("extend run colour.gif --out b.gif", 1);
+    assert!(message.contains("in colour, but this model draws grey"), "{message}");
 }
 
 #[test]

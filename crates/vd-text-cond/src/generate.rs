@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{
-    Denoiser, FrameMask, Known, NoiseLevel, Reconstruction, Sampler, SeededNoise, Signal,
-    Thresholded, sample, start,
+    Autoguided, Denoiser, FrameMask, Known, NoiseLevel, Reconstruction, Sampler, SeededNoise,
+    Signal, Thresholded, sample, start,
 };
 use vd_unet3d::Cond;
 
 use crate::{
-    Condition, Error, GenerateRequest, Generator, KnownParts, NullEmbedding, Result, TextEncoder,
+    Condition, Error, GenerateRequest, Generator, Guide, KnownParts, NullEmbedding, Result,
+    TextEncoder,
 };
 
 /// Where there is no noise.
@@ -44,9 +45,26 @@ pub fn generate(
     request: &GenerateRequest,
     on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Tensor> {
+    generate_with(model, None, request, on_step)
+}
+
+/// Draws videos as [`generate`] does, from a model that a worse one guides besides
+/// ([`Autoguided`]).
+///
+/// # Shapes
+/// As [`generate`]
+/// # Errors
+/// As [`generate`]; a scale that is not finite.
+pub fn generate_with(
+    model: &Generator<'_>,
+    guide: Option<Guide<'_>>,
+    request: &GenerateRequest,
+    on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Tensor> {
     request.validate()?;
     let cond = condition(model, request)?;
     check_guidance(model, &cond, request.guidance)?;
+    let call = Call { model, guide, request, cond };
     let grid = request.spacing.grid(model.diffusion.schedule(), request.steps)?;
     let sampler = request.sampler.build()?;
     let of_clips = request.condition.clips();
@@ -56,7 +74,7 @@ pub fn generate(
         let mut report = |step: usize| {
             on_step(Progress { clips: first, of_clips, step: step + 1, of_steps: request.steps })
         };
-        videos.push(draw(model, request, &cond, batch, &grid, sampler.as_ref(), &mut report)?);
+        videos.push(call.draw(batch, &grid, sampler.as_ref(), &mut report)?);
     }
     Ok(Tensor::f_cat(&videos, 0)?)
 }
@@ -75,51 +93,75 @@ impl Batch {
     }
 }
 
-fn draw(
-    model: &Generator<'_>,
-    request: &GenerateRequest,
-    cond: &Cond,
-    batch: Batch,
-    grid: &[NoiseLevel],
-    sampler: &dyn Sampler,
-    report: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Tensor> {
-    let Batch { first, len } = batch;
-    let shape = [len as i64, request.channels, request.frames, request.height, request.width];
-    let denoiser = denoiser(model, request, cond, batch, &shape)?;
-    let mut noise = SeededNoise::new(request.seed, request.first_sample + first as u64);
-    let like = Tensor::f_empty(shape, (Kind::Float, request.device))?;
-    let x = start(&like, grid[0], &mut noise);
-    let schedule = model.diffusion.schedule();
-    let mut on_step = |index: usize, _: &vd_diffusion::Step| report(index);
-    let x0 = sample(sampler, &denoiser, schedule, grid, x, &mut noise, &mut on_step)?;
-    // A grid may end with a little noise; what replaces it has none.
-    let x0 = denoiser.constrain(x0, CLEAN, &mut noise)?;
-    Ok(x0.f_clamp(-1.0, 1.0)?.f_to_device(Device::Cpu)?)
+/// What all batches have in common.
+struct Call<'a> {
+    model: &'a Generator<'a>,
+    guide: Option<Guide<'a>>,
+    request: &'a GenerateRequest,
+    cond: Cond,
 }
 
-/// The network, guided, thresholded, and pulled to what is known of these clips.
-fn denoiser<'a>(
-    model: &Generator<'a>,
-    request: &GenerateRequest,
-    cond: &Cond,
-    batch: Batch,
-    shape: &[i64],
-) -> Result<Box<dyn Denoiser + 'a>> {
-    let cond = match &cond.pooled {
-        Some(rows) => Cond::pooled(batch.rows(rows)?),
-        None => Cond::none(),
-    };
-    let signal = Signal { cond, scale: request.guidance };
-    let diffusion = model.diffusion;
-    let guided =
-        diffusion.guided_by(model.backbone, vec![signal], FrameMask::All, &request.rule)?;
-    let thresholded = Thresholded::new(guided, request.threshold)?;
-    let Some(KnownParts { terms, config }) = &request.known else {
-        return Ok(Box::new(thresholded));
-    };
-    let terms = terms.iter().map(|term| known(term, request, batch)).collect::<Result<_>>()?;
-    Ok(Box::new(Reconstruction::new(thresholded, terms, shape, *config)?))
+impl Call<'_> {
+    fn draw(
+        &self,
+        batch: Batch,
+        grid: &[NoiseLevel],
+        sampler: &dyn Sampler,
+        report: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Tensor> {
+        let request = self.request;
+        let GenerateRequest { channels, frames, height, width, .. } = *request;
+        let shape = [batch.len as i64, channels, frames, height, width];
+        let denoiser = self.known(self.thresholded(batch)?, batch, &shape)?;
+        let first = request.first_sample + batch.first as u64;
+        let mut noise = SeededNoise::new(request.seed, first);
+        let like = Tensor::f_empty(shape, (Kind::Float, request.device))?;
+        let x = start(&like, grid[0], &mut noise);
+        let schedule = self.model.diffusion.schedule();
+        let mut on_step = |index: usize, _: &vd_diffusion::Step| report(index);
+        let x0 = sample(sampler, &denoiser, schedule, grid, x, &mut noise, &mut on_step)?;
+        // A grid may end with a little noise; what replaces it has none.
+        let x0 = denoiser.constrain(x0, CLEAN, &mut noise)?;
+        Ok(x0.f_clamp(-1.0, 1.0)?.f_to_device(Device::Cpu)?)
+    }
+
+    /// The network, guided and thresholded.
+    fn thresholded(&self, batch: Batch) -> Result<Thresholded<Box<dyn Denoiser + '_>>> {
+        let Call { model, request, .. } = self;
+        let cond = || -> Result<Cond> {
+            match &self.cond.pooled {
+                Some(rows) => Ok(Cond::pooled(batch.rows(rows)?)),
+                None => Ok(Cond::none()),
+            }
+        };
+        let (diffusion, backbone) = (model.diffusion, model.backbone);
+        let signals = vec![Signal { cond: cond()?, scale: request.guidance }];
+        let main = diffusion.guided_by(backbone, signals, FrameMask::All, &request.rule)?;
+        let denoiser: Box<dyn Denoiser> = match self.guide {
+            None => Box::new(main),
+            Some(Guide { backbone, diffusion, scale, within }) => {
+                let cond = if backbone.is_conditional() { cond()? } else { Cond::none() };
+                let guide = diffusion.denoiser(backbone, cond, FrameMask::All);
+                Box::new(Autoguided::new(main, guide, scale, within)?)
+            }
+        };
+        Ok(Thresholded::new(denoiser, request.threshold)?)
+    }
+
+    /// The same, pulled to what is known of these clips.
+    fn known<'d>(
+        &self,
+        denoiser: impl Denoiser + 'd,
+        batch: Batch,
+        shape: &[i64],
+    ) -> Result<Box<dyn Denoiser + 'd>> {
+        let Some(KnownParts { terms, config }) = &self.request.known else {
+            return Ok(Box::new(denoiser));
+        };
+        let terms = terms.iter().map(|term| known(term, self.request, batch));
+        let terms = terms.collect::<Result<_>>()?;
+        Ok(Box::new(Reconstruction::new(denoiser, terms, shape, *config)?))
+    }
 }
 
 /// What is known of the clips of one batch, where they are drawn.

@@ -56,8 +56,8 @@ pub use config::TextConfig;
 pub use embeddings::read_embeddings;
 pub use encoder::{EmbeddingFile, EncoderConfig, Hashed, TextEncoder};
 pub use error::{Error, Result};
-pub use generate::{Progress, generate};
-pub use request::{Condition, GenerateRequest, Generator, KnownParts, NullEmbedding};
+pub use generate::{Progress, generate, generate_with};
+pub use request::{Condition, GenerateRequest, Generator, Guide, KnownParts, NullEmbedding};
 pub use tch;
 pub use vd_diffusion as diffusion;
 

@@ -3,7 +3,8 @@
 
 use tch::{Device, Tensor};
 use vd_diffusion::{
-    Diffusion, GuidanceConfig, Known, ReconstructionConfig, SamplerConfig, Spacing, Threshold,
+    Diffusion, GuidanceConfig, Known, NoiseRange, ReconstructionConfig, SamplerConfig, Spacing,
+    Threshold,
 };
 use vd_unet3d::Backbone;
 
@@ -31,6 +32,21 @@ pub struct Generator<'a> {
     pub encoder: Option<&'a dyn TextEncoder>,
     /// The state of its null embedding.
     pub null: NullEmbedding,
+}
+
+/// A worse version of a model: smaller, or trained for a shorter time.
+///
+/// It sees the condition of the clips if it takes one.
+#[derive(Debug, Clone, Copy)]
+pub struct Guide<'a> {
+    /// The network.
+    pub backbone: &'a dyn Backbone,
+    /// The process that it was trained under, of the model's own schedule.
+    pub diffusion: &'a Diffusion,
+    /// How far away from it clips are guided; 1 is not at all.
+    pub scale: f64,
+    /// The noise levels at which it is asked.
+    pub within: NoiseRange,
 }
 
 /// What the clips are to show: one entry a clip.

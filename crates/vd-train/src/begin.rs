@@ -22,7 +22,8 @@ pub(crate) fn check_room(out: &Path, resume: Resume) -> Result<()> {
     match newest(out, Use::Sample)? {
         Some(found) => {
             let what = "holds the weights of an earlier run, which cannot go on without its \
-                        optimizer.safetensors and state.json; choose another train.out";
+                        optimizer.safetensors, its state.json and, where train.uncertainty is on, \
+                        its uncertainty.safetensors; choose another train.out";
             Err(Error::checkpoint(&found.dir, what))
         }
         None => Ok(()),

@@ -2,11 +2,12 @@
 //!
 //! A [`RunConfig`] says everything about a run; [`train`] does it in the folder `train.out`:
 //!
-//! - `config.toml`, every default spelled out;
+//! - `config.toml`, every default spelled out but for what is off by being left out;
 //! - `metrics.jsonl`, one line a step;
 //! - `previews/step-00000500.gif`;
 //! - `checkpoints/step-00000200/` with `config.toml`, `model.safetensors`, `ema.safetensors`,
-//!   `optimizer.safetensors` and `state.json`.
+//!   `optimizer.safetensors` and `state.json`; with `train.uncertainty` on,
+//!   `uncertainty.safetensors` too.
 //!
 //! [`Checkpoint::open`] gives a trained network back. A run that was interrupted, however, goes on
 //! from its newest checkpoint as if nothing had been: at equal threads and libtorch it leaves,
@@ -58,6 +59,7 @@ mod checkpoint;
 mod config;
 mod ema;
 mod error;
+mod finite;
 mod folder;
 mod lr;
 mod metrics;
@@ -67,10 +69,11 @@ mod resume;
 mod run;
 mod streams;
 mod trainer;
+mod uncertainty;
 
 pub use checkpoint::{
-    Checkpoint, CheckpointConfig, Geometry, LoadedNetwork, Machine, Origin, State, WeightKind,
-    write_imported,
+    ASSUMED_SHAPE, Checkpoint, CheckpointConfig, Geometry, LoadedNetwork, Machine, Origin, State,
+    WeightKind, write_imported,
 };
 pub use config::{RunConfig, TrainConfig};
 pub use ema::{EmaDecay, update_ema};

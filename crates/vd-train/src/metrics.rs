@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub struct StepReport {
     /// Which step, counted from 1.
     pub step: u64,
-    /// The mean loss of its micro-batches.
+    /// The mean loss of its micro-batches, without what a learned uncertainty makes of it.
     pub loss: f64,
     /// The mean loss of the clips (or frames, where each has its own time) whose log-SNR lies in
     /// each of eight bins, from the noisiest to the cleanest, with edges at -6, -4, -2, 0, 2, 4
@@ -26,7 +26,7 @@ pub struct StepReport {
     pub loss_by_log_snr: [Option<f64>; 8],
     /// Its learning rate.
     pub lr: f64,
-    /// The norm of its gradients before clipping.
+    /// The norm of the network's gradients before clipping.
     pub grad_norm: f64,
     /// How long it took, loading included.
     pub seconds: f64,

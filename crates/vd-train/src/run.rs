@@ -14,6 +14,7 @@ use crate::metrics::{Metrics, StepReport, put_aside};
 use crate::preview::write_preview;
 use crate::resume::{check_config, warn_of_machine};
 use crate::trainer::{Outcome, Trainer};
+use crate::uncertainty::Learned;
 use crate::{Result, RunConfig};
 
 /// What to do with the checkpoints that are in the run's folder already.
@@ -35,7 +36,7 @@ pub enum Event<'a> {
         step: u64,
         /// Steps in all.
         steps: u64,
-        /// Values that are trained.
+        /// Values of the network that are trained.
         parameters: usize,
         /// Where it computes.
         device: tch::Device,
@@ -232,6 +233,7 @@ impl Run<'_> {
             model: trainer.params.tensors(),
             ema: trainer.ema.tensors(),
             optimizer: trainer.optimizer.state(),
+            uncertainty: trainer.learned.as_ref().map(Learned::state),
             state: &state,
         };
         let path = save(&self.folder.out, parts)?;

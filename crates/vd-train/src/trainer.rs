@@ -14,6 +14,7 @@ use crate::ema::update_ema;
 use crate::metrics::LevelLosses;
 use crate::optimizer::{AdamW, clip_to_norm, global_norm};
 use crate::streams::{Place, Stream, seed_of};
+use crate::uncertainty::{Learned, plain_mean};
 use crate::{Error, Result, RunConfig};
 
 /// Everything that changes from step to step.
@@ -27,6 +28,8 @@ pub(crate) struct Trainer {
     pub(crate) ema_network: UNet3d,
     pub(crate) ema: Params,
     pub(crate) optimizer: AdamW,
+    /// What divides the loss; not averaged, and not used to sample.
+    pub(crate) learned: Option<Learned>,
     pub(crate) preparation: Preparation,
     pub(crate) loader: Loader,
     /// Steps done.
@@ -71,6 +74,7 @@ impl Trainer {
         let mut trainer = Trainer {
             diffusion: Diffusion::new(&config.diffusion)?,
             optimizer: AdamW::new(&params, train.betas, train.weight_decay),
+            learned: Learned::new(train, device)?,
             preparation: Preparation { text, focus_present: train.focus_present, device },
             loader: Loader::over(dataset, train.batch, cursor)?,
             step: state.map_or(0, |state| state.step),
@@ -100,7 +104,11 @@ impl Trainer {
         let path = checkpoint.optimizer_path();
         // The number of the step stays on the CPU, the moments are copied to where they belong.
         let state: BTreeMap<_, _> = Weights::read(&path, Device::Cpu)?.tensors;
-        self.optimizer.load(&state).map_err(|e| Error::checkpoint(&path, e.to_string()))
+        self.optimizer.load(&state).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
+        match &mut self.learned {
+            Some(learned) => learned.load(&checkpoint.uncertainty_path()),
+            None => Ok(()),
+        }
     }
 
     /// One step of the optimiser.
@@ -111,23 +119,31 @@ impl Trainer {
         let mut levels = LevelLosses::default();
         let (loss, grads) = self.gradients(&mut levels)?;
         let train = &self.config.train;
-        let norm = global_norm(&grads)?;
+        let (own, beside) = grads.split_at(self.optimizer.params().len());
+        let norm = global_norm(own)?;
         // The one time in a step that the host waits for the device.
         let mut read = vec![Tensor::f_stack(&[&loss, &norm], 0)?];
         read.append(&mut levels.means);
+        if !beside.is_empty() {
+            read.push(global_norm(beside)?.f_reshape([1])?);
+        }
         let read: Vec<f64> = Vec::try_from(&Tensor::f_cat(&read, 0)?)?;
         let (loss, grad_norm) = (read[0], read[1]);
-        if !loss.is_finite() || !grad_norm.is_finite() {
+        let (means, beside_norms) = read[2..].split_at(levels.counts.len());
+        if ![loss, grad_norm].iter().chain(beside_norms).all(|number| number.is_finite()) {
             return Err(self.not_finite(loss, &grads));
         }
         if train.clip > 0.0 {
-            clip_to_norm(&grads, grad_norm, train.clip)?;
+            clip_to_norm(own, grad_norm, train.clip)?;
         }
-        let loss_by_log_snr = levels.binned(&read[2..])?;
+        let loss_by_log_snr = levels.binned(means)?;
         let lr = train.learning_rate().at(self.step);
         // An error in the midst of these leaves some weights of one step and some of the next.
         self.sound = false;
-        self.optimizer.step(lr, &grads)?;
+        self.optimizer.step(lr, own)?;
+        if let Some(learned) = &mut self.learned {
+            learned.optimizer.step(lr, beside)?;
+        }
         update_ema(&self.ema, &self.params, train.ema_decay().at(self.step))?;
         self.step += 1;
         self.cursor = self.loader.cursor();
@@ -135,7 +151,8 @@ impl Trainer {
         Ok(Outcome { loss, loss_by_log_snr, lr, grad_norm })
     }
 
-    /// The mean loss of all micro-batches (f64, on the device) and its gradients.
+    /// The mean loss of all micro-batches (f64, on the device) and the gradients: those of the
+    /// network, then those of the uncertainty.
     fn gradients(&mut self, levels: &mut LevelLosses) -> Result<(Tensor, Vec<Tensor>)> {
         let parts = self.config.train.accumulate;
         let mut sum: Option<(Tensor, Vec<Tensor>)> = None;
@@ -170,63 +187,27 @@ impl Trainer {
         let request = LossRequest {
             frames: Some(&frames),
             keep: keep.as_ref(),
+            uncertainty: self.learned.as_ref().map(|learned| &learned.uncertainty),
             train: Some(&mut dropout),
             ..LossRequest::default()
         };
         let loss = self.diffusion.loss(&self.network, &x0, &cond, request, &mut noise)?;
         levels.push(&loss)?;
         let share = loss.mean.f_mul_scalar(1.0 / train.accumulate as f64)?;
-        let params = self.optimizer.params();
-        let grads = Tensor::f_run_backward(&[&share], params, false, false)?;
+        let beside = self.learned.iter().flat_map(|learned| learned.optimizer.params());
+        let params: Vec<_> = self.optimizer.params().iter().chain(beside).collect();
+        let grads = Tensor::f_run_backward(&[&share], &params, false, false)?;
         let grads = grads.into_iter().zip(params).map(|(grad, param)| {
             // A parameter that the loss does not reach: its gradient is zero.
             let grad = if grad.defined() { grad } else { param.detach().f_zeros_like()? };
             Ok(grad.f_contiguous()?)
         });
-        Ok((share.detach().f_to_kind(Kind::Double)?, grads.collect::<Result<_>>()?))
-    }
-
-    /// Refuses weights that the last step has spoilt: they are not worth a checkpoint.
-    ///
-    /// # Errors
-    /// A parameter that is not finite, named.
-    pub(crate) fn check_parameters(&mut self) -> Result<()> {
-        match self.bad_parameter() {
-            None => Ok(()),
-            Some(name) => {
-                self.sound = false;
-                Err(Error::NotFinite { step: self.step, tensor: format!("the parameter `{name}`") })
-            }
-        }
-    }
-
-    /// The first parameter by name that is not finite.
-    fn bad_parameter(&self) -> Option<String> {
-        let bad = self.params.iter().find(|(_, param)| is_bad(&param.tensor));
-        bad.map(|(name, _)| name.to_owned())
-    }
-
-    /// Which tensor went wrong: the first parameter by name, else the loss, else the first gradient
-    /// by name.
-    fn not_finite(&mut self, loss: f64, grads: &[Tensor]) -> Error {
-        let parameter = self.bad_parameter();
-        let mut named = self.optimizer.names().iter().zip(grads);
-        let tensor = if let Some(name) = parameter {
-            self.sound = false;
-            format!("the parameter `{name}`")
-        } else if !loss.is_finite() {
-            format!("the loss ({loss})")
-        } else if let Some((name, _)) = named.find(|(_, grad)| is_bad(grad)) {
-            format!("the gradient of `{name}`")
-        } else {
-            "the norm of all gradients".to_owned()
+        let reported = match &self.learned {
+            None => share.detach().f_to_kind(Kind::Double)?,
+            Some(_) => plain_mean(&loss)?.f_mul_scalar(1.0 / train.accumulate as f64)?,
         };
-        Error::NotFinite { step: self.step + 1, tensor }
+        Ok((reported, grads.collect::<Result<_>>()?))
     }
-}
-
-fn is_bad(tensor: &Tensor) -> bool {
-    tensor.isfinite().all().int64_value(&[]) == 0
 }
 
 #[cfg(test)]

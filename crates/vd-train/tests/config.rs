@@ -93,6 +93,17 @@ fn the_resolved_config_spells_everything_out_and_reads_back_equal() {
     assert_eq!(load(&text, &[]).unwrap().to_toml().unwrap(), text);
 }
 
+/// So that the config of a run without one is what it was before there was such a setting.
+#[test]
+fn an_uncertainty_that_is_off_is_not_written() {
+    let off = load(EXAMPLE, &["train.uncertainty=0"]).unwrap();
+    assert_eq!(off, load(EXAMPLE, &[]).unwrap());
+    assert!(!off.to_toml().unwrap().contains("uncertainty"));
+    let on = load(EXAMPLE, &["train.uncertainty=64"]).unwrap();
+    assert_eq!(on.train.uncertainty, 64);
+    assert_eq!(load(&on.to_toml().unwrap(), &[]).unwrap(), on);
+}
+
 #[test]
 fn overrides_are_toml_values_or_bare_strings() {
     let config = load(
@@ -169,6 +180,9 @@ fn a_wrong_override_is_named() {
         ("train.lrr=3", "unknown field `lrr`"),
         ("train.lr=fast", "expected f64"),
         ("trains.lr=3", "unknown field `trains`"),
+        ("train.uncertainty=-1", "expected usize"),
+        ("train.uncertainty=0.5", "expected usize"),
+        ("train.uncertainty=true", "expected usize"),
         ("train.lr.x=3", "`train.lr` is a value"),
         ("train=3", "expected section.key=value"),
         ("lr=3", "expected section.key=value"),
@@ -207,6 +221,7 @@ fn sections_at_odds_with_each_other_are_refused_by_key() {
         (vec!["train.preview_count=257"], "train.preview_count", "at most 256"),
         (vec!["train.preview_steps=65537"], "train.preview_steps", "at most 65536"),
         (vec!["train.threads=100000"], "train.threads", "at most 1024"),
+        (vec!["train.uncertainty=65537"], "train.uncertainty", "at most 65536"),
         (vec!["train.preview_count=0"], "train.preview_count", "preview_every"),
         (
             vec!["train.warmup=9", "train.lr_schedule={ kind = \"linear\", lr_steps = 9 }"],

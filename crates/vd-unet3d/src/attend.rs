@@ -8,8 +8,9 @@ use vd_tensor_ops::layers::{
 
 use crate::{Result, UNet3dConfig};
 
-/// Features of each head of the attentions over space.
-const SPATIAL_HEAD_DIM: i64 = 32;
+/// Features of each head of the attentions over space, which `attn_dim_head` does not touch (as in
+/// `video-diffusion-pytorch`).
+pub const SPATIAL_HEAD_DIM: i64 = 32;
 
 /// What the temporal attentions of one evaluation share.
 #[derive(Debug)]

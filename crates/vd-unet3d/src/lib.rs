@@ -36,6 +36,7 @@ mod embed;
 mod error;
 mod unet;
 
+pub use attend::SPATIAL_HEAD_DIM;
 pub use backbone::Backbone;
 pub use cond::Cond;
 pub use config::{Preset, UNet3dConfig};

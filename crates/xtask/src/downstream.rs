@@ -1,5 +1,5 @@
 //! Projects that use the public crates from outside: one per crate, which depends on that crate
-//! alone, and one that brings its own schedule, sampler and network.
+//! alone, one that swaps the sampler and one that brings its own schedule.
 //!
 //! They are generated in a temporary folder, follow to the letter what `setup --print-env` tells a
 //! user, and are started without LD_LIBRARY_PATH and without LIBTORCH.
@@ -21,7 +21,7 @@ struct Project {
     program: &'static str,
 }
 
-const PROJECTS: [Project; 5] = [
+const PROJECTS: [Project; 6] = [
     Project {
         name: "uses-tensor-ops",
         krate: "vd-tensor-ops",
@@ -43,9 +43,14 @@ const PROJECTS: [Project; 5] = [
         program: include_str!("../downstream/text_cond.rs"),
     },
     Project {
-        name: "brings-its-own-parts",
+        name: "swap_sampler",
         krate: "vd-diffusion",
-        program: include_str!("../downstream/own_parts.rs"),
+        program: include_str!("../downstream/swap_sampler.rs"),
+    },
+    Project {
+        name: "own_schedule",
+        krate: "vd-diffusion",
+        program: include_str!("../downstream/own_schedule.rs"),
     },
 ];
 

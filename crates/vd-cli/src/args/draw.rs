@@ -1,5 +1,7 @@
 //! Flags of the commands that draw.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing};
 
@@ -26,6 +28,13 @@ pub(crate) struct DrawArgs {
     /// How strongly clips follow prompt or row: 1 is no guidance, 2 to 5 are usual
     #[arg(long, value_name = "SCALE", default_value = "1", value_parser = scale)]
     pub(crate) cfg_scale: f64,
+    /// A worse checkpoint of the same data, to be guided away from (autoguidance)
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(crate) guide: Option<PathBuf>,
+    /// How far away from it: 1 is not at all
+    #[arg(long, value_name = "SCALE", default_value = "2", requires = "guide")]
+    #[arg(value_parser = scale)]
+    pub(crate) guide_scale: f64,
     /// How the predicted clip is kept in the range of pixels at every step
     #[arg(long, value_enum, value_name = "RULE", default_value = "static")]
     pub(crate) threshold: ThresholdName,

@@ -25,7 +25,7 @@ pub(crate) struct VideoArgs {
     /// An embedding instead of a prompt, one row (.safetensors or .npy, f32)
     #[arg(long, value_name = "FILE")]
     pub(crate) cond: Option<PathBuf>,
-    /// How strongly what is known pulls the rest; 0 is faster [default: 2; upscale: factor squared]
+    /// How strongly what is known pulls the rest [default: 2, with --no-replace 1; see below]
     #[arg(long, value_name = "W", value_parser = weight)]
     pub(crate) weight: Option<f64>,
     /// Take that gradient at every K-th step alone
@@ -53,39 +53,37 @@ pub(crate) struct VideoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExtendArgs {
-    #[command(flatten)]
-    pub(crate) video: VideoArgs,
     /// Frames of the result, those of the video included [default: what one window adds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub(crate) frames: Option<u32>,
+    #[command(flatten)]
+    pub(crate) video: VideoArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct InterpolateArgs {
-    #[command(flatten)]
-    pub(crate) video: VideoArgs,
     /// How many times the frame rate: K - 1 frames are drawn between any two
     #[arg(long, value_name = "K", default_value_t = 2)]
     #[arg(value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub(crate) factor: u32,
+    #[command(flatten)]
+    pub(crate) video: VideoArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct InpaintArgs {
-    #[command(flatten)]
-    pub(crate) video: VideoArgs,
     /// What is to be drawn, in white: a picture for all frames, or a video of as many
     #[arg(long, value_name = "FILE.png", required_unless_present = "area")]
     pub(crate) mask: Option<PathBuf>,
     /// What is to be drawn: the pixels from row Y and column X on, H rows of W
     #[arg(long = "box", value_name = "Y,X,H,W", conflicts_with = "mask", value_parser = boxed)]
     pub(crate) area: Option<PixelBox>,
+    #[command(flatten)]
+    pub(crate) video: VideoArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct UpscaleArgs {
-    #[command(flatten)]
-    pub(crate) video: VideoArgs,
     /// How many times the frame rate; 1 leaves it
     #[arg(long, value_name = "K", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -93,4 +91,6 @@ pub(crate) struct UpscaleArgs {
     /// How the small video is taken to have been made from the large one
     #[arg(long, value_enum, value_name = "HOW", default_value = "area")]
     pub(crate) down: DownName,
+    #[command(flatten)]
+    pub(crate) video: VideoArgs,
 }

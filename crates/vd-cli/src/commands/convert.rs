@@ -8,7 +8,7 @@ use serde::Serialize;
 use tch::{Device, Kind};
 use vd_diffusion::{DiffusionConfig, ScheduleConfig};
 use vd_tensor_ops::Params;
-use vd_train::{CheckpointConfig, Origin, WeightKind, write_imported};
+use vd_train::{ASSUMED_SHAPE, CheckpointConfig, Origin, WeightKind, write_imported};
 use vd_unet3d::{UNet3d, UNet3dConfig};
 
 use crate::args::{ConvertArgs, FrameSize, PeerVersion, WeightsName};
@@ -18,9 +18,6 @@ use crate::{folder, infer};
 
 /// The program whose files are read.
 const PROGRAM: &str = "video-diffusion-pytorch";
-/// Clips where neither a flag nor the check tells.
-const FRAMES: usize = 16;
-const SIDE: i64 = 64;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -127,12 +124,13 @@ fn clips(args: &ConvertArgs, answer: Option<&Answer>) -> (usize, [usize; 2]) {
     let x = answer.map(Answer::frames_and_size);
     let (frames, from) = asked(args.frames.map(i64::from), "--frames")
         .or_else(|| asked(x.map(|[f, _, _]| f), "--check's x"))
-        .unwrap_or((FRAMES as i64, "the default, for no file tells"));
+        .unwrap_or((ASSUMED_SHAPE.0 as i64, "the default, for no file tells"));
     tracing::info!("clips have {frames} frames by default ({from})");
     let size = args.size.map(|size| (size, "--size"));
+    let [h, w] = ASSUMED_SHAPE.1.map(|n| n as i64);
     let (size, from) = size
         .or_else(|| x.map(|[_, h, w]| (FrameSize { h, w }, "--check's x")))
-        .unwrap_or((FrameSize { h: SIDE, w: SIDE }, "the default, for no file tells"));
+        .unwrap_or((FrameSize { h, w }, "the default, for no file tells"));
     tracing::info!("frames have {size} pixels by default ({from})");
     (frames as usize, [size.h as usize, size.w as usize])
 }

@@ -130,7 +130,7 @@ fn describe(report: &Report) -> Result<String> {
     }
     writeln!(out, "  files")?;
     for (name, size) in &report.files {
-        writeln!(out, "    {name:<22} {:>12}", bytes(*size))?;
+        writeln!(out, "    {name:<24} {:>10}", bytes(*size))?;
     }
     writeln!(out, "  config")?;
     for line in config_lines(&report.config)? {

@@ -111,14 +111,6 @@ impl Folder {
         &self.other
     }
 
-    /// Whether `path`, which need not exist, lies in this folder or is it.
-    ///
-    /// # Errors
-    /// As [`folder_contains`].
-    pub fn contains(&self, path: &Path) -> Result<bool> {
-        folder_contains(&self.root, path)
-    }
-
     fn no_clips(&self) -> Error {
         let mut detail =
             String::from("expected GIF, APNG, or folders of PNG or JPEG frames; found ");

@@ -1,6 +1,5 @@
 //! Clips by number, from a folder or a generator.
 
-use crate::clip::UNSTATED_FPS;
 use crate::config::{DataConfig, Source};
 use crate::folder::Folder;
 use crate::generate::Generator;
@@ -61,33 +60,6 @@ impl Dataset {
     /// How many clips an epoch has; `None` for a generator.
     pub fn clips(&self) -> Option<usize> {
         self.folder().map(|folder| folder.entries().len())
-    }
-
-    /// The rate at which clips of this data set should be shown, in frames per second, the stride taken into account: the
-    /// middle one of the first few readable files, or the generator's own.
-    ///
-    /// # Errors
-    /// When a generator fails, or none of the first files can be read.
-    pub fn fps(&self) -> Result<f64> {
-        const LOOKED_AT: usize = 15;
-        let Items::Folder(folder) = &self.items else {
-            return Ok(self.sample(0, 0, 0)?.map_or(UNSTATED_FPS, |s| s.clip.fps));
-        };
-        let probes = folder.entries().iter().map(|entry| entry.media.probe());
-        let mut rates = Vec::with_capacity(LOOKED_AT);
-        let mut failed = None;
-        for probe in probes.take(LOOKED_AT) {
-            match probe {
-                Ok(probe) => rates.push(probe.fps / self.config.stride as f64),
-                Err(error) => failed = Some(error),
-            }
-        }
-        rates.sort_by(f64::total_cmp);
-        match (rates.get(rates.len() / 2), failed) {
-            (Some(rate), _) => Ok(*rate),
-            (None, Some(error)) => Err(error),
-            (None, None) => Ok(UNSTATED_FPS),
-        }
     }
 
     /// The sample of clip `index` in `epoch`: start, part and flip are drawn from a stream of its own.

@@ -69,6 +69,11 @@ impl CheckpointConfig {
         crate::config::to_toml(self)
     }
 
+    /// Whether the run learned an uncertainty of its loss.
+    pub(super) fn has_uncertainty(&self) -> bool {
+        self.train.as_ref().is_some_and(|train| train.uncertainty > 0)
+    }
+
     /// The config of the run, if it was trained here.
     pub fn run(&self) -> Option<RunConfig> {
         Some(RunConfig {

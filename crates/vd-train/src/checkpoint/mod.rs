@@ -9,7 +9,7 @@ mod steps;
 use std::path::{Path, PathBuf};
 
 pub use config::{CheckpointConfig, Origin};
-pub use network::{Geometry, LoadedNetwork, WeightKind};
+pub use network::{ASSUMED_SHAPE, Geometry, LoadedNetwork, WeightKind};
 pub use save::write_imported;
 pub use state::{Machine, State};
 
@@ -21,6 +21,8 @@ use crate::{Error, Result};
 const CONFIG: &str = "config.toml";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+/// There only where the config has an uncertainty.
+const UNCERTAINTY: &str = "uncertainty.safetensors";
 /// The folder of a run's checkpoints.
 const CHECKPOINTS: &str = "checkpoints";
 

@@ -13,7 +13,7 @@ use super::Checkpoint;
 use crate::{Error, Result};
 
 /// What a clip of unknown shape is taken for: frames, and height and width.
-const ASSUMED: (usize, [usize; 2]) = (16, [64, 64]);
+pub const ASSUMED_SHAPE: (usize, [usize; 2]) = (16, [64, 64]);
 
 /// Which weights of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +92,10 @@ impl Checkpoint {
         self.dir.join(super::OPTIMIZER)
     }
 
+    pub(crate) fn uncertainty_path(&self) -> PathBuf {
+        self.dir.join(super::UNCERTAINTY)
+    }
+
     /// Where weights lie.
     pub fn weight_path(&self, kind: WeightKind) -> PathBuf {
         self.dir.join(kind.file())
@@ -146,7 +150,7 @@ impl Checkpoint {
             Some((origin.frames?, origin.size?))
         };
         let known = data.or_else(origin);
-        let (frames, size) = known.unwrap_or(ASSUMED);
+        let (frames, size) = known.unwrap_or(ASSUMED_SHAPE);
         let fps = self.state.as_ref().map_or(vd_data::UNSTATED_FPS, |state| state.fps);
         Geometry { frames, size, fps, assumed: known.is_none() }
     }

@@ -8,7 +8,9 @@ use tch::Tensor;
 use vd_tensor_ops::{Weights, write_atomically};
 
 use super::steps::{remove, step_dir, unfinished_dir};
-use super::{CHECKPOINTS, CONFIG, CheckpointConfig, OPTIMIZER, STATE, State, WeightKind};
+use super::{
+    CHECKPOINTS, CONFIG, CheckpointConfig, OPTIMIZER, STATE, State, UNCERTAINTY, WeightKind,
+};
 use crate::{Error, Result};
 
 /// What a run's checkpoint is made of.
@@ -18,6 +20,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) model: BTreeMap<String, Tensor>,
     pub(crate) ema: BTreeMap<String, Tensor>,
     pub(crate) optimizer: BTreeMap<String, Tensor>,
+    pub(crate) uncertainty: Option<BTreeMap<String, Tensor>>,
     pub(crate) state: &'a State,
 }
 
@@ -33,6 +36,9 @@ pub(crate) fn save(out: &Path, parts: Parts<'_>) -> Result<PathBuf> {
     write_weights(&unfinished.join(WeightKind::Model.file()), parts.model)?;
     write_weights(&unfinished.join(WeightKind::Ema.file()), parts.ema)?;
     write_weights(&unfinished.join(OPTIMIZER), parts.optimizer)?;
+    if let Some(uncertainty) = parts.uncertainty {
+        write_weights(&unfinished.join(UNCERTAINTY), uncertainty)?;
+    }
     write_atomically(&unfinished.join(STATE), parts.state.to_json()?.as_bytes())?;
     remove(&dir)?;
     finish(&unfinished, &dir)?;

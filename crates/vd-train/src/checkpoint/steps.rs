@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vd_tensor_ops::Weights;
 
-use super::{CHECKPOINTS, CONFIG, Checkpoint, OPTIMIZER, STATE, WeightKind};
+use super::{CHECKPOINTS, CONFIG, Checkpoint, OPTIMIZER, STATE, UNCERTAINTY, WeightKind};
 use crate::folder::PREVIEWS;
 use crate::{Error, Result};
 
@@ -130,6 +130,13 @@ fn whole(dir: &Path, step: u64, wanted: Use) -> Result<Checkpoint> {
         Weights::check(&dir.join(name))?;
     }
     let checkpoint = Checkpoint::read(dir)?;
+    if wanted == Use::Resume && checkpoint.config.has_uncertainty() {
+        let path = dir.join(UNCERTAINTY);
+        if !path.is_file() {
+            return Err(Error::checkpoint(dir, format!("{UNCERTAINTY} is missing")));
+        }
+        Weights::check(&path)?;
+    }
     match &checkpoint.state {
         Some(state) if state.step == step => Ok(checkpoint),
         None if wanted == Use::Sample => Ok(checkpoint),

@@ -93,7 +93,8 @@ impl RunConfig {
         Ok(())
     }
 
-    /// The config as TOML, every default spelled out; reads back equal.
+    /// The config as TOML, every default spelled out but for what is off by being left out; reads
+    /// back equal.
     ///
     /// # Errors
     /// Numbers that TOML cannot hold.

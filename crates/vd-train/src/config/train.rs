@@ -9,7 +9,7 @@ use crate::ema::EmaDecay;
 use crate::lr::{LearningRate, LrSchedule};
 use crate::{Error, Result};
 
-/// The most clips, micro-batches and sampling steps: far more would be refused by an abort.
+/// The most clips, micro-batches, sampling steps and cosines: far more would be refused by an abort.
 const MOST: usize = 65_536;
 /// The most clips in a preview, which are side by side.
 const MOST_CLIPS: usize = 256;
@@ -62,6 +62,16 @@ pub struct TrainConfig {
     pub seed: u64,
     /// The probability that a clip's frames are trained as independent images.
     pub focus_present: f64,
+    /// Cosines of the log-SNR of which a learned [`Uncertainty`](vd_diffusion::Uncertainty) of the
+    /// loss is made, so that every noise level comes to weigh as much as any other; 0 is none, and
+    /// is left out where the config is written.
+    ///
+    /// It is stepped as the network is, at the same learning rate, but without weight decay,
+    /// clipping and moving average: with n cosines a step moves the logarithm that it learns by
+    /// about sqrt(2 n) times the learning rate at most. Metrics have the loss without it, and the
+    /// norm of the network's gradient alone.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub uncertainty: usize,
     /// Where to compute.
     pub device: DeviceChoice,
     /// Threads of libtorch's operators; 0 leaves the number to libtorch.
@@ -94,6 +104,7 @@ impl Default for TrainConfig {
             preview_prompts: Vec::new(),
             seed: 0,
             focus_present: 0.0,
+            uncertainty: 0,
             device: DeviceChoice::default(),
             threads: 0,
             log_every: 1,
@@ -142,6 +153,7 @@ impl TrainConfig {
             ("train.preview_count", self.preview_count, MOST_CLIPS),
             ("train.preview_steps", self.preview_steps, MOST),
             ("train.threads", self.threads, MOST_THREADS),
+            ("train.uncertainty", self.uncertainty, MOST),
         ];
         if let Some((key, n, most)) = most.into_iter().find(|(_, n, most)| n > most) {
             return Err(Error::config(key, format!("at most {most}"), n));
@@ -193,4 +205,9 @@ impl TrainConfig {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a setting is off; by reference, as serde asks.
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }

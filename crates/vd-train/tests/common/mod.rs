@@ -87,13 +87,16 @@ pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 pub(crate) fn assert_same(a: &Path, b: &Path) {
     let (mut a, mut b) = (files(a), files(b));
     let names: Vec<_> = a.keys().cloned().collect();
-    let expected = [
+    let mut expected = vec![
         "config.toml",
         "ema.safetensors",
         "model.safetensors",
         "optimizer.safetensors",
         "state.json",
     ];
+    if String::from_utf8_lossy(&a["config.toml"]).contains("\nuncertainty = ") {
+        expected.push("uncertainty.safetensors");
+    }
     assert_eq!(names, expected);
     for files in [&mut a, &mut b] {
         let text = String::from_utf8(files.remove("config.toml").unwrap()).unwrap();

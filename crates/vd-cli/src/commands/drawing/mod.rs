@@ -2,13 +2,14 @@
 
 mod groups;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tch::Tensor;
 use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
-use vd_text_cond::{Condition, GenerateRequest, NullEmbedding};
+use vd_text_cond::{Condition, GenerateRequest, Guide, NullEmbedding, Progress, generate_with};
 
 use crate::args::{DrawArgs, ThresholdName};
 use crate::model::{Model, device_name};
@@ -32,6 +33,8 @@ pub(crate) struct Drawing {
     threshold: Threshold,
     scale: f64,
     seed: u64,
+    /// What to guide away from, and how far.
+    guide: Option<(Model, f64)>,
 }
 
 impl Drawing {
@@ -61,7 +64,29 @@ impl Drawing {
             },
             scale: args.cfg_scale,
             seed: args.seed,
+            guide: guide(args, model)?,
         })
+    }
+
+    /// Draws clips.
+    pub(crate) fn generate(
+        &self,
+        model: &Model,
+        request: &GenerateRequest,
+        on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Tensor> {
+        let guide = self.guide.as_ref().map(|(guide, scale)| Guide {
+            backbone: &guide.loaded.network,
+            diffusion: &guide.diffusion,
+            scale: *scale,
+            within: self.rule.within(),
+        });
+        let videos = generate_with(&model.generator(), guide, request, on_step)?;
+        ensure!(
+            videos.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1,
+            "the network answered with NaN or infinity; an earlier step's checkpoint may be sound"
+        );
+        Ok(videos)
     }
 
     /// The call that draws clips of this shape, the first of them with the first noise of the seed.
@@ -125,6 +150,10 @@ pub(crate) struct How {
     guidance: &'static str,
     settings: Settings,
     cfg_scale: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guide: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guide_scale: Option<f64>,
     threshold: ThresholdName,
     seed: u64,
     device: String,
@@ -155,6 +184,8 @@ impl How {
                 guidance: args.guidance,
             },
             cfg_scale: args.cfg_scale,
+            guide: args.guide.clone(),
+            guide_scale: args.guide.as_ref().map(|_| args.guide_scale),
             threshold: args.threshold,
             seed: args.seed,
             device: device_name(model.device),
@@ -163,13 +194,22 @@ impl How {
     }
 }
 
-/// Refuses what a damaged network draws.
-pub(crate) fn check_finite(videos: &Tensor) -> Result<()> {
+/// The checkpoint to guide away from.
+fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64)>> {
+    let Some(path) = &args.guide else { return Ok(None) };
+    let guide = Model::open(path, None, model.device).context("--guide")?;
+    let (name, config) = (path.display(), guide.config());
+    let (found, wanted) = (config.channels, model.config().channels);
     ensure!(
-        videos.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1,
-        "the network answered with NaN or infinity; an earlier step's checkpoint may be sound"
+        found == wanted && config.out_channels() == wanted,
+        "--guide {name}: draws {found} channels, expected {wanted} like the model"
     );
-    Ok(())
+    ensure!(
+        guide.checkpoint.config.diffusion.schedule == model.checkpoint.config.diffusion.schedule,
+        "--guide {name}: trained under another noise schedule than the model; give one trained \
+         under the same"
+    );
+    Ok(Some((guide, args.guide_scale)))
 }
 
 fn check_guidance(scale: f64, groups: &Groups, model: &Model) -> Result<()> {

@@ -13,9 +13,9 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 use tch::Tensor;
 use vd_tensor_ops::video;
-use vd_text_cond::{Progress, generate};
+use vd_text_cond::Progress;
 
-use super::drawing::{How, check_finite};
+use super::drawing::How;
 use crate::args::SampleArgs;
 use crate::model::Model;
 use crate::output::{Outcome, Usage, plural};
@@ -107,8 +107,7 @@ fn draw(
             bar.set_position((round * steps + at.step) as u64);
             ControlFlow::Continue(())
         };
-        let videos = generate(&model.generator(), &plan.request(clips, model)?, &mut on_step)?;
-        check_finite(&videos)?;
+        let videos = plan.drawing.generate(model, &plan.request(clips, model)?, &mut on_step)?;
         take(video::to_u8(&videos))?;
     }
     bar.finish_and_clear();

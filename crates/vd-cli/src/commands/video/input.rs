@@ -1,5 +1,7 @@
 //! The video, the checkpoint and the flags that these commands share.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use tch::Tensor;
 use vd_data::Clip;
@@ -13,12 +15,16 @@ use crate::commands::drawing::{Drawing, Groups};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
 
-/// The pull of known frames and pixels where nothing is said.
+/// The pull of known frames and pixels that are replaced, where nothing is said.
 const WEIGHT: f64 = 2.0;
+/// The pull of those that are not: with more, they would not come to rest.
+const WEIGHT_ALONE: f64 = 1.0;
 
 /// What there is before anything is drawn.
 pub(super) struct Input<'a> {
     pub(super) args: &'a VideoArgs,
+    /// Where the video lies.
+    pub(super) video: &'a Path,
     pub(super) output: Output<'a>,
     pub(super) model: Model,
     pub(super) groups: Groups,
@@ -41,7 +47,8 @@ impl<'a> Input<'a> {
         }
         let output = Output::of(&args.out)?;
         let device = args.draw.compute.start()?;
-        let model = Model::open(&args.checkpoint.path, args.draw.weights, device)?;
+        let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
+        let model = Model::open(checkpoint, args.draw.weights, device)?;
         let prompts: Vec<_> = args.prompt.iter().cloned().collect();
         let groups = Groups::new(&prompts, args.cond.as_deref(), &model)?;
         if groups.count() > 1 {
@@ -57,21 +64,15 @@ impl<'a> Input<'a> {
             window > 1,
             "this model draws one frame at a time; give --window 2 or more to try it on videos"
         );
-        let channels = model.config().channels;
-        let clip = match usize::try_from(channels) {
-            Ok(channels @ (1 | 3)) => vd_data::decode(&args.video, channels)
-                .with_context(|| args.video.display().to_string())?,
-            _ => bail!(
-                "this model draws {channels} channels; videos have 1 (grey) or 3 (red, green, blue)"
-            ),
-        };
-        let weight = args.weight.unwrap_or(WEIGHT);
-        Ok(Input { args, output, model, groups, drawing, window, size, weight, clip })
+        let clip = read(video, model.config().channels)?;
+        let usual = if args.no_replace { WEIGHT_ALONE } else { WEIGHT };
+        let weight = args.weight.unwrap_or(usual);
+        Ok(Input { args, video, output, model, groups, drawing, window, size, weight, clip })
     }
 
     /// The video's name in messages.
     pub(super) fn name(&self) -> String {
-        self.args.video.display().to_string()
+        self.video.display().to_string()
     }
 
     /// Frames of the video.
@@ -147,9 +148,40 @@ impl<'a> Input<'a> {
     }
 }
 
+/// The video in the channels of the model.
+fn read(path: &Path, channels: i64) -> Result<Clip> {
+    let name = path.display();
+    let decode = |c: usize| vd_data::decode(path, c).with_context(|| name.to_string());
+    match channels {
+        3 => decode(3),
+        1 => {
+            let is_grey = |pixel: &[u8]| pixel.iter().all(|part| *part == pixel[0]);
+            ensure!(
+                decode(3)?.frames.chunks_exact(3).all(is_grey),
+                "{name}: in colour, but this model draws grey frames; turn the video grey, or use \
+                 a model of 3 channels"
+            );
+            decode(1)
+        }
+        _ => bail!(
+            "this model draws {channels} channels; videos have 1 (grey) or 3 (red, green, blue)"
+        ),
+    }
+}
+
 /// A clip as the model has it: 1 c f h w in [-1, 1].
 fn tensor(clip: &Clip) -> Result<Tensor> {
     let shape = [clip.f, clip.h, clip.w, clip.c].map(|n| n as i64);
     let frames = Tensor::f_from_slice(&clip.frames)?.f_view(shape)?; // f h w c
     Ok(from_u8(&frames.f_permute([3, 0, 1, 2])?.f_contiguous()?.f_unsqueeze(0)?))
+}
+
+/// The checkpoint and the video, which the command line may name in either order.
+fn in_order<'a>(first: &'a Path, second: &'a Path) -> (&'a Path, &'a Path) {
+    if !is_checkpoint(first) && is_checkpoint(second) { (second, first) } else { (first, second) }
+}
+
+/// Whether a checkpoint or a run lies there, at first sight.
+fn is_checkpoint(path: &Path) -> bool {
+    ["config.toml", "checkpoints"].iter().any(|name| path.join(name).exists())
 }

@@ -18,9 +18,9 @@ use serde::Serialize;
 use tch::Tensor;
 use vd_diffusion::{GivenFrames, Known, LongVideoPlan, Window, draw_long};
 use vd_tensor_ops::video;
-use vd_text_cond::{GenerateRequest, KnownParts, Progress, generate};
+use vd_text_cond::{GenerateRequest, KnownParts, Progress};
 
-use super::drawing::{How, check_finite};
+use super::drawing::How;
 use crate::output::{Outcome, plural};
 use crate::progress;
 use input::Input;
@@ -99,7 +99,7 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
     let result = Tensor::f_cat(&frames, 2)?.f_get(0)?; // c f h w
     let exact = input.output.write(&result, task.fps, &task.exact)?;
     let report = Report {
-        video: input.args.video.clone(),
+        video: input.video.to_path_buf(),
         out: input.args.out.clone(),
         frames: task.total,
         known_frames: input.frames(),
@@ -152,9 +152,7 @@ fn draw_window(
         bar.set_position((index * input.drawing.steps + at.step) as u64);
         ControlFlow::Continue(())
     };
-    let clip = generate(&input.model.generator(), &request, &mut on_step)?;
-    check_finite(&clip)?;
-    Ok(clip)
+    input.drawing.generate(&input.model, &request, &mut on_step)
 }
 
 /// Half a window is known, half is drawn.

@@ -1,0 +1,52 @@
+//! What stops a run whose numbers are none.
+
+use tch::Tensor;
+
+use crate::trainer::Trainer;
+use crate::{Error, Result};
+
+impl Trainer {
+    /// Refuses weights that the last step has spoilt: they are not worth a checkpoint.
+    ///
+    /// # Errors
+    /// A parameter that is not finite, named.
+    pub(crate) fn check_parameters(&mut self) -> Result<()> {
+        match self.bad_parameter() {
+            None => Ok(()),
+            Some(name) => {
+                self.sound = false;
+                Err(Error::NotFinite { step: self.step, tensor: format!("the parameter `{name}`") })
+            }
+        }
+    }
+
+    /// The first parameter that is not finite: by name, the network's before the uncertainty's.
+    fn bad_parameter(&self) -> Option<String> {
+        let beside = self.learned.iter().flat_map(|learned| learned.params.iter());
+        let bad = self.params.iter().chain(beside).find(|(_, param)| is_bad(&param.tensor));
+        bad.map(|(name, _)| name.to_owned())
+    }
+
+    /// Which tensor went wrong: the first bad parameter, else the loss, else the first bad
+    /// gradient in the order of `grads`.
+    pub(crate) fn not_finite(&mut self, loss: f64, grads: &[Tensor]) -> Error {
+        let parameter = self.bad_parameter();
+        let beside = self.learned.iter().flat_map(|learned| learned.optimizer.names());
+        let mut named = self.optimizer.names().iter().chain(beside).zip(grads);
+        let tensor = if let Some(name) = parameter {
+            self.sound = false;
+            format!("the parameter `{name}`")
+        } else if !loss.is_finite() {
+            format!("the loss ({loss})")
+        } else if let Some((name, _)) = named.find(|(_, grad)| is_bad(grad)) {
+            format!("the gradient of `{name}`")
+        } else {
+            "the norm of all gradients".to_owned()
+        };
+        Error::NotFinite { step: self.step + 1, tensor }
+    }
+}
+
+fn is_bad(tensor: &Tensor) -> bool {
+    tensor.isfinite().all().int64_value(&[]) == 0
+}

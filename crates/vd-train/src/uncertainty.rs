@@ -1,0 +1,66 @@
+//! The learned uncertainty of the loss, beside the network.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+use vd_diffusion::{Loss, Uncertainty};
+use vd_tensor_ops::{Params, Weights};
+
+use crate::optimizer::AdamW;
+use crate::{Error, Result, TrainConfig};
+
+/// What begins the names of its parameters, and of nothing else in its file.
+const PREFIX: &str = "uncertainty";
+
+/// An uncertainty that is trained, with an optimiser of its own.
+///
+/// It is no part of the network: it has its own file in a checkpoint, and nothing that samples
+/// knows of it.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    pub(crate) uncertainty: Uncertainty,
+    pub(crate) params: Params,
+    pub(crate) optimizer: AdamW,
+}
+
+impl Learned {
+    /// What a config asks for, untrained; `None` where it asks for none.
+    pub(crate) fn new(train: &TrainConfig, device: Device) -> Result<Option<Self>> {
+        if train.uncertainty == 0 {
+            return Ok(None);
+        }
+        // Nothing of it is drawn from the seed.
+        let mut params = Params::new(0, Kind::Float, device);
+        let channels = train.uncertainty as i64;
+        let uncertainty = Uncertainty::new(&mut params.root().sub(PREFIX), channels)?;
+        // Without weight decay, as in the paper: it would pull the logarithm of the loss to 0.
+        let optimizer = AdamW::new(&params, train.betas, 0.0);
+        Ok(Some(Learned { uncertainty, params, optimizer }))
+    }
+
+    /// Parameters and the optimiser's state in one.
+    pub(crate) fn state(&self) -> BTreeMap<String, Tensor> {
+        let mut state = self.optimizer.state();
+        state.extend(self.params.tensors());
+        state
+    }
+
+    /// Goes on from the file of a checkpoint.
+    pub(crate) fn load(&mut self, path: &Path) -> Result<()> {
+        let own = format!("{PREFIX}.");
+        // Read to the CPU: the number of the step stays there, the rest is copied from it.
+        let file = Weights::read(path, Device::Cpu)?.tensors;
+        let (params, state) = file.into_iter().partition(|(name, _)| name.starts_with(&own));
+        let unfit = |e: String| Error::checkpoint(path, e);
+        self.params.load(&params).map_err(|e| unfit(e.to_string()))?;
+        self.optimizer.load(&state).map_err(|e| unfit(e.to_string()))
+    }
+}
+
+/// The mean of a loss without what an uncertainty makes of it, a scalar in f64.
+pub(crate) fn plain_mean(loss: &Loss) -> Result<Tensor> {
+    let means = loss.per_level.f_to_kind(Kind::Double)?;
+    let shares = loss.counts.f_div(&loss.counts.f_sum(Kind::Double)?)?;
+    Ok(means.f_mul(&shares.f_to_device(means.device())?)?.f_sum(Kind::Double)?)
+}
