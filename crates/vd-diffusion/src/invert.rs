@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use crate::grid::check_grid;
 use crate::sampler::moves::hold_eps;
-use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, Step};
+use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, Step, StepTaken};
 
 /// DDIM inversion: takes `x0` up through the levels of a grid, from the last to the first.
 ///
@@ -15,7 +15,7 @@ use crate::{Denoiser, Error, History, Interval, NoiseLevel, Result, Schedule, St
 /// back, `x0` is met up to an error of first order in the length of the steps. At a clean end
 /// (sigma = 0), which a network is never shown, eps-hat is asked for at the next level.
 ///
-/// `on_step` sees every step with its number, and stops the run by `ControlFlow::Break`. Gradients
+/// `on_step` sees every step with its number and its levels, and stops the run by `ControlFlow::Break`. Gradients
 /// are off meanwhile, and constraints are not called.
 ///
 /// # Shapes
@@ -33,7 +33,7 @@ pub fn invert(
     schedule: &dyn Schedule,
     grid: &[NoiseLevel],
     x0: Tensor,
-    on_step: &mut dyn FnMut(usize, &Step) -> ControlFlow<()>,
+    on_step: &mut dyn FnMut(&StepTaken<'_>) -> ControlFlow<()>,
 ) -> Result<Tensor> {
     check_grid(grid)?;
     crate::diffusion::check_kind("x0", &x0)?;
@@ -45,7 +45,7 @@ pub fn invert(
         let over = Interval { from, to, index, of, denoiser, schedule, past: &past };
         let (eps, x0) = direction(&x, &over)?;
         let step = Step::new(hold_eps(&x, &eps, from, to), x0);
-        if on_step(index, &step).is_break() {
+        if on_step(&StepTaken { index, of, from, to, step: &step }).is_break() {
             return Err(Error::Cancelled { steps: index + 1 });
         }
         x = step.x;

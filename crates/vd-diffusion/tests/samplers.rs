@@ -196,9 +196,9 @@ fn the_published_third_order_keeps_half_of_the_second_difference() {
         let told = Told::default();
         let x = unit(12, 0);
         let mut third = Vec::new();
-        let mut look = |index: usize, step: &vd_diffusion::Step| {
-            if index == 3 {
-                third = values(&step.x);
+        let mut look = |taken: &vd_diffusion::StepTaken<'_>| {
+            if taken.index == 3 {
+                third = values(&taken.step.x);
                 return std::ops::ControlFlow::Break(());
             }
             std::ops::ControlFlow::Continue(())

@@ -10,8 +10,8 @@ use known::{Basis, Flow, Mixture, NoNoise, Toy, cosine, even, largest, random, r
 use vd_diffusion::tch::{Device, Kind, Tensor};
 use vd_diffusion::{
     Ancestral, Cond, CosineDiscrete, Ddim, Denoiser, Diffusion, DiffusionConfig, Error, FrameMask,
-    Interval, Noise, NoiseLevel, Result, Sampler, Schedule, SeededNoise, Spacing, Step, Threshold,
-    Thresholded, sample, start,
+    Interval, Noise, NoiseLevel, Result, Sampler, Schedule, SeededNoise, Spacing, Step, StepTaken,
+    Threshold, Thresholded, sample, start,
 };
 
 fn toy_samples(sampler: &dyn Sampler, kind: Kind, first: u64, b: i64) -> Tensor {
@@ -79,9 +79,9 @@ fn noise_is_asked_for_by_the_snrs_of_the_interval() {
 fn on_step_sees_every_step_and_may_stop() {
     let x = random(4, &[2], Kind::Double);
     let mut seen = Vec::new();
-    let mut stop_at_third = |index: usize, step: &Step| {
-        seen.push((index, step.x0.size()));
-        if index == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    let mut stop_at_third = |taken: &StepTaken<'_>| {
+        seen.push((taken.index, taken.of, [taken.from, taken.to], taken.step.x0.size()));
+        if taken.index == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let end = sample(
         &Ddim { eta: 0.0 },
@@ -93,7 +93,9 @@ fn on_step_sees_every_step_and_may_stop() {
         &mut stop_at_third,
     );
     assert!(matches!(end, Err(Error::Cancelled { steps: 3 })), "{end:?}");
-    assert_eq!(seen, [(0, vec![2]), (1, vec![2]), (2, vec![2])]);
+    let levels = even(8);
+    let expected = [0, 1, 2].map(|i| (i, 8, [levels[i], levels[i + 1]], vec![2]));
+    assert_eq!(seen, expected);
 }
 
 /// Goes over the grid, back up to its first level, and over it again.
@@ -136,15 +138,15 @@ fn a_planned_rise_is_a_jump_and_no_step() {
     // Wrappers and references pass the constraint on.
     let denoiser = Thresholded::new(&inner, Threshold::None).unwrap();
     let mut indices = Vec::new();
-    let mut count = |index: usize, _: &Step| {
-        indices.push(index);
+    let mut count = |taken: &StepTaken<'_>| {
+        indices.push((taken.index, taken.of));
         ControlFlow::Continue(())
     };
     let x = random(5, &[3], Kind::Double);
     // The only draw is that of the jump: it falls on the second number.
     let mut noise = Basis { drawn: 1 };
     let end = sample(&sampler, &denoiser, &schedule, &grid, x, &mut noise, &mut count).unwrap();
-    assert_eq!(indices, [0, 1, 2, 3]);
+    assert_eq!(indices, [(0, 4), (1, 4), (2, 4), (3, 4)]);
     assert_eq!(sampler.steps.into_inner(), [(0, 4, 0), (1, 4, 1), (2, 4, 0), (3, 4, 1)]);
 
     let states = inner.0.into_inner();

@@ -43,7 +43,7 @@ pub use lms::Lms;
 pub use multistep::{LastSteps, LineRule};
 pub use pndm::Pndm;
 pub use restart::Restart;
-pub use run::{keep_going, sample, start};
+pub use run::{StepTaken, keep_going, sample, start};
 pub use unipc::{LineWeight, UniPc};
 
 use std::fmt;

@@ -12,8 +12,24 @@ use super::{History, Interval, Past, Sampler, Step};
 use crate::grid::{check_grid, falls};
 use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
 
+/// A step that a run has just taken, as `on_step` is told of it.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct StepTaken<'a> {
+    /// Its number, from 0.
+    pub index: usize,
+    /// How many the run takes in all, those through the band of a restart included.
+    pub of: usize,
+    /// The level it started at.
+    pub from: NoiseLevel,
+    /// The level it ended at.
+    pub to: NoiseLevel,
+    /// What it found.
+    pub step: &'a Step,
+}
+
 /// An `on_step` that looks at nothing and lets sampling run to its end.
-pub fn keep_going(_index: usize, _step: &Step) -> ControlFlow<()> {
+pub fn keep_going(_taken: &StepTaken<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
@@ -26,9 +42,9 @@ pub fn start(like: &Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
 
 /// Takes `x` through the levels of a grid, from the noisiest to the last.
 ///
-/// `on_step` is called after every step with its number, from 0, and what the step found: the
-/// place for a progress bar, for a preview (`step.x0` is what the network now takes the result to
-/// be), and for cancelling, by `ControlFlow::Break`. Gradients are off meanwhile; a denoiser that
+/// `on_step` is called after every step, with its number, its levels and what it found: the place
+/// for a progress bar, for a preview (`step.x0` is what the network now takes the result to be),
+/// and for cancelling, by `ControlFlow::Break`. Gradients are off meanwhile; a denoiser that
 /// needs them turns them on for itself.
 ///
 /// One run, one path: `noise` is asked for a new path ([`Noise::new_path`]) at the beginning and
@@ -50,7 +66,7 @@ pub fn sample(
     grid: &[NoiseLevel],
     x: Tensor,
     noise: &mut dyn Noise,
-    on_step: &mut dyn FnMut(usize, &Step) -> ControlFlow<()>,
+    on_step: &mut dyn FnMut(&StepTaken<'_>) -> ControlFlow<()>,
 ) -> Result<Tensor> {
     check_grid(grid)?;
     crate::diffusion::check_kind("x", &x)?;
@@ -82,7 +98,7 @@ pub fn sample(
         let mut step = step?;
         step.x = constrained(denoiser, step.x, to, &mut noise, &looks)?;
         watch.see(&step.x, to)?;
-        if on_step(index, &step).is_break() {
+        if on_step(&StepTaken { index, of, from, to, step: &step }).is_break() {
             return Err(Error::Cancelled { steps: index + 1 });
         }
         let (at, start) = step.start.unwrap_or((from, x));
