@@ -1,6 +1,7 @@
 //! From noise to a sample, one stateless step at a time.
 
 mod ancestral;
+mod build;
 mod checked;
 mod config;
 mod ddim;
@@ -32,7 +33,7 @@ pub use deis::Deis;
 pub use dpm2::Dpm2;
 pub use dpmpp_2m::DpmPp2m;
 pub use dpmpp_2s::DpmPp2s;
-pub use dpmpp_3m::DpmPp3m;
+pub use dpmpp_3m::{DpmPp3m, ThirdOrder};
 pub use facts::SamplerFacts;
 pub use heun::{Heun, Line};
 pub use history::{History, Past};
