@@ -11,6 +11,9 @@ use crate::NoiseLevel;
 
 /// Moves with x0-hat held: DDIM, Euler, DPM-Solver++ of order 1.
 ///
+/// # Shapes
+/// `x`, at `from`: b ...; `x0`: the same; result, at `to`: the same
+///
 /// # Range
 /// Legal from alpha = 0 and to sigma = 0; needs `from.sigma` > 0.
 pub fn hold_x0(x: &Tensor, x0: &Tensor, from: NoiseLevel, to: NoiseLevel) -> Tensor {
@@ -20,6 +23,9 @@ pub fn hold_x0(x: &Tensor, x0: &Tensor, from: NoiseLevel, to: NoiseLevel) -> Ten
 
 /// Moves with eps-hat held: x / alpha goes along a line in sigma / alpha.
 ///
+/// # Shapes
+/// `x`, at `from`: b ...; `eps`: the same; result, at `to`: the same
+///
 /// # Range
 /// Needs `from.alpha` > 0.
 pub fn hold_eps(x: &Tensor, eps: &Tensor, from: NoiseLevel, to: NoiseLevel) -> Tensor {
@@ -28,6 +34,12 @@ pub fn hold_eps(x: &Tensor, eps: &Tensor, from: NoiseLevel, to: NoiseLevel) -> T
 }
 
 /// Noises forward to a level of more noise.
+///
+/// # Shapes
+/// `x`, at `from`: b ...; result, at `to`: the same
+///
+/// # Range
+/// Needs `from.alpha` > 0.
 pub fn raise(x: &Tensor, from: NoiseLevel, to: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
     raise_by(x, from, to, to.variance_given(from), noise)
 }
@@ -45,6 +57,12 @@ pub(super) fn raise_by(
 
 /// Adds noise of this variance, that of the interval's stretch of the path; draws none where none
 /// is due.
+///
+/// # Shapes
+/// `mean`: b ...; result: the same
+///
+/// # Range
+/// `variance` not negative.
 pub fn add_noise(
     mean: Tensor,
     variance: f64,
