@@ -6,7 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tch::Tensor;
 
-use super::{Noise, SeededNoise, derive_seed, fill_normal};
+use super::ziggurat::fill_normal;
+use super::{Noise, SeededNoise, derive_seed};
 use crate::{Error, Result};
 
 /// The tree spans clock times from 2^-REACH to 2^REACH.
@@ -209,11 +210,11 @@ impl BrownianNoise {
 /// never ends.
 fn bridge(leaf: Leaf, time: f64, low: &[f64], high: &[f64], unit: &[f32]) -> Vec<f64> {
     let (share, spread) = (leaf.share(time), leaf.bridge_variance(time).sqrt());
-    let point = |(i, (low, unit)): (usize, (&f64, &f32))| {
-        let slope = high.get(i).map_or(0.0, |high| share * (high - low));
-        low + slope + spread * f64::from(*unit)
-    };
-    low.iter().zip(unit).enumerate().map(point).collect()
+    let steps = low.iter().zip(unit).map(|(low, unit)| (low, spread * f64::from(*unit)));
+    if high.is_empty() {
+        return steps.map(|(low, step)| low + step).collect();
+    }
+    steps.zip(high).map(|((low, step), high)| low + share * (high - low) + step).collect()
 }
 
 /// The variance of the difference of two places, as they are drawn.

@@ -1,6 +1,7 @@
 //! Randomness as an argument, one stream per sample.
 
 mod brownian;
+mod ziggurat;
 
 pub use brownian::BrownianNoise;
 
