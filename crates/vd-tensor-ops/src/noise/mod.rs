@@ -1,5 +1,6 @@
 //! Randomness as an argument, one stream per sample.
 
+mod bridge;
 mod brownian;
 mod ziggurat;
 
