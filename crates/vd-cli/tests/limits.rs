@@ -10,9 +10,9 @@ fn memory_that_cannot_be_had_is_an_error_with_a_way_out() {
     let place = Place::new();
     place.json("train config.toml --set train.steps=1");
     let cases = [
-        "bench run --batch 100000 --frames 100000 --size 16384",
-        "bench run --batch 1000 --frames 100000 --size 1024",
-        "sample run --out a.gif --batch 100000 --num 100000 --frames 100000 --size 16384",
+        "bench run --batch 100000 --frames 65536 --size 16384",
+        "bench run --batch 1000 --frames 65536 --size 1024",
+        "sample run --out a.gif --batch 100000 --num 100000 --frames 65536 --size 16384",
     ];
     for args in cases {
         let message = place.error(args, 1);
@@ -26,14 +26,32 @@ fn memory_that_cannot_be_had_is_an_error_with_a_way_out() {
 fn sizes_beyond_any_network_are_refused_by_their_field() {
     let place = Place::new();
     let cases = [
-        ("model.dim=9000000000000000000", "UNet3dConfig.dim"),
-        ("model.dim_mults=[9000000000000000000]", "UNet3dConfig.dim_mults"),
-        ("model.attn_heads=1000000", "UNet3dConfig.attn_heads"),
+        ("model.dim=9000000000000000000", "(`model.dim` in TOML): expected"),
+        ("model.dim_mults=[9000000000000000000]", "(`model.dim_mults` in TOML): expected"),
+        ("model.attn_heads=1000000", "(`model.attn_heads` in TOML): expected"),
         ("text.encoder.width=9000000000000000000", "at most 1048576"),
     ];
     for (set, expected) in cases {
         let message = place.error(&format!("train config.toml --set {set}"), 2);
         assert!(message.contains(expected), "{set}: {message}");
+    }
+}
+
+/// The limits of a command line are those of a config, so that neither makes what the other refuses.
+#[test]
+fn frames_beyond_any_config_are_refused_by_their_flag() {
+    let place = Place::new();
+    place.json("train config.toml --set train.steps=1");
+    let message = place.error("train config.toml --set data.frames=65537", 2);
+    assert!(message.contains("data.frames") && message.contains("1 to 65536"), "{message}");
+    for args in [
+        "sample run --out a.gif --frames 65537",
+        "bench run --batch 1 --frames 65537 --size 8",
+        "data synth fireworks --num 1 --frames 65537 --size 8 --out new",
+        "convert model.pt --version 0.7 --out new --frames 65537",
+    ] {
+        let message = place.error(args, 2);
+        assert!(message.contains("65537 is not in 1..=65536"), "vd {args}: {message}");
     }
 }
 

@@ -8,6 +8,9 @@ use crate::clip::check_shape;
 use crate::generate::{DigitsConfig, FireworksConfig};
 use crate::{Error, Result};
 
+/// The most frames of a clip.
+pub const MAX_FRAMES: u32 = 65_536;
+
 /// Where clips come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -139,10 +142,10 @@ impl DataConfig {
     /// # Errors
     /// Names the first that is outside.
     pub fn validate(&self) -> Result<()> {
-        const MAX_FRAMES: usize = 65_536;
         const MAX_WORKERS: usize = 256;
+        let frames = 1..=MAX_FRAMES as usize;
         let side = 1..=crate::decode::MAX_SIDE as usize;
-        if !(1..=MAX_FRAMES).contains(&self.frames) {
+        if !frames.contains(&self.frames) {
             let expected = format!("1 to {MAX_FRAMES}");
             return Err(Error::config("data.frames", expected, self.frames));
         }
@@ -150,7 +153,7 @@ impl DataConfig {
             let expected = format!("[height, width] in pixels, each 1 to {}", side.end());
             return Err(Error::config("data.size", expected, format!("{:?}", self.size)));
         }
-        if !(1..=MAX_FRAMES).contains(&self.stride) {
+        if !frames.contains(&self.stride) {
             let expected = format!("1 to {MAX_FRAMES}");
             return Err(Error::config("data.stride", expected, self.stride));
         }

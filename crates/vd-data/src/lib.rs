@@ -37,7 +37,7 @@ mod write;
 
 pub use clip::{Clip, UNSTATED_FPS};
 pub use colour::{Colour, colour_votes, dominant_colour};
-pub use config::{Crop, DataConfig, Short, Source};
+pub use config::{Crop, DataConfig, MAX_FRAMES, Short, Source};
 pub use decode::{MAX_SIDE, Media, Probe, decode};
 pub use error::{Error, Result};
 pub use fit::fit;

@@ -39,8 +39,9 @@ pub struct DiffusionConfig {
 pub struct LossRequest<'a> {
     /// Which frames see which in time; `None` is all of them.
     pub frames: Option<&'a FrameMask>,
-    /// 1 (or true) where a number counts, 0 where it does not; `None` counts everything. On the
-    /// CPU it costs no wait for the device.
+    /// 1 (or true) where a number counts, 0 where it does not; `None` counts everything. Other
+    /// numbers are refused: how much a level counts is what [`Weighting`] says. On the CPU it costs
+    /// no wait for the device.
     ///
     /// # Shapes
     /// Whatever broadcasts to `x0`
@@ -147,7 +148,7 @@ impl Diffusion {
     /// `x0`: b ... (b c f h w for networks on videos), in [-1, 1]
     ///
     /// # Errors
-    /// An `x0` that is not f32 or f64; times or a mask that do not fit it; a mask (or clean frames)
+    /// An `x0` that is not f32 or f64, or has no numbers; times or a mask that do not fit it; a mask (or clean frames)
     /// in which nothing counts; whatever the network refuses.
     pub fn loss(
         &self,
@@ -159,9 +160,9 @@ impl Diffusion {
     ) -> Result<Loss> {
         check_kind("x0", x0)?;
         let b = x0.size().first().copied().unwrap_or(0);
-        if b == 0 {
+        if b == 0 || x0.numel() == 0 {
             let got = format!("{:?}", x0.size());
-            return Err(Error::tensor("x0", "shape b ..., with at least one sample", got));
+            return Err(Error::tensor("x0", "shape b ..., with at least one number", got));
         }
         let t = match request.t {
             Some(t) => t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?,

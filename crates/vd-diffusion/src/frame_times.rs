@@ -30,9 +30,9 @@ pub enum FrameTimes {
 
 name_or_table!(
     FrameTimes,
-    "the name of a rule for times of frames, or a table with its `kind`",
-    Shared => "shared",
-    Independent => "independent",
+    "rule for times of frames",
+    [Shared => "shared", Independent => "independent"],
+    [Context => "context"],
 );
 
 fn default_frames() -> usize {

@@ -20,6 +20,9 @@ impl From<NoiseLevel> for Levels {
 
 impl Levels {
     /// One level per sample.
+    ///
+    /// # Shapes
+    /// `levels`: b. A batch of another length is refused by whatever meets these levels.
     pub fn per_sample(levels: Vec<NoiseLevel>) -> Levels {
         Levels { shape: vec![levels.len() as i64], values: levels }
     }
@@ -187,9 +190,16 @@ impl Levels {
 
 impl Levels {
     /// One level per frame, the same in each of `b` samples.
+    ///
+    /// # Shapes
+    /// `levels`: f. A batch of another length, or clips of another one, are refused by whatever
+    /// meets these levels.
+    ///
+    /// # Range
+    /// `b` of 0 or less is no samples.
     pub fn per_frame(b: i64, levels: Vec<NoiseLevel>) -> Levels {
-        let shape = vec![b, levels.len() as i64];
-        Levels { values: levels.repeat(usize::try_from(b).unwrap_or(0)), shape }
+        let b = usize::try_from(b).unwrap_or(0);
+        Levels { shape: vec![b as i64, levels.len() as i64], values: levels.repeat(b) }
     }
 
     /// The level of all of the batch, where there is only one.

@@ -99,7 +99,7 @@ pub use tch;
 pub use threshold::{Threshold, Thresholded};
 pub use times::TimeSampling;
 pub use uncertainty::Uncertainty;
-pub use vd_tensor_ops::{BrownianNoise, FrameMask, Noise, SeededNoise};
+pub use vd_tensor_ops::{BrownianNoise, FrameMask, Noise, Params, Scope, SeededNoise};
 pub use vd_unet3d as unet3d;
 pub use vd_unet3d::{Backbone, Cond};
 pub use weighting::Weighting;

@@ -4,28 +4,53 @@ use std::cell::Cell;
 
 use serde::de::{DeserializeSeed, MapAccess};
 
-/// Implements serde for an enum that derives it with `remote = "Self"` and `tag = "kind"`.
+/// Gives an enum that derives serde with `remote = "Self"` and `tag = "kind"` serde itself,
+/// `name()` and `FromStr`.
 ///
-/// The variants listed have no settings: they are written as their bare name, and refuse further
-/// keys, which serde itself lets pass.
+/// After the type comes what it is, as messages call it; then the kinds without settings, then
+/// those with some, each with its name. A kind without settings is written as its bare name, and
+/// refuses further keys, which serde itself lets pass.
 macro_rules! name_or_table {
-    ($type:ty, $expecting:literal $(, $variant:ident => $name:literal)* $(,)?) => {
+    (
+        $type:ty, $what:literal,
+        [$($bare:ident => $bare_name:literal),* $(,)?],
+        [$($table:ident => $table_name:literal),* $(,)?] $(,)?
+    ) => {
         impl $type {
-            fn bare_name(&self) -> Option<&'static str> {
+            /// Its name, as a config has it.
+            pub fn name(&self) -> &'static str {
                 match self {
-                    $(Self::$variant => Some($name),)*
-                    #[allow(unreachable_patterns)]
-                    _ => None,
+                    $(Self::$bare => $bare_name,)*
+                    $(Self::$table { .. } => $table_name,)*
                 }
+            }
+
+            fn is_bare(&self) -> bool {
+                match self {
+                    $(Self::$bare => true,)*
+                    $(Self::$table { .. } => false,)*
+                }
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = crate::Error;
+
+            /// The kind of a name, with its default settings.
+            fn from_str(name: &str) -> crate::Result<Self> {
+                let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+                    serde::de::IntoDeserializer::into_deserializer(name);
+                let config = <$type as serde::Deserialize>::deserialize(name);
+                config.map_err(|error| crate::Error::custom(format!("{}: {error}", $what)))
             }
         }
 
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
-                match self.bare_name() {
-                    Some(name) => to.serialize_str(name),
-                    None => <$type>::serialize(self, to),
+                if self.is_bare() {
+                    return to.serialize_str(self.name());
                 }
+                <$type>::serialize(self, to)
             }
         }
 
@@ -35,7 +60,7 @@ macro_rules! name_or_table {
                 impl<'de> serde::de::Visitor<'de> for Visitor {
                     type Value = $type;
                     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str($expecting)
+                        f.write_str(concat!("the name of a ", $what, ", or a table with its `kind`"))
                     }
                     fn visit_str<E: serde::de::Error>(self, name: &str) -> std::result::Result<$type, E> {
                         let table = std::iter::once(("kind", name));
@@ -49,12 +74,13 @@ macro_rules! name_or_table {
                         let table = crate::named::Counted { table, keys: &keys };
                         let table = serde::de::value::MapAccessDeserializer::new(table);
                         let value = <$type>::deserialize(table)?;
-                        match value.bare_name() {
-                            Some(name) if keys.get() > 1 => Err(serde::de::Error::custom(
-                                format_args!("kind `{name}` has no settings: expected no key but `kind`"),
-                            )),
-                            _ => Ok(value),
+                        if value.is_bare() && keys.get() > 1 {
+                            return Err(serde::de::Error::custom(format_args!(
+                                "kind `{}` has no settings: expected no key but `kind`",
+                                value.name()
+                            )));
                         }
+                        Ok(value)
                     }
                 }
                 from.deserialize_any(Visitor)

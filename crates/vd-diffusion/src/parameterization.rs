@@ -13,14 +13,16 @@ use crate::{Error, Levels, NoiseLevel, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Parameterization {
-    /// The noise (Ho et al. 2020, arXiv:2006.11239). Says nothing about x0 where alpha = 0.
+    /// The noise (Ho et al. 2020, arXiv:2006.11239). Says nothing about x0 where alpha = 0. In a
+    /// config `epsilon`, or `eps` for short.
     #[default]
+    #[serde(alias = "eps")]
     Epsilon,
     /// The clean tensor.
     X0,
     /// v = alpha eps - sigma x0 (Salimans & Ho 2022, arXiv:2202.00512).
     V,
-    /// The velocity eps - x0 of a straight line (Lipman et al. 2023, arXiv:2210.02747).
+    /// The velocity eps - x0 of a straight line (Lipman et al. 2022, arXiv:2210.02747).
     Flow,
     /// What is left to say about x0 once the noisy tensor has said its part: the network F of
     /// Karras et al. 2022, table 1, arXiv:2206.00364, which is shown x divided by its standard
@@ -38,11 +40,9 @@ pub enum Parameterization {
 
 name_or_table!(
     Parameterization,
-    "the name of a parameterization, or a table with its `kind`",
-    Epsilon => "epsilon",
-    X0 => "x0",
-    V => "v",
-    Flow => "flow",
+    "parameterization",
+    [Epsilon => "epsilon", X0 => "x0", V => "v", Flow => "flow"],
+    [Edm => "edm"],
 );
 
 /// The standard deviation of images in [-1, 1], as Karras et al. 2022 take it.

@@ -31,9 +31,9 @@ pub enum Threshold {
 
 name_or_table!(
     Threshold,
-    "the name of a threshold, or a table with its `kind`",
-    None => "none",
-    Static => "static",
+    "threshold",
+    [None => "none", Static => "static"],
+    [Dynamic => "dynamic"],
 );
 
 fn default_percentile() -> f64 {

@@ -13,7 +13,10 @@ use crate::{Error, Result, Schedule, error::in_range};
 /// How the times of a training batch are drawn.
 ///
 /// Times lie in (0, 1]; those of a discrete schedule are rounded up to its entries, which makes
-/// uniform ones uniform on the entries (as `torch.randint(0, N)` draws them).
+/// uniform ones uniform on the entries (as `torch.randint(0, N)` draws them). What a law puts at
+/// t = 0, or below 2^-53, is moved to 2^-53: t = 0 would say that a frame is clean context, and
+/// 2^-53 is the least t that 1 - t tells from it. The level there is that of the schedule's clean
+/// end, to rounding, where that end has noise.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TimeSampling {
@@ -27,7 +30,8 @@ pub enum TimeSampling {
     /// # Reference
     /// Kingma et al. 2021, appendix I.1, arXiv:2107.00630.
     Stratified,
-    /// ln(sigma / alpha) is normal; what falls beyond the ends of the schedule is moved there.
+    /// ln(sigma / alpha) is normal; what falls beyond the ends of the schedule is moved there, and
+    /// counts as noisy at both.
     ///
     /// # Reference
     /// Karras et al. 2022, table 1, arXiv:2206.00364.
@@ -68,9 +72,9 @@ pub enum TimeSampling {
 
 name_or_table!(
     TimeSampling,
-    "the name of a law of times, or a table with its `kind`",
-    Uniform => "uniform",
-    Stratified => "stratified",
+    "law of times",
+    [Uniform => "uniform", Stratified => "stratified"],
+    [LogNormal => "log-normal", LogitNormal => "logit-normal", Mode => "mode"],
 );
 
 fn default_log_mean() -> f64 {
@@ -88,6 +92,9 @@ fn default_logit_std() -> f64 {
 fn default_scale() -> f64 {
     1.29
 }
+
+/// The least time that is drawn, 2^-53.
+const LEAST: f64 = 0.5 * f64::EPSILON;
 
 impl TimeSampling {
     /// Refuses settings out of their range.
@@ -156,7 +163,9 @@ impl TimeSampling {
                     1.0 - own - scale * ((FRAC_PI_2 * own).cos().powi(2) - 1.0 + own)
                 }
             };
-            schedule.steps().map_or(t, |n| (t * n as f64).ceil().max(1.0) / n as f64)
+            // A t that is not a number stays one, and is refused.
+            let t = t.clamp(LEAST, 1.0);
+            schedule.steps().map_or(t, |n| (t * n as f64).ceil() / n as f64)
         });
         let times = Tensor::from_slice(&times.collect::<Vec<_>>());
         Ok(times.f_view(like.size().as_slice())?)

@@ -62,10 +62,9 @@ pub enum Weighting {
 
 name_or_table!(
     Weighting,
-    "the name of a weighting, or a table with its `kind`",
-    Uniform => "uniform",
-    Snr => "snr",
-    TruncatedSnr => "truncated-snr",
+    "weighting",
+    [Uniform => "uniform", Snr => "snr", TruncatedSnr => "truncated-snr"],
+    [MinSnr => "min-snr", P2 => "p2", Edm => "edm", Sigmoid => "sigmoid"],
 );
 
 fn default_gamma() -> f64 {

@@ -39,6 +39,10 @@ fn a_kind_is_a_name_or_a_table() {
             ..DiffusionConfig::default()
         }
     );
+    // What every formula calls it, and so the notation of this crate.
+    let eps = read("parameterization = \"eps\"").parameterization;
+    assert_eq!(eps, Parameterization::Epsilon);
+    assert!(toml::to_string(&DiffusionConfig::default()).unwrap().contains("\"epsilon\""));
     let config = read("schedule = \"cosine\"\nloss = \"l1\"");
     assert_eq!(config.schedule, ScheduleConfig::cosine());
     assert_eq!(config.loss, LossKind::L1);
@@ -78,7 +82,7 @@ fn what_is_not_known_is_refused_with_what_is() {
             ["unknown field `step`", "`steps`", "line 1"],
         ),
         ("schedule = \"betas\"", ["missing field `values`", "values", "line 1"]),
-        ("parameterization = \"eps\"", ["unknown variant `eps`", "`epsilon`", "line 1"]),
+        ("parameterization = \"noise\"", ["unknown variant `noise`", "`epsilon`", "line 1"]),
         ("times = \"even\"", ["unknown variant `even`", "`stratified`", "line 1"]),
     ] {
         let message = toml::from_str::<DiffusionConfig>(text).unwrap_err().to_string();

@@ -206,7 +206,8 @@ fn requests_that_do_not_fit_are_refused() {
     let times = |t: &[f64]| Tensor::from_slice(t);
     for (message, part) in [
         (refused(&x0.to_kind(Kind::Uint8), None, None), "x0: expected f32 or f64"),
-        (refused(&x0.narrow(0, 0, 0), None, None), "at least one sample"),
+        (refused(&x0.narrow(0, 0, 0), None, None), "at least one number"),
+        (refused(&x0.narrow(2, 0, 0), None, None), "at least one number"),
         (refused(&x0, Some(&nothing), None), "at least one that counts"),
         (refused(&x0, Some(&narrow.view([2, 1, 1, 1, 1])), None), "broadcasts to [3, 2, 4, 2, 2]"),
         (refused(&x0, None, Some(&times(&[0.5, 0.5]))), "[2, ..]"),
@@ -214,6 +215,33 @@ fn requests_that_do_not_fit_are_refused() {
         (refused(&x0, None, Some(&times(&[0.5; 9]).view([3, 3]))), "[3, c, 3, ..]"),
     ] {
         assert!(message.contains(part), "{message}");
+    }
+}
+
+/// A weight, a percentage or a byte of a picture is no mask, and a count of halves is no count.
+#[test]
+fn masks_of_other_numbers_than_0_and_1_are_refused() {
+    let diffusion = diffusion(V, LossKind::L2);
+    let x0 = random(12, &SIZE, Kind::Double);
+    let t = Tensor::from_slice(&[0.0, 0.2, 0.5, 0.7]).repeat([SIZE[0], 1]);
+    for odd in [0.5, 2.0, -1.0, 255.0, f64::NAN, f64::INFINITY] {
+        for kind in [Kind::Float, Kind::Double, Kind::BFloat16, Kind::Int64] {
+            if kind == Kind::Int64 && (odd == 0.5 || !odd.is_finite()) {
+                continue;
+            }
+            // Where a frame is clean, too, and where the sum of it all is that of a mask.
+            for (frame, t) in [(0, Some(&t)), (1, Some(&t)), (2, None)] {
+                let keep = Tensor::from_slice(&[1.0, 0.0, 1.0, 1.0]).view([1, 1, 4, 1, 1]);
+                let _ = keep.select(2, frame).fill_(odd);
+                let keep = keep.to_kind(kind);
+                let request = LossRequest { keep: Some(&keep), t, ..Default::default() };
+                let noise = &mut SeededNoise::new(1, 0);
+                let loss =
+                    diffusion.loss(&known::Toy::default(), &x0, &Cond::none(), request, noise);
+                let message = loss.unwrap_err().to_string();
+                assert!(message.contains("keep: expected") && message.contains("other numbers"));
+            }
+        }
     }
 }
 

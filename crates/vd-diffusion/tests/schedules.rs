@@ -160,6 +160,21 @@ fn edm_runs_from_sigma_min_to_sigma_max_and_is_clean_at_zero() {
 }
 
 #[test]
+fn times_outside_are_those_of_the_nearest_end() {
+    let betas = ScheduleConfig::betas(vec![0.1, 0.3, 1.0]);
+    let configs = ScheduleConfig::all().into_iter().chain([betas]);
+    for config in configs.flat_map(|config| [config.clone().shifted(-1.0), config]) {
+        let schedule = config.build().unwrap();
+        for (outside, end) in [(-1e-9, 0.0), (-0.5, 0.0), (1.0 + 1e-9, 1.0), (1.5, 1.0)] {
+            assert_eq!(schedule.at(outside), schedule.at(end), "{config:?} at {outside}");
+            assert_eq!(schedule.time_input(outside), schedule.time_input(end), "{config:?}");
+        }
+        let at = schedule.at(f64::NAN);
+        assert!(at.t.is_nan() && at.sigma.is_nan(), "{config:?}: {at:?}");
+    }
+}
+
+#[test]
 fn the_shift_of_flow_is_that_of_diffusers() {
     // FlowMatchEulerDiscreteScheduler(shift=3.0) of diffusers 0.42, in f32: place, sigma, timestep.
     let known = [

@@ -3,9 +3,13 @@
 
 mod known;
 
-use known::{cosine, values};
+use known::{cosine, random, values};
 use vd_diffusion::TimeSampling::{self, Stratified, Uniform};
-use vd_diffusion::{CosineDiscrete, Diffusion, DiffusionConfig, Schedule, SeededNoise};
+use vd_diffusion::tch::Kind;
+use vd_diffusion::{
+    Cond, CosineDiscrete, Diffusion, DiffusionConfig, FrameTimes, LossRequest, Parameterization,
+    Schedule, ScheduleConfig, SeededNoise, TimeInput,
+};
 
 fn draw(how: TimeSampling, schedule: &dyn Schedule, b: i64, seed: u64, first: u64) -> Vec<f64> {
     values(&how.draw(schedule, b, &mut SeededNoise::new(seed, first)).unwrap())
@@ -110,6 +114,40 @@ fn log_normal_times_are_clipped_to_the_schedule() {
     let table = CosineDiscrete::new(10).unwrap();
     for t in draw(TimeSampling::LogNormal { mean: -9.0, std: 1.0 }, &table, 50, 3, 0) {
         assert_eq!(t, 0.1);
+    }
+}
+
+/// The end of a schedule is a level like any other, while t = 0 would say that a frame is context.
+#[test]
+fn no_law_draws_a_clean_frame() {
+    let time_input = TimeInput::T1000;
+    let schedule = ScheduleConfig::Cosine { log_snr_min: -3.0, log_snr_max: 3.0, time_input };
+    for times in [
+        Uniform,
+        Stratified,
+        TimeSampling::LogNormal { mean: -1.2, std: 1.2 },
+        TimeSampling::LogNormal { mean: -900.0, std: 1.0 },
+        TimeSampling::LogitNormal { mean: -900.0, std: 1.0 },
+        TimeSampling::Mode { scale: -1.0 },
+    ] {
+        for schedule in [schedule.clone(), ScheduleConfig::flow(), ScheduleConfig::edm()] {
+            let config = DiffusionConfig {
+                schedule,
+                times,
+                frame_times: FrameTimes::Independent,
+                parameterization: Parameterization::V,
+                ..Default::default()
+            };
+            let diffusion = Diffusion::new(&config).unwrap();
+            let x0 = random(1, &[4, 1, 128, 1, 1], Kind::Double);
+            let noise = &mut SeededNoise::new(2, 0);
+            let (toy, request) = (known::Toy::default(), LossRequest::default());
+            let loss = diffusion.loss(&toy, &x0, &Cond::none(), request, noise).unwrap();
+            assert_eq!(values(&loss.counts), [1.0; 512], "{config:?}");
+            assert!(values(&loss.t).iter().all(|t| *t > 0.0 && *t <= 1.0));
+            assert!(values(&loss.log_snr).iter().all(|l| l.is_finite()));
+            assert!(loss.mean.double_value(&[]).is_finite());
+        }
     }
 }
 

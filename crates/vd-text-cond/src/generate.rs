@@ -4,14 +4,14 @@ use std::ops::ControlFlow;
 
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{
-    Autoguided, Denoiser, FrameMask, Known, NoiseLevel, Reconstruction, Sampler, SeededNoise,
-    Signal, StepTaken, Thresholded, sample, start,
+    Autoguided, BrownianNoise, Denoiser, FrameMask, Known, Noise, NoiseLevel, Reconstruction,
+    Sampler, SeededNoise, Signal, StepTaken, Thresholded, sample, start,
 };
 use vd_unet3d::Cond;
 
 use crate::{
-    Condition, Error, GenerateRequest, Generator, Guide, KnownParts, NullEmbedding, Result,
-    TextEncoder,
+    Condition, Error, GenerateRequest, Generator, Guide, KnownParts, NoiseSource, NullEmbedding,
+    Result, TextEncoder,
 };
 
 /// Where there is no noise.
@@ -115,13 +115,17 @@ impl Call<'_> {
         let shape = [batch.len as i64, channels, frames, height, width];
         let denoiser = self.known(self.thresholded(batch)?, batch, &shape)?;
         let first = request.first_sample + batch.first as u64;
-        let mut noise = SeededNoise::new(request.seed, first);
+        let mut noise: Box<dyn Noise> = match request.noise {
+            NoiseSource::Fresh => Box::new(SeededNoise::new(request.seed, first)),
+            NoiseSource::Path => Box::new(BrownianNoise::new(request.seed, first)),
+        };
+        let noise = noise.as_mut();
         let like = Tensor::f_empty(shape, (Kind::Float, request.device))?;
-        let x = start(&like, grid[0], &mut noise);
+        let x = start(&like, grid[0], noise);
         let schedule = self.model.diffusion.schedule();
-        let x0 = sample(sampler, &denoiser, schedule, grid, x, &mut noise, on_step)?;
+        let x0 = sample(sampler, &denoiser, schedule, grid, x, noise, on_step)?;
         // A grid may end with a little noise; what replaces it has none.
-        let x0 = denoiser.constrain(x0, CLEAN, &mut noise)?;
+        let x0 = denoiser.constrain(x0, CLEAN, noise)?;
         Ok(x0.f_clamp(-1.0, 1.0)?.f_to_device(Device::Cpu)?)
     }
 

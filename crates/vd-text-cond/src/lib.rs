@@ -57,7 +57,9 @@ pub use embeddings::read_embeddings;
 pub use encoder::{EmbeddingFile, EncoderConfig, Hashed, TextEncoder};
 pub use error::{Error, Result};
 pub use generate::{Progress, generate, generate_with};
-pub use request::{Condition, GenerateRequest, Generator, Guide, KnownParts, NullEmbedding};
+pub use request::{
+    Condition, GenerateRequest, Generator, Guide, KnownParts, NoiseSource, NullEmbedding,
+};
 pub use tch;
 pub use vd_diffusion as diffusion;
 

@@ -106,6 +106,18 @@ impl KnownParts {
     }
 }
 
+/// Where the noise of the steps comes from; the noise that clips start from is the same either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NoiseSource {
+    /// Drawn afresh at each step.
+    #[default]
+    Fresh,
+    /// From one Brownian path a clip ([`BrownianNoise`](vd_diffusion::BrownianNoise)): samplers
+    /// that draw noise follow the same path at any number of steps, so that more steps refine a
+    /// clip and do not replace it. A draw costs many times that of a fresh one.
+    Path,
+}
+
 /// What to draw, and how.
 #[derive(Debug)]
 pub struct GenerateRequest {
@@ -133,6 +145,8 @@ pub struct GenerateRequest {
     pub threshold: Threshold,
     /// Names the noise, together with the clip's number.
     pub seed: u64,
+    /// Where the noise of the steps comes from.
+    pub noise: NoiseSource,
     /// The number of the first clip. Clip k of a seed has the same noise in whatever batch it is
     /// drawn.
     pub first_sample: u64,
@@ -161,6 +175,7 @@ impl GenerateRequest {
             rule: GuidanceConfig::default(),
             threshold: Threshold::default(),
             seed: 0,
+            noise: NoiseSource::default(),
             first_sample: 0,
             batch: 4,
             device: Device::Cpu,

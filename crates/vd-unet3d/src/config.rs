@@ -300,7 +300,7 @@ mod tests {
         ];
         for (field, config) in cases {
             let message = config.validate().unwrap_err().to_string();
-            assert!(message.contains(&format!("UNet3dConfig.{field}")), "{message}");
+            assert!(message.contains(&format!("`model.{field}`")), "{message}");
         }
         base().validate().unwrap();
         UNet3dConfig { dim: 1024, ..base() }.validate().unwrap();

@@ -11,7 +11,9 @@ pub enum Error {
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
     /// A field of the config is out of its range.
-    #[error("UNet3dConfig.{field}: expected {expected}, got {got}")]
+    #[error(
+        "`{field}` of the network's config (`model.{field}` in TOML): expected {expected}, got {got}"
+    )]
     Config {
         /// Which field.
         field: &'static str,

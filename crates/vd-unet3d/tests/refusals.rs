@@ -161,7 +161,7 @@ fn configs_that_make_no_network_are_refused_by_field() {
     for (field, config) in cases {
         let mut params = Params::new(0, Kind::Float, Device::Cpu);
         let message = UNet3d::new(&config, &mut params.root()).unwrap_err().to_string();
-        has(&message, &[&format!("UNet3dConfig.{field}: expected")]);
+        has(&message, &[&format!("`{field}` of the network's config"), "expected"]);
         assert_eq!(params.count(), 0, "{field}: parameters were declared");
     }
 }

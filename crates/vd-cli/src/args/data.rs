@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::values::MOST_FRAMES;
 use super::{FrameSize, texts};
 
 #[derive(Debug, Args)]
@@ -40,7 +41,8 @@ pub(crate) struct SynthArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) num: u32,
     /// Frames of each clip
-    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "F")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_FRAMES))]
     pub(crate) frames: u32,
     /// Pixels of each frame, H or HxW
     #[arg(long, value_name = "H[xW]")]

@@ -7,7 +7,7 @@ use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing};
 
 use super::tables::{guidance, sampler, spacing};
 use super::values::scale;
-use super::{Compute, ThresholdName, WeightsName};
+use super::{Compute, NoiseName, ThresholdName, WeightsName};
 
 /// How clips are drawn.
 #[derive(Debug, Args)]
@@ -44,6 +44,9 @@ pub(crate) struct DrawArgs {
     /// Names the noise: the same seed draws the same clips
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Where samplers that draw noise at each step have it from
+    #[arg(long, value_enum, value_name = "SOURCE", default_value = "fresh")]
+    pub(crate) noise: NoiseName,
     #[command(flatten)]
     pub(crate) compute: Compute,
 }

@@ -19,7 +19,9 @@ pub(crate) use data::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, Syn
 pub(crate) use draw::DrawArgs;
 pub(crate) use model::{BenchArgs, ConvertArgs, InspectArgs, SampleArgs, TrainArgs};
 pub(crate) use tables::PlanArg;
-pub(crate) use values::{DownName, FrameSize, PeerVersion, PixelBox, ThresholdName, WeightsName};
+pub(crate) use values::{
+    DownName, FrameSize, NoiseName, PeerVersion, PixelBox, ThresholdName, WeightsName,
+};
 pub(crate) use video::{ExtendArgs, InpaintArgs, InterpolateArgs, UpscaleArgs, VideoArgs};
 
 /// Train, sample and convert video diffusion models

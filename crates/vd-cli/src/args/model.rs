@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{positive, setting};
+use super::values::{MOST_FRAMES, positive, setting};
 use super::{CheckpointArg, Compute, DrawArgs, FrameSize, PeerVersion, WeightsName};
 
 #[derive(Debug, Args)]
@@ -42,7 +42,8 @@ pub(crate) struct SampleArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) cond: Option<PathBuf>,
     /// Frames of each clip [default: the checkpoint's]
-    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "F")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_FRAMES))]
     pub(crate) frames: Option<u32>,
     /// Pixels of each frame, H or HxW [default: the checkpoint's]
     #[arg(long, value_name = "H[xW]")]
@@ -79,7 +80,8 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) timesteps: Option<u32>,
     /// Frames that `vd sample` draws from it by default [default: those of --check's x, else 16]
-    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "F")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_FRAMES))]
     pub(crate) frames: Option<u32>,
     /// Pixels that `vd sample` draws from it by default [default: those of --check's x, else 64]
     #[arg(long, value_name = "H[xW]")]
@@ -108,7 +110,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) batch: u32,
     /// Frames of each clip
-    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "F")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_FRAMES))]
     pub(crate) frames: u32,
     /// Pixels of each frame, H or HxW
     #[arg(long, value_name = "H[xW]")]

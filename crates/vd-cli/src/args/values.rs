@@ -6,8 +6,10 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// The largest side of a frame that a command line may ask for.
-const LARGEST_SIDE: i64 = 16_384;
+/// The largest side of a frame that a command line may ask for: that of a config.
+const LARGEST_SIDE: i64 = vd_data::MAX_SIDE as i64;
+/// The most frames of a clip that a command line may ask for: those of a config.
+pub(crate) const MOST_FRAMES: i64 = vd_data::MAX_FRAMES as i64;
 /// The strongest guidance; clips are noise long before it.
 const LARGEST_SCALE: f64 = 1000.0;
 
@@ -72,6 +74,16 @@ pub(crate) enum ThresholdName {
     Dynamic,
     /// Leave it
     None,
+}
+
+/// Where the noise of the steps comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NoiseName {
+    /// Drawn afresh at each step
+    Fresh,
+    /// From one Brownian path a clip: more steps refine the same clip; slower
+    Path,
 }
 
 /// How a small video is taken to have been made from a large one.

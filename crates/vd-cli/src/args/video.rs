@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::tables::plan;
-use super::values::{boxed, positive, weight};
+use super::values::{MOST_FRAMES, boxed, positive, weight};
 use super::{CheckpointArg, DownName, DrawArgs, FrameSize, PixelBox, PlanArg};
 
 /// What is drawn from, and what is known.
@@ -39,7 +39,8 @@ pub(crate) struct VideoArgs {
     #[arg(long, value_name = "H[xW]")]
     pub(crate) size: Option<FrameSize>,
     /// Frames that the model draws at a time [default: the checkpoint's]
-    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    #[arg(long, value_name = "F")]
+    #[arg(value_parser = clap::value_parser!(u32).range(2..=MOST_FRAMES))]
     pub(crate) window: Option<u32>,
     /// How windows make a long video: autoregressive, sliding, hierarchical, or a table
     #[arg(long, value_name = "NAME|TABLE", value_parser = plan)]

@@ -144,7 +144,12 @@ pub enum GuidanceConfig {
     },
 }
 
-name_or_table!(GuidanceConfig, "the name of a guidance rule, or a table with its `kind`");
+name_or_table!(
+    GuidanceConfig,
+    "guidance rule",
+    [],
+    [ClassifierFree => "classifier-free", CfgZeroStar => "cfg-zero-star", Apg => "apg"],
+);
 
 impl Default for GuidanceConfig {
     fn default() -> Self {
@@ -165,15 +170,6 @@ impl GuidanceConfig {
             GuidanceConfig::CfgZeroStar { zero_init: 0, within },
             GuidanceConfig::Apg { eta: 0.0, norm_threshold: 0.0, momentum: 0.0, within },
         ]
-    }
-
-    /// The name that a config gives as its `kind`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            GuidanceConfig::ClassifierFree { .. } => "classifier-free",
-            GuidanceConfig::CfgZeroStar { .. } => "cfg-zero-star",
-            GuidanceConfig::Apg { .. } => "apg",
-        }
     }
 
     /// The name of every rule.

@@ -33,8 +33,9 @@ pub enum Downscale {
 
 name_or_table!(
     Downscale,
-    "the name of a way to make clips smaller, or a table with its `kind`",
-    None => "none",
+    "way to make clips smaller",
+    [None => "none"],
+    [Area => "area", Bilinear => "bilinear"],
 );
 
 fn default_factor() -> i64 {

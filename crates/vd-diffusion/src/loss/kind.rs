@@ -26,9 +26,9 @@ pub enum LossKind {
 
 name_or_table!(
     LossKind,
-    "the name of a loss, or a table with its `kind`",
-    L1 => "l1",
-    L2 => "l2",
+    "loss",
+    [L1 => "l1", L2 => "l2"],
+    [Huber => "huber"],
 );
 
 fn default_delta() -> f64 {

@@ -18,7 +18,7 @@ pub(crate) struct Means {
 }
 
 /// What counts, 1 or 0 for every number of `x`: the mask, where a frame is not clean. `None` is
-/// everything.
+/// everything; NaN is where the mask has another number.
 ///
 /// # Errors
 /// A mask that does not broadcast to `x`; nothing but clean frames.
@@ -30,7 +30,7 @@ pub(crate) fn counting(
     let size = x.size();
     let keep = match keep {
         None => None,
-        Some(keep) => Some(keep.f_broadcast_to(size.as_slice()).map_err(|_| {
+        Some(keep) => Some(zero_or_one(keep)?.f_broadcast_to(size.as_slice()).map_err(|_| {
             let expected = format!("a mask that broadcasts to {size:?}");
             Error::tensor("keep", expected, format!("{:?}", keep.size()))
         })?),
@@ -45,10 +45,20 @@ pub(crate) fn counting(
     }))
 }
 
+/// The mask with NaN where it is neither 0 nor 1. The sum of what counts shows whether there are
+/// any, so that asking costs no wait for the device beside the one for that sum.
+fn zero_or_one(keep: &Tensor) -> Result<Tensor> {
+    if keep.kind() == Kind::Bool {
+        return Ok(keep.shallow_clone());
+    }
+    let fits = keep.f_eq(0)?.f_logical_or(&keep.f_eq(1)?)?;
+    Ok(keep.f_to_kind(Kind::Float)?.f_where_scalarother(&fits, f64::NAN)?)
+}
+
 /// The means of `losses` and the number of what counts.
 ///
 /// # Errors
-/// A mask in which nothing counts.
+/// A mask in which nothing counts, or which has other numbers than 0 and 1.
 pub(crate) fn reduce(losses: &Tensor, counting: Option<&Tensor>, levels: &Levels) -> Result<Means> {
     let losses = losses.detach();
     let size = losses.size();
@@ -76,9 +86,10 @@ pub(crate) fn reduce(losses: &Tensor, counting: Option<&Tensor>, levels: &Levels
     // Counted where the mask lives: one made on the CPU costs no wait for the device.
     let counts = sum(everywhere, Kind::Double).to_device(Device::Cpu);
     let total = counts.sum(Kind::Double).double_value(&[]);
-    if !(total > 0.0 && total.is_finite()) {
+    let got = if total.is_nan() { "other numbers" } else { "none" };
+    if total.is_nan() || total <= 0.0 {
         let expected = "1 where a number counts and 0 elsewhere, with at least one that counts";
-        return Err(Error::value("keep", expected, format!("a sum of {total}")));
+        return Err(Error::value("keep", expected, got));
     }
     let everywhere = everywhere.to_kind(kind).to_device(losses.device());
     // Where nothing counts the sum is 0, and is divided by 1.

@@ -1,13 +1,9 @@
 //! Samplers by name.
 
-use std::str::FromStr;
-
-use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 
 use super::{Boundary, Heun, LastSteps, Line, LineRule, LineWeight, SamplerFacts, ThirdOrder};
 use crate::named::{name_or_table, number_or_inf};
-use crate::{Error, Result};
 
 /// Which sampler, as a config says it: its kind, or a table with its `kind` and settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -177,11 +173,27 @@ pub enum SamplerConfig {
 
 name_or_table!(
     SamplerConfig,
-    "the name of a sampler, or a table with its `kind`",
-    DdpmLarge => "ddpm-large",
-    Euler => "euler",
-    Dpm2 => "dpm2",
-    Pndm => "pndm",
+    "sampler",
+    [DdpmLarge => "ddpm-large", Euler => "euler", Dpm2 => "dpm2", Pndm => "pndm"],
+    [
+        Ancestral => "ancestral",
+        DdpmSmall => "ddpm-small",
+        Ddim => "ddim",
+        EulerAncestral => "euler-ancestral",
+        Heun => "heun",
+        Lms => "lms",
+        DpmPp2sAncestral => "dpmpp-2s-ancestral",
+        DpmPp2m => "dpmpp-2m",
+        DpmPp2mSde => "dpmpp-2m-sde",
+        DpmPp3mSde => "dpmpp-3m-sde",
+        UniPc2 => "unipc-2",
+        UniPc3 => "unipc-3",
+        Ipndm => "ipndm",
+        Deis => "deis",
+        Lcm => "lcm",
+        Restart => "restart",
+        Langevin => "langevin",
+    ],
 );
 
 fn one() -> f64 {
@@ -235,18 +247,6 @@ fn tenth() -> f64 {
 impl Default for SamplerConfig {
     fn default() -> Self {
         SamplerConfig::Ddim { eta: 0.0 }
-    }
-}
-
-impl FromStr for SamplerConfig {
-    type Err = Error;
-
-    /// The sampler of a name, with its default settings.
-    fn from_str(name: &str) -> Result<Self> {
-        let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
-            name.into_deserializer();
-        let config = <SamplerConfig as Deserialize>::deserialize(name);
-        config.map_err(|error| Error::custom(format!("sampler: {error}")))
     }
 }
 

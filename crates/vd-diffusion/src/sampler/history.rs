@@ -23,6 +23,9 @@ impl Past {
 }
 
 /// The last four states before the present one.
+///
+/// [`sample`](crate::sample) keeps it; [`push`](History::push) fills it for a sampler whose `step`
+/// is called by itself, in a test say.
 #[derive(Debug, Default)]
 pub struct History {
     /// Newest first.
@@ -38,7 +41,8 @@ impl History {
         self.states.iter().filter(|past| past.at.alpha > 0.0).take(n)
     }
 
-    pub(super) fn push(&mut self, past: Past) {
+    /// Adds a state that is newer than all before it; only the last four are kept.
+    pub fn push(&mut self, past: Past) {
         self.states.truncate(Self::LENGTH - 1);
         self.states.insert(0, past);
     }

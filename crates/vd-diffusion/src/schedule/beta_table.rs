@@ -85,6 +85,7 @@ impl BetaTable {
 
 impl Schedule for BetaTable {
     fn at(&self, t: f64) -> NoiseLevel {
+        let t = t.clamp(0.0, 1.0);
         let p = self.position(t);
         if p == 0.0 {
             return NoiseLevel { t, alpha: 1.0, sigma: 0.0 };

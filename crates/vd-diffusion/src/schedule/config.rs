@@ -113,7 +113,22 @@ pub enum ScheduleConfig {
     },
 }
 
-name_or_table!(ScheduleConfig, "the name of a schedule, or a table with its `kind`");
+name_or_table!(
+    ScheduleConfig,
+    "schedule",
+    [],
+    [
+        CosineDiscrete => "cosine-discrete",
+        Cosine => "cosine",
+        Linear => "linear",
+        ScaledLinear => "scaled-linear",
+        Sigmoid => "sigmoid",
+        Betas => "betas",
+        Edm => "edm",
+        Flow => "flow",
+        Shifted => "shifted",
+    ],
+);
 
 fn steps() -> usize {
     1000

@@ -49,6 +49,7 @@ fn angle(log_ratio: f64) -> f64 {
 
 impl Schedule for Cosine {
     fn at(&self, t: f64) -> NoiseLevel {
+        let t = t.clamp(0.0, 1.0);
         // Both angles are measured from their own axis, so that the small one keeps its digits.
         let sigma = (self.first + self.swept * t).sin();
         let alpha = (self.last + self.swept * (1.0 - t)).sin();
@@ -57,7 +58,7 @@ impl Schedule for Cosine {
 
     fn time_input(&self, t: f64) -> f64 {
         match self.time_input {
-            TimeInput::T1000 => 1000.0 * t,
+            TimeInput::T1000 => 1000.0 * t.clamp(0.0, 1.0),
             TimeInput::LogSnr => self.at(t).log_snr(),
         }
     }

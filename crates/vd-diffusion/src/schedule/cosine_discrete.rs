@@ -9,8 +9,11 @@ use crate::{NoiseLevel, Result};
 /// The cosine table of N steps with s = 0.008, its betas clipped at 0.9999: the schedule of
 /// `video-diffusion-pytorch`.
 ///
+/// The paper, and diffusers with it, clips at 0.999: for that table give
+/// [`BetaTable::new`] these betas, none larger than 0.999. They differ in the last entries alone.
+///
 /// # Reference
-/// Nichol & Dhariwal 2021, equation 17, arXiv:2102.09672.
+/// Nichol & Dhariwal 2021, equation 17 (but for the clip, 0.999 in section 3.2), arXiv:2102.09672.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CosineDiscrete {
     table: BetaTable,

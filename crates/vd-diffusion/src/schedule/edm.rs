@@ -41,6 +41,7 @@ impl Edm {
         Ok(Edm { sigma_min, roots: (root(sigma_min), root(sigma_max)) })
     }
 
+    /// At a time from 0 to 1.
     fn sigma(&self, t: f64) -> f64 {
         if t < Self::FIRST {
             return self.sigma_min * t / Self::FIRST;
@@ -58,11 +59,12 @@ fn root(sigma: f64) -> f64 {
 
 impl Schedule for Edm {
     fn at(&self, t: f64) -> NoiseLevel {
+        let t = t.clamp(0.0, 1.0);
         NoiseLevel { t, alpha: 1.0, sigma: self.sigma(t) }
     }
 
     fn time_input(&self, t: f64) -> f64 {
-        250.0 * self.sigma(t).max(self.sigma_min).ln()
+        250.0 * self.at(t).sigma.max(self.sigma_min).ln()
     }
 
     fn t_at(&self, log_snr: f64) -> f64 {

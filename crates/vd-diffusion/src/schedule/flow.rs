@@ -35,6 +35,7 @@ impl Flow {
 
 impl Schedule for Flow {
     fn at(&self, t: f64) -> NoiseLevel {
+        let t = t.clamp(0.0, 1.0);
         // 1 + (s - 1) t; alpha is not taken from 1, which would lose its digits at the noisy end.
         let whole = (1.0 - t) + self.shift * t;
         NoiseLevel { t, alpha: (1.0 - t) / whole, sigma: self.shift * t / whole }

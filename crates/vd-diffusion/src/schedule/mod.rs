@@ -29,7 +29,8 @@ use crate::NoiseLevel;
 /// t in [0, 1], 0 is clean. alpha and sigma are finite on [0, 1]; log-SNR is finite and strictly
 /// falling on (0, 1). alpha = 0 at t = 1 and sigma = 0 at t = 0 are legal.
 pub trait Schedule: Debug + Send + Sync {
-    /// The noise level at a time.
+    /// The noise level at a time; the schedules of this crate take a time outside [0, 1] for the
+    /// nearest end, here and in `time_input`.
     fn at(&self, t: f64) -> NoiseLevel;
 
     /// What the network is told about a time: a step number, or a log-SNR.

@@ -72,7 +72,7 @@ impl Schedule for Shifted {
             Kept::Sum => (at.alpha + at.sigma) / (at.alpha + sigma),
             Kept::Variance => at.alpha.hypot(at.sigma) / at.alpha.hypot(sigma),
         };
-        NoiseLevel { t, alpha: at.alpha * scale, sigma: sigma * scale }
+        NoiseLevel { alpha: at.alpha * scale, sigma: sigma * scale, ..at }
     }
 
     fn time_input(&self, t: f64) -> f64 {

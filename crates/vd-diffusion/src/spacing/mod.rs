@@ -83,13 +83,16 @@ pub enum Spacing {
 
 name_or_table!(
     Spacing,
-    "the name of a spacing, or a table with its `kind`",
-    UniformT => "uniform-t",
-    UniformLogSnr => "uniform-log-snr",
-    Exponential => "exponential",
-    Trailing => "trailing",
-    Leading => "leading",
-    Linspace => "linspace",
+    "spacing",
+    [
+        UniformT => "uniform-t",
+        UniformLogSnr => "uniform-log-snr",
+        Exponential => "exponential",
+        Trailing => "trailing",
+        Leading => "leading",
+        Linspace => "linspace",
+    ],
+    [Karras => "karras", Explicit => "explicit"],
 );
 
 fn default_rho() -> f64 {
@@ -113,15 +116,6 @@ impl Spacing {
             Spacing::Leading,
             Spacing::Linspace,
         ]
-    }
-
-    /// Its name, as a config has it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Spacing::Karras { .. } => "karras",
-            Spacing::Explicit { .. } => "explicit",
-            other => other.bare_name().unwrap_or_default(),
-        }
     }
 
     /// The levels that `steps` steps go through, the noisiest first: one more than steps.

@@ -111,7 +111,7 @@ pub(crate) fn betas(table: &str) -> Vec<f64> {
         "linear" => BetaTable::linear(1000, 1e-4, 0.02),
         "scaled-linear" => BetaTable::scaled_linear(1000, 0.00085, 0.012),
         "cosine" => {
-            // diffusers clips the cosine at 0.999; its paper, and ours, at 0.9999.
+            // diffusers clips the cosine at 0.999, as its paper does; the peer, and ours, at 0.9999.
             let cosine = CosineDiscrete::new(1000).unwrap();
             return cosine.betas().iter().map(|beta| beta.min(0.999)).collect();
         }

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 
 /// Where the tail begins.
-const R: f64 = 3.654_152_885_361_008_8;
+const R: f64 = 3.654_152_885_361_009;
 
 /// The area of each of the 256 layers under exp(-x^2 / 2).
 const V: f64 = 0.004_928_673_233_99;

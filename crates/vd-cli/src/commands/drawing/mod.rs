@@ -9,9 +9,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tch::Tensor;
 use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
-use vd_text_cond::{Condition, GenerateRequest, Guide, NullEmbedding, Progress, generate_with};
+use vd_text_cond::{
+    Condition, GenerateRequest, Guide, NoiseSource, NullEmbedding, Progress, generate_with,
+};
 
-use crate::args::{DrawArgs, ThresholdName};
+use crate::args::{DrawArgs, NoiseName, ThresholdName};
 use crate::model::{Model, device_name};
 
 pub(crate) use groups::Groups;
@@ -33,6 +35,7 @@ pub(crate) struct Drawing {
     threshold: Threshold,
     scale: f64,
     seed: u64,
+    noise: NoiseSource,
     /// What to guide away from, and how far.
     guide: Option<(Model, f64)>,
 }
@@ -64,6 +67,10 @@ impl Drawing {
             },
             scale: args.cfg_scale,
             seed: args.seed,
+            noise: match args.noise {
+                NoiseName::Fresh => NoiseSource::Fresh,
+                NoiseName::Path => NoiseSource::Path,
+            },
             guide: guide(args, model)?,
         })
     }
@@ -105,6 +112,7 @@ impl Drawing {
             rule: self.rule,
             threshold: self.threshold,
             seed: self.seed,
+            noise: self.noise,
             batch: condition.clips(),
             device: model.device,
             ..GenerateRequest::new(condition, shape)
@@ -156,6 +164,7 @@ pub(crate) struct How {
     guide_scale: Option<f64>,
     threshold: ThresholdName,
     seed: u64,
+    noise: NoiseName,
     device: String,
     threads: usize,
 }
@@ -188,6 +197,7 @@ impl How {
             guide_scale: args.guide.as_ref().map(|_| args.guide_scale),
             threshold: args.threshold,
             seed: args.seed,
+            noise: args.noise,
             device: device_name(model.device),
             threads: vd_torch::threads(),
         }
