@@ -4,9 +4,12 @@ use std::ops::ControlFlow;
 
 use tch::Tensor;
 
+use crate::grid::check_grid;
+use crate::sampler::Watch;
 use crate::sampler::moves::hold_eps;
-use crate::sampler::{Watch, check_grid};
-use crate::{Denoiser, Error, History, Interval, NoiseLevel, Progress, Result, Schedule, Step};
+use crate::{
+    Denoiser, Error, History, Interval, NoiseLevel, Progress, Result, Schedule, Step, StepTaken,
+};
 
 /// DDIM inversion: takes `x0` up through the levels of a grid, from the last to the first.
 ///
@@ -15,16 +18,17 @@ use crate::{Denoiser, Error, History, Interval, NoiseLevel, Progress, Result, Sc
 /// back, `x0` is met up to an error of first order in the length of the steps. At a clean end
 /// (sigma = 0), which a network is never shown, eps-hat is asked for at the next level.
 ///
-/// `on_step` sees every step with its number, and stops the run by `ControlFlow::Break`. Gradients
+/// `on_step` sees every step with its number and its levels, and stops the run by `ControlFlow::Break`. Gradients
 /// are off meanwhile, and constraints are not called.
 ///
 /// # Shapes
 /// `x0`: b ..., at the last level of the grid; result: the same, at the first
 ///
 /// # Errors
-/// A grid of fewer than two levels or whose levels do not fall in noise, or of nothing but its
-/// clean and its signal-free end; an `x0` that is not f32 or f64; whatever the denoiser refuses;
-/// [`Error::NotFinite`] as [`sample`](crate::sample) has it; [`Error::Cancelled`] where `on_step` broke off.
+/// A grid of fewer than two levels, whose levels do not fall in noise or whose t leave [0, 1], or of
+/// nothing but its clean and its signal-free end; an `x0` that is not f32 or f64; whatever the
+/// denoiser refuses; [`Error::NotFinite`] as [`sample`](crate::sample) has it;
+/// [`Error::Cancelled`] where `on_step` broke off.
 ///
 /// # Reference
 /// Song, Meng & Ermon 2020, section 4.3, arXiv:2010.02502. Order 1; one evaluation per step.
@@ -33,7 +37,7 @@ pub fn invert(
     schedule: &dyn Schedule,
     grid: &[NoiseLevel],
     x0: Tensor,
-    on_step: &mut dyn FnMut(usize, &Step) -> ControlFlow<()>,
+    on_step: &mut dyn FnMut(&StepTaken<'_>) -> ControlFlow<()>,
 ) -> Result<Tensor> {
     check_grid(grid)?;
     crate::diffusion::check_kind("x0", &x0)?;
@@ -50,7 +54,7 @@ pub fn invert(
         let step = Step::new(hold_eps(&x, &eps, from, to), x0);
         denoiser.follow(Progress::Step);
         watch.see(&step.x, to)?;
-        if on_step(index, &step).is_break() {
+        if on_step(&StepTaken { index, of, from, to, step: &step }).is_break() {
             return Err(Error::Cancelled { steps: index + 1 });
         }
         x = step.x;

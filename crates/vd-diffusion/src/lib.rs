@@ -51,6 +51,7 @@ mod denoiser;
 mod diffusion;
 mod error;
 mod frame_times;
+mod grid;
 mod guidance;
 mod invert;
 mod level;
@@ -86,7 +87,8 @@ pub use parameterization::Parameterization;
 pub use sampler::{
     Ancestral, Boundary, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, History, Interval,
     Ipndm, Langevin, LastSteps, Lcm, Line, LineRule, LineWeight, Lms, Past, Pndm, Restart, Sampler,
-    SamplerConfig, SamplerFacts, Step, UniPc, keep_going, moves, sample, start,
+    SamplerConfig, SamplerFacts, Step, StepTaken, ThirdOrder, UniPc, keep_going, moves, sample,
+    start,
 };
 pub use schedule::{
     BetaTable, Cosine, CosineDiscrete, Edm, Flow, Schedule, ScheduleConfig, Shifted, TimeInput,

@@ -3,7 +3,8 @@
 use tch::{Kind, Tensor};
 use vd_tensor_ops::Noise;
 
-use crate::sampler::{Watch, check_grid};
+use crate::grid::check_grid;
+use crate::sampler::Watch;
 use crate::{Denoiser, Error, NoiseLevel, Progress, Result, Schedule};
 
 /// How [`log_likelihood`] estimates and integrates.

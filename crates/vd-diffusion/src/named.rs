@@ -112,3 +112,34 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Counted<'_, A> {
         self.table.next_value_seed(seed)
     }
 }
+
+/// A number that may be infinite, which JSON has no number for: it is written as "inf".
+pub(crate) mod number_or_inf {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const INF: &str = "inf";
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a number, or \"inf\"")]
+    enum Number {
+        Finite(f64),
+        Named(Name),
+    }
+
+    #[derive(Deserialize)]
+    enum Name {
+        #[serde(rename = "inf")]
+        Inf,
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        if *value == f64::INFINITY { to.serialize_str(INF) } else { to.serialize_f64(*value) }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(match Number::deserialize(from)? {
+            Number::Finite(value) => value,
+            Number::Named(Name::Inf) => f64::INFINITY,
+        })
+    }
+}

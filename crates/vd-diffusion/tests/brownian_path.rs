@@ -6,7 +6,7 @@ mod known;
 use known::{Mixture, cosine, even, random, run};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
-    Ancestral, BrownianNoise, DpmPp2m, DpmPp2s, DpmPp3m, Noise, Sampler, SeededNoise,
+    Ancestral, BrownianNoise, DpmPp2m, DpmPp2s, DpmPp3m, Noise, Restart, Sampler, SeededNoise,
 };
 
 /// Root mean square of what n steps and 2 n steps on the same noise lie apart.
@@ -43,4 +43,30 @@ fn a_clip_on_its_path_does_not_depend_on_its_batch() {
     };
     let apart = end(&x, 0).narrow(0, 1, 2) - end(&x.narrow(0, 1, 2), 1);
     assert!(apart.abs().max().double_value(&[]) < 1e-13);
+}
+
+#[test]
+fn a_second_run_on_the_same_object_has_a_path_of_its_own() {
+    let x = random(3, &[1, 400], Kind::Double);
+    let mut noise = BrownianNoise::new(5, 0);
+    let mut end = || run(&Ancestral { gamma: 0.0 }, &Mixture, &cosine(), &even(25), &x, &mut noise);
+    let apart: Tensor = end() - end();
+    // As far as fresh draws end apart.
+    assert!(apart.square().mean(Kind::Double).double_value(&[]).sqrt() > 0.5);
+}
+
+#[test]
+fn a_restart_leaves_the_path_that_it_has_used() {
+    let (n, steps) = (20_000, 32);
+    let x = random(4, &[1, n], Kind::Double);
+    let restart = || Restart { inner: Box::new(DpmPp2m::new(1.0)), low: 0.05, high: 2.0, times: 2 };
+    let variance = |noise: &mut dyn Noise| {
+        let end = run(&restart(), &Mixture, &cosine(), &even(steps), &x, noise);
+        end.var(true).double_value(&[])
+    };
+    let fresh = variance(&mut SeededNoise::new(6, 0));
+    let path = variance(&mut BrownianNoise::new(6, 0));
+    // Four standard errors of the difference of two variances, of data of no more than a Gaussian's
+    // fourth moment; on increments that are used again the difference is more than twice that.
+    assert!((path / fresh - 1.0).abs() < 4.0 * 2.0 / (n as f64).sqrt(), "{path} for {fresh}");
 }

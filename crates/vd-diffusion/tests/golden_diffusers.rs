@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 
 use vd_diffusion::{
     Ancestral, Boundary, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Ipndm, LastSteps, Lcm,
-    Line, LineWeight, Lms, Pndm, Sampler, SamplerFacts, Step, UniPc, invert, sample,
+    Line, LineWeight, Lms, Pndm, Sampler, SamplerFacts, StepTaken, UniPc, invert, sample,
 };
 
 #[path = "../../vd-unet3d/tests/common/mod.rs"]
@@ -118,8 +118,8 @@ fn ddim_inversion() {
         grid.reverse();
         let offs = run.walked(run.levels[0], &|density, schedule, x| {
             let mut states = Vec::new();
-            let mut keep = |index: usize, step: &Step| {
-                states.push((index + 2, step.x.copy()));
+            let mut keep = |taken: &StepTaken<'_>| {
+                states.push((taken.index + 2, taken.step.x.copy()));
                 ControlFlow::Continue(())
             };
             let _ = invert(density, schedule, &grid, x, &mut keep).unwrap();
@@ -163,8 +163,8 @@ fn dpm_solver_2s() {
         let grid: Vec<_> = theirs.iter().map(|i| run.levels[*i]).collect();
         let offs = run.walked(grid[0], &|density, schedule, x| {
             let mut states = Vec::new();
-            let mut keep = |index: usize, step: &Step| {
-                states.push((theirs[index + 1], step.x.copy()));
+            let mut keep = |taken: &StepTaken<'_>| {
+                states.push((theirs[taken.index + 1], taken.step.x.copy()));
                 ControlFlow::Continue(())
             };
             let sampler = DpmPp2s { eta: 0.0 };

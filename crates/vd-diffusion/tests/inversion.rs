@@ -90,14 +90,15 @@ fn a_network_is_never_asked_about_clean_data() {
 fn steps_are_counted_and_can_be_stopped() {
     let x = random(3, &[2], Kind::Double).set_requires_grad(true);
     let mut seen = Vec::new();
-    let mut stop = |index: usize, step: &vd_diffusion::Step| {
-        assert!(!step.x.requires_grad(), "gradients are off");
-        seen.push(index);
-        if index == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    let mut stop = |taken: &vd_diffusion::StepTaken<'_>| {
+        assert!(!taken.step.x.requires_grad(), "gradients are off");
+        seen.push((taken.index, taken.of));
+        assert!(taken.to.t > taken.from.t, "upwards");
+        if taken.index == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let end = invert(&Mixture, &cosine(), &even(9), x, &mut stop);
     assert!(matches!(end, Err(Error::Cancelled { steps: 3 })), "{end:?}");
-    assert_eq!(seen, [0, 1, 2]);
+    assert_eq!(seen, [(0, 9), (1, 9), (2, 9)]);
 }
 
 #[test]

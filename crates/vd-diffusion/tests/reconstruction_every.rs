@@ -43,7 +43,7 @@ fn a_gradient_in_every_kth_step_is_as_strong_as_one_in_all() {
         SamplerConfig::Ddim { eta: 0.0 },
         SamplerConfig::heun(Heun::default()),
         SamplerConfig::Dpm2,
-        SamplerConfig::DpmPp2m,
+        "dpmpp-2m".parse().unwrap(),
     ] {
         let sampler = config.build().unwrap();
         for spacing in [Spacing::UniformT, Spacing::UniformLogSnr] {

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use known::{Basis, Mixture, cosine, even, random};
 use vd_diffusion::tch::Kind;
 use vd_diffusion::{
-    Deis, DpmPp3m, Error, Heun, Ipndm, LastSteps, Line, Lms, Sampler, SamplerConfig, SamplerFacts,
-    UniPc, keep_going, sample,
+    Boundary, Deis, DpmPp2m, DpmPp3m, Error, Heun, Ipndm, LastSteps, Lcm, Line, LineRule,
+    LineWeight, Lms, Restart, Sampler, SamplerConfig, SamplerFacts, UniPc, keep_going, sample,
 };
 
 #[test]
@@ -58,7 +58,7 @@ fn the_names_are_those_that_were_promised() {
 
 #[test]
 fn a_row_of_the_table_is_an_object_of_json() {
-    let row = serde_json::to_value(SamplerConfig::UniPc2.facts()).unwrap();
+    let row = serde_json::to_value(SamplerConfig::from_str("unipc-2").unwrap().facts()).unwrap();
     let keys: BTreeSet<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
     let expected =
         ["name", "paper", "equation", "order", "nfe", "deterministic", "diffusers", "k_diffusion"];
@@ -93,7 +93,7 @@ fn settings_are_read_and_what_is_left_out_is_the_default() {
         (
             "[sampler]\nkind = \"restart\"\ntimes = 3\ninner = \"unipc-2\"",
             SamplerConfig::Restart {
-                inner: Box::new(SamplerConfig::UniPc2),
+                inner: Box::new(SamplerConfig::UniPc2 { line: LineWeight::Exact }),
                 low: 0.05,
                 high: 2.0,
                 times: 3,
@@ -114,8 +114,70 @@ fn settings_are_read_and_what_is_left_out_is_the_default() {
     }
     let unknown = read("sampler = { kind = \"lms\", oder = 3 }").unwrap_err();
     assert!(unknown.contains("`oder`") && unknown.contains("`order`"), "{unknown}");
-    let bare = read("sampler = { kind = \"dpmpp-2m\", eta = 1.0 }").unwrap_err();
-    assert!(bare.contains("`dpmpp-2m` has no settings"), "{bare}");
+    let bare = read("sampler = { kind = \"euler\", eta = 1.0 }").unwrap_err();
+    assert!(bare.contains("`euler` has no settings"), "{bare}");
+}
+
+#[test]
+fn the_published_forms_are_reached_from_a_config() {
+    let (keep, short) = (LastSteps::Keep, LastSteps::FallInShortRuns);
+    let cases: Vec<(&str, Box<dyn Sampler>)> = vec![
+        ("kind = \"dpmpp-2m\"", Box::new(DpmPp2m::new(0.0))),
+        (
+            "kind = \"dpmpp-2m\"\nline = \"whole\"\nlast = \"keep\"",
+            Box::new(DpmPp2m { line: LineRule::Whole, last: keep, eta: 0.0 }),
+        ),
+        (
+            "kind = \"dpmpp-2m-sde\"\nlast = \"fall-in-short-runs\"",
+            Box::new(DpmPp2m { last: short, ..DpmPp2m::new(1.0) }),
+        ),
+        ("kind = \"dpmpp-3m-sde\"", Box::new(DpmPp3m::new(1.0))),
+        (
+            "kind = \"dpmpp-3m-sde\"\nform = \"diffusers\"\neta = 0.5",
+            Box::new(DpmPp3m::diffusers(0.5)),
+        ),
+        ("kind = \"dpmpp-3m-sde\"\nform = \"k-diffusion\"", Box::new(DpmPp3m::k_diffusion(1.0))),
+        (
+            "kind = \"dpmpp-3m-sde\"\nform = \"k-diffusion\"\nlast = \"fall\"",
+            Box::new(DpmPp3m { last: LastSteps::Fall, ..DpmPp3m::k_diffusion(1.0) }),
+        ),
+        ("kind = \"unipc-2\"\nline = \"bh2\"", Box::new(UniPc { order: 2, line: LineWeight::Bh2 })),
+        ("kind = \"unipc-3\"\nline = \"bh1\"", Box::new(UniPc { order: 3, line: LineWeight::Bh1 })),
+        ("kind = \"deis\"\nlast = \"keep\"", Box::new(Deis { order: 3, last: keep })),
+        ("kind = \"lcm\"\n[boundary]", Box::new(Lcm { boundary: Some(Boundary::default()) })),
+        (
+            "kind = \"lcm\"\nboundary = { timestep_scaling = 3 }",
+            Box::new(Lcm {
+                boundary: Some(Boundary { timestep_scaling: 3.0, ..Boundary::default() }),
+            }),
+        ),
+        ("kind = \"restart\"", Box::new(Restart::default())),
+        (
+            "kind = \"restart\"\nhigh = inf",
+            Box::new(Restart { high: f64::INFINITY, ..Restart::default() }),
+        ),
+        (
+            "kind = \"restart\"\nhigh = \"inf\"",
+            Box::new(Restart { high: f64::INFINITY, ..Restart::default() }),
+        ),
+    ];
+    for (text, sampler) in cases {
+        let config: SamplerConfig = toml::from_str(text).unwrap();
+        assert_eq!(format!("{:?}", config.build().unwrap()), format!("{sampler:?}"), "{text}");
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<SamplerConfig>(&json).unwrap(), config, "{json}");
+        let written = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<SamplerConfig>(&written).unwrap(), config, "{written}");
+    }
+    for (text, part) in [
+        ("kind = \"dpmpp-3m-sde\"\nform = \"half\"", "`k-diffusion`"),
+        ("kind = \"dpmpp-2m\"\nform = \"whole\"", "`line`"),
+        ("kind = \"lcm\"\nboundary = { sigma = 1 }", "`sigma_data`"),
+        ("kind = \"restart\"\nhigh = \"infinite\"", "a number, or \"inf\""),
+    ] {
+        let message = toml::from_str::<SamplerConfig>(text).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 #[test]
@@ -136,10 +198,14 @@ fn settings_out_of_range_are_refused_by_name_when_built_and_when_run() {
             "sampler lms: order: expected a whole number from 1 to 4, got 0",
         ),
         (SamplerConfig::Ipndm { order: 5 }, "sampler ipndm: order"),
-        (SamplerConfig::Deis { order: 9 }, "sampler deis: order"),
+        (SamplerConfig::Deis { order: 9, last: LastSteps::Fall }, "sampler deis: order"),
         (SamplerConfig::DpmPp2sAncestral { eta: -0.1 }, "sampler dpmpp-2s-ancestral: eta"),
-        (SamplerConfig::DpmPp2mSde { eta: f64::NAN }, "sampler dpmpp-2m-sde: eta"),
-        (SamplerConfig::DpmPp3mSde { eta: 2.0 }, "sampler dpmpp-3m-sde: eta"),
+        (read("sampler = { kind = \"dpmpp-2m-sde\", eta = nan }").unwrap(), "dpmpp-2m-sde: eta"),
+        (read("sampler = { kind = \"dpmpp-3m-sde\", eta = 2 }").unwrap(), "dpmpp-3m-sde: eta"),
+        (
+            read("sampler = { kind = \"lcm\", boundary = { sigma_data = 0 } }").unwrap(),
+            "sampler lcm: sigma_data",
+        ),
         (
             SamplerConfig::Langevin { inner: boxed(SamplerConfig::Lms { order: 7 }), delta: 0.1 },
             "sampler lms: order",

@@ -9,7 +9,7 @@ use known::{Basis, Flow, Gaussian, Mixture, TwoSteps, cosine, even, largest, ran
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Boundary, CosineDiscrete, Ddim, Denoiser, Interval, Langevin, Lcm, Noise, NoiseLevel, Restart,
-    Result, Sampler, Schedule, SeededNoise, Spacing, Step, keep_going, sample,
+    Result, Sampler, Schedule, SeededNoise, Spacing, Step, StepTaken, keep_going, sample,
 };
 
 /// Error of the final mean, and of the final variance relative to the true one, exactly: the state
@@ -69,8 +69,10 @@ fn restart_goes_through_its_band_again_and_counts_only_the_falls() {
 
     let x = random(1, &[2, 3], Kind::Double);
     let mut seen = 0;
-    let mut count = |index: usize, _: &Step| {
-        assert_eq!(index, seen);
+    let planned: Vec<_> = planned.windows(2).filter(|pair| pair[1].t < pair[0].t).collect();
+    let mut count = |taken: &StepTaken<'_>| {
+        assert_eq!((taken.index, taken.of), (seen, 10 + 2 * 4));
+        assert_eq!([taken.from, taken.to], planned[seen]);
         seen += 1;
         std::ops::ControlFlow::Continue(())
     };

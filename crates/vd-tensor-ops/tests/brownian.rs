@@ -89,6 +89,29 @@ fn samples_and_seeds_have_paths_of_their_own() {
     }
 }
 
+#[test]
+fn a_new_path_is_independent_of_those_before_and_the_same_on_every_object() {
+    let like = like(&[1, 1000]);
+    let paths = || {
+        let mut noise = BrownianNoise::new(1, 0);
+        [0; 3].map(|_| {
+            noise.new_path();
+            noise.between(0.5, 2.0, &like)
+        })
+    };
+    let [a, b, c] = paths();
+    for (x, y) in [(&a, &b), (&b, &c), (&a, &c)] {
+        let correlation = (x * y).mean(Kind::Double).double_value(&[]);
+        assert!(correlation.abs() < 4.0 / 1000f64.sqrt(), "{correlation}");
+    }
+    assert_eq!([a, b, c], paths());
+    // Other draws go on where they were.
+    let (mut tree, mut plain) = (BrownianNoise::new(5, 3), SeededNoise::new(5, 3));
+    let _ = (tree.normal(&like), plain.normal(&like));
+    tree.new_path();
+    assert_eq!(tree.normal(&like), plain.normal(&like));
+}
+
 /// Four standard errors of the variance of n unit normals.
 fn tolerance(n: i64) -> f64 {
     4.0 * (2.0 / n as f64).sqrt()

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{
     Autoguided, BrownianNoise, Denoiser, FrameMask, Known, Noise, NoiseLevel, Reconstruction,
-    Sampler, SeededNoise, Signal, Thresholded, sample, start,
+    Sampler, SeededNoise, Signal, StepTaken, Thresholded, sample, start,
 };
 use vd_unet3d::Cond;
 
@@ -26,7 +26,7 @@ pub struct Progress {
     pub of_clips: usize,
     /// Steps that the clips now being drawn have behind them, from 1.
     pub step: usize,
-    /// Steps that each clip takes.
+    /// Steps that each clip takes, those of a restart included.
     pub of_steps: usize,
 }
 
@@ -71,8 +71,9 @@ pub fn generate_with(
     let mut videos = Vec::new();
     for first in (0..of_clips).step_by(request.batch) {
         let batch = Batch { first, len: request.batch.min(of_clips - first) };
-        let mut report = |step: usize| {
-            on_step(Progress { clips: first, of_clips, step: step + 1, of_steps: request.steps })
+        let mut report = |taken: &StepTaken<'_>| {
+            let (step, of_steps) = (taken.index + 1, taken.of);
+            on_step(Progress { clips: first, of_clips, step, of_steps })
         };
         videos.push(call.draw(batch, &grid, sampler.as_ref(), &mut report)?);
     }
@@ -107,7 +108,7 @@ impl Call<'_> {
         batch: Batch,
         grid: &[NoiseLevel],
         sampler: &dyn Sampler,
-        report: &mut dyn FnMut(usize) -> ControlFlow<()>,
+        on_step: &mut dyn FnMut(&StepTaken<'_>) -> ControlFlow<()>,
     ) -> Result<Tensor> {
         let request = self.request;
         let GenerateRequest { channels, frames, height, width, .. } = *request;
@@ -122,8 +123,7 @@ impl Call<'_> {
         let like = Tensor::f_empty(shape, (Kind::Float, request.device))?;
         let x = start(&like, grid[0], noise);
         let schedule = self.model.diffusion.schedule();
-        let mut on_step = |index: usize, _: &vd_diffusion::Step| report(index);
-        let x0 = sample(sampler, &denoiser, schedule, grid, x, noise, &mut on_step)?;
+        let x0 = sample(sampler, &denoiser, schedule, grid, x, noise, on_step)?;
         // A grid may end with a little noise; what replaces it has none.
         let x0 = denoiser.constrain(x0, CLEAN, noise)?;
         Ok(x0.f_clamp(-1.0, 1.0)?.f_to_device(Device::Cpu)?)

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::ops::ControlFlow;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tch::{Kind, Tensor};
@@ -217,6 +218,20 @@ fn every_step_is_reported_and_any_can_be_the_last() {
     })
     .unwrap();
     let expected: Vec<_> = [0, 2].into_iter().flat_map(|c| (1..=5).map(move |s| (c, s))).collect();
+    assert_eq!(seen, expected);
+    // A restart takes more steps than the grid has, and says so from the first.
+    let restart = SamplerConfig::from_str("restart").unwrap();
+    let again =
+        GenerateRequest { sampler: restart, steps: 20, batch: 2, ..self::request(prompts(3)) };
+    let mut seen = Vec::new();
+    let _ = generate(&generator, &again, &mut |p| {
+        seen.push((p.step, p.of_steps));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let of = seen[0].1;
+    assert!(of > 20, "{of}");
+    let expected: Vec<_> = (0..2).flat_map(|_| (1..=of).map(|step| (step, of))).collect();
     assert_eq!(seen, expected);
     let stopped = generate(&generator, &request, &mut |p| {
         if p.step == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

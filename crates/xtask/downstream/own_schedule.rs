@@ -61,7 +61,7 @@ fn main() -> Result<()> {
 
     // Sampling: every spacing goes over it, as it is and shifted to more noise.
     let shifted: Box<dyn Schedule> = Box::new(Shifted::new(Box::new(Angle), -1.4)?);
-    let sampler = SamplerConfig::DpmPp2m.build()?;
+    let sampler = "dpmpp-2m".parse::<SamplerConfig>()?.build()?;
     let mut grids = 0;
     for schedule in [Box::new(Angle), shifted] {
         let process = diffusion(schedule)?;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use vd_diffusion::tch::{Device, Kind, Tensor};
 use vd_diffusion::{
     Denoiser, Interval, Noise, NoiseLevel, Result, Sampler, SamplerConfig, ScheduleConfig,
-    SeededNoise, Spacing, Step, sample, start,
+    SeededNoise, Spacing, Step, StepTaken, sample, start,
 };
 
 /// The exact answer where data is normal with this mean and deviation.
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
         let mut noise = SeededNoise::new(3, 0);
         let x = start(&like, grid[0], &mut noise);
         let mut steps = 0;
-        let mut on_step = |_: usize, _: &Step| {
+        let mut on_step = |_: &StepTaken<'_>| {
             steps += 1;
             ControlFlow::Continue(())
         };

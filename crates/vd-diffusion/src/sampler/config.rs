@@ -2,12 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Ancestral, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Ipndm, Langevin, Lcm, Line, Lms,
-    Pndm, Restart, Sampler, SamplerFacts, UniPc,
-};
-use crate::Result;
-use crate::named::name_or_table;
+use super::{Boundary, Heun, LastSteps, Line, LineRule, LineWeight, SamplerFacts, ThirdOrder};
+use crate::named::{name_or_table, number_or_inf};
 
 /// Which sampler, as a config says it: its kind, or a table with its `kind` and settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,13 +73,26 @@ pub enum SamplerConfig {
     },
     /// [`DpmPp2m`] without noise.
     #[serde(rename = "dpmpp-2m")]
-    DpmPp2m,
+    DpmPp2m {
+        /// The mean of the line through two x0-hat; that of its midpoint by default.
+        #[serde(default, skip_serializing_if = "is_default")]
+        line: LineRule,
+        /// What the last steps do; they fall to first order by default.
+        #[serde(default, skip_serializing_if = "is_default")]
+        last: LastSteps,
+    },
     /// [`DpmPp2m`] with noise.
     #[serde(rename = "dpmpp-2m-sde")]
     DpmPp2mSde {
         /// How much fresh noise; all of it (1) by default.
         #[serde(default = "one")]
         eta: f64,
+        /// The mean of the line through two x0-hat; that of its midpoint by default.
+        #[serde(default, skip_serializing_if = "is_default")]
+        line: LineRule,
+        /// What the last steps do; they fall to first order by default.
+        #[serde(default, skip_serializing_if = "is_default")]
+        last: LastSteps,
     },
     /// [`DpmPp3m`] with noise.
     #[serde(rename = "dpmpp-3m-sde")]
@@ -91,13 +100,27 @@ pub enum SamplerConfig {
         /// How much fresh noise; all of it (1) by default.
         #[serde(default = "one")]
         eta: f64,
+        /// Whose form; `whole` by default.
+        #[serde(default, skip_serializing_if = "is_default")]
+        form: ThirdOrder,
+        /// What the last steps do; what the form has by default.
+        #[serde(default, skip_serializing_if = "is_default")]
+        last: Option<LastSteps>,
     },
     /// [`UniPc`] with a predictor of order 2.
     #[serde(rename = "unipc-2")]
-    UniPc2,
+    UniPc2 {
+        /// How a line is averaged; exactly by default.
+        #[serde(default, skip_serializing_if = "is_default")]
+        line: LineWeight,
+    },
     /// [`UniPc`] with a predictor of order 3.
     #[serde(rename = "unipc-3")]
-    UniPc3,
+    UniPc3 {
+        /// How a line is averaged; exactly by default.
+        #[serde(default, skip_serializing_if = "is_default")]
+        line: LineWeight,
+    },
     /// [`Pndm`].
     Pndm,
     /// [`Ipndm`].
@@ -111,9 +134,17 @@ pub enum SamplerConfig {
         /// How many evaluations count; 3 by default.
         #[serde(default = "three")]
         order: usize,
+        /// What the last steps do; they fall to first order by default.
+        #[serde(default, skip_serializing_if = "is_default")]
+        last: LastSteps,
     },
     /// [`Lcm`].
-    Lcm,
+    Lcm {
+        /// Of networks that were distilled with one; none by default, and `{}` is that of the
+        /// published networks.
+        #[serde(default, skip_serializing_if = "is_default")]
+        boundary: Option<Boundary>,
+    },
     /// [`Restart`].
     Restart {
         /// Who makes the steps; `dpmpp-2m` by default.
@@ -122,8 +153,8 @@ pub enum SamplerConfig {
         /// The least sigma / alpha that is gone through again; 0.05 by default.
         #[serde(default = "restart_low")]
         low: f64,
-        /// The largest; 2 by default.
-        #[serde(default = "restart_high")]
+        /// The largest; 2 by default, and "inf" has no end.
+        #[serde(default = "restart_high", with = "number_or_inf")]
         high: f64,
         /// How often; once by default.
         #[serde(default = "once")]
@@ -143,16 +174,7 @@ pub enum SamplerConfig {
 name_or_table!(
     SamplerConfig,
     "sampler",
-    [
-        DdpmLarge => "ddpm-large",
-        Euler => "euler",
-        Dpm2 => "dpm2",
-        DpmPp2m => "dpmpp-2m",
-        UniPc2 => "unipc-2",
-        UniPc3 => "unipc-3",
-        Pndm => "pndm",
-        Lcm => "lcm",
-    ],
+    [DdpmLarge => "ddpm-large", Euler => "euler", Dpm2 => "dpm2", Pndm => "pndm"],
     [
         Ancestral => "ancestral",
         DdpmSmall => "ddpm-small",
@@ -161,10 +183,14 @@ name_or_table!(
         Heun => "heun",
         Lms => "lms",
         DpmPp2sAncestral => "dpmpp-2s-ancestral",
+        DpmPp2m => "dpmpp-2m",
         DpmPp2mSde => "dpmpp-2m-sde",
         DpmPp3mSde => "dpmpp-3m-sde",
+        UniPc2 => "unipc-2",
+        UniPc3 => "unipc-3",
         Ipndm => "ipndm",
         Deis => "deis",
+        Lcm => "lcm",
         Restart => "restart",
         Langevin => "langevin",
     ],
@@ -182,6 +208,10 @@ fn is_infinite(value: &f64) -> bool {
     value.is_infinite()
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 fn three() -> usize {
     3
 }
@@ -191,7 +221,7 @@ fn four() -> usize {
 }
 
 fn two_m() -> Box<SamplerConfig> {
-    Box::new(SamplerConfig::DpmPp2m)
+    Box::new(SamplerConfig::DpmPp2m { line: LineRule::Midpoint, last: LastSteps::Fall })
 }
 
 fn ancestral() -> Box<SamplerConfig> {
@@ -231,56 +261,4 @@ impl SamplerConfig {
         let Heun { churn, churn_min, churn_max, churn_noise, line } = heun;
         SamplerConfig::Heun { churn, churn_min, churn_max, churn_noise, line }
     }
-
-    /// The sampler itself.
-    ///
-    /// # Errors
-    /// Settings out of their range.
-    pub fn build(&self) -> Result<Box<dyn Sampler>> {
-        match *self {
-            SamplerConfig::Ancestral { gamma } | SamplerConfig::DdpmSmall { gamma } => {
-                checked(Ancestral { gamma }, Ancestral::validate)
-            }
-            SamplerConfig::DdpmLarge => Ok(Box::new(Ancestral { gamma: 1.0 })),
-            SamplerConfig::Ddim { eta } | SamplerConfig::EulerAncestral { eta } => {
-                checked(Ddim { eta }, Ddim::validate)
-            }
-            SamplerConfig::Euler => Ok(Box::new(Ddim { eta: 0.0 })),
-            SamplerConfig::Heun { churn, churn_min, churn_max, churn_noise, line } => {
-                let heun = Heun { churn, churn_min, churn_max, churn_noise, line };
-                checked(heun, Heun::validate)
-            }
-            SamplerConfig::Dpm2 => Ok(Box::new(Dpm2)),
-            SamplerConfig::Lms { order } => checked(Lms { order }, Lms::validate),
-            SamplerConfig::DpmPp2sAncestral { eta } => checked(DpmPp2s { eta }, DpmPp2s::validate),
-            SamplerConfig::DpmPp2m => Ok(Box::new(DpmPp2m::new(0.0))),
-            SamplerConfig::DpmPp2mSde { eta } => checked(DpmPp2m::new(eta), DpmPp2m::validate),
-            SamplerConfig::DpmPp3mSde { eta } => checked(DpmPp3m::new(eta), DpmPp3m::validate),
-            SamplerConfig::UniPc2 => Ok(Box::new(UniPc::new(2))),
-            SamplerConfig::UniPc3 => Ok(Box::new(UniPc::new(3))),
-            SamplerConfig::Pndm => Ok(Box::new(Pndm)),
-            SamplerConfig::Ipndm { order } => checked(Ipndm { order }, Ipndm::validate),
-            SamplerConfig::Deis { order } => checked(Deis::new(order), Deis::validate),
-            SamplerConfig::Lcm => Ok(Box::new(Lcm::default())),
-            SamplerConfig::Restart { ref inner, low, high, times } => {
-                let restart = Restart { inner: inner.build()?, low, high, times };
-                restart.validate()?;
-                Ok(Box::new(restart))
-            }
-            SamplerConfig::Langevin { ref inner, delta } => {
-                let langevin = Langevin { inner: inner.build()?, delta };
-                langevin.validate()?;
-                Ok(Box::new(langevin))
-            }
-        }
-    }
-}
-
-/// A sampler whose settings are in their range.
-fn checked<S: Sampler + Copy + 'static>(
-    sampler: S,
-    validate: fn(S) -> Result<()>,
-) -> Result<Box<dyn Sampler>> {
-    validate(sampler)?;
-    Ok(Box::new(sampler))
 }

@@ -3,7 +3,7 @@
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
-use super::moves::{eps_sum, hold_eps, hold_x0};
+use super::moves::{hold_eps_sum, hold_x0};
 use super::polynomial::mean_weights;
 use super::{Interval, LastSteps, Sampler, Step};
 use crate::Result;
@@ -48,7 +48,7 @@ impl Sampler for Deis {
         let points: Vec<_> = recent.iter().map(|p| p.at.half_log_snr()).collect();
         let range = (from.half_log_snr(), to.half_log_snr());
         // sigma / alpha is exp of minus half the log-SNR, and grows as that does.
-        let held = eps_sum(&recent, &mean_weights(&points, range, |l| (range.0 - l).exp()));
-        Ok(Step::new(hold_eps(x, &held, from, to), x0))
+        let weights = mean_weights(&points, range, |l| (range.0 - l).exp());
+        Ok(Step::new(hold_eps_sum(&recent, &weights, to), x0))
     }
 }

@@ -1,5 +1,6 @@
 //! DPM-Solver++(3M) and its SDE.
 
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
@@ -19,8 +20,8 @@ use crate::error::in_range;
 ///
 /// # Reference
 /// Lu et al. 2022, sections 4.2 and 5, one order up, arXiv:2211.01095; published as
-/// `sample_dpmpp_3m_sde` of k-diffusion. Order 3 at
-/// eta = 0 (published form: 2), weak order 2 at eta = 1; one evaluation per step.
+/// `sample_dpmpp_3m_sde` of k-diffusion. Order 3 at eta = 0 (published form: 2), weak order 2 at
+/// eta = 1; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DpmPp3m {
     /// How much fresh noise: none (0) to that of the reverse SDE (1).
@@ -31,6 +32,29 @@ pub struct DpmPp3m {
     pub line: LineRule,
     /// What the last steps do.
     pub last: LastSteps,
+}
+
+/// The forms of [`DpmPp3m`] that a config has a name for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ThirdOrder {
+    /// That of [`DpmPp3m::new`].
+    #[default]
+    Whole,
+    /// That of [`DpmPp3m::diffusers`].
+    Diffusers,
+    /// That of [`DpmPp3m::k_diffusion`].
+    KDiffusion,
+}
+
+impl ThirdOrder {
+    pub(super) fn sampler(self, eta: f64) -> DpmPp3m {
+        match self {
+            ThirdOrder::Whole => DpmPp3m::new(eta),
+            ThirdOrder::Diffusers => DpmPp3m::diffusers(eta),
+            ThirdOrder::KDiffusion => DpmPp3m::k_diffusion(eta),
+        }
+    }
 }
 
 impl DpmPp3m {

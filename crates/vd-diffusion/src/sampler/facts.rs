@@ -17,13 +17,16 @@ pub struct SamplerFacts {
     /// The order that it was measured at: of the flow where it is deterministic, else of the final
     /// variance. None where it is no approximation that more steps refine.
     pub order: Option<usize>,
-    /// Evaluations of the network per step. End steps and warm-ups may differ.
+    /// Evaluations of the network per step that is taken. End steps and warm-ups may differ;
+    /// `restart` takes the steps of the grid and, `times` times more, those in its band, which
+    /// [`Sampler::plan`](crate::Sampler::plan) tells of a grid.
     pub nfe: usize,
     /// Whether the start alone decides the end.
     pub deterministic: bool,
-    /// The same in diffusers: the class with its options.
+    /// The same in diffusers: the class with its options, and the setting that makes it the same
+    /// where the default is another.
     pub diffusers: Option<&'static str>,
-    /// The same in k-diffusion: the function.
+    /// The same in k-diffusion: the function, likewise.
     pub k_diffusion: Option<&'static str>,
 }
 
@@ -134,25 +137,29 @@ const DPMPP_2M: SamplerFacts = SamplerFacts {
     paper: DPM_SOLVER_PP,
     equation: "algorithm 2",
     order: Some(2),
-    diffusers: Some("DPMSolverMultistepScheduler"),
-    k_diffusion: Some("sample_dpmpp_2m"),
+    diffusers: Some("DPMSolverMultistepScheduler for last = \"fall-in-short-runs\""),
+    k_diffusion: Some("sample_dpmpp_2m for last = \"keep\""),
     ..NOTHING
 };
 const DPMPP_2M_SDE: SamplerFacts = SamplerFacts {
     name: "dpmpp-2m-sde",
     equation: "section 5",
     deterministic: false,
-    diffusers: Some("DPMSolverMultistepScheduler(algorithm_type=\"sde-dpmsolver++\")"),
-    k_diffusion: Some("sample_dpmpp_2m_sde"),
+    diffusers: Some(
+        "DPMSolverMultistepScheduler(algorithm_type=\"sde-dpmsolver++\") for last = \
+         \"fall-in-short-runs\"",
+    ),
+    k_diffusion: Some("sample_dpmpp_2m_sde for last = \"keep\""),
     ..DPMPP_2M
 };
 const DPMPP_3M_SDE: SamplerFacts = SamplerFacts {
     name: "dpmpp-3m-sde",
     equation: "sections 4.2 and 5, one order up",
     diffusers: Some(
-        "DPMSolverMultistepScheduler(algorithm_type=\"sde-dpmsolver++\", solver_order=3)",
+        "DPMSolverMultistepScheduler(algorithm_type=\"sde-dpmsolver++\", solver_order=3) for form = \
+         \"diffusers\", but for a wrong sign of its own",
     ),
-    k_diffusion: Some("sample_dpmpp_3m_sde"),
+    k_diffusion: Some("sample_dpmpp_3m_sde for form = \"k-diffusion\""),
     ..DPMPP_2M_SDE
 };
 const UNIPC_2: SamplerFacts = SamplerFacts {
@@ -160,13 +167,13 @@ const UNIPC_2: SamplerFacts = SamplerFacts {
     paper: UNIPC,
     equation: "algorithms 1 and 2",
     order: Some(3),
-    diffusers: Some("UniPCMultistepScheduler(solver_order=2)"),
+    diffusers: Some("UniPCMultistepScheduler(solver_order=2) for line = \"bh2\""),
     ..NOTHING
 };
 const UNIPC_3: SamplerFacts = SamplerFacts {
     name: "unipc-3",
     order: Some(4),
-    diffusers: Some("UniPCMultistepScheduler(solver_order=3)"),
+    diffusers: Some("UniPCMultistepScheduler(solver_order=3) for line = \"bh2\""),
     ..UNIPC_2
 };
 const PNDM: SamplerFacts = SamplerFacts {
@@ -189,7 +196,7 @@ const DEIS: SamplerFacts = SamplerFacts {
     paper: DEIS_PAPER,
     equation: "section 3, polynomial extrapolation",
     order: Some(3),
-    diffusers: Some("DEISMultistepScheduler(solver_order=3)"),
+    diffusers: Some("DEISMultistepScheduler(solver_order=3) for last = \"fall-in-short-runs\""),
     ..NOTHING
 };
 const LCM: SamplerFacts = SamplerFacts {
@@ -197,7 +204,7 @@ const LCM: SamplerFacts = SamplerFacts {
     paper: "Luo et al. 2023, arXiv:2310.04378",
     equation: "algorithm 3",
     deterministic: false,
-    diffusers: Some("LCMScheduler"),
+    diffusers: Some("LCMScheduler for boundary = {}"),
     ..NOTHING
 };
 const RESTART: SamplerFacts = SamplerFacts {
@@ -258,15 +265,15 @@ impl SamplerConfig {
             SamplerConfig::Dpm2 => &DPM2,
             SamplerConfig::Lms { .. } => &LMS,
             SamplerConfig::DpmPp2sAncestral { .. } => &DPMPP_2S,
-            SamplerConfig::DpmPp2m => &DPMPP_2M,
+            SamplerConfig::DpmPp2m { .. } => &DPMPP_2M,
             SamplerConfig::DpmPp2mSde { .. } => &DPMPP_2M_SDE,
             SamplerConfig::DpmPp3mSde { .. } => &DPMPP_3M_SDE,
-            SamplerConfig::UniPc2 => &UNIPC_2,
-            SamplerConfig::UniPc3 => &UNIPC_3,
+            SamplerConfig::UniPc2 { .. } => &UNIPC_2,
+            SamplerConfig::UniPc3 { .. } => &UNIPC_3,
             SamplerConfig::Pndm => &PNDM,
             SamplerConfig::Ipndm { .. } => &IPNDM,
             SamplerConfig::Deis { .. } => &DEIS,
-            SamplerConfig::Lcm => &LCM,
+            SamplerConfig::Lcm { .. } => &LCM,
             SamplerConfig::Restart { .. } => &RESTART,
             SamplerConfig::Langevin { .. } => &LANGEVIN,
         }

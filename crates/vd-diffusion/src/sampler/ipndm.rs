@@ -3,8 +3,8 @@
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
-use super::moves::{eps_sum, hold_eps, hold_x0};
-use super::{Interval, Past, Sampler, Step};
+use super::moves::{hold_eps_sum, hold_x0};
+use super::{Interval, Sampler, Step};
 use crate::Result;
 use crate::error::order_in;
 
@@ -37,18 +37,17 @@ impl Sampler for Ipndm {
         if from.alpha == 0.0 {
             return Ok(Step::new(hold_x0(x, &x0, from, to), x0));
         }
-        let held = even_steps(&over.recent(x, &x0, self.order));
-        Ok(Step::new(hold_eps(x, &held, from, to), x0))
+        let recent = over.recent(x, &x0, self.order);
+        Ok(Step::new(hold_eps_sum(&recent, even_steps(recent.len()), to), x0))
     }
 }
 
-/// The eps-hat to hold after up to four, newest first, as if steps were even.
-pub(super) fn even_steps(recent: &[Past]) -> Tensor {
-    let weights: &[f64] = match recent.len() {
+/// How much each of up to four eps-hat counts, newest first, as if steps were even.
+pub(super) fn even_steps(n: usize) -> &'static [f64] {
+    match n {
         0 | 1 => &[1.0],
         2 => &[3.0 / 2.0, -1.0 / 2.0],
         3 => &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
         _ => &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
-    };
-    eps_sum(recent, weights)
+    }
 }

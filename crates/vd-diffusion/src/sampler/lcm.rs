@@ -1,5 +1,6 @@
 //! Steps of a consistency model.
 
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
@@ -32,7 +33,8 @@ pub struct Lcm {
 ///
 /// # Reference
 /// Song et al. 2023, section 3, arXiv:2303.01469; Luo et al. 2023, section 4.1, arXiv:2310.04378.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Boundary {
     /// How fast the state is forgotten: 10 in the networks that are published.
     pub timestep_scaling: f64,

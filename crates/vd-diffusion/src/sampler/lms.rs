@@ -3,7 +3,7 @@
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
-use super::moves::{eps_sum, hold_eps, hold_x0};
+use super::moves::{hold_eps_sum, hold_x0};
 use super::polynomial::mean_weights;
 use super::{Interval, Sampler, Step};
 use crate::Result;
@@ -40,7 +40,7 @@ impl Sampler for Lms {
         let recent = over.recent(x, &x0, self.order);
         let points: Vec<_> = recent.iter().map(|p| p.at.sigma / p.at.alpha).collect();
         let range = (from.sigma / from.alpha, to.sigma / to.alpha);
-        let held = eps_sum(&recent, &mean_weights(&points, range, |_| 1.0));
-        Ok(Step::new(hold_eps(x, &held, from, to), x0))
+        let weights = mean_weights(&points, range, |_| 1.0);
+        Ok(Step::new(hold_eps_sum(&recent, &weights, to), x0))
     }
 }

@@ -1,6 +1,8 @@
 //! From noise to a sample, one stateless step at a time.
 
 mod ancestral;
+mod build;
+mod checked;
 mod config;
 mod ddim;
 mod deis;
@@ -31,7 +33,7 @@ pub use deis::Deis;
 pub use dpm2::Dpm2;
 pub use dpmpp_2m::DpmPp2m;
 pub use dpmpp_2s::DpmPp2s;
-pub use dpmpp_3m::DpmPp3m;
+pub use dpmpp_3m::{DpmPp3m, ThirdOrder};
 pub use facts::SamplerFacts;
 pub use heun::{Heun, Line};
 pub use history::{History, Past};
@@ -42,8 +44,7 @@ pub use lms::Lms;
 pub use multistep::{LastSteps, LineRule};
 pub use pndm::Pndm;
 pub use restart::Restart;
-pub(crate) use run::check_grid;
-pub use run::{keep_going, sample, start};
+pub use run::{StepTaken, keep_going, sample, start};
 pub use unipc::{LineWeight, UniPc};
 pub(crate) use watch::Watch;
 
@@ -52,7 +53,7 @@ use std::fmt;
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
-use crate::{Denoiser, Error, NoiseLevel, Result, Schedule};
+use crate::{Denoiser, NoiseLevel, Result, Schedule};
 
 /// What a step has to cross, and with what.
 #[derive(Clone, Copy)]
@@ -80,11 +81,7 @@ impl Interval<'_> {
     /// Whatever the denoiser refuses; an answer of another shape, kind or device.
     pub fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
         let x0 = self.denoiser.denoise(x, at)?;
-        let looks = |t: &Tensor| (t.size(), t.kind(), t.device());
-        if looks(&x0) != looks(x) {
-            let (expected, got) = (format!("{:?}", looks(x)), format!("{:?}", looks(&x0)));
-            return Err(Error::tensor("x0-hat of the denoiser", expected, got));
-        }
+        checked::Looks::of(x).check("x0-hat of the denoiser", &x0)?;
         Ok(x0)
     }
 

@@ -11,6 +11,9 @@ use crate::NoiseLevel;
 
 /// Moves with x0-hat held: DDIM, Euler, DPM-Solver++ of order 1.
 ///
+/// # Shapes
+/// `x`, at `from`: b ...; `x0`: the same; result, at `to`: the same
+///
 /// # Range
 /// Legal from alpha = 0 and to sigma = 0; needs `from.sigma` > 0.
 pub fn hold_x0(x: &Tensor, x0: &Tensor, from: NoiseLevel, to: NoiseLevel) -> Tensor {
@@ -20,6 +23,9 @@ pub fn hold_x0(x: &Tensor, x0: &Tensor, from: NoiseLevel, to: NoiseLevel) -> Ten
 
 /// Moves with eps-hat held: x / alpha goes along a line in sigma / alpha.
 ///
+/// # Shapes
+/// `x`, at `from`: b ...; `eps`: the same; result, at `to`: the same
+///
 /// # Range
 /// Needs `from.alpha` > 0.
 pub fn hold_eps(x: &Tensor, eps: &Tensor, from: NoiseLevel, to: NoiseLevel) -> Tensor {
@@ -28,6 +34,12 @@ pub fn hold_eps(x: &Tensor, eps: &Tensor, from: NoiseLevel, to: NoiseLevel) -> T
 }
 
 /// Noises forward to a level of more noise.
+///
+/// # Shapes
+/// `x`, at `from`: b ...; result, at `to`: the same
+///
+/// # Range
+/// Needs `from.alpha` > 0.
 pub fn raise(x: &Tensor, from: NoiseLevel, to: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
     raise_by(x, from, to, to.variance_given(from), noise)
 }
@@ -45,6 +57,12 @@ pub(super) fn raise_by(
 
 /// Adds noise of this variance, that of the interval's stretch of the path; draws none where none
 /// is due.
+///
+/// # Shapes
+/// `mean`: b ...; result: the same
+///
+/// # Range
+/// `variance` not negative.
 pub fn add_noise(
     mean: Tensor,
     variance: f64,
@@ -60,10 +78,63 @@ pub fn add_noise(
 
 /// The sum of the x0-hat of some states, weighted.
 pub(super) fn x0_sum(states: &[Past], weights: &[f64]) -> Tensor {
-    states.iter().zip(weights).map(|(past, weight)| &past.x0 * *weight).sum()
+    weighted_sum(states.iter().zip(weights).map(|(past, weight)| (&past.x0, *weight)))
 }
 
-/// The sum of the eps-hat of some states, weighted. Needs sigma > 0 at each.
-pub(super) fn eps_sum(states: &[Past], weights: &[f64]) -> Tensor {
-    states.iter().zip(weights).map(|(past, weight)| past.at.eps(&past.x, &past.x0) * *weight).sum()
+/// Moves the first of some states with the weighted sum of all their eps-hat held. Needs alpha > 0
+/// at the first and sigma > 0 at each.
+///
+/// No eps-hat is made: each state counts with a weight of its x and one of its x0-hat.
+pub(super) fn hold_eps_sum(states: &[Past], weights: &[f64], to: NoiseLevel) -> Tensor {
+    let Some(from) = states.first().map(|past| past.at) else { return Tensor::new() };
+    let r = to.alpha / from.alpha;
+    let gained = to.sigma - r * from.sigma;
+    weighted_sum(states.iter().zip(weights).enumerate().flat_map(|(k, (past, weight))| {
+        let scale = gained * weight / past.at.sigma;
+        let kept = if k == 0 { r } else { 0.0 };
+        [(&past.x, kept + scale), (&past.x0, -scale * past.at.alpha)]
+    }))
+}
+
+/// One pass over each tensor, and no tensor but the result.
+fn weighted_sum<'a>(mut terms: impl Iterator<Item = (&'a Tensor, f64)>) -> Tensor {
+    let Some((first, weight)) = terms.next() else { return Tensor::new() };
+    let mut sum = first * weight;
+    for (term, weight) in terms {
+        let weight = Tensor::full([0i64; 0], weight, (term.kind(), term.device()));
+        let _ = sum.addcmul_(term, &weight);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+    use vd_tensor_ops::SeededNoise;
+
+    use super::*;
+
+    #[test]
+    fn weights_of_states_hold_the_same_as_their_eps_hat() {
+        let mut noise = SeededNoise::new(1, 0);
+        let like = Tensor::empty([2, 50], (Kind::Double, Device::Cpu));
+        let level = |log_snr| NoiseLevel::variance_preserving(0.5, log_snr);
+        for (start, to) in [(-9.0, -8.0), (0.5, 1.5), (15.0, 18.0)] {
+            let states: Vec<_> = (0..4)
+                .map(|k| {
+                    let at = level(start - f64::from(k));
+                    let x0 = noise.normal(&like);
+                    let x = &x0 * at.alpha + noise.normal(&like) * at.sigma;
+                    Past { at, x, x0 }
+                })
+                .collect();
+            for n in 1..=4 {
+                let (states, weights) = (&states[..n], [2.3, -1.9, 0.8, -0.2]);
+                let eps = states.iter().zip(weights).map(|(s, w)| s.at.eps(&s.x, &s.x0) * w);
+                let held = hold_eps(&states[0].x, &eps.sum(), states[0].at, level(to));
+                let off = (hold_eps_sum(states, &weights, level(to)) - held).abs().max();
+                assert!(off.double_value(&[]) < 1e-13, "{n} from {start}: {off:?}");
+            }
+        }
+    }
 }

@@ -1,14 +1,17 @@
 //! What the multistep rules share.
 
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::polynomial::mean;
 use super::{Interval, Past};
 
 /// The mean, over a step, of the line through two x0-hat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LineRule {
     /// Its value halfway in log-SNR: the paper's rule, `solver_type="midpoint"` in diffusers.
+    #[default]
     Midpoint,
     /// Its whole integral: `solver_type="heun"` in diffusers.
     Whole,
@@ -37,7 +40,8 @@ impl LineRule {
 /// What the order of a multistep rule does at the end of a run.
 ///
 /// On the way to sigma = 0, where log-SNR is infinite, it is always 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LastSteps {
     /// It falls to 1 on the last step: the last steps of many a grid are long in log-SNR, and a
     /// polynomial does not reach that far.

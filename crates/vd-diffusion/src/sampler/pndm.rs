@@ -4,7 +4,7 @@ use tch::Tensor;
 use vd_tensor_ops::Noise;
 
 use super::ipndm::even_steps;
-use super::moves::{hold_eps, hold_x0};
+use super::moves::{hold_eps, hold_eps_sum, hold_x0};
 use super::{Interval, Sampler, Step};
 use crate::Result;
 
@@ -33,12 +33,13 @@ impl Sampler for Pndm {
             return Ok(Step::new(hold_x0(x, &x0, from, to), x0));
         }
         let recent = over.recent(x, &x0, 4);
-        let held = if recent.len() == 1 && over.half_log_snr_gained() <= LONGEST {
+        let end = if recent.len() == 1 && over.half_log_snr_gained() <= LONGEST {
             let end = hold_x0(x, &x0, from, to);
-            (from.eps(x, &x0) + to.eps(&end, &over.denoise(&end, to)?)) * 0.5
+            let held = (from.eps(x, &x0) + to.eps(&end, &over.denoise(&end, to)?)) * 0.5;
+            hold_eps(x, &held, from, to)
         } else {
-            even_steps(&recent)
+            hold_eps_sum(&recent, even_steps(recent.len()), to)
         };
-        Ok(Step::new(hold_eps(x, &held, from, to), x0))
+        Ok(Step::new(end, x0))
     }
 }

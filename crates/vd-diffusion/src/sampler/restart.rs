@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
-use super::{Ddim, Interval, Sampler, Step};
+use super::{DpmPp2m, Interval, Sampler, Step};
 use crate::error::in_range;
 use crate::{Error, NoiseLevel, Result};
 
@@ -36,9 +36,10 @@ pub struct Restart {
 }
 
 impl Default for Restart {
-    /// Once through the levels where a picture's large forms are settled, in DDIM's steps.
+    /// Once through the levels where a picture's large forms are settled, in the steps of
+    /// DPM-Solver++(2M).
     fn default() -> Self {
-        Restart { inner: Box::new(Ddim { eta: 0.0 }), low: 0.05, high: 2.0, times: 1 }
+        Restart { inner: Box::new(DpmPp2m::new(0.0)), low: 0.05, high: 2.0, times: 1 }
     }
 }
 

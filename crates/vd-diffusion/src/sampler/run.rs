@@ -5,13 +5,31 @@ use std::ops::ControlFlow;
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
+use super::checked::{Checked, Looks};
 use super::moves::raise;
 use super::watch::Watch;
 use super::{History, Interval, Past, Sampler, Step};
+use crate::grid::{check_grid, falls};
 use crate::{Denoiser, Error, NoiseLevel, Progress, Result, Schedule};
 
+/// A step that a run has just taken, as `on_step` is told of it.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct StepTaken<'a> {
+    /// Its number, from 0.
+    pub index: usize,
+    /// How many the run takes in all, those through the band of a restart included.
+    pub of: usize,
+    /// The level it started at.
+    pub from: NoiseLevel,
+    /// The level it ended at.
+    pub to: NoiseLevel,
+    /// What it found.
+    pub step: &'a Step,
+}
+
 /// An `on_step` that looks at nothing and lets sampling run to its end.
-pub fn keep_going(_index: usize, _step: &Step) -> ControlFlow<()> {
+pub fn keep_going(_taken: &StepTaken<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
@@ -24,19 +42,23 @@ pub fn start(like: &Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
 
 /// Takes `x` through the levels of a grid, from the noisiest to the last.
 ///
-/// `on_step` is called after every step with its number, from 0, and what the step found: the
-/// place for a progress bar, for a preview (`step.x0` is what the network now takes the result to
-/// be), and for cancelling, by `ControlFlow::Break`. Gradients are off meanwhile; a denoiser that
+/// `on_step` is called after every step, with its number, its levels and what it found: the place
+/// for a progress bar, for a preview (`step.x0` is what the network now takes the result to be),
+/// and for cancelling, by `ControlFlow::Break`. Gradients are off meanwhile; a denoiser that
 /// needs them turns them on for itself.
+///
+/// One run, one path: `noise` is asked for a new path ([`Noise::new_path`]) at the beginning and
+/// after every rise that the sampler has planned, so that no increment is used twice.
 ///
 /// # Shapes
 /// `x`: b ..., at the first level; result: the same, at the last
 ///
 /// # Errors
-/// A grid of fewer than two levels or whose levels do not fall in noise; an `x` that is not f32 or
-/// f64; whatever the denoiser refuses; [`Error::NotFinite`] with the step and the level of the
-/// first state that is not finite (found at once on the CPU, at the end of the run on a GPU, which
-/// is not waited for in between); [`Error::Cancelled`] where `on_step` broke off.
+/// A grid of fewer than two levels, whose levels do not fall in noise or whose t leave [0, 1]; an
+/// `x` that is not f32 or f64; whatever the denoiser refuses; an x0-hat, a state or a draw of noise
+/// that is not of the size, kind and device it should have; [`Error::NotFinite`] with the step and
+/// the level of the first state that is not finite (found at once on the CPU, at the end of the run
+/// on a GPU, which is not waited for in between); [`Error::Cancelled`] where `on_step` broke off.
 pub fn sample(
     sampler: &dyn Sampler,
     denoiser: &dyn Denoiser,
@@ -44,7 +66,7 @@ pub fn sample(
     grid: &[NoiseLevel],
     x: Tensor,
     noise: &mut dyn Noise,
-    on_step: &mut dyn FnMut(usize, &Step) -> ControlFlow<()>,
+    on_step: &mut dyn FnMut(&StepTaken<'_>) -> ControlFlow<()>,
 ) -> Result<Tensor> {
     check_grid(grid)?;
     crate::diffusion::check_kind("x", &x)?;
@@ -54,25 +76,32 @@ pub fn sample(
     };
     let of = levels.windows(2).filter(|pair| falls(pair[0], pair[1])).count();
     let _gradients_off = tch::no_grad_guard();
+    let looks = Looks::of(&x);
+    let mut noise = Checked::new(noise);
     let (mut past, mut index) = (History::default(), 0);
+    noise.new_path();
     denoiser.follow(Progress::Sampling { steps: of });
-    let mut x = denoiser.constrain(x, *first, noise)?;
+    let mut x = constrained(denoiser, x, *first, &mut noise, &looks)?;
     let mut watch = Watch::new(of, x.device());
     watch.see(&x, *first)?;
     for pair in levels.windows(2) {
         let (from, to) = (pair[0], pair[1]);
         if !falls(from, to) {
             denoiser.follow(Progress::Raised);
-            x = denoiser.constrain(raise(&x, from, to, noise), to, noise)?;
+            let raised = raise(&x, from, to, &mut noise);
+            x = constrained(denoiser, raised, to, &mut noise, &looks)?;
             past = History::default();
+            noise.new_path();
             continue;
         }
         let over = Interval { from, to, index, of, denoiser, schedule, past: &past };
-        let mut step = sampler.step(&x, &over, noise)?;
+        let step = sampler.step(&x, &over, &mut noise);
+        noise.fault()?;
+        let mut step = step?;
         denoiser.follow(Progress::Step);
-        step.x = denoiser.constrain(step.x, to, noise)?;
+        step.x = constrained(denoiser, step.x, to, &mut noise, &looks)?;
         watch.see(&step.x, to)?;
-        if on_step(index, &step).is_break() {
+        if on_step(&StepTaken { index, of, from, to, step: &step }).is_break() {
             return Err(Error::Cancelled { steps: index + 1 });
         }
         let (at, start) = step.start.unwrap_or((from, x));
@@ -84,23 +113,18 @@ pub fn sample(
     Ok(x)
 }
 
-/// Whether there is less noise at `to`. False where a level is not a number.
-fn falls(from: NoiseLevel, to: NoiseLevel) -> bool {
-    to.log_snr() > from.log_snr()
-}
-
-/// Refuses levels that are fewer than two, or that do not fall in noise.
-pub(crate) fn check_grid(grid: &[NoiseLevel]) -> Result<()> {
-    if grid.len() < 2 {
-        return Err(Error::Grid(format!("expected at least two levels, got {}", grid.len())));
-    }
-    match grid.windows(2).position(|pair| !falls(pair[0], pair[1])) {
-        None => Ok(()),
-        Some(i) => Err(Error::Grid(format!(
-            "expected less noise from level to level, got {:?} after {:?} at place {}",
-            grid[i + 1],
-            grid[i],
-            i + 1
-        ))),
-    }
+/// A new state under the denoiser's constraint, checked to be a tensor like those before.
+fn constrained(
+    denoiser: &dyn Denoiser,
+    x: Tensor,
+    at: NoiseLevel,
+    noise: &mut Checked<'_>,
+    looks: &Looks,
+) -> Result<Tensor> {
+    let x = denoiser.constrain(x, at, noise);
+    // Zeros in place of noise may be what the constraint fails at.
+    noise.fault()?;
+    let x = x?;
+    looks.check("state, as the sampler and `Denoiser::constrain` return it", &x)?;
+    Ok(x)
 }

@@ -1,5 +1,6 @@
 //! UniPC.
 
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use vd_tensor_ops::Noise;
 
@@ -13,7 +14,8 @@ use crate::{NoiseLevel, Result};
 ///
 /// It matters to the predictor of order 2 and the corrector of order 1 alone: the other rules
 /// follow from their order conditions, whatever B(h) is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LineWeight {
     /// Its whole integral.
     #[default]

@@ -5,6 +5,7 @@ mod entries;
 
 use serde::{Deserialize, Serialize};
 
+use crate::grid::fault;
 use crate::named::name_or_table;
 use crate::{Error, NoiseLevel, Result, Schedule};
 
@@ -138,23 +139,13 @@ impl Spacing {
             Spacing::Karras { rho } => between_ends::karras(schedule, steps, *rho),
             Spacing::Explicit { t } => explicit(schedule, t, steps),
         }?;
-        match grid.windows(2).position(|pair| !falls(pair[0], pair[1])) {
+        match fault(&grid) {
             None => Ok(grid),
-            Some(i) => Err(Error::Grid(format!(
-                "spacing {} of {steps} steps: expected less noise from level to level, got {:?} \
-                 after {:?} at place {}",
-                self.name(),
-                grid[i + 1],
-                grid[i],
-                i + 1
-            ))),
+            Some(fault) => {
+                Err(Error::Grid(format!("spacing {} of {steps} steps: {fault}", self.name())))
+            }
         }
     }
-}
-
-/// Whether there is less noise at `to`. False where a level is not a number.
-fn falls(from: NoiseLevel, to: NoiseLevel) -> bool {
-    to.log_snr() > from.log_snr()
 }
 
 fn explicit(schedule: &dyn Schedule, t: &[f64], steps: usize) -> Result<Vec<NoiseLevel>> {

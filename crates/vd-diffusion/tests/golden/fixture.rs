@@ -7,7 +7,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{
     BetaTable, CosineDiscrete, Denoiser, Edm, Flow, Levels, Noise, NoiseLevel, Parameterization,
-    Result, Sampler, Schedule, Step, sample,
+    Result, Sampler, Schedule, StepTaken, sample,
 };
 use vd_unet3d::ops::Weights;
 
@@ -230,8 +230,8 @@ impl Run {
     pub(crate) fn sampled(&self, sampler: &dyn Sampler, grid: &[NoiseLevel]) -> Vec<Off> {
         self.walked(grid[0], &|density, schedule, x| {
             let mut states = Vec::new();
-            let mut keep = |index: usize, step: &Step| {
-                states.push((index + 1, step.x.copy()));
+            let mut keep = |taken: &StepTaken<'_>| {
+                states.push((taken.index + 1, taken.step.x.copy()));
                 ControlFlow::Continue(())
             };
             let mut noise = Replay { calls: 0 };

@@ -6,7 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tch::Tensor;
 
-use super::{Noise, SeededNoise, derive_seed, fill_normal};
+use super::bridge::{Leaf, Place, bridge, variance_between};
+use super::ziggurat::fill_normal;
+use super::{Noise, SeededNoise, derive_seed};
 use crate::{Error, Result};
 
 /// The tree spans clock times from 2^-REACH to 2^REACH.
@@ -19,13 +21,18 @@ const REACH: f64 = 64.0;
 /// a virtual tree: times of the clock (the SNR) from 2^-64 to 2^64 are bisected in their logarithm
 /// `depth` times, each midpoint drawn, from a seed of its own, as a Brownian bridge between its
 /// ends; within the last bisection a time has a bridge drawn from its own bits. Nothing is kept but
-/// the way to the time asked for last, so memory is at most `depth` + 3 tensors (f64, on the host),
+/// the way to the time asked for last, so memory is at most `depth` + 6 tensors (f64, on the host),
 /// whatever the number of steps.
 ///
 /// For times in different leaves of the tree the path's law is exactly the Brownian one, and sums
 /// are exact up to rounding. An interval within one leaf (narrower than 89 / 2^depth in log-SNR;
 /// 5.4e-3 at the default) has unit variance as well, but its parts are correlated only as far as
 /// the leaf's ends make them, and no longer sum to the whole.
+///
+/// One way down, one path: [`new_path`](Noise::new_path) turns to the next, which every run of
+/// sampling asks for when it begins and after each rise. Runs that are to share their path, at
+/// whatever number of steps, each take an object of their own with the same seed; a second run on
+/// one object follows a path of its own.
 ///
 /// `normal` and `uniform` are those of [`SeededNoise`] with the same seed and samples. An interval
 /// to an infinite SNR has noise of its own.
@@ -37,6 +44,8 @@ pub struct BrownianNoise {
     seed: u64,
     first_sample: u64,
     depth: u32,
+    /// Which path is followed, from 0.
+    path: u64,
     plain: SeededNoise,
     /// Samples, and numbers in each, of what is kept.
     shape: (usize, usize),
@@ -44,6 +53,9 @@ pub struct BrownianNoise {
     way: Vec<Node>,
     /// The end of an interval is the start of the next one.
     last: Option<Place>,
+    /// Buffers that are not in use: fresh memory of this size costs more than what is written to it.
+    spare: Vec<Vec<f64>>,
+    unit: Vec<f32>,
 }
 
 /// A stretch of the tree with the path at its ends.
@@ -56,43 +68,24 @@ struct Node {
     high: Arc<Vec<f64>>,
 }
 
-/// The path at one time.
-#[derive(Debug, Clone)]
-struct Place {
-    time: f64,
-    leaf: Leaf,
-    /// For every number of every sample, row by row.
-    values: Vec<f64>,
-}
-
-/// A stretch of the clock that is not bisected.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Leaf {
-    low: f64,
-    high: f64,
-}
-
-impl Leaf {
-    /// Where a time lies, as a share of the way from low to high.
-    fn share(self, time: f64) -> f64 {
-        if self.high.is_finite() { (time - self.low) / (self.high - self.low) } else { 0.0 }
-    }
-
-    /// The variance of the path at a time given the path at both ends.
-    fn bridge_variance(self, time: f64) -> f64 {
-        ((time - self.low) * (1.0 - self.share(time))).max(0.0)
-    }
-}
-
 impl BrownianNoise {
     /// The default depth of the tree.
     pub const DEPTH: u32 = 14;
 
     /// Row k of what it draws belongs to sample `first_sample + k`.
     pub fn new(seed: u64, first_sample: u64) -> Self {
-        let plain = SeededNoise::new(seed, first_sample);
-        let (depth, shape, way) = (Self::DEPTH, (0, 0), Vec::new());
-        BrownianNoise { seed, first_sample, depth, plain, shape, way, last: None }
+        BrownianNoise {
+            seed,
+            first_sample,
+            depth: Self::DEPTH,
+            path: 0,
+            plain: SeededNoise::new(seed, first_sample),
+            shape: (0, 0),
+            way: Vec::new(),
+            last: None,
+            spare: Vec::new(),
+            unit: Vec::new(),
+        }
     }
 
     /// The same with another depth: other details of the path, each interval at the cost of at most `depth` + 3 draws.
@@ -110,25 +103,43 @@ impl BrownianNoise {
         Err(Error::Value { what, expected, got: depth.to_string() })
     }
 
-    /// Standard normal values that belong to one node of the tree.
-    fn draw(&self, node: [u64; 2]) -> Vec<f32> {
+    /// Standard normal values that belong to one node of the tree, in the buffer for them.
+    fn draw(&mut self, node: [u64; 2]) {
         let (rows, each) = self.shape;
         // "tree": apart from the streams of `normal` and `uniform`.
-        let seed = derive_seed(self.seed, &[0x74_72_65_65, node[0], node[1]]);
-        let mut values = vec![0f32; rows * each];
+        let seed = derive_seed(self.seed, &[0x74_72_65_65, self.path, node[0], node[1]]);
+        self.unit.resize(rows * each, 0.0);
         if each > 0 {
-            for (k, out) in values.chunks_mut(each).enumerate() {
+            for (k, out) in self.unit.chunks_mut(each).enumerate() {
                 let mut row = ChaCha8Rng::seed_from_u64(seed);
                 row.set_stream(self.first_sample.wrapping_add(k as u64));
                 fill_normal(&mut row, out);
             }
         }
-        values
     }
 
     /// Values that belong to one time: no node of the tree is at level 64.
-    fn draw_at(&self, time: f64) -> Vec<f32> {
-        self.draw([64, time.to_bits()])
+    fn draw_at(&mut self, time: f64) {
+        self.draw([64, time.to_bits()]);
+    }
+
+    /// An empty buffer.
+    fn buffer(&mut self) -> Vec<f64> {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer
+    }
+
+    /// Takes back the buffers of a node that no other shares.
+    fn recycle(&mut self, node: Node) {
+        self.spare.extend([node.low, node.high].into_iter().filter_map(Arc::into_inner));
+    }
+
+    /// Leaves the path that was followed.
+    fn forget(&mut self) {
+        self.way.clear();
+        self.last = None;
+        self.spare.clear();
     }
 
     /// The path at a finite time.
@@ -144,14 +155,17 @@ impl BrownianNoise {
             let leaf = Leaf { low: highest, high: f64::INFINITY };
             (leaf, self.root().high, Arc::default())
         };
-        let values = bridge(leaf, time, &low, &high, &self.draw_at(time));
+        self.draw_at(time);
+        let out = self.buffer();
+        let values = bridge(leaf, time, [&low, &high], &self.unit, out);
         Place { time, leaf, values }
     }
 
-    fn root(&self) -> Node {
+    fn root(&mut self) -> Node {
         let leaf = Leaf { low: (-REACH).exp2(), high: REACH.exp2() };
-        let step = |by: f64, node: [u64; 2]| -> Vec<f64> {
-            self.draw(node).into_iter().map(|unit| by.sqrt() * f64::from(unit)).collect()
+        let mut step = |by: f64, node: [u64; 2]| -> Vec<f64> {
+            self.draw(node);
+            self.unit.iter().map(|unit| by.sqrt() * f64::from(*unit)).collect()
         };
         let low = step(leaf.low, [62, 0]);
         let rise = step(leaf.high - leaf.low, [63, 0]);
@@ -161,8 +175,9 @@ impl BrownianNoise {
 
     /// The leaf of a time: down from what it shares with the one before.
     fn descend(&mut self, time: f64) -> Node {
-        while self.way.last().is_some_and(|node| !(node.leaf.low..node.leaf.high).contains(&time)) {
-            self.way.pop();
+        let is_off = |node: &mut Node| !(node.leaf.low..node.leaf.high).contains(&time);
+        while let Some(node) = self.way.pop_if(is_off) {
+            self.recycle(node);
         }
         let mut node = match self.way.last() {
             Some(node) => node.clone(),
@@ -180,13 +195,14 @@ impl BrownianNoise {
     }
 
     /// The half of a node that a time is in.
-    fn child(&self, node: &Node, time: f64) -> Node {
+    fn child(&mut self, node: &Node, time: f64) -> Node {
         let level = node.level + 1;
         // Exact in binary, so that a point has one time on all levels that touch it.
         let share = (2 * node.index + 1) as f64 / f64::from(level).exp2();
         let middle = (2.0 * REACH * share - REACH).exp2();
-        let unit = self.draw([u64::from(node.level), node.index]);
-        let values = Arc::new(bridge(node.leaf, middle, &node.low, &node.high, &unit));
+        self.draw([u64::from(node.level), node.index]);
+        let (ends, out) = ([&node.low[..], &node.high], self.buffer());
+        let values = Arc::new(bridge(node.leaf, middle, ends, &self.unit, out));
         let Leaf { low, high } = node.leaf;
         if time < middle {
             let leaf = Leaf { low, high: middle };
@@ -195,31 +211,6 @@ impl BrownianNoise {
             let leaf = Leaf { low: middle, high };
             Node { level, index: 2 * node.index + 1, leaf, low: values, high: node.high.clone() }
         }
-    }
-}
-
-/// The path at a time within a stretch whose ends are known; `high` may be empty where the stretch
-/// never ends.
-fn bridge(leaf: Leaf, time: f64, low: &[f64], high: &[f64], unit: &[f32]) -> Vec<f64> {
-    let (share, spread) = (leaf.share(time), leaf.bridge_variance(time).sqrt());
-    let point = |(i, (low, unit)): (usize, (&f64, &f32))| {
-        let slope = high.get(i).map_or(0.0, |high| share * (high - low));
-        low + slope + spread * f64::from(*unit)
-    };
-    low.iter().zip(unit).enumerate().map(point).collect()
-}
-
-/// The variance of the difference of two places, as they are drawn.
-fn variance_between(a: &Place, b: &Place) -> f64 {
-    let apart = (b.time - a.time).abs();
-    if a.leaf != b.leaf {
-        return apart;
-    }
-    let bridges = a.leaf.bridge_variance(a.time) + a.leaf.bridge_variance(b.time);
-    if a.leaf.high.is_finite() {
-        apart * apart / (a.leaf.high - a.leaf.low) + bridges
-    } else {
-        bridges
     }
 }
 
@@ -240,24 +231,30 @@ impl Noise for BrownianNoise {
         };
         if self.shape != rows_and_each {
             self.shape = rows_and_each;
-            self.way.clear();
-            self.last = None;
+            self.forget();
         }
         let (from, to) = (from_snr.max(0.0), to_snr.max(0.0));
-        let values = if from == to || from.is_infinite() || to.is_infinite() {
-            let time = if from.is_infinite() { from } else { to };
-            self.draw_at(time).into_iter().map(f64::from).collect()
+        let mut values = self.buffer();
+        if from == to || from.is_infinite() || to.is_infinite() {
+            self.draw_at(if from.is_infinite() { from } else { to });
+            values.extend(self.unit.iter().map(|unit| f64::from(*unit)));
         } else {
             let kept = self.last.take().filter(|place| place.time == from);
             let start = kept.unwrap_or_else(|| self.place(from));
             let end = self.place(to);
             let scale = variance_between(&start, &end).sqrt().recip();
             let pairs = start.values.iter().zip(&end.values);
-            let values: Vec<f64> = pairs.map(|(a, b)| (b - a) * scale).collect();
+            values.extend(pairs.map(|(a, b)| (b - a) * scale));
+            self.spare.push(start.values);
             self.last = Some(end);
-            values
-        };
+        }
         let host = Tensor::from_slice(&values).view(shape.as_slice());
+        self.spare.push(values);
         host.to_kind(like.kind()).to_device(like.device())
+    }
+
+    fn new_path(&mut self) {
+        self.path = self.path.wrapping_add(1);
+        self.forget();
     }
 }

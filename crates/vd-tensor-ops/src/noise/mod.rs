@@ -1,6 +1,8 @@
 //! Randomness as an argument, one stream per sample.
 
+mod bridge;
 mod brownian;
+mod ziggurat;
 
 pub use brownian::BrownianNoise;
 
@@ -28,6 +30,13 @@ pub trait Noise {
         let _ = (from_snr, to_snr);
         self.normal(like)
     }
+
+    /// Turns to a path that [`between`](Noise::between) has not followed yet.
+    ///
+    /// A loop over noise levels calls it when it begins and whenever it goes up again, since what
+    /// is drawn on the way down must be independent of all before. Fresh draws have nothing to do
+    /// here; a wrapper around another source passes it on.
+    fn new_path(&mut self) {}
 }
 
 /// Noise from a seed: sample k with seed s is the same, bit for bit, in any batch.

@@ -265,7 +265,7 @@ fn steps(args: &DrawArgs, model: &Model) -> Result<usize> {
         | SamplerConfig::DdpmSmall { .. }
         | SamplerConfig::DdpmLarge
         | SamplerConfig::Langevin { .. } => return Ok(entries.unwrap_or(ANCESTRAL_STEPS)),
-        SamplerConfig::Lcm => LCM_STEPS,
+        SamplerConfig::Lcm { .. } => LCM_STEPS,
         _ => STEPS,
     };
     Ok(entries.map_or(usual, |entries| entries.min(usual)))
