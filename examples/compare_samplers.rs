@@ -147,7 +147,7 @@ fn table(results: &[(&Contestant, Vec<Batch>)]) {
     for (of, batches) in results {
         let hits: Vec<bool> = batches.iter().flat_map(|batch| batch.hits.clone()).collect();
         let share = wilson(hits.iter().filter(|hit| **hit).count(), hits.len());
-        let base = first.get_or_insert_with(|| share.clone());
+        let base = *first.get_or_insert(share);
         let difference = share.share - base.share;
         let low = (share.share - share.low).hypot(base.high - base.share);
         let high = (share.high - share.share).hypot(base.share - base.low);

@@ -58,6 +58,7 @@ pub fn brief(error: &tch::TchError) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

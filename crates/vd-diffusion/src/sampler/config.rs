@@ -9,30 +9,30 @@ use crate::named::{name_or_table, number_or_inf};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SamplerConfig {
-    /// [`Ancestral`] sampling.
+    /// [`Ancestral`](super::Ancestral) sampling.
     Ancestral {
         /// From the small variance (0, the default) to the large one (1).
         #[serde(default)]
         gamma: f64,
     },
-    /// [`Ancestral`] sampling with DDPM's "fixed small" variance; `ddpm` is the same.
+    /// [`Ancestral`](super::Ancestral) sampling with DDPM's "fixed small" variance; `ddpm` is the same.
     #[serde(alias = "ddpm")]
     DdpmSmall {
         /// As in `ancestral`; 0, the default, is what the name says.
         #[serde(default)]
         gamma: f64,
     },
-    /// [`Ancestral`] sampling with DDPM's "fixed large" variance.
+    /// [`Ancestral`](super::Ancestral) sampling with DDPM's "fixed large" variance.
     DdpmLarge,
-    /// [`Ddim`].
+    /// [`Ddim`](super::Ddim).
     Ddim {
         /// How much fresh noise: none (0, the default) to that of DDPM (1).
         #[serde(default)]
         eta: f64,
     },
-    /// Euler's method, which is [`Ddim`] without noise.
+    /// Euler's method, which is [`Ddim`](super::Ddim) without noise.
     Euler,
-    /// Euler's method down to less noise than is due, the rest drawn: [`Ddim`] with noise.
+    /// Euler's method down to less noise than is due, the rest drawn: [`Ddim`](super::Ddim) with noise.
     EulerAncestral {
         /// How much fresh noise; all of it (1) by default.
         #[serde(default = "one")]
@@ -56,22 +56,22 @@ pub enum SamplerConfig {
         #[serde(default)]
         line: Line,
     },
-    /// [`Dpm2`].
+    /// [`Dpm2`](super::Dpm2).
     Dpm2,
-    /// [`Lms`].
+    /// [`Lms`](super::Lms).
     Lms {
         /// How many evaluations count; 4 by default.
         #[serde(default = "four")]
         order: usize,
     },
-    /// [`DpmPp2s`].
+    /// [`DpmPp2s`](super::DpmPp2s).
     #[serde(rename = "dpmpp-2s-ancestral")]
     DpmPp2sAncestral {
         /// How much fresh noise; all of it (1) by default.
         #[serde(default = "one")]
         eta: f64,
     },
-    /// [`DpmPp2m`] without noise.
+    /// [`DpmPp2m`](super::DpmPp2m) without noise.
     #[serde(rename = "dpmpp-2m")]
     DpmPp2m {
         /// The mean of the line through two x0-hat; that of its midpoint by default.
@@ -81,7 +81,7 @@ pub enum SamplerConfig {
         #[serde(default, skip_serializing_if = "is_default")]
         last: LastSteps,
     },
-    /// [`DpmPp2m`] with noise.
+    /// [`DpmPp2m`](super::DpmPp2m) with noise.
     #[serde(rename = "dpmpp-2m-sde")]
     DpmPp2mSde {
         /// How much fresh noise; all of it (1) by default.
@@ -94,7 +94,7 @@ pub enum SamplerConfig {
         #[serde(default, skip_serializing_if = "is_default")]
         last: LastSteps,
     },
-    /// [`DpmPp3m`] with noise.
+    /// [`DpmPp3m`](super::DpmPp3m) with noise.
     #[serde(rename = "dpmpp-3m-sde")]
     DpmPp3mSde {
         /// How much fresh noise; all of it (1) by default.
@@ -107,29 +107,29 @@ pub enum SamplerConfig {
         #[serde(default, skip_serializing_if = "is_default")]
         last: Option<LastSteps>,
     },
-    /// [`UniPc`] with a predictor of order 2.
+    /// [`UniPc`](super::UniPc) with a predictor of order 2.
     #[serde(rename = "unipc-2")]
     UniPc2 {
         /// How a line is averaged; exactly by default.
         #[serde(default, skip_serializing_if = "is_default")]
         line: LineWeight,
     },
-    /// [`UniPc`] with a predictor of order 3.
+    /// [`UniPc`](super::UniPc) with a predictor of order 3.
     #[serde(rename = "unipc-3")]
     UniPc3 {
         /// How a line is averaged; exactly by default.
         #[serde(default, skip_serializing_if = "is_default")]
         line: LineWeight,
     },
-    /// [`Pndm`].
+    /// [`Pndm`](super::Pndm).
     Pndm,
-    /// [`Ipndm`].
+    /// [`Ipndm`](super::Ipndm).
     Ipndm {
         /// How many evaluations count; 4 by default.
         #[serde(default = "four")]
         order: usize,
     },
-    /// [`Deis`].
+    /// [`Deis`](super::Deis).
     Deis {
         /// How many evaluations count; 3 by default.
         #[serde(default = "three")]
@@ -138,14 +138,14 @@ pub enum SamplerConfig {
         #[serde(default, skip_serializing_if = "is_default")]
         last: LastSteps,
     },
-    /// [`Lcm`].
+    /// [`Lcm`](super::Lcm).
     Lcm {
         /// Of networks that were distilled with one; none by default, and `{}` is that of the
         /// published networks.
         #[serde(default, skip_serializing_if = "is_default")]
         boundary: Option<Boundary>,
     },
-    /// [`Restart`].
+    /// [`Restart`](super::Restart).
     Restart {
         /// Who makes the steps; `dpmpp-2m` by default.
         #[serde(default = "two_m")]
@@ -160,7 +160,7 @@ pub enum SamplerConfig {
         #[serde(default = "once")]
         times: usize,
     },
-    /// [`Langevin`].
+    /// [`Langevin`](super::Langevin).
     Langevin {
         /// The predictor; `ancestral` by default.
         #[serde(default = "ancestral")]
