@@ -70,6 +70,8 @@ impl Denoiser for Known {
 }
 
 fn normal(seed: u64, size: [i64; 5]) -> Tensor {
+    // As programs do: without it, every large tensor is paid for in fresh pages.
+    unet3d::ops::torch::init().unwrap();
     set_num_threads(THREADS);
     println!("threads: {THREADS}");
     SeededNoise::new(seed, 0).normal(&Tensor::empty(size, (Kind::Float, Device::Cpu)))

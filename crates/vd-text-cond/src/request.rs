@@ -114,7 +114,7 @@ pub enum NoiseSource {
     Fresh,
     /// From one Brownian path a clip ([`BrownianNoise`](vd_diffusion::BrownianNoise)): samplers
     /// that draw noise follow the same path at any number of steps, so that more steps refine a
-    /// clip and do not replace it. A draw costs many times that of a fresh one.
+    /// clip and do not replace it. A draw costs several times that of a fresh one.
     Path,
 }
 
