@@ -72,6 +72,8 @@ pub(crate) fn message(error: &Error) -> String {
     let said = causes.fold(String::new(), |said, cause| match said.as_str() {
         "" => cause,
         already if already.contains(&cause) => said,
+        // A file is named by what opened it, and by what could not be read.
+        already if cause.starts_with(&format!("{already}: ")) => cause,
         _ => format!("{said}: {cause}"),
     });
     if OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
@@ -158,6 +160,8 @@ mod tests {
         let inner = std::io::Error::other("the disk is full");
         let outer = Error::new(inner).context("clips: the disk is full").context("sampling");
         assert_eq!(message(&outer), "sampling: clips: the disk is full");
+        let named = Error::msg("a.gif: cannot be read").context("a.gif");
+        assert_eq!(message(&named), "a.gif: cannot be read");
     }
 
     #[test]

@@ -34,7 +34,7 @@ const COMMANDS: [(&str, &[&str]); 13] = [
     ),
     ("extend", &["<CHECKPOINT>", "<VIDEO>", "--frames <N>", "--plan <NAME|TABLE>", "--weight <W>"]),
     ("interpolate", &["<VIDEO>", "--factor <K>", "--no-replace", "--sampler", "--every <K>"]),
-    ("inpaint", &["<VIDEO>", "--mask <FILE.png>", "--box <Y,X,H,W>", "--window <F>"]),
+    ("inpaint", &["<VIDEO>", "--mask <FILE>", "--box <Y,X,H,W>", "--window <F>"]),
     ("upscale", &["<VIDEO>", "--time <K>", "--down <HOW>", "- bilinear", "--size <H[xW]>"]),
     (
         "convert",

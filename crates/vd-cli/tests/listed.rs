@@ -28,7 +28,16 @@ fn the_list_needs_no_checkpoint_and_says_what_each_sampler_is() {
     for row in list["samplers"].as_array().unwrap() {
         let mut keys: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
-        let all = ["deterministic", "diffusers", "k_diffusion", "name", "nfe", "order", "paper"];
+        let all = [
+            "deterministic",
+            "diffusers",
+            "k_diffusion",
+            "name",
+            "nfe",
+            "order",
+            "paper",
+            "settings",
+        ];
         assert_eq!(keys, all);
         assert!(row["paper"].as_str().unwrap().contains("arXiv:"), "{row}");
     }
@@ -38,6 +47,37 @@ fn the_list_needs_no_checkpoint_and_says_what_each_sampler_is() {
     }
     let message = place.error("sample run --list", 2);
     assert!(message.contains("cannot be used with"), "{message}");
+}
+
+#[test]
+fn the_settings_that_are_listed_are_all_that_a_table_takes() {
+    let place = Place::new();
+    let list = place.json("sample --list");
+    let text = place.vd("sample --list").stdout;
+    assert!(text.contains("{kind=\"explicit\", t="), "{text}");
+    let mut settings = 0;
+    for key in ["sampler", "spacing", "guidance"] {
+        for row in list[&format!("{key}s")].as_array().unwrap() {
+            let (name, listed) = (&row["name"], row["settings"].as_object().unwrap());
+            // What a kind does not have is answered with all that it has.
+            let table = format!("{{kind={name},nothing=1}}");
+            let message = place.error(&format!("sample run --out a.gif --{key} {table}"), 2);
+            let told: Vec<_> = match message.split_once("expected") {
+                Some((_, told)) => {
+                    told.lines().next().unwrap().split('`').skip(1).step_by(2).collect()
+                }
+                None => panic!("{message}"),
+            };
+            let mut told: Vec<_> = told.into_iter().filter(|key| *key != "kind").collect();
+            told.sort_unstable();
+            let mut keys: Vec<_> = listed.keys().map(String::as_str).collect();
+            keys.sort_unstable();
+            assert_eq!(keys, told, "{name}: {message}");
+            assert!(keys.iter().all(|key| text.contains(&format!("{key}="))), "{name}: {text}");
+            settings += keys.len();
+        }
+    }
+    assert!(settings > 20, "{settings}");
 }
 
 #[test]

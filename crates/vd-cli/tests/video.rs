@@ -116,6 +116,7 @@ fn a_part_is_drawn_anew_and_the_rest_stays() {
 
     let report = place.json(&format!("{args} --box 2,4,4,4 --no-replace --out c.gif"));
     assert_eq!((&report["replace"], &report["weight"]), (&json!(false), &json!(1.0)));
+    assert_eq!(report["exact"], json!(null));
     assert_ne!(decode(&place.path("c.gif"), 3).unwrap(), a);
 }
 
@@ -144,6 +145,7 @@ fn a_small_video_becomes_larger_and_smoother() {
     let (place, _) = place(3, [4, 4]);
     let report = place.json(&format!("upscale run in.gif {FAST} --out a.gif"));
     assert_eq!((known(&report).0, &report["size"]), (&json!(3), &json!([8, 8])));
+    assert_eq!(report["exact"], json!(null));
     assert_eq!(shape(&decode(&place.path("a.gif"), 3).unwrap()), [3, 8, 8, 3]);
     let report = place.json(&format!(
         "upscale run in.gif --size 16 --time 2 --window 3 --down bilinear {FAST} --out b.gif"
@@ -157,6 +159,25 @@ fn a_small_video_becomes_larger_and_smoother() {
 }
 
 #[test]
+fn a_rate_that_a_gif_cannot_hold_and_a_mask_that_keeps_nothing_are_told() {
+    let (place, _) = place(3, [8, 8]);
+    let args = format!("extend run in.gif {FAST} --fps 120 --json --out");
+    let ran = place.vd(&format!("{args} a.gif"));
+    assert_eq!(ran.object()["fps"], json!(50.0));
+    assert!(ran.stderr.contains("WARN 120 frames per second"), "{ran:?}");
+    assert_eq!(decode(&place.path("a.gif"), 3).unwrap().fps, 50.0);
+    // Files of single frames have no rate that could be wrong.
+    let ran = place.vd(&format!("{args} frames"));
+    assert_eq!(ran.object()["fps"], json!(120.0));
+    assert!(!ran.stderr.contains("WARN"), "{ran:?}");
+    let report = place.json(&format!("sample run {FAST} --fps 51 --out b.gif"));
+    assert_eq!(report["fps"], json!(50.0));
+    let ran = place.vd(&format!("inpaint run in.gif {FAST} --box 0,0,8,8 --json --out c.gif"));
+    assert_eq!(ran.object()["exact"], json!(null));
+    assert!(ran.stderr.contains("nothing of the video is kept"), "{ran:?}");
+}
+
+#[test]
 fn what_cannot_be_is_said_before_it_is_tried() {
     let (place, _) = place(3, [8, 8]);
     write_gif(&place.path("wide.gif"), &noise(2, [8, 10], 3)).unwrap();
@@ -167,24 +188,38 @@ fn what_cannot_be_is_said_before_it_is_tried() {
     let cases = [
         ("extend run in.gif --frames 3", 1, "the video has 3 frames already"),
         ("extend run wide.gif", 1, "frames of 8x10, expected 8x8, which this checkpoint draws"),
-        ("extend run nowhere.gif", 1, "nowhere.gif"),
+        ("extend run nowhere.gif", 1, "error: nowhere.gif: cannot be read"),
         ("extend run config.toml", 1, "config.toml"),
         ("extend run in.gif --weight 0 --no-replace", 2, "leave one of them out"),
         ("extend run in.gif --weight -1", 2, "a number from 0"),
         ("extend run in.gif --plan backwards", 2, "autoregressive, sliding, hierarchical"),
-        ("extend run in.gif --plan {kind=\"sliding\",step=9}", 1, "step: expected from 1 to 1"),
+        (
+            "extend run in.gif --plan {kind=\"sliding\",step=9}",
+            2,
+            "--plan with windows of 2 frames",
+        ),
         ("extend run in.gif --cfg-scale 2", 1, "--prompt or --cond"),
         ("extend run in.gif --steps 61", 1, "has 60 steps"),
-        ("extend run in.gif --spacing {kind=\"explicit\",t=[0.5]}", 1, "--spacing explicit"),
+        ("extend run in.gif --plan {kind=\"sliding\",step=0}", 2, "'--plan <NAME|TABLE>'"),
+        ("extend run in.gif --spacing {kind=\"explicit\",t=[0.5]}", 2, "'--spacing <NAME|TABLE>'"),
+        ("extend run in.gif --steps 3 --spacing {kind=\"explicit\",t=[1,0]}", 2, "make 1 steps"),
+        ("extend run in.gif --guidance apg", 2, "--cfg-scale 1; give --cfg-scale 2"),
         ("interpolate run one.gif", 1, "1 frame, expected 2 or more"),
         ("interpolate run in.gif --factor 7 --window 3", 1, "reaches over 2 at most"),
-        ("inpaint run in.gif", 2, "--mask"),
+        ("inpaint run in.gif", 2, "<--mask <FILE>|--box <Y,X,H,W>>"),
+        ("inpaint run in.gif --box -1,0,4,4", 2, "8,0,16,32"),
+        ("inpaint run in.gif --mask nowhere.png", 1, "error: --mask: nowhere.png: cannot be read"),
         ("inpaint run in.gif --box 4,4,5,1", 1, "rows 4 to 8"),
         ("inpaint run in.gif --box 4,4", 2, "8,0,16,32"),
         ("inpaint run in.gif --mask wide.gif", 1, "8x10 pixels, expected 8x8"),
-        ("inpaint run in.gif --mask black", 1, "all black"),
+        (
+            "inpaint run in.gif --mask black",
+            1,
+            "all black, so there is nothing to draw; paint what is to be drawn white (128",
+        ),
         ("upscale run in.gif", 1, "which is what is to be drawn"),
-        ("upscale run wide.gif --size 16", 1, "the same for height and width"),
+        ("upscale run wide.gif --size 16", 1, "give --size 16x20, 24x30, 32x40 or larger"),
+        ("upscale run one.gif --time 2", 1, "1 frame, expected 2 or more"),
         ("upscale run in.gif --size 16 --weight 0", 2, "by the gradient alone"),
     ];
     for (args, code, expected) in cases {

@@ -49,6 +49,6 @@ pub use loader::{Batch, Cursor, Dataset, Loader};
 pub use synth::{Written, write_synthetic};
 pub use take::Sample;
 pub use write::{
-    Line, LinePlot, SheetRow, contact_sheet, tile, write_contact_sheet, write_frames, write_gif,
-    write_gif_keeping, write_line_plot,
+    Line, LinePlot, SheetRow, contact_sheet, gif_fps, tile, write_contact_sheet, write_frames,
+    write_frames_from, write_gif, write_gif_keeping, write_line_plot,
 };

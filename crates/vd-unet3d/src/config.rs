@@ -1,5 +1,7 @@
 //! What a network is made of, as plain data.
 
+mod written;
+
 use serde::{Deserialize, Serialize};
 use vd_tensor_ops::layers::NormKind;
 
@@ -40,7 +42,7 @@ impl Preset {
 /// In a file the key `preset` names the graph that the other keys change; it is resolved at
 /// reading, and what is written has every key that matters and no preset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Written")]
+#[serde(from = "written::Written")]
 pub struct UNet3dConfig {
     /// Channels that `dim_mults` multiplies; a quarter of the width of the time embedding.
     pub dim: i64,
@@ -72,48 +74,6 @@ pub struct UNet3dConfig {
     pub skip_before_temporal: bool,
     /// Whether the first temporal attention, too, honours a focus mask.
     pub mask_first_temporal: bool,
-}
-
-/// The config as files have it: a preset and what differs from it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table of the network's settings")]
-struct Written {
-    #[serde(default)]
-    preset: Preset,
-    dim: Option<i64>,
-    init_dim: Option<i64>,
-    init_kernel_size: Option<i64>,
-    dim_mults: Option<Vec<i64>>,
-    channels: Option<i64>,
-    out_dim: Option<i64>,
-    cond_dim: Option<i64>,
-    attn_heads: Option<i64>,
-    attn_dim_head: Option<i64>,
-    use_sparse_linear_attn: Option<bool>,
-    norm: Option<NormKind>,
-    skip_before_temporal: Option<bool>,
-    mask_first_temporal: Option<bool>,
-}
-
-impl From<Written> for UNet3dConfig {
-    fn from(w: Written) -> Self {
-        let base = w.preset.config();
-        UNet3dConfig {
-            dim: w.dim.unwrap_or(base.dim),
-            init_dim: w.init_dim.or(base.init_dim),
-            init_kernel_size: w.init_kernel_size.unwrap_or(base.init_kernel_size),
-            dim_mults: w.dim_mults.unwrap_or(base.dim_mults),
-            channels: w.channels.unwrap_or(base.channels),
-            out_dim: w.out_dim.or(base.out_dim),
-            cond_dim: w.cond_dim.or(base.cond_dim),
-            attn_heads: w.attn_heads.unwrap_or(base.attn_heads),
-            attn_dim_head: w.attn_dim_head.unwrap_or(base.attn_dim_head),
-            use_sparse_linear_attn: w.use_sparse_linear_attn.unwrap_or(base.use_sparse_linear_attn),
-            norm: w.norm.unwrap_or(base.norm),
-            skip_before_temporal: w.skip_before_temporal.unwrap_or(base.skip_before_temporal),
-            mask_first_temporal: w.mask_first_temporal.unwrap_or(base.mask_first_temporal),
-        }
-    }
 }
 
 impl Default for UNet3dConfig {

@@ -8,6 +8,7 @@ use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing};
 use super::tables::{guidance, sampler, spacing};
 use super::values::scale;
 use super::{Compute, NoiseName, ThresholdName, WeightsName};
+use crate::output::Usage;
 
 /// How clips are drawn.
 #[derive(Debug, Args)]
@@ -49,4 +50,29 @@ pub(crate) struct DrawArgs {
     pub(crate) noise: NoiseName,
     #[command(flatten)]
     pub(crate) compute: Compute,
+}
+
+impl DrawArgs {
+    /// Refuses flags of which one makes the other do nothing.
+    pub(crate) fn check(&self) -> Result<(), Usage> {
+        let unguided = self.cfg_scale == 1.0 && self.guide.is_none();
+        if unguided && self.guidance != GuidanceConfig::default() {
+            return Err(Usage(format!(
+                "--guidance {}: no rule does anything at --cfg-scale 1; give --cfg-scale 2 with \
+                 --prompt or --cond, or --guide with a worse checkpoint, or leave --guidance out",
+                self.guidance.name()
+            )));
+        }
+        match (&self.spacing, self.steps) {
+            (Spacing::Explicit { t }, Some(steps)) if t.len() != steps as usize + 1 => {
+                Err(Usage(format!(
+                    "--steps {steps} with --spacing explicit: its {} times make {} steps; leave \
+                     --steps out",
+                    t.len(),
+                    t.len() - 1
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
 }

@@ -4,6 +4,8 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use vd_diffusion::{GuidanceConfig, LongVideoPlan, SamplerConfig, SamplerFacts, Spacing};
 
+use super::values::MOST_FRAMES;
+
 /// How a sampler is named.
 pub(crate) fn sampler(text: &str) -> Result<SamplerConfig, String> {
     let names: Vec<_> = SamplerFacts::ALL.iter().map(|facts| facts.name).collect();
@@ -15,14 +17,18 @@ pub(crate) fn sampler(text: &str) -> Result<SamplerConfig, String> {
 /// How a spacing is named.
 pub(crate) fn spacing(text: &str) -> Result<Spacing, String> {
     let all = Spacing::all();
-    let names: Vec<_> = all.iter().map(Spacing::name).collect();
-    named(text, &names, "{kind=\"karras\", rho=5}")
+    let names: Vec<_> = all.iter().map(Spacing::name).chain(["explicit"]).collect();
+    let spacing: Spacing = named(text, &names, "{kind=\"explicit\", t=[1.0, 0.5, 0.0]}")?;
+    spacing.validate().map_err(|error| error.to_string())?;
+    Ok(spacing)
 }
 
 /// How a rule of guidance is named.
 pub(crate) fn guidance(text: &str) -> Result<GuidanceConfig, String> {
     let example = "{kind=\"classifier-free\", rescale=0.7}";
-    named(text, &GuidanceConfig::all_names(), example)
+    let rule: GuidanceConfig = named(text, &GuidanceConfig::all_names(), example)?;
+    rule.validate().map_err(|error| error.to_string())?;
+    Ok(rule)
 }
 
 /// A plan whose window the checkpoint says.
@@ -40,10 +46,14 @@ pub(crate) fn plan(text: &str) -> Result<PlanArg, String> {
     if table.contains_key("window") {
         return Err("leave `window` out: it is what --window says".to_owned());
     }
+    let known = table.get("kind").and_then(Value::as_str).is_some_and(|kind| PLANS.contains(&kind));
     let plan = PlanArg(table);
-    // Any window shows whether the names are right.
-    plan.of(64).map_err(|why| offer(&why, &PLANS, "{kind=\"autoregressive\", overlap=4}"))?;
-    Ok(plan)
+    // What the largest window refuses, all do; the rest is looked at when the window is known.
+    match plan.of(MOST_FRAMES as usize) {
+        Ok(_) => Ok(plan),
+        Err(why) if known => Err(why),
+        Err(why) => Err(offer(&why, &PLANS, "{kind=\"autoregressive\", overlap=4}")),
+    }
 }
 
 impl PlanArg {
@@ -65,7 +75,10 @@ impl PlanArg {
             }
             _ => {}
         }
-        Value::Table(table).try_into().map_err(|error: toml::de::Error| one_line(&error))
+        let plan: LongVideoPlan =
+            Value::Table(table).try_into().map_err(|error: toml::de::Error| one_line(&error))?;
+        plan.validate().map_err(|error| error.to_string())?;
+        Ok(plan)
     }
 }
 
@@ -74,8 +87,18 @@ fn integer(n: usize) -> Value {
 }
 
 fn named<T: DeserializeOwned>(text: &str, names: &[&str], example: &str) -> Result<T, String> {
-    let value = table(text)?.try_into::<T>();
-    value.map_err(|error| offer(&one_line(&error), names, example))
+    let value = table(text)?;
+    let table = value.as_table();
+    let kind = table.and_then(|table| table.get("kind")).and_then(Value::as_str).map(str::to_owned);
+    // Some kinds have another spelling too.
+    let known = |kind: &String| {
+        names.contains(&kind.as_str()) || Value::String(kind.clone()).try_into::<T>().is_ok()
+    };
+    value.try_into::<T>().map_err(|error| match kind.filter(known) {
+        // serde names the settings that this kind has.
+        Some(kind) => format!("{kind}: {}", one_line(&error)),
+        None => offer(&one_line(&error), names, example),
+    })
 }
 
 /// What is wrong, and what is understood.
@@ -128,7 +151,21 @@ mod tests {
         let errors = [
             (sampler("hein").unwrap_err(), "heun"),
             (sampler("{kind=\"ddim\", eta=2}").unwrap_err(), "a number from 0 to 1"),
-            (sampler("{kind=\"ddim\", eto=1}").unwrap_err(), "eto"),
+            (
+                sampler("{kind=\"ddim\", eto=1}").unwrap_err(),
+                "ddim: unknown field `eto`, expected `eta`",
+            ),
+            (sampler("{kind=\"ddpm\", eto=1}").unwrap_err(), "ddpm: unknown field `eto`"),
+            (sampler("{eta=1}").unwrap_err(), "heun"),
+            (spacing("explicit").unwrap_err(), "t=[1.0, 0.5, 0.0]"),
+            (spacing("{kind=\"explicit\"}").unwrap_err(), "missing field `t`"),
+            (spacing("{kind=\"explicit\", t=[1, 1]}").unwrap_err(), "fall, got 1 after 1"),
+            (spacing("{kind=\"explicit\", t=[1]}").unwrap_err(), "2 times or more"),
+            (spacing("{kind=\"explicit\", t=[2, 1]}").unwrap_err(), "from 0 to 1, got 2"),
+            (spacing("{kind=\"karras\", rho=0}").unwrap_err(), "from 1 to 1000, got 0"),
+            (guidance("{kind=\"apg\", momentum=2}").unwrap_err(), "between -1 and 1, got 2"),
+            (plan("{kind=\"sliding\", step=0}").unwrap_err(), "step: expected from 1"),
+            (plan("{kind=\"hierarchical\", strides=[4]}").unwrap_err(), "end with 1"),
             (sampler("{kind=").unwrap_err(), "not a TOML table"),
             (spacing("even").unwrap_err(), "uniform-t, "),
             (guidance("cfg").unwrap_err(), "classifier-free, "),
@@ -138,6 +175,7 @@ mod tests {
         ];
         for (error, expected) in errors {
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+            assert!(!error.contains("ddim: ") || !error.contains("heun"), "{error}");
         }
     }
 

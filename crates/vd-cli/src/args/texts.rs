@@ -16,7 +16,8 @@ A CHECKPOINT is one of
 Results go to stdout; logs and progress bars to stderr, bars only where it is a terminal. With
 --json stdout holds one JSON object: the result, or {\"error\": \"...\"} after a failure.
 
-Exit status: 0 success, 1 failure, 2 a command line that is not understood.
+Exit status: 0 success, 1 failure, 2 a command line that is not understood. SIGINT (Ctrl-C) and
+SIGTERM end a drawing behind its next step, with 1; a second one ends at once.
 
 Environment:
   VD_LOG   what is logged: info (default), debug, trace, error, or filters such as
@@ -68,14 +69,16 @@ and is the same, bit for bit, at equal --batch, --threads and device.
 
 --out FILE.gif holds all clips in one picture, side by side: a row for each prompt, or a square
 without prompts. --out DIR gets seed-K-clip-00000.gif, seed-K-clip-00001.gif, ..., each with its
-prompt in a .txt beside it; files of these names are replaced.
+prompt in a .txt beside it; files of these names are replaced. Clips that are there when a drawing
+is broken off stay.
 
 A conditional model without --prompt and --cond draws from its null embedding: whatever it has
 learned, in any mix. --cfg-scale other than 1 needs --prompt or --cond, and a model whose training
 dropped the conditioning now and then ([text] drop above 0).
 
 Samplers, spacings and rules of guidance are named, or are a TOML table where they have settings;
---list names them all, and needs no checkpoint. ddpm is another name of ddpm-small.
+--list names them all with their settings, and needs no checkpoint. ddpm is another name of
+ddpm-small. Times of one's own: --spacing '{kind=\"explicit\", t=[1.0, 0.5, 0.0]}'.
 
 Examples:
   vd sample --list
@@ -104,8 +107,13 @@ of which goes on from frames of those before.
 
 What is known is replaced at every step by itself with as much noise as the rest has, and a
 gradient pulls the rest towards it (reconstruction guidance). --weight is the w_r of the paper; 0
-takes no gradient and is faster. Known pixels come back as they are, but for --no-replace:
-FILE.gif holds 256 of their colours a frame, a folder of PNG frames holds all.
+takes no gradient and is faster. Known pixels come back as they are: FILE.gif holds 256 of
+their colours a frame, a folder of PNG frames holds all. With --no-replace the pixels of a part of
+a frame are drawn like the others; whole known frames (extend, interpolate, upscale --time) are
+copied all the same. With --json, \"exact\" says whether all came back: null where none is held.
+
+FILE.gif is written at the end, and shows at most 50 frames per second. A folder gets every frame
+as soon as it is final: one that was broken off holds the frames up to there.
 
 Examples:
 ",
@@ -138,8 +146,8 @@ window does not reach from one to the next, frames further apart are drawn first
 
 pub(super) const INPAINT: &str = held!(
     "\
---mask is of the size of the frames; what is white in it is drawn, what is black stays. A mask that
-moves is a video of as many frames.",
+--mask is of the size of the frames; what is white in it (128 or brighter of 255) is drawn, what is
+black stays. A mask that moves is a video of as many frames.",
     "  vd inpaint runs/first clip.gif --mask hole.png --out whole.gif
   vd inpaint runs/first clip.gif --box 8,8,16,16 --weight 5 --out whole.gif"
 );

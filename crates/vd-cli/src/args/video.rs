@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::tables::plan;
 use super::values::{MOST_FRAMES, boxed, positive, weight};
@@ -32,7 +32,7 @@ pub(crate) struct VideoArgs {
     #[arg(long, value_name = "K", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) every: u32,
-    /// Let known pixels be drawn like the others, pulled to what is known and not held to it
+    /// Pull known pixels to what is known instead of holding them; whole known frames are held
     #[arg(long)]
     pub(crate) no_replace: bool,
     /// Pixels of each frame that the model draws, H or HxW [default: the checkpoint's]
@@ -45,7 +45,7 @@ pub(crate) struct VideoArgs {
     /// How windows make a long video: autoregressive, sliding, hierarchical, or a table
     #[arg(long, value_name = "NAME|TABLE", value_parser = plan)]
     pub(crate) plan: Option<PlanArg>,
-    /// Frames per second of the result [default: the video's]
+    /// Frames per second of the result [default: the video's (10 for a folder of frames), times K]
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub(crate) fps: Option<f64>,
     #[command(flatten)]
@@ -72,12 +72,13 @@ pub(crate) struct InterpolateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["mask", "area"]).required(true))]
 pub(crate) struct InpaintArgs {
-    /// What is to be drawn, in white: a picture for all frames, or a video of as many
-    #[arg(long, value_name = "FILE.png", required_unless_present = "area")]
+    /// What is to be drawn, in white (128 or brighter): a picture for all frames, or as many
+    #[arg(long, value_name = "FILE")]
     pub(crate) mask: Option<PathBuf>,
     /// What is to be drawn: the pixels from row Y and column X on, H rows of W
-    #[arg(long = "box", value_name = "Y,X,H,W", conflicts_with = "mask", value_parser = boxed)]
+    #[arg(long = "box", value_name = "Y,X,H,W", allow_hyphen_values = true, value_parser = boxed)]
     pub(crate) area: Option<PixelBox>,
     #[command(flatten)]
     pub(crate) video: VideoArgs,

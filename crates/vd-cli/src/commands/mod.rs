@@ -34,6 +34,17 @@ pub(crate) fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
     }
 }
 
+/// The rate at which a GIF is shown, with a warning where it is not the one that is asked for.
+fn gif_rate(asked: f64) -> f64 {
+    let held = vd_data::gif_fps(asked);
+    if held != asked {
+        tracing::warn!(
+            "{asked} frames per second: no rate that a GIF holds; this one is shown at {held}"
+        );
+    }
+    held
+}
+
 /// Refuses frames that the network cannot halve as often as it does.
 fn check_size(config: &UNet3dConfig, size: FrameSize) -> Result<()> {
     let multiple = config.spatial_multiple();

@@ -15,10 +15,22 @@ use crate::{Clip, Error, Result};
 /// # Errors
 /// A clip that is not valid; a file that cannot be written.
 pub fn write_frames(folder: &Path, clip: &Clip) -> Result<Vec<PathBuf>> {
+    write_frames_from(folder, 0, clip)
+}
+
+/// Writes the frames of a part of a video as [`write_frames`] does, the first of them with the
+/// number `first`.
+///
+/// Each file is whole or not there. Where writing breaks off, the folder holds the frames up to
+/// some number: a shorter video, that reads like any other.
+///
+/// # Errors
+/// As [`write_frames`].
+pub fn write_frames_from(folder: &Path, first: usize, clip: &Clip) -> Result<Vec<PathBuf>> {
     clip.check()?;
     let colour = if clip.c == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let write = |index: usize| {
-        let file = folder.join(format!("frame-{index:05}.png"));
+        let file = folder.join(format!("frame-{:05}.png", first + index));
         let mut bytes = Cursor::new(Vec::new());
         let (w, h) = (clip.w as u32, clip.h as u32);
         image::write_buffer_with_format(
@@ -51,6 +63,13 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             assert_eq!(write_frames(folder.path(), &clip).unwrap().len(), 12);
             assert_eq!(crate::decode(folder.path(), c).unwrap(), clip);
+            let parts = tempfile::tempdir().unwrap();
+            for part in [0..5, 5..11, 11..12] {
+                let first = part.start;
+                let part = clip.pick(&part.collect::<Vec<_>>());
+                write_frames_from(parts.path(), first, &part).unwrap();
+            }
+            assert_eq!(crate::decode(parts.path(), c).unwrap(), clip);
         }
     }
 }

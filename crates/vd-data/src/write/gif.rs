@@ -12,10 +12,19 @@ use crate::{Clip, Error, Result};
 /// The shortest delay that browsers keep to, in 1/100 s.
 const SHORTEST: u64 = 2;
 
+/// The rate at which a GIF of so many frames per second is shown.
+///
+/// # Range
+/// From 100/65535 to 50: frames last from 2/100 s, below which players slow them down, to
+/// 65535/100 s, the longest that the format holds.
+pub fn gif_fps(fps: f64) -> f64 {
+    fps.clamp(100.0 / f64::from(u16::MAX), 100.0 / SHORTEST as f64)
+}
+
 /// Writes a clip as a GIF that repeats for ever, with one palette for all frames.
 ///
 /// The format counts delays in 1/100 s: where the rate does not divide 100, delays differ by one so that no frame is more than
-/// half of that away from its time. Rates above 50 become 50, since players slow shorter delays down.
+/// half of that away from its time. Rates that it cannot hold become those of [`gif_fps`].
 ///
 /// # Errors
 /// When a side exceeds 65535, or the file cannot be written.
@@ -81,6 +90,12 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn a_rate_that_cannot_be_held_is_told_as_what_it_becomes(f in 1usize..200, fps in 1e-4f64..1000.0) {
+            let (asked, held) = (delays(f, fps), delays(f, gif_fps(fps)));
+            prop_assert_eq!(asked, held);
+        }
+
         #[test]
         fn delays_add_up_to_the_length_of_the_clip(f in 1usize..200, fps in 1.0f64..50.0) {
             let total: u64 = delays(f, fps).into_iter().map(u64::from).sum();

@@ -9,8 +9,8 @@ mod sheet;
 mod text;
 mod tile;
 
-pub use frames::write_frames;
-pub use gif::write_gif;
+pub use frames::{write_frames, write_frames_from};
+pub use gif::{gif_fps, write_gif};
 pub use keep::write_gif_keeping;
 pub use plot::{Line, LinePlot, write_line_plot};
 pub use sheet::{SheetRow, contact_sheet, write_contact_sheet};

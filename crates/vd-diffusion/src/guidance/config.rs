@@ -198,7 +198,10 @@ impl GuidanceConfig {
     }
 
     /// Refuses settings out of their range.
-    pub(super) fn validate(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The setting, what it may be and what it is.
+    pub fn validate(&self) -> Result<()> {
         self.within().validate()?;
         match *self {
             GuidanceConfig::ClassifierFree { rescale, .. } => {

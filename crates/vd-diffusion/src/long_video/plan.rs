@@ -93,7 +93,11 @@ impl LongVideoPlan {
         Ok(windows)
     }
 
-    fn validate(&self) -> Result<()> {
+    /// Refuses settings out of their range.
+    ///
+    /// # Errors
+    /// The setting, what it may be and what it is.
+    pub fn validate(&self) -> Result<()> {
         let window = self.window();
         if window < 2 {
             let expected = "at least 2 frames, one to go on from and one to draw";

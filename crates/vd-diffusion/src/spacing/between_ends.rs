@@ -8,8 +8,13 @@ pub(super) fn uniform_log_snr(schedule: &dyn Schedule, steps: usize) -> Result<V
     between_ends(schedule, steps, |first, last, u| first + (last - first) * u)
 }
 
+/// Refuses a rho beyond which nothing changes.
+pub(super) fn check_rho(rho: f64) -> Result<()> {
+    in_range("spacing karras: rho", rho, 1.0, 1000.0)
+}
+
 pub(super) fn karras(schedule: &dyn Schedule, steps: usize, rho: f64) -> Result<Vec<NoiseLevel>> {
-    in_range("spacing karras: rho", rho, 1.0, 1000.0)?;
+    check_rho(rho)?;
     between_ends(schedule, steps, |first, last, u| {
         // (sigma / alpha)^(1 / rho), and back.
         let root = |log_snr: f64| (-0.5 * log_snr / rho).exp();

@@ -118,6 +118,18 @@ impl Spacing {
         ]
     }
 
+    /// Refuses settings that no schedule takes.
+    ///
+    /// # Errors
+    /// The setting, what it may be and what it is.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Spacing::Karras { rho } => between_ends::check_rho(*rho),
+            Spacing::Explicit { t } => check_times(t).and_then(|()| check_falling(t)),
+            _ => Ok(()),
+        }
+    }
+
     /// The levels that `steps` steps go through, the noisiest first: one more than steps.
     ///
     /// # Errors
@@ -153,8 +165,23 @@ fn explicit(schedule: &dyn Schedule, t: &[f64], steps: usize) -> Result<Vec<Nois
         let expected = format!("{} times for {steps} steps, the last included", steps + 1);
         return Err(Error::value("spacing explicit: t", expected, format!("{} times", t.len())));
     }
-    if let Some(bad) = t.iter().find(|t| !(0.0..=1.0).contains(*t)) {
-        return Err(Error::value("spacing explicit: t", "times from 0 to 1", bad));
-    }
+    check_times(t)?;
     Ok(t.iter().map(|t| schedule.at(*t)).collect())
+}
+
+fn check_times(t: &[f64]) -> Result<()> {
+    match t.iter().find(|t| !(0.0..=1.0).contains(*t)) {
+        Some(bad) => Err(Error::value("spacing explicit: t", "times from 0 to 1", bad)),
+        None => Ok(()),
+    }
+}
+
+/// What a grid says of its levels, without a schedule.
+fn check_falling(t: &[f64]) -> Result<()> {
+    let refuse = |expected, got| Err(Error::value("spacing explicit: t", expected, got));
+    match t.windows(2).find(|pair| pair[0] <= pair[1]) {
+        Some(pair) => refuse("times that fall", format!("{} after {}", pair[1], pair[0])),
+        None if t.len() < 2 => refuse("2 times or more, the last included", format!("{t:?}")),
+        None => Ok(()),
+    }
 }

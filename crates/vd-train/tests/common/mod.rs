@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use tch::{Device, Tensor};
 use vd_data::{DataConfig, FireworksConfig, Source};
 use vd_diffusion::{DiffusionConfig, Parameterization, ScheduleConfig, TimeSampling};
 use vd_text_cond::{EncoderConfig, TextConfig};
 use vd_torch::DeviceChoice;
-use vd_train::{Resume, RunConfig, Summary, TrainConfig, train};
+use vd_train::{Checkpoint, Resume, RunConfig, Summary, TrainConfig, WeightKind, train};
 use vd_unet3d::UNet3dConfig;
 
 /// A conditional network of a few thousand weights on generated fireworks, everything switched on.
@@ -114,4 +115,11 @@ pub(crate) fn metric_steps(out: &Path) -> Vec<u64> {
         serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap()
     };
     text.lines().map(step).collect()
+}
+
+/// The weights of a run's newest checkpoint.
+pub(crate) fn values(dir: &Path, kind: WeightKind) -> BTreeMap<String, Tensor> {
+    let loaded = Checkpoint::open(dir).unwrap().network(Some(kind), Device::Cpu).unwrap();
+    assert_eq!(loaded.weights, kind);
+    loaded.params.tensors()
 }

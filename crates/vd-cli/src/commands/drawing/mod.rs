@@ -1,6 +1,7 @@
 //! How clips are drawn: the flags that the drawing commands share, and what a model allows of them.
 
 mod groups;
+mod stop;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::args::{DrawArgs, NoiseName, ThresholdName};
 use crate::model::{Model, device_name};
 
 pub(crate) use groups::Groups;
+pub(crate) use stop::{Left, Stop};
 
 /// Steps of samplers that draw little or no fresh noise, where nothing is said.
 const STEPS: usize = 50;

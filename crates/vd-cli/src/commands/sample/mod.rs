@@ -4,7 +4,6 @@ mod list;
 mod plan;
 mod target;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -15,7 +14,8 @@ use tch::Tensor;
 use vd_tensor_ops::video;
 use vd_text_cond::Progress;
 
-use super::drawing::How;
+use super::drawing::{How, Stop};
+use super::gif_rate;
 use crate::args::SampleArgs;
 use crate::model::Model;
 use crate::output::{Outcome, Usage, plural};
@@ -62,16 +62,19 @@ fn draw_to(
     out: &Path,
     bars: &MultiProgress,
 ) -> Result<Outcome> {
+    args.draw.check()?;
     let target = Target::of(out)?;
     let device = args.draw.compute.start()?;
     let model = Model::open(checkpoint, args.draw.weights, device)?;
-    let plan = Plan::new(args, &model)?;
+    let mut plan = Plan::new(args, &model)?;
     // Looked at before the clips are drawn, which may take long.
     target.prepare()?;
     plan.announce(&model);
+    plan.fps = gif_rate(plan.fps);
     let begun = Instant::now();
     let mut writer = target.writer(&plan, args.draw.seed);
-    draw(&model, &plan, bars, &mut |clips| writer.add(clips))?;
+    let drawn = draw(&model, &plan, bars, &mut |clips| writer.add(clips));
+    drawn.map_err(|error| writer.left().tell(error))?;
     let files = writer.finish()?;
     let clips = files.into_iter().enumerate().map(|(clip, file)| {
         let prompt = plan.prompt(clip).map(str::to_owned);
@@ -99,13 +102,14 @@ fn draw(
     take: &mut dyn FnMut(Tensor) -> Result<()>,
 ) -> Result<()> {
     let (rounds, steps) = (plan.clips().div_ceil(plan.batch), plan.drawing.steps);
+    let stop = Stop::watch()?;
     let bar = progress::bar(bars, "sampling step", (rounds * steps) as u64, 0);
     for round in 0..rounds {
         let first = round * plan.batch;
         let clips = first..(first + plan.batch).min(plan.clips());
         let mut on_step = |at: Progress| {
             bar.set_position((round * steps + at.step) as u64);
-            ControlFlow::Continue(())
+            stop.flow()
         };
         let videos = plan.drawing.generate(model, &plan.request(clips, model)?, &mut on_step)?;
         take(video::to_u8(&videos))?;

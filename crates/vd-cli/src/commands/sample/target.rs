@@ -9,6 +9,7 @@ use vd_data::{Clip, tile, write_gif};
 use vd_tensor_ops::write_atomically;
 
 use super::plan::Plan;
+use crate::commands::drawing::Left;
 use crate::output::Usage;
 
 /// Endings of files that --out does not write, and that no folder is meant to have.
@@ -85,6 +86,12 @@ impl Writer<'_> {
             self.files.push(file);
         }
         Ok(())
+    }
+
+    /// What there is of the clips, if they end here.
+    pub(crate) fn left(&self) -> Left<'_> {
+        let (Target::File(out) | Target::Folder(out)) = self.target;
+        Left { out, done: self.files.len(), of: self.plan.clips(), noun: "clip" }
     }
 
     /// The file of each clip.

@@ -24,6 +24,11 @@ pub(crate) fn run(args: &InpaintArgs, bars: &MultiProgress) -> Result<Outcome> {
         (None, Some(area)) => box_mask(area, input.size)?,
         (None, None) => bail!("--mask or --box: say which pixels are to be drawn"),
     };
+    if known.f_any()?.f_int64_value(&[])? == 0 {
+        let flag =
+            if args.mask.is_some() { "--mask: all white" } else { "--box: all of every frame" };
+        tracing::warn!("{flag}, so nothing of the video is kept; what is black in a mask stays");
+    }
     let known = known.f_expand([total as i64, -1, -1], false)?.f_contiguous()?; // f h w
     let video = input.video()?;
     let parts = |window: &Window| part(&video, &known, window);
@@ -62,7 +67,7 @@ fn part(video: &Tensor, known: &Tensor, window: &Window) -> Result<Vec<Known>> {
 /// Which pixels are known, bool: 1 h w, or f h w where the mask moves.
 fn read_mask(path: &Path, size: FrameSize, total: usize) -> Result<Tensor> {
     let name = path.display();
-    let clip = vd_data::decode(path, 1).with_context(|| format!("--mask {name}"))?;
+    let clip = vd_data::decode(path, 1).context("--mask")?;
     let found = FrameSize { h: clip.h as i64, w: clip.w as i64 };
     ensure!(
         found == size,
@@ -78,7 +83,8 @@ fn read_mask(path: &Path, size: FrameSize, total: usize) -> Result<Tensor> {
     let drawn = known.f_logical_not()?;
     ensure!(
         drawn.f_any()?.f_int64_value(&[])? == 1,
-        "--mask {name}: all black, so there is nothing to draw; paint what is to be drawn white"
+        "--mask {name}: all black, so there is nothing to draw; paint what is to be drawn white ({WHITE} or \
+         brighter)"
     );
     Ok(known)
 }

@@ -40,6 +40,7 @@ pub(super) struct Input<'a> {
 
 impl<'a> Input<'a> {
     pub(super) fn open(args: &'a VideoArgs) -> Result<Self> {
+        args.draw.check()?;
         if args.weight == Some(0.0) && args.no_replace {
             let why = "--weight 0 with --no-replace: what is known would not matter at all; leave \
                        one of them out";
@@ -104,7 +105,12 @@ impl<'a> Input<'a> {
     pub(super) fn plan(&self, usual: Result<LongVideoPlan>) -> Result<LongVideoPlan> {
         match &self.args.plan {
             None => usual,
-            Some(plan) => plan.of(self.window).map_err(|why| Usage(why).into()),
+            Some(plan) => {
+                let of = |why| {
+                    Usage(format!("--plan with windows of {}: {why}", plural(self.window, "frame")))
+                };
+                plan.of(self.window).map_err(|why| of(why).into())
+            }
         }
     }
 

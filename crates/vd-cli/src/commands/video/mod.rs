@@ -13,14 +13,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use indicatif::{MultiProgress, ProgressBar};
+use indicatif::MultiProgress;
 use serde::Serialize;
 use tch::Tensor;
 use vd_diffusion::{GivenFrames, Known, LongVideoPlan, Window, draw_long};
-use vd_tensor_ops::video;
 use vd_text_cond::{GenerateRequest, KnownParts, Progress};
 
-use super::drawing::How;
+use super::drawing::{How, Stop};
 use crate::output::{Outcome, plural};
 use crate::progress;
 use input::Input;
@@ -64,8 +63,8 @@ struct Report {
     weight: f64,
     every: u32,
     replace: bool,
-    /// Whether every known pixel is in the file as it was.
-    exact: bool,
+    /// Whether every known pixel is in the file as it was; nothing where none is held.
+    exact: Option<bool>,
     #[serde(flatten)]
     how: How,
     seconds: f64,
@@ -79,25 +78,10 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
     }
     input.output.prepare()?;
     input.announce(task.total, windows);
+    input.output.announce(windows);
+    let fps = input.output.fps(task.fps);
     let begun = Instant::now();
-    let steps = input.drawing.steps;
-    let bar = progress::bar(bars, "sampling step", (windows * steps) as u64, 0);
-    let mut index = 0;
-    let mut draw = |window: &Window, known: Option<&Tensor>| {
-        index += 1;
-        draw_window(input, task, window, known, index - 1, &bar)
-    };
-    let mut frames = Vec::new();
-    let mut out = |_: Range<usize>, part: Tensor| {
-        frames.push(video::to_u8(&part));
-        ControlFlow::Continue(())
-    };
-    let given =
-        task.given.as_ref().map(|(places, video)| GivenFrames { frames: places.clone(), video });
-    let _ = draw_long::<anyhow::Error>(&task.plan, task.total, given, &mut draw, &mut out)?;
-    bar.finish_and_clear();
-    let result = Tensor::f_cat(&frames, 2)?.f_get(0)?; // c f h w
-    let exact = input.output.write(&result, task.fps, &task.exact)?;
+    let exact = draw(input, task, fps, windows, bars)?;
     let report = Report {
         video: input.video.to_path_buf(),
         out: input.args.out.clone(),
@@ -106,7 +90,7 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
         windows,
         plan: task.plan.clone(),
         size: [input.size.h, input.size.w],
-        fps: task.fps,
+        fps,
         weight: input.weight,
         every: input.args.every,
         replace: !input.args.no_replace,
@@ -125,6 +109,41 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
     Outcome::new(&report, text)
 }
 
+/// Draws window after window and writes the whole; whether its known pixels are as they were.
+fn draw(
+    input: &Input<'_>,
+    task: &Task<'_>,
+    fps: f64,
+    windows: usize,
+    bars: &MultiProgress,
+) -> Result<Option<bool>> {
+    let stop = Stop::watch()?;
+    let steps = input.drawing.steps;
+    let bar = progress::bar(bars, "sampling step", (windows * steps) as u64, 0);
+    let mut index = 0;
+    let mut draw = |window: &Window, known: Option<&Tensor>| {
+        let mut on_step = |at: Progress| {
+            bar.set_position((index * steps + at.step) as u64);
+            stop.flow()
+        };
+        let clip = draw_window(input, task, window, known, index, &mut on_step);
+        index += 1;
+        clip
+    };
+    let mut writer = input.output.writer(fps, &task.exact);
+    let mut written = Ok(());
+    let mut out = |_: Range<usize>, frames: Tensor| {
+        written = writer.add(&frames);
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let given =
+        task.given.as_ref().map(|(places, video)| GivenFrames { frames: places.clone(), video });
+    let drawn = draw_long::<anyhow::Error>(&task.plan, task.total, given, &mut draw, &mut out);
+    bar.finish_and_clear();
+    drawn.map(drop).and(written).map_err(|error| writer.left(task.total).tell(error))?;
+    writer.finish()
+}
+
 /// The clip of one window; the number of the window names its noise.
 fn draw_window(
     input: &Input<'_>,
@@ -132,7 +151,7 @@ fn draw_window(
     window: &Window,
     known: Option<&Tensor>,
     index: usize,
-    bar: &ProgressBar,
+    on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Tensor> {
     let mut terms = (task.parts)(window)?;
     if let Some(known) = known {
@@ -148,11 +167,7 @@ fn draw_window(
         known: (!terms.is_empty()).then_some(KnownParts { terms, config }),
         ..input.drawing.request(condition, shape, &input.model)
     };
-    let mut on_step = |at: Progress| {
-        bar.set_position((index * input.drawing.steps + at.step) as u64);
-        ControlFlow::Continue(())
-    };
-    input.drawing.generate(&input.model, &request, &mut on_step)
+    input.drawing.generate(&input.model, &request, on_step)
 }
 
 /// Half a window is known, half is drawn.

@@ -7,7 +7,7 @@ use vd_diffusion::{Downscale, Known, KnownFrames, Window};
 
 use super::input::Input;
 use super::{Task, between, onward, whole_frames};
-use crate::args::{DownName, UpscaleArgs};
+use crate::args::{DownName, FrameSize, UpscaleArgs};
 use crate::output::{Outcome, Usage};
 
 pub(crate) fn run(args: &UpscaleArgs, bars: &MultiProgress) -> Result<Outcome> {
@@ -28,6 +28,12 @@ pub(crate) fn run(args: &UpscaleArgs, bars: &MultiProgress) -> Result<Outcome> {
         "{}: frames of {} already, which is what is to be drawn; give a larger --size, or --time 2",
         input.name(),
         input.size
+    );
+    ensure!(
+        time == 1 || input.frames() >= 2,
+        "{}: 1 frame, expected 2 or more to draw between; leave --time out, or go on from it with \
+         `vd extend` first",
+        input.name()
     );
     let total = (input.frames() - 1) * time + 1;
     let usual = match time {
@@ -61,12 +67,19 @@ fn factor(input: &Input<'_>) -> Result<i64> {
     ensure!(
         factor >= 1 && small.h * factor == large.h && small.w * factor == large.w,
         "{}: frames of {small}, expected a whole fraction of {large}, the same for height and \
-         width, such as {}x{}; give another --size, or scale the video",
+         width; give --size {}, or scale the video",
         input.name(),
-        large.h / 2,
-        large.w / 2
+        usable(small, input.model.config().spatial_multiple())
     );
     Ok(factor)
+}
+
+/// The smallest sizes that are whole multiples of a video's, and that a network draws whose sides
+/// divide by `multiple`.
+fn usable(small: FrameSize, multiple: i64) -> String {
+    let sizes = (2..).map(|factor| FrameSize { h: small.h * factor, w: small.w * factor });
+    let sizes = sizes.filter(|size| size.h % multiple == 0 && size.w % multiple == 0).take(3);
+    sizes.map(|size| size.to_string()).collect::<Vec<_>>().join(", ") + " or larger"
 }
 
 /// The small frames that lie in a window.

@@ -1,0 +1,48 @@
+//! Configs as files have them.
+
+use serde::Deserialize;
+use vd_tensor_ops::layers::NormKind;
+
+use super::{Preset, UNet3dConfig};
+
+/// The config as files have it: a preset and what differs from it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table of the network's settings")]
+pub(super) struct Written {
+    #[serde(default)]
+    preset: Preset,
+    dim: Option<i64>,
+    init_dim: Option<i64>,
+    init_kernel_size: Option<i64>,
+    dim_mults: Option<Vec<i64>>,
+    channels: Option<i64>,
+    out_dim: Option<i64>,
+    cond_dim: Option<i64>,
+    attn_heads: Option<i64>,
+    attn_dim_head: Option<i64>,
+    use_sparse_linear_attn: Option<bool>,
+    norm: Option<NormKind>,
+    skip_before_temporal: Option<bool>,
+    mask_first_temporal: Option<bool>,
+}
+
+impl From<Written> for UNet3dConfig {
+    fn from(w: Written) -> Self {
+        let base = w.preset.config();
+        UNet3dConfig {
+            dim: w.dim.unwrap_or(base.dim),
+            init_dim: w.init_dim.or(base.init_dim),
+            init_kernel_size: w.init_kernel_size.unwrap_or(base.init_kernel_size),
+            dim_mults: w.dim_mults.unwrap_or(base.dim_mults),
+            channels: w.channels.unwrap_or(base.channels),
+            out_dim: w.out_dim.or(base.out_dim),
+            cond_dim: w.cond_dim.or(base.cond_dim),
+            attn_heads: w.attn_heads.unwrap_or(base.attn_heads),
+            attn_dim_head: w.attn_dim_head.unwrap_or(base.attn_dim_head),
+            use_sparse_linear_attn: w.use_sparse_linear_attn.unwrap_or(base.use_sparse_linear_attn),
+            norm: w.norm.unwrap_or(base.norm),
+            skip_before_temporal: w.skip_before_temporal.unwrap_or(base.skip_before_temporal),
+            mask_first_temporal: w.mask_first_temporal.unwrap_or(base.mask_first_temporal),
+        }
+    }
+}
