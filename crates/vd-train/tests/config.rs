@@ -153,7 +153,7 @@ fn unknown_keys_are_refused_with_their_line_and_the_known_ones() {
         ("loss = \"l2\"", "los = \"l2\"", "line 8", "`loss`"),
         ("\"hashed\", width", "\"hashed\", widths", "line 10", "`width`"),
         ("kind = \"fireworks\"", "kind = \"firework\"", "line 13", "`fireworks`"),
-        ("parameterization = \"epsilon\"", "parameterization = \"eps\"", "line 7", "`epsilon`"),
+        ("parameterization = \"epsilon\"", "parameterization = \"noise\"", "line 7", "`epsilon`"),
         ("steps = 1000 }", "step = 1000 }", "line 6", "`steps`"),
         ("0.7\"", "0.9\"", "line 2", "video-diffusion-pytorch-0.7"),
         ("seed = 0", "seed = 0\nlr_schedule = \"cosin\"", "line 26", "`cosine`"),
