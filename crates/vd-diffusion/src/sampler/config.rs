@@ -75,10 +75,10 @@ pub enum SamplerConfig {
     #[serde(rename = "dpmpp-2m")]
     DpmPp2m {
         /// The mean of the line through two x0-hat; that of its midpoint by default.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default)]
         line: LineRule,
         /// What the last steps do; they fall to first order by default.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default)]
         last: LastSteps,
     },
     /// [`DpmPp2m`](super::DpmPp2m) with noise.
@@ -88,10 +88,10 @@ pub enum SamplerConfig {
         #[serde(default = "one")]
         eta: f64,
         /// The mean of the line through two x0-hat; that of its midpoint by default.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default)]
         line: LineRule,
         /// What the last steps do; they fall to first order by default.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default)]
         last: LastSteps,
     },
     /// [`DpmPp3m`](super::DpmPp3m) with noise.
@@ -101,24 +101,24 @@ pub enum SamplerConfig {
         #[serde(default = "one")]
         eta: f64,
         /// Whose form; `whole` by default.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default)]
         form: ThirdOrder,
         /// What the last steps do; what the form has by default.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         last: Option<LastSteps>,
     },
     /// [`UniPc`](super::UniPc) with a predictor of order 2.
     #[serde(rename = "unipc-2")]
     UniPc2 {
         /// How a line is averaged; exactly by default.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default)]
         line: LineWeight,
     },
     /// [`UniPc`](super::UniPc) with a predictor of order 3.
     #[serde(rename = "unipc-3")]
     UniPc3 {
         /// How a line is averaged; exactly by default.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default)]
         line: LineWeight,
     },
     /// [`Pndm`](super::Pndm).
@@ -135,14 +135,14 @@ pub enum SamplerConfig {
         #[serde(default = "three")]
         order: usize,
         /// What the last steps do; they fall to first order by default.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default)]
         last: LastSteps,
     },
     /// [`Lcm`](super::Lcm).
     Lcm {
         /// Of networks that were distilled with one; none by default, and `{}` is that of the
         /// published networks.
-        #[serde(default, skip_serializing_if = "is_default")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         boundary: Option<Boundary>,
     },
     /// [`Restart`](super::Restart).
@@ -206,10 +206,6 @@ fn infinity() -> f64 {
 
 fn is_infinite(value: &f64) -> bool {
     value.is_infinite()
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 fn three() -> usize {

@@ -1,13 +1,17 @@
 //! `vd sample --list`: the names of samplers, spacings and rules of guidance, and their settings.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::Result;
 use serde::Serialize;
-use toml::{Table, Value};
+use toml::Value;
 use vd_diffusion::{GuidanceConfig, SamplerConfig, SamplerFacts, Spacing};
 
 use crate::output::Outcome;
+
+/// The settings of a kind with their defaults; none where a setting is left out by default.
+type Settings = BTreeMap<String, Option<Value>>;
 
 #[derive(Debug, Serialize)]
 struct List {
@@ -26,13 +30,13 @@ struct SamplerRow {
     deterministic: bool,
     diffusers: Option<&'static str>,
     k_diffusion: Option<&'static str>,
-    settings: Table,
+    settings: Settings,
 }
 
 #[derive(Debug, Serialize)]
 struct Name {
     name: &'static str,
-    settings: Table,
+    settings: Settings,
 }
 
 pub(super) fn run() -> Result<Outcome> {
@@ -60,23 +64,32 @@ pub(super) fn run() -> Result<Outcome> {
     Outcome::new(&list, text)
 }
 
-/// The settings of a kind with their defaults, as a table of it would have them.
-fn settings(config: &impl Serialize) -> Result<Table> {
-    let Value::Table(mut table) = Value::try_from(config)? else { return Ok(Table::new()) };
-    // A config leaves an infinite bound out.
-    if table.contains_key("churn_min") {
-        table.entry("churn_max").or_insert(Value::Float(f64::INFINITY));
-    }
-    table.remove("kind");
-    Ok(table)
+/// The settings of a kind, as a table of it would have them.
+fn settings(config: &impl Serialize) -> Result<Settings> {
+    let Value::Table(table) = Value::try_from(config)? else { return Ok(Settings::new()) };
+    let kind = table.get("kind").and_then(Value::as_str).unwrap_or_default();
+    // What a config leaves out where it has its default: an infinite bound, and nothing at all.
+    let left_out = match kind {
+        "heun" => Some(("churn_max", Some(Value::Float(f64::INFINITY)))),
+        "dpmpp-3m-sde" => Some(("last", None)),
+        "lcm" => Some(("boundary", None)),
+        _ => None,
+    };
+    let mut settings: Settings = left_out.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let written = table.into_iter().filter(|(key, _)| key != "kind");
+    settings.extend(written.map(|(key, value)| (key, Some(value))));
+    Ok(settings)
 }
 
 /// The same for people, behind a name.
-fn braced(settings: &Table) -> String {
+fn braced(settings: &Settings) -> String {
     if settings.is_empty() {
         return String::new();
     }
-    let pairs = settings.iter().map(|(key, value)| format!("{key}={value}"));
+    let pairs = settings.iter().map(|(key, value)| match value {
+        Some(value) => format!("{key}={value}"),
+        None => format!("{key}=(unset)"),
+    });
     format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
 }
 
