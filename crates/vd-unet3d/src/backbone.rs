@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use tch::Tensor;
 use vd_tensor_ops::{FrameMask, Noise};
 
-use crate::{Cond, Result};
+use crate::{Cond, Result, SignalConfig};
 
 /// A network that looks at noisy videos and answers with a tensor of their shape.
 pub trait Backbone: Debug + Send {
@@ -28,8 +28,18 @@ pub trait Backbone: Debug + Send {
         train: Option<&mut dyn Noise>,
     ) -> Result<Tensor>;
 
-    /// Whether the network takes conditioning, and has a null embedding to guide against.
+    /// Whether the network takes conditioning, and has stand-ins to guide against.
     fn is_conditional(&self) -> bool {
         false
+    }
+
+    /// Whether a text is among what it takes.
+    fn takes_text(&self) -> bool {
+        self.is_conditional()
+    }
+
+    /// What else it takes, by name.
+    fn signals(&self) -> Vec<(&str, &SignalConfig)> {
+        Vec::new()
     }
 }

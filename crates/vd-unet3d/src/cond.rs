@@ -1,111 +1,339 @@
 //! What a network is conditioned on.
 
+use std::collections::BTreeMap;
+
 use tch::{Kind, Tensor};
 
 use crate::{Error, Result};
 
 /// What a network is conditioned on, on the network's device. The default is nothing at all.
+///
+/// Text and each named signal are given or left out by themselves: what is left out of all samples
+/// is absent, what is left out of some is marked by a null mask, and either way the network shows
+/// its learned stand-in there.
 #[derive(Debug, Default)]
 pub struct Cond {
-    /// One embedding per sample, or one per frame.
+    /// One embedding of the text per sample, or one per frame.
     ///
     /// # Shapes
     /// b d, or b f d
     pub pooled: Option<Tensor>,
-    /// Which samples get the network's learned null embedding instead of their own; `None` means
-    /// none of them where there is an embedding, and all of them where there is none.
+    /// The tokens of the text; a network that looks at none passes over them.
+    pub tokens: Option<Tokens>,
+    /// Which samples get the network's learned null embedding instead of their text; `None` means
+    /// none of them where there is a text, and all of them where there is none.
+    ///
+    /// # Shapes
+    /// bool, b
+    pub null: Option<Tensor>,
+    /// What else is known, by the names that the network's config gives it
+    /// ([`SignalConfig`](crate::SignalConfig)).
+    pub signals: BTreeMap<String, Given>,
+}
+
+/// The tokens of a text.
+#[derive(Debug)]
+pub struct Tokens {
+    /// # Shapes
+    /// b l d
+    pub values: Tensor,
+    /// How much each counts: its share of an attention is multiplied by this. 0 is padding, 1 a
+    /// token as it stands; one row for all frames, or one each.
+    ///
+    /// # Shapes
+    /// b l, or b f l; f32
+    pub weight: Tensor,
+}
+
+/// The value of a signal.
+#[derive(Debug)]
+pub struct Given {
+    /// # Shapes
+    /// Those of the signal's [`SignalConfig`](crate::SignalConfig)
+    pub value: Tensor,
+    /// Which samples go without; `None` means none of them.
     ///
     /// # Shapes
     /// bool, b
     pub null: Option<Tensor>,
 }
 
+impl Tokens {
+    /// A second handle on the same tensors.
+    pub fn shallow_clone(&self) -> Tokens {
+        Tokens { values: self.values.shallow_clone(), weight: self.weight.shallow_clone() }
+    }
+
+    /// The same with room for `l` tokens, the new ones of weight 0.
+    fn padded(&self, l: i64) -> Result<Tokens> {
+        let more = l - self.values.size().get(1).copied().unwrap_or(l);
+        Ok(Tokens {
+            values: self.values.f_constant_pad_nd([0, 0, 0, more])?,
+            weight: self.weight.f_constant_pad_nd([0, more])?,
+        })
+    }
+
+    /// One batch of all parts, padded to the longest.
+    fn cat(parts: &[&Tokens]) -> Result<Tokens> {
+        let lengths = parts.iter().filter_map(|part| part.values.size().get(1).copied());
+        let longest = lengths.max().unwrap_or(0);
+        let frames = parts.iter().find(|part| part.weight.dim() == 3);
+        let frames = frames.map(|part| part.weight.size()[1]);
+        let (mut values, mut weights) = (Vec::new(), Vec::new());
+        for part in parts {
+            let Tokens { values: value, weight } = part.padded(longest)?;
+            values.push(value);
+            weights.push(match frames {
+                Some(f) if weight.dim() == 2 => {
+                    weight.f_unsqueeze(1)?.f_expand([-1, f, -1], false)?
+                }
+                _ => weight,
+            });
+        }
+        Ok(Tokens { values: Tensor::f_cat(&values, 0)?, weight: Tensor::f_cat(&weights, 0)? })
+    }
+}
+
+impl Given {
+    /// A value that all samples have.
+    pub fn new(value: Tensor) -> Given {
+        Given { value, null: None }
+    }
+
+    /// A second handle on the same tensors.
+    pub fn shallow_clone(&self) -> Given {
+        Given {
+            value: self.value.shallow_clone(),
+            null: self.null.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+
+    fn nulled(&self) -> Given {
+        Given { value: self.value.shallow_clone(), null: Some(all_rows(&self.value)) }
+    }
+
+    fn cat(parts: &[&Given]) -> Result<Given> {
+        let values: Vec<_> = parts.iter().map(|part| &part.value).collect();
+        let nulls: Vec<_> = parts.iter().map(|part| (part.null.as_ref(), &part.value)).collect();
+        Ok(Given { value: Tensor::f_cat(&values, 0)?, null: cat_nulls(&nulls)? })
+    }
+}
+
 impl Cond {
-    /// No conditioning: a conditional network uses its null embedding for every sample.
+    /// No conditioning: a conditional network uses its stand-ins for every sample.
     pub fn none() -> Cond {
         Cond::default()
     }
 
     /// One embedding per sample (b d) or per frame (b f d).
     pub fn pooled(embeddings: Tensor) -> Cond {
-        Cond { pooled: Some(embeddings), null: None }
+        Cond { pooled: Some(embeddings), ..Cond::default() }
     }
 
-    /// The same conditioning, with the samples that `null` (bool, b) marks replaced by the null
-    /// embedding.
+    /// The same conditioning with the tokens of its text.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Tokens) -> Cond {
+        Cond { tokens: Some(tokens), ..self }
+    }
+
+    /// The same conditioning and a signal that all samples have.
+    #[must_use]
+    pub fn with_signal(mut self, name: impl Into<String>, value: Tensor) -> Cond {
+        self.signals.insert(name.into(), Given::new(value));
+        self
+    }
+
+    /// The same conditioning, with the texts of the samples that `null` (bool, b) marks replaced by
+    /// the null embedding.
     pub fn with_null(&self, null: Tensor) -> Cond {
         Cond { null: Some(null), ..self.shallow_clone() }
     }
 
-    /// The same conditioning with every sample replaced by the null embedding.
-    pub fn nulled(&self) -> Cond {
-        match &self.pooled {
-            Some(pooled) => {
-                let b = pooled.size().first().copied().unwrap_or(0);
-                self.with_null(Tensor::ones([b], (Kind::Bool, pooled.device())))
-            }
-            None => Cond::none(),
-        }
+    /// Whether nothing is given.
+    pub fn is_none(&self) -> bool {
+        !self.has_text() && self.signals.is_empty()
     }
 
-    /// One batch that holds the samples of all parts, one part after the other.
+    /// Whether a text is given, pooled or in tokens.
+    pub fn has_text(&self) -> bool {
+        self.pooled.is_some() || self.tokens.is_some()
+    }
+
+    /// The same conditioning with everything replaced by the stand-ins, in every sample.
+    pub fn nulled(&self) -> Cond {
+        self.keeping(false, |_| false)
+    }
+
+    /// The same conditioning, in which every sample goes without its text (unless `text`) and
+    /// without the signals of which `signal` says no.
+    pub fn keeping(&self, text: bool, signal: impl Fn(&str) -> bool) -> Cond {
+        let mut cond = self.shallow_clone();
+        if !text {
+            cond.null = self.text_rows().map(all_rows);
+        }
+        for (name, given) in &mut cond.signals {
+            if !signal(name) {
+                *given = given.nulled();
+            }
+        }
+        cond
+    }
+
+    /// The conditioning of the samples from `first` on, `len` of them.
     ///
     /// # Errors
-    /// Parts of which some are given and some are not, or whose embeddings differ in shape.
-    pub fn cat(parts: &[&Cond]) -> Result<Cond> {
-        let given = parts.iter().filter(|part| part.pooled.is_some()).count();
-        if given == 0 {
-            return Ok(Cond::none());
-        }
-        if given < parts.len() {
-            return Err(Error::Input {
-                what: "conditioning to join",
-                expected: "an embedding in every part".to_owned(),
-                got: format!("{given} of {} parts with one", parts.len()),
-            });
-        }
-        let pooled: Vec<_> = parts.iter().filter_map(|part| part.pooled.as_ref()).collect();
-        let null = if parts.iter().any(|part| part.null.is_some()) {
-            let rows: Vec<_> = parts.iter().filter_map(|part| part.null_rows()).collect();
-            Some(Tensor::f_cat(&rows, 0)?)
-        } else {
-            None
+    /// Samples that are not there.
+    pub fn rows(&self, first: i64, len: i64) -> Result<Cond> {
+        let rows = |x: &Tensor| x.f_narrow(0, first, len);
+        let maybe = |x: &Option<Tensor>| x.as_ref().map(rows).transpose();
+        let tokens = match &self.tokens {
+            Some(tokens) => {
+                Some(Tokens { values: rows(&tokens.values)?, weight: rows(&tokens.weight)? })
+            }
+            None => None,
         };
-        Ok(Cond { pooled: Some(Tensor::f_cat(&pooled, 0)?), null })
+        let mut signals = BTreeMap::new();
+        for (name, given) in &self.signals {
+            let given = Given { value: rows(&given.value)?, null: maybe(&given.null)? };
+            signals.insert(name.clone(), given);
+        }
+        Ok(Cond { pooled: maybe(&self.pooled)?, tokens, null: maybe(&self.null)?, signals })
+    }
+
+    /// One batch that holds the samples of all parts, one part after the other; shorter texts are
+    /// padded with tokens of weight 0.
+    ///
+    /// # Errors
+    /// Something that some parts have and some have not, or whose shape differs between them.
+    pub fn cat(parts: &[&Cond]) -> Result<Cond> {
+        let pooled = in_all("an embedding", parts, |part| part.pooled.as_ref())?;
+        let tokens = in_all("tokens", parts, |part| part.tokens.as_ref())?;
+        let texts: Vec<_> = parts.iter().filter_map(|part| part.text_rows()).collect();
+        let nulls: Vec<_> = parts.iter().map(|part| part.null.as_ref()).zip(texts).collect();
+        let mut signals = BTreeMap::new();
+        for name in parts.iter().flat_map(|part| part.signals.keys()) {
+            if let Some(given) = in_all(name, parts, |part| part.signals.get(name))? {
+                signals.insert(name.clone(), Given::cat(&given)?);
+            }
+        }
+        Ok(Cond {
+            pooled: pooled.map(|rows| Tensor::f_cat(&rows, 0)).transpose()?,
+            tokens: tokens.map(|parts| Tokens::cat(&parts)).transpose()?,
+            null: cat_nulls(&nulls)?,
+            signals,
+        })
     }
 
     /// A second handle on the same tensors.
     pub fn shallow_clone(&self) -> Cond {
+        let signals = self.signals.iter();
         Cond {
             pooled: self.pooled.as_ref().map(Tensor::shallow_clone),
+            tokens: self.tokens.as_ref().map(Tokens::shallow_clone),
             null: self.null.as_ref().map(Tensor::shallow_clone),
+            signals: signals.map(|(name, given)| (name.clone(), given.shallow_clone())).collect(),
         }
     }
 
-    /// The null mask, written out.
-    fn null_rows(&self) -> Option<Tensor> {
-        let pooled = self.pooled.as_ref()?;
-        let none = || Tensor::zeros([pooled.size()[0]], (Kind::Bool, pooled.device()));
-        Some(self.null.as_ref().map_or_else(none, Tensor::shallow_clone))
+    /// Something of the text that has a row for each sample.
+    fn text_rows(&self) -> Option<&Tensor> {
+        self.pooled.as_ref().or_else(|| self.tokens.as_ref().map(|tokens| &tokens.values))
     }
+}
+
+/// What all parts have, or nothing where none has it.
+fn in_all<'a, T>(
+    what: &str,
+    parts: &[&'a Cond],
+    of: impl Fn(&'a Cond) -> Option<&'a T>,
+) -> Result<Option<Vec<&'a T>>> {
+    let given: Vec<_> = parts.iter().filter_map(|part| of(part)).collect();
+    if given.is_empty() {
+        return Ok(None);
+    }
+    if given.len() < parts.len() {
+        return Err(Error::Input {
+            what: "conditioning to join",
+            expected: format!("{what} in every part"),
+            got: format!("{} of {} parts with it", given.len(), parts.len()),
+        });
+    }
+    Ok(Some(given))
+}
+
+/// True for every row of a tensor.
+fn all_rows(of: &Tensor) -> Tensor {
+    let b = of.size().first().copied().unwrap_or(0);
+    Tensor::ones([b], (Kind::Bool, of.device()))
+}
+
+/// The null masks of several batches, written out; `None` where none has one.
+fn cat_nulls(parts: &[(Option<&Tensor>, &Tensor)]) -> Result<Option<Tensor>> {
+    if parts.iter().all(|(null, _)| null.is_none()) {
+        return Ok(None);
+    }
+    let rows = parts.iter().map(|(null, of)| match null {
+        Some(null) => null.shallow_clone(),
+        None => all_rows(of).logical_not(),
+    });
+    Ok(Some(Tensor::f_cat(&rows.collect::<Vec<_>>(), 0)?))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use vd_tensor_ops::{Noise, SeededNoise};
 
-    fn rows(cond: &Cond) -> Vec<bool> {
-        Vec::try_from(cond.null.as_ref().unwrap()).unwrap()
+    fn rows(null: Option<&Tensor>) -> Vec<bool> {
+        Vec::try_from(null.unwrap()).unwrap()
+    }
+
+    fn drawn(seed: u64, shape: &[i64]) -> Tensor {
+        let like = Tensor::empty(shape, (Kind::Float, tch::Device::Cpu));
+        SeededNoise::new(seed, 0).normal(&like)
     }
 
     #[test]
     fn joining_writes_the_null_mask_out() {
-        let a = Cond::pooled(Tensor::from_slice(&[0.5f32, -1.5, 2.0, 0.25]).view([2, 2]));
+        let a = Cond::pooled(drawn(0, &[2, 2]));
         let both = Cond::cat(&[&a, &a.nulled()]).unwrap();
-        assert_eq!(rows(&both), [false, false, true, true]);
+        assert_eq!(rows(both.null.as_ref()), [false, false, true, true]);
         assert_eq!(both.pooled.unwrap().size(), [4, 2]);
         assert!(Cond::cat(&[&a, &a]).unwrap().null.is_none());
         assert!(Cond::cat(&[&a, &Cond::none()]).is_err());
+    }
+
+    #[test]
+    fn texts_of_different_lengths_are_joined_with_tokens_that_do_not_count() {
+        let part = |seed, l| {
+            let weight = drawn(seed + 9, &[2, l]).abs();
+            Cond::none().with_tokens(Tokens { values: drawn(seed, &[2, l, 3]), weight })
+        };
+        let (short, long) = (part(1, 2), part(2, 5));
+        let joint = Cond::cat(&[&short, &long]).unwrap().tokens.unwrap();
+        assert_eq!((joint.values.size(), joint.weight.size()), (vec![4, 5, 3], vec![4, 5]));
+        assert_eq!(
+            joint.weight.narrow(0, 0, 2).narrow(1, 2, 3),
+            Tensor::zeros([2, 3], (Kind::Float, tch::Device::Cpu))
+        );
+        assert_eq!(joint.values.narrow(0, 2, 2), long.tokens.unwrap().values);
+    }
+
+    #[test]
+    fn what_is_kept_stays_and_the_rest_goes_in_every_sample() {
+        let cond = Cond::pooled(drawn(3, &[3, 2]))
+            .with_signal("rain", drawn(4, &[3]))
+            .with_signal("low", drawn(5, &[3, 1, 2, 4, 4]));
+        let kept = cond.keeping(false, |name| name == "low");
+        assert_eq!(rows(kept.null.as_ref()), [true; 3]);
+        assert_eq!(rows(kept.signals["rain"].null.as_ref()), [true; 3]);
+        assert!(kept.signals["low"].null.is_none());
+        let joint = Cond::cat(&[&cond, &kept]).unwrap().rows(2, 2).unwrap();
+        assert_eq!(rows(joint.null.as_ref()), [false, true]);
+        assert_eq!(joint.signals["low"].value.size(), [2, 1, 2, 4, 4]);
+        assert!(joint.signals["low"].null.is_none());
+        let nothing = Cond::none().nulled();
+        assert!(nothing.is_none() && nothing.null.is_none());
     }
 }

@@ -1,9 +1,14 @@
 //! What a network is made of, as plain data.
 
+mod cond;
 mod written;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vd_tensor_ops::layers::NormKind;
+
+pub use cond::{Axes, SignalConfig, TokensConfig};
 
 use crate::{Error, Result};
 
@@ -41,7 +46,7 @@ impl Preset {
 ///
 /// In a file the key `preset` names the graph that the other keys change; it is resolved at
 /// reading, and what is written has every key that matters and no preset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "written::Written")]
 pub struct UNet3dConfig {
     /// Channels that `dim_mults` multiplies; a quarter of the width of the time embedding.
@@ -74,6 +79,23 @@ pub struct UNet3dConfig {
     pub skip_before_temporal: bool,
     /// Whether the first temporal attention, too, honours a focus mask.
     pub mask_first_temporal: bool,
+    /// How it looks at the tokens of a text; not at all where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokensConfig>,
+    /// What it is told besides the text, by name ([`Cond::signals`](crate::Cond::signals)).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<String, SignalConfig>,
+    /// Whether full attention over space has a relative bias, in buckets of distance down and
+    /// across.
+    #[serde(skip_serializing_if = "is_false")]
+    pub spatial_bias: bool,
+    /// Along which axes a part of the channels is taken from the neighbour before each attention.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token_shift: Vec<Axes>,
+}
+
+fn is_false(on: &bool) -> bool {
+    !on
 }
 
 impl Default for UNet3dConfig {
@@ -99,6 +121,10 @@ impl UNet3dConfig {
             norm: NormKind::Rms,
             skip_before_temporal: false,
             mask_first_temporal: false,
+            tokens: None,
+            signals: BTreeMap::new(),
+            spatial_bias: false,
+            token_shift: Vec::new(),
         }
     }
 

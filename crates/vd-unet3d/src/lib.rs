@@ -38,8 +38,8 @@ mod unet;
 
 pub use attend::SPATIAL_HEAD_DIM;
 pub use backbone::Backbone;
-pub use cond::Cond;
-pub use config::{Preset, UNet3dConfig};
+pub use cond::{Cond, Given, Tokens};
+pub use config::{Axes, Preset, SignalConfig, TokensConfig, UNet3dConfig};
 pub use error::{Error, Result};
 pub use tch;
 pub use unet::UNet3d;

@@ -8,7 +8,7 @@ use crate::attend::{LinearResidual, SpatialResidual, TemporalResidual, TimeConte
 use crate::block::ResidualBlock;
 use crate::check;
 use crate::embed::Embedding;
-use crate::{Backbone, Cond, Error, Result, UNet3dConfig};
+use crate::{Backbone, Cond, Error, Result, SignalConfig, UNet3dConfig};
 
 /// Distance from which on all frames are equally far for the relative bias.
 const MAX_DISTANCE: i64 = 32;
@@ -164,7 +164,15 @@ impl Backbone for UNet3d {
     }
 
     fn is_conditional(&self) -> bool {
-        self.config.cond_dim.is_some()
+        self.takes_text() || !self.config.signals.is_empty()
+    }
+
+    fn takes_text(&self) -> bool {
+        self.config.cond_dim.is_some() || self.config.tokens.is_some()
+    }
+
+    fn signals(&self) -> Vec<(&str, &SignalConfig)> {
+        self.config.signals.iter().map(|(name, signal)| (name.as_str(), signal)).collect()
     }
 }
 

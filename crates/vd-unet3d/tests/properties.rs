@@ -92,10 +92,7 @@ proptest! {
                 let alone = Scene {
                     x: row(&all.x),
                     t: row(&all.t),
-                    cond: Cond {
-                        pooled: all.cond.pooled.as_ref().map(row),
-                        null: all.cond.null.as_ref().map(row),
-                    },
+                    cond: all.cond.rows(k, 1).unwrap(),
                     frames: frames(&bits[k as usize..=k as usize]),
                 };
                 let error = relative(&ask(&net, &alone), &array(&row(&together)));

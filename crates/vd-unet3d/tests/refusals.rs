@@ -116,7 +116,7 @@ fn null_masks_are_bools_one_per_sample() {
     has(&with(Tensor::from_slice(&[true, false]).unsqueeze(1)), &[name[0], name[1], "[2, 1]"]);
     // Also where no embedding is given.
     let message = refusal(&conditional(), |right| Scene {
-        cond: Cond { pooled: None, null: Some(Tensor::from_slice(&[true])) },
+        cond: Cond { pooled: None, null: Some(Tensor::from_slice(&[true])), ..Cond::none() },
         ..right
     });
     has(&message, &name);

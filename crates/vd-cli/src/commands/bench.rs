@@ -87,7 +87,7 @@ impl Input {
             Some(d) => Some(noise.normal(&Tensor::f_empty([b, d], options)?)),
             None => None,
         };
-        Ok(Input { x, t, cond: Cond { pooled, null: None } })
+        Ok(Input { x, t, cond: Cond { pooled, ..Cond::none() } })
     }
 
     /// Milliseconds of one pass.

@@ -53,8 +53,11 @@ impl Answer {
         let out = take("out", Kind::Float)?.context("no tensor `out`, the expected answer")?;
         let size = x.size();
         ensure!(size.len() == 5, "tensor `x` has shape {size:?}, expected b c f h w");
-        let cond =
-            Cond { pooled: take("cond", Kind::Float)?, null: take("null_mask", Kind::Bool)? };
+        let cond = Cond {
+            pooled: take("cond", Kind::Float)?,
+            null: take("null_mask", Kind::Bool)?,
+            ..Cond::none()
+        };
         let frames = match take("focus_present_mask", Kind::Bool)? {
             Some(mask) => FrameMask::Focus(mask),
             None => FrameMask::All,

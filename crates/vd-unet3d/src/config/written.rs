@@ -1,9 +1,11 @@
 //! Configs as files have them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use vd_tensor_ops::layers::NormKind;
 
-use super::{Preset, UNet3dConfig};
+use super::{Axes, Preset, SignalConfig, TokensConfig, UNet3dConfig};
 
 /// The config as files have it: a preset and what differs from it.
 #[derive(Debug, Deserialize)]
@@ -24,6 +26,10 @@ pub(super) struct Written {
     norm: Option<NormKind>,
     skip_before_temporal: Option<bool>,
     mask_first_temporal: Option<bool>,
+    tokens: Option<TokensConfig>,
+    signals: Option<BTreeMap<String, SignalConfig>>,
+    spatial_bias: Option<bool>,
+    token_shift: Option<Vec<Axes>>,
 }
 
 impl From<Written> for UNet3dConfig {
@@ -43,6 +49,10 @@ impl From<Written> for UNet3dConfig {
             norm: w.norm.unwrap_or(base.norm),
             skip_before_temporal: w.skip_before_temporal.unwrap_or(base.skip_before_temporal),
             mask_first_temporal: w.mask_first_temporal.unwrap_or(base.mask_first_temporal),
+            tokens: w.tokens.or(base.tokens),
+            signals: w.signals.unwrap_or(base.signals),
+            spatial_bias: w.spatial_bias.unwrap_or(base.spatial_bias),
+            token_shift: w.token_shift.unwrap_or(base.token_shift),
         }
     }
 }

@@ -1,0 +1,79 @@
+//! What a network can be told beside a pooled embedding.
+
+use serde::{Deserialize, Serialize};
+
+/// How a network looks at the tokens of a text. At least one way must be on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokensConfig {
+    /// Width of the tokens; the encoder's.
+    pub dim: i64,
+    /// After which attentions of every level positions look at the tokens by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cross: Vec<Axes>,
+    /// Number of keys and values that the text becomes, beside those of every attention over space
+    /// and time; 0 is none, 4 to 8 are usual.
+    #[serde(default)]
+    pub memory: i64,
+    /// Whether the embedding of the text is pooled from the tokens by attention that is trained with
+    /// the network, as in the paper, instead of given.
+    #[serde(default)]
+    pub pool: bool,
+}
+
+/// Space or time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Axes {
+    /// Height and width.
+    Space,
+    /// Frames.
+    Time,
+}
+
+/// Something that a network is told besides the text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SignalConfig {
+    /// One of several classes.
+    ///
+    /// # Shapes
+    /// i64, b or b f, from 0 to the number of classes - 1
+    Class {
+        /// Their names, in the order of their numbers.
+        classes: Vec<String>,
+    },
+    /// A number.
+    ///
+    /// # Shapes
+    /// b or b f
+    Scalar {
+        /// What is subtracted from it.
+        #[serde(default)]
+        mean: f64,
+        /// What it is divided by after that.
+        #[serde(default = "one")]
+        std: f64,
+    },
+    /// A vector, for the clip or for each frame.
+    ///
+    /// # Shapes
+    /// b d or b f d
+    Series {
+        /// Its length d.
+        width: i64,
+    },
+    /// A video that is shown beside the noisy one: a low resolution brought to full size, or known
+    /// pixels and where they are.
+    ///
+    /// # Shapes
+    /// b c f h w, in [-1, 1]
+    Video {
+        /// Its channels c.
+        channels: i64,
+    },
+}
+
+fn one() -> f64 {
+    1.0
+}
