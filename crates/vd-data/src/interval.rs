@@ -45,6 +45,31 @@ pub fn wilson(successes: usize, n: usize) -> Share {
     }
 }
 
+/// How much larger one share is than another, with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The one share minus the other.
+    pub difference: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end of the 95 % interval.
+    pub high: f64,
+}
+
+/// One share minus `other`, of trials that have nothing to do with each other, with Newcombe's 95 %
+/// interval.
+///
+/// # Reference
+/// Newcombe 1998, Statistics in Medicine 17, 873, method 10: two Wilson intervals.
+pub fn newcombe(one: Share, other: Share) -> Difference {
+    let difference = one.share - other.share;
+    Difference {
+        difference,
+        low: difference - (one.share - one.low).hypot(other.high - other.share),
+        high: difference + (one.high - one.share).hypot(other.share - other.low),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +87,19 @@ mod tests {
             assert!((share.high - high).abs() < 2e-6, "{share:?}");
         }
         assert_eq!((wilson(0, 0).low, wilson(0, 0).high), (0.0, 1.0));
+    }
+
+    #[test]
+    fn the_interval_of_a_difference_has_its_published_values() {
+        // Newcombe's own examples (a), (b), (c) and (g) of method 10, to the four digits that he gives
+        for (a, m, b, n, low, high) in [
+            (56, 70, 48, 80, 0.0524, 0.3339),
+            (9, 10, 3, 10, 0.1705, 0.8090),
+            (6, 7, 2, 7, 0.0582, 0.8062),
+            (10, 10, 0, 20, 0.6791, 1.0),
+        ] {
+            let got = newcombe(wilson(a, m), wilson(b, n));
+            assert!((got.low - low).abs() < 1e-4 && (got.high - high).abs() < 1e-4, "{got:?}");
+        }
     }
 }

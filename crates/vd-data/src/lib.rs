@@ -44,7 +44,7 @@ pub use fit::fit;
 pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
 pub use inspect::{Report, SizeCount, Spread, inspect};
-pub use interval::{Share, wilson};
+pub use interval::{Difference, Share, newcombe, wilson};
 pub use loader::{Batch, Cursor, Dataset, Loader};
 pub use synth::{Written, write_synthetic};
 pub use take::Sample;
