@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
     Fireworks = 3,
     /// A generated clip of moving digits.
     Digits = 4,
+    /// The words of a generated caption.
+    Caption = 5,
 }
 
 /// A stream that depends on nothing but its key; ChaCha's 256 bits of key hold all four numbers as they are.

@@ -1,7 +1,7 @@
 //! The generators: the same clip for the same number, and what captions say.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use vd_data::{
@@ -134,6 +134,62 @@ fn the_config_decides_how_many_bursts_and_which_colours() {
     ] {
         assert!(bad.clip(1, 1, 1, [8, 8], 3).is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn words_are_drawn_for_each_clip_and_move_no_pixel() {
+    let plain = FireworksConfig { two_bursts: 0.4, ..FireworksConfig::default() };
+    let text = "two_bursts = 0.4\nsentences = [\"a {colour} firework\", \"{colour} sparks, {colour} rain\"]\n\
+                [names]\nred = [\"red\", \"crimson\"]\ncyan = [\"aqua\"]\n";
+    let config: FireworksConfig = toml::from_str(text).unwrap();
+    assert_eq!(
+        toml::from_str::<FireworksConfig>(&toml::to_string(&config).unwrap()).unwrap(),
+        config
+    );
+    // nothing of the new settings in what an older version must be able to read
+    let written = toml::to_string(&plain).unwrap();
+    assert!(!written.contains("names") && !written.contains("sentences"), "{written}");
+    let mut seen = BTreeMap::<String, usize>::new();
+    for index in 0..400 {
+        let (clip, caption) = config.clip(11, index, 1, [8, 8], 3).unwrap();
+        let (same, own) = plain.clip(11, index, 1, [8, 8], 3).unwrap();
+        assert_eq!(clip, same);
+        let back = caption.replace("crimson", "red").replace("aqua", "cyan");
+        let back = match back.split_once(" sparks, ") {
+            Some((name, rest)) => {
+                assert_eq!(rest, format!("{name} rain"));
+                format!("a {name} firework")
+            }
+            None => back,
+        };
+        assert_eq!(back, own);
+        assert!(!caption.contains("cyan"));
+        *seen.entry(caption).or_default() += 1;
+    }
+    // 40 clips of one red burst are expected, 10 for each pair of sentence and name
+    for wanted in ["a red firework", "a crimson firework", "crimson sparks, crimson rain"] {
+        assert!(seen.get(wanted).is_some_and(|&n| n >= 2), "{wanted}: {seen:?}");
+    }
+    assert!(seen.keys().any(|caption| caption.starts_with("two bursts, crimson then ")));
+    assert!(seen.keys().any(|caption| caption.ends_with(" then aqua")));
+}
+
+#[test]
+fn sentences_without_a_place_and_empty_names_are_refused() {
+    let red = |names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        BTreeMap::from([(Colour::Red, names)])
+    };
+    let base = FireworksConfig::default;
+    for (bad, said) in [
+        (FireworksConfig { sentences: vec!["a {color} one".to_owned()], ..base() }, "{colour}"),
+        (FireworksConfig { names: red(&["crimson", " "]), ..base() }, "red"),
+        (FireworksConfig { names: red(&[]), ..base() }, "red"),
+    ] {
+        let error = bad.validate().unwrap_err().to_string();
+        assert!(error.starts_with("data.source.") && error.contains(said), "{error}");
+    }
+    assert!(toml::from_str::<FireworksConfig>("names = { pink = [\"rose\"] }").is_err());
 }
 
 #[test]

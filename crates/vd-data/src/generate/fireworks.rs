@@ -1,5 +1,7 @@
 //! Fireworks: one or two bursts in a night sky, with captions.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Generator;
@@ -27,7 +29,16 @@ pub struct FireworksConfig {
     pub rocket: bool,
     /// How long a clip lasts, in seconds; the rate follows from it and the number of frames.
     pub seconds: f64,
+    /// What a colour is called, one of its names drawn each time; a colour that is left out has its own name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<Colour, Vec<String>>,
+    /// Captions of one burst, one of them drawn, with the colour's name in place of `{colour}`; empty means "a {colour} firework".
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sentences: Vec<String>,
 }
+
+/// Where the colour's name stands in a sentence.
+const PLACE: &str = "{colour}";
 
 impl Default for FireworksConfig {
     fn default() -> Self {
@@ -39,6 +50,8 @@ impl Default for FireworksConfig {
             radius: [0.3, 0.42],
             rocket: true,
             seconds: 1.6,
+            names: BTreeMap::new(),
+            sentences: Vec::new(),
         }
     }
 }
@@ -87,15 +100,54 @@ impl FireworksConfig {
             let key = "data.source.seconds";
             return Err(Error::config(key, "above 0, at most 3600", self.seconds));
         }
+        self.check_words()
+    }
+
+    fn check_words(&self) -> Result<()> {
+        for (colour, names) in &self.names {
+            if names.is_empty() || names.iter().any(|name| name.trim().is_empty()) {
+                let expected = format!("at least one name of {colour}, none of them empty");
+                return Err(Error::config("data.source.names", expected, format!("{names:?}")));
+            }
+        }
+        if let Some(sentence) = self.sentences.iter().find(|s| !s.contains(PLACE)) {
+            let expected = format!("sentences with {PLACE} in them");
+            return Err(Error::config("data.source.sentences", expected, format!("{sentence:?}")));
+        }
         Ok(())
     }
 
+    /// One of the colour's names.
+    fn name(&self, stream: &mut Stream, colour: Colour) -> &str {
+        match self.names.get(&colour).map(Vec::as_slice) {
+            None | Some([]) => colour.name(),
+            Some(names) => &names[stream.below(names.len())],
+        }
+    }
+
+    /// The caption of one burst, or of two in their order; `stream` is for nothing else, so that words move no pixel.
+    fn caption(&self, mut stream: Stream, bursts: &[Burst]) -> String {
+        match bursts {
+            [one] => {
+                let name = self.name(&mut stream, one.colour);
+                match self.sentences.as_slice() {
+                    [] => format!("a {name} firework"),
+                    some => some[stream.below(some.len())].replace(PLACE, name),
+                }
+            }
+            more => {
+                let names: Vec<_> =
+                    more.iter().map(|burst| self.name(&mut stream, burst.colour)).collect();
+                format!("two bursts, {}", names.join(" then "))
+            }
+        }
+    }
+
     /// Draws what one clip shows.
-    fn plan(&self, stream: &mut Stream, frame: Frame) -> (Vec<Burst>, String) {
+    fn plan(&self, stream: &mut Stream, frame: Frame) -> Vec<Burst> {
         if !stream.chance(self.two_bursts) {
             let colour = self.colours[stream.below(self.colours.len())];
-            let burst = self.burst(stream, frame, colour, [0.0, 1.0], 1.0);
-            return (vec![burst], format!("a {colour} firework"));
+            return vec![self.burst(stream, frame, colour, [0.0, 1.0], 1.0)];
         }
         let [first, second] = self.pair(stream);
         let mut early = self.burst(stream, frame, first, [0.0, 0.75], APART);
@@ -108,8 +160,7 @@ impl FireworksConfig {
             burst.ground += x - burst.centre[0];
             burst.centre[0] = x;
         }
-        let caption = format!("two bursts, {first} then {second}");
-        (vec![early, late], caption)
+        vec![early, late]
     }
 
     fn pair(&self, stream: &mut Stream) -> [Colour; 2] {
@@ -166,7 +217,8 @@ impl Generator for FireworksConfig {
         let mut stream = Stream::new(Purpose::Fireworks, seed, 0, index);
         let unit = h.min(w) as f64;
         let aspect = [w as f64 / unit, h as f64 / unit];
-        let (bursts, caption) = self.plan(&mut stream, Frame { aspect, unit });
+        let bursts = self.plan(&mut stream, Frame { aspect, unit });
+        let caption = self.caption(Stream::new(Purpose::Caption, seed, 0, index), &bursts);
         let mut bytes = Vec::with_capacity(frames * h * w * channels);
         for frame in 0..frames {
             let time = (frame as f64 + 0.5) / frames as f64;
