@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use vd_data::{Clip, Colour, dominant_colour, wilson};
+use vd_data::{Clip, Colour, dominant_colour, newcombe, wilson};
 use vd_diffusion::{Diffusion, SamplerConfig, Spacing};
 use vd_tensor_ops::video;
 use vd_text_cond::{Condition, GenerateRequest, Generator, generate};
@@ -138,8 +138,7 @@ fn read(path: &PathBuf) -> Result<Vec<Batch>> {
     text.lines().map(line).collect()
 }
 
-/// The share of each, and its difference from the first with the 95 % interval of Newcombe 1998
-/// (Statistics in Medicine 17, 873; method 10: two Wilson intervals, as if not paired).
+/// The share of each, and its difference from the first with Newcombe's interval, as if not paired.
 fn table(results: &[(&Contestant, Vec<Batch>)]) {
     let mut first = None;
     println!("| sampler | clips in their colour | difference from the first | s per clip |");
@@ -148,9 +147,7 @@ fn table(results: &[(&Contestant, Vec<Batch>)]) {
         let hits: Vec<bool> = batches.iter().flat_map(|batch| batch.hits.clone()).collect();
         let share = wilson(hits.iter().filter(|hit| **hit).count(), hits.len());
         let base = *first.get_or_insert(share);
-        let difference = share.share - base.share;
-        let low = (share.share - share.low).hypot(base.high - base.share);
-        let high = (share.high - share.share).hypot(base.share - base.low);
+        let more = newcombe(share, base);
         let seconds: f64 = batches.iter().map(|batch| batch.seconds).sum();
         println!(
             "| {} | {} of {} = {:.2} % ({:.2} to {:.2}) | {:+.4} ({:+.4} to {:+.4}) | {:.2} |",
@@ -160,9 +157,9 @@ fn table(results: &[(&Contestant, Vec<Batch>)]) {
             100.0 * share.share,
             100.0 * share.low,
             100.0 * share.high,
-            difference,
-            difference - low,
-            difference + high,
+            more.difference,
+            more.low,
+            more.high,
             seconds / hits.len() as f64
         );
     }
