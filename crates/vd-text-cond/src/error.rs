@@ -90,6 +90,16 @@ pub enum Error {
         /// The most that fit.
         longest: i64,
     },
+    /// A cache of embeddings that cannot be written.
+    #[error(
+        "{}: the cache of embeddings cannot be written: {source}; give another folder, or leave the cache out", path.display()
+    )]
+    Cache {
+        /// The folder or the file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A setting out of its range.
     #[error("{what}: expected {expected}, got {got}")]
     Value {

@@ -9,6 +9,8 @@ use vd_tensor_ops::Weights;
 use super::settings::Settings;
 use crate::{Error, Result};
 
+/// What says which model it is.
+pub(super) const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -22,7 +24,6 @@ const OLD_NAMES: [(&str, &str); 2] =
 /// A directory of the Hugging Face layout.
 #[derive(Debug)]
 pub(super) struct Directory {
-    pub(super) path: PathBuf,
     pub(super) settings: Settings,
     /// The files of the weights, in the order of their names.
     pub(super) weights: Vec<PathBuf>,
@@ -31,11 +32,11 @@ pub(super) struct Directory {
 impl Directory {
     /// Finds what the directory holds; the tensors are not read yet.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let config = path.join("config.json");
+        let config = path.join(CONFIG);
         if !config.is_file() {
             return Err(missing(
                 path,
-                "config.json",
+                CONFIG,
                 "give the directory of a model in the Hugging Face layout: config.json, \
                  tokenizer.json and model.safetensors",
             ));
@@ -45,7 +46,7 @@ impl Directory {
         for file in &weights {
             Weights::check(file)?;
         }
-        Ok(Directory { path: path.to_path_buf(), settings, weights })
+        Ok(Directory { settings, weights })
     }
 
     /// Reads the tensors, to be taken onto a device in a precision.
@@ -160,9 +161,9 @@ impl Loaded {
 
     /// The name as the file has it.
     fn find(&self, name: &str) -> Option<String> {
-        let old = OLD_NAMES.iter().find_map(|(new, old)| {
-            name.strip_suffix(new).map(|start| format!("{start}{old}"))
-        });
+        let old = OLD_NAMES
+            .iter()
+            .find_map(|(new, old)| name.strip_suffix(new).map(|start| format!("{start}{old}")));
         let names: Vec<_> = [Some(name.to_owned()), old].into_iter().flatten().collect();
         let all = PREFIXES.iter().flat_map(|p| names.iter().map(move |name| format!("{p}{name}")));
         all.into_iter().find(|name| self.tensors.contains_key(name))

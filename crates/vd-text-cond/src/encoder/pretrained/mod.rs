@@ -12,6 +12,7 @@ mod roberta;
 mod settings;
 mod t5;
 mod text;
+mod vocabulary;
 
 use std::fmt::Debug;
 

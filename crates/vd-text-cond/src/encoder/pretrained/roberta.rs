@@ -1,8 +1,8 @@
 //! RoBERTa and its descendants: a BERT whose positions begin behind the id of the padding.
 
+use super::Architecture;
 use super::bert::{Bert, Positions};
 use super::settings::Settings;
-use super::Architecture;
 use crate::Result;
 
 /// The id of `<pad>` in a RoBERTa whose config.json does not say.
