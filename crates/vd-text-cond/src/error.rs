@@ -48,6 +48,58 @@ pub enum Error {
         /// The prompts of the file that are most like it, best first.
         near: Vec<String>,
     },
+    /// A file that a model's directory lacks.
+    #[error("{}: {file} is missing: {advice}", path.display())]
+    MissingFile {
+        /// The directory.
+        path: PathBuf,
+        /// The name of the file.
+        file: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A model's directory that does not hold what it should.
+    #[error("{}: {what}: expected {expected}, got {got}", path.display())]
+    Pretrained {
+        /// Which file.
+        path: PathBuf,
+        /// Which part of it.
+        what: String,
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
+        got: String,
+    },
+    /// A tokenizer that cannot be read or refused a prompt.
+    #[error("{}: {source}", path.display())]
+    Tokenizer {
+        /// Which file.
+        path: PathBuf,
+        /// What the tokenizer said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A prompt of more tokens than a model takes.
+    #[error(
+        "the prompt \"{prompt}\" has {tokens} tokens, of which {longest} fit; shorten it, or set truncate = true (--truncate) to cut it"
+    )]
+    TooLong {
+        /// The prompt.
+        prompt: String,
+        /// Its tokens, special ones included.
+        tokens: usize,
+        /// The most that fit.
+        longest: i64,
+    },
+    /// A cache of embeddings that cannot be written.
+    #[error(
+        "{}: the cache of embeddings cannot be written: {source}; give another folder, or leave the cache out", path.display()
+    )]
+    Cache {
+        /// The folder or the file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A setting out of its range.
     #[error("{what}: expected {expected}, got {got}")]
     Value {

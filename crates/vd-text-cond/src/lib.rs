@@ -1,8 +1,9 @@
 //! Prompts to conditioning, and the call from prompt to video.
 //!
 //! A [`TextEncoder`] turns prompts into the [`Cond`](vd_unet3d::Cond) of a network: [`Hashed`]
-//! needs no weights, [`EmbeddingFile`] looks prompts up in a file of embeddings that some other
-//! model made. [`generate`] does the rest: conditioning, guidance, thresholding, sampling.
+//! needs no weights, [`Pretrained`] runs a language model, [`EmbeddingFile`] looks prompts up in a
+//! file of embeddings that some other model made. [`generate`] does the rest: conditioning,
+//! guidance, thresholding, sampling.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -54,7 +55,10 @@ mod request;
 
 pub use config::TextConfig;
 pub use embeddings::read_embeddings;
-pub use encoder::{EmbeddingFile, EncoderConfig, Hashed, TextEncoder};
+pub use encoder::{
+    EmbeddingFile, EncoderConfig, Hashed, Layer, Pooling, Precision, Pretrained, PretrainedConfig,
+    TextEncoder,
+};
 pub use error::{Error, Result};
 pub use generate::{Progress, generate, generate_with};
 pub use request::{

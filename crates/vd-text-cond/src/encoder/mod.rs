@@ -1,7 +1,9 @@
 //! Prompts to embeddings.
 
+mod cache;
 mod file;
 mod hashed;
+mod pretrained;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use vd_unet3d::Cond;
 
 pub use file::EmbeddingFile;
 pub use hashed::Hashed;
+pub use pretrained::{Layer, Pooling, Precision, Pretrained, PretrainedConfig};
 
 use crate::{Error, Result};
 
@@ -22,12 +25,18 @@ pub trait TextEncoder: Debug + Send {
     /// The width d of the embeddings; the network's `cond_dim`.
     fn width(&self) -> i64;
 
+    /// The width of the tokens, where the encoder gives tokens beside the embeddings.
+    fn token_width(&self) -> Option<i64> {
+        None
+    }
+
     /// Encodes one prompt per sample, on `device`.
     ///
     /// # Shapes
-    /// b prompts -> pooled b d, f32
+    /// b prompts -> pooled b d, f32; tokens b l d, of the longest prompt's length l, those behind
+    /// the end of a shorter one with weight 0
     /// # Errors
-    /// Prompts that the encoder does not know.
+    /// Prompts that the encoder does not know, or that are too long for it.
     fn encode(&self, prompts: &[&str], device: Device) -> Result<Cond>;
 }
 
@@ -48,26 +57,30 @@ pub enum EncoderConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prompts: Option<PathBuf>,
     },
+    /// A language model in a directory: see [`Pretrained`].
+    Pretrained(PretrainedConfig),
 }
 
 impl EncoderConfig {
     /// The encoder that this config describes.
     ///
     /// # Errors
-    /// A width below 1; a file that cannot be read or does not hold what it should.
+    /// A width below 1; a file that cannot be read or does not hold what it should; a directory
+    /// without a model.
     pub fn build(&self) -> Result<Box<dyn TextEncoder>> {
         Ok(match self {
             EncoderConfig::Hashed { width } => Box::new(Hashed::new(*width)?),
             EncoderConfig::File { path, prompts } => {
                 Box::new(EmbeddingFile::open(path, prompts.as_deref())?)
             }
+            EncoderConfig::Pretrained(config) => Box::new(Pretrained::open(config)?),
         })
     }
 
     /// Checks what can be checked without opening a file.
     ///
     /// # Errors
-    /// A width below 1.
+    /// A width or a number of prompts below 1.
     pub fn validate(&self) -> Result<()> {
         match self {
             EncoderConfig::Hashed { width } if *width < 1 => Err(Error::Value {
@@ -75,6 +88,7 @@ impl EncoderConfig {
                 expected: "at least 1".to_owned(),
                 got: width.to_string(),
             }),
+            EncoderConfig::Pretrained(config) => config.validate(),
             _ => Ok(()),
         }
     }

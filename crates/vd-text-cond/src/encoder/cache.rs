@@ -1,0 +1,213 @@
+//! What was encoded before, in memory and on the disk.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::{Weights, write_atomically};
+
+use crate::{Error, Result};
+
+/// What memory keeps at most; the oldest goes first.
+const MOST_BYTES: usize = 256 << 20;
+/// Changes with what an entry's file holds, or with what a model makes of a prompt.
+const VERSION: &str = "vd text embeddings 1";
+
+const POOLED: &str = "pooled";
+const TOKENS: &str = "tokens";
+const PROMPT: &str = "prompt";
+const SUM: &str = "sha256";
+
+/// An encoded prompt, on the CPU.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// # Shapes
+    /// d
+    pub(crate) pooled: Tensor,
+    /// # Shapes
+    /// l d
+    pub(crate) tokens: Tensor,
+}
+
+impl Entry {
+    /// The number of tokens.
+    pub(crate) fn len(&self) -> i64 {
+        self.tokens.size().first().copied().unwrap_or(0)
+    }
+
+    pub(crate) fn shallow_clone(&self) -> Entry {
+        Entry { pooled: self.pooled.shallow_clone(), tokens: self.tokens.shallow_clone() }
+    }
+
+    fn bytes(&self) -> usize {
+        (self.pooled.numel() + self.tokens.numel()) * size_of::<f32>()
+    }
+}
+
+/// Everything that an embedding depends on but the prompt.
+#[derive(Debug)]
+pub(crate) struct Identity(Sha256);
+
+impl Identity {
+    /// That of these settings; files are to follow.
+    pub(crate) fn new(settings: &str) -> Self {
+        Identity(Sha256::new().chain_update(VERSION).chain_update("\n").chain_update(settings))
+    }
+
+    /// Adds what a file holds.
+    pub(crate) fn add(&mut self, path: &Path) -> Result<()> {
+        let io_error = |source| Error::Io { path: path.to_path_buf(), source };
+        let mut file = File::open(path).map_err(io_error)?;
+        let mut hasher = Sha256::new();
+        io::copy(&mut file, &mut hasher).map_err(io_error)?;
+        // The hash, not the bytes: where a file ends counts.
+        self.0.update(hasher.finalize());
+        Ok(())
+    }
+}
+
+/// Encoded prompts of one encoder.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    memory: HashMap<String, Entry>,
+    /// The prompts in memory, oldest first.
+    order: VecDeque<String>,
+    bytes: usize,
+    folder: Option<PathBuf>,
+}
+
+impl Cache {
+    pub(crate) fn in_memory() -> Self {
+        Cache { memory: HashMap::new(), order: VecDeque::new(), bytes: 0, folder: None }
+    }
+
+    /// The cache below `root`, in a folder of the encoder's own.
+    ///
+    /// # Errors
+    /// A folder that cannot be made or written to.
+    pub(crate) fn open(root: &Path, identity: Identity) -> Result<Self> {
+        let name = hex(&identity.0.finalize());
+        let folder = root.join(&name[..16]);
+        std::fs::create_dir_all(&folder).map_err(|source| unwritable(&folder, source))?;
+        // Shows before a model has run for an hour whether its results can be kept.
+        write(&folder.join("encoder"), |path| write_atomically(path, name.as_bytes()))?;
+        Ok(Cache { folder: Some(folder), ..Cache::in_memory() })
+    }
+
+    /// The entry of a prompt of `l` tokens, `d` wide, where there is one.
+    ///
+    /// A file that is damaged counts as none, with a warning.
+    pub(crate) fn get(&mut self, prompt: &str, l: i64, d: i64) -> Option<Entry> {
+        if let Some(entry) = self.memory.get(prompt) {
+            return Some(entry.shallow_clone());
+        }
+        let path = self.path(prompt)?;
+        if !path.exists() {
+            return None;
+        }
+        match read(&path, prompt, [l, d]) {
+            Ok(entry) => {
+                self.remember(prompt, entry.shallow_clone());
+                Some(entry)
+            }
+            Err(why) => {
+                tracing::warn!("{}: {why}; this prompt is encoded anew", path.display());
+                None
+            }
+        }
+    }
+
+    /// Keeps an entry.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(crate) fn put(&mut self, prompt: &str, entry: &Entry) -> Result<()> {
+        if let Some(path) = self.path(prompt) {
+            let mut weights = Weights::default();
+            weights.tensors.insert(POOLED.to_owned(), entry.pooled.shallow_clone());
+            weights.tensors.insert(TOKENS.to_owned(), entry.tokens.shallow_clone());
+            weights.metadata.insert(PROMPT.to_owned(), prompt.to_owned());
+            weights.metadata.insert(SUM.to_owned(), sum(entry)?);
+            write(&path, |path| weights.write(path))?;
+        }
+        self.remember(prompt, entry.shallow_clone());
+        Ok(())
+    }
+
+    fn remember(&mut self, prompt: &str, entry: Entry) {
+        self.bytes += entry.bytes();
+        self.order.push_back(prompt.to_owned());
+        if let Some(old) = self.memory.insert(prompt.to_owned(), entry) {
+            self.bytes -= old.bytes();
+        }
+        while self.bytes > MOST_BYTES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.bytes -= self.memory.remove(&oldest).map_or(0, |entry| entry.bytes());
+        }
+    }
+
+    fn path(&self, prompt: &str) -> Option<PathBuf> {
+        let name = hex(&Sha256::digest(prompt));
+        self.folder.as_ref().map(|folder| folder.join(format!("{name}.safetensors")))
+    }
+}
+
+/// Reads an entry; what is wrong with it is said in words.
+fn read(path: &Path, prompt: &str, [l, d]: [i64; 2]) -> std::result::Result<Entry, String> {
+    let Weights { mut tensors, metadata } =
+        Weights::read(path, Device::Cpu).map_err(|error| match error {
+            // The path stands before it already.
+            vd_tensor_ops::Error::Format { what, .. } => what,
+            vd_tensor_ops::Error::Io { source, .. } => source.to_string(),
+            error => error.to_string(),
+        })?;
+    let mut take = |name: &str, shape: &[i64]| match tensors.remove(name) {
+        Some(x) if x.size() == shape && x.kind() == Kind::Float => Ok(x),
+        Some(x) => Err(format!("tensor `{name}`: expected f32 {shape:?}, got {:?}", x.size())),
+        None => Err(format!("no tensor `{name}`")),
+    };
+    let entry = Entry { pooled: take(POOLED, &[d])?, tokens: take(TOKENS, &[l, d])? };
+    if metadata.get(PROMPT).is_none_or(|of| of != prompt) {
+        return Err("it is of another prompt".to_owned());
+    }
+    let sum = sum(&entry).map_err(|error| error.to_string())?;
+    if metadata.get(SUM) != Some(&sum) {
+        return Err("its bytes have changed".to_owned());
+    }
+    Ok(entry)
+}
+
+/// The hash of an entry's numbers.
+fn sum(entry: &Entry) -> Result<String> {
+    let mut hasher = Sha256::new();
+    for tensor in [&entry.pooled, &entry.tokens] {
+        let mut bytes = vec![0; tensor.numel() * size_of::<f32>()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        hasher.update(&bytes);
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+fn write(path: &Path, write: impl FnOnce(&Path) -> vd_tensor_ops::Result<()>) -> Result<()> {
+    write(path).map_err(|error| match error {
+        vd_tensor_ops::Error::Io { source, .. } => unwritable(path, source),
+        error => Error::Ops(error),
+    })
+}
+
+fn unwritable(path: &Path, source: io::Error) -> Error {
+    Error::Cache { path: path.to_path_buf(), source }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,200 @@
+//! The encoder that is made of a directory.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tch::{Device, Kind, Tensor};
+use vd_unet3d::{Cond, Tokens};
+
+use super::directory::{CONFIG, Directory};
+use super::pooling::Batch;
+use super::text::{Text, Tokenized, brief};
+use super::{Architecture, Model, PretrainedConfig, architecture};
+use crate::Result;
+use crate::encoder::TextEncoder;
+use crate::encoder::cache::{Cache, Entry, Identity};
+
+/// What a vector's length is not divided below, so that 0 stays 0.
+const SHORTEST: f64 = 1e-12;
+
+/// A language model in a directory of the Hugging Face layout.
+///
+/// The directory holds config.json, tokenizer.json (or the vocabularies of a BERT, RoBERTa or CLIP)
+/// and model.safetensors, in one file or in shards. `model_type` in config.json says which model it
+/// is: BERT, DistilBERT, RoBERTa and XLM-RoBERTa, the encoder of a T5, the text side of a CLIP.
+///
+/// It gives a pooled vector of each prompt and all its tokens, special ones included. Every prompt
+/// is encoded once: it is remembered in memory, and on the disk where the config names a cache.
+/// Prompts that are encoded together are padded to the longest, which the others feel in the last
+/// bits alone. The weights are read where a prompt is first encoded, onto the device asked for.
+#[derive(Debug)]
+pub struct Pretrained {
+    config: PretrainedConfig,
+    directory: Directory,
+    architecture: Box<dyn Architecture>,
+    text: Text,
+    cache: Mutex<Cache>,
+    model: Mutex<Option<(Device, Box<dyn Model>)>>,
+}
+
+impl Pretrained {
+    /// The model that a config describes.
+    ///
+    /// # Errors
+    /// A directory without the files that it needs; a kind of model that is not known; a tokenizer
+    /// that cannot be read; a cache that cannot be written.
+    pub fn open(config: &PretrainedConfig) -> Result<Self> {
+        config.validate()?;
+        let directory = Directory::open(&config.path)?;
+        let architecture = architecture(&directory.settings)?;
+        let text = Text::open(&config.path, &directory.settings)?;
+        let cache = match &config.cache {
+            None => Cache::in_memory(),
+            Some(folder) => {
+                let mut identity = Identity::new(&settings(config));
+                let config = config.path.join(CONFIG);
+                for file in [&config].into_iter().chain(&text.files).chain(&directory.weights) {
+                    identity.add(file)?;
+                }
+                Cache::open(folder, identity)?
+            }
+        };
+        Ok(Pretrained {
+            config: config.clone(),
+            directory,
+            architecture,
+            text,
+            cache: Mutex::new(cache),
+            model: Mutex::new(None),
+        })
+    }
+
+    /// The ids of a prompt's tokens, special ones included.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::encode`]
+    pub fn token_ids(&self, prompt: &str) -> Result<Vec<i64>> {
+        Ok(self.tokenize(prompt)?.ids)
+    }
+
+    /// The most tokens of a prompt, special ones included; `None` where there is no limit.
+    pub fn longest(&self) -> Option<i64> {
+        self.architecture.longest()
+    }
+
+    fn tokenize(&self, prompt: &str) -> Result<Tokenized> {
+        self.text.tokenize(prompt, self.architecture.longest(), self.config.truncate)
+    }
+
+    /// What the prompts are, from the cache or from the model, in their order.
+    fn entries(&self, prompts: &[&str], device: Device) -> Result<Vec<Entry>> {
+        let mut cache = lock(&self.cache);
+        let mut found = BTreeMap::new();
+        let mut absent = BTreeMap::new();
+        for prompt in prompts {
+            if found.contains_key(prompt) || absent.contains_key(prompt) {
+                continue;
+            }
+            // Before the cache is asked: what is too long is refused even if another run cut it.
+            let tokens = self.tokenize(prompt)?;
+            match cache.get(prompt, tokens.ids.len() as i64, self.architecture.width()) {
+                Some(entry) => drop(found.insert(*prompt, entry)),
+                None => drop(absent.insert(*prompt, tokens)),
+            }
+        }
+        let mut absent: Vec<_> = absent.into_iter().collect();
+        // Those of a length together: little padding.
+        absent.sort_by_key(|(_, tokens)| tokens.ids.len());
+        for batch in absent.chunks(self.config.batch) {
+            for ((prompt, _), entry) in batch.iter().zip(self.run(batch, device)?) {
+                cache.put(prompt, &entry)?;
+                found.insert(*prompt, entry);
+            }
+        }
+        Ok(prompts.iter().filter_map(|p| found.get(p).map(Entry::shallow_clone)).collect())
+    }
+
+    /// Runs the model on prompts that are encoded together.
+    fn run(&self, prompts: &[(&str, Tokenized)], device: Device) -> Result<Vec<Entry>> {
+        for (prompt, tokens) in prompts {
+            if let Some(of) = tokens.of {
+                let kept = tokens.ids.len();
+                tracing::warn!("the prompt \"{}\" is cut to {kept} of {of} tokens", brief(prompt));
+            }
+        }
+        let mut model = lock(&self.model);
+        let ready = model.take().filter(|(at, _)| *at == device);
+        let (_, model) = model.insert(match ready {
+            Some(ready) => ready,
+            None => (device, self.load(device)?),
+        });
+        let tokenized: Vec<_> = prompts.iter().map(|(_, tokens)| tokens).collect();
+        let batch = Batch::new(&tokenized, self.architecture.pad(), device)?;
+        let tokens = model.forward(&batch.ids, &batch.mask, self.config.layer)?;
+        let tokens = tokens.f_to_kind(Kind::Float)?;
+        let mut pooled = batch.pool(&tokens, self.config.pooling, self.architecture.end())?;
+        if self.config.normalize {
+            let length = pooled.f_norm_scalaropt_dim(2.0, [1], true)?;
+            pooled = pooled.f_div(&length.f_clamp_min(SHORTEST)?)?;
+        }
+        let (tokens, pooled) = (tokens.f_to_device(Device::Cpu)?, pooled.f_to_device(Device::Cpu)?);
+        let entry = |(row, prompt): (i64, &&Tokenized)| -> Result<Entry> {
+            let own = tokens.f_select(0, row)?.f_narrow(0, 0, prompt.ids.len() as i64)?;
+            // A copy: a view would keep the whole batch.
+            Ok(Entry { pooled: pooled.f_select(0, row)?.copy(), tokens: own.copy() })
+        };
+        (0..).zip(&tokenized).map(entry).collect()
+    }
+
+    fn load(&self, device: Device) -> Result<Box<dyn Model>> {
+        let mut weights = self.directory.load(self.config.precision.kind(), device)?;
+        self.architecture.load(&mut weights)
+    }
+}
+
+impl TextEncoder for Pretrained {
+    fn width(&self) -> i64 {
+        self.architecture.width()
+    }
+
+    fn token_width(&self) -> Option<i64> {
+        Some(self.architecture.width())
+    }
+
+    fn encode(&self, prompts: &[&str], device: Device) -> Result<Cond> {
+        let _guard = tch::no_grad_guard();
+        let entries = self.entries(prompts, device)?;
+        let longest = entries.iter().map(Entry::len).max().unwrap_or(0).max(1);
+        let (mut values, mut weights, mut pooled) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in &entries {
+            let padding = longest - entry.len();
+            values.push(entry.tokens.f_constant_pad_nd([0, 0, 0, padding])?);
+            let ones = Tensor::f_ones([entry.len()], (Kind::Float, Device::Cpu))?;
+            weights.push(ones.f_constant_pad_nd([0, padding])?);
+            pooled.push(entry.pooled.shallow_clone());
+        }
+        let stack = |rows: &[Tensor], shape: &[i64]| -> Result<Tensor> {
+            match rows.is_empty() {
+                true => Ok(Tensor::f_zeros(shape, (Kind::Float, device))?),
+                false => Ok(Tensor::f_stack(rows, 0)?.f_to_device(device)?),
+            }
+        };
+        let d = self.architecture.width();
+        let tokens = Tokens {
+            values: stack(&values, &[0, longest, d])?,
+            weight: stack(&weights, &[0, longest])?,
+        };
+        Ok(Cond::pooled(stack(&pooled, &[0, d])?).with_tokens(tokens))
+    }
+}
+
+/// What of a config changes the numbers.
+fn settings(config: &PretrainedConfig) -> String {
+    let PretrainedConfig { pooling, layer, normalize, truncate, precision, .. } = config;
+    format!("{pooling:?} {layer:?} normalize {normalize} truncate {truncate} {precision:?}")
+}
+
+/// What is behind a lock; a panic elsewhere leaves it as good as it was.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

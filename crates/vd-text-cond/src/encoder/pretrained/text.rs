@@ -1,0 +1,137 @@
+//! Prompts to tokens.
+
+use std::path::{Path, PathBuf};
+
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
+
+use super::directory::missing;
+use super::settings::Settings;
+use super::vocabulary;
+use crate::{Error, Result};
+
+const TOKENIZER: &str = "tokenizer.json";
+
+/// How tokenizer.json is made of what other models ship.
+const HOW: &str = "in Python, AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes it";
+
+/// Files of SentencePiece, whose vocabulary nothing here reads.
+const PIECES: [&str; 3] = ["spiece.model", "sentencepiece.bpe.model", "sentencepiece.model"];
+
+/// The tokenizer of a model.
+#[derive(Debug)]
+pub(super) struct Text {
+    tokenizer: Tokenizer,
+    /// What it was read from.
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// The tokens of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tokenized {
+    pub(super) ids: Vec<i64>,
+    /// Whether a token is the prompt's own, not one that every prompt gets.
+    pub(super) own: Vec<bool>,
+    /// How many tokens there were, if some were cut.
+    pub(super) of: Option<usize>,
+}
+
+impl Text {
+    /// Reads the tokenizer of a model's directory: tokenizer.json, or the vocabularies that came
+    /// before it.
+    pub(super) fn open(path: &Path, config: &Settings) -> Result<Self> {
+        let whole = path.join(TOKENIZER);
+        if whole.is_file() {
+            let bytes = std::fs::read(&whole);
+            let bytes = bytes.map_err(|source| Error::Io { path: whole.clone(), source })?;
+            return Text::parse(&bytes, vec![whole]);
+        }
+        let options = path.join("tokenizer_config.json");
+        let options = options.is_file().then_some(options);
+        let [words, pieces, merges] =
+            ["vocab.txt", "vocab.json", "merges.txt"].map(|name| path.join(name));
+        let (json, mut files) = if words.is_file() {
+            (vocabulary::word_piece(&words, options.as_deref())?, vec![words])
+        } else if pieces.is_file() && merges.is_file() {
+            let clip = config.text("model_type")?.starts_with("clip");
+            let json = match clip {
+                true => vocabulary::clip(&pieces, &merges)?,
+                false => vocabulary::byte_level(&pieces, &merges, options.as_deref())?,
+            };
+            (json, vec![pieces, merges])
+        } else {
+            let found = PIECES.into_iter().find(|name| path.join(name).is_file());
+            return Err(missing(
+                path,
+                TOKENIZER,
+                match found {
+                    Some(name) => format!("{name} alone is not read; {HOW}"),
+                    None => format!(
+                        "vocab.txt (of a BERT) or vocab.json with merges.txt (of a RoBERTa or a CLIP) \
+                     does as well; {HOW}"
+                    ),
+                },
+            ));
+        };
+        files.extend(options);
+        Text::parse(json.to_string().as_bytes(), files)
+    }
+
+    fn parse(json: &[u8], files: Vec<PathBuf>) -> Result<Self> {
+        let refused = |source| Error::Tokenizer { path: first(&files), source };
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(refused)?;
+        // A file may ask for prompts of one length: they are padded to the longest here, and cut
+        // where that was asked for.
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(refused)?;
+        Ok(Text { tokenizer, files })
+    }
+
+    /// The tokens of a prompt, at most `longest` of them.
+    ///
+    /// # Errors
+    /// A prompt that is longer, unless it may be cut.
+    pub(super) fn tokenize(
+        &self,
+        prompt: &str,
+        longest: Option<i64>,
+        truncate: bool,
+    ) -> Result<Tokenized> {
+        let refused = |source| Error::Tokenizer { path: first(&self.files), source };
+        let mut encoding = self.tokenizer.encode_fast(prompt, true).map_err(refused)?;
+        let tokens = encoding.get_ids().len();
+        let most = longest.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(0));
+        let of = (tokens > most).then_some(tokens);
+        if of.is_some() {
+            if !truncate {
+                let longest = most as i64;
+                return Err(Error::TooLong { prompt: brief(prompt), tokens, longest });
+            }
+            encoding = self.cut(prompt, most).map_err(refused)?;
+        }
+        let ids = encoding.get_ids().iter().map(|id| i64::from(*id)).collect();
+        let own = encoding.get_special_tokens_mask().iter().map(|special| *special == 0).collect();
+        Ok(Tokenized { ids, own, of })
+    }
+
+    /// The first tokens of a prompt, with the special ones around them.
+    fn cut(&self, prompt: &str, most: usize) -> tokenizers::Result<Encoding> {
+        let special = self.tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let mut encoding = self.tokenizer.encode_fast(prompt, false)?;
+        encoding.truncate(most.saturating_sub(special), 0, TruncationDirection::Right);
+        encoding.take_overflowing();
+        self.tokenizer.post_process(encoding, None, true)
+    }
+}
+
+/// The beginning of a prompt, for a message.
+pub(super) fn brief(prompt: &str) -> String {
+    const MOST: usize = 60;
+    match prompt.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &prompt[..end]),
+        None => prompt.to_owned(),
+    }
+}
+
+fn first(files: &[PathBuf]) -> PathBuf {
+    files.first().cloned().unwrap_or_default()
+}

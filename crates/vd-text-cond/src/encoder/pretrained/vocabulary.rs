@@ -1,0 +1,178 @@
+//! Tokenizers from the vocabularies that models shipped before there was tokenizer.json.
+//!
+//! Each is written down as the tokenizer.json that it amounts to.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::settings::Settings;
+use crate::{Error, Result};
+
+/// Between what a CLIP takes apart before its pairs of bytes.
+const CLIP_SPLIT: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// The word pieces of a BERT, one a line.
+pub(super) fn word_piece(file: &Path, options: Option<&Path>) -> Result<Value> {
+    let text = read(file)?;
+    let ids = text.lines().map(|line| line.trim_end().to_owned()).zip(0..).collect();
+    let vocab = Vocabulary { file, ids };
+    let options = options.map(Settings::read).transpose()?;
+    let flag = |key: &str, default| match &options {
+        Some(options) => options.flag_or(key, default),
+        None => Ok(default),
+    };
+    let (cls, sep) = (vocab.id("[CLS]")?, vocab.id("[SEP]")?);
+    let lower = flag("do_lower_case", true)?;
+    Ok(json!({
+        "version": "1.0",
+        "added_tokens": vocab.special(&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], ""),
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": true,
+            "handle_chinese_chars": flag("tokenize_chinese_chars", true)?,
+            // Where nothing says so, accents go with the capitals.
+            "strip_accents": flag("strip_accents", lower)?,
+            "lowercase": lower,
+        },
+        "pre_tokenizer": { "type": "BertPreTokenizer" },
+        "post_processor": { "type": "BertProcessing", "sep": ["[SEP]", sep], "cls": ["[CLS]", cls] },
+        "decoder": null,
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": vocab.ids,
+        },
+    }))
+}
+
+/// The pairs of bytes of a RoBERTa.
+pub(super) fn byte_level(file: &Path, merges: &Path, options: Option<&Path>) -> Result<Value> {
+    let vocab = Vocabulary { file, ids: parse(file, &read(file)?)? };
+    let merges = read_merges(merges)?;
+    let options = options.map(Settings::read).transpose()?;
+    let prefix = options.map_or(Ok(false), |options| options.flag_or("add_prefix_space", false))?;
+    let (cls, sep) = (vocab.id("<s>")?, vocab.id("</s>")?);
+    let special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
+    Ok(json!({
+        "version": "1.0",
+        "added_tokens": vocab.special(&special, "<mask>"),
+        "normalizer": null,
+        "pre_tokenizer": byte_level_pieces(prefix),
+        "post_processor": around(["</s>", "<s>"], [sep, cls], prefix),
+        "decoder": null,
+        "model": pairs(&vocab, &merges, "", None),
+    }))
+}
+
+/// The pairs of bytes of a CLIP, words apart and in lower case.
+pub(super) fn clip(file: &Path, merges: &Path) -> Result<Value> {
+    let vocab = Vocabulary { file, ids: parse(file, &read(file)?)? };
+    let merges = read_merges(merges)?;
+    let [start, end] = ["<|startoftext|>", "<|endoftext|>"];
+    let (cls, sep) = (vocab.id(start)?, vocab.id(end)?);
+    Ok(json!({
+        "version": "1.0",
+        "added_tokens": vocab.special(&[start, end], ""),
+        "normalizer": { "type": "Sequence", "normalizers": [
+            { "type": "NFC" },
+            { "type": "Replace", "pattern": { "Regex": r"\s+" }, "content": " " },
+            { "type": "Lowercase" },
+        ] },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": CLIP_SPLIT }, "behavior": "Removed",
+              "invert": true },
+            byte_level_pieces(false),
+        ] },
+        "post_processor": around([end, start], [sep, cls], false),
+        "decoder": null,
+        "model": pairs(&vocab, &merges, "</w>", Some(end)),
+    }))
+}
+
+/// Tokens and their ids.
+struct Vocabulary<'a> {
+    file: &'a Path,
+    ids: BTreeMap<String, u32>,
+}
+
+impl Vocabulary<'_> {
+    /// The id of a token that has to be there.
+    fn id(&self, token: &str) -> Result<u32> {
+        self.ids.get(token).copied().ok_or_else(|| Error::Pretrained {
+            path: self.file.to_path_buf(),
+            what: "tokens".to_owned(),
+            expected: format!("{token} among them"),
+            got: format!("{} others", self.ids.len()),
+        })
+    }
+
+    /// Those that are never taken apart; one of them also takes the space before it.
+    fn special(&self, tokens: &[&str], greedy: &str) -> Vec<Value> {
+        let mut known: Vec<_> =
+            tokens.iter().filter_map(|t| Some((*self.ids.get(*t)?, *t))).collect();
+        known.sort_unstable();
+        let entry = |(id, token): (u32, &str)| {
+            json!({
+                "id": id, "content": token, "single_word": false, "lstrip": token == greedy,
+                "rstrip": false, "normalized": false, "special": true,
+            })
+        };
+        known.into_iter().map(entry).collect()
+    }
+}
+
+fn byte_level_pieces(prefix: bool) -> Value {
+    json!({
+        "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true,
+    })
+}
+
+fn around([sep, cls]: [&str; 2], [sep_id, cls_id]: [u32; 2], prefix: bool) -> Value {
+    json!({
+        "type": "RobertaProcessing", "sep": [sep, sep_id], "cls": [cls, cls_id],
+        "trim_offsets": false, "add_prefix_space": prefix,
+    })
+}
+
+fn pairs(vocab: &Vocabulary<'_>, merges: &[[String; 2]], suffix: &str, unk: Option<&str>) -> Value {
+    json!({
+        "type": "BPE", "dropout": null, "unk_token": unk, "continuing_subword_prefix": "",
+        "end_of_word_suffix": suffix, "fuse_unk": false, "byte_fallback": false,
+        "ignore_merges": false, "vocab": vocab.ids, "merges": merges,
+    })
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).map_err(|source| Error::Io { path: file.to_path_buf(), source })
+}
+
+fn parse(file: &Path, text: &str) -> Result<BTreeMap<String, u32>> {
+    serde_json::from_str(text).map_err(|e| Error::Pretrained {
+        path: file.to_path_buf(),
+        what: "content".to_owned(),
+        expected: "a JSON object of tokens and their ids".to_owned(),
+        got: e.to_string(),
+    })
+}
+
+/// One pair a line, most frequent first; the first line may name a version.
+fn read_merges(file: &Path) -> Result<Vec<[String; 2]>> {
+    let text = read(file)?;
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.starts_with("#version") && !line.is_empty());
+    let pair = |(i, line): (usize, &str)| match line.split_once(' ') {
+        Some((a, b)) if !b.contains(' ') => Ok([a.to_owned(), b.to_owned()]),
+        _ => Err(Error::Pretrained {
+            path: file.to_path_buf(),
+            what: format!("line {}", i + 1),
+            expected: "two tokens with a space between them".to_owned(),
+            got: format!("\"{line}\""),
+        }),
+    };
+    lines.map(pair).collect()
+}
