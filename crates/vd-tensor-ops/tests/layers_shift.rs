@@ -84,6 +84,21 @@ proptest! {
     }
 
     #[test]
+    fn a_mask_of_any_form_hides_each_neighbour_by_itself(
+        [b, f, h, w, c] in videos(), seed: u64, one_for_all: bool,
+    ) {
+        let x = normal(seed, &[b, f, h, w, c]);
+        let rows = if one_for_all { 1 } else { b };
+        let forbidden = normal(seed ^ 1, &[rows, 1, 1, f, f]).gt(0.0);
+        let mask = video(&forbidden);
+        let sees = |b: usize, i: i64, j: i64| {
+            i == j || at(&mask, [b as i64 % rows, 0, 0, i, j]) == 0.0
+        };
+        let got = TokenShift::time(&x, Some(&forbidden));
+        prop_assert_eq!(relative(&got, &shifted(&video(&x), &TIME, &sees)), 0.0);
+    }
+
+    #[test]
     fn what_is_hidden_does_not_leak_even_where_it_is_not_a_number(
         [b, f, h, w, c] in videos(), seed: u64,
     ) {

@@ -39,7 +39,7 @@ impl Memory {
 /// heads. Where no token is there, every memory token is the bias of that map.
 ///
 /// # Reference
-/// The resampler of Alayrac et al. 2022, section 3.1, arXiv:2204.14198, as a single attention.
+/// Alayrac et al. 2022 (Flamingo), arXiv:2204.14198: their resampler, as a single attention.
 #[derive(Debug)]
 pub struct MemoryProjection {
     queries: Queries,

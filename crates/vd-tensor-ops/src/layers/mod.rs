@@ -2,7 +2,7 @@
 //!
 //! All take and give the inner layout, `b f h w c`. Parameters keep the names and shapes of the
 //! checkpoints of video-diffusion-pytorch, whose convolutions are stored as three-dimensional ones
-//! of depth 1. The constructors declare parameters and check sizes; `forward` trusts its input.
+//! of depth 1; the layers that look at a text have no twin there. The constructors declare parameters and check sizes; `forward` trusts its input.
 
 mod attention;
 mod conv;

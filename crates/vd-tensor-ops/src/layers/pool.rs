@@ -55,8 +55,8 @@ impl Queries {
 /// which no token is there is the bias of that map.
 ///
 /// # Reference
-/// Ho et al. 2022, section 4.3, arXiv:2204.03458 pool a text model's tokens by attention and do not
-/// say how; one query that asks all tokens is the choice here.
+/// Ho et al. 2022, arXiv:2204.03458, pool a text model's tokens by attention and do not say how; one
+/// query that asks all tokens is the choice here.
 #[derive(Debug)]
 pub struct AttentionPool {
     queries: Queries,

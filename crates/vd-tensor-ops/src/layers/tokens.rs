@@ -24,7 +24,7 @@ pub(super) fn attend(q: &Tensor, kv: [&Tensor; 2], weight: &Tensor, scale: f64) 
     let absent = weight.le(0.0);
     let none = absent.all_dim(-1, true); // b 1 (f s or 1) 1
     // The logarithm never sees a 0, so that its slope stays finite. Where no token is there, all
-    // scores stay, lest the softmax divide 0 by 0, and the result is set to 0 afterwards.
+    // scores stay, for not every kernel survives a softmax of nothing, and the result is set to 0.
     let wide = if q.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let score = weight.to_kind(wide).masked_fill(&absent, 1.0).log();
     let hidden = absent.logical_and(&none.logical_not());
