@@ -11,8 +11,8 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::layers::{
-    GroupNorm, HeadShape, LayerNorm, RelativeBias, RmsNorm, SpaceConv, SpatialAttention,
-    SpatialLinearAttention, TemporalAttention,
+    CrossAttention, GroupNorm, HeadShape, LayerNorm, Memory, RelativeBias, RmsNorm, SpaceConv,
+    SpatialAttention, SpatialLinearAttention, TemporalAttention, TokenShift,
 };
 use vd_tensor_ops::{Noise, Params, Scope, SeededNoise, torch};
 
@@ -24,12 +24,25 @@ type Layer = Box<dyn Fn(&Tensor) -> Tensor>;
 type Build = fn(&mut Scope, i64, i64) -> Layer;
 
 /// Name and constructor, from frames and channels.
-const LAYERS: [(&str, Build); 7] = [
+const LAYERS: [(&str, Build); 10] = [
     ("temporal_attention", |s, f, c| {
         let bias = RelativeBias::new(&mut s.sub("bias"), SHAPE.heads, 32).unwrap();
         let layer = TemporalAttention::new(s, c, SHAPE).unwrap();
         Box::new(move |x| layer.forward(x, &bias.forward(f), None))
     }),
+    ("temporal_attention_with_memory", |s, f, c| {
+        let bias = RelativeBias::new(&mut s.sub("bias"), SHAPE.heads, 32).unwrap();
+        let layer = TemporalAttention::new(s, c, SHAPE).unwrap();
+        let [keys, values] = [3, 4].map(|seed| draw(seed, &[1, 8, SHAPE.heads, SHAPE.dim]));
+        let memory = Memory { keys, values };
+        Box::new(move |x| layer.forward_with(x, &bias.forward(f), None, Some(&memory)))
+    }),
+    ("cross_attention_to_32_tokens", |s, _, c| {
+        let layer = CrossAttention::new(s, c, 64, SHAPE).unwrap();
+        let (tokens, weight) = (draw(3, &[1, 32, 64]), draw(4, &[1, 32]).abs());
+        Box::new(move |x| layer.forward(x, &tokens, &weight))
+    }),
+    ("token_shift_in_time", |_, _, _| Box::new(|x| TokenShift::time(x, None))),
     ("linear_attention", |s, _, c| {
         let layer = SpatialLinearAttention::new(s, c, SHAPE).unwrap();
         Box::new(move |x| layer.forward(x))
@@ -55,6 +68,10 @@ const LAYERS: [(&str, Build); 7] = [
         Box::new(move |x| layer.forward(x))
     }),
 ];
+
+fn draw(seed: u64, shape: &[i64]) -> Tensor {
+    SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
+}
 
 fn layers(c: &mut Criterion) {
     torch::init().unwrap();

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use oracle::array;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::layers::{
-    GroupNorm, HeadShape, LayerNorm, Linear, RelativeBias, RmsNorm, Rotary, SpaceConv, SpaceDown,
-    SpaceUp, SpatialAttention, SpatialLinearAttention, TemporalAttention,
+    AttentionPool, CrossAttention, GroupNorm, HeadShape, LayerNorm, Linear, MemoryHeads,
+    MemoryProjection, RelativeBias, RmsNorm, Rotary, SpaceConv, SpaceDown, SpaceUp,
+    SpatialAttention, SpatialLinearAttention, TemporalAttention,
 };
 use vd_tensor_ops::{Params, Result, Scope};
 
@@ -161,14 +162,51 @@ fn attentions_start_as_their_projections() {
 }
 
 #[test]
+fn layers_that_look_at_a_text_start_as_their_projections() {
+    let shape = HeadShape::new(5, 32).unwrap();
+    let p = start(|s| CrossAttention::new(s, 48, 40, shape));
+    shapes(
+        &p,
+        &[("to_kv.weight", &[320, 40]), ("to_out.weight", &[48, 160]), ("to_q.weight", &[160, 48])],
+    );
+    uniform("cross to_q", &p["to_q.weight"], 48);
+    uniform("cross to_kv", &p["to_kv.weight"], 40);
+    assert!(array(&p["to_out.weight"]).iter().all(|v| *v == 0.0));
+
+    let pool = start(|s| AttentionPool::new(s, 40, 30, shape));
+    let memory = start(|s| MemoryProjection::new(s, 25, 40, 30, shape));
+    for (p, count) in [(&pool, 1), (&memory, 25)] {
+        let expected: [(&str, &[i64]); 4] = [
+            ("queries", &[count, 160]),
+            ("to_kv.weight", &[320, 40]),
+            ("to_out.bias", &[30]),
+            ("to_out.weight", &[30, 160]),
+        ];
+        shapes(p, &expected);
+        uniform("pool to_kv", &p["to_kv.weight"], 40);
+        uniform("pool to_out", &p["to_out.weight"], 160);
+    }
+    normal("queries", &memory["queries"]);
+
+    let p = start(|s| MemoryHeads::new(s, 30, shape));
+    shapes(&p, &[("to_k.weight", &[160, 30]), ("to_v.weight", &[160, 30])]);
+    uniform("memory to_k", &p["to_k.weight"], 30);
+    uniform("memory to_v", &p["to_v.weight"], 30);
+}
+
+/// Standard normal.
+fn normal(name: &str, t: &Tensor) {
+    let sorted = values(t);
+    moments_hold(name, &sorted, [0.0, 1.0, 0.0, 3.0], [1.0, 2.0, 15.0, 96.0]);
+    distribution_holds(name, &sorted, |v| (1.0 + oracle::position::erf(v / 2f64.sqrt())) / 2.0);
+    neighbours_are_independent(name, t);
+}
+
+#[test]
 fn the_relative_bias_starts_standard_normal() {
     let p = start(|s| RelativeBias::new(s, 2000, 32));
     shapes(&p, &[("relative_attention_bias.weight", &[32, 2000])]);
-    let table = &p["relative_attention_bias.weight"];
-    let sorted = values(table);
-    moments_hold("table", &sorted, [0.0, 1.0, 0.0, 3.0], [1.0, 2.0, 15.0, 96.0]);
-    distribution_holds("table", &sorted, |v| (1.0 + oracle::position::erf(v / 2f64.sqrt())) / 2.0);
-    neighbours_are_independent("table", table);
+    normal("table", &p["relative_attention_bias.weight"]);
 }
 
 #[test]
@@ -225,6 +263,10 @@ fn sizes_that_make_no_layer_are_refused() {
         (message(|s| Rotary::new(s, 3)), "even number"),
         (message(|s| TemporalAttention::new(s, 4, odd_head)), "got 5"),
         (message(|s| RelativeBias::new(s, 0, 32)), "[32, 0]"),
+        (message(|s| CrossAttention::new(s, 4, 0, odd_head)), "[20, 0]"),
+        (message(|s| AttentionPool::new(s, 3, 0, odd_head)), "[0, 10]"),
+        (message(|s| MemoryProjection::new(s, 0, 3, 4, odd_head)), "[0, 10]"),
+        (message(|s| MemoryHeads::new(s, 0, odd_head)), "[10, 0]"),
     ];
     for (message, part) in cases {
         assert!(message.contains(part), "{message:?} lacks {part:?}");

@@ -6,42 +6,19 @@ mod oracle;
 
 use ndarray::Array2;
 use oracle::attention::{self, Heads};
-use oracle::draw::{cases, normal, one_thread, perturb, uniform};
-use oracle::{U32, Weights, array, matrix, position, relative, row, share, video};
+use oracle::build::{EXACT, KINDS, build, tolerance};
+use oracle::draw::{cases, normal, uniform};
+use oracle::{U32, array, matrix, position, relative, row, share, video};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::layers::{
     HeadShape, RelativeBias, SinusoidalEmbedding, SpatialAttention, SpatialLinearAttention,
     TemporalAttention,
 };
-use vd_tensor_ops::{FrameMask, Params, Result, Scope};
+use vd_tensor_ops::{FrameMask, Params};
 
-/// Relative difference that f64 arithmetic explains.
-const EXACT: f64 = 1e-13;
-const KINDS: [Kind; 2] = [Kind::Double, Kind::Float];
 /// Distance from which on all frames are equally far.
 const FAR: i64 = 32;
-
-fn build<L>(kind: Kind, seed: u64, new: impl Fn(&mut Scope) -> Result<L>) -> (L, Weights) {
-    one_thread();
-    let mut params = Params::new(seed, kind, Device::Cpu);
-    let layer = new(&mut params.root()).unwrap();
-    perturb(&params, seed ^ 0xFACE);
-    (layer, Weights::of(&params))
-}
-
-/// What arithmetic of a kind explains, relative to the size of the answer.
-///
-/// In f32 to first order: each stage of the chain rounds once for every term of its sums, and an
-/// error of a score, relative to the largest, is one of a weight. Cancellation inside the sums
-/// makes errors larger and averaging makes them smaller; neither is counted. Measured: below a
-/// fortieth of this.
-fn tolerance(kind: Kind, terms: i64, largest_score: f64) -> f64 {
-    match kind {
-        Kind::Double => EXACT * (1.0 + largest_score),
-        _ => (terms + 32) as f64 * U32 * (1.0 + largest_score),
-    }
-}
 
 /// An upper estimate of the scores: |q| |k| / sqrt(d), token by token.
 fn largest_score(qkv: &ndarray::ArrayD<f64>, heads: i64, dim: i64) -> f64 {

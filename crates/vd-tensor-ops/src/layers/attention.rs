@@ -45,4 +45,18 @@ impl HeadShape {
         let parts = qkv.unflatten(-1, [3, self.heads, self.dim]);
         [0, 1, 2].map(|i| parts.select(-3, i))
     }
+    /// Keys and values of a joint projection.
+    ///
+    /// # Shapes
+    /// ... (2 n d) -> two of ... n d
+    pub(crate) fn pair(&self, kv: &Tensor) -> [Tensor; 2] {
+        let parts = kv.unflatten(-1, [2, self.heads, self.dim]);
+        [0, 1].map(|i| parts.select(-3, i))
+    }
+
+    /// # Shapes
+    /// ... (n d) -> ... n d
+    pub(crate) fn heads(&self, x: &Tensor) -> Tensor {
+        x.unflatten(-1, [self.heads, self.dim])
+    }
 }

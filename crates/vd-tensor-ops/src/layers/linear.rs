@@ -31,6 +31,15 @@ impl Linear {
         Ok(Linear { weight, bias: None })
     }
 
+    /// A product without a bias that starts as 0.
+    ///
+    /// # Errors
+    /// As [`Linear::new`].
+    pub fn zero(scope: &mut Scope, inputs: i64, outputs: i64) -> Result<Self> {
+        let weight = scope.param("weight", &[outputs, inputs], Init::Const(0.0))?;
+        Ok(Linear { weight, bias: None })
+    }
+
     /// A product whose weight is stored as a convolution of kernel 1: `kernel` ones follow the two
     /// axes of the matrix.
     ///

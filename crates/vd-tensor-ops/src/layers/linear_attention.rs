@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::norm::softmax;
-use super::{HeadShape, Linear};
+use super::{HeadShape, Linear, Memory};
 use crate::{Result, Scope};
 
 /// Attention over space whose cost grows with the number of positions, not with its square:
@@ -35,9 +35,23 @@ impl SpatialLinearAttention {
     /// # Shapes
     /// b f h w c -> b f h w c
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.forward_with(x, None)
+    }
+
+    /// The same with keys and values beside those of the positions: the softmax of the keys runs
+    /// over both.
+    ///
+    /// # Shapes
+    /// b f h w c -> b f h w c
+    pub fn forward_with(&self, x: &Tensor, memory: Option<&Memory>) -> Tensor {
         let size = x.size();
         let qkv = self.to_qkv.forward(&x.flatten(2, 3).flatten(0, 1)); // (b f) s (3 n d)
-        let [q, k, v] = self.shape.split(&qkv); // (b f) s n d
+        let [q, mut k, mut v] = self.shape.split(&qkv); // (b f) s n d
+        if let Some(memory) = memory {
+            let [keys, values] = memory.of_frames(size[1]).map(|t| t.flatten(0, 1)); // (b f) m n d
+            k = Tensor::cat(&[keys, k], 1);
+            v = Tensor::cat(&[values, v], 1);
+        }
         let q = softmax(&q, -1) * self.shape.scale();
         let k = softmax(&k, 1);
         // (b f) n d s times (b f) n s e

@@ -2,22 +2,31 @@
 //!
 //! All take and give the inner layout, `b f h w c`. Parameters keep the names and shapes of the
 //! checkpoints of video-diffusion-pytorch, whose convolutions are stored as three-dimensional ones
-//! of depth 1. The constructors declare parameters and check sizes; `forward` trusts its input.
+//! of depth 1; the layers that look at a text have no twin there. The constructors declare parameters and check sizes; `forward` trusts its input.
 
 mod attention;
 mod conv;
+mod cross_attention;
 mod linear;
 mod linear_attention;
+mod memory;
 mod norm;
+mod pool;
 mod position;
+mod shift;
 mod spatial_attention;
 mod temporal_attention;
+mod tokens;
 
 pub use attention::HeadShape;
 pub use conv::{SpaceConv, SpaceDown, SpaceUp};
+pub use cross_attention::CrossAttention;
 pub use linear::Linear;
 pub use linear_attention::SpatialLinearAttention;
+pub use memory::{Memory, MemoryHeads, MemoryProjection};
 pub use norm::{GroupNorm, LayerNorm, Norm, NormKind, RmsNorm};
-pub use position::{RelativeBias, Rotary, SinusoidalEmbedding};
+pub use pool::AttentionPool;
+pub use position::{RelativeBias, RelativeBias2d, Rotary, SinusoidalEmbedding};
+pub use shift::TokenShift;
 pub use spatial_attention::SpatialAttention;
 pub use temporal_attention::TemporalAttention;

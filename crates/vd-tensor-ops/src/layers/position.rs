@@ -126,6 +126,41 @@ impl RelativeBias {
     }
 }
 
+/// A learned bias of attention scores over space: one for the distance down plus one for the
+/// distance across, each in buckets as of [`RelativeBias`].
+///
+/// # Reference
+/// Raffel et al. 2020 (T5), section 2.1, arXiv:1910.10683, once for each axis.
+#[derive(Debug)]
+pub struct RelativeBias2d {
+    down: RelativeBias,
+    across: RelativeBias,
+}
+
+impl RelativeBias2d {
+    /// `height.relative_attention_bias.weight` and `width.relative_attention_bias.weight`
+    /// (buckets n), standard normal.
+    ///
+    /// # Range
+    /// `max_distance`: more than 8, as of [`RelativeBias::new`]
+    /// # Errors
+    /// As [`RelativeBias::new`].
+    pub fn new(scope: &mut Scope, heads: i64, max_distance: i64) -> Result<Self> {
+        Ok(RelativeBias2d {
+            down: RelativeBias::new(&mut scope.sub("height"), heads, max_distance)?,
+            across: RelativeBias::new(&mut scope.sub("width"), heads, max_distance)?,
+        })
+    }
+
+    /// # Shapes
+    /// n (h w) (h w): queries along the second axis, keys along the third
+    pub fn forward(&self, h: i64, w: i64) -> Tensor {
+        let down = self.down.forward(h).unsqueeze(2).unsqueeze(4); // n h 1 h 1
+        let across = self.across.forward(w).unsqueeze(1).unsqueeze(3); // n 1 w 1 w
+        (down + across).flatten(3, 4).flatten(1, 2)
+    }
+}
+
 /// Sines and cosines of a number at frequencies that fall geometrically from 1 to 1/10000.
 ///
 /// # Reference

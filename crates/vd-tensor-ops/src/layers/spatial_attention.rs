@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{HeadShape, Linear};
+use super::{HeadShape, Linear, Memory};
 use crate::{Result, Scope};
 
 /// Attention over space: each position attends over all positions of its frame.
@@ -34,15 +34,37 @@ impl SpatialAttention {
     /// # Shapes
     /// b f h w c -> b f h w c
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.forward_with(x, None, None)
+    }
+
+    /// The same with a `bias` on the scores and with keys and values beside those of the positions.
+    ///
+    /// # Shapes
+    /// b f h w c -> b f h w c; `bias`: n (h w) (h w), as of
+    /// [`RelativeBias2d`](super::RelativeBias2d)
+    pub fn forward_with(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        memory: Option<&Memory>,
+    ) -> Tensor {
         let size = x.size();
         let qkv = self.to_qkv.forward(&x.flatten(2, 3).flatten(0, 1)); // (b f) s (3 n d)
-        let [q, k, v] = self.shape.split(&qkv).map(|t| t.transpose(1, 2)); // (b f) n s d
-        let none = None::<&Tensor>;
+        let [q, mut k, mut v] = self.shape.split(&qkv).map(|t| t.transpose(1, 2)); // (b f) n s d
+        let mut bias = bias.map(|bias| bias.unsqueeze(0));
+        if let Some(memory) = memory {
+            let inside = |t: Tensor| t.flatten(0, 1).transpose(1, 2); // (b f) n m d
+            let [keys, values] = memory.of_frames(size[1]).map(inside);
+            let m = keys.size()[2];
+            k = Tensor::cat(&[keys, k], 2);
+            v = Tensor::cat(&[values, v], 2);
+            bias = bias.map(|bias| bias.constant_pad_nd([m, 0]));
+        }
         let out = Tensor::scaled_dot_product_attention(
             &q,
             &k,
             &v,
-            none,
+            bias.as_ref(),
             0.0,
             false,
             self.shape.scale(),

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::norm::softmax;
-use super::{HeadShape, Linear, Rotary};
+use super::{HeadShape, Linear, Memory, Rotary};
 use crate::{Result, Scope};
 
 /// Attention along time: each position of the frame attends over frames.
@@ -39,6 +39,21 @@ impl TemporalAttention {
     /// # Shapes
     /// `x`: b f h w c -> the same; `bias`: n f f; `forbidden`: bool, (b or 1) 1 1 f f
     pub fn forward(&self, x: &Tensor, bias: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
+        self.forward_with(x, bias, forbidden, None)
+    }
+
+    /// The same with keys and values beside those of the frames, which `bias`, `forbidden` and
+    /// rotary positions leave alone: a frame sees them as it would at any other place in the clip.
+    ///
+    /// # Shapes
+    /// As [`TemporalAttention::forward`]
+    pub fn forward_with(
+        &self,
+        x: &Tensor,
+        bias: &Tensor,
+        forbidden: Option<&Tensor>,
+        memory: Option<&Memory>,
+    ) -> Tensor {
         let (size, f) = (x.size(), x.size()[1]);
         let qkv = self.to_qkv.forward(&x.flatten(2, 3)); // b f s (3 n d)
         let inner = self.shape.inner();
@@ -58,8 +73,21 @@ impl TemporalAttention {
         if let Some(forbidden) = forbidden {
             scores = scores.masked_fill(forbidden, f64::NEG_INFINITY);
         }
-        let out = softmax(&scores, -1).matmul(&v); // b s n f d
-        let out = out.permute([0, 3, 1, 2, 4]).flatten(3, 4); // b f s (n d)
+        let Some(memory) = memory else {
+            let out = softmax(&scores, -1).matmul(&v); // b s n f d
+            let out = out.permute([0, 3, 1, 2, 4]).flatten(3, 4); // b f s (n d)
+            return self.to_out.forward(&out).view(size.as_slice());
+        };
+        let [keys, values] = memory.of_frames(f).map(|t| t.transpose(2, 3)); // b f n m d
+        let m = keys.size()[3];
+        // Before the turn: a query's angle is a place in time, and these keys have none.
+        let still = self.shape.heads(&qkv.narrow(3, 0, inner)).transpose(2, 3); // b f n s d
+        let recalled = (still * self.shape.scale()).matmul(&keys.transpose(-2, -1)); // b f n s m
+        let scores = Tensor::cat(&[recalled.permute([0, 3, 2, 1, 4]), scores], -1); // b s n f m+f
+        let weights = softmax(&scores, -1);
+        let recalled = weights.narrow(-1, 0, m).permute([0, 3, 2, 1, 4]).matmul(&values); // b f n s d
+        let out = weights.narrow(-1, m, f).matmul(&v).permute([0, 3, 1, 2, 4]); // b f s n d
+        let out = (out + recalled.transpose(2, 3)).flatten(3, 4); // b f s (n d)
         self.to_out.forward(&out).view(size.as_slice())
     }
 }

@@ -6,11 +6,13 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod attention;
+pub mod build;
 pub mod dense;
 pub mod differences;
 pub mod draw;
 pub mod norm;
 pub mod position;
+pub mod text;
 pub mod zoo;
 
 use std::collections::BTreeMap;

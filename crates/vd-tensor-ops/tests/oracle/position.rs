@@ -40,6 +40,18 @@ pub fn relative_bias(table: &Array2<f64>, f: usize, max_distance: u128) -> Array
     })
 }
 
+/// n (h w) (h w): the row of the distance down plus the row of the distance across.
+pub fn relative_bias_2d(
+    [down, across]: [&Array2<f64>; 2],
+    (h, w): (usize, usize),
+    max_distance: u128,
+) -> Array3<f64> {
+    let bucket = |i: usize, j: usize| bucket(i as i64 - j as i64, max_distance);
+    Array3::from_shape_fn((down.dim().1, h * w, h * w), |(n, i, j)| {
+        down[[bucket(i / w, j / w), n]] + across[[bucket(i % w, j % w), n]]
+    })
+}
+
 /// Sines of t / 10000^(i / (half - 1)), then the cosines.
 pub fn sinusoids(t: &ArrayD<f64>, width: usize) -> ArrayD<f64> {
     let half = width / 2;

@@ -2,10 +2,11 @@
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::layers::{
-    GroupNorm, HeadShape, LayerNorm, Linear, RelativeBias, RmsNorm, SpaceConv, SpaceDown, SpaceUp,
+    AttentionPool, CrossAttention, GroupNorm, HeadShape, LayerNorm, Linear, Memory, MemoryHeads,
+    MemoryProjection, RelativeBias, RelativeBias2d, RmsNorm, SpaceConv, SpaceDown, SpaceUp,
     SpatialAttention, SpatialLinearAttention, TemporalAttention,
 };
-use vd_tensor_ops::{FrameMask, Params};
+use vd_tensor_ops::{FrameMask, Init, Params};
 
 use super::draw::{one_thread, perturb};
 
@@ -54,7 +55,35 @@ fn focus(b: i64) -> FrameMask {
     FrameMask::Focus(Tensor::from_slice(&mask))
 }
 
-const BUILDS: [(&str, Build); 14] = [
+/// Tokens of four samples (4 3 5), trained as parameters are, so that they have gradients, and
+/// weights of them; the second sample has none.
+fn text(params: &mut Params) -> (Tensor, Tensor) {
+    let tokens = params.root().param("tokens", &[4, 3, 5], Init::Normal).unwrap();
+    let weight = [1.0, 0.0, 2.5, 0.0, 0.0, 0.0, 0.3, 1.0, 1.7, 0.0, 0.6, 0.0f32];
+    (tokens, Tensor::from_slice(&weight).view([4, 3]))
+}
+
+/// The same for as many samples as a video has, with weights that differ from frame to frame.
+fn text_of(x: &Tensor, (tokens, weight): &(Tensor, Tensor)) -> (Tensor, Tensor) {
+    let (b, f) = (x.size()[0], x.size()[1]);
+    let fade = Tensor::arange(f, (Kind::Float, Device::Cpu)).view([1, f, 1]) + 0.5;
+    (tokens.narrow(0, 0, b), weight.narrow(0, 0, b).unsqueeze(1) * fade)
+}
+
+/// Two memory tokens of a text, for all frames or for each.
+fn memory(params: &mut Params, per_frame: bool) -> Box<dyn Fn(&Tensor) -> Memory> {
+    let text = text(params);
+    let mut root = params.root();
+    let projection = MemoryProjection::new(&mut root.sub("memory"), 2, 5, 4, SHAPE).unwrap();
+    let heads = MemoryHeads::new(&mut root.sub("heads"), 4, SHAPE).unwrap();
+    Box::new(move |x| {
+        let (tokens, weight) = text_of(x, &text);
+        let weight = if per_frame { weight } else { weight.select(1, 0) };
+        heads.forward(&projection.forward(&tokens, &weight))
+    })
+}
+
+const BUILDS: [(&str, Build); 21] = [
     ("linear", |p, c| {
         let layer = Linear::new(&mut p.root(), c, 5).unwrap();
         Box::new(move |x| layer.forward(x))
@@ -103,6 +132,59 @@ const BUILDS: [(&str, Build); 14] = [
     ("spatial linear attention", |p, c| {
         let layer = SpatialLinearAttention::new(&mut p.root(), c, SHAPE).unwrap();
         Box::new(move |x| layer.forward(x))
+    }),
+    ("cross-attention", |p, c| {
+        let text = text(p);
+        let layer = CrossAttention::new(&mut p.root(), c, 5, SHAPE).unwrap();
+        Box::new(move |x| {
+            let (tokens, weight) = text_of(x, &text);
+            layer.forward(x, &tokens, &weight.select(1, 0))
+        })
+    }),
+    ("cross-attention, weights of frames", |p, c| {
+        let text = text(p);
+        let layer = CrossAttention::new(&mut p.root(), c, 5, SHAPE).unwrap();
+        Box::new(move |x| {
+            let (tokens, weight) = text_of(x, &text);
+            layer.forward(x, &tokens, &weight)
+        })
+    }),
+    ("attention pool", |p, c| {
+        let text = text(p);
+        let layer = AttentionPool::new(&mut p.root(), 5, c, SHAPE).unwrap();
+        Box::new(move |x| {
+            let (tokens, weight) = text_of(x, &text);
+            x * layer.forward(&tokens, &weight).unsqueeze(2).unsqueeze(2)
+        })
+    }),
+    ("temporal attention with memory", |p, c| {
+        let memory = memory(p, true);
+        let bias = RelativeBias::new(&mut p.root().sub("bias"), SHAPE.heads, 32).unwrap();
+        let layer = TemporalAttention::new(&mut p.root(), c, SHAPE).unwrap();
+        Box::new(move |x| {
+            let (b, f) = (x.size()[0], x.size()[1]);
+            let forbidden = focus(b).forbidden(f, x.device());
+            layer.forward_with(x, &bias.forward(f), forbidden.as_ref(), Some(&memory(x)))
+        })
+    }),
+    ("spatial attention with memory", |p, c| {
+        let memory = memory(p, false);
+        let layer = SpatialAttention::new(&mut p.root(), c, SHAPE).unwrap();
+        Box::new(move |x| layer.forward_with(x, None, Some(&memory(x))))
+    }),
+    ("spatial attention with a bias and memory", |p, c| {
+        let memory = memory(p, true);
+        let bias = RelativeBias2d::new(&mut p.root().sub("bias"), SHAPE.heads, 32).unwrap();
+        let layer = SpatialAttention::new(&mut p.root(), c, SHAPE).unwrap();
+        Box::new(move |x| {
+            let bias = bias.forward(x.size()[2], x.size()[3]);
+            layer.forward_with(x, Some(&bias), Some(&memory(x)))
+        })
+    }),
+    ("spatial linear attention with memory", |p, c| {
+        let memory = memory(p, true);
+        let layer = SpatialLinearAttention::new(&mut p.root(), c, SHAPE).unwrap();
+        Box::new(move |x| layer.forward_with(x, Some(&memory(x))))
     }),
 ];
 

@@ -1,0 +1,53 @@
+//! Attention of positions over the tokens of a text.
+
+use tch::Tensor;
+
+use super::{HeadShape, Linear, tokens};
+use crate::{Result, Scope};
+
+/// Attention over text: each position of each frame attends over the tokens.
+///
+/// A token's weight multiplies its share: 2 counts as the token twice, 0 as a token that is not
+/// there. A frame for which no token is there gets exactly 0. The output projection starts at 0, so
+/// that a network that gains this layer starts as it was.
+///
+/// # Reference
+/// Vaswani et al. 2017, section 3.2.3, arXiv:1706.03762; in a denoiser: Rombach et al. 2022,
+/// section 3.3, arXiv:2112.10752.
+#[derive(Debug)]
+pub struct CrossAttention {
+    shape: HeadShape,
+    to_q: Linear,
+    to_kv: Linear,
+    to_out: Linear,
+}
+
+impl CrossAttention {
+    /// `to_q.weight`, `to_kv.weight` (keys first) and `to_out.weight`, for tokens of width `dim`.
+    ///
+    /// # Errors
+    /// Names that are taken; sizes below 1.
+    pub fn new(scope: &mut Scope, channels: i64, dim: i64, shape: HeadShape) -> Result<Self> {
+        let inner = shape.inner();
+        Ok(CrossAttention {
+            shape,
+            to_q: Linear::without_bias(&mut scope.sub("to_q"), channels, inner)?,
+            to_kv: Linear::without_bias(&mut scope.sub("to_kv"), dim, 2 * inner)?,
+            to_out: Linear::zero(&mut scope.sub("to_out"), inner, channels)?,
+        })
+    }
+
+    /// # Shapes
+    /// `x`: b f h w c -> the same; `tokens`: b l d; `weight`: b l or b f l
+    /// # Range
+    /// `weight`: 0 or more; of any kind
+    pub fn forward(&self, x: &Tensor, tokens: &Tensor, weight: &Tensor) -> Tensor {
+        let size = x.size();
+        let q = self.to_q.forward(&x.flatten(1, 3)); // b (f s) (n d)
+        let q = self.shape.heads(&q).transpose(1, 2); // b n (f s) d
+        let [k, v] = self.shape.pair(&self.to_kv.forward(tokens)).map(|t| t.transpose(1, 2));
+        let out = tokens::attend(&q, [&k, &v], weight, self.shape.scale());
+        let out = out.transpose(1, 2).flatten(2, 3); // b (f s) (n d)
+        self.to_out.forward(&out).view(size.as_slice())
+    }
+}

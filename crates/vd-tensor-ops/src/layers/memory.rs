@@ -1,0 +1,100 @@
+//! A text as keys and values beside those that an attention makes of a video.
+
+use tch::Tensor;
+
+use super::pool::Queries;
+use super::{HeadShape, Linear};
+use crate::{Result, Scope};
+
+/// Keys and values that every query of an attention sees beside its own, wherever it stands.
+///
+/// They stand at no place and at no time: no rotation, no relative bias, and no mask of frames
+/// hides them.
+#[derive(Debug)]
+pub struct Memory {
+    /// # Shapes
+    /// b m n d for all frames, or b f m n d for each
+    pub keys: Tensor,
+    /// # Shapes
+    /// Those of the keys
+    pub values: Tensor,
+}
+
+impl Memory {
+    /// Keys and values for each of `f` frames.
+    ///
+    /// # Shapes
+    /// b f m n d each
+    pub(super) fn of_frames(&self, f: i64) -> [Tensor; 2] {
+        [&self.keys, &self.values].map(|t| match t.dim() {
+            4 => t.unsqueeze(1).expand([-1, f, -1, -1, -1], false),
+            _ => t.shallow_clone(),
+        })
+    }
+}
+
+/// A text of any length as a few memory tokens, for all attentions of a network.
+///
+/// Learned queries, one for each memory token, attend over the text, and a linear map joins their
+/// heads. Where no token is there, every memory token is the bias of that map.
+///
+/// # Reference
+/// Alayrac et al. 2022 (Flamingo), arXiv:2204.14198: their resampler, as a single attention.
+#[derive(Debug)]
+pub struct MemoryProjection {
+    queries: Queries,
+}
+
+impl MemoryProjection {
+    /// `queries` (m (n d)), `to_kv.weight` (keys first), `to_out.weight` and `to_out.bias`:
+    /// `count` memory tokens of width `width` from tokens of width `dim`.
+    ///
+    /// # Errors
+    /// Names that are taken; sizes below 1.
+    pub fn new(
+        scope: &mut Scope,
+        count: i64,
+        dim: i64,
+        width: i64,
+        shape: HeadShape,
+    ) -> Result<Self> {
+        Ok(MemoryProjection { queries: Queries::new(scope, count, (dim, width), shape)? })
+    }
+
+    /// # Shapes
+    /// `tokens`: b l d; `weight`: b l -> b m e, or b f l -> b f m e
+    /// # Range
+    /// `weight`: 0 or more, of any kind
+    pub fn forward(&self, tokens: &Tensor, weight: &Tensor) -> Tensor {
+        self.queries.forward(tokens, weight)
+    }
+}
+
+/// What one attention makes of the memory tokens.
+#[derive(Debug)]
+pub struct MemoryHeads {
+    shape: HeadShape,
+    to_k: Linear,
+    to_v: Linear,
+}
+
+impl MemoryHeads {
+    /// `to_k.weight` and `to_v.weight`, from memory tokens of width `width` to an attention's heads.
+    ///
+    /// # Errors
+    /// Names that are taken; sizes below 1.
+    pub fn new(scope: &mut Scope, width: i64, shape: HeadShape) -> Result<Self> {
+        Ok(MemoryHeads {
+            shape,
+            to_k: Linear::without_bias(&mut scope.sub("to_k"), width, shape.inner())?,
+            to_v: Linear::without_bias(&mut scope.sub("to_v"), width, shape.inner())?,
+        })
+    }
+
+    /// # Shapes
+    /// b m e -> keys and values b m n d, or b f m e -> b f m n d
+    pub fn forward(&self, tokens: &Tensor) -> Memory {
+        let heads = |linear: &Linear| self.shape.heads(&linear.forward(tokens));
+        Memory { keys: heads(&self.to_k), values: heads(&self.to_v) }
+    }
+}

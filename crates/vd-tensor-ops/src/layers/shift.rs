@@ -1,0 +1,90 @@
+//! Neighbours' features without a product.
+
+use tch::Tensor;
+
+/// Takes a part of the channels from the neighbours in time or space, for the layer that follows to
+/// mix; no parameters.
+///
+/// Each direction moves an eighth of the channels (rounded down, so that fewer than eight channels
+/// stay as they are); what would come from beyond the border is 0, and the rest stays.
+///
+/// # Reference
+/// Time: Lin et al. 2019 (TSM), section 3, arXiv:1811.08383: an eighth from the frame before, an
+/// eighth from the frame after. Space: the four directions of Yu et al. 2021 (S2-MLP), section 3,
+/// arXiv:2106.07477, with the share and the border of TSM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenShift;
+
+/// One share of the channels for each direction.
+const SHARE: i64 = 8;
+
+/// Where a direction's channels come from.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// Axis of b f h w c.
+    axis: i64,
+    /// Whether they come from the neighbour after it rather than the one before.
+    from_after: bool,
+}
+
+impl Step {
+    /// The neighbours' values, 0 beyond the border and where `hidden`, with one entry for each pair
+    /// of neighbours along the axis, is true.
+    fn take(self, x: &Tensor, hidden: Option<&Tensor>) -> Tensor {
+        let first = i64::from(self.from_after);
+        let mut moved = x.narrow(self.axis, first, x.size()[self.axis as usize] - 1);
+        if let Some(hidden) = hidden {
+            moved = moved.masked_fill(hidden, 0.0);
+        }
+        // From the last axis to this one: how many zeros before and after.
+        let mut zeros = vec![0; 2 * (5 - self.axis as usize)];
+        let end = zeros.len() - 2 + usize::from(self.from_after);
+        zeros[end] = 1;
+        moved.constant_pad_nd(zeros)
+    }
+}
+
+impl TokenShift {
+    /// The first eighth of the channels from the frame before, the next from the frame after.
+    ///
+    /// A frame that may not see its neighbour gets 0 as at the border: an image beside a clip is
+    /// what it is alone.
+    ///
+    /// # Shapes
+    /// `x`: b f h w c -> the same; `forbidden`: bool, (b or 1) 1 1 f f
+    pub fn time(x: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
+        // Diagonals beside the main one: queries along the rows, so that below it the key is the
+        // frame before.
+        let hidden = [-1, 1].map(|offset| {
+            let pairs = forbidden.map(|forbidden| forbidden.diagonal(offset, -2, -1));
+            pairs.map(|pairs| pairs.permute([0, 3, 1, 2]).unsqueeze(-1)) // b f-1 1 1 1
+        });
+        let steps = [false, true].map(|from_after| Step { axis: 1, from_after });
+        shift(x, &[(steps[0], hidden[0].as_ref()), (steps[1], hidden[1].as_ref())])
+    }
+
+    /// An eighth of the channels each from the position above, below, left and right.
+    ///
+    /// # Shapes
+    /// b f h w c -> b f h w c
+    pub fn space(x: &Tensor) -> Tensor {
+        let steps = [(2, false), (2, true), (3, false), (3, true)];
+        shift(x, &steps.map(|(axis, from_after)| (Step { axis, from_after }, None)))
+    }
+}
+
+/// Every step's channels, one group after the other, then the channels that stay.
+fn shift(x: &Tensor, steps: &[(Step, Option<&Tensor>)]) -> Tensor {
+    let c = x.size()[4];
+    let each = c / SHARE;
+    if each == 0 {
+        return x.shallow_clone();
+    }
+    let mut parts = Vec::with_capacity(steps.len() + 1);
+    for (i, (step, hidden)) in steps.iter().enumerate() {
+        parts.push(step.take(&x.narrow(4, i as i64 * each, each), *hidden));
+    }
+    let moved = steps.len() as i64 * each;
+    parts.push(x.narrow(4, moved, c - moved));
+    Tensor::cat(&parts, 4)
+}
