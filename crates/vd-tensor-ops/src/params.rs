@@ -157,12 +157,38 @@ impl Scope<'_> {
     /// # Errors
     /// A name that is taken; a shape with an axis below 1.
     pub fn param(&mut self, name: impl Display, shape: &[i64], init: Init) -> Result<Tensor> {
+        self.grown(name, shape, init, 0)
+    }
+
+    /// The same with `more` entries along the second axis, after those of `shape`, that start at
+    /// zero.
+    ///
+    /// # Range
+    /// `more`: 0 or more
+    /// # Errors
+    /// As [`Scope::param`]; entries to add where there is no second axis.
+    pub fn grown(
+        &mut self,
+        name: impl Display,
+        shape: &[i64],
+        init: Init,
+        more: i64,
+    ) -> Result<Tensor> {
         let name = self.full(name);
         if shape.iter().any(|n| *n < 1) {
             return Err(Error::shape(name, "every axis at least 1", shape));
         }
-        let value = self.draw(&name, shape, init).set_requires_grad(true);
-        self.insert(name, value, true)
+        let mut value = self.draw(&name, shape, init);
+        if more != 0 {
+            let mut zeros = shape.to_vec();
+            match zeros.get_mut(1) {
+                Some(second) if more > 0 => *second = more,
+                _ => return Err(Error::shape(name, "a second axis to add entries to", shape)),
+            }
+            value =
+                Tensor::cat(&[&value, &value.new_zeros(&zeros, (value.kind(), value.device()))], 1);
+        }
+        self.insert(name, value.set_requires_grad(true), true)
     }
 
     /// Declares a value that is saved with the parameters and never trained.

@@ -3,84 +3,182 @@
 use tch::Tensor;
 use vd_tensor_ops::Scope;
 use vd_tensor_ops::layers::{
-    HeadShape, LayerNorm, SpatialAttention, SpatialLinearAttention, TemporalAttention,
+    CrossAttention, HeadShape, LayerNorm, Memory, MemoryHeads, SpatialAttention,
+    SpatialLinearAttention, TemporalAttention, TokenShift,
 };
 
-use crate::{Result, UNet3dConfig};
+use crate::text::Seen;
+use crate::{Axes, Result, UNet3dConfig};
 
 /// Features of each head of the attentions over space, which `attn_dim_head` does not touch (as in
 /// `video-diffusion-pytorch`).
 pub const SPATIAL_HEAD_DIM: i64 = 32;
 
-/// What the temporal attentions of one evaluation share.
+/// What the attentions of one evaluation share.
 #[derive(Debug)]
-pub(crate) struct TimeContext {
-    /// Added to the scores: n f f.
+pub(crate) struct Context {
+    /// Added to the scores over time: n f f.
     pub(crate) bias: Tensor,
+    /// Added to the scores of full attention over space: n (h w) (h w).
+    pub(crate) space_bias: Option<Tensor>,
     /// Pairs of frames that do not see each other: bool, (b or 1) 1 1 f f.
     pub(crate) forbidden: Option<Tensor>,
+    /// The text.
+    pub(crate) text: Seen,
+}
+
+/// What an attention of each kind is made of and how it looks at what.
+fn head_shape(axes: Axes, config: &UNet3dConfig) -> Result<HeadShape> {
+    let dim = match axes {
+        Axes::Space => SPATIAL_HEAD_DIM,
+        Axes::Time => config.attn_dim_head,
+    };
+    Ok(HeadShape::new(config.attn_heads, dim)?)
+}
+
+/// What comes before an attention: the norm and the shifts, and what it makes of the text.
+#[derive(Debug)]
+struct Entry {
+    norm: LayerNorm,
+    shift: Vec<Axes>,
+    memory: Option<MemoryHeads>,
+}
+
+impl Entry {
+    fn new(
+        scope: &mut Scope,
+        channels: i64,
+        shape: HeadShape,
+        config: &UNet3dConfig,
+    ) -> Result<Self> {
+        let norm = LayerNorm::new(&mut scope.sub("norm"), channels)?;
+        let memory = match &config.tokens {
+            Some(tokens) if tokens.memory > 0 => {
+                Some(MemoryHeads::new(&mut scope.sub("memory"), tokens.dim, shape)?)
+            }
+            _ => None,
+        };
+        Ok(Entry { norm, shift: config.token_shift.clone(), memory })
+    }
+
+    /// Neighbours in time that do not see each other give each other nothing.
+    fn forward(&self, x: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
+        let shifts = self.shift.iter();
+        shifts.fold(self.norm.forward(x), |x, axes| match axes {
+            Axes::Space => TokenShift::space(&x),
+            Axes::Time => TokenShift::time(&x, forbidden),
+        })
+    }
+
+    fn memory(&self, context: &Context) -> Option<Memory> {
+        let (memory, tokens) = (self.memory.as_ref()?, context.text.memory.as_ref()?);
+        Some(memory.forward(tokens))
+    }
 }
 
 /// x + attention over time of norm(x).
 #[derive(Debug)]
 pub(crate) struct TemporalResidual {
-    norm: LayerNorm,
+    entry: Entry,
     attention: TemporalAttention,
 }
 
 impl TemporalResidual {
     pub(crate) fn new(scope: &mut Scope, channels: i64, config: &UNet3dConfig) -> Result<Self> {
-        let shape = HeadShape::new(config.attn_heads, config.attn_dim_head)?;
+        let shape = head_shape(Axes::Time, config)?;
         let mut scope = scope.sub("fn");
-        let norm = LayerNorm::new(&mut scope.sub("norm"), channels)?;
+        let entry = Entry::new(&mut scope, channels, shape, config)?;
         let attention = TemporalAttention::new(&mut scope.sub("fn").sub("fn"), channels, shape)?;
-        Ok(TemporalResidual { norm, attention })
+        Ok(TemporalResidual { entry, attention })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor, time: &TimeContext, masked: bool) -> Tensor {
-        let forbidden = time.forbidden.as_ref().filter(|_| masked);
-        x + self.attention.forward(&self.norm.forward(x), &time.bias, forbidden)
+    pub(crate) fn forward(&self, x: &Tensor, context: &Context, masked: bool) -> Tensor {
+        let forbidden = context.forbidden.as_ref().filter(|_| masked);
+        let memory = self.entry.memory(context);
+        let inner = self.entry.forward(x, forbidden);
+        x + self.attention.forward_with(&inner, &context.bias, forbidden, memory.as_ref())
     }
 }
 
 /// x + linear attention over space of norm(x).
 #[derive(Debug)]
 pub(crate) struct LinearResidual {
-    norm: LayerNorm,
+    entry: Entry,
     attention: SpatialLinearAttention,
 }
 
 impl LinearResidual {
     pub(crate) fn new(scope: &mut Scope, channels: i64, config: &UNet3dConfig) -> Result<Self> {
-        let shape = HeadShape::new(config.attn_heads, SPATIAL_HEAD_DIM)?;
+        let shape = head_shape(Axes::Space, config)?;
         let mut scope = scope.sub("fn");
-        let norm = LayerNorm::new(&mut scope.sub("norm"), channels)?;
+        let entry = Entry::new(&mut scope, channels, shape, config)?;
         let attention = SpatialLinearAttention::new(&mut scope.sub("fn"), channels, shape)?;
-        Ok(LinearResidual { norm, attention })
+        Ok(LinearResidual { entry, attention })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        x + self.attention.forward(&self.norm.forward(x))
+    pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Tensor {
+        let memory = self.entry.memory(context);
+        let inner = self.entry.forward(x, context.forbidden.as_ref());
+        x + self.attention.forward_with(&inner, memory.as_ref())
     }
 }
 
 /// x + full attention over space of norm(x).
 #[derive(Debug)]
 pub(crate) struct SpatialResidual {
-    norm: LayerNorm,
+    entry: Entry,
     attention: SpatialAttention,
 }
 
 impl SpatialResidual {
     pub(crate) fn new(scope: &mut Scope, channels: i64, config: &UNet3dConfig) -> Result<Self> {
-        let shape = HeadShape::new(config.attn_heads, SPATIAL_HEAD_DIM)?;
+        let shape = head_shape(Axes::Space, config)?;
         let mut scope = scope.sub("fn");
-        let norm = LayerNorm::new(&mut scope.sub("norm"), channels)?;
+        let entry = Entry::new(&mut scope, channels, shape, config)?;
         let attention = SpatialAttention::new(&mut scope.sub("fn").sub("fn"), channels, shape)?;
-        Ok(SpatialResidual { norm, attention })
+        Ok(SpatialResidual { entry, attention })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        x + self.attention.forward(&self.norm.forward(x))
+    pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Tensor {
+        let memory = self.entry.memory(context);
+        let inner = self.entry.forward(x, context.forbidden.as_ref());
+        x + self.attention.forward_with(&inner, context.space_bias.as_ref(), memory.as_ref())
+    }
+}
+
+/// x + attention over the tokens of the text of norm(x).
+#[derive(Debug)]
+pub(crate) struct CrossResidual {
+    norm: LayerNorm,
+    attention: CrossAttention,
+}
+
+impl CrossResidual {
+    /// `PREFIXcross_space` or `PREFIXcross_time`, where the config has one after the attentions
+    /// along these axes.
+    pub(crate) fn new(
+        scope: &mut Scope,
+        (prefix, axes): (&str, Axes),
+        channels: i64,
+        config: &UNet3dConfig,
+    ) -> Result<Option<Self>> {
+        let Some(tokens) = config.tokens.as_ref().filter(|tokens| tokens.cross.contains(&axes))
+        else {
+            return Ok(None);
+        };
+        let name = match axes {
+            Axes::Space => "cross_space",
+            Axes::Time => "cross_time",
+        };
+        let mut scope = scope.sub(format_args!("{prefix}{name}"));
+        let norm = LayerNorm::new(&mut scope.sub("norm"), channels)?;
+        let shape = head_shape(axes, config)?;
+        let attention = CrossAttention::new(&mut scope, channels, tokens.dim, shape)?;
+        Ok(Some(CrossResidual { norm, attention }))
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Tensor {
+        let Some((values, weight)) = &context.text.tokens else { return x.shallow_clone() };
+        x + self.attention.forward(&self.norm.forward(x), values, weight)
     }
 }

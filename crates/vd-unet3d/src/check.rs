@@ -7,16 +7,16 @@ use crate::{Error, Result};
 const FLOATS: [Kind; 4] = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
 
 /// Floating-point values on the device of the network.
-pub(crate) fn floats(what: &'static str, x: &Tensor, device: Device) -> Result<()> {
+pub(crate) fn floats(what: &str, x: &Tensor, device: Device) -> Result<()> {
     if !FLOATS.contains(&x.kind()) {
         let got = format!("{:?}", x.kind());
-        return Err(Error::Input { what, expected: "floating-point values".to_owned(), got });
+        return Err(Error::input(what, "floating-point values", got));
     }
     here(what, x, device)
 }
 
 /// Floating-point values, or whole step numbers, on the device of the network.
-pub(crate) fn steps(what: &'static str, x: &Tensor, device: Device) -> Result<()> {
+pub(crate) fn steps(what: &str, x: &Tensor, device: Device) -> Result<()> {
     match x.kind() {
         Kind::Int64 | Kind::Int => here(what, x, device),
         _ => floats(what, x, device),
@@ -24,10 +24,19 @@ pub(crate) fn steps(what: &'static str, x: &Tensor, device: Device) -> Result<()
 }
 
 /// On the device of the network.
-pub(crate) fn here(what: &'static str, x: &Tensor, device: Device) -> Result<()> {
+pub(crate) fn here(what: &str, x: &Tensor, device: Device) -> Result<()> {
     if x.device() == device {
         return Ok(());
     }
     let expected = format!("a tensor on {device:?}, where the network is");
-    Err(Error::Input { what, expected, got: format!("one on {:?}", x.device()) })
+    Err(Error::input(what, expected, format!("one on {:?}", x.device())))
+}
+
+/// A bool per sample, on the device of the network.
+pub(crate) fn null_mask(what: &str, mask: &Tensor, b: i64, device: Device) -> Result<()> {
+    if mask.size() != [b] || mask.kind() != Kind::Bool {
+        let got = format!("{:?} of shape {:?}", mask.kind(), mask.size());
+        return Err(Error::input(what, format!("bool of shape [{b}]"), got));
+    }
+    here(what, mask, device)
 }

@@ -252,11 +252,8 @@ fn in_all<'a, T>(
         return Ok(None);
     }
     if given.len() < parts.len() {
-        return Err(Error::Input {
-            what: "conditioning to join",
-            expected: format!("{what} in every part"),
-            got: format!("{} of {} parts with it", given.len(), parts.len()),
-        });
+        let got = format!("{} of {} parts with it", given.len(), parts.len());
+        return Err(Error::input("conditioning to join", format!("{what} in every part"), got));
     }
     Ok(Some(given))
 }

@@ -1,6 +1,7 @@
 //! What a network is made of, as plain data.
 
 mod cond;
+mod validate;
 mod written;
 
 use std::collections::BTreeMap;
@@ -9,11 +10,6 @@ use serde::{Deserialize, Serialize};
 use vd_tensor_ops::layers::NormKind;
 
 pub use cond::{Axes, SignalConfig, TokensConfig};
-
-use crate::{Error, Result};
-
-/// More parameters than any machine holds: beyond it a size is a slip of the pen.
-const MOST_PARAMETERS: f64 = 1e11;
 
 /// A known graph, which a config starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -63,7 +59,8 @@ pub struct UNet3dConfig {
     /// Channels of the answer; `channels` where not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_dim: Option<i64>,
-    /// Width of the conditioning embedding; an unconditional network where not given.
+    /// Width of the conditioning embedding; where not given, the width of the tokens if it is pooled
+    /// from them ([`TokensConfig::pool`]), and none if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cond_dim: Option<i64>,
     /// Heads of every attention.
@@ -149,6 +146,22 @@ impl UNet3dConfig {
         self.out_dim.unwrap_or(self.channels)
     }
 
+    /// Width of the conditioning embedding that the residual blocks see, if there is one.
+    pub fn pooled_width(&self) -> Option<i64> {
+        let pool = || self.tokens.as_ref().filter(|tokens| tokens.pool).map(|tokens| tokens.dim);
+        self.cond_dim.or_else(pool)
+    }
+
+    /// Channels that the signals put beside the video before the first convolution: those of each
+    /// video, and one that says where it is given.
+    pub fn extra_channels(&self) -> i64 {
+        let channels = |signal: &SignalConfig| match signal {
+            SignalConfig::Video { channels } => channels + 1,
+            _ => 0,
+        };
+        self.signals.values().map(channels).sum()
+    }
+
     /// Height and width must divide by this: 2 for each level but the last.
     pub fn spatial_multiple(&self) -> i64 {
         1 << self.dim_mults.len().saturating_sub(1)
@@ -159,82 +172,6 @@ impl UNet3dConfig {
         let after: Vec<i64> = self.dim_mults.iter().map(|m| self.dim * m).collect();
         let before = std::iter::once(self.first_channels()).chain(after.iter().copied());
         before.zip(after.iter().copied()).collect()
-    }
-
-    /// The number of parameters but for norms and biases.
-    fn parameters_about(&self) -> f64 {
-        let float = |n: i64| n as f64;
-        let emb = 4.0 * float(self.dim) + float(self.cond_dim.unwrap_or(0));
-        let per_channel = 4.0 * float(self.attn_heads) * float(self.attn_dim_head + 32);
-        // Two convolutions of 3 x 3, the scales and shifts, and the projection beside them.
-        let block = |a: f64, b: f64| 9.0 * (a + b) * b + 2.0 * emb * b + a * b;
-        let level = |(a, b): (i64, i64)| {
-            let (a, b) = (float(a), float(b));
-            let down = block(a, b) + block(b, b) + 16.0 * b * b;
-            let up = block(2.0 * b, a) + block(a, a) + 16.0 * a * a;
-            down + up + per_channel * (a + b)
-        };
-        let levels = self.level_channels();
-        let last = levels.last().map_or(0.0, |(_, b)| float(*b));
-        let area = float(self.init_kernel_size).powi(2);
-        let ends = area * float(self.channels) * float(self.first_channels())
-            + float(self.dim) * float(self.out_channels())
-            + 5.0 * emb * float(self.dim);
-        let middle = 2.0 * block(last, last) + per_channel * last;
-        ends + middle + levels.into_iter().map(level).sum::<f64>()
-    }
-
-    /// Checks every field.
-    ///
-    /// # Errors
-    /// The first field that is out of its range, with what it may be.
-    pub fn validate(&self) -> Result<()> {
-        let refuse = |field, expected: &str, got: String| {
-            Err(Error::Config { field, expected: expected.to_owned(), got })
-        };
-        // The bounds from above keep every product of sizes far from overflow.
-        if !(4..=65_536).contains(&self.dim) || self.dim % 2 != 0 {
-            return refuse("dim", "an even number from 4 to 65536", self.dim.to_string());
-        }
-        let ranges = [
-            ("init_dim", self.first_channels(), 65_536),
-            ("channels", self.channels, 65_536),
-            ("out_dim", self.out_channels(), 65_536),
-            ("cond_dim", self.cond_dim.unwrap_or(1), 1_048_576),
-            ("attn_heads", self.attn_heads, 1024),
-            ("attn_dim_head", self.attn_dim_head, 4096),
-        ];
-        if let Some((field, n, most)) = ranges.into_iter().find(|(_, n, most)| n < &1 || n > most) {
-            return refuse(field, &format!("a number from 1 to {most}"), n.to_string());
-        }
-        if !(1..=255).contains(&self.init_kernel_size) || self.init_kernel_size % 2 == 0 {
-            let got = self.init_kernel_size.to_string();
-            return refuse("init_kernel_size", "an odd number from 1 to 255", got);
-        }
-        let mults = &self.dim_mults;
-        if mults.is_empty() || mults.len() > 16 || mults.iter().any(|m| !(1..=1024).contains(m)) {
-            let expected = "1 to 16 numbers, each from 1 to 1024";
-            return refuse("dim_mults", expected, format!("{mults:?}"));
-        }
-        let parameters = self.parameters_about();
-        if parameters > MOST_PARAMETERS {
-            let expected = format!("sizes that make at most {MOST_PARAMETERS:e} parameters");
-            let got = format!("about {parameters:.0e} (dim {}, dim_mults {mults:?})", self.dim);
-            return refuse("dim", &expected, got);
-        }
-        if self.attn_dim_head < 32 && self.attn_dim_head % 2 != 0 {
-            let expected = "an even number where below 32 (rotary positions turn pairs)";
-            return refuse("attn_dim_head", expected, self.attn_dim_head.to_string());
-        }
-        if let NormKind::Group { groups } = self.norm {
-            let all = self.level_channels().into_iter().flat_map(|(a, b)| [a, b]);
-            let odd = all.chain([self.dim]).find(|c| groups < 1 || c % groups != 0);
-            if let Some(c) = odd {
-                let got = format!("{groups} groups for {c} channels");
-                return refuse("norm", "groups that divide the channels of every level", got);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -262,33 +199,30 @@ mod tests {
     }
 
     #[test]
-    fn every_field_out_of_range_is_named() {
-        let base = UNet3dConfig::default;
-        let cases = [
-            ("dim", UNet3dConfig { dim: 7, ..base() }),
-            ("dim_mults", UNet3dConfig { dim_mults: vec![], ..base() }),
-            ("dim_mults", UNet3dConfig { dim_mults: vec![1, 0], ..base() }),
-            ("channels", UNet3dConfig { channels: 0, ..base() }),
-            ("init_kernel_size", UNet3dConfig { init_kernel_size: 4, ..base() }),
-            ("attn_dim_head", UNet3dConfig { attn_dim_head: 5, ..base() }),
-            ("cond_dim", UNet3dConfig { cond_dim: Some(0), ..base() }),
-            ("norm", UNet3dConfig { norm: NormKind::Group { groups: 7 }, ..base() }),
-            ("dim", UNet3dConfig { dim: i64::MAX - 1, ..base() }),
-            ("dim", UNet3dConfig { dim: 65_536, dim_mults: vec![1024; 16], ..base() }),
-            ("dim_mults", UNet3dConfig { dim_mults: vec![i64::MAX], ..base() }),
-            ("init_dim", UNet3dConfig { init_dim: Some(i64::MAX), ..base() }),
-            ("init_kernel_size", UNet3dConfig { init_kernel_size: 257, ..base() }),
-            ("channels", UNet3dConfig { channels: 1 << 40, ..base() }),
-            ("out_dim", UNet3dConfig { out_dim: Some(65_537), ..base() }),
-            ("cond_dim", UNet3dConfig { cond_dim: Some(1 << 21), ..base() }),
-            ("attn_heads", UNet3dConfig { attn_heads: 1025, ..base() }),
-            ("attn_dim_head", UNet3dConfig { attn_dim_head: 4098, ..base() }),
-        ];
-        for (field, config) in cases {
-            let message = config.validate().unwrap_err().to_string();
-            assert!(message.contains(&format!("`model.{field}`")), "{message}");
+    fn every_option_is_read_as_it_was_written() {
+        let text = "token_shift = [\"space\", \"time\"]\nspatial_bias = true\n\
+                    [tokens]\ndim = 12\ncross = [\"time\"]\nmemory = 6\npool = true\n\
+                    [signals.weather]\nkind = \"class\"\nclasses = [\"sun\", \"rain\"]\n\
+                    [signals.speed]\nkind = \"scalar\"\nmean = 3.5\nstd = 0.25\n\
+                    [signals.plain]\nkind = \"scalar\"\n\
+                    [signals.path]\nkind = \"series\"\nwidth = 7\n\
+                    [signals.low]\nkind = \"video\"\nchannels = 3\n";
+        let config: UNet3dConfig = toml::from_str(text).unwrap();
+        config.validate().unwrap();
+        assert_eq!(config.signals["plain"], SignalConfig::Scalar { mean: 0.0, std: 1.0 });
+        assert_eq!((config.pooled_width(), config.extra_channels()), (Some(12), 4));
+        let written = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<UNet3dConfig>(&written).unwrap(), config);
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<UNet3dConfig>(&json).unwrap(), config);
+        for (wrong, known) in [
+            ("[tokens]\ndim = 3\nmemori = 4", "memory"),
+            ("[signals.a]\nkind = \"series\"\nwith = 3", "width"),
+            ("[signals.a]\nkind = \"colour\"", "scalar"),
+            ("token_shift = [\"up\"]", "space"),
+        ] {
+            let message = toml::from_str::<UNet3dConfig>(wrong).unwrap_err().to_string();
+            assert!(message.contains(known), "{message}");
         }
-        base().validate().unwrap();
-        UNet3dConfig { dim: 1024, ..base() }.validate().unwrap();
     }
 }

@@ -16,7 +16,7 @@ pub enum Error {
     )]
     Config {
         /// Which field.
-        field: &'static str,
+        field: String,
         /// What is allowed.
         expected: String,
         /// What was given.
@@ -26,7 +26,7 @@ pub enum Error {
     #[error("{what}: expected {expected}, got {got}")]
     Input {
         /// Which input.
-        what: &'static str,
+        what: String,
         /// What the network takes.
         expected: String,
         /// What was given.
@@ -38,6 +38,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn input(what: impl Into<String>, expected: impl Into<String>, got: String) -> Self {
+        Error::Input { what: what.into(), expected: expected.into(), got }
+    }
+
     /// An error of a [`Backbone`](crate::Backbone) outside this crate.
     pub fn custom(message: impl Into<String>) -> Self {
         Error::Other(message.into())

@@ -34,6 +34,9 @@ mod cond;
 mod config;
 mod embed;
 mod error;
+mod level;
+mod signals;
+mod text;
 mod unet;
 
 pub use attend::SPATIAL_HEAD_DIM;

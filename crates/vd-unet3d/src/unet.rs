@@ -1,22 +1,30 @@
 //! The network.
 
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::layers::{Linear, RelativeBias, SpaceConv, SpaceDown, SpaceUp};
+use vd_tensor_ops::layers::{Linear, RelativeBias, RelativeBias2d, SpaceConv, SpaceDown, SpaceUp};
 use vd_tensor_ops::{FrameMask, Noise, Scope, video};
 
-use crate::attend::{LinearResidual, SpatialResidual, TemporalResidual, TimeContext};
+use crate::attend::{Context, TemporalResidual};
 use crate::block::ResidualBlock;
 use crate::check;
 use crate::embed::Embedding;
+use crate::level::{Level, Middle};
+use crate::signals::Signals;
+use crate::text::Text;
 use crate::{Backbone, Cond, Error, Result, SignalConfig, UNet3dConfig};
 
-/// Distance from which on all frames are equally far for the relative bias.
+/// Distance from which on all frames, and all positions of one, are equally far for the relative
+/// biases.
 const MAX_DISTANCE: i64 = 32;
 
 /// The space-time factored U-Net: convolutions and linear attention over space, attention over
 /// time, at every level.
 ///
-/// Parameters have the names and shapes of video-diffusion-pytorch's checkpoints.
+/// Parameters have the names and shapes of video-diffusion-pytorch's checkpoints. What that package
+/// has not lies beside them: `text`, `signals`, `space_rel_pos_bias`, `cross_space` and
+/// `cross_time` of each level, `memory` of each attention. Videos that the signals show are further
+/// inputs of `init_conv`, in the order of their names. Cross-attention, signals and those inputs
+/// start at zero, so that a network that gains them answers at first as it did.
 ///
 /// # Reference
 /// Ho et al. 2022, section 3, arXiv:2204.03458.
@@ -26,9 +34,12 @@ pub struct UNet3d {
     kind: Kind,
     device: Device,
     bias: RelativeBias,
+    space_bias: Option<RelativeBias2d>,
     init_conv: SpaceConv,
     init_temporal: TemporalResidual,
     embedding: Embedding,
+    text: Text,
+    signals: Signals,
     downs: Vec<Level<SpaceDown>>,
     middle: Middle,
     ups: Vec<Level<SpaceUp>>,
@@ -65,21 +76,27 @@ impl UNet3d {
         let final_block = ResidualBlock::new(&mut end.sub(0), (2 * first, config.dim), None, norm)?;
         let final_conv =
             Linear::pointwise(&mut end.sub(1), config.dim, config.out_channels(), 3, true)?;
+        let heads = config.attn_heads;
+        let space_bias = if config.spatial_bias {
+            Some(RelativeBias2d::new(&mut scope.sub("space_rel_pos_bias"), heads, MAX_DISTANCE)?)
+        } else {
+            None
+        };
+        let inputs = (config.channels, config.extra_channels());
         Ok(UNet3d {
             kind: scope.kind(),
             device: scope.device(),
-            bias: RelativeBias::new(
-                &mut scope.sub("time_rel_pos_bias"),
-                config.attn_heads,
-                MAX_DISTANCE,
-            )?,
-            init_conv: SpaceConv::new(&mut scope.sub("init_conv"), config.channels, first, kernel)?,
+            bias: RelativeBias::new(&mut scope.sub("time_rel_pos_bias"), heads, MAX_DISTANCE)?,
+            space_bias,
+            init_conv: SpaceConv::grown(&mut scope.sub("init_conv"), inputs, first, kernel)?,
             init_temporal: TemporalResidual::new(
                 &mut scope.sub("init_temporal_attn"),
                 first,
                 config,
             )?,
             embedding: Embedding::new(scope, config)?,
+            text: Text::new(scope, config)?,
+            signals: Signals::new(scope, config)?,
             downs,
             middle: Middle::new(scope, config.dim * config.dim_mults[last], config)?,
             ups,
@@ -96,7 +113,7 @@ impl UNet3d {
 
     fn validate(&self, x: &Tensor, t: &Tensor, cond: &Cond, frames: &FrameMask) -> Result<()> {
         let refuse = |what, expected: String, got: &[i64]| {
-            Err(Error::Input { what, expected, got: format!("shape {got:?}") })
+            Err(Error::input(what, expected, format!("shape {got:?}")))
         };
         let (size, c, m) = (x.size(), self.config.channels, self.config.spatial_multiple());
         let &[b, channels, f, h, w] = size.as_slice() else {
@@ -113,28 +130,41 @@ impl UNet3d {
         check::floats("video", x, self.device)?;
         check::steps("noise levels", t, self.device)?;
         frames.validate(b, f)?;
-        self.embedding.validate(cond, b, f)
+        self.text.validate(cond, b, f)?;
+        self.signals.validate(cond, [b, f, h, w])
+    }
+
+    /// What the attentions share in this evaluation; `x`: b c f h w.
+    fn context(&self, x: &Tensor, cond: &Cond, frames: &FrameMask) -> Context {
+        let (size, m) = (x.size(), self.config.spatial_multiple());
+        let [f, h, w] = [size[2], size[3] / m, size[4] / m];
+        Context {
+            bias: self.bias.forward(f),
+            space_bias: self.space_bias.as_ref().map(|bias| bias.forward(h, w)),
+            forbidden: frames.forbidden(f, x.device()),
+            text: self.text.seen(cond, size[0]),
+        }
     }
 
     /// The network on a validated input; b f h w c -> b f h w c.
-    fn run(&self, x: &Tensor, emb: &Tensor, time: &TimeContext, mask_first: bool) -> Tensor {
+    fn run(&self, x: &Tensor, emb: &Tensor, context: &Context, mask_first: bool) -> Tensor {
         let mut x = self.init_conv.forward(x);
         let mut first = x.shallow_clone();
-        x = self.init_temporal.forward(&x, time, mask_first);
+        x = self.init_temporal.forward(&x, context, mask_first);
         if !self.config.skip_before_temporal {
             first = x.shallow_clone();
         }
         let mut skips = Vec::new();
         for level in &self.downs {
-            x = level.forward(&x, emb, time);
+            x = level.forward(&x, emb, context);
             skips.push(x.shallow_clone());
             if let Some(down) = &level.resample {
                 x = down.forward(&x);
             }
         }
-        x = self.middle.forward(&x, emb, time);
+        x = self.middle.forward(&x, emb, context);
         for (level, skip) in self.ups.iter().zip(skips.iter().rev()) {
-            x = level.forward(&Tensor::cat(&[&x, skip], -1), emb, time);
+            x = level.forward(&Tensor::cat(&[&x, skip], -1), emb, context);
             if let Some(up) = &level.resample {
                 x = up.forward(&x);
             }
@@ -153,14 +183,14 @@ impl Backbone for UNet3d {
         _train: Option<&mut dyn Noise>,
     ) -> Result<Tensor> {
         self.validate(x, t, cond, frames)?;
-        let f = x.size()[2];
-        let time =
-            TimeContext { bias: self.bias.forward(f), forbidden: frames.forbidden(f, x.device()) };
+        let context = self.context(x, cond, frames);
         // A focus mask spares the first attention, as in video-diffusion-pytorch, unless asked.
         let mask_first = self.config.mask_first_temporal || !matches!(frames, FrameMask::Focus(_));
-        let emb = self.embedding.forward(t, cond, self.kind)?;
-        let x = video::to_channels_last(&x.to_kind(self.kind));
-        Ok(video::to_channels_first(&self.run(&x, &emb, &time, mask_first)))
+        let text = self.text.pooled(cond);
+        let emb = self.embedding.forward(t, text, (&self.signals, cond), self.kind);
+        let x = self.signals.beside(x.to_kind(self.kind), cond);
+        let x = video::to_channels_last(&x);
+        Ok(video::to_channels_first(&self.run(&x, &emb, &context, mask_first)))
     }
 
     fn is_conditional(&self) -> bool {
@@ -173,73 +203,5 @@ impl Backbone for UNet3d {
 
     fn signals(&self) -> Vec<(&str, &SignalConfig)> {
         self.config.signals.iter().map(|(name, signal)| (name.as_str(), signal)).collect()
-    }
-}
-
-/// One resolution, on the way down or up.
-#[derive(Debug)]
-struct Level<R> {
-    block1: ResidualBlock,
-    block2: ResidualBlock,
-    spatial: Option<LinearResidual>,
-    temporal: TemporalResidual,
-    resample: Option<R>,
-}
-
-impl<R> Level<R> {
-    fn new(
-        scope: &mut Scope,
-        (inputs, outputs): (i64, i64),
-        resample: Option<R>,
-        config: &UNet3dConfig,
-    ) -> Result<Self> {
-        let (emb, norm) = (Some(Embedding::width(config)), config.norm);
-        let spatial = if config.use_sparse_linear_attn {
-            Some(LinearResidual::new(&mut scope.sub(2), outputs, config)?)
-        } else {
-            None
-        };
-        Ok(Level {
-            block1: ResidualBlock::new(&mut scope.sub(0), (inputs, outputs), emb, norm)?,
-            block2: ResidualBlock::new(&mut scope.sub(1), (outputs, outputs), emb, norm)?,
-            spatial,
-            temporal: TemporalResidual::new(&mut scope.sub(3), outputs, config)?,
-            resample,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, emb: &Tensor, time: &TimeContext) -> Tensor {
-        let mut x = self.block1.forward(x, Some(emb));
-        x = self.block2.forward(&x, Some(emb));
-        if let Some(spatial) = &self.spatial {
-            x = spatial.forward(&x);
-        }
-        self.temporal.forward(&x, time, true)
-    }
-}
-
-/// The coarsest resolution, with full attention over space.
-#[derive(Debug)]
-struct Middle {
-    block1: ResidualBlock,
-    spatial: SpatialResidual,
-    temporal: TemporalResidual,
-    block2: ResidualBlock,
-}
-
-impl Middle {
-    fn new(scope: &mut Scope, channels: i64, config: &UNet3dConfig) -> Result<Self> {
-        let (io, emb) = ((channels, channels), Some(Embedding::width(config)));
-        Ok(Middle {
-            block1: ResidualBlock::new(&mut scope.sub("mid_block1"), io, emb, config.norm)?,
-            spatial: SpatialResidual::new(&mut scope.sub("mid_spatial_attn"), channels, config)?,
-            temporal: TemporalResidual::new(&mut scope.sub("mid_temporal_attn"), channels, config)?,
-            block2: ResidualBlock::new(&mut scope.sub("mid_block2"), io, emb, config.norm)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, emb: &Tensor, time: &TimeContext) -> Tensor {
-        let x = self.spatial.forward(&self.block1.forward(x, Some(emb)));
-        self.block2.forward(&self.temporal.forward(&x, time, true), Some(emb))
     }
 }

@@ -8,10 +8,12 @@ mod oracle;
 mod small;
 
 use oracle::differences::{check, check_together, leaves};
-use small::{ask, build, conditional, levels, scene};
+use oracle::draw::cases;
+use proptest::prelude::*;
+use small::{ask, build, conditional, everything, levels, mixes, scene, told};
 use tch::{Kind, Tensor};
 use vd_unet3d::ops::layers::NormKind;
-use vd_unet3d::{Backbone, FrameMask, UNet3dConfig};
+use vd_unet3d::{Backbone, Cond, FrameMask, UNet3dConfig};
 
 fn gradients_hold(config: &UNet3dConfig, seed: u64) {
     let (net, params) = build(config, Kind::Double, seed);
@@ -58,4 +60,72 @@ fn every_parameter_gets_a_gradient() {
             assert!(gradient.abs().max().double_value(&[]) > 0.0, "{name}");
         }
     }
+}
+
+/// All that is told, in which the first sample goes without each of them.
+fn half_told(config: &UNet3dConfig, seed: u64, per_frame: bool) -> Cond {
+    let mut cond = told(config, Kind::Double, seed, [2, 3, 4, 4], per_frame);
+    let first = || Some(Tensor::from_slice(&[true, false]));
+    if cond.has_text() {
+        cond.null = first();
+    }
+    for given in cond.signals.values_mut() {
+        given.null = first();
+    }
+    cond
+}
+
+proptest! {
+    #![proptest_config(cases(6))]
+
+    #[test]
+    fn gradients_reach_all_that_is_told(config in mixes(), seed: u64, per_frame: bool) {
+        gradients_of_what_is_told(&config, seed, per_frame);
+    }
+}
+
+#[test]
+fn gradients_reach_everything_at_once() {
+    for per_frame in [false, true] {
+        gradients_of_what_is_told(&everything(), 5, per_frame);
+    }
+}
+
+/// With respect to every parameter, the video, and whatever is told in real numbers: never nothing,
+/// and the slope of the answer.
+fn gradients_of_what_is_told(config: &UNet3dConfig, seed: u64, per_frame: bool) {
+    let (net, params) = build(config, Kind::Double, seed);
+    let mut scene = scene(config, Kind::Double, seed, [2, 3, 4, 4]);
+    scene.frames = FrameMask::ClipAndImages { clip: 2 };
+    scene.cond = half_told(config, seed, per_frame);
+    scene.x = scene.x.set_requires_grad(true);
+    let mut all = leaves(&params, &scene.x);
+    let mut leaf = |name: &str, x: &Tensor| {
+        let x = x.set_requires_grad(true);
+        all.push((name.to_owned(), x.shallow_clone()));
+        x
+    };
+    let own = scene.cond.shallow_clone();
+    if let Some(pooled) = own.pooled.filter(|_| config.tokens.as_ref().is_none_or(|t| !t.pool)) {
+        scene.cond.pooled = Some(leaf("pooled", &pooled));
+    }
+    if let Some(tokens) = &mut scene.cond.tokens {
+        tokens.values = leaf("tokens", &tokens.values);
+        // All of them there: at 0 the answer has a slope to one side alone.
+        let there = tokens.weight.to_kind(Kind::Double).clamp_min(0.2);
+        tokens.weight = leaf("weight", &there);
+    }
+    for (name, given) in &mut scene.cond.signals {
+        if given.value.kind() == Kind::Double {
+            given.value = leaf(name, &given.value);
+        }
+    }
+    let answer = || ask(&net, &scene);
+    let loss = answer().square().sum(Kind::Double);
+    let tensors: Vec<&Tensor> = all.iter().map(|(_, x)| x).collect();
+    let gradients = Tensor::run_backward(&[loss], &tensors, true, false);
+    for ((name, _), gradient) in all.iter().zip(gradients) {
+        assert!(gradient.abs().max().double_value(&[]) > 0.0, "{name} of {config:?}");
+    }
+    check_together("network", &all, (seed, 2), &answer);
 }

@@ -8,87 +8,15 @@ mod network;
 mod oracle;
 mod small;
 
-use ndarray::{Array1, Array3, Axis};
-use network::{Network, Question};
-use oracle::attention::Sight;
+use ndarray::Array1;
+use network::twins::holds;
 use oracle::draw::{cases, normal};
-use oracle::{Weights, array, relative, row, video};
+use oracle::{relative, row};
 use proptest::prelude::*;
-use small::{Scene, build, conditional, config, levels, scene};
-use tch::{Kind, Tensor};
+use small::{Scene, conditional, config, levels, mixes, scene, told, with_some_null};
+use tch::Tensor;
 use vd_unet3d::ops::layers::NormKind;
-use vd_unet3d::{Backbone, FrameMask, UNet3dConfig};
-
-/// Relative difference that f64 arithmetic explains: measured below 2e-14.
-const EXACT: f64 = 1e-12;
-/// The same in f32: measured below 2e-6.
-const SINGLE: f64 = 2e-5;
-
-/// Which frames see each other: sample, query, key.
-fn sees(frames: &FrameMask) -> Sight {
-    match frames {
-        FrameMask::All => Box::new(|_, _, _| true),
-        FrameMask::Focus(mask) => {
-            let mask = Vec::<bool>::try_from(mask).unwrap();
-            Box::new(move |b, i, j| !mask[b] || i == j)
-        }
-        FrameMask::ClipAndImages { clip } => {
-            let clip = *clip as usize;
-            Box::new(move |_, i, j| i == j || i.max(j) < clip)
-        }
-    }
-}
-
-/// Levels of every frame: b f 1.
-fn every_frame(t: &Tensor, f: usize) -> Array3<f64> {
-    let t = array(t);
-    Array3::from_shape_fn(
-        (t.shape()[0], f, 1),
-        |(b, f, _)| {
-            if t.ndim() == 1 { t[[b]] } else { t[[b, f]] }
-        },
-    )
-}
-
-/// The difference of network and twin in f64 and in f32.
-fn compare(config: &UNet3dConfig, seed: u64, make: &dyn Fn(Kind) -> Scene) -> [f64; 2] {
-    [Kind::Double, Kind::Float].map(|kind| {
-        let (net, params) = build(config, kind, seed);
-        let scene = make(kind);
-        let got = net.forward(&scene.x, &scene.t, &scene.cond, &scene.frames, None).unwrap();
-        assert_eq!(got.kind(), kind);
-
-        let x = video(&scene.x);
-        let null = scene.cond.null.as_ref().map(|mask| Vec::<bool>::try_from(mask).unwrap());
-        let pooled = scene.cond.pooled.as_ref().map(array);
-        let cond = |b: usize, f: usize| -> Option<Array1<f64>> {
-            let given = pooled.as_ref()?.index_axis(Axis(0), b);
-            if null.as_ref().is_some_and(|null| null[b]) {
-                return None;
-            }
-            let given = if given.ndim() == 2 { given.index_axis(Axis(0), f) } else { given };
-            Some(given.iter().copied().collect())
-        };
-        let everyone = sees(&FrameMask::All);
-        let masked = sees(&scene.frames);
-        let spared = matches!(scene.frames, FrameMask::Focus(_)) && !config.mask_first_temporal;
-        let question = Question {
-            t: every_frame(&scene.t, x.dim().2),
-            x,
-            cond: &cond,
-            first_sees: if spared { &everyone } else { &masked },
-            sees: &masked,
-        };
-        let weights = Weights::of(&params);
-        relative(&got, &Network { config, weights: &weights }.answer(&question))
-    })
-}
-
-fn holds(config: &UNet3dConfig, seed: u64, make: &dyn Fn(Kind) -> Scene) {
-    let [double, single] = compare(config, seed, make);
-    assert!(double <= EXACT, "f64: {double:e} for {config:?}");
-    assert!(single <= SINGLE, "f32: {single:e} for {config:?}");
-}
+use vd_unet3d::{FrameMask, UNet3dConfig};
 
 const SIZE: [i64; 4] = [2, 3, 4, 6];
 
@@ -234,6 +162,42 @@ proptest! {
             if cond_dim.is_some() && seed >> 8 & 1 == 1 {
                 scene.cond.null = Some(Tensor::from_slice(&bits));
             }
+            scene
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(12))]
+
+    #[test]
+    fn a_network_that_is_told_more_is_its_twin(
+        mix in mixes(),
+        group: bool,
+        (mask, per_frame, absent) in (0..3, any::<bool>(), any::<bool>()),
+        mask_first_temporal: bool,
+        seed: u64,
+    ) {
+        let norm = if group { NormKind::Group { groups: 4 } } else { NormKind::Rms };
+        let config = UNet3dConfig { norm, mask_first_temporal, ..mix };
+        holds(&config, seed, &|kind| {
+            let mut scene = scene(&config, kind, seed, SIZE);
+            let mut cond = told(&config, kind, seed, SIZE, per_frame);
+            if absent {
+                cond.tokens = cond.tokens.filter(|_| seed >> 20 & 1 == 1);
+                cond.pooled = cond.pooled.filter(|_| config.tokens.is_none() || cond.tokens.is_some());
+                let mut drawn = seed >> 21;
+                cond.signals.retain(|_, _| {
+                    drawn >>= 1;
+                    drawn & 1 == 1
+                });
+            }
+            scene.cond = with_some_null(&cond, 2, seed);
+            scene.frames = match mask {
+                0 => FrameMask::All,
+                1 => FrameMask::Focus(Tensor::from_slice(&[true, false])),
+                _ => FrameMask::ClipAndImages { clip: 1 + (seed % 3) as i64 },
+            };
             scene
         });
     }

@@ -7,11 +7,13 @@ mod oracle;
 mod small;
 
 use oracle::draw::normal;
-use small::{Scene, build, conditional, config, levels, scene};
+use small::{Scene, build, conditional, config, everything, levels, scene};
 use tch::{Device, Kind, Tensor};
 use vd_unet3d::ops::Params;
 use vd_unet3d::ops::layers::NormKind;
-use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
+use vd_unet3d::{
+    Axes, Backbone, Cond, FrameMask, Given, Tokens, TokensConfig, UNet3d, UNet3dConfig,
+};
 
 /// The message that a question to a network of `config` gets.
 fn refusal(config: &UNet3dConfig, change: impl Fn(Scene) -> Scene) -> String {
@@ -120,6 +122,121 @@ fn null_masks_are_bools_one_per_sample() {
         ..right
     });
     has(&message, &name);
+}
+
+/// The message that a network of everything gets where one signal is `value`.
+fn signal(name: &str, value: Tensor, null: Option<Tensor>) -> String {
+    refusal(&everything(), |right| {
+        let value = value.shallow_clone();
+        let given = Given { value, null: null.as_ref().map(Tensor::shallow_clone) };
+        Scene { cond: small::with_given(&right.cond, name, given), ..right }
+    })
+}
+
+#[test]
+fn signals_that_are_unknown_are_refused_with_the_known_ones() {
+    has(&signal("rain", floats(&[2]), None), &["signal `rain`", "`low`", "`speed`", "`weather`"]);
+    let message = refusal(&config(), |right| Scene {
+        cond: Cond::none().with_signal("rain", floats(&[2])),
+        ..right
+    });
+    has(&message, &["signal `rain`", "this network takes no signals"]);
+}
+
+#[test]
+fn signals_are_of_their_kind_and_shape() {
+    let whole = |values: &[i64]| Tensor::from_slice(values);
+    let per_frame = "shape [2], or [2, 3] for one per frame";
+    for (name, value, expected, got) in [
+        ("weather", whole(&[0]), per_frame, "[1]"),
+        ("weather", whole(&[0; 4]).view([2, 2]), per_frame, "[2, 2]"),
+        ("weather", floats(&[2]), "numbers of classes, Int64", "Float"),
+        ("weather", whole(&[0, 3]), "classes from 0 to 2", "3"),
+        ("weather", whole(&[0, 1, 2, 0, -1, 0]).view([2, 3]), "classes from 0 to 2", "-1"),
+        ("speed", floats(&[2, 1]), per_frame, "[2, 1]"),
+        ("speed", floats(&[2]).to_kind(Kind::Bool), "floating-point", "Bool"),
+        ("path", floats(&[2, 4]), "shape [2, 3], or [2, 3, 3] for one per frame", "[2, 4]"),
+        ("path", floats(&[2, 2, 3]), "[2, 3, 3]", "[2, 2, 3]"),
+        ("path", whole(&[0; 6]).view([2, 3]), "floating-point", "Int64"),
+        ("low", floats(&[2, 3, 3, 4, 6]), "shape [2, 2, 3, 4, 6]", "[2, 3, 3, 4, 6]"),
+        ("low", floats(&[2, 2, 3, 2, 3]), "shape [2, 2, 3, 4, 6]", "[2, 2, 3, 2, 3]"),
+        ("low", floats(&[]), "shape [2, 2, 3, 4, 6]", "[]"),
+        ("low", floats(&[2, 2, 3, 4, 6]).to_kind(Kind::Uint8), "floating-point", "Uint8"),
+    ] {
+        has(&signal(name, value, None), &[&format!("signal `{name}`"), expected, got]);
+    }
+    for null in [Tensor::from_slice(&[true]), Tensor::from_slice(&[1i64, 0])] {
+        let message = signal("speed", floats(&[2]), Some(null));
+        has(&message, &["null mask of signal `speed`", "bool of shape [2]"]);
+    }
+}
+
+#[test]
+fn tokens_fit_and_come_with_weights() {
+    let with = |values: Tensor, weight: Tensor| {
+        refusal(&everything(), |right| {
+            let (values, weight) = (values.shallow_clone(), weight.shallow_clone());
+            Scene { cond: right.cond.with_tokens(Tokens { values, weight }), ..right }
+        })
+    };
+    let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+    for size in [&[2i64, 4, 5] as &[i64], &[3, 4, 6], &[2, 0, 6], &[2, 6], &[]] {
+        let message = with(floats(size), ones(&[2, 4]));
+        has(&message, &["tokens", "shape [2, l, 6]", &format!("{size:?}")]);
+    }
+    for size in [&[2i64, 3] as &[i64], &[4], &[2, 4, 4], &[2, 4, 1]] {
+        let message = with(floats(&[2, 4, 6]), ones(size));
+        has(&message, &["weights of the tokens", "[2, 4], or [2, 3, 4]", &format!("{size:?}")]);
+    }
+    let right = floats(&[2, 4, 6]);
+    has(&with(right.to_kind(Kind::Int64), ones(&[2, 4])), &["tokens", "floating-point", "Int64"]);
+    has(&with(right.shallow_clone(), ones(&[2, 4]).to_kind(Kind::Bool)), &["weights", "Bool"]);
+    has(&with(right, ones(&[2, 4]) * -0.5), &["weights of the tokens", "from 0", "-0.5"]);
+}
+
+#[test]
+fn a_text_has_what_the_network_looks_at() {
+    let without = |config: &UNet3dConfig, tokens: bool| {
+        refusal(config, |right| {
+            let mut cond = right.cond;
+            if tokens {
+                cond.pooled = None;
+            } else {
+                cond.tokens = None;
+            }
+            Scene { cond, ..right }
+        })
+    };
+    let tokens = TokensConfig { dim: 6, cross: vec![Axes::Time], memory: 0, pool: false };
+    let both = UNet3dConfig { tokens: Some(tokens), ..conditional() };
+    has(&without(&both, false), &["conditioning", "tokens of width 6", "an embedding without"]);
+    has(&without(&both, true), &["conditioning", "embedding of width 5", "tokens without"]);
+    let (net, _) = build(&everything(), Kind::Float, 1);
+    // What a network that pools by itself does not look at is passed over.
+    let mut right = scene(&everything(), Kind::Float, 2, [2, 3, 4, 6]);
+    let answer = small::ask(&net, &right);
+    for other in [None, Some(floats(&[7]))] {
+        right.cond.pooled = other;
+        assert_eq!(small::ask(&net, &right), answer);
+    }
+    let (net, _) = build(&conditional(), Kind::Float, 1);
+    let mut right = scene(&conditional(), Kind::Float, 2, [2, 3, 4, 6]);
+    let answer = small::ask(&net, &right);
+    let (values, weight) = (floats(&[2, 9, 8]), floats(&[2, 9]).abs());
+    right.cond = right.cond.with_tokens(Tokens { values, weight });
+    assert_eq!(small::ask(&net, &right), answer);
+    // A network that takes signals alone refuses a text of either form, and needs none.
+    let deaf = UNet3dConfig { cond_dim: None, tokens: None, ..everything() };
+    for pooled in [true, false] {
+        let message = refusal(&deaf, |right| {
+            let text = scene(&everything(), Kind::Float, 2, [2, 3, 4, 6]).cond;
+            let mut cond = right.cond;
+            (cond.pooled, cond.tokens) =
+                if pooled { (text.pooled, None) } else { (None, text.tokens) };
+            Scene { cond, ..right }
+        });
+        has(&message, &["conditioning", "it takes no text"]);
+    }
 }
 
 #[test]

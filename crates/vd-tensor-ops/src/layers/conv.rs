@@ -39,6 +39,22 @@ impl SpaceConv {
     /// # Errors
     /// An even kernel; names that are taken; sizes below 1.
     pub fn new(scope: &mut Scope, inputs: i64, outputs: i64, kernel: i64) -> Result<Self> {
+        Self::grown(scope, (inputs, 0), outputs, kernel)
+    }
+
+    /// The same with `more` inputs after the others, whose weights start at zero and leave the
+    /// start of the others as it is without them.
+    ///
+    /// # Range
+    /// `kernel`: odd; `more`: 0 or more
+    /// # Errors
+    /// As [`SpaceConv::new`].
+    pub fn grown(
+        scope: &mut Scope,
+        (inputs, more): (i64, i64),
+        outputs: i64,
+        kernel: i64,
+    ) -> Result<Self> {
         if kernel < 1 || kernel % 2 == 0 {
             return Err(Error::Value {
                 what: "kernel of a space convolution".to_owned(),
@@ -47,7 +63,8 @@ impl SpaceConv {
             });
         }
         let init = Init::fan_in(inputs * kernel * kernel);
-        let weight = scope.param("weight", &[outputs, inputs, 1, kernel, kernel], init)?;
+        let shape = [outputs, inputs, 1, kernel, kernel];
+        let weight = scope.grown("weight", &shape, init, more)?;
         let bias = scope.param("bias", &[outputs], init)?;
         Ok(SpaceConv { weight, bias, padding: kernel / 2 })
     }

@@ -2,11 +2,16 @@
 
 #![allow(unreachable_pub)]
 
+mod told;
+pub mod twins;
+
 use ndarray::{Array1, Array3, ArrayD, Axis, concatenate, s};
 use vd_unet3d::UNet3dConfig;
 use vd_unet3d::ops::layers::NormKind;
 
-use crate::oracle::attention::{self, Heads, Sees};
+use self::told::Heard;
+use crate::oracle::attention::{Heads, Sees};
+use crate::oracle::text::{self, Sizes, Text};
 use crate::oracle::{Video, Weights, dense, norm, position};
 
 /// Features of a head of the attentions over space.
@@ -22,9 +27,23 @@ pub struct Question<'a> {
     pub t: Array3<f64>,
     /// b f d; `None` where a frame gets the null embedding.
     pub cond: &'a dyn Fn(usize, usize) -> Option<Array1<f64>>,
+    /// The tokens, with no weight where a sample goes without.
+    pub text: Option<Text>,
+    /// What a signal says to a sample and a frame.
+    pub signal: &'a dyn Fn(&str, usize, usize) -> Option<Array1<f64>>,
+    /// What the video of a signal shows a sample: c f h w.
+    pub shown: &'a dyn Fn(&str, usize) -> Option<ArrayD<f64>>,
     /// Which frames see each other in the first temporal attention, and in all others.
     pub first_sees: Sees<'a>,
     pub sees: Sees<'a>,
+}
+
+/// What the levels are given beside the video.
+struct Around<'a> {
+    /// b f d
+    emb: ArrayD<f64>,
+    heard: Heard,
+    sees: Sees<'a>,
 }
 
 /// The description with its parameters.
@@ -36,18 +55,22 @@ pub struct Network<'a> {
 impl Network<'_> {
     /// b c f h w -> the same with the answer's channels.
     pub fn answer(&self, question: &Question) -> Video {
-        let emb = self.embedding(question);
+        let around = Around {
+            emb: self.embedding(question),
+            heard: self.hear(question),
+            sees: question.sees,
+        };
         let levels = self.config.dim_mults.len();
-        let video = question.x.view().permuted_axes([0, 2, 3, 4, 1]);
+        let video = self.beside(question).permuted_axes([0, 2, 3, 4, 1]);
         let video = video.as_standard_layout().into_owned();
 
         let mut x = self.convolution("init_conv", &video);
         let before = x.clone();
-        x = self.temporal("init_temporal_attn", &x, question.first_sees);
+        x = self.temporal("init_temporal_attn", &x, (&around.heard, question.first_sees));
         let first = if self.config.skip_before_temporal { before } else { x.clone() };
         let mut skips = Vec::new();
         for i in 0..levels {
-            x = self.level(&format!("downs.{i}"), &x, &emb, question.sees);
+            x = self.level(&format!("downs.{i}"), &x, &around);
             skips.push(x.clone());
             if i + 1 < levels {
                 let name = format!("downs.{i}.4");
@@ -55,13 +78,15 @@ impl Network<'_> {
                 x = dense::convolution(&x, &k, &bias, 2, 1);
             }
         }
-        x = self.block("mid_block1", &x, Some(&emb));
-        x = self.spatial("mid_spatial_attn", &x);
-        x = self.temporal("mid_temporal_attn", &x, question.sees);
-        x = self.block("mid_block2", &x, Some(&emb));
+        x = self.block("mid_block1", &x, Some(&around.emb));
+        x = self.spatial("mid_spatial_attn", &x, &around);
+        x = self.cross("mid_cross_space", x, &around.heard, self.spatial_heads());
+        x = self.temporal("mid_temporal_attn", &x, (&around.heard, around.sees));
+        x = self.cross("mid_cross_time", x, &around.heard, self.temporal_heads());
+        x = self.block("mid_block2", &x, Some(&around.emb));
         for i in 0..levels {
             x = join(&x, &skips.pop().unwrap());
-            x = self.level(&format!("ups.{i}"), &x, &emb, question.sees);
+            x = self.level(&format!("ups.{i}"), &x, &around);
             if i + 1 < levels {
                 let (k, bias) = self.kernel(&format!("ups.{i}.4"));
                 x = dense::transposed(&x, &k, &bias, 2, 1);
@@ -82,24 +107,34 @@ impl Network<'_> {
         let first = self.linear("time_mlp.1", &sinusoids);
         let active = first.mapv(|v| v * (1.0 + position::erf(v / 2f64.sqrt())) / 2.0);
         let time = self.linear("time_mlp.3", &active);
-        let Some(d) = self.config.cond_dim else { return time };
+        let time = time + self.added(question);
+        if !self.weights.has("null_cond_emb") {
+            return time;
+        }
         let null = self.row("null_cond_emb");
+        let pooled = self.pooled(question);
         let (b, f, _) = question.t.dim();
-        let mut cond = Array3::zeros((b, f, d as usize));
+        let mut cond = Array3::zeros((b, f, null.len()));
         for (b, f) in (0..b).flat_map(|b| (0..f).map(move |f| (b, f))) {
-            let row = (question.cond)(b, f).unwrap_or_else(|| null.clone());
-            cond.slice_mut(s![b, f, ..]).assign(&row);
+            let row = match &pooled {
+                Some(pooled) => pooled(b, f),
+                None => (question.cond)(b, f),
+            };
+            cond.slice_mut(s![b, f, ..]).assign(&row.unwrap_or_else(|| null.clone()));
         }
         concatenate(Axis(2), &[time.view(), cond.into_dyn().view()]).unwrap()
     }
 
-    fn level(&self, name: &str, x: &Video, emb: &ArrayD<f64>, sees: Sees) -> Video {
-        let mut x = self.block(&format!("{name}.0"), x, Some(emb));
-        x = self.block(&format!("{name}.1"), &x, Some(emb));
+    fn level(&self, name: &str, x: &Video, around: &Around) -> Video {
+        let mut x = self.block(&format!("{name}.0"), x, Some(&around.emb));
+        x = self.block(&format!("{name}.1"), &x, Some(&around.emb));
         if self.config.use_sparse_linear_attn {
-            x = self.linear_attention(&format!("{name}.2"), &x);
+            x = self.linear_attention(&format!("{name}.2"), &x, around);
         }
-        self.temporal(&format!("{name}.3"), &x, sees)
+        let heard = &around.heard;
+        x = self.cross(&format!("{name}.cross_space"), x, heard, self.spatial_heads());
+        x = self.temporal(&format!("{name}.3"), &x, (heard, around.sees));
+        self.cross(&format!("{name}.cross_time"), x, heard, self.temporal_heads())
     }
 
     /// Two convolution blocks; the embedding scales and shifts the first.
@@ -137,41 +172,52 @@ impl Network<'_> {
         }
     }
 
-    fn temporal(&self, name: &str, x: &Video, sees: Sees) -> Video {
-        let shape = Heads {
-            heads: self.config.attn_heads as usize,
-            dim: self.config.attn_dim_head as usize,
-        };
+    fn temporal(&self, name: &str, x: &Video, (heard, sees): (&Heard, Sees)) -> Video {
+        let shape = self.temporal_heads();
         let table = self.matrix("time_rel_pos_bias.relative_attention_bias.weight");
         let name = format!("{name}.fn");
         let to_qkv = self.matrix(&format!("{name}.fn.fn.to_qkv.weight"));
         let to_out = self.matrix(&format!("{name}.fn.fn.to_out.weight"));
-        let out = attention::temporal(
-            &self.layer_norm(&name, x),
-            (&to_qkv, &to_out),
-            &self.row(&format!("{name}.fn.fn.rotary_emb.freqs")),
-            &position::relative_bias(&table, x.dim().1, FAR),
-            shape,
-            sees,
-        );
-        out + x
+        let freqs = self.row(&format!("{name}.fn.fn.rotary_emb.freqs"));
+        let bias = position::relative_bias(&table, x.dim().1, FAR);
+        let memory = self.memory(&name, heard, x, shape);
+        let inner = self.shifted(self.layer_norm(&name, x), sees);
+        let parts = (&to_qkv, &to_out, &freqs);
+        text::temporal(&inner, parts, (&bias, sees), &memory, shape, &mut Sizes::default()) + x
     }
 
-    fn spatial(&self, name: &str, x: &Video) -> Video {
+    fn spatial(&self, name: &str, x: &Video, around: &Around) -> Video {
         let name = format!("{name}.fn");
         let to_qkv = self.matrix(&format!("{name}.fn.fn.to_qkv.weight"));
         let to_out = self.matrix(&format!("{name}.fn.fn.to_out.weight"));
-        let normal = self.layer_norm(&name, x);
-        attention::spatial(&normal, &to_qkv, &to_out, self.spatial_heads()) + x
+        let shape = self.spatial_heads();
+        let memory = self.memory(&name, &around.heard, x, shape);
+        let inner = self.shifted(self.layer_norm(&name, x), around.sees);
+        let table = |axis: &str| {
+            self.matrix(&format!("space_rel_pos_bias.{axis}.relative_attention_bias.weight"))
+        };
+        let bias = self.config.spatial_bias.then(|| {
+            let tables = [&table("height"), &table("width")];
+            position::relative_bias_2d(tables, (x.dim().2, x.dim().3), FAR)
+        });
+        let parts = [&to_qkv, &to_out];
+        let memory = Some(&memory);
+        text::spatial(&inner, parts, bias.as_ref(), memory, shape, &mut Sizes::default()) + x
     }
 
-    fn linear_attention(&self, name: &str, x: &Video) -> Video {
+    fn linear_attention(&self, name: &str, x: &Video, around: &Around) -> Video {
         let name = format!("{name}.fn");
         let to_qkv = self.matrix(&format!("{name}.fn.to_qkv.weight"));
         let to_out = self.matrix(&format!("{name}.fn.to_out.weight"));
         let bias = self.row(&format!("{name}.fn.to_out.bias"));
-        let normal = self.layer_norm(&name, x);
-        attention::linear(&normal, &to_qkv, (&to_out, &bias), self.spatial_heads()) + x
+        let shape = self.spatial_heads();
+        let memory = self.memory(&name, &around.heard, x, shape);
+        let inner = self.shifted(self.layer_norm(&name, x), around.sees);
+        text::linear_attention(&inner, &to_qkv, (&to_out, &bias), &memory, shape) + x
+    }
+
+    fn temporal_heads(&self) -> Heads {
+        Heads { heads: self.config.attn_heads as usize, dim: self.config.attn_dim_head as usize }
     }
 
     fn spatial_heads(&self) -> Heads {

@@ -1,0 +1,192 @@
+//! The text: an embedding, and the tokens that attentions look at.
+
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::layers::{AttentionPool, HeadShape, MemoryProjection};
+use vd_tensor_ops::{Init, Scope};
+
+use crate::attend::SPATIAL_HEAD_DIM;
+use crate::cond::Tokens;
+use crate::{Cond, Error, Result, UNet3dConfig, check};
+
+/// What a network makes of a text before its levels see it.
+#[derive(Debug)]
+pub(crate) struct Text {
+    /// Width of an embedding that has to be given.
+    given: Option<i64>,
+    /// Width of the tokens that have to be given.
+    tokens: Option<i64>,
+    /// The embedding made of the tokens.
+    pool: Option<AttentionPool>,
+    /// What the attentions see instead of a text that is not there: 1 d.
+    null_token: Option<Tensor>,
+    memory: Option<MemoryProjection>,
+    kind: Kind,
+    device: Device,
+}
+
+/// The embedding of a text.
+#[derive(Debug)]
+pub(crate) struct Pooled {
+    /// b (1 or f) d
+    pub(crate) rows: Tensor,
+    /// Where there is no text: bool, b (1 or f) 1
+    pub(crate) null: Option<Tensor>,
+}
+
+/// What the attentions see of a text.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Tokens and their weights: b l d; b l or b f l.
+    pub(crate) tokens: Option<(Tensor, Tensor)>,
+    /// Memory tokens: b m d or b f m d.
+    pub(crate) memory: Option<Tensor>,
+}
+
+impl Text {
+    /// Below `text`: `pool`, `memory` and `null_token` (1 d), as far as the config has them. The
+    /// last starts as standard normal as the null embedding does.
+    pub(crate) fn new(scope: &mut Scope, config: &UNet3dConfig) -> Result<Self> {
+        let (kind, device) = (scope.kind(), scope.device());
+        let mut text = Text {
+            given: config.cond_dim,
+            tokens: None,
+            pool: None,
+            null_token: None,
+            memory: None,
+            kind,
+            device,
+        };
+        let Some(tokens) = &config.tokens else { return Ok(text) };
+        let shape = HeadShape::new(config.attn_heads, SPATIAL_HEAD_DIM)?;
+        let (mut scope, dim) = (scope.sub("text"), tokens.dim);
+        text.tokens = Some(dim);
+        if tokens.pool {
+            text.given = None;
+            let width = config.cond_dim.unwrap_or(dim);
+            text.pool = Some(AttentionPool::new(&mut scope.sub("pool"), dim, width, shape)?);
+        }
+        if tokens.memory > 0 {
+            let (mut scope, count) = (scope.sub("memory"), tokens.memory);
+            text.memory = Some(MemoryProjection::new(&mut scope, count, dim, dim, shape)?);
+        }
+        if tokens.memory > 0 || !tokens.cross.is_empty() {
+            text.null_token = Some(scope.param("null_token", &[1, dim], Init::Normal)?);
+        }
+        Ok(text)
+    }
+
+    /// The embedding given, or made of the tokens given.
+    pub(crate) fn pooled(&self, cond: &Cond) -> Option<Pooled> {
+        let null = cond.null.as_ref().map(|null| null.view([-1, 1, 1]));
+        let row = |rows: Tensor| if rows.dim() == 2 { rows.unsqueeze(1) } else { rows };
+        let Some(pool) = &self.pool else {
+            let rows = row(cond.pooled.as_ref()?.to_kind(self.kind));
+            return Some(Pooled { rows, null });
+        };
+        let Tokens { values, weight } = cond.tokens.as_ref()?;
+        let rows = row(pool.forward(&values.to_kind(self.kind), weight));
+        let nothing = row(nothing_counts(weight)); // b (1 or f) 1
+        let null = null.map_or_else(|| nothing.shallow_clone(), |null| null.logical_or(&nothing));
+        Some(Pooled { rows, null: Some(null) })
+    }
+
+    /// What the attentions look at in a batch of `b` samples.
+    pub(crate) fn seen(&self, cond: &Cond, b: i64) -> Seen {
+        let Some(null_token) = &self.null_token else { return Seen::default() };
+        let (values, weight) = self.or_null_token(null_token, cond, b);
+        let memory = self.memory.as_ref().map(|memory| memory.forward(&values, &weight));
+        Seen { tokens: Some((values, weight)), memory }
+    }
+
+    /// The null token in front of all others. It counts where the text is null or no token of it
+    /// counts; where it counts, no other does.
+    fn or_null_token(&self, null_token: &Tensor, cond: &Cond, b: i64) -> (Tensor, Tensor) {
+        let first = null_token.unsqueeze(0).expand([b, -1, -1], false);
+        let Some(Tokens { values, weight }) = &cond.tokens else {
+            return (first, Tensor::ones([b, 1], (self.kind, self.device)));
+        };
+        let mut weight = weight.shallow_clone();
+        if let Some(null) = &cond.null {
+            let rows = if weight.dim() == 3 { vec![b, 1, 1] } else { vec![b, 1] };
+            weight = weight.masked_fill(&null.view(rows.as_slice()), 0.0);
+        }
+        let alone = nothing_counts(&weight).to_kind(weight.kind());
+        let values = Tensor::cat(&[first, values.to_kind(self.kind)], 1);
+        (values, Tensor::cat(&[alone, weight], -1))
+    }
+
+    /// Checks the text against a video of `b` samples and `f` frames.
+    pub(crate) fn validate(&self, cond: &Cond, b: i64, f: i64) -> Result<()> {
+        let pooled = self.given.is_some() || self.pool.is_some();
+        if !pooled && self.tokens.is_none() {
+            if !cond.has_text() {
+                return Ok(());
+            }
+            let expected = "none: this network has no cond_dim and no tokens, it takes no text";
+            let got = if cond.pooled.is_some() { "an embedding" } else { "tokens" };
+            return Err(Error::input("conditioning", expected, got.to_owned()));
+        }
+        if let Some(null) = &cond.null {
+            check::null_mask("null mask of the conditioning", null, b, self.device)?;
+        }
+        match (self.given, &cond.pooled) {
+            (Some(d), Some(pooled)) => self.fits_pooled(pooled, [b, f, d])?,
+            (Some(d), None) if cond.has_text() => {
+                let expected = format!("an embedding of width {d}, which this network needs");
+                let got = "tokens without one".to_owned();
+                return Err(Error::input("conditioning", expected, got));
+            }
+            _ => {}
+        }
+        match (self.tokens, &cond.tokens) {
+            (Some(d), Some(tokens)) => self.fits_tokens(tokens, [b, f, d]),
+            (Some(d), None) if cond.has_text() => {
+                let expected = format!("tokens of width {d}, which this network looks at");
+                let got = "an embedding without them".to_owned();
+                Err(Error::input("conditioning", expected, got))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn fits_pooled(&self, pooled: &Tensor, [b, f, d]: [i64; 3]) -> Result<()> {
+        let (what, size) = ("conditioning embedding", pooled.size());
+        if size != [b, d] && size != [b, f, d] {
+            let expected = format!("shape [{b}, {d}], or [{b}, {f}, {d}] for one per frame");
+            return Err(Error::input(what, expected, format!("{size:?}")));
+        }
+        check::floats(what, pooled, self.device)
+    }
+
+    fn fits_tokens(&self, tokens: &Tokens, [b, f, d]: [i64; 3]) -> Result<()> {
+        let Tokens { values, weight } = tokens;
+        let l = match *values.size().as_slice() {
+            [rows, l, width] if rows == b && width == d && l > 0 => l,
+            _ => {
+                let expected = format!("shape [{b}, l, {d}] with l from 1 on");
+                return Err(Error::input("tokens", expected, format!("{:?}", values.size())));
+            }
+        };
+        let size = weight.size();
+        if size != [b, l] && size != [b, f, l] {
+            let expected = format!("shape [{b}, {l}], or [{b}, {f}, {l}] for one row per frame");
+            return Err(Error::input("weights of the tokens", expected, format!("{size:?}")));
+        }
+        check::floats("tokens", values, self.device)?;
+        check::floats("weights of the tokens", weight, self.device)?;
+        // Elsewhere the values cannot be read without waiting for the device.
+        if weight.device() == Device::Cpu {
+            let least = weight.detach().min().double_value(&[]);
+            if least < 0.0 {
+                let expected = "numbers from 0 on";
+                return Err(Error::input("weights of the tokens", expected, least.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether no token is there: ... l -> ... 1
+fn nothing_counts(weight: &Tensor) -> Tensor {
+    weight.le(0.0).all_dim(-1, true)
+}
