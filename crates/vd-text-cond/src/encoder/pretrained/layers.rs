@@ -186,10 +186,6 @@ impl Embedding {
     pub(super) fn first(&self, rows: i64) -> Result<Tensor> {
         Ok(self.0.f_narrow(0, 0, rows)?)
     }
-
-    pub(super) fn kind(&self) -> Kind {
-        self.0.kind()
-    }
 }
 
 /// What an attention's scores gain where they look at padding: all that a number can lose.

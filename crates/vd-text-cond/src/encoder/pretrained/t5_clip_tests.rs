@@ -177,6 +177,32 @@ fn the_older_name_of_a_clips_text_settings_counts() {
 }
 
 #[test]
+fn what_a_config_leaves_out_is_as_transformers_takes_it() {
+    let form = ["feed_forward_proj", "dense_act_fn", "is_gated_act"];
+    let t5 = [&form[..], &["layer_norm_epsilon", "pad_token_id"]].concat();
+    let v11 = ["relative_attention_num_buckets", "relative_attention_max_distance"];
+    let clip = ["max_position_embeddings", "hidden_act", "layer_norm_eps"];
+    for (name, model_type, keys) in [
+        ("t5_v10", "t5", &t5[..]),
+        ("t5_v11", "t5", &v11[..]),
+        ("t5_v11", "mt5", &form[..]),
+        ("umt5", "umt5", &form[..]),
+        ("clip_quick", "clip", &clip[..]),
+    ] {
+        let short = changed(name, |config, _| {
+            config["model_type"] = model_type.into();
+            let place = if name == "clip_quick" { &mut config["text_config"] } else { config };
+            let fields = place.as_object_mut().unwrap();
+            fields.retain(|key, _| !keys.contains(&key.as_str()));
+        });
+        let short = Case::open(short.path(), name, Kind::Float);
+        let whole = Case::load(name, Kind::Float);
+        assert_eq!(short.forward(Layer::Last), whole.forward(Layer::Last), "{name} {model_type}");
+        assert_eq!(short.architecture.longest(), whole.architecture.longest());
+    }
+}
+
+#[test]
 fn settings_that_fit_no_model_are_refused_by_name() {
     let message = |name: &str, key: &str, value: serde_json::Value| {
         let directory = changed(name, |config, _| config[key] = value.clone());
