@@ -2,7 +2,7 @@
 //!
 //! The tiny models of the tests show what everything around a model costs. VD_MINILM names the
 //! directory of a real one, such as all-MiniLM-L6-v2, which is measured too. VD_BENCH_THREADS sets
-//! the threads (2 where it is not set).
+//! the threads (1 where it is not set).
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -30,7 +30,7 @@ const WORDS: [&str; 12] = [
 fn start() {
     torch::init().unwrap();
     let given = std::env::var("VD_BENCH_THREADS").ok();
-    torch::set_threads(given.map_or(2, |n| n.parse().unwrap()));
+    torch::set_threads(given.map_or(1, |n| n.parse().unwrap()));
     eprintln!("{} threads, Float, Cpu, libtorch {}", torch::threads(), torch::version());
 }
 
