@@ -125,6 +125,11 @@ impl Loaded {
     /// # Errors
     /// A tensor that is missing, has another shape, or holds no floating-point numbers.
     pub(super) fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        self.take_in(self.kind, name, shape)
+    }
+
+    /// The same in another precision.
+    pub(super) fn take_in(&mut self, kind: Kind, name: &str, shape: &[i64]) -> Result<Tensor> {
         let Some(found) = self.find(name) else {
             let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
             return Err(Error::Pretrained {
@@ -149,9 +154,14 @@ impl Loaded {
             let expected = "floating-point numbers".to_owned();
             return Err(refused(*file, expected, format!("{:?}", tensor.kind())));
         }
-        let tensor = tensor.f_to_kind(self.kind)?.f_to_device(self.device)?;
+        let tensor = tensor.f_to_kind(kind)?.f_to_device(self.device)?;
         self.tensors.remove(&found);
         Ok(tensor)
+    }
+
+    /// The precision that was asked for.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Whether there is a tensor of this name.

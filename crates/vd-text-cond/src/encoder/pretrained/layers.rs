@@ -27,7 +27,19 @@ impl Linear {
         from: i64,
         to: i64,
     ) -> Result<Self> {
-        Ok(Linear { weight: weights.take(&format!("{name}.weight"), &[to, from])?, bias: None })
+        Self::take_unbiased_in(weights.kind(), weights, name, from, to)
+    }
+
+    /// The same in another precision.
+    pub(super) fn take_unbiased_in(
+        kind: Kind,
+        weights: &mut Loaded,
+        name: &str,
+        from: i64,
+        to: i64,
+    ) -> Result<Self> {
+        let weight = weights.take_in(kind, &format!("{name}.weight"), &[to, from])?;
+        Ok(Linear { weight, bias: None })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -87,7 +99,7 @@ impl Attention {
         let value = split(self.value.forward(x)?)?;
         let scores = query.f_matmul(&key.f_transpose(-2, -1)?)?.f_add(bias)?;
         // Sums of many small numbers: f32, whatever the precision of the rest is.
-        let shares = scores.f_softmax(-1, Kind::Float)?.f_to_kind(value.kind())?;
+        let shares = scores.f_softmax(-1, wide(scores.kind()))?.f_to_kind(value.kind())?;
         let mixed = shares.f_matmul(&value)?.f_transpose(1, 2)?.f_reshape([b, l, -1])?;
         self.out.forward(&mixed)
     }
@@ -174,10 +186,6 @@ impl Embedding {
     pub(super) fn first(&self, rows: i64) -> Result<Tensor> {
         Ok(self.0.f_narrow(0, 0, rows)?)
     }
-
-    pub(super) fn kind(&self) -> Kind {
-        self.0.kind()
-    }
 }
 
 /// What an attention's scores gain where they look at padding: all that a number can lose.
@@ -188,6 +196,11 @@ pub(super) fn padding_bias(mask: &Tensor, kind: Kind) -> Result<Tensor> {
     let padding = mask.f_logical_not()?.f_unsqueeze(1)?.f_unsqueeze(1)?;
     let bias = padding.f_zeros_like()?.f_to_kind(kind)?;
     Ok(bias.f_masked_fill(&padding, lowest(kind))?)
+}
+
+/// The precision that sums are taken in.
+pub(super) fn wide(kind: Kind) -> Kind {
+    if kind == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
 /// The lowest finite number.

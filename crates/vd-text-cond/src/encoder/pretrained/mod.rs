@@ -1,6 +1,7 @@
 //! Models of the Hugging Face layout as text encoders.
 
 mod bert;
+mod buckets;
 mod clip;
 mod config;
 mod directory;
@@ -11,6 +12,8 @@ mod pooling;
 mod roberta;
 mod settings;
 mod t5;
+#[cfg(test)]
+mod t5_clip_tests;
 mod text;
 mod vocabulary;
 
@@ -74,12 +77,13 @@ enum End {
 type Read = fn(&Settings) -> Result<Box<dyn Architecture>>;
 
 /// The kinds of models by the `model_type` of their config.json.
-const KNOWN: [(&str, Read); 9] = [
+const KNOWN: [(&str, Read); 10] = [
     ("bert", bert::read),
     ("camembert", roberta::read),
     ("clip", clip::read),
     ("clip_text_model", clip::read),
     ("distilbert", distilbert::read),
+    ("mt5", t5::read),
     ("roberta", roberta::read),
     ("t5", t5::read),
     ("umt5", t5::read),
