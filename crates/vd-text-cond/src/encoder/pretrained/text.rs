@@ -135,3 +135,29 @@ pub(super) fn brief(prompt: &str) -> String {
 fn first(files: &[PathBuf]) -> PathBuf {
     files.first().cloned().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_clip_without_tokenizer_json_takes_prompts_apart_as_transformers_does() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/encoders/clip_vocabulary");
+        let config = Settings::read(&dir.join("config.json")).unwrap();
+        let text = Text::open(&dir, &config).unwrap();
+        let expected = std::fs::read(dir.join("expected.json")).unwrap();
+        let expected: BTreeMap<String, Vec<i64>> = serde_json::from_slice(&expected).unwrap();
+        for (prompt, ids) in expected {
+            assert_eq!(text.tokenize(&prompt, None, false).unwrap().ids, ids, "{prompt:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_quotes_the_beginning_of_a_long_prompt() {
+        assert_eq!(brief("caf\u{e9}"), "caf\u{e9}");
+        assert_eq!(brief(&"\u{e9}".repeat(61)), format!("{}...", "\u{e9}".repeat(60)));
+    }
+}
