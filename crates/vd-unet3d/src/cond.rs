@@ -1,10 +1,15 @@
 //! What a network is conditioned on.
 
+mod parts;
+
 use std::collections::BTreeMap;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use self::parts::{all_rows, cat_nulls, cat_rows};
 use crate::{Error, Result};
+
+pub use self::parts::{Given, Tokens};
 
 /// What a network is conditioned on, on the network's device. The default is nothing at all.
 ///
@@ -18,7 +23,9 @@ pub struct Cond {
     /// # Shapes
     /// b d, or b f d
     pub pooled: Option<Tensor>,
-    /// The tokens of the text; a network that looks at none passes over them.
+    /// The tokens of the text; a network that looks at none passes over them, as one that makes its
+    /// embedding of the tokens passes over `pooled`. What a network looks at must be there where
+    /// there is a text at all.
     pub tokens: Option<Tokens>,
     /// Which samples get the network's learned null embedding instead of their text; `None` means
     /// none of them where there is a text, and all of them where there is none.
@@ -29,94 +36,6 @@ pub struct Cond {
     /// What else is known, by the names that the network's config gives it
     /// ([`SignalConfig`](crate::SignalConfig)).
     pub signals: BTreeMap<String, Given>,
-}
-
-/// The tokens of a text.
-#[derive(Debug)]
-pub struct Tokens {
-    /// # Shapes
-    /// b l d
-    pub values: Tensor,
-    /// How much each counts: its share of an attention is multiplied by this. 0 is padding, 1 a
-    /// token as it stands; one row for all frames, or one each.
-    ///
-    /// # Shapes
-    /// b l, or b f l; f32
-    pub weight: Tensor,
-}
-
-/// The value of a signal.
-#[derive(Debug)]
-pub struct Given {
-    /// # Shapes
-    /// Those of the signal's [`SignalConfig`](crate::SignalConfig)
-    pub value: Tensor,
-    /// Which samples go without; `None` means none of them.
-    ///
-    /// # Shapes
-    /// bool, b
-    pub null: Option<Tensor>,
-}
-
-impl Tokens {
-    /// A second handle on the same tensors.
-    pub fn shallow_clone(&self) -> Tokens {
-        Tokens { values: self.values.shallow_clone(), weight: self.weight.shallow_clone() }
-    }
-
-    /// The same with room for `l` tokens, the new ones of weight 0.
-    fn padded(&self, l: i64) -> Result<Tokens> {
-        let more = l - self.values.size().get(1).copied().unwrap_or(l);
-        Ok(Tokens {
-            values: self.values.f_constant_pad_nd([0, 0, 0, more])?,
-            weight: self.weight.f_constant_pad_nd([0, more])?,
-        })
-    }
-
-    /// One batch of all parts, padded to the longest.
-    fn cat(parts: &[&Tokens]) -> Result<Tokens> {
-        let lengths = parts.iter().filter_map(|part| part.values.size().get(1).copied());
-        let longest = lengths.max().unwrap_or(0);
-        let frames = parts.iter().find(|part| part.weight.dim() == 3);
-        let frames = frames.map(|part| part.weight.size()[1]);
-        let (mut values, mut weights) = (Vec::new(), Vec::new());
-        for part in parts {
-            let Tokens { values: value, weight } = part.padded(longest)?;
-            values.push(value);
-            weights.push(match frames {
-                Some(f) if weight.dim() == 2 => {
-                    weight.f_unsqueeze(1)?.f_expand([-1, f, -1], false)?
-                }
-                _ => weight,
-            });
-        }
-        Ok(Tokens { values: Tensor::f_cat(&values, 0)?, weight: Tensor::f_cat(&weights, 0)? })
-    }
-}
-
-impl Given {
-    /// A value that all samples have.
-    pub fn new(value: Tensor) -> Given {
-        Given { value, null: None }
-    }
-
-    /// A second handle on the same tensors.
-    pub fn shallow_clone(&self) -> Given {
-        Given {
-            value: self.value.shallow_clone(),
-            null: self.null.as_ref().map(Tensor::shallow_clone),
-        }
-    }
-
-    fn nulled(&self) -> Given {
-        Given { value: self.value.shallow_clone(), null: Some(all_rows(&self.value)) }
-    }
-
-    fn cat(parts: &[&Given]) -> Result<Given> {
-        let values: Vec<_> = parts.iter().map(|part| &part.value).collect();
-        let nulls: Vec<_> = parts.iter().map(|part| (part.null.as_ref(), &part.value)).collect();
-        Ok(Given { value: Tensor::f_cat(&values, 0)?, null: cat_nulls(&nulls)? })
-    }
 }
 
 impl Cond {
@@ -201,7 +120,8 @@ impl Cond {
     }
 
     /// One batch that holds the samples of all parts, one part after the other; shorter texts are
-    /// padded with tokens of weight 0.
+    /// padded with tokens of weight 0, and what some parts have for each frame and others for all
+    /// frames is written out.
     ///
     /// # Errors
     /// Something that some parts have and some have not, or whose shape differs between them.
@@ -217,7 +137,7 @@ impl Cond {
             }
         }
         Ok(Cond {
-            pooled: pooled.map(|rows| Tensor::f_cat(&rows, 0)).transpose()?,
+            pooled: pooled.map(|rows| cat_rows(&rows)).transpose()?,
             tokens: tokens.map(|parts| Tokens::cat(&parts)).transpose()?,
             null: cat_nulls(&nulls)?,
             signals,
@@ -258,28 +178,11 @@ fn in_all<'a, T>(
     Ok(Some(given))
 }
 
-/// True for every row of a tensor.
-fn all_rows(of: &Tensor) -> Tensor {
-    let b = of.size().first().copied().unwrap_or(0);
-    Tensor::ones([b], (Kind::Bool, of.device()))
-}
-
-/// The null masks of several batches, written out; `None` where none has one.
-fn cat_nulls(parts: &[(Option<&Tensor>, &Tensor)]) -> Result<Option<Tensor>> {
-    if parts.iter().all(|(null, _)| null.is_none()) {
-        return Ok(None);
-    }
-    let rows = parts.iter().map(|(null, of)| match null {
-        Some(null) => null.shallow_clone(),
-        None => all_rows(of).logical_not(),
-    });
-    Ok(Some(Tensor::f_cat(&rows.collect::<Vec<_>>(), 0)?))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use tch::Kind;
     use vd_tensor_ops::{Noise, SeededNoise};
 
     fn rows(null: Option<&Tensor>) -> Vec<bool> {
@@ -315,6 +218,23 @@ mod tests {
             Tensor::zeros([2, 3], (Kind::Float, tch::Device::Cpu))
         );
         assert_eq!(joint.values.narrow(0, 2, 2), long.tokens.unwrap().values);
+    }
+
+    #[test]
+    fn what_holds_for_all_frames_is_joined_with_what_holds_for_each() {
+        let one = Cond::pooled(drawn(1, &[2, 3])).with_signal("speed", drawn(2, &[2]));
+        let each = Cond::pooled(drawn(3, &[1, 4, 3])).with_signal("speed", drawn(4, &[1, 4]));
+        for parts in [[&one, &each], [&each, &one]] {
+            let joint = Cond::cat(&parts).unwrap();
+            let at = if parts[0].pooled.as_ref().unwrap().dim() == 2 { 0 } else { 1 };
+            let (pooled, speed) = (joint.pooled.unwrap(), &joint.signals["speed"].value);
+            assert_eq!((pooled.size(), speed.size()), (vec![3, 4, 3], vec![3, 4]));
+            for f in 0..4 {
+                let own = pooled.narrow(0, at, 2).select(1, f);
+                assert_eq!(&own, one.pooled.as_ref().unwrap());
+                assert_eq!(speed.narrow(0, at, 2).select(1, f), one.signals["speed"].value);
+            }
+        }
     }
 
     #[test]

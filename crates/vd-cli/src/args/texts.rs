@@ -198,6 +198,7 @@ Examples:
 pub(super) const BENCH: &str = "\
 Two passes are made before the timed ones. Forward runs without gradients; --train times forward
 and backward, without data, loss, optimiser and average. The precision is that of `vd sample`.
+A network that looks at the tokens of a text is given 32 of them; signals are not given.
 
 JSON: median_ms, min_ms, max_ms, mode (forward | train), threads, dtype, precision, device, flops,
 iters. flops is counted from the config: two for each multiply-add of convolutions, projections and

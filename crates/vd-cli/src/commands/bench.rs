@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
-use vd_unet3d::{Backbone, Cond};
+use vd_unet3d::{Backbone, Cond, Tokens};
 
 use crate::args::BenchArgs;
 use crate::flops::{self, Shape};
@@ -15,6 +15,8 @@ use crate::output::{Outcome, count, plural};
 
 /// Passes before the timed ones.
 const WARM_UPS: u32 = 2;
+/// Tokens of each text, for networks that look at them: a sentence.
+const TOKENS: i64 = 32;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -49,7 +51,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Outcome> {
 
 fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Report {
     let (h, w) = (args.size.h as u64, args.size.w as u64);
-    let shape = Shape { b: args.batch.into(), f: args.frames.into(), h, w };
+    let tokens = TOKENS.unsigned_abs();
+    let shape = Shape { b: args.batch.into(), f: args.frames.into(), h, w, tokens };
     let forward = flops::forward(model.config(), shape);
     let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
     Report {
@@ -83,11 +86,19 @@ impl Input {
         let x = noise.normal(&Tensor::f_empty(shape, options)?);
         let middle = model.diffusion.schedule().time_input(0.5);
         let t = Tensor::f_full([b], middle, options)?;
-        let pooled = match config.cond_dim {
-            Some(d) => Some(noise.normal(&Tensor::f_empty([b, d], options)?)),
-            None => None,
+        let mut normal = |shape: &[i64]| -> Result<Tensor> {
+            Ok(noise.normal(&Tensor::f_empty(shape, options)?))
         };
-        Ok(Input { x, t, cond: Cond { pooled, ..Cond::none() } })
+        let mut cond = Cond::none();
+        if let Some(d) = config.cond_dim {
+            cond.pooled = Some(normal(&[b, d])?);
+        }
+        if let Some(tokens) = &config.tokens {
+            let values = normal(&[b, TOKENS, tokens.dim])?;
+            let weight = Tensor::f_ones([b, TOKENS], options)?;
+            cond = cond.with_tokens(Tokens { values, weight });
+        }
+        Ok(Input { x, t, cond })
     }
 
     /// Milliseconds of one pass.

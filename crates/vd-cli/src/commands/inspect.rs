@@ -11,10 +11,11 @@ use tch::Device;
 use vd_text_cond::NullEmbedding;
 use vd_train::{CheckpointConfig, Geometry, State, WeightKind};
 use vd_unet3d::ops::Params;
+use vd_unet3d::{Backbone, SignalConfig};
 
 use crate::args::InspectArgs;
 use crate::model::Model;
-use crate::output::{Outcome, bytes, count};
+use crate::output::{Outcome, bytes, count, plural};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -33,6 +34,8 @@ struct Report {
     fps: f64,
     modules: Vec<Module>,
     files: BTreeMap<String, u64>,
+    /// What it is told besides a prompt.
+    signals: BTreeMap<String, SignalConfig>,
     config: CheckpointConfig,
     state: Option<State>,
 }
@@ -48,7 +51,7 @@ struct Module {
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
     let model = Model::open(&args.checkpoint.path, None, Device::Cpu)?;
     let checkpoint = &model.checkpoint;
-    let conditional = model.config().cond_dim.is_some();
+    let conditional = model.loaded.network.takes_text();
     let Geometry { frames, size, fps, .. } = checkpoint.geometry();
     let report = Report {
         kind: if checkpoint.config.origin.is_some() { "converted" } else { "run" },
@@ -67,6 +70,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
         fps,
         modules: modules(&model.loaded.params),
         files: files(&checkpoint.dir)?,
+        signals: model.config().signals.clone(),
         config: checkpoint.config.clone(),
         state: checkpoint.state.clone(),
         checkpoint: checkpoint.dir.clone(),
@@ -122,6 +126,9 @@ fn describe(report: &Report) -> Result<String> {
     let [h, w] = report.size;
     writeln!(out, "  clips       {} frames of {h}x{w}, {} a second", report.frames, report.fps)?;
     writeln!(out, "  prompts     {}", prompts(report))?;
+    for (name, signal) in &report.signals {
+        writeln!(out, "  signal      {name}: {}", what(signal))?;
+    }
     writeln!(out, "  parameters  {}", count(report.parameters))?;
     for module in &report.modules {
         let share = 100.0 * module.parameters as f64 / report.parameters.max(1) as f64;
@@ -153,6 +160,19 @@ fn prompts(report: &Report) -> String {
         _ => "guidance may work: nothing says whether its null embedding was trained",
     };
     format!("{how}; {guidance}")
+}
+
+fn what(signal: &SignalConfig) -> String {
+    match signal {
+        SignalConfig::Class { classes } => format!("one of {}", classes.join(", ")),
+        SignalConfig::Scalar { mean, std } => format!("a number, about {mean} +- {std}"),
+        SignalConfig::Series { width } => {
+            format!("{}, also per frame", plural(*width as usize, "number"))
+        }
+        SignalConfig::Video { channels } => {
+            format!("a video of {}", plural(*channels as usize, "channel"))
+        }
+    }
 }
 
 /// The config as TOML, without a schedule's long table.
