@@ -146,7 +146,8 @@ impl<'a> Prompts<'a> {
         let mut places = vec![0i64; mixes.len() * longest];
         let mut weights = vec![0f64; mixes.len() * frames * longest];
         for (clip, mix) in mixes.iter().enumerate() {
-            let found = mix.iter().flat_map(|(row, shares)| there(*row).map(move |at| (at, shares)));
+            let found =
+                mix.iter().flat_map(|(row, shares)| there(*row).map(move |at| (at, shares)));
             for (k, (at, shares)) in found.enumerate() {
                 places[clip * longest + k] = at as i64;
                 for (frame, share) in shares.iter().enumerate() {
