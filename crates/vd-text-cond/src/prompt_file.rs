@@ -34,8 +34,8 @@ pub struct LineSignal {
     pub scale: Option<f64>,
 }
 
-const KEYS: [&str; 8] =
-    ["prompt", "parts", "until", "negative", "seed", "scale", "frames", "signals"];
+const KEYS: [&str; 9] =
+    ["prompt", "parts", "until", "negative", "seed", "scale", "frames", "signals", "note"];
 
 /// Reads the prompts of a file, in its order.
 ///
@@ -43,7 +43,8 @@ const KEYS: [&str; 8] =
 /// one prompt byte for byte, blanks around it included. A .jsonl file holds one object a line, with
 /// `prompt` (a text of the same grammar) or `parts` (a list of `{"prompt": .., "weight": ..}`, as
 /// they stand), and any of `until` and `negative` (either of both kinds), `seed`, `scale`, `frames` and
-/// `signals`, whose entries are a value, or `{"value": .., "scale": ..}`.
+/// `signals`, whose entries are a value, or `{"value": .., "scale": ..}`. A `note` may hold anything,
+/// and is passed over.
 ///
 /// Lines of nothing but white space are passed over in both; they count in line numbers, and not
 /// among the prompts.

@@ -47,7 +47,7 @@ fn a_text_file_holds_a_prompt_a_line_byte_for_byte_and_blank_lines_are_passed_ov
 fn json_lines_have_settings_of_their_own() {
     let file = File::new(
         "a.jsonl",
-        r#"{"prompt": "a | b :: 2 -> c", "negative": "dim", "seed": 7, "scale": 2.5, "frames": 4}
+        r#"{"prompt": "a | b :: 2 -> c", "negative": "dim", "seed": 7, "scale": 2.5, "frames": 4, "note": [1]}
 
 {"parts": [{"prompt": "a | b", "weight": 3}, {"prompt": "->"}], "until": [{"prompt": "d"}]}
 {"signals": {"kind": "rain", "wind": 2, "pose": {"value": [[1, 2], [3, 4]], "scale": 3}}}
