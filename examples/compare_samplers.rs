@@ -92,6 +92,7 @@ fn draw(run: &Path, out: &Path, clips: usize, of: &Contestant) -> Result<Vec<Bat
         diffusion: &diffusion,
         encoder: encoder.as_deref(),
         null: checkpoint.null(),
+        signals: &[],
     };
     let geometry = checkpoint.geometry();
     let shape = [geometry.frames, geometry.size[0], geometry.size[1]].map(|n| n as i64);

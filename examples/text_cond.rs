@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         diffusion: &diffusion,
         encoder: Some(&encoder),
         null: NullEmbedding::Trained,
+        signals: &[],
     };
     let prompts = ["a red firework", "a blue firework"].map(str::to_owned).to_vec();
     let request = GenerateRequest {

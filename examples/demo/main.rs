@@ -104,6 +104,7 @@ fn draw(config: &RunConfig) -> Result<Vec<(Colour, Clip)>> {
         diffusion: &diffusion,
         encoder: encoder.as_deref(),
         null: checkpoint.null(),
+        signals: &[],
     };
     let wanted: Vec<_> =
         prompts().into_iter().flat_map(|p| std::iter::repeat_n(p, CLIPS_PER_PROMPT)).collect();

@@ -43,6 +43,7 @@ impl Model {
             diffusion: &self.diffusion,
             encoder: self.encoder.as_deref(),
             null: self.checkpoint.null(),
+            signals: &[],
         }
     }
 }

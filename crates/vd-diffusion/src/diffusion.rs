@@ -239,7 +239,27 @@ impl Diffusion {
         frames: FrameMask,
         rule: &GuidanceConfig,
     ) -> Result<Guided<'a>> {
-        Guided::new(self, backbone, signals, frames, *rule)
+        Guided::new(self, backbone, signals, None, frames, *rule)
+    }
+
+    /// The same, pulled away from conditions of choice, such as those of a negative prompt, instead
+    /// of from the network's own stand-ins.
+    ///
+    /// `null` has the parts that the signals have, each of which may be marked as left out
+    /// ([`Cond::keeping`]). A network that is shown no stand-in needs no trained one.
+    ///
+    /// # Errors
+    /// As [`Diffusion::guided_by`]; a part that `null` has and the signals have not, or the other way
+    /// round.
+    pub fn guided_against<'a>(
+        &'a self,
+        backbone: &'a dyn Backbone,
+        signals: Vec<Signal>,
+        null: Cond,
+        frames: FrameMask,
+        rule: &GuidanceConfig,
+    ) -> Result<Guided<'a>> {
+        Guided::new(self, backbone, signals, Some(null), frames, *rule)
     }
 }
 

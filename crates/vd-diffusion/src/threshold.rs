@@ -46,6 +46,19 @@ impl Threshold {
         Threshold::Dynamic { percentile: default_percentile() }
     }
 
+    /// Refuses settings out of their range.
+    ///
+    /// # Errors
+    /// A percentile out of [0, 1].
+    pub fn validate(&self) -> Result<()> {
+        match *self {
+            Threshold::Dynamic { percentile } => {
+                in_range("threshold dynamic: percentile", percentile, 0.0, 1.0)
+            }
+            Threshold::None | Threshold::Static => Ok(()),
+        }
+    }
+
     /// Applies the rule to an x0-hat.
     ///
     /// # Shapes
@@ -105,9 +118,7 @@ impl<D: Denoiser> Thresholded<D> {
     /// # Errors
     /// A percentile out of [0, 1].
     pub fn new(inner: D, rule: Threshold) -> Result<Self> {
-        if let Threshold::Dynamic { percentile } = rule {
-            in_range("threshold dynamic: percentile", percentile, 0.0, 1.0)?;
-        }
+        rule.validate()?;
         Ok(Thresholded { inner, rule })
     }
 }

@@ -100,6 +100,45 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A text whose marks make no sense.
+    #[error("prompt \"{text}\": expected {expected}, got {got}")]
+    Prompt {
+        /// The text.
+        text: String,
+        /// What is allowed.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// A file of prompts that does not hold what it should.
+    #[error("{}, line {line}: {what}: expected {expected}, got {got}", path.display())]
+    PromptFile {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// Which part of it.
+        what: String,
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
+        got: String,
+    },
+    /// A signal that does not fit the network.
+    #[error("signal `{name}`: expected {expected}, got {got}")]
+    Signal {
+        /// Its name.
+        name: String,
+        /// What the network takes.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// A text for a model that takes only signals.
+    #[error(
+        "this model was trained without a [text] section and takes no {0}, only signals ({1}); leave them out"
+    )]
+    NoText(&'static str, String),
     /// A setting out of its range.
     #[error("{what}: expected {expected}, got {got}")]
     Value {
@@ -122,9 +161,19 @@ pub enum Error {
     NoEncoder,
     /// Guidance with a null embedding that was never trained.
     #[error(
-        "guidance scale {scale} asks for a null embedding, but this model was trained with text.drop = 0 and has never seen one; sample with scale 1, or train with text.drop = 0.1"
+        "guidance scale {scale} asks for a null embedding, but this model was trained with text.drop = 0 and has never seen one; sample with scale 1, give every clip a negative prompt, or train with text.drop = 0.1"
     )]
     NeverDropped {
+        /// The scale that was asked for.
+        scale: f64,
+    },
+    /// Guidance by a signal that training never left out.
+    #[error(
+        "signal `{name}` at scale {scale}: guidance asks what the model says without it, but in training (drop = 0) it was never left out; give it scale 1, or train with drop = 0.1"
+    )]
+    SignalNeverDropped {
+        /// Its name.
+        name: String,
         /// The scale that was asked for.
         scale: f64,
     },

@@ -5,14 +5,11 @@ use std::ops::ControlFlow;
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{
     Autoguided, BrownianNoise, Denoiser, FrameMask, Known, Noise, NoiseLevel, Reconstruction,
-    Sampler, SeededNoise, Signal, StepTaken, Thresholded, sample, start,
+    Sampler, SeededNoise, StepTaken, Thresholded, sample, start,
 };
-use vd_unet3d::Cond;
 
-use crate::{
-    Condition, Error, GenerateRequest, Generator, Guide, KnownParts, NoiseSource, NullEmbedding,
-    Result, TextEncoder,
-};
+use crate::branches::Conditioning;
+use crate::{GenerateRequest, Generator, Guide, KnownParts, NoiseSource, Result};
 
 /// Where there is no noise.
 const CLEAN: NoiseLevel = NoiseLevel { t: 0.0, alpha: 1.0, sigma: 0.0 };
@@ -32,14 +29,23 @@ pub struct Progress {
 
 /// Draws videos: conditioning, guidance, thresholding, known parts, sampling.
 ///
+/// Where the text and all signals have scale 1, the network is given them together and asked once a
+/// step. What has another scale is guided, in the order of `signals`, the text last; what has not is
+/// given in every branch. Under [`Signals::Independent`](vd_diffusion::Signals) each of the guided is
+/// given alone beside it, which is right where they tell nothing of each other: at scales near 1 that
+/// is a sum of answers, and not the answer to all together. Under
+/// [`Signals::Chained`](vd_diffusion::Signals) each is given on top of those before it, and scales
+/// near 1 are near the answer to all. Each guided signal costs one evaluation, and so does the branch
+/// without them. Where a branch goes without the text it shows the negative prompt, if there is one.
+///
 /// `on_step` sees every step, and stops the call by `ControlFlow::Break`.
 ///
 /// # Shapes
 /// Result: n c f h w, f32 on the CPU, in [-1, 1]
 /// # Errors
-/// Prompts or embeddings for a model that cannot take them; guidance for a model whose conditioning
-/// was never dropped in training; known parts that do not fit the clips; whatever the sampler or
-/// the network refuses.
+/// Prompts, embeddings or signals for a model that cannot take them; guidance for a model whose
+/// conditioning was never dropped in training; known parts that do not fit the clips; whatever the
+/// sampler or the network refuses.
 pub fn generate(
     model: &Generator<'_>,
     request: &GenerateRequest,
@@ -62,9 +68,8 @@ pub fn generate_with(
     on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Tensor> {
     request.validate()?;
-    let cond = condition(model, request)?;
-    check_guidance(model, &cond, request.guidance)?;
-    let call = Call { model, guide, request, cond };
+    let conditioning = Conditioning::new(model, request)?;
+    let call = Call { model, guide, request, conditioning };
     let grid = request.spacing.grid(model.diffusion.schedule(), request.steps)?;
     let sampler = request.sampler.build()?;
     let of_clips = request.condition.clips();
@@ -99,7 +104,7 @@ struct Call<'a> {
     model: &'a Generator<'a>,
     guide: Option<Guide<'a>>,
     request: &'a GenerateRequest,
-    cond: Cond,
+    conditioning: Conditioning,
 }
 
 impl Call<'_> {
@@ -131,21 +136,13 @@ impl Call<'_> {
 
     /// The network, guided and thresholded.
     fn thresholded(&self, batch: Batch) -> Result<Thresholded<Box<dyn Denoiser + '_>>> {
-        let Call { model, request, .. } = self;
-        let cond = || -> Result<Cond> {
-            match &self.cond.pooled {
-                Some(rows) => Ok(Cond::pooled(batch.rows(rows)?)),
-                None => Ok(Cond::none()),
-            }
-        };
-        let (diffusion, backbone) = (model.diffusion, model.backbone);
-        let signals = vec![Signal { cond: cond()?, scale: request.guidance }];
-        let main = diffusion.guided_by(backbone, signals, FrameMask::All, &request.rule)?;
+        let Call { model, request, conditioning, .. } = self;
+        let rows = conditioning.rows(batch.first, batch.len)?;
+        let main = rows.guide(model.diffusion, model.backbone, &request.rule)?;
         let denoiser: Box<dyn Denoiser> = match self.guide {
             None => Box::new(main),
             Some(Guide { backbone, diffusion, scale, within }) => {
-                let cond = if backbone.is_conditional() { cond()? } else { Cond::none() };
-                let guide = diffusion.denoiser(backbone, cond, FrameMask::All);
+                let guide = diffusion.denoiser(backbone, rows.known_to(backbone), FrameMask::All);
                 Box::new(Autoguided::new(main, guide, scale, within)?)
             }
         };
@@ -191,43 +188,4 @@ fn known(term: &Known, request: &GenerateRequest, batch: Batch) -> Result<Known>
         mask: mask.transpose()?,
         weight: term.weight,
     })
-}
-
-/// The conditioning of all clips.
-fn condition(model: &Generator<'_>, request: &GenerateRequest) -> Result<Cond> {
-    let conditional = model.backbone.is_conditional();
-    match &request.condition {
-        Condition::Nothing { .. } => Ok(Cond::none()),
-        Condition::Prompts(_) if !conditional => Err(Error::Unconditional("prompts")),
-        Condition::Embeddings(_) if !conditional => Err(Error::Unconditional("embeddings")),
-        Condition::Prompts(prompts) => {
-            let encoder = model.encoder.ok_or(Error::NoEncoder)?;
-            let prompts: Vec<_> = prompts.iter().map(String::as_str).collect();
-            encoder.encode(&prompts, request.device)
-        }
-        Condition::Embeddings(rows) => {
-            let width = model.encoder.map(TextEncoder::width);
-            let size = rows.size();
-            if size.len() != 2 || width.is_some_and(|width| size[1] != width) {
-                let d = width.map_or("d".to_owned(), |width| width.to_string());
-                return Err(Error::Value {
-                    what: "embeddings",
-                    expected: format!("n rows of {d} values, one row a clip"),
-                    got: format!("shape {size:?}"),
-                });
-            }
-            Ok(Cond::pooled(rows.f_to_kind(Kind::Float)?.f_to_device(request.device)?))
-        }
-    }
-}
-
-fn check_guidance(model: &Generator<'_>, cond: &Cond, scale: f64) -> Result<()> {
-    if scale == 1.0 || !model.backbone.is_conditional() || cond.pooled.is_none() {
-        // What is wrong beyond that, guidance itself says.
-        return Ok(());
-    }
-    match model.null {
-        NullEmbedding::Untrained => Err(Error::NeverDropped { scale }),
-        NullEmbedding::Trained | NullEmbedding::Unknown => Ok(()),
-    }
 }

@@ -31,6 +31,7 @@
 //!         diffusion: &diffusion,
 //!         encoder: Some(&encoder),
 //!         null: NullEmbedding::Trained,
+//!         signals: &[],
 //!     };
 //!     let prompts = vec!["a red firework".to_owned(), "a blue firework".to_owned()];
 //!     let request = GenerateRequest {
@@ -45,13 +46,18 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod branches;
 mod config;
 mod embeddings;
 mod encoder;
 mod error;
 mod generate;
 mod npy;
+mod prompt;
+mod prompt_file;
 mod request;
+mod signal;
+mod texts;
 
 pub use config::TextConfig;
 pub use embeddings::read_embeddings;
@@ -61,9 +67,12 @@ pub use encoder::{
 };
 pub use error::{Error, Result};
 pub use generate::{Progress, generate, generate_with};
+pub use prompt::{Part, Text};
+pub use prompt_file::{LineSignal, PromptLine, read_prompts};
 pub use request::{
     Condition, GenerateRequest, Generator, Guide, KnownParts, NoiseSource, NullEmbedding,
 };
+pub use signal::{GivenSignal, SignalValue};
 pub use tch;
 pub use vd_diffusion as diffusion;
 

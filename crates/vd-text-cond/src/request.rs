@@ -8,7 +8,7 @@ use vd_diffusion::{
 };
 use vd_unet3d::Backbone;
 
-use crate::{Error, Result, TextEncoder};
+use crate::{Error, GivenSignal, Result, Text, TextEncoder};
 
 /// Whether a network's null embedding, which guidance pulls away from, means anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,10 @@ pub struct Generator<'a> {
     pub diffusion: &'a Diffusion,
     /// What encodes its prompts.
     pub encoder: Option<&'a dyn TextEncoder>,
-    /// The state of its null embedding.
+    /// The state of its null embedding, which stands in for a text.
     pub null: NullEmbedding,
+    /// The state of what stands in for each of its signals; unknown for those that are not named.
+    pub signals: &'a [(String, NullEmbedding)],
 }
 
 /// A worse version of a model: smaller, or trained for a shorter time.
@@ -57,8 +59,10 @@ pub enum Condition {
         /// Number of clips.
         clips: usize,
     },
-    /// A prompt for each clip.
+    /// A prompt for each clip, as it stands.
     Prompts(Vec<String>),
+    /// A text for each clip: prompts with weights, what the last frame shows, a negative prompt.
+    Texts(Vec<Text>),
     /// An embedding for each clip.
     ///
     /// # Shapes
@@ -72,6 +76,7 @@ impl Condition {
         match self {
             Condition::Nothing { clips } => *clips,
             Condition::Prompts(prompts) => prompts.len(),
+            Condition::Texts(texts) => texts.len(),
             Condition::Embeddings(rows) => {
                 rows.size().first().map_or(0, |n| usize::try_from(*n).unwrap_or(0))
             }
@@ -123,6 +128,13 @@ pub enum NoiseSource {
 pub struct GenerateRequest {
     /// What the clips show; says how many there are.
     pub condition: Condition,
+    /// What they are told besides, each with a scale of its own. The network's stand-ins take the
+    /// place of the signals that are left out.
+    pub signals: Vec<GivenSignal>,
+    /// How far each frame is on the way from what a text shows first to what it shows last, from 0 to
+    /// 1; `None` is evenly from the first frame to the last. A part of a longer video says here where
+    /// in it the part lies.
+    pub along: Option<Vec<f64>>,
     /// Frames of each clip.
     pub frames: i64,
     /// Height in pixels.
@@ -137,7 +149,7 @@ pub struct GenerateRequest {
     pub sampler: SamplerConfig,
     /// Where the steps lie.
     pub spacing: Spacing,
-    /// Guidance scale; 1 is none.
+    /// Guidance scale of the text; 1 is none.
     pub guidance: f64,
     /// How guidance is done at a scale other than 1.
     pub rule: GuidanceConfig,
@@ -164,6 +176,8 @@ impl GenerateRequest {
     pub fn new(condition: Condition, [frames, height, width]: [i64; 3]) -> Self {
         GenerateRequest {
             condition,
+            signals: Vec::new(),
+            along: None,
             frames,
             height,
             width,
@@ -181,6 +195,22 @@ impl GenerateRequest {
             device: Device::Cpu,
             known: None,
         }
+    }
+
+    /// How far each frame is on the way through a text.
+    pub(crate) fn along(&self) -> Result<Vec<f64>> {
+        let Some(along) = &self.along else {
+            let last = (self.frames - 1).max(1) as f64;
+            return Ok((0..self.frames).map(|frame| frame as f64 / last).collect());
+        };
+        if along.len() as i64 == self.frames && along.iter().all(|u| (0.0..=1.0).contains(u)) {
+            return Ok(along.clone());
+        }
+        Err(Error::Value {
+            what: "way through the text",
+            expected: format!("{} numbers from 0 to 1, one a frame", self.frames),
+            got: format!("{along:?}"),
+        })
     }
 
     pub(crate) fn validate(&self) -> Result<()> {

@@ -75,6 +75,7 @@ impl Model {
             diffusion: &self.diffusion,
             encoder: Some(&self.encoder),
             null,
+            signals: &[],
         };
         generate(&model, request, &mut |_| ControlFlow::Continue(()))
     }
@@ -195,6 +196,7 @@ fn requests_that_make_no_sense_are_refused_by_name() {
         diffusion: &model.diffusion,
         encoder: None,
         null: NullEmbedding::Unknown,
+        signals: &[],
     };
     let got = generate(&mute, &request(prompts(1)), &mut |_| ControlFlow::Continue(()));
     assert!(got.unwrap_err().to_string().contains("embeddings instead"));
@@ -208,6 +210,7 @@ fn every_step_is_reported_and_any_can_be_the_last() {
         diffusion: &model.diffusion,
         encoder: Some(&model.encoder),
         null: NullEmbedding::Trained,
+        signals: &[],
     };
     let request = GenerateRequest { batch: 2, ..request(prompts(3)) };
     let mut seen = Vec::new();

@@ -62,6 +62,7 @@ fn run_with(
         diffusion: &diffusion,
         encoder: Some(&encoder),
         null: NullEmbedding::Trained,
+        signals: &[],
     };
     let within = NoiseRange::default();
     let guide =

@@ -45,6 +45,7 @@ pub(crate) fn write_preview(
         diffusion: &trainer.diffusion,
         encoder,
         null: config.text.as_ref().map_or(NullEmbedding::Untrained, |text| text.null()),
+        signals: &[],
     };
     let mut on_step = |_| match stop.load(Ordering::Relaxed) {
         true => ControlFlow::Break(()),

@@ -38,6 +38,7 @@ fn a_checkpoint_gives_the_network_back_and_samples_from_a_prompt() {
         diffusion: &diffusion,
         encoder: Some(encoder.as_ref()),
         null: checkpoint.null(),
+        signals: &[],
     };
     let prompts = vec!["a red firework".to_owned(), "a blue firework".to_owned()];
     let request = GenerateRequest {

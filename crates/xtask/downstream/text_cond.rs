@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         diffusion: &diffusion,
         encoder: Some(&encoder),
         null: NullEmbedding::Trained,
+        signals: &[],
     };
 
     let prompts = ["a red firework", "two bursts, green then gold"].map(str::to_owned);

@@ -1,13 +1,14 @@
 //! Flags of the commands that draw.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
-use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing};
+use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
 
-use super::tables::{guidance, sampler, spacing};
-use super::values::scale;
-use super::{Compute, NoiseName, ThresholdName, WeightsName};
+use super::tables::{guidance, sampler, spacing, threshold};
+use super::values::{Parts, negative, scale, signal, signal_scale};
+use super::{Compute, NoiseName, WeightsName};
 use crate::output::Usage;
 
 /// How clips are drawn.
@@ -29,6 +30,15 @@ pub(crate) struct DrawArgs {
     /// How strongly clips follow prompt or row: 1 is no guidance, 2 to 5 are usual
     #[arg(long, value_name = "SCALE", default_value = "1", value_parser = scale)]
     pub(crate) cfg_scale: f64,
+    /// What guidance pulls away from, instead of from a clip of no prompt
+    #[arg(long, value_name = "TEXT", value_parser = negative)]
+    pub(crate) negative: Option<Parts>,
+    /// What else the clips are told, of what the model takes; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = signal)]
+    pub(crate) signal: Vec<(String, String)>,
+    /// How strongly they follow a signal: 1 is no guidance [default: 1]
+    #[arg(long, value_name = "NAME=SCALE", value_parser = signal_scale)]
+    pub(crate) signal_scale: Vec<(String, f64)>,
     /// A worse checkpoint of the same data, to be guided away from (autoguidance)
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) guide: Option<PathBuf>,
@@ -36,9 +46,9 @@ pub(crate) struct DrawArgs {
     #[arg(long, value_name = "SCALE", default_value = "2", requires = "guide")]
     #[arg(value_parser = scale)]
     pub(crate) guide_scale: f64,
-    /// How the predicted clip is kept in the range of pixels at every step
-    #[arg(long, value_enum, value_name = "RULE", default_value = "static")]
-    pub(crate) threshold: ThresholdName,
+    /// How each step's clip is kept in the range of pixels: static, dynamic, none, or a table
+    #[arg(long, value_name = "NAME|TABLE", default_value = "static", value_parser = threshold)]
+    pub(crate) threshold: Threshold,
     /// Which weights [default: ema where the checkpoint has them, else model]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) weights: Option<WeightsName>,
@@ -53,15 +63,31 @@ pub(crate) struct DrawArgs {
 }
 
 impl DrawArgs {
-    /// Refuses flags of which one makes the other do nothing.
-    pub(crate) fn check(&self) -> Result<(), Usage> {
-        let unguided = self.cfg_scale == 1.0 && self.guide.is_none();
-        if unguided && self.guidance != GuidanceConfig::default() {
+    /// Refuses flags of which one makes the other do nothing; `guided` says whether more than these
+    /// flags may ask for guidance.
+    pub(crate) fn check(&self, guided: bool) -> Result<(), Usage> {
+        let unguided = self.cfg_scale == 1.0 && !guided;
+        let alone = unguided && self.guide.is_none() && self.signal_scale.is_empty();
+        if alone && self.guidance != GuidanceConfig::default() {
             return Err(Usage(format!(
                 "--guidance {}: no rule does anything at --cfg-scale 1; give --cfg-scale 2 with \
                  --prompt or --cond, or --guide with a worse checkpoint, or leave --guidance out",
                 self.guidance.name()
             )));
+        }
+        if unguided && self.negative.is_some() {
+            let why = "--negative: nothing is pulled away from it at --cfg-scale 1; give \
+                       --cfg-scale 2, or leave --negative out";
+            return Err(Usage(why.to_owned()));
+        }
+        once("--signal", self.signal.iter().map(|(name, _)| name))?;
+        once("--signal-scale", self.signal_scale.iter().map(|(name, _)| name))?;
+        for (name, scale) in &self.signal_scale {
+            if !guided && !self.signal.iter().any(|(signal, _)| signal == name) {
+                return Err(Usage(format!(
+                    "--signal-scale {name}={scale}: there is no --signal {name}=VALUE to follow"
+                )));
+            }
         }
         match (&self.spacing, self.steps) {
             (Spacing::Explicit { t }, Some(steps)) if t.len() != steps as usize + 1 => {
@@ -75,4 +101,15 @@ impl DrawArgs {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses a name that comes twice.
+fn once<'a>(flag: &str, names: impl Iterator<Item = &'a String>) -> Result<(), Usage> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(Usage(format!("{flag} {name}=...: given twice; give it once")));
+        }
+    }
+    Ok(())
 }

@@ -20,7 +20,7 @@ pub(crate) use draw::DrawArgs;
 pub(crate) use model::{BenchArgs, ConvertArgs, InspectArgs, SampleArgs, TrainArgs};
 pub(crate) use tables::PlanArg;
 pub(crate) use values::{
-    DownName, FrameSize, NoiseName, PeerVersion, PixelBox, ThresholdName, WeightsName,
+    DownName, FrameSize, LARGEST_SCALE, MOST_FRAMES, NoiseName, PeerVersion, PixelBox, WeightsName,
 };
 pub(crate) use video::{ExtendArgs, InpaintArgs, InterpolateArgs, UpscaleArgs, VideoArgs};
 

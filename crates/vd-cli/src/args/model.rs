@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use vd_text_cond::Text;
 
-use super::values::{MOST_FRAMES, positive, setting};
+use super::values::{MOST_FRAMES, positive, prompt, setting};
 use super::{CheckpointArg, Compute, DrawArgs, FrameSize, PeerVersion, WeightsName};
 
 #[derive(Debug, Args)]
@@ -31,13 +32,16 @@ pub(crate) struct SampleArgs {
     /// Show the names that --sampler, --spacing and --guidance take, and nothing else
     #[arg(long, conflicts_with_all = ["checkpoint", "out"])]
     pub(crate) list: bool,
-    /// Clips of each prompt or row, or in all where neither is given
+    /// Clips of each prompt, line or row, or in all where none is given
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) num: u32,
-    /// What the clips show; may be given several times
-    #[arg(long, value_name = "TEXT", conflicts_with = "cond")]
-    pub(crate) prompt: Vec<String>,
+    /// What the clips show; may be given several times. "A :: 2 | B" weighs, "A -> B" goes on
+    #[arg(long, value_name = "TEXT", conflicts_with = "cond", value_parser = prompt)]
+    pub(crate) prompt: Vec<Text>,
+    /// A file of prompts: one a line (.txt), or JSON Lines with settings (.jsonl)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "cond"])]
+    pub(crate) prompts: Option<PathBuf>,
     /// Embeddings instead of prompts, one row each (.safetensors or .npy, f32)
     #[arg(long, value_name = "FILE")]
     pub(crate) cond: Option<PathBuf>,

@@ -2,7 +2,9 @@
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
-use vd_diffusion::{GuidanceConfig, LongVideoPlan, SamplerConfig, SamplerFacts, Spacing};
+use vd_diffusion::{
+    GuidanceConfig, LongVideoPlan, SamplerConfig, SamplerFacts, Spacing, Threshold,
+};
 
 use super::values::MOST_FRAMES;
 
@@ -27,6 +29,14 @@ pub(crate) fn spacing(text: &str) -> Result<Spacing, String> {
 pub(crate) fn guidance(text: &str) -> Result<GuidanceConfig, String> {
     let example = "{kind=\"classifier-free\", rescale=0.7}";
     let rule: GuidanceConfig = named(text, &GuidanceConfig::all_names(), example)?;
+    rule.validate().map_err(|error| error.to_string())?;
+    Ok(rule)
+}
+
+/// How a threshold is named.
+pub(crate) fn threshold(text: &str) -> Result<Threshold, String> {
+    let example = "{kind=\"dynamic\", percentile=0.995}";
+    let rule: Threshold = named(text, &["static", "dynamic", "none"], example)?;
     rule.validate().map_err(|error| error.to_string())?;
     Ok(rule)
 }
@@ -142,6 +152,11 @@ mod tests {
         assert_eq!(sampler("ddpm").unwrap(), SamplerConfig::DdpmSmall { gamma: 0.0 });
         let table = "{kind=\"ddim\", eta=0.5}";
         assert_eq!(sampler(table).unwrap(), SamplerConfig::Ddim { eta: 0.5 });
+        for (name, rule) in [("none", Threshold::None), ("dynamic", Threshold::dynamic())] {
+            assert_eq!(threshold(name).unwrap(), rule);
+        }
+        let table = "{kind=\"dynamic\", percentile=0.995}";
+        assert_eq!(threshold(table).unwrap(), Threshold::Dynamic { percentile: 0.995 });
         let explicit = spacing("{ kind = \"explicit\", t = [1.0, 0.0] }").unwrap();
         assert_eq!(explicit, Spacing::Explicit { t: vec![1.0, 0.0] });
     }
@@ -166,6 +181,9 @@ mod tests {
             (guidance("{kind=\"apg\", momentum=2}").unwrap_err(), "between -1 and 1, got 2"),
             (plan("{kind=\"sliding\", step=0}").unwrap_err(), "step: expected from 1"),
             (plan("{kind=\"hierarchical\", strides=[4]}").unwrap_err(), "end with 1"),
+            (threshold("on").unwrap_err(), "static, dynamic, none, or a table"),
+            (threshold("{kind=\"dynamic\", percentile=2}").unwrap_err(), "from 0 to 1, got 2"),
+            (threshold("{kind=\"static\", percentile=1}").unwrap_err(), "no settings"),
             (sampler("{kind=").unwrap_err(), "not a TOML table"),
             (spacing("even").unwrap_err(), "uniform-t, "),
             (guidance("cfg").unwrap_err(), "classifier-free, "),

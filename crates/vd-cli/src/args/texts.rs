@@ -63,22 +63,46 @@ vd sample [OPTIONS] --out <FILE.gif|DIR> <CHECKPOINT>
        vd sample --list [--json]";
 
 pub(super) const SAMPLE: &str = "\
-Clips: without --prompt and --cond, --num clips; else --num clips of each prompt or row, those of
-the first one first. Clip k of a seed starts from the same noise in whatever batch it is drawn,
-and is the same, bit for bit, at equal --batch, --threads and device.
+Clips: without --prompt, --prompts and --cond, --num clips; else --num clips of each prompt, line
+or row, those of the first one first. Clip k of a seed starts from the same noise in whatever batch
+it is drawn, and is the same, bit for bit, at equal --batch, --threads and device.
+
+A prompt is passed on as it stands, unless one of these marks is a word of its own in it:
+  a red firework :: 2 | a gold one    both, the first with twice the weight of the second
+  a calm sea -> a storm               the first at the first frame, the second at the last
+\\| \\:: and \\-> are the characters themselves. --negative TEXT is what guidance pulls away from, in
+place of the null embedding: it does nothing at --cfg-scale 1, and needs no [text] drop.
+
+--prompts FILE.txt holds a prompt a line, as --prompt would take it; --prompts FILE.jsonl an object a
+line, with any of
+  prompt    text                       parts     [{\"prompt\": text, \"weight\": 2}, ...]
+  until     text or parts              negative  text or parts, instead of --negative
+  seed, scale, frames   numbers        signals   {\"NAME\": value or {\"value\": .., \"scale\": ..}}
+  note      anything, which is passed over
+Lines of white space alone are passed over. Clip k of the file has the noise of clip k of --seed; the
+clips of a line with a seed of its own have that of clips 0, 1, ... of that seed, wherever it stands.
+
+--signal tells a model trained with [model.signals.NAME] what it is to know besides: a class by its
+name or number, a number, a vector as 0.1,0.2; a number or vector for each frame from .npy or
+.safetensors (f32), a video from a GIF, APNG, folder of frames or .safetensors (c f h w). What has
+--signal-scale 1 (and a prompt at --cfg-scale 1) is given whenever the model is asked; what has
+another is guided, signals first and the prompt last: each alone (signals=\"independent\"), or on top
+of those before it (--guidance '{kind=\"classifier-free\", signals=\"chained\"}').
 
 --out FILE.gif holds all clips in one picture, side by side: a row for each prompt, or a square
 without prompts. --out DIR gets seed-K-clip-00000.gif, seed-K-clip-00001.gif, ..., each with its
 prompt in a .txt beside it; files of these names are replaced. Clips that are there when a drawing
 is broken off stay.
 
-A conditional model without --prompt and --cond draws from its null embedding: whatever it has
-learned, in any mix. --cfg-scale other than 1 needs --prompt or --cond, and a model whose training
-dropped the conditioning now and then ([text] drop above 0).
+A conditional model without --prompt, --prompts and --cond draws from its null embedding: whatever
+it has learned, in any mix. --cfg-scale other than 1 needs something to guide towards, and --negative
+or a model whose training dropped the conditioning now and then ([text] drop above 0).
 
 Samplers, spacings and rules of guidance are named, or are a TOML table where they have settings;
 --list names them all with their settings, and needs no checkpoint. ddpm is another name of
 ddpm-small. Times of one's own: --spacing '{kind=\"explicit\", t=[1.0, 0.5, 0.0]}'.
+--threshold static clamps to the range of pixels, dynamic to the 90th percentile and scales back;
+another percentile: --threshold '{kind=\"dynamic\", percentile=0.995}'.
 
 Examples:
   vd sample --list
@@ -90,6 +114,10 @@ Examples:
   vd sample runs/first --num 9 --seed 7 --out grid.gif
   vd sample runs/first --prompt \"a red firework\" --prompt \"a blue firework\" --num 4 \\
       --cfg-scale 2 --steps 40 --out clips
+  vd sample runs/first --prompt \"a red firework :: 2 | a gold one -> a dark sky\" --out clip.gif
+  vd sample runs/first --prompt \"a red firework\" --negative \"blue\" --cfg-scale 3 --out clip.gif
+  vd sample runs/first --prompts prompts.jsonl --cfg-scale 2 --batch 16 --out clips
+  vd sample runs/weather --signal weather=rain --signal-scale weather=2 --out rain.gif
   vd sample runs/first --guide runs/first/checkpoints/step-00000200 --guide-scale 2 --out clip.gif
   vd sample runs/first/checkpoints/step-00000200 --weights model --out early.gif
   vd sample converted --frames 20 --size 64 --sampler ddpm --cond rows.npy --out clips";
@@ -111,6 +139,10 @@ takes no gradient and is faster. Known pixels come back as they are: FILE.gif ho
 their colours a frame, a folder of PNG frames holds all. With --no-replace the pixels of a part of
 a frame are drawn like the others; whole known frames (extend, interpolate, upscale --time) are
 copied all the same. With --json, \"exact\" says whether all came back: null where none is held.
+
+--prompt \"A -> B\" goes from A at the first frame of the result to B at its last; values of --signal
+that are a number or vector for each frame, or a video, have the frames of the result. Both are as
+in `vd sample --help`.
 
 FILE.gif is written at the end, and shows at most 50 frames per second. A folder gets every frame
 as soon as it is final: one that was broken off holds the frames up to there.

@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use vd_text_cond::{Part, Text};
 
 /// The largest side of a frame that a command line may ask for: that of a config.
 const LARGEST_SIDE: i64 = vd_data::MAX_SIDE as i64;
 /// The most frames of a clip that a command line may ask for: those of a config.
 pub(crate) const MOST_FRAMES: i64 = vd_data::MAX_FRAMES as i64;
 /// The strongest guidance; clips are noise long before it.
-const LARGEST_SCALE: f64 = 1000.0;
+pub(crate) const LARGEST_SCALE: f64 = 1000.0;
 
 /// Height and width in pixels: `32` or `24x40`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,18 +63,6 @@ impl fmt::Display for WeightsName {
             WeightsName::Model => "model",
         })
     }
-}
-
-/// How the predicted clip is kept in the range of pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ThresholdName {
-    /// Clamp to the range of pixels
-    Static,
-    /// Clamp to the 90th percentile and scale back
-    Dynamic,
-    /// Leave it
-    None,
 }
 
 /// Where the noise of the steps comes from.
@@ -164,6 +153,42 @@ pub(crate) fn scale(text: &str) -> Result<f64, String> {
     scale.ok_or_else(|| format!("expected a number from 0 to {LARGEST_SCALE}; 1 is no guidance"))
 }
 
+/// A text of the grammar of prompts.
+pub(crate) fn prompt(text: &str) -> Result<Text, String> {
+    Text::parse(text).map_err(|error| error.to_string())
+}
+
+/// What clips are pulled away from, as the value of one flag.
+pub(crate) type Parts = Vec<Part>;
+
+/// A text that clips are pulled away from, in the same grammar, but for all frames.
+pub(crate) fn negative(text: &str) -> Result<Parts, String> {
+    let text = Text::plain("").against(text).map_err(|error| error.to_string())?;
+    Ok(text.negative.unwrap_or_default())
+}
+
+/// A name and what stands behind its `=`.
+fn named<'a>(text: &'a str, example: &str) -> Result<(String, &'a str), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() && !value.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim()))
+        }
+        _ => Err(format!("expected {example}")),
+    }
+}
+
+/// A signal with its value, which the model's config gives a meaning.
+pub(crate) fn signal(text: &str) -> Result<(String, String), String> {
+    let (name, value) = named(text, "NAME=VALUE, such as weather=rain or speed=0.5")?;
+    Ok((name, value.to_owned()))
+}
+
+/// A signal with its scale.
+pub(crate) fn signal_scale(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = named(text, "NAME=SCALE, such as weather=2")?;
+    Ok((name, scale(value)?))
+}
+
 /// A weight of reconstruction guidance.
 pub(crate) fn weight(text: &str) -> Result<f64, String> {
     let weight = text.parse::<f64>().ok().filter(|weight| (0.0..=LARGEST_SCALE).contains(weight));
@@ -210,6 +235,19 @@ mod tests {
         }
         assert!(weight("-1").is_err() && weight("nan").is_err());
         assert_eq!(weight("9").unwrap(), 9.0);
+    }
+
+    #[test]
+    fn signals_are_a_name_and_what_stands_behind_it() {
+        let of = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(signal(" weather = light rain").unwrap(), of("weather", "light rain"));
+        assert_eq!(signal("a=b=c").unwrap(), of("a", "b=c"));
+        assert_eq!(signal_scale("weather=2.5").unwrap(), ("weather".to_owned(), 2.5));
+        for bad in ["", "weather", "=rain", "weather= "] {
+            assert!(signal(bad).unwrap_err().contains("weather=rain"), "{bad}");
+            assert!(signal_scale(bad).unwrap_err().contains("weather=2"), "{bad}");
+        }
+        assert!(signal_scale("weather=-1").unwrap_err().contains("from 0 to 1000"));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
+use vd_text_cond::Text;
 
 use super::tables::plan;
-use super::values::{MOST_FRAMES, boxed, positive, weight};
+use super::values::{MOST_FRAMES, boxed, positive, prompt, weight};
 use super::{CheckpointArg, DownName, DrawArgs, FrameSize, PixelBox, PlanArg};
 
 /// What is drawn from, and what is known.
@@ -19,9 +20,9 @@ pub(crate) struct VideoArgs {
     /// Where the result goes: a GIF, or a folder of PNG frames, which hold every colour
     #[arg(long, value_name = "FILE.gif|DIR")]
     pub(crate) out: PathBuf,
-    /// What the video shows
-    #[arg(long, value_name = "TEXT", conflicts_with = "cond")]
-    pub(crate) prompt: Option<String>,
+    /// What the video shows; "A -> B" goes from A at its first frame to B at its last
+    #[arg(long, value_name = "TEXT", conflicts_with = "cond", value_parser = prompt)]
+    pub(crate) prompt: Option<Text>,
     /// An embedding instead of a prompt, one row (.safetensors or .npy, f32)
     #[arg(long, value_name = "FILE")]
     pub(crate) cond: Option<PathBuf>,

@@ -45,10 +45,11 @@ impl Asked {
         Asked { cond: cond.shallow_clone(), frames: frames.shallow_clone(), times: 1 }
     }
 
-    /// Every signal, then null, as one batch.
+    /// Every signal, then null (the last signal's own where none is given), as one batch.
     pub(super) fn all(
         backbone: &dyn Backbone,
         signals: &[Signal],
+        null: Option<Cond>,
         frames: &FrameMask,
     ) -> Result<Asked> {
         let scale = signals.iter().map(|signal| signal.scale).find(|scale| *scale != 1.0);
@@ -59,16 +60,13 @@ impl Asked {
                 "the network takes no conditioning; use scale 1, or a network trained with it";
             return Err(refuse(why));
         }
-        if signals.iter().any(|signal| signal.cond.pooled.is_none()) {
+        if signals.iter().any(|signal| signal.cond.is_none()) {
             let why = "no conditioning was given to guide towards; give one, or use scale 1";
             return Err(refuse(why));
         }
-        let mut conds: Vec<Cond> =
-            signals.iter().map(|signal| signal.cond.shallow_clone()).collect();
-        if let Some(null) = conds.last().map(Cond::nulled) {
-            conds.push(null);
-        }
-        let cond = Cond::cat(&conds.iter().collect::<Vec<_>>())?;
+        let null = null.or_else(|| signals.last().map(|signal| signal.cond.nulled()));
+        let conds: Vec<_> = signals.iter().map(|signal| &signal.cond).chain(&null).collect();
+        let cond = Cond::cat(&conds)?;
         let times = conds.len();
         Ok(Asked { cond, frames: frames.repeat(times as i64), times })
     }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 use vd_tensor_ops::{FrameMask, Noise};
-use vd_unet3d::Backbone;
+use vd_unet3d::{Backbone, Cond};
 
 use super::branches::{Asked, Branches, no_signal};
 use super::config::{GuidanceConfig, Signal, Signals};
@@ -14,7 +14,8 @@ use crate::{Denoiser, Diffusion, Error, Levels, NoiseLevel, Parameterization, Pr
 ///
 /// [`Diffusion::guided_by`] has all its answers come from one batch; [`Guided::around`] asks two
 /// denoisers of any kind. The network must have been trained with its conditioning dropped now and
-/// then, or its null embedding means nothing.
+/// then, or its null embedding means nothing; [`Diffusion::guided_against`] takes other conditions
+/// in place of it.
 ///
 /// # Range
 /// A scale is 1 + w of Ho & Salimans: null + scale (conditional - null). 1 is off, and then the
@@ -64,6 +65,7 @@ impl<'a> Guided<'a> {
         diffusion: &'a Diffusion,
         backbone: &'a dyn Backbone,
         signals: Vec<Signal>,
+        null: Option<Cond>,
         frames: FrameMask,
         rule: GuidanceConfig,
     ) -> Result<Self> {
@@ -75,7 +77,10 @@ impl<'a> Guided<'a> {
         // One answer is the whole at scale 1, but where several stand side by side.
         let alone = signals.len() == 1 || several(rule) == Signals::Chained;
         let plain = alone.then(|| Asked::once(&last.cond, &frames));
-        let all = if on || !alone { Some(Asked::all(backbone, &signals, &frames)?) } else { None };
+        let all = match on || !alone {
+            true => Some(Asked::all(backbone, &signals, null, &frames)?),
+            false => None,
+        };
         Guided::with(Branches::Network { diffusion, backbone, plain, all }, scales, rule)
     }
 

@@ -5,70 +5,141 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use tch::Tensor;
-use vd_text_cond::{Condition, read_embeddings};
+use vd_text_cond::{
+    Condition, GivenSignal, PromptLine, SignalValue, Text, read_embeddings, read_prompts,
+};
+use vd_unet3d::Backbone;
 
+use super::told::Told;
+use crate::args::{DrawArgs, LARGEST_SCALE, MOST_FRAMES};
 use crate::model::Model;
+
+/// What one group of clips is asked for: a prompt of the command line, or a line of a file.
+#[derive(Debug, Default)]
+pub(crate) struct Ask {
+    pub(crate) text: Option<Text>,
+    pub(crate) seed: Option<u64>,
+    /// The guidance scale of the text.
+    pub(crate) scale: Option<f64>,
+    pub(crate) frames: Option<i64>,
+    /// What a line tells besides, of which it may leave out the scale.
+    told: Vec<(Told, Option<f64>)>,
+}
 
 /// What clips show, once for each group of clips.
 #[derive(Debug)]
-pub(crate) enum Groups {
+pub(crate) struct Groups {
+    shown: Shown,
+    /// Signals of all clips.
+    told: Vec<Told>,
+    /// Scales of signals.
+    scales: Vec<(String, f64)>,
+}
+
+#[derive(Debug)]
+enum Shown {
     /// Nothing in particular.
     Nothing,
-    Prompts(Vec<String>),
+    Asks(Vec<Ask>),
     /// n d
     Rows(Tensor),
 }
 
+/// The flags that say what clips show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flags<'a> {
+    pub(crate) prompts: &'a [Text],
+    pub(crate) file: Option<&'a Path>,
+    pub(crate) cond: Option<&'a Path>,
+}
+
 impl Groups {
-    /// What --prompt or --cond say, if the model takes it.
-    pub(crate) fn new(prompts: &[String], cond: Option<&Path>, model: &Model) -> Result<Self> {
-        if prompts.is_empty() && cond.is_none() {
-            return Ok(Groups::Nothing);
-        }
-        let flag = if cond.is_some() { "--cond" } else { "--prompt" };
-        let Some(width) = model.config().cond_dim else {
-            bail!(
-                "{flag}: this model is unconditional and takes no prompts; leave {flag} out, or use \
-                 a model trained with a [text] section"
-            );
+    /// What the flags say, if the model takes it.
+    pub(crate) fn new(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Self> {
+        let shown = shown(flags, args, model)?;
+        let scale = |name: &str| {
+            let found = args.signal_scale.iter().find(|(scaled, _)| scaled == name);
+            found.map_or(1.0, |(_, scale)| *scale)
         };
-        if let Some(path) = cond {
-            return Ok(Groups::Rows(rows(path, width)?));
-        }
-        if model.checkpoint.config.text.is_none() {
-            bail!(
-                "--prompt: nothing says how this converted model's prompts were encoded; give their \
-                 embeddings with --cond instead, {width} numbers a row"
-            );
-        }
-        Ok(Groups::Prompts(prompts.to_vec()))
+        let told = args.signal.iter().map(|(name, value)| Told {
+            by: format!("--signal {name}={value}"),
+            name: name.clone(),
+            value: SignalValue::Name(value.clone()),
+            scale: scale(name),
+        });
+        Ok(Groups { shown, told: told.collect(), scales: args.signal_scale.clone() })
+    }
+
+    /// Whether nothing is said of what clips show.
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self.shown, Shown::Nothing)
+    }
+
+    /// Whether they show rows of embeddings.
+    pub(crate) fn is_rows(&self) -> bool {
+        matches!(self.shown, Shown::Rows(_))
     }
 
     /// The number of groups.
     pub(crate) fn count(&self) -> usize {
-        match self {
-            Groups::Nothing => 0,
-            Groups::Prompts(prompts) => prompts.len(),
-            Groups::Rows(rows) => rows.size()[0] as usize,
+        match &self.shown {
+            Shown::Nothing => 0,
+            Shown::Asks(asks) => asks.len(),
+            Shown::Rows(rows) => rows.size()[0] as usize,
         }
     }
 
-    /// The prompt of a group.
-    pub(crate) fn prompt(&self, group: usize) -> Option<&str> {
-        match self {
-            Groups::Prompts(prompts) => prompts.get(group).map(String::as_str),
-            _ => None,
+    /// What a group is asked for by itself.
+    pub(crate) fn ask(&self, group: usize) -> Option<&Ask> {
+        self.asks().get(group)
+    }
+
+    /// What every group is asked for by itself, where there are prompts.
+    pub(crate) fn asks(&self) -> &[Ask] {
+        match &self.shown {
+            Shown::Asks(asks) => asks,
+            Shown::Nothing | Shown::Rows(_) => &[],
         }
     }
 
-    /// The condition of these clips, `num` of which are in each group.
+    /// Whether some clips go without a signal.
+    pub(crate) fn miss(&self, name: &str) -> bool {
+        let told = |ask: &Ask| ask.told.iter().any(|(told, _)| told.name == name);
+        let asks = self.asks();
+        let all = self.told.iter().any(|told| told.name == name);
+        !all && (asks.is_empty() || !asks.iter().all(told))
+    }
+
+    /// The signals of a group, whose own win over those of all, in the order in which they are given.
+    pub(crate) fn signals(
+        &self,
+        group: usize,
+        network: &dyn Backbone,
+        shape: [i64; 3],
+    ) -> Result<Vec<GivenSignal>> {
+        let own = self.ask(group).map_or(&[][..], |ask| &ask.told);
+        let of_all =
+            self.told.iter().filter(|told| own.iter().all(|(own, _)| own.name != told.name));
+        let own = own.iter().map(|(told, scale)| {
+            let flag = self.scales.iter().find(|(name, _)| *name == told.name);
+            let scale = scale.or(flag.map(|(_, scale)| *scale)).unwrap_or(1.0);
+            Told { scale, ..told.clone() }
+        });
+        let all = of_all.cloned().chain(own);
+        all.map(|told| told.signal(network, shape)).collect()
+    }
+
+    /// The condition of these clips, `num` of which are in each group; all have a text, or none.
     pub(crate) fn condition(&self, clips: Range<usize>, num: usize) -> Result<Condition> {
-        Ok(match self {
-            Groups::Nothing => Condition::Nothing { clips: clips.len() },
-            Groups::Prompts(prompts) => {
-                Condition::Prompts(clips.map(|clip| prompts[clip / num].clone()).collect())
+        let n = clips.len();
+        Ok(match &self.shown {
+            Shown::Nothing => Condition::Nothing { clips: n },
+            Shown::Asks(asks) => {
+                let texts: Option<Vec<_>> =
+                    clips.map(|clip| asks[clip / num].text.clone()).collect();
+                texts.map_or(Condition::Nothing { clips: n }, Condition::Texts)
             }
-            Groups::Rows(rows) => {
+            Shown::Rows(rows) => {
                 let picked: Vec<_> = clips.map(|clip| (clip / num) as i64).collect();
                 Condition::Embeddings(rows.f_index_select(0, &Tensor::f_from_slice(&picked)?)?)
             }
@@ -76,13 +147,87 @@ impl Groups {
     }
 }
 
-fn rows(path: &Path, width: i64) -> Result<Tensor> {
+fn shown(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Shown> {
+    let Flags { prompts, file, cond } = flags;
+    let flag = match (prompts, file, cond) {
+        ([], None, None) => {
+            ensure!(args.negative.is_none(), "--negative: goes with --prompt or --prompts");
+            return Ok(Shown::Nothing);
+        }
+        (_, _, Some(_)) => "--cond",
+        (_, Some(_), _) => "--prompts",
+        _ => "--prompt",
+    };
+    let asks = match file {
+        Some(path) => lines(path)?,
+        None => {
+            prompts.iter().map(|text| Ask { text: Some(text.clone()), ..Ask::default() }).collect()
+        }
+    };
+    if asks.iter().any(|ask| ask.text.is_some()) || cond.is_some() {
+        takes_text(flag, model)?;
+    }
+    if let Some(path) = cond {
+        ensure!(
+            args.negative.is_none(),
+            "--negative: goes with --prompt; rows of --cond are pulled away from the null embedding"
+        );
+        return Ok(Shown::Rows(rows(path, model)?));
+    }
+    let negative = |text: Text| match &args.negative {
+        Some(parts) if text.negative.is_none() => Text { negative: Some(parts.clone()), ..text },
+        _ => text,
+    };
+    let asks = asks.into_iter().map(|ask| Ask { text: ask.text.map(negative), ..ask });
+    Ok(Shown::Asks(asks.collect()))
+}
+
+fn takes_text(flag: &str, model: &Model) -> Result<()> {
+    if !model.loaded.network.takes_text() {
+        bail!(
+            "{flag}: this model is unconditional and takes no prompts; leave {flag} out, or use \
+             a model trained with a [text] section"
+        );
+    }
+    if flag != "--cond" && model.checkpoint.config.text.is_none() {
+        let width =
+            model.config().cond_dim.map_or(String::new(), |d| format!(", {d} numbers a row"));
+        bail!(
+            "{flag}: nothing says how this converted model's prompts were encoded; give their \
+             embeddings with --cond instead{width}"
+        );
+    }
+    Ok(())
+}
+
+/// The lines of a file of prompts.
+fn lines(path: &Path) -> Result<Vec<Ask>> {
+    let lines = read_prompts(path).context("--prompts")?;
+    lines.into_iter().map(|line| ask(path, line)).collect()
+}
+
+fn ask(path: &Path, line: PromptLine) -> Result<Ask> {
+    let PromptLine { line, text, seed, scale, frames, signals } = line;
+    let at = format!("--prompts {}, line {line}", path.display());
+    let scales = scale.iter().chain(signals.values().filter_map(|signal| signal.scale.as_ref()));
+    if let Some(scale) = scales.copied().find(|scale| !(0.0..=LARGEST_SCALE).contains(scale)) {
+        bail!("{at}: scale: expected a number from 0 to {LARGEST_SCALE}, got {scale}");
+    }
+    if let Some(frames) = frames.filter(|frames| *frames > MOST_FRAMES) {
+        bail!("{at}: frames: expected at most {MOST_FRAMES}, got {frames}");
+    }
+    let told = signals.into_iter().map(|(name, signal)| {
+        let by = format!("{at}: signals.{name}");
+        (Told { by, name, value: signal.value, scale: 1.0 }, signal.scale)
+    });
+    Ok(Ask { text, seed, scale, frames, told: told.collect() })
+}
+
+fn rows(path: &Path, model: &Model) -> Result<Tensor> {
     let rows = read_embeddings(path).context("--cond")?;
     let got = rows.size()[1];
-    ensure!(
-        got == width,
-        "--cond {}: rows of {got} numbers, but this model takes {width}",
-        path.display()
-    );
+    if let Some(width) = model.config().cond_dim.filter(|width| *width != got) {
+        bail!("--cond {}: rows of {got} numbers, but this model takes {width}", path.display());
+    }
     Ok(rows)
 }

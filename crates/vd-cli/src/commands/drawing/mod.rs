@@ -2,6 +2,7 @@
 
 mod groups;
 mod stop;
+mod told;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -13,12 +14,15 @@ use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
 use vd_text_cond::{
     Condition, GenerateRequest, Guide, NoiseSource, NullEmbedding, Progress, generate_with,
 };
+use vd_unet3d::Backbone;
 
-use crate::args::{DrawArgs, NoiseName, ThresholdName};
+use crate::args::{DrawArgs, NoiseName};
 use crate::model::{Model, device_name};
+use crate::output::Usage;
 
-pub(crate) use groups::Groups;
+pub(crate) use groups::{Ask, Flags, Groups};
 pub(crate) use stop::{Left, Stop};
+pub(crate) use told::of_frames;
 
 /// Steps of samplers that draw little or no fresh noise, where nothing is said.
 const STEPS: usize = 50;
@@ -44,7 +48,7 @@ pub(crate) struct Drawing {
 
 impl Drawing {
     pub(crate) fn new(args: &DrawArgs, groups: &Groups, model: &Model) -> Result<Self> {
-        check_guidance(args.cfg_scale, groups, model)?;
+        check_guidance(args, groups, model)?;
         let config = model.config();
         ensure!(
             config.out_channels() == config.channels,
@@ -62,11 +66,7 @@ impl Drawing {
             sampler: args.sampler.clone(),
             spacing: args.spacing.clone(),
             rule: args.guidance,
-            threshold: match args.threshold {
-                ThresholdName::Static => Threshold::Static,
-                ThresholdName::Dynamic => Threshold::dynamic(),
-                ThresholdName::None => Threshold::None,
-            },
+            threshold: args.threshold,
             scale: args.cfg_scale,
             seed: args.seed,
             noise: match args.noise {
@@ -123,11 +123,18 @@ impl Drawing {
 
     /// Says on stderr what is doubtful about it.
     pub(crate) fn announce(&self, groups: &Groups, model: &Model) {
-        if model.config().cond_dim.is_none() {
+        for (name, _) in model.loaded.network.signals() {
+            if groups.miss(name) {
+                tracing::info!(
+                    "no --signal {name}=VALUE: the model shows its own stand-in for it, which training must have used"
+                );
+            }
+        }
+        if !model.loaded.network.takes_text() {
             return;
         }
         let null = model.checkpoint.null();
-        if matches!(groups, Groups::Nothing) {
+        if groups.is_nothing() {
             match null {
                 NullEmbedding::Trained => tracing::info!(
                     "neither --prompt nor --cond: drawing from the null embedding, whatever the model has learned"
@@ -164,7 +171,7 @@ pub(crate) struct How {
     guide: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     guide_scale: Option<f64>,
-    threshold: ThresholdName,
+    threshold: &'static str,
     seed: u64,
     noise: NoiseName,
     device: String,
@@ -177,6 +184,7 @@ struct Settings {
     sampler: SamplerConfig,
     spacing: Spacing,
     guidance: GuidanceConfig,
+    threshold: Threshold,
 }
 
 impl How {
@@ -193,11 +201,12 @@ impl How {
                 sampler: args.sampler.clone(),
                 spacing: args.spacing.clone(),
                 guidance: args.guidance,
+                threshold: args.threshold,
             },
             cfg_scale: args.cfg_scale,
             guide: args.guide.clone(),
             guide_scale: args.guide.as_ref().map(|_| args.guide_scale),
-            threshold: args.threshold,
+            threshold: args.threshold.name(),
             seed: args.seed,
             noise: args.noise,
             device: device_name(model.device),
@@ -224,27 +233,40 @@ fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64)>> {
     Ok(Some((guide, args.guide_scale)))
 }
 
-fn check_guidance(scale: f64, groups: &Groups, model: &Model) -> Result<()> {
-    if scale == 1.0 {
-        return Ok(());
-    }
-    if model.config().cond_dim.is_none() {
+fn check_guidance(args: &DrawArgs, groups: &Groups, model: &Model) -> Result<()> {
+    let (scale, network) = (args.cfg_scale, &model.loaded.network);
+    if scale != 1.0 && !network.takes_text() {
         bail!(
             "--cfg-scale {scale}: this model is unconditional, there is nothing to guide towards; \
              leave --cfg-scale out, or use a model trained with a [text] section"
         );
     }
-    if matches!(groups, Groups::Nothing) {
+    if scale != 1.0 && groups.is_nothing() {
         bail!("--cfg-scale {scale}: guidance needs something to guide towards, --prompt or --cond");
     }
-    if model.checkpoint.null() == NullEmbedding::Untrained {
-        bail!(
-            "--cfg-scale {scale}: guidance pulls away from the null embedding, but this model was \
-             trained with text.drop = 0 and has never seen it; leave --cfg-scale out, or train with \
-             text.drop = 0.1"
-        );
+    let guided: Vec<_> = groups.asks().iter().filter(|ask| ask.text.is_some()).collect();
+    let scale_of = |ask: &Ask| ask.scale.unwrap_or(scale);
+    if args.negative.is_some() && guided.iter().all(|ask| scale_of(ask) == 1.0) {
+        let why = "--negative: no prompt has a scale other than 1, at which nothing is pulled away \
+                   from it; give --cfg-scale 2, or leave --negative out";
+        return Err(Usage(why.to_owned()).into());
     }
-    Ok(())
+    if model.checkpoint.null() != NullEmbedding::Untrained {
+        return Ok(());
+    }
+    let shows_null = |ask: &&&Ask| ask.text.as_ref().is_none_or(|text| text.negative.is_none());
+    let mut scales: Vec<_> = guided.iter().filter(shows_null).map(|ask| scale_of(ask)).collect();
+    if groups.is_rows() {
+        scales.push(scale);
+    }
+    match scales.into_iter().find(|scale| *scale != 1.0) {
+        None => Ok(()),
+        Some(scale) => bail!(
+            "--cfg-scale {scale}: guidance pulls away from the null embedding, but this model was \
+             trained with text.drop = 0 and has never seen it; leave --cfg-scale out, say what to \
+             pull away from with --negative, or train with text.drop = 0.1"
+        ),
+    }
 }
 
 fn steps(args: &DrawArgs, model: &Model) -> Result<usize> {

@@ -43,6 +43,13 @@ struct Clip {
     file: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt: Option<String>,
+    /// What its line of --prompts has for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cfg_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames: Option<i64>,
     /// Its row in --cond, counted from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     row: Option<usize>,
@@ -62,11 +69,14 @@ fn draw_to(
     out: &Path,
     bars: &MultiProgress,
 ) -> Result<Outcome> {
-    args.draw.check()?;
+    args.draw.check(args.prompts.is_some())?;
     let target = Target::of(out)?;
     let device = args.draw.compute.start()?;
     let model = Model::open(checkpoint, args.draw.weights, device)?;
     let mut plan = Plan::new(args, &model)?;
+    if let Target::File(_) = target {
+        plan.check_one_picture()?;
+    }
     // Looked at before the clips are drawn, which may take long.
     target.prepare()?;
     plan.announce(&model);
@@ -77,8 +87,16 @@ fn draw_to(
     drawn.map_err(|error| writer.left().tell(error))?;
     let files = writer.finish()?;
     let clips = files.into_iter().enumerate().map(|(clip, file)| {
-        let prompt = plan.prompt(clip).map(str::to_owned);
-        Clip { clip, file, prompt, row: plan.row(clip) }
+        let ask = plan.ask(clip);
+        Clip {
+            clip,
+            file,
+            prompt: plan.prompt(clip),
+            seed: plan.seed(clip),
+            cfg_scale: ask.and_then(|ask| ask.scale),
+            frames: ask.and_then(|ask| ask.frames),
+            row: plan.row(clip),
+        }
     });
     let [frames, h, w] = plan.shape;
     let report = Report {
@@ -101,17 +119,16 @@ fn draw(
     bars: &MultiProgress,
     take: &mut dyn FnMut(Tensor) -> Result<()>,
 ) -> Result<()> {
-    let (rounds, steps) = (plan.clips().div_ceil(plan.batch), plan.drawing.steps);
+    let (rounds, steps) = (plan.calls().len(), plan.drawing.steps);
     let stop = Stop::watch()?;
     let bar = progress::bar(bars, "sampling step", (rounds * steps) as u64, 0);
-    for round in 0..rounds {
-        let first = round * plan.batch;
-        let clips = first..(first + plan.batch).min(plan.clips());
+    for (round, clips) in plan.calls().iter().enumerate() {
         let mut on_step = |at: Progress| {
             bar.set_position((round * steps + at.step) as u64);
             stop.flow()
         };
-        let videos = plan.drawing.generate(model, &plan.request(clips, model)?, &mut on_step)?;
+        let videos =
+            plan.drawing.generate(model, &plan.request(clips.clone(), model)?, &mut on_step)?;
         take(video::to_u8(&videos))?;
     }
     bar.finish_and_clear();

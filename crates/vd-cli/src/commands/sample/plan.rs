@@ -3,45 +3,61 @@
 use std::ops::Range;
 
 use anyhow::Result;
-use vd_text_cond::GenerateRequest;
+use tch::Tensor;
+use vd_text_cond::{GenerateRequest, GivenSignal};
 
 use crate::args::{FrameSize, SampleArgs};
 use crate::commands::check_size;
-use crate::commands::drawing::{Drawing, Groups};
+use crate::commands::drawing::{Ask, Drawing, Flags, Groups};
 use crate::model::{Model, device_name};
-use crate::output::plural;
+use crate::output::{Usage, plural};
 
 /// What is to be drawn.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Frames, height and width.
+    /// Frames, height and width, where a prompt has no frames of its own.
     pub(crate) shape: [i64; 3],
     pub(crate) fps: f64,
-    /// The most clips that are drawn at a time.
-    pub(crate) batch: usize,
     pub(crate) drawing: Drawing,
     /// What the clips show; each prompt or row is drawn `num` times.
     groups: Groups,
     num: usize,
+    /// The signals of each group, or of all clips.
+    signals: Vec<Vec<GivenSignal>>,
+    /// The clips of each call.
+    calls: Vec<Range<usize>>,
 }
 
 impl Plan {
     pub(crate) fn new(args: &SampleArgs, model: &Model) -> Result<Self> {
-        let groups = Groups::new(&args.prompt, args.cond.as_deref(), model)?;
+        let flags = Flags {
+            prompts: &args.prompt,
+            file: args.prompts.as_deref(),
+            cond: args.cond.as_deref(),
+        };
+        let groups = Groups::new(flags, &args.draw, model)?;
         let drawing = Drawing::new(&args.draw, &groups, model)?;
         let geometry = model.checkpoint.geometry();
         let [h, w] = geometry.size.map(|n| n as i64);
         let size = args.size.unwrap_or(FrameSize { h, w });
         check_size(model.config(), size)?;
         let frames = args.frames.map_or(geometry.frames as i64, i64::from);
-        Ok(Plan {
+        let mut plan = Plan {
             shape: [frames, size.h, size.w],
             fps: args.fps.unwrap_or(geometry.fps),
-            batch: args.batch as usize,
             drawing,
             groups,
             num: args.num as usize,
-        })
+            signals: Vec::new(),
+            calls: Vec::new(),
+        };
+        let signals = (0..plan.groups.count().max(1)).map(|group| {
+            let shape = [plan.frames(group * plan.num), size.h, size.w];
+            plan.groups.signals(group, &model.loaded.network, shape)
+        });
+        plan.signals = signals.collect::<Result<_>>()?;
+        plan.calls = plan.in_calls(args.batch as usize);
+        Ok(plan)
     }
 
     /// The number of clips.
@@ -49,13 +65,83 @@ impl Plan {
         self.num * self.groups.count().max(1)
     }
 
+    /// The clips of each call, in order.
+    pub(crate) fn calls(&self) -> &[Range<usize>] {
+        &self.calls
+    }
+
+    /// As many clips to a call as the batch has room for and as have everything but their text and
+    /// the values of their signals in common.
+    fn in_calls(&self, batch: usize) -> Vec<Range<usize>> {
+        let mut calls: Vec<Range<usize>> = Vec::new();
+        for clip in 0..self.clips() {
+            match calls.last_mut() {
+                Some(call) if call.len() < batch && self.together(call.start, clip) => {
+                    call.end += 1;
+                }
+                _ => calls.push(clip..clip + 1),
+            }
+        }
+        calls
+    }
+
+    fn together(&self, a: usize, b: usize) -> bool {
+        let (one, other) = (a / self.num, b / self.num);
+        if one == other {
+            return true;
+        }
+        let same = |of: &dyn Fn(&Ask) -> String| {
+            self.groups.ask(one).map(of) == self.groups.ask(other).map(of)
+        };
+        let signals = |group: usize| {
+            let signals = self.signals[group].iter();
+            signals.map(|s| (s.name.as_str(), s.values.size(), s.scale)).collect::<Vec<_>>()
+        };
+        // Clips of a seed of their own are counted from 0, and so are in no row with others.
+        same(&|ask| format!("{:?}", (ask.text.is_some(), ask.scale, ask.frames)))
+            && [one, other].iter().all(|group| self.own_seed(*group).is_none())
+            && signals(one) == signals(other)
+    }
+
+    /// The seed that a line of a file has for itself.
+    fn own_seed(&self, group: usize) -> Option<u64> {
+        self.groups.ask(group).and_then(|ask| ask.seed)
+    }
+
     /// The call that draws some of the clips.
     pub(crate) fn request(&self, clips: Range<usize>, model: &Model) -> Result<GenerateRequest> {
-        let condition = self.groups.condition(clips.clone(), self.num)?;
+        let (first, [_, h, w]) = (clips.start, self.shape);
+        let shape = [self.frames(first), h, w];
+        let signals = self.together_signals(clips.clone())?;
+        let condition = self.groups.condition(clips, self.num)?;
+        let request = self.drawing.request(condition, shape, model);
+        let group = first / self.num;
+        let scale = match self.groups.ask(group) {
+            Some(ask) if ask.text.is_none() => 1.0,
+            Some(ask) => ask.scale.unwrap_or(request.guidance),
+            None => request.guidance,
+        };
+        let first = if self.own_seed(group).is_some() { first % self.num } else { first };
         Ok(GenerateRequest {
-            first_sample: clips.start as u64,
-            ..self.drawing.request(condition, self.shape, model)
+            first_sample: first as u64,
+            seed: self.own_seed(group).unwrap_or(request.seed),
+            guidance: scale,
+            signals,
+            ..request
         })
+    }
+
+    /// The signals of the clips of a call.
+    fn together_signals(&self, clips: Range<usize>) -> Result<Vec<GivenSignal>> {
+        let shared = &self.signals[clips.start / self.num];
+        let of_clips = |i: usize| -> Result<Tensor> {
+            let rows = clips.clone().map(|clip| &self.signals[clip / self.num][i].values);
+            Ok(Tensor::f_cat(&rows.collect::<Vec<_>>(), 0)?)
+        };
+        let given = shared.iter().enumerate().map(|(i, GivenSignal { name, scale, .. })| {
+            Ok(GivenSignal { name: name.clone(), values: of_clips(i)?, scale: *scale })
+        });
+        given.collect()
     }
 
     /// Says on stderr what is about to be drawn, and what is doubtful about it.
@@ -81,13 +167,44 @@ impl Plan {
         }
     }
 
+    /// Refuses one picture for clips of different lengths.
+    pub(crate) fn check_one_picture(&self) -> Result<()> {
+        let frames = |call: &Range<usize>| self.frames(call.start);
+        let first = self.calls.first().map(frames);
+        match self.calls.iter().map(frames).find(|n| Some(*n) != first) {
+            None => Ok(()),
+            Some(n) => Err(Usage(format!(
+                "--out FILE.gif: the prompts ask for clips of {} and of {n} frames, which no one \
+                 picture shows; give a folder",
+                first.unwrap_or(n)
+            ))
+            .into()),
+        }
+    }
+
+    /// Frames of a clip.
+    pub(crate) fn frames(&self, clip: usize) -> i64 {
+        let [frames, ..] = self.shape;
+        self.ask(clip).and_then(|ask| ask.frames).unwrap_or(frames)
+    }
+
+    /// What names the noise of a clip, where it is not the seed of all.
+    pub(crate) fn seed(&self, clip: usize) -> Option<u64> {
+        self.own_seed(clip / self.num)
+    }
+
+    /// What a clip is asked for by itself.
+    pub(crate) fn ask(&self, clip: usize) -> Option<&Ask> {
+        self.groups.ask(clip / self.num)
+    }
+
     /// The prompt of a clip.
-    pub(crate) fn prompt(&self, clip: usize) -> Option<&str> {
-        self.groups.prompt(clip / self.num)
+    pub(crate) fn prompt(&self, clip: usize) -> Option<String> {
+        self.ask(clip).and_then(|ask| ask.text.as_ref()).map(ToString::to_string)
     }
 
     /// The row of --cond of a clip.
     pub(crate) fn row(&self, clip: usize) -> Option<usize> {
-        matches!(self.groups, Groups::Rows(_)).then_some(clip / self.num)
+        self.groups.is_rows().then_some(clip / self.num)
     }
 }

@@ -80,9 +80,10 @@ impl Writer<'_> {
         };
         for k in 0..clips.size()[0] {
             let clip = self.files.len();
-            let file = folder.join(format!("seed-{}-clip-{clip:05}.gif", self.seed));
+            let seed = self.plan.seed(clip).unwrap_or(self.seed);
+            let file = folder.join(format!("seed-{seed}-clip-{clip:05}.gif"));
             write_gif(&file, &Clip::from_tensor(&clips.f_get(k)?, self.plan.fps)?)?;
-            write_caption(&file.with_extension("txt"), self.plan.prompt(clip))?;
+            write_caption(&file.with_extension("txt"), self.plan.prompt(clip).as_deref())?;
             self.files.push(file);
         }
         Ok(())

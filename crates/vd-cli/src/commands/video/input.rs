@@ -7,11 +7,12 @@ use tch::Tensor;
 use vd_data::Clip;
 use vd_diffusion::{LongVideoPlan, ReconstructionConfig};
 use vd_tensor_ops::video::from_u8;
+use vd_text_cond::GivenSignal;
 
 use super::output::Output;
 use crate::args::{FrameSize, VideoArgs};
 use crate::commands::check_size;
-use crate::commands::drawing::{Drawing, Groups};
+use crate::commands::drawing::{Drawing, Flags, Groups};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
 
@@ -40,7 +41,7 @@ pub(super) struct Input<'a> {
 
 impl<'a> Input<'a> {
     pub(super) fn open(args: &'a VideoArgs) -> Result<Self> {
-        args.draw.check()?;
+        args.draw.check(false)?;
         if args.weight == Some(0.0) && args.no_replace {
             let why = "--weight 0 with --no-replace: what is known would not matter at all; leave \
                        one of them out";
@@ -50,8 +51,9 @@ impl<'a> Input<'a> {
         let device = args.draw.compute.start()?;
         let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
         let model = Model::open(checkpoint, args.draw.weights, device)?;
-        let prompts: Vec<_> = args.prompt.iter().cloned().collect();
-        let groups = Groups::new(&prompts, args.cond.as_deref(), &model)?;
+        let flags =
+            Flags { prompts: args.prompt.as_slice(), file: None, cond: args.cond.as_deref() };
+        let groups = Groups::new(flags, &args.draw, &model)?;
         if groups.count() > 1 {
             bail!("--cond: {} rows, expected one: there is one video", groups.count());
         }
@@ -134,6 +136,12 @@ impl<'a> Input<'a> {
             if self.args.size.is_some() { "--size" } else { "this checkpoint" }
         );
         Ok(())
+    }
+
+    /// What a result of so many frames is told besides its prompt.
+    pub(super) fn signals(&self, total: usize) -> Result<Vec<GivenSignal>> {
+        let shape = [total as i64, self.size.h, self.size.w];
+        self.groups.signals(0, &self.model.loaded.network, shape)
     }
 
     /// Says on stderr what is about to be drawn, and what is doubtful about it.

@@ -17,9 +17,9 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 use tch::Tensor;
 use vd_diffusion::{GivenFrames, Known, LongVideoPlan, Window, draw_long};
-use vd_text_cond::{GenerateRequest, KnownParts, Progress};
+use vd_text_cond::{GenerateRequest, GivenSignal, KnownParts, Progress};
 
-use super::drawing::{How, Stop};
+use super::drawing::{How, Stop, of_frames};
 use crate::output::{Outcome, plural};
 use crate::progress;
 use input::Input;
@@ -76,12 +76,13 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
     if windows == 0 {
         bail!("{}: every frame is known already, there is nothing to draw", input.name());
     }
+    let signals = input.signals(task.total)?;
     input.output.prepare()?;
     input.announce(task.total, windows);
     input.output.announce(windows);
     let fps = input.output.fps(task.fps);
     let begun = Instant::now();
-    let exact = draw(input, task, fps, windows, bars)?;
+    let exact = draw(input, task, &signals, fps, bars)?;
     let report = Report {
         video: input.video.to_path_buf(),
         out: input.args.out.clone(),
@@ -113,12 +114,13 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
 fn draw(
     input: &Input<'_>,
     task: &Task<'_>,
+    signals: &[GivenSignal],
     fps: f64,
-    windows: usize,
     bars: &MultiProgress,
 ) -> Result<Option<bool>> {
     let stop = Stop::watch()?;
     let steps = input.drawing.steps;
+    let windows = task.plan.windows(task.total, task.given_places())?.len();
     let bar = progress::bar(bars, "sampling step", (windows * steps) as u64, 0);
     let mut index = 0;
     let mut draw = |window: &Window, known: Option<&Tensor>| {
@@ -126,7 +128,9 @@ fn draw(
             bar.set_position((index * steps + at.step) as u64);
             stop.flow()
         };
-        let clip = draw_window(input, task, window, known, index, &mut on_step);
+        let request = request(input, task, signals, window, known)?;
+        let request = GenerateRequest { first_sample: index as u64, ..request };
+        let clip = input.drawing.generate(&input.model, &request, &mut on_step);
         index += 1;
         clip
     };
@@ -144,15 +148,14 @@ fn draw(
     writer.finish()
 }
 
-/// The clip of one window; the number of the window names its noise.
-fn draw_window(
+/// The call that draws the clip of one window.
+fn request(
     input: &Input<'_>,
     task: &Task<'_>,
+    signals: &[GivenSignal],
     window: &Window,
     known: Option<&Tensor>,
-    index: usize,
-    on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-) -> Result<Tensor> {
+) -> Result<GenerateRequest> {
     let mut terms = (task.parts)(window)?;
     if let Some(known) = known {
         let places = window.known_places().into_iter().map(|place| place as i64).collect();
@@ -162,12 +165,18 @@ fn draw_window(
     let shape = [window.len() as i64, input.size.h, input.size.w];
     let config = input.reconstruction();
     let condition = input.groups.condition(0..1, 1)?;
-    let request = GenerateRequest {
-        first_sample: index as u64,
+    // A video shorter than a window ends inside it.
+    let last = (task.total - 1).max(1);
+    let frames: Vec<_> = window.frames.iter().map(|frame| (*frame).min(task.total - 1)).collect();
+    let places: Vec<_> = frames.iter().map(|frame| *frame as i64).collect();
+    let network = &input.model.loaded.network;
+    let signals = signals.iter().map(|signal| of_frames(signal, network, &places));
+    Ok(GenerateRequest {
+        signals: signals.collect::<Result<_>>()?,
+        along: Some(frames.iter().map(|frame| *frame as f64 / last as f64).collect()),
         known: (!terms.is_empty()).then_some(KnownParts { terms, config }),
         ..input.drawing.request(condition, shape, &input.model)
-    };
-    input.drawing.generate(&input.model, &request, on_step)
+    })
 }
 
 /// Half a window is known, half is drawn.

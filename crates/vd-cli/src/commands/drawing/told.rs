@@ -1,0 +1,284 @@
+//! What clips are told besides prompts: signals, from the command line or a prompt file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::Weights;
+use vd_tensor_ops::video::from_u8;
+use vd_text_cond::{GivenSignal, SignalValue, read_embeddings};
+use vd_unet3d::{Backbone, SignalConfig};
+
+/// A signal as it was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Told {
+    /// Where: a flag, or a line of a file.
+    pub(crate) by: String,
+    pub(crate) name: String,
+    pub(crate) value: SignalValue,
+    pub(crate) scale: f64,
+}
+
+impl Told {
+    /// The value of one clip of these frames, height and width.
+    pub(crate) fn signal(&self, network: &dyn Backbone, shape: [i64; 3]) -> Result<GivenSignal> {
+        let Told { by, name, scale, .. } = self;
+        let config = config(network, name).with_context(|| by.clone())?;
+        let values = self.values(config, shape).with_context(|| by.clone())?;
+        Ok(GivenSignal { name: name.clone(), values, scale: *scale })
+    }
+
+    fn values(&self, config: &SignalConfig, shape: [i64; 3]) -> Result<Tensor> {
+        let SignalValue::Name(text) = &self.value else {
+            return Ok(self.value.tensor(&self.name, config)?);
+        };
+        let path = Path::new(text);
+        match config {
+            SignalConfig::Video { channels } => video(path, *channels, shape),
+            SignalConfig::Class { classes } if classes.contains(text) => {
+                Ok(self.value.tensor(&self.name, config)?)
+            }
+            SignalConfig::Scalar { .. } if is_table(path) => {
+                let rows = read_embeddings(path)?;
+                ensure!(
+                    rows.size().contains(&1),
+                    "{text}: shape {:?}, expected one number for each frame",
+                    rows.size()
+                );
+                Ok(rows.f_view([1, -1])?)
+            }
+            SignalConfig::Series { .. } if is_table(path) => {
+                let rows = read_embeddings(path)?;
+                // A single row is the vector of the clip.
+                Ok(if rows.size()[0] == 1 { rows } else { rows.f_unsqueeze(0)? })
+            }
+            _ => Ok(numbers(text).as_ref().unwrap_or(&self.value).tensor(&self.name, config)?),
+        }
+    }
+}
+
+/// What a network says of a signal.
+fn config<'a>(network: &'a dyn Backbone, name: &str) -> Result<&'a SignalConfig> {
+    let known = network.signals();
+    if let Some((_, config)) = known.iter().find(|(known, _)| *known == name) {
+        return Ok(config);
+    }
+    let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+    match names.is_empty() {
+        true => bail!(
+            "this model takes no signals; leave it out, or use a model trained with \
+             [model.signals.{name}]"
+        ),
+        false => bail!("this model has no signal `{name}`, expected one of {}", names.join(", ")),
+    }
+}
+
+/// A number, or several with commas between them.
+fn numbers(text: &str) -> Option<SignalValue> {
+    let numbers: Option<Vec<f64>> =
+        text.split(',').map(|number| number.trim().parse().ok()).collect();
+    let numbers = numbers?;
+    match numbers[..] {
+        [number] => Some(SignalValue::Number(number)),
+        _ => Some(SignalValue::Numbers(numbers)),
+    }
+}
+
+fn is_table(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    matches!(ending.as_deref(), Some("npy" | "safetensors"))
+}
+
+/// A video of any kind that is read, 1 c f h w.
+fn video(path: &Path, channels: i64, [f, h, w]: [i64; 3]) -> Result<Tensor> {
+    let name = path.display();
+    let found = if is_table(path) { tensor(path)? } else { clip(path, channels)? };
+    let expected = [1, channels, f, h, w];
+    ensure!(
+        found.size() == expected,
+        "{name}: shape {:?} (clip, channels, frames, height, width), expected {expected:?} like \
+         the clips that are drawn",
+        found.size()
+    );
+    Ok(found)
+}
+
+/// The one tensor of a safetensors file, c f h w with or without a clip before.
+fn tensor(path: &Path) -> Result<Tensor> {
+    let name = path.display();
+    let is_npy = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
+    ensure!(!is_npy, "{name}: a video is read from .safetensors, GIF, APNG or a folder of frames");
+    let mut tensors = Weights::read(path, Device::Cpu)?.tensors;
+    let found = tensors.pop_first().filter(|_| tensors.is_empty());
+    let (_, video) = found.ok_or_else(|| anyhow!("{name}: expected one f32 tensor"))?;
+    ensure!(video.kind() == Kind::Float, "{name}: {:?} values, expected f32", video.kind());
+    Ok(if video.dim() == 4 { video.f_unsqueeze(0)? } else { video })
+}
+
+fn clip(path: &Path, channels: i64) -> Result<Tensor> {
+    ensure!(
+        channels == 1 || channels == 3,
+        "{}: videos have 1 or 3 channels, but this signal has {channels}; give a .safetensors file",
+        path.display()
+    );
+    let clip = vd_data::decode(path, channels as usize)?;
+    let shape = [clip.f, clip.h, clip.w, clip.c].map(|n| n as i64);
+    let frames = Tensor::f_from_slice(&clip.frames)?.f_view(shape)?; // f h w c
+    Ok(from_u8(&frames.f_permute([3, 0, 1, 2])?.f_contiguous()?.f_unsqueeze(0)?))
+}
+
+/// The frames of a part of a longer video: these of a value that has one for each.
+pub(crate) fn of_frames(
+    signal: &GivenSignal,
+    network: &dyn Backbone,
+    frames: &[i64],
+) -> Result<GivenSignal> {
+    let dim = signal.values.dim();
+    let axis = match config(network, &signal.name)? {
+        SignalConfig::Class { .. } | SignalConfig::Scalar { .. } if dim == 2 => Some(1),
+        SignalConfig::Series { .. } if dim == 3 => Some(1),
+        SignalConfig::Video { .. } => Some(2),
+        _ => None,
+    };
+    let values = match axis {
+        Some(axis) => signal.values.f_index_select(axis, &Tensor::f_from_slice(frames)?)?,
+        None => signal.values.shallow_clone(),
+    };
+    Ok(GivenSignal { name: signal.name.clone(), values, scale: signal.scale })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
+    use vd_unet3d::Cond;
+
+    const SHAPE: [i64; 3] = [3, 2, 4];
+
+    /// Takes signals.
+    #[derive(Debug)]
+    struct Takes(BTreeMap<&'static str, SignalConfig>);
+
+    impl Takes {
+        fn all() -> Takes {
+            let classes = ["sun", "7", "rain"].map(str::to_owned).to_vec();
+            Takes(BTreeMap::from([
+                ("weather", SignalConfig::Class { classes }),
+                ("speed", SignalConfig::Scalar { mean: 0.0, std: 1.0 }),
+                ("pose", SignalConfig::Series { width: 2 }),
+                ("low", SignalConfig::Video { channels: 1 }),
+            ]))
+        }
+    }
+
+    impl Backbone for Takes {
+        fn forward(
+            &self,
+            x: &Tensor,
+            _: &Tensor,
+            _: &Cond,
+            _: &FrameMask,
+            _: Option<&mut dyn Noise>,
+        ) -> vd_unet3d::Result<Tensor> {
+            Ok(x.shallow_clone())
+        }
+
+        fn signals(&self) -> Vec<(&str, &SignalConfig)> {
+            self.0.iter().map(|(name, config)| (*name, config)).collect()
+        }
+    }
+
+    fn told(name: &str, value: &str) -> Told {
+        let by = format!("--signal {name}={value}");
+        let value = SignalValue::Name(value.to_owned());
+        Told { by, name: name.to_owned(), value, scale: 2.0 }
+    }
+
+    fn values(name: &str, value: &str) -> Tensor {
+        let signal = told(name, value).signal(&Takes::all(), SHAPE).unwrap();
+        assert_eq!((signal.name.as_str(), signal.scale), (name, 2.0));
+        signal.values
+    }
+
+    fn refused(name: &str, value: &str) -> String {
+        format!("{:#}", told(name, value).signal(&Takes::all(), SHAPE).unwrap_err())
+    }
+
+    fn random(seed: u64, shape: &[i64]) -> Tensor {
+        SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
+    }
+
+    #[test]
+    fn the_config_says_what_a_value_means() {
+        assert_eq!(values("weather", "rain"), Tensor::from_slice(&[2i64]));
+        // A name before a number.
+        assert_eq!(values("weather", "7"), Tensor::from_slice(&[1i64]));
+        assert_eq!(values("weather", "0"), Tensor::from_slice(&[0i64]));
+        assert_eq!(values("weather", "0,1,2").size(), [1, 3]);
+        assert_eq!(values("speed", "-.5"), Tensor::from_slice(&[-0.5f32]));
+        assert_eq!(values("speed", "1, 2,3").size(), [1, 3]);
+        assert_eq!(values("pose", "1,2"), Tensor::from_slice(&[1f32, 2.0]).unsqueeze(0));
+    }
+
+    #[test]
+    fn files_hold_what_a_line_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, x: &Tensor| {
+            let path = dir.path().join(name);
+            Tensor::write_safetensors(&[("values", x)], &path).unwrap();
+            path.display().to_string()
+        };
+        let (column, rows) = (random(1, &[3, 1]), random(2, &[3, 2]));
+        let (vector, video) = (random(3, &[1, 2]), random(4, &[1, 3, 2, 4]));
+        assert_eq!(values("speed", &file("a.safetensors", &column)), column.view([1, 3]));
+        assert_eq!(values("pose", &file("b.safetensors", &rows)), rows.unsqueeze(0));
+        assert_eq!(values("pose", &file("c.safetensors", &vector)), vector);
+        assert_eq!(values("low", &file("d.safetensors", &video)), video.unsqueeze(0));
+        let message = refused("low", &file("e.safetensors", &random(5, &[1, 3, 2, 5])));
+        assert!(
+            message.contains("[1, 1, 3, 2, 5]") && message.contains("[1, 1, 3, 2, 4]"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_by_its_flag() {
+        for (name, value, expected) in [
+            ("wether", "rain", "expected one of low, pose, speed, weather"),
+            ("weather", "fog", "sun, 7, rain"),
+            ("speed", "fast", "a number for each clip"),
+            ("pose", "1,2,3", "a vector of 2"),
+            ("pose", "nowhere.npy", "nowhere.npy"),
+            ("low", "nowhere.gif", "nowhere.gif"),
+            ("low", "a.npy", ".safetensors, GIF"),
+        ] {
+            let message = refused(name, value);
+            assert!(message.contains(expected), "{name}={value}: {message}");
+            assert!(message.contains(&format!("--signal {name}={value}")), "{message}");
+        }
+        let nothing = told("a", "1").signal(&Takes(BTreeMap::new()), SHAPE).unwrap_err();
+        assert!(format!("{nothing:#}").contains("takes no signals"));
+    }
+
+    #[test]
+    fn a_part_of_a_video_is_told_of_its_frames() {
+        let takes = Takes::all();
+        for (name, values, expected) in [
+            ("speed", random(1, &[1]), vec![1]),
+            ("speed", random(2, &[1, 9]), vec![1, 3]),
+            ("pose", random(3, &[1, 2]), vec![1, 2]),
+            ("pose", random(4, &[1, 9, 2]), vec![1, 3, 2]),
+            ("low", random(5, &[1, 1, 9, 2, 4]), vec![1, 1, 3, 2, 4]),
+        ] {
+            let signal = GivenSignal { name: name.to_owned(), values, scale: 3.0 };
+            let part = of_frames(&signal, &takes, &[8, 0, 4]).unwrap();
+            assert_eq!((part.values.size(), part.scale), (expected, 3.0));
+        }
+        let signal = GivenSignal::new("speed", random(2, &[1, 9]));
+        let part = of_frames(&signal, &takes, &[8, 0, 4]).unwrap().values;
+        assert_eq!(part.double_value(&[0, 0]), signal.values.double_value(&[0, 8]));
+    }
+}

@@ -1,0 +1,320 @@
+//! Prompts of several parts: how much each counts, and what the last frame shows.
+//!
+//! The grammar of [`Text::parse`], which the command line and prompt files share:
+//!
+//! ```text
+//! text   = parts [ -> parts ]          what the first frame shows, and what the last one does
+//! parts  = part { | part }             one beside the other
+//! part   = prompt [ :: weight ]        how much it counts; 1 where nothing is said
+//! ```
+//!
+//! A mark is a word by itself: `|`, `::` or `->` with white space, or an end of the text, on both of
+//! its sides. `a|b` and `x->y` hold none. A word of backslashes and a mark (`\|`, `\\->`) is no mark,
+//! and loses one backslash. A text in which neither occurs is one prompt, byte for byte; in others the
+//! white space around each part is no part of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+const BESIDE: &str = "|";
+const WEIGHT: &str = "::";
+const THEN: &str = "->";
+
+/// One of the prompts of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// What it says, as the encoder gets it.
+    pub prompt: String,
+    /// How much it counts beside the others; only the ratios between them matter.
+    ///
+    /// # Range
+    /// finite, above 0
+    pub weight: f64,
+}
+
+/// What a clip is to show, in words.
+///
+/// Several parts make one condition: its embedding is the mean of theirs by their weights, and its
+/// tokens are theirs, one part after the other, each part's counting weight / (sum of the weights).
+/// A single part of any weight is that prompt alone, and a prompt twice is that prompt once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Text {
+    /// What is shown; at the first frame, where there is an `until`. At least one.
+    pub parts: Vec<Part>,
+    /// What the last frame shows; on the way there frame k of f has the share k / (f - 1) of it.
+    pub until: Option<Vec<Part>>,
+    /// What guidance pulls away from, in place of the network's null embedding; nothing happens with
+    /// it at scale 1.
+    pub negative: Option<Vec<Part>>,
+}
+
+impl Part {
+    /// A prompt of weight 1.
+    pub fn new(prompt: impl Into<String>) -> Part {
+        Part { prompt: prompt.into(), weight: 1.0 }
+    }
+}
+
+impl Text {
+    /// One prompt as it stands, whatever it holds.
+    pub fn plain(prompt: impl Into<String>) -> Text {
+        Text { parts: vec![Part::new(prompt)], until: None, negative: None }
+    }
+
+    /// What `A :: 2 | B -> C` stands for; a text without marks is one prompt as it stands.
+    ///
+    /// ```
+    /// use vd_text_cond::Text;
+    ///
+    /// # fn main() -> vd_text_cond::Result<()> {
+    /// let text = Text::parse("a red firework :: 2 | a gold one -> night")?;
+    /// assert_eq!((text.parts[0].prompt.as_str(), text.parts[0].weight), ("a red firework", 2.0));
+    /// assert_eq!((text.parts[1].prompt.as_str(), text.parts[1].weight), ("a gold one", 1.0));
+    /// assert_eq!(text.until.unwrap()[0].prompt, "night");
+    /// assert_eq!(Text::parse(" a|b ")?, Text::plain(" a|b "));
+    /// assert_eq!(Text::parse(r"left \| right")?, Text::plain("left | right"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A part without words; a weight that is none; more than one `->`.
+    pub fn parse(text: &str) -> Result<Text> {
+        if !words(text).any(|word| is_mark(word) || is_escaped(word)) {
+            return Ok(Text::plain(text));
+        }
+        let sides = split(text, THEN);
+        let mut sides = sides.into_iter().map(|side| parse_parts(text, side));
+        let parts = sides.next().transpose()?.unwrap_or_default();
+        let until = sides.next().transpose()?;
+        if sides.next().is_some() {
+            return Err(refused(text, "one `->` at most: what the last frame shows", "several"));
+        }
+        Ok(Text { parts, until, negative: None })
+    }
+
+    /// The same, pulled away from what `negative` says (of the same grammar, but for `->`).
+    ///
+    /// # Errors
+    /// As [`Text::parse`]; a `->`.
+    pub fn against(self, negative: &str) -> Result<Text> {
+        let Text { parts, until, .. } = Text::parse(negative)?;
+        if until.is_some() {
+            return Err(refused(negative, "a negative prompt for all frames", "a `->`"));
+        }
+        Ok(Text { negative: Some(parts), ..self })
+    }
+
+    /// Every part, those of `until` and of `negative` included.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().chain(self.until.iter().flatten()).chain(self.negative.iter().flatten())
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        let groups = [Some(&self.parts), self.until.as_ref(), self.negative.as_ref()];
+        if groups.into_iter().flatten().any(Vec::is_empty) {
+            return Err(refused(&self.to_string(), "at least one part", "none"));
+        }
+        match self.all().find(|part| !is_weight(part.weight)) {
+            None => Ok(()),
+            Some(Part { prompt, weight }) => {
+                Err(refused(prompt, "a finite weight above 0", &weight.to_string()))
+            }
+        }
+    }
+}
+
+/// As [`Text::parse`] reads it; without `negative`.
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_parts(f, &self.parts)?;
+        let Some(until) = &self.until else { return Ok(()) };
+        write!(f, " {THEN} ")?;
+        write_parts(f, until)
+    }
+}
+
+impl FromStr for Text {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Text::parse(text)
+    }
+}
+
+fn write_parts(f: &mut fmt::Formatter<'_>, parts: &[Part]) -> fmt::Result {
+    for (i, Part { prompt, weight }) in parts.iter().enumerate() {
+        if i > 0 {
+            write!(f, " {BESIDE} ")?;
+        }
+        f.write_str(&rewritten(prompt, |word| match is_mark(word) || is_escaped(word) {
+            true => format!("\\{word}"),
+            false => word.to_owned(),
+        }))?;
+        if parts.len() > 1 && *weight != 1.0 {
+            write!(f, " {WEIGHT} {weight}")?;
+        }
+    }
+    Ok(())
+}
+
+fn parse_parts(text: &str, side: &str) -> Result<Vec<Part>> {
+    split(side, BESIDE).into_iter().map(|part| parse_part(text, part)).collect()
+}
+
+fn parse_part(text: &str, part: &str) -> Result<Part> {
+    let pieces = split(part, WEIGHT);
+    let prompt = pieces.first().map_or("", |prompt| prompt.trim());
+    if prompt.is_empty() {
+        let expected = "words between the marks `|`, `::` and `->` (`\\|` is the character itself)";
+        return Err(refused(text, expected, "nothing"));
+    }
+    let number = match &pieces[1..] {
+        [] => "1".to_owned(),
+        numbers => numbers.join(WEIGHT).trim().to_owned(),
+    };
+    let Some(weight) = number.parse().ok().filter(|weight| is_weight(*weight)) else {
+        let expected = "a weight above 0 behind `::` (`\\::` is the characters themselves)";
+        return Err(refused(text, expected, &format!("\"{number}\"")));
+    };
+    let prompt = rewritten(prompt, |word| match is_escaped(word) {
+        true => word[1..].to_owned(),
+        false => word.to_owned(),
+    });
+    Ok(Part { prompt, weight })
+}
+
+fn is_weight(weight: f64) -> bool {
+    weight.is_finite() && weight > 0.0
+}
+
+fn is_mark(word: &str) -> bool {
+    [BESIDE, WEIGHT, THEN].contains(&word)
+}
+
+/// Whether it is a mark behind backslashes.
+fn is_escaped(word: &str) -> bool {
+    word.starts_with('\\') && is_mark(word.trim_start_matches('\\'))
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split_whitespace()
+}
+
+/// The text between the marks of one kind.
+fn split<'a>(text: &'a str, mark: &str) -> Vec<&'a str> {
+    let (mut pieces, mut from) = (Vec::new(), 0);
+    for word in words(text).filter(|word| *word == mark) {
+        // A word is a slice of its text.
+        let at = word.as_ptr() as usize - text.as_ptr() as usize;
+        pieces.push(&text[from..at]);
+        from = at + mark.len();
+    }
+    pieces.push(&text[from..]);
+    pieces
+}
+
+/// The same text with other words; the white space stays.
+fn rewritten(text: &str, change: impl Fn(&str) -> String) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| !c.is_whitespace()) {
+        let word = &rest[start..];
+        let end = word.find(char::is_whitespace).unwrap_or(word.len());
+        out.push_str(&rest[..start]);
+        out.push_str(&change(&word[..end]));
+        rest = &word[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn refused(text: &str, expected: &str, got: &str) -> Error {
+    Error::Prompt { text: text.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn part(prompt: &str, weight: f64) -> Part {
+        Part { prompt: prompt.to_owned(), weight }
+    }
+
+    #[test]
+    fn parts_weights_and_the_last_frame_are_told_apart() {
+        let text = Text::parse("a :: 2 | b c|d\t-> e :: .5 | f").unwrap();
+        assert_eq!(text.parts, [part("a", 2.0), part("b c|d", 1.0)]);
+        assert_eq!(text.until.unwrap(), [part("e", 0.5), part("f", 1.0)]);
+        let lone = Text::parse("  a red  one :: 3 ").unwrap();
+        assert_eq!(lone.parts, [part("a red  one", 3.0)]);
+    }
+
+    #[test]
+    fn what_has_no_marks_stays_as_it_is() {
+        for plain in ["", " ", " a ", "a|b", "x->y :::", "a\\ b", "10::2", "\\", "|| a \n", "-->"] {
+            assert_eq!(Text::parse(plain).unwrap(), Text::plain(plain), "{plain:?}");
+        }
+    }
+
+    #[test]
+    fn a_backslash_makes_a_mark_a_word() {
+        let text = Text::parse(r"a \:: 2 | \\-> b \| \ c").unwrap();
+        assert_eq!(text.parts, [part("a :: 2", 1.0), part(r"\-> b | \ c", 1.0)]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        let cases = [
+            ("a | ", "nothing"),
+            ("| a", "nothing"),
+            (":: 2", "nothing"),
+            ("a ->", "nothing"),
+            ("a -> b -> c", "one `->`"),
+            ("a :: two", "\"two\""),
+            ("a :: 0", "above 0"),
+            ("a :: -1", "above 0"),
+            ("a :: inf", "above 0"),
+            ("a :: 1 :: 2", "\"1 :: 2\""),
+            ("a :: 2 b", "\"2 b\""),
+            ("a ::", "\"\""),
+        ];
+        for (bad, expected) in cases {
+            let message = Text::parse(bad).unwrap_err().to_string();
+            assert!(message.contains(expected) && message.contains(bad), "{bad}: {message}");
+        }
+        let message = Text::plain("a").against("b -> c").unwrap_err().to_string();
+        assert!(message.contains("for all frames"), "{message}");
+    }
+
+    fn parts() -> impl Strategy<Value = Vec<Part>> {
+        let prompt = r"[a|:\\>-]{1,4}( [a|:\\>-]{1,3}){0,3}";
+        prop::collection::vec((prompt, 1u32..9), 2..4).prop_map(|parts| {
+            parts.into_iter().map(|(p, w)| part(&p, f64::from(w) / 4.0)).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(parts in parts(), until in prop::option::of(parts())) {
+            let text = Text { parts, until, negative: None };
+            prop_assert_eq!(Text::parse(&text.to_string()).unwrap(), text);
+        }
+
+        #[test]
+        fn one_prompt_reads_back_with_its_white_space_unless_it_holds_a_mark(
+            prompt in r"[ab|:>\\ -]{0,12}"
+        ) {
+            let text = Text::plain(prompt.as_str());
+            let again = Text::parse(&text.to_string()).unwrap();
+            prop_assert_eq!(again.parts.len(), 1);
+            let marked = words(&prompt).any(|word| is_mark(word) || is_escaped(word));
+            let expected = if marked { prompt.trim() } else { prompt.as_str() };
+            prop_assert_eq!(again.parts[0].prompt.as_str(), expected);
+        }
+    }
+}

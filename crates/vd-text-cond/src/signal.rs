@@ -1,0 +1,215 @@
+//! What clips are told besides their text.
+
+use tch::{Device, Kind, Tensor};
+use vd_unet3d::{Backbone, SignalConfig};
+
+use crate::{Error, GenerateRequest, Result};
+
+/// A signal for every clip.
+#[derive(Debug)]
+pub struct GivenSignal {
+    /// Its name in the network's config.
+    pub name: String,
+    /// Its values, on any device; a first axis of 1 is shared by all clips.
+    ///
+    /// # Shapes
+    /// Those of its [`SignalConfig`]: n or n f of classes (integers) and scalars, n d or n f d of a
+    /// series, n c f h w of a video in [-1, 1]
+    pub values: Tensor,
+    /// How strongly clips are pulled towards it; at 1 it is given and pulls no more.
+    pub scale: f64,
+}
+
+/// The value of a signal for one clip, as a command line or a prompt file writes it.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a number, a class by its name, or a list of numbers (or of lists, one a frame)"
+)]
+pub enum SignalValue {
+    /// A number, or the number of a class.
+    Number(f64),
+    /// The name of a class.
+    Name(String),
+    /// A number for each frame, or a vector.
+    Numbers(Vec<f64>),
+    /// A vector for each frame.
+    Rows(Vec<Vec<f64>>),
+}
+
+impl GivenSignal {
+    /// A signal at scale 1.
+    pub fn new(name: impl Into<String>, values: Tensor) -> GivenSignal {
+        GivenSignal { name: name.into(), values, scale: 1.0 }
+    }
+}
+
+impl SignalValue {
+    /// The value of one clip, as the signal's config has it.
+    ///
+    /// # Shapes
+    /// 1 or 1 f of classes and scalars; 1 d or 1 f d of a series
+    ///
+    /// # Errors
+    /// A class that the config does not name; numbers that it does not take; a video, which is no
+    /// number.
+    pub fn tensor(&self, name: &str, config: &SignalConfig) -> Result<Tensor> {
+        let refuse = || refused(name, takes(config), self.to_string());
+        let floats = |numbers: &[f64]| -> Result<Tensor> {
+            Ok(Tensor::f_from_slice(numbers)?.f_to_kind(Kind::Float)?)
+        };
+        match (config, self) {
+            (SignalConfig::Class { classes }, value) => {
+                let known = |class: &SignalValue| match class {
+                    SignalValue::Name(class) => classes.iter().position(|known| known == class),
+                    SignalValue::Number(n) => (0..classes.len()).find(|class| *class as f64 == *n),
+                    _ => None,
+                };
+                let found: Option<Vec<_>> = match value {
+                    SignalValue::Numbers(numbers) => {
+                        numbers.iter().map(|n| known(&SignalValue::Number(*n))).collect()
+                    }
+                    one => known(one).map(|class| vec![class]),
+                };
+                let found = found.filter(|found| !found.is_empty()).ok_or_else(refuse)?;
+                let found: Vec<_> = found.into_iter().map(|class| class as i64).collect();
+                let classes = Tensor::f_from_slice(&found)?;
+                Ok(if found.len() == 1 { classes } else { classes.f_unsqueeze(0)? })
+            }
+            (SignalConfig::Scalar { .. }, SignalValue::Number(number)) => floats(&[*number]),
+            (SignalConfig::Scalar { .. }, SignalValue::Numbers(numbers)) => {
+                Ok(floats(numbers)?.f_unsqueeze(0)?)
+            }
+            (SignalConfig::Series { width: 1 }, SignalValue::Number(number)) => {
+                Ok(floats(&[*number])?.f_unsqueeze(0)?)
+            }
+            (SignalConfig::Series { width }, SignalValue::Numbers(vector))
+                if vector.len() as i64 == *width =>
+            {
+                Ok(floats(vector)?.f_unsqueeze(0)?)
+            }
+            (SignalConfig::Series { width }, SignalValue::Rows(rows))
+                if !rows.is_empty() && rows.iter().all(|row| row.len() as i64 == *width) =>
+            {
+                Ok(floats(&rows.concat())?.f_view([1, rows.len() as i64, *width])?)
+            }
+            _ => Err(refuse()),
+        }
+    }
+}
+
+/// As a command line writes it.
+impl std::fmt::Display for SignalValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SignalValue::Number(number) => write!(f, "{number}"),
+            SignalValue::Name(name) => write!(f, "\"{name}\""),
+            SignalValue::Numbers(numbers) => {
+                let numbers: Vec<_> = numbers.iter().map(f64::to_string).collect();
+                f.write_str(&numbers.join(","))
+            }
+            SignalValue::Rows(rows) => {
+                let of = rows.first().map_or(0, Vec::len);
+                write!(f, "{} lists of {of} numbers", rows.len())
+            }
+        }
+    }
+}
+
+/// Checks the signals of a call against the network's, and brings them to its device: one value a
+/// clip.
+pub(crate) fn checked(
+    backbone: &dyn Backbone,
+    request: &GenerateRequest,
+) -> Result<Vec<(String, Tensor)>> {
+    let known = backbone.signals();
+    let mut found: Vec<(String, Tensor)> = Vec::new();
+    for GivenSignal { name, values, .. } in &request.signals {
+        let Some((_, config)) = known.iter().find(|(known, _)| known == name) else {
+            let names: Vec<_> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let expected = match names.is_empty() {
+                true => "none: this network takes no signals".to_owned(),
+                false => format!("one of {}", names.join(", ")),
+            };
+            return Err(refused(name, expected, "another name"));
+        };
+        if found.iter().any(|(before, _)| before == name) {
+            return Err(refused(name, "it once", "it twice"));
+        }
+        found.push((name.clone(), fitted(name, config, values, request)?));
+    }
+    Ok(found)
+}
+
+fn fitted(
+    name: &str,
+    config: &SignalConfig,
+    values: &Tensor,
+    request: &GenerateRequest,
+) -> Result<Tensor> {
+    let (n, size) = (request.condition.clips() as i64, values.size());
+    let [f, h, w] = [request.frames, request.height, request.width];
+    let fits = |rest: &[i64]| size.get(1..) == Some(rest) && (size[0] == n || size[0] == 1);
+    let shapes = match config {
+        SignalConfig::Class { .. } | SignalConfig::Scalar { .. } => vec![vec![], vec![f]],
+        SignalConfig::Series { width } => vec![vec![*width], vec![f, *width]],
+        SignalConfig::Video { channels } => vec![vec![*channels, f, h, w]],
+    };
+    if !shapes.iter().any(|rest| fits(rest)) {
+        let shapes = shapes.iter().map(|rest| format!("{:?}", [&[n], &rest[..]].concat()));
+        let expected = format!(
+            "{}; shape {} ({n} for the number of clips, or 1 for all)",
+            takes(config),
+            shapes.collect::<Vec<_>>().join(" or ")
+        );
+        return Err(refused(name, expected, format!("shape {size:?}")));
+    }
+    let values = sound(name, config, values)?.f_to_device(request.device)?;
+    let mut whole = vec![-1; size.len()];
+    whole[0] = n;
+    Ok(values.f_expand(whole.as_slice(), false)?)
+}
+
+/// The values in the kind that the network takes.
+fn sound(name: &str, config: &SignalConfig, values: &Tensor) -> Result<Tensor> {
+    let (kind, all) = (values.kind(), |ok: Tensor| -> Result<bool> {
+        Ok(ok.f_all()?.f_to_device(Device::Cpu)?.f_int64_value(&[])? == 1)
+    });
+    let SignalConfig::Class { classes } = config else {
+        if !all(values.f_isfinite()?)? {
+            return Err(refused(name, "finite numbers", "NaN or infinity"));
+        }
+        return Ok(values.f_to_kind(Kind::Float)?);
+    };
+    if !matches!(kind, Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8) {
+        return Err(refused(name, takes(config), format!("values of kind {kind:?}")));
+    }
+    let values = values.f_to_kind(Kind::Int64)?;
+    let inside = values.f_ge(0)?.f_logical_and(&values.f_lt(classes.len() as i64)?)?;
+    if all(inside)? {
+        return Ok(values);
+    }
+    let (least, most) = (values.f_min()?.f_int64_value(&[])?, values.f_max()?.f_int64_value(&[])?);
+    Err(refused(name, takes(config), format!("{least} to {most}")))
+}
+
+/// What a signal takes, in words.
+fn takes(config: &SignalConfig) -> String {
+    match config {
+        SignalConfig::Class { classes } => {
+            let last = classes.len().saturating_sub(1);
+            format!("a class: {}, or its number from 0 to {last}", classes.join(", "))
+        }
+        SignalConfig::Scalar { .. } => "a number for each clip, or for each frame".to_owned(),
+        SignalConfig::Series { width } => {
+            format!("a vector of {width} for each clip, or for each frame")
+        }
+        SignalConfig::Video { channels } => {
+            format!("a video of {channels} channels in the frames and the size of the clips")
+        }
+    }
+}
+
+pub(crate) fn refused(name: &str, expected: impl Into<String>, got: impl Into<String>) -> Error {
+    Error::Signal { name: name.to_owned(), expected: expected.into(), got: got.into() }
+}
