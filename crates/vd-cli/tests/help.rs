@@ -5,7 +5,7 @@ mod common;
 
 use common::Place;
 
-const COMMANDS: [(&str, &[&str]); 13] = [
+const COMMANDS: [(&str, &[&str]); 14] = [
     ("train", &["CONFIG.toml", "--set <section.key=value>", "--resume"]),
     (
         "sample",
@@ -40,6 +40,22 @@ const COMMANDS: [(&str, &[&str]); 13] = [
     ("interpolate", &["<VIDEO>", "--factor <K>", "--no-replace", "--sampler", "--every <K>"]),
     ("inpaint", &["<VIDEO>", "--mask <FILE>", "--box <Y,X,H,W>", "--window <F>"]),
     ("upscale", &["<VIDEO>", "--time <K>", "--down <HOW>", "- bilinear", "--size <H[xW]>"]),
+    (
+        "encode",
+        &[
+            "<PROMPTS.txt>",
+            "--encoder <DIR>",
+            "--pooling <HOW>",
+            "- peer",
+            "[default: mean]",
+            "--out <FILE.safetensors>",
+            "--normalize",
+            "--truncate",
+            "- bf16",
+            "--batch <B>",
+            "--device <DEVICE>",
+        ],
+    ),
     (
         "convert",
         &[

@@ -2,6 +2,7 @@
 
 mod data;
 mod draw;
+mod encode;
 mod model;
 mod tables;
 mod texts;
@@ -17,6 +18,7 @@ use vd_torch::DeviceChoice;
 
 pub(crate) use data::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
 pub(crate) use draw::DrawArgs;
+pub(crate) use encode::{EncodeArgs, PoolingName, PrecisionName};
 pub(crate) use model::{BenchArgs, ConvertArgs, InspectArgs, SampleArgs, TrainArgs};
 pub(crate) use tables::PlanArg;
 pub(crate) use values::{
@@ -57,6 +59,9 @@ pub(crate) enum Command {
     /// Draw a video larger, and at a higher frame rate
     #[command(after_help = texts::UPSCALE, allow_negative_numbers = true)]
     Upscale(UpscaleArgs),
+    /// Turn prompts into embeddings, by a language model in a directory
+    #[command(after_help = texts::ENCODE)]
+    Encode(EncodeArgs),
     /// Turn a checkpoint of video-diffusion-pytorch (Python) into one for vd
     #[command(after_help = texts::CONVERT, allow_negative_numbers = true)]
     Convert(ConvertArgs),

@@ -197,6 +197,23 @@ With --time the frames between are drawn too.",
   vd upscale runs/first small.gif --size 64 --down bilinear --out large.gif"
 );
 
+pub(super) const ENCODE: &str = "\
+DIR is a model in the Hugging Face layout: config.json, tokenizer.json and model.safetensors (one
+file, or shards with their index). Known are BERT (MiniLM and others of its shape), DistilBERT,
+RoBERTa, the encoder of a T5 and the text side of a CLIP; nothing is fetched.
+
+PROMPTS.txt is UTF-8; every line is a prompt as it stands, blanks included, and an empty line is the
+empty prompt. A prompt of more tokens than the model takes is an error, or is cut with --truncate.
+
+FILE.safetensors gets the tensor embeddings (f32, prompts x width): a row for each line, in order,
+pooled from the last hidden layer. The prompts stand in its metadata, so that a config takes it as
+it is: encoder = { kind = \"file\", path = \"FILE.safetensors\" }. A FILE that is there is replaced.
+
+Examples:
+  vd encode --encoder minilm captions.txt --out captions.safetensors
+  vd encode --encoder minilm captions.txt --normalize --batch 64 --out captions.safetensors
+  vd encode --encoder bert-base-cased --pooling peer captions.txt --out rows.safetensors --json";
+
 pub(super) const CONVERT: &str = "\
 MODEL.pt is a Trainer's checkpoint ({step, model, ema, scaler}) or the state dict of a
 GaussianDiffusion or a Unet3D. Shapes tell the network (dim, dim_mults, channels, heads, ...),

@@ -5,6 +5,7 @@ mod convert;
 mod data;
 mod doctor;
 mod drawing;
+mod encode;
 mod inspect;
 mod sample;
 mod train;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
         Command::Interpolate(args) => video::interpolate(&args, bars),
         Command::Inpaint(args) => video::inpaint(&args, bars),
         Command::Upscale(args) => video::upscale(&args, bars),
+        Command::Encode(args) => encode::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),

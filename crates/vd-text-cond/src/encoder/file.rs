@@ -31,7 +31,7 @@ impl EmbeddingFile {
     ///
     /// # Errors
     /// A file that is not as described, prompts that are not as many as the rows, a prompt that
-    /// comes twice.
+    /// comes twice with different embeddings.
     pub fn open(path: &Path, prompts: Option<&Path>) -> Result<Self> {
         let read = embeddings::read(path)?;
         let (source, prompts) = match (prompts, &read.prompts) {
@@ -51,7 +51,11 @@ impl EmbeddingFile {
         let mut index = HashMap::new();
         for (row, prompt) in prompts.into_iter().enumerate() {
             let prompt = prompt.trim().to_owned();
-            if let Some(first) = index.insert(prompt.clone(), row as i64) {
+            let row = row as i64;
+            // A prompt that comes again with the same embedding says nothing new.
+            if let Some(first) = index.insert(prompt.clone(), row)
+                && read.rows.get(first) != read.rows.get(row)
+            {
                 let got = format!("\"{prompt}\" as number {} and {}", first + 1, row + 1);
                 return Err(refused(&source, "prompts", "each prompt once", got));
             }

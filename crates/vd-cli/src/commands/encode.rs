@@ -1,0 +1,88 @@
+//! `vd encode`: prompts become a file of embeddings.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use tch::{Device, Tensor};
+use vd_tensor_ops::Weights;
+use vd_text_cond::{Pretrained, PretrainedConfig, TextEncoder};
+
+use crate::args::{EncodeArgs, PoolingName, PrecisionName};
+use crate::model::device_name;
+use crate::output::{Outcome, plural};
+
+/// Batches that are asked for together: the encoder sorts the prompts among them by length.
+const BATCHES: usize = 4;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    out: PathBuf,
+    encoder: PathBuf,
+    prompts: usize,
+    width: i64,
+    pooling: PoolingName,
+    normalize: bool,
+    precision: PrecisionName,
+    device: String,
+}
+
+pub(crate) fn run(args: &EncodeArgs) -> Result<Outcome> {
+    let device = args.compute.start()?;
+    let text = std::fs::read_to_string(&args.prompts)
+        .with_context(|| args.prompts.display().to_string())?;
+    let prompts: Vec<_> = text.lines().collect();
+    ensure!(!prompts.is_empty(), "{}: no prompt, not even an empty line", args.prompts.display());
+    warn_of_doubles(&prompts);
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    ensure!(folder.is_dir(), "{}: no such folder; make it first", folder.display());
+    let batch = args.batch as usize;
+    let encoder = Pretrained::open(&PretrainedConfig {
+        pooling: args.pooling.into(),
+        normalize: args.normalize,
+        truncate: args.truncate,
+        precision: args.precision.into(),
+        batch,
+        ..PretrainedConfig::new(&args.encoder)
+    })?;
+    let mut rows = Vec::new();
+    for some in prompts.chunks(batch * BATCHES) {
+        let cond = encoder.encode(some, device)?;
+        let pooled = cond.pooled.context("the encoder gave no embeddings")?;
+        rows.push(pooled.f_to_device(Device::Cpu)?);
+    }
+    let mut weights = Weights::default();
+    weights.tensors.insert("embeddings".to_owned(), Tensor::f_cat(&rows, 0)?);
+    weights.metadata.insert("prompts".to_owned(), serde_json::to_string(&prompts)?);
+    weights.write(&args.out)?;
+    let report = Report {
+        out: args.out.clone(),
+        encoder: args.encoder.clone(),
+        prompts: prompts.len(),
+        width: encoder.width(),
+        pooling: args.pooling,
+        normalize: args.normalize,
+        precision: args.precision,
+        device: device_name(device),
+    };
+    let (prompts, out) = (plural(report.prompts, "prompt"), report.out.display());
+    let text = format!("wrote {prompts}, {} values each, to {out}", report.width);
+    Outcome::new(&report, text)
+}
+
+/// Warns of prompts that differ in the blanks around them alone: who looks them up in the file
+/// cannot tell them apart.
+fn warn_of_doubles(prompts: &[&str]) {
+    let mut first = HashMap::new();
+    for (line, prompt) in (1..).zip(prompts) {
+        let (before, other) = *first.entry(prompt.trim()).or_insert((line, *prompt));
+        if other != *prompt {
+            tracing::warn!(
+                "lines {before} and {line} differ in the blanks around them alone: the file cannot \
+                 be an encoder of kind \"file\""
+            );
+        }
+    }
+}
