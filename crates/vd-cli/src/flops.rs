@@ -215,7 +215,7 @@ mod tests {
         let product = |rows: u64, inner: u64, columns: u64| 2 * rows * inner * columns;
         let (positions, seen) = (2 * 5 * 6, 4);
         // Queries and the way out, keys and values of the tokens, scores and sums; down, up, middle.
-        let cross = |inner| {
+        let cross = |inner: u64| {
             product(positions, 8, inner)
                 + product(positions, inner, 8)
                 + product(2 * seen, 7, 2 * inner)
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(more(vec![Axes::Space], 0, false), 3 * cross(64));
         assert_eq!(more(vec![Axes::Time], 0, false), 3 * cross(8));
         // The embedding of the tokens, 7 more inputs of the scales and shifts of six blocks.
-        let queries = |count, length, inner| {
+        let queries = |count: u64, length: u64, inner: u64| {
             product(2 * length, 7, 2 * inner)
                 + 2 * product(2 * count, inner, length)
                 + product(2 * count, inner, 7)
@@ -232,7 +232,7 @@ mod tests {
         let film = 6 * product(2, 7, 16);
         assert_eq!(more(vec![], 0, true), queries(1, 3, 64) + film);
         // Five memory tokens: four attentions over time, one over space, two linear ones.
-        let heads = |inner| product(2 * 5, 7, 2 * inner);
+        let heads = |inner: u64| product(2 * 5, 7, 2 * inner);
         let time = 4 * (heads(8) + 2 * product(positions, 8, 5));
         let space = heads(64) + 2 * product(positions, 64, 5);
         let linear = 2 * (heads(64) + product(2 * 5, 5, 2 * 32 * 32));

@@ -19,6 +19,9 @@ const SPATIAL_HEAD: usize = 32;
 /// Distance from which on all frames are equally far.
 const FAR: u128 = 32;
 
+/// What a signal says: by name, to a sample and a frame.
+type Says<'a> = &'a dyn Fn(&str, usize, usize) -> Option<Array1<f64>>;
+
 /// What the network is asked, with one noise level and one embedding written out for every frame.
 pub struct Question<'a> {
     /// b c f h w
@@ -30,7 +33,7 @@ pub struct Question<'a> {
     /// The tokens, with no weight where a sample goes without.
     pub text: Option<Text>,
     /// What a signal says to a sample and a frame.
-    pub signal: &'a dyn Fn(&str, usize, usize) -> Option<Array1<f64>>,
+    pub signal: Says<'a>,
     /// What the video of a signal shows a sample: c f h w.
     pub shown: &'a dyn Fn(&str, usize) -> Option<ArrayD<f64>>,
     /// Which frames see each other in the first temporal attention, and in all others.
