@@ -109,6 +109,7 @@ fn draw(run: &Path, path: &PathBuf, prompts: &[Asked], clips: usize) -> Result<V
         diffusion: &diffusion,
         encoder: encoder.as_deref(),
         null: checkpoint.null(),
+        signals: &[],
     };
     let geometry = checkpoint.geometry();
     let shape = [geometry.frames, geometry.size[0], geometry.size[1]].map(|n| n as i64);

@@ -132,6 +132,7 @@ fn draw(c: &mut Criterion) {
         diffusion: &diffusion,
         encoder: Some(&encoder),
         null: NullEmbedding::Trained,
+        signals: &[],
     };
     let request = GenerateRequest {
         steps: 4,

@@ -113,7 +113,7 @@ impl<'a> Prompts<'a> {
                 let row = rows.f_get(*row as i64)?;
                 let part = match shares[..] {
                     // No rounding where there is nothing to mix.
-                    [share] if share == 1.0 => row,
+                    [1.0] => row,
                     [share] => row.f_mul_scalar(share)?,
                     _ => {
                         let shares = floats(shares, self.device)?.f_to_kind(row.kind())?;

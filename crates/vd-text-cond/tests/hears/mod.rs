@@ -35,7 +35,7 @@ impl Hears {
         let b = x.size()[0];
         let frames = if per_frame { f } else { 1 };
         let rows = x.to_kind(Kind::Float).reshape([b, frames, -1]).mean_dim(2, false, Kind::Float);
-        let rows = rows.expand([b, f], false);
+        let rows = rows.expand([b, f], false).contiguous();
         match null {
             None => rows,
             Some(null) => rows.full_like(stand_in).where_self(&null.unsqueeze(1), &rows),
@@ -54,7 +54,7 @@ impl Hears {
             // An attention that finds all tokens alike, each by its weight.
             let share = &weight / weight.sum_dim_intlist(2, true, Kind::Float);
             let mean = share.matmul(values).expand([b, f, values.size()[2]], false).contiguous();
-            text = text + Hears::frames(&(mean * SMALL), f, true, null, stand_in);
+            text += Hears::frames(&(mean * SMALL), f, true, null, stand_in);
         }
         text
     }
@@ -87,7 +87,7 @@ impl Backbone for Hears {
                     Hears::frames(&given.value, f, per_frame, null, NULLS[1])
                 }
             };
-            signals = signals + signal;
+            signals += signal;
         }
         let said = &text + &signals + (&text * &signals) * 0.5;
         Ok(x * 0.0 + said.reshape([b, 1, f, 1, 1]))
