@@ -83,7 +83,7 @@ impl RunConfig {
         self.train.validate()?;
         self.check_network()?;
         self.check_previews()?;
-        if let Source::Folder { path } = &self.data.source
+        if let Source::Folder { path, .. } = &self.data.source
             && path.exists()
             && vd_data::folder_contains(path, &self.train.out)?
         {
