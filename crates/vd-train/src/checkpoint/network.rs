@@ -1,6 +1,5 @@
 //! A checkpoint's network, ready to be used.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -143,8 +142,8 @@ impl Checkpoint {
         }
     }
 
-    /// For each signal of its network, whether what stands in for it was trained.
-    pub fn signal_nulls(&self) -> BTreeMap<String, NullEmbedding> {
+    /// For each signal of its network, by name, whether what stands in for it was trained.
+    pub fn signal_nulls(&self) -> Vec<(String, NullEmbedding)> {
         let sources = &self.config.signals;
         let null = |name| sources.get(name).map_or(NullEmbedding::Unknown, SignalSource::null);
         self.config.model.signals.keys().map(|name| (name.clone(), null(name))).collect()

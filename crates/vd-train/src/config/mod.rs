@@ -64,6 +64,7 @@ impl RunConfig {
     /// # Errors
     /// As [`RunConfig::validate`]; an encoder's file, or a folder of clips, that cannot be read.
     pub fn resolved(mut self) -> Result<RunConfig> {
+        self.check_text()?;
         if let Some(text) = &self.text {
             text.validate()?;
             complete_widths(&mut self.model, text.encoder.build()?.as_ref())?;
@@ -86,6 +87,7 @@ impl RunConfig {
         }
         self.data.validate()?;
         self.train.validate()?;
+        self.check_text()?;
         self.check_network()?;
         signals::check(self)?;
         self.check_previews()?;
@@ -108,6 +110,18 @@ impl RunConfig {
         to_toml(self)
     }
 
+    fn check_text(&self) -> Result<()> {
+        let model = &self.model;
+        if (model.cond_dim.is_some() || model.tokens.is_some()) && self.text.is_none() {
+            let got = match model.cond_dim {
+                Some(_) => "model.cond_dim without it",
+                None => "[model.tokens] without it",
+            };
+            return Err(Error::config("text", "an encoder for the conditional model", got));
+        }
+        Ok(())
+    }
+
     fn check_network(&self) -> Result<()> {
         let (model, data) = (&self.model, &self.data);
         if model.channels != data.channels as i64 {
@@ -117,13 +131,6 @@ impl RunConfig {
         if model.out_channels() != model.channels {
             let expected = format!("{}, as model.channels, to be trained", model.channels);
             return Err(Error::config("model.out_dim", expected, model.out_channels()));
-        }
-        if (model.cond_dim.is_some() || model.tokens.is_some()) && self.text.is_none() {
-            let got = match model.cond_dim {
-                Some(_) => "model.cond_dim without it",
-                None => "[model.tokens] without it",
-            };
-            return Err(Error::config("text", "an encoder for the conditional model", got));
         }
         let multiple = model.spatial_multiple();
         if data.size.iter().any(|n| *n as i64 % multiple != 0) {

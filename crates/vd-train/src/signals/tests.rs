@@ -256,6 +256,13 @@ fn sections_that_do_not_fit_each_other_are_refused_by_name() {
     let tokens = "[model.tokens]\ncross = [\"space\"]\n";
     let message = config(dir.path(), tokens).resolved().unwrap_err().to_string();
     assert!(message.starts_with("text: expected an encoder"), "{message}");
+    let text = "[text]\nencoder = { kind = \"hashed\", width = 4 }\n";
+    let both = format!("{tokens}{text}");
+    let message = config(dir.path(), &both).resolved().unwrap_err().to_string();
+    assert!(
+        message.starts_with("text.encoder: expected an encoder that gives tokens"),
+        "{message}"
+    );
 }
 
 #[test]
