@@ -45,7 +45,7 @@ pub use error::{Error, Result};
 pub use fit::fit;
 pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
-pub use inspect::{Report, SizeCount, Spread, inspect};
+pub use inspect::{Column, Report, SizeCount, Spread, inspect, inspect_with};
 pub use interval::{Difference, Share, newcombe, wilson};
 pub use loader::{Batch, Cursor, Dataset, Loader};
 pub use synth::{Written, write_synthetic};

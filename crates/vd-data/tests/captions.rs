@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use common::{gifs, marked};
-use vd_data::{Captions, Cursor, DataConfig, Folder, Loader, Source, Value, write_gif};
+use vd_data::{
+    Captions, Cursor, DataConfig, Folder, Loader, Source, Value, inspect_with, write_gif,
+};
 
 /// Five frames each: 0.gif, 1.gif and "sub/2,x.gif".
 fn clips(root: &Path) {
@@ -191,6 +193,21 @@ fn a_table_may_lie_elsewhere_and_name_folders_of_frames() {
         let folder = Folder::scan_with(&root, &Captions::Table(path), 0).unwrap();
         assert_eq!(captions(&folder), [Some("this")]);
     }
+}
+
+#[test]
+fn a_report_has_the_columns_of_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    clips(dir.path());
+    let text = "file,caption,speed,kind\n0.gif,a,1.5,x\n1.gif,b,4.5,2\n\"sub/2,x.gif\",,,2\n";
+    let captions = table(dir.path(), "t.csv", text);
+    let report = inspect_with(dir.path(), &captions).unwrap();
+    assert_eq!((report.clips, report.captions), (3, 2));
+    let shown: Vec<_> = report.columns.iter().map(ToString::to_string).collect();
+    let speed = "speed (2 clips): numbers, mean 3.000000, std 1.500000";
+    assert_eq!(shown, ["kind (3 clips): text, 2 different", speed]);
+    assert!(report.to_string().contains(&format!("column {speed}\n")));
+    assert!(inspect_with(dir.path(), &Captions::Beside).unwrap().columns.is_empty());
 }
 
 #[test]

@@ -273,8 +273,11 @@ Videos are GIF, APNG, and folders of PNG or JPEG frames; a caption stands in NAM
 NAME.gif. Files that cannot be read are listed with the reason: training leaves them out, up to
 data.max_bad_files. The exit status is 1 where no video can be read.
 
+--captions is as in [data.source]: a relative path of a table starts at DIR.
+
 Examples:
   vd data inspect videos
+  vd data inspect videos --captions captions.csv
   vd data inspect videos --json";
 
 pub(super) const DOCTOR: &str = "\
