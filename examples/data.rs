@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("captions: {}, such as {:?}", report.captions, report.caption_examples);
 
     let config = DataConfig {
-        source: Source::Folder { path: folder },
+        source: Source::folder(folder),
         frames: 4,
         size: [16, 16],
         stride: 2,

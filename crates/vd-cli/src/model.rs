@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use tch::Device;
 use vd_diffusion::Diffusion;
-use vd_text_cond::{Generator, TextEncoder};
+use vd_text_cond::{Generator, NullEmbedding, TextEncoder};
 use vd_train::{Checkpoint, LoadedNetwork, WeightKind};
 use vd_unet3d::UNet3dConfig;
 
@@ -18,6 +18,8 @@ pub(crate) struct Model {
     pub(crate) loaded: LoadedNetwork,
     pub(crate) diffusion: Diffusion,
     encoder: Option<Box<dyn TextEncoder>>,
+    /// For each signal, whether what stands in for it was trained.
+    signals: Vec<(String, NullEmbedding)>,
     pub(crate) device: Device,
 }
 
@@ -28,7 +30,8 @@ impl Model {
         let loaded = checkpoint.network(weights.map(WeightKind::from), device)?;
         let diffusion = Diffusion::new(&checkpoint.config.diffusion)?;
         let encoder = checkpoint.encoder()?;
-        Ok(Model { checkpoint, loaded, diffusion, encoder, device })
+        let signals = checkpoint.signal_nulls();
+        Ok(Model { checkpoint, loaded, diffusion, encoder, signals, device })
     }
 
     /// What the network is made of.
@@ -43,7 +46,7 @@ impl Model {
             diffusion: &self.diffusion,
             encoder: self.encoder.as_deref(),
             null: self.checkpoint.null(),
-            signals: &[],
+            signals: &self.signals,
         }
     }
 }

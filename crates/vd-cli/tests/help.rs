@@ -85,7 +85,7 @@ const COMMANDS: [(&str, &[&str]); 14] = [
     ),
     ("data", &["synth", "inspect"]),
     ("data synth", &["fireworks", "digits", "--num <N>", "--frames <F>", "--size", "--out <DIR>"]),
-    ("data inspect", &["<DIR>"]),
+    ("data inspect", &["<DIR>", "--captions <FROM>"]),
     ("doctor", &[]),
 ];
 

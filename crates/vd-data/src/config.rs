@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::captions::Captions;
 use crate::clip::check_shape;
 use crate::generate::{DigitsConfig, FireworksConfig};
 use crate::{Error, Result};
@@ -19,11 +20,21 @@ pub enum Source {
     Folder {
         /// The folder.
         path: PathBuf,
+        /// Where the captions come from.
+        #[serde(default, skip_serializing_if = "Captions::is_beside")]
+        captions: Captions,
     },
     /// Fireworks drawn by the program, without end.
     Fireworks(FireworksConfig),
     /// Moving digits drawn by the program, without end.
     Digits(DigitsConfig),
+}
+
+impl Source {
+    /// The videos below a folder, with the captions that stand beside them.
+    pub fn folder(path: impl Into<PathBuf>) -> Self {
+        Self::Folder { path: path.into(), captions: Captions::Beside }
+    }
 }
 
 impl Default for Source {
@@ -166,8 +177,13 @@ impl DataConfig {
         }
         check_shape(self.frames, self.size, self.channels)?;
         match &self.source {
-            Source::Folder { path } if path.as_os_str().is_empty() => {
+            Source::Folder { path, .. } if path.as_os_str().is_empty() => {
                 Err(Error::config("data.source.path", "a folder", "nothing"))
+            }
+            Source::Folder { captions: Captions::Table(table), .. }
+                if table.as_os_str().is_empty() =>
+            {
+                Err(Error::config("data.source.captions.table", "a file", "nothing"))
             }
             Source::Folder { .. } => Ok(()),
             Source::Fireworks(config) => config.validate(),
@@ -185,8 +201,10 @@ mod tests {
     fn four_lines_are_enough_and_the_rest_has_defaults() {
         let text = "source = { kind = \"folder\", path = \"videos\" }\nframes = 8\nsize = [32, 32]\nstride = 1\n";
         let config: DataConfig = toml::from_str(text).unwrap();
-        let path = PathBuf::from("videos");
-        assert_eq!(config, DataConfig { source: Source::Folder { path }, ..DataConfig::default() });
+        assert_eq!(
+            config,
+            DataConfig { source: Source::folder("videos"), ..DataConfig::default() }
+        );
         for kind in ["fireworks", "digits"] {
             let text = format!("source = {{ kind = \"{kind}\" }}");
             toml::from_str::<DataConfig>(&text).unwrap().validate().unwrap();
@@ -207,6 +225,36 @@ mod tests {
             let error = toml::from_str::<DataConfig>(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn captions_come_from_beside_from_a_table_or_from_folders() {
+        let read = |captions: &str| {
+            let text = format!("source = {{ kind = \"folder\", path = \"v\"{captions} }}");
+            toml::from_str::<DataConfig>(&text).map_err(|e| e.to_string())
+        };
+        let table = Captions::Table(PathBuf::from("a.csv"));
+        for (text, expected) in [
+            ("", Captions::Beside),
+            (", captions = \"beside\"", Captions::Beside),
+            (", captions = \"folders\"", Captions::Folders),
+            (", captions = { table = \"a.csv\" }", table),
+        ] {
+            let config = read(text).unwrap();
+            let source = Source::Folder { path: PathBuf::from("v"), captions: expected };
+            assert_eq!(config.source, source);
+            let written = toml::to_string(&config).unwrap();
+            // a config without the setting is what it was before there was one
+            assert_eq!(
+                written.contains("captions"),
+                text.contains("folders") || text.contains("table")
+            );
+            assert_eq!(toml::from_str::<DataConfig>(&written).unwrap(), config);
+        }
+        assert!(read(", captions = \"folder\"").unwrap_err().contains("folders"));
+        assert!(read(", captions = { tables = \"a.csv\" }").unwrap_err().contains("table"));
+        let empty = read(", captions = { table = \"\" }").unwrap().validate().unwrap_err();
+        assert!(empty.to_string().starts_with("data.source.captions.table"));
     }
 
     #[test]

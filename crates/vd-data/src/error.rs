@@ -59,6 +59,20 @@ pub enum Error {
         /// What was there instead, and what to do.
         detail: String,
     },
+    /// A table of captions that does not say what it should.
+    #[error("{}: expected {expected}, found {found}", place(path, *line, column.as_deref()))]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// The line, from 1, where it is about one.
+        line: Option<u64>,
+        /// The column, where it is about one.
+        column: Option<String>,
+        /// What a sound table would hold.
+        expected: String,
+        /// What this one holds.
+        found: String,
+    },
     /// A setting outside its range.
     #[error("{key}: expected {expected}, got {got}")]
     Config {
@@ -127,6 +141,21 @@ impl Error {
         Self::Damaged { path: path.to_path_buf(), expected: expected.into(), found: found.into() }
     }
 
+    pub(crate) fn table(
+        path: &Path,
+        (line, column): (Option<u64>, Option<&str>),
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Table {
+            path: path.to_path_buf(),
+            line,
+            column: column.map(str::to_owned),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {
         Self::Write { path: path.to_path_buf(), source }
     }
@@ -142,4 +171,16 @@ impl Error {
     pub(crate) fn clip(expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::Clip { expected: expected.into(), got: got.into() }
     }
+}
+
+/// A place in a table, in words.
+fn place(path: &Path, line: Option<u64>, column: Option<&str>) -> String {
+    let mut place = path.display().to_string();
+    if let Some(line) = line {
+        place.push_str(&format!(", line {line}"));
+    }
+    if let Some(column) = column {
+        place.push_str(&format!(", column `{column}`"));
+    }
+    place
 }

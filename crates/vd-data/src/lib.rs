@@ -19,6 +19,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod captions;
 mod clip;
 mod colour;
 mod config;
@@ -35,6 +36,7 @@ mod synth;
 mod take;
 mod write;
 
+pub use captions::{Captions, Row, Value};
 pub use clip::{Clip, UNSTATED_FPS};
 pub use colour::{Colour, colour_votes, dominant_colour};
 pub use config::{Crop, DataConfig, MAX_FRAMES, Short, Source};
@@ -43,11 +45,11 @@ pub use error::{Error, Result};
 pub use fit::fit;
 pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
-pub use inspect::{Report, SizeCount, Spread, inspect};
+pub use inspect::{Column, Report, SizeCount, Spread, inspect, inspect_with};
 pub use interval::{Difference, Share, newcombe, wilson};
 pub use loader::{Batch, Cursor, Dataset, Loader};
 pub use synth::{Written, write_synthetic};
-pub use take::Sample;
+pub use take::{Sample, Taken};
 pub use write::{
     Line, LinePlot, SheetRow, contact_sheet, gif_fps, tile, write_contact_sheet, write_frames,
     write_frames_from, write_gif, write_gif_keeping, write_line_plot,

@@ -1,5 +1,8 @@
 //! One training sample out of one video: which frames, which part of them, mirrored or not.
 
+use std::sync::Arc;
+
+use crate::captions::Row;
 use crate::config::{Crop, DataConfig, Short};
 use crate::decode::Media;
 use crate::fit::fit;
@@ -16,7 +19,37 @@ pub struct Sample {
     pub kept: usize,
     /// What it shows.
     pub caption: Option<String>,
+    /// What a table says of it.
+    pub row: Option<Arc<Row>>,
+    /// The name of the folder that it lies in, below that of the data set.
+    pub folder: Option<Arc<str>>,
+    /// Which frames of the file it has.
+    pub taken: Taken,
 }
+
+/// Which frames of a file a clip has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Taken {
+    /// The first, from 0.
+    pub start: usize,
+    /// How far each is from the one before.
+    pub stride: usize,
+    /// How many the file has.
+    pub of: usize,
+}
+
+impl Taken {
+    /// The numbers in the file of the `n` frames of the clip; where it ends early its last one is repeated.
+    pub fn frames(&self, n: usize) -> Vec<usize> {
+        let real: Vec<usize> = (self.start..self.of).step_by(self.stride).take(n).collect();
+        let last = real.last().copied().unwrap_or(self.start);
+        real.into_iter().chain(std::iter::repeat(last)).take(n).collect()
+    }
+}
+
+/// A clip that was taken, how many of its frames are real, and which they are.
+pub(crate) type TakenClip = (Clip, usize, Taken);
 
 /// Takes a sample from a video; `None` where it is too short and short ones are left out.
 ///
@@ -26,12 +59,14 @@ pub(crate) fn take(
     media: &Media,
     config: &DataConfig,
     stream: &mut Stream,
-) -> Result<Option<(Clip, usize)>> {
+) -> Result<Option<TakenClip>> {
     let probe = media.probe()?;
     let (start, place, flip) = (stream.unit(), [stream.unit(), stream.unit()], stream.chance(0.5));
     let Some(wanted) = frames_of(probe.f, config, start) else {
         return Ok(None);
     };
+    let taken =
+        Taken { start: wanted.first().copied().unwrap_or(0), stride: config.stride, of: probe.f };
     let clip = media.decode_frames(config.channels, &wanted, probe.fps / config.stride as f64)?;
     let place = match config.crop {
         Crop::Centre => [0.5; 2],
@@ -54,7 +89,7 @@ pub(crate) fn take(
         let indices: Vec<usize> = (0..config.frames).map(|i| i.min(kept - 1)).collect();
         clip = clip.pick(&indices);
     }
-    Ok(Some((clip, kept)))
+    Ok(Some((clip, kept, taken)))
 }
 
 /// Which frames of a video of `f` frames are taken; `None` where it is too short and short ones are left out.
@@ -91,6 +126,8 @@ mod tests {
             prop_assert_eq!(wanted.len(), frames);
             prop_assert!(wanted.windows(2).all(|pair| pair[1] - pair[0] == stride));
             prop_assert!(wanted[0] <= more && wanted[frames - 1] < f);
+            let taken = Taken { start: wanted[0], stride, of: f };
+            prop_assert_eq!(taken.frames(frames), wanted);
         }
 
         #[test]
@@ -103,6 +140,10 @@ mod tests {
             prop_assert_eq!(wanted[0], 0);
             prop_assert_eq!(wanted.len(), f.div_ceil(stride).min(frames));
             prop_assert!(wanted.len() < frames);
+            let all = Taken { start: 0, stride, of: f }.frames(frames);
+            prop_assert_eq!(all.len(), frames);
+            prop_assert_eq!(&all[..wanted.len()], &wanted[..]);
+            prop_assert!(all[wanted.len()..].iter().all(|k| Some(k) == wanted.last()));
             let skip = DataConfig { short: Short::Skip, ..config };
             prop_assert_eq!(frames_of(f, &skip, start), None);
         }

@@ -224,6 +224,6 @@ fn written_clips_are_a_data_set() {
         // 256 colours for a clip of few: hardly anything is lost
         assert!(away.max().unwrap() <= 40);
     }
-    let folder = Source::Folder { path: out };
+    let folder = Source::folder(out);
     assert!(write_synthetic(&folder, 3, 1, 5, [12, 16], dir.path()).is_err());
 }

@@ -15,7 +15,7 @@ use vd_data::{
 
 fn folder(path: &Path) -> DataConfig {
     DataConfig {
-        source: Source::Folder { path: path.to_path_buf() },
+        source: Source::folder(path.to_path_buf()),
         frames: 4,
         size: [5, 5],
         crop: Crop::Random,

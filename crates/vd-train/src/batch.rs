@@ -2,11 +2,12 @@
 
 use tch::{Device, Kind, Tensor};
 use vd_data::Batch;
-use vd_tensor_ops::{FrameMask, Noise, video};
+use vd_tensor_ops::{FrameMask, Noise, SeededNoise, video};
 use vd_text_cond::TextEncoder;
-use vd_unet3d::Cond;
+use vd_unet3d::{Cond, Tokens};
 
 use crate::Result;
+use crate::signals::Signal;
 use crate::streams::{Place, Stream};
 
 /// What turns batches into [`Prepared`] ones.
@@ -14,6 +15,8 @@ use crate::streams::{Place, Stream};
 pub(crate) struct Preparation {
     /// The encoder, and the share of samples that lose their conditioning.
     pub(crate) text: Option<(Box<dyn TextEncoder>, f64)>,
+    /// What else it is told.
+    pub(crate) signals: Vec<Signal>,
     pub(crate) focus_present: f64,
     pub(crate) device: Device,
 }
@@ -36,13 +39,17 @@ impl Preparation {
             None => None,
         };
         let frames = if self.focus_present > 0.0 {
-            let focus = chosen(self.focus_present, b, at, Stream::Focus)?;
+            let focus = chosen(self.focus_present, b, at.noise(Stream::Focus))?;
             FrameMask::Focus(focus.f_to_device(self.device)?)
         } else {
             FrameMask::All
         };
         let x0 = video::from_u8(&batch.video.f_to_device(self.device)?);
-        Ok(Prepared { x0, cond: self.condition(&batch.captions, at)?, frames, keep })
+        let mut cond = self.condition(&batch.captions, at)?;
+        for signal in &self.signals {
+            cond.signals.insert(signal.name.clone(), signal.given(batch, &x0, at)?);
+        }
+        Ok(Prepared { x0, cond, frames, keep })
     }
 
     /// Encodes the captions and drops some: a clip without a caption trains the null embedding too.
@@ -51,28 +58,43 @@ impl Preparation {
         let given: Vec<_> = captions.iter().flatten().map(String::as_str).collect();
         let missing: Vec<_> = captions.iter().map(Option::is_none).collect();
         let cond = encoder.encode(&given, self.device)?;
-        let cond = match cond.pooled {
-            Some(rows) if given.len() < missing.len() => Cond::pooled(spread(&rows, &missing)?),
-            _ => cond,
-        };
-        let dropped = chosen(*drop, missing.len() as i64, at, Stream::Drop)?;
+        let cond = if given.len() < missing.len() { spread_all(cond, &missing)? } else { cond };
+        let dropped = chosen(*drop, missing.len() as i64, at.noise(Stream::Drop))?;
         let null = dropped.f_logical_or(&Tensor::f_from_slice(&missing)?)?;
         Ok(cond.with_null(null.f_to_device(self.device)?))
     }
 }
 
 /// Which samples a probability picks: bool, b, on the CPU.
-fn chosen(probability: f64, b: i64, at: Place, stream: Stream) -> Result<Tensor> {
+pub(crate) fn chosen(probability: f64, b: i64, mut noise: SeededNoise) -> Result<Tensor> {
     let like = Tensor::f_empty([b], (Kind::Float, Device::Cpu))?;
-    Ok(at.noise(stream).uniform(&like).f_lt(probability)?)
+    Ok(noise.uniform(&like).f_lt(probability)?)
 }
 
-/// Rows with zeros between them where a caption is missing; the null embedding stands there.
+/// Embeddings and tokens with rows where a caption is missing, for the null embedding to stand there.
+fn spread_all(cond: Cond, missing: &[bool]) -> Result<Cond> {
+    let pooled = cond.pooled.map(|rows| spread(&rows, missing)).transpose()?;
+    let tokens = match cond.tokens {
+        Some(Tokens { values, weight }) => {
+            // no caption at all: there is one token still, for every text has one
+            let more = [0, i64::from(values.size()[1] == 0)];
+            let values = values.f_constant_pad_nd([0, 0, more[0], more[1]])?;
+            let weight = weight.f_constant_pad_nd(more)?;
+            Some(Tokens { values: spread(&values, missing)?, weight: spread(&weight, missing)? })
+        }
+        None => None,
+    };
+    Ok(Cond { pooled, tokens, ..Cond::default() })
+}
+
+/// Rows with zeros between them where a caption is missing.
 fn spread(rows: &Tensor, missing: &[bool]) -> Result<Tensor> {
-    let size = [missing.len() as i64, rows.size()[1]];
+    let mut size = rows.size();
+    size[0] = missing.len() as i64;
     let places: Vec<_> = (0i64..).zip(missing).filter(|(_, m)| !**m).map(|(k, _)| k).collect();
     let places = Tensor::f_from_slice(&places)?.f_to_device(rows.device())?;
-    Ok(Tensor::f_zeros(size, (rows.kind(), rows.device()))?.f_index_copy(0, &places, rows)?)
+    Ok(Tensor::f_zeros(size.as_slice(), (rows.kind(), rows.device()))?
+        .f_index_copy(0, &places, rows)?)
 }
 
 #[cfg(test)]
@@ -83,7 +105,8 @@ mod tests {
 
     fn preparation(drop: f64) -> Preparation {
         let encoder = Box::new(Hashed::new(4).unwrap());
-        Preparation { text: Some((encoder, drop)), focus_present: 0.0, device: Device::Cpu }
+        let text = Some((encoder as Box<dyn TextEncoder>, drop));
+        Preparation { text, signals: Vec::new(), focus_present: 0.0, device: Device::Cpu }
     }
 
     fn place(step: u64, micro: u64) -> Place {
@@ -108,10 +131,58 @@ mod tests {
         assert_eq!(none.pooled.unwrap().size(), [2, 4]);
     }
 
+    /// An encoder with as many tokens as words.
+    #[derive(Debug)]
+    struct Words;
+
+    impl TextEncoder for Words {
+        fn width(&self) -> i64 {
+            4
+        }
+
+        fn encode(&self, prompts: &[&str], device: Device) -> vd_text_cond::Result<Cond> {
+            let counts = prompts.iter().map(|prompt| prompt.split(' ').count());
+            let longest = counts.clone().max().unwrap_or(0) as i64;
+            let row = |n: usize| Tensor::arange(longest, (Kind::Float, device)).lt(n as f64);
+            let rows: Vec<_> = counts.map(row).collect();
+            let weight = match rows.as_slice() {
+                [] => Tensor::zeros([0, longest], (Kind::Float, device)),
+                rows => Tensor::stack(rows, 0).to_kind(Kind::Float),
+            };
+            let values = weight.unsqueeze(2).expand([-1, -1, 3], false) * 2.5;
+            let pooled = Hashed::new(4)?.encode(prompts, device)?;
+            Ok(pooled.with_tokens(Tokens { values, weight }))
+        }
+    }
+
+    #[test]
+    fn the_tokens_of_captions_keep_their_rows_and_those_of_missing_ones_do_not_count() {
+        let prepared = |captions: &[Option<&str>]| {
+            let text = Some((Box::new(Words) as Box<dyn TextEncoder>, 0.0));
+            let preparation = Preparation { text, ..preparation(0.0) };
+            let captions: Vec<_> = captions.iter().map(|c| c.map(str::to_owned)).collect();
+            preparation.condition(&captions, place(0, 0)).unwrap()
+        };
+        let cond = prepared(&[None, Some("a red one"), None, Some("blue")]);
+        let Tokens { values, weight } = cond.tokens.unwrap();
+        let rows = [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0; 3], [1.0, 0.0, 0.0]].concat();
+        let expected = Tensor::from_slice(&rows).to_kind(Kind::Float).view([4, 3]);
+        assert_eq!(weight, expected);
+        assert_eq!(values, expected.unsqueeze(2).expand([-1, -1, 3], false) * 2.5);
+        assert_eq!(flags(&cond.null.unwrap()), [true, false, true, false]);
+        assert_eq!(cond.pooled.unwrap().size(), [4, 4]);
+        let none = prepared(&[None, None]);
+        let Tokens { values, weight } = none.tokens.unwrap();
+        assert_eq!((values.size(), weight.size()), (vec![2, 1, 3], vec![2, 1]));
+        assert_eq!(weight.abs().sum(Kind::Float).double_value(&[]), 0.0);
+        assert_eq!(flags(&none.null.unwrap()), [true, true]);
+        assert_eq!(prepared(&[Some("a b"), Some("c")]).tokens.unwrap().values.size(), [2, 2, 3]);
+    }
+
     #[test]
     fn draws_have_their_rate_and_are_a_function_of_place_and_purpose() {
         let b = 4000;
-        let drawn = |p, place, stream| chosen(p, b, place, stream).unwrap();
+        let drawn = |p, place: Place, stream| chosen(p, b, place.noise(stream)).unwrap();
         for (p, step) in [(0.1, 0), (0.5, 1), (0.9, 2)] {
             let count =
                 flags(&drawn(p, place(step, 0), Stream::Drop)).iter().filter(|x| **x).count();
@@ -128,6 +199,8 @@ mod tests {
             drawn(0.5, place(4, 0), Stream::Drop),
             drawn(0.5, place(4, 1), Stream::Focus),
             drawn(0.5, Place { seed: 4, ..place(4, 1) }, Stream::Drop),
+            chosen(0.5, b, place(4, 1).named_noise(Stream::SignalDrop, "a")).unwrap(),
+            chosen(0.5, b, place(4, 1).named_noise(Stream::SignalDrop, "b")).unwrap(),
         ] {
             assert_ne!(base, other);
         }

@@ -78,7 +78,7 @@ mod tests {
             write_gif(&path.join(name), &Clip::new(frames, [3, 8, 8, 3], 10.0).unwrap()).unwrap();
         }
         let config = DataConfig { frames: 3, size: [8, 8], workers: 0, ..DataConfig::default() };
-        let folder = DataConfig { source: Source::Folder { path: path.clone() }, ..config.clone() };
+        let folder = DataConfig { source: Source::folder(path.clone()), ..config.clone() };
         assert!(lacks_captions(&Dataset::open(&folder).unwrap()));
         std::fs::write(path.join("b.txt"), "a moving pattern").unwrap();
         assert!(!lacks_captions(&Dataset::open(&folder).unwrap()));

@@ -1,5 +1,6 @@
 //! Why a run did not start, or stopped.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Errors of this crate.
@@ -26,7 +27,7 @@ pub enum Error {
     #[error("{key}: expected {expected}, got {got}")]
     Config {
         /// The setting, as it is written in the config.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// What is allowed.
         expected: String,
         /// What was given.
@@ -112,11 +113,11 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn config(
-        key: &'static str,
+        key: impl Into<Cow<'static, str>>,
         expected: impl Into<String>,
         got: impl ToString,
     ) -> Self {
-        Error::Config { key, expected: expected.into(), got: got.to_string() }
+        Error::Config { key: key.into(), expected: expected.into(), got: got.to_string() }
     }
 
     /// For `map_err`: an error of the operating system about `path`.

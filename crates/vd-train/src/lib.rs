@@ -67,6 +67,7 @@ mod optimizer;
 mod preview;
 mod resume;
 mod run;
+mod signals;
 mod streams;
 mod trainer;
 mod uncertainty;
@@ -75,12 +76,13 @@ pub use checkpoint::{
     ASSUMED_SHAPE, Checkpoint, CheckpointConfig, Geometry, LoadedNetwork, Machine, Origin, State,
     WeightKind, write_imported,
 };
-pub use config::{RunConfig, TrainConfig};
+pub use config::{RunConfig, SignalFrom, SignalSource, TrainConfig, Upsampling};
 pub use ema::{EmaDecay, update_ema};
 pub use error::{Error, Result};
 pub use lr::{LearningRate, LrSchedule};
 pub use metrics::StepReport;
 pub use optimizer::{AdamW, clip_to_norm, global_norm};
 pub use run::{Event, Resume, Summary, train};
+pub use signals::{known_part, low_resolution};
 pub use tch;
 pub use vd_text_cond as text_cond;

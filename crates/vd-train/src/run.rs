@@ -13,6 +13,7 @@ use crate::folder::RunFolder;
 use crate::metrics::{Metrics, StepReport, put_aside};
 use crate::preview::write_preview;
 use crate::resume::{check_config, warn_of_machine};
+use crate::signals::check_signals;
 use crate::trainer::{Outcome, Trainer};
 use crate::uncertainty::Learned;
 use crate::{Result, RunConfig};
@@ -104,6 +105,7 @@ pub fn train(
     }
     let dataset = Dataset::open(&config.data)?;
     check_captions(&config, &dataset)?;
+    check_signals(&config, &dataset)?;
     let folder = RunFolder::open(out)?;
     check_room(out, resume)?;
     let from = newest(out, Use::Resume)?;

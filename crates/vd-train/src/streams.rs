@@ -21,6 +21,10 @@ pub(crate) enum Stream {
     Dropout = 5,
     /// Previews: the same at every step.
     Preview = 6,
+    /// Which samples go without a signal.
+    SignalDrop = 7,
+    /// The box that is hidden from a masked clip.
+    SignalBox = 8,
 }
 
 /// A micro-batch of a run.
@@ -37,9 +41,41 @@ impl Place {
     pub(crate) fn noise(self, stream: Stream) -> SeededNoise {
         SeededNoise::new(derive_seed(self.seed, &[stream as u64, self.step, self.micro]), 0)
     }
+
+    /// As [`Place::noise`], for one of several things that have the same purpose.
+    pub(crate) fn named_noise(self, stream: Stream, name: &str) -> SeededNoise {
+        let purpose = [stream as u64, number_of(name), self.step, self.micro];
+        SeededNoise::new(derive_seed(self.seed, &purpose), 0)
+    }
+}
+
+/// A number for a name, which no version of a library may change: FNV-1a of its bytes.
+///
+/// # Reference
+/// Fowler, Noll, Vo 1991
+fn number_of(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// The seed of what does not depend on the step.
 pub(crate) fn seed_of(seed: u64, stream: Stream) -> u64 {
     derive_seed(seed, &[stream as u64])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_the_number_that_the_authors_of_the_hash_publish_for_it() {
+        for (name, number) in [
+            ("", 0xcbf2_9ce4_8422_2325),
+            ("a", 0xaf63_dc4c_8601_ec8c),
+            ("foobar", 0x8594_4171_f739_67e8),
+        ] {
+            assert_eq!(number_of(name), number);
+        }
+    }
 }

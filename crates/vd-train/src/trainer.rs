@@ -13,6 +13,7 @@ use crate::checkpoint::{Checkpoint, WeightKind};
 use crate::ema::update_ema;
 use crate::metrics::LevelLosses;
 use crate::optimizer::{AdamW, clip_to_norm, global_norm};
+use crate::signals::Signal;
 use crate::streams::{Place, Stream, seed_of};
 use crate::uncertainty::{Learned, plain_mean};
 use crate::{Error, Result, RunConfig};
@@ -75,7 +76,12 @@ impl Trainer {
             diffusion: Diffusion::new(&config.diffusion)?,
             optimizer: AdamW::new(&params, train.betas, train.weight_decay),
             learned: Learned::new(train, device)?,
-            preparation: Preparation { text, focus_present: train.focus_present, device },
+            preparation: Preparation {
+                text,
+                signals: Signal::all(config),
+                focus_present: train.focus_present,
+                device,
+            },
             loader: Loader::over(dataset, train.batch, cursor)?,
             step: state.map_or(0, |state| state.step),
             cursor,
@@ -223,6 +229,7 @@ mod tests {
             model: UNet3dConfig { dim: 4, dim_mults: vec![1], ..UNet3dConfig::default() },
             diffusion: vd_diffusion::DiffusionConfig::default(),
             text: None,
+            signals: BTreeMap::new(),
             data: DataConfig {
                 source: Source::Digits(DigitsConfig::default()),
                 frames: 2,

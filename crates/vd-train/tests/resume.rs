@@ -136,7 +136,7 @@ fn a_run_that_its_data_stop_saves_its_last_good_step_and_goes_on_to_the_same_byt
     }
     let config = |name: &str| {
         let mut config = with_steps(&tiny(&dir.path().join(name)), 5);
-        config.data.source = vd_data::Source::Folder { path: data.clone() };
+        config.data.source = vd_data::Source::folder(data.clone());
         config.data.max_bad_files = 0;
         config.data.workers = 0;
         config

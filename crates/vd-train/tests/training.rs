@@ -143,7 +143,7 @@ fn a_folder_of_clips_with_and_without_captions_is_trained_on() {
     std::fs::write(data.join("1.txt"), "a moving pattern\n").unwrap();
     std::fs::write(data.join("broken.gif"), "GIF89a").unwrap();
     let mut config = tiny(&dir.path().join("run"));
-    config.data.source = Source::Folder { path: data };
+    config.data.source = Source::folder(data);
     config.train.preview_every = 4;
     config.train.preview_steps = 2;
     let summary = run(&config, Resume::No).unwrap();
@@ -167,7 +167,7 @@ fn captions_that_a_file_of_embeddings_lacks_are_found_before_the_first_step() {
     let path = dir.path().join("e.safetensors");
     weights.write(&path).unwrap();
     let mut config = tiny(&dir.path().join("run"));
-    config.data.source = Source::Folder { path: data.clone() };
+    config.data.source = Source::folder(data.clone());
     config.text.as_mut().unwrap().encoder =
         vd_text_cond::EncoderConfig::File { path, prompts: None };
     let message = run(&config, Resume::No).unwrap_err().to_string();

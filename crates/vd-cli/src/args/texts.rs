@@ -43,6 +43,21 @@ With [text], captions (NAME.txt beside NAME.gif) condition the model:
   encoder = { kind = \"hashed\", width = 64 }
   drop = 0.1           # share of clips trained without their caption, which guidance needs
 
+Captions can also come from a table, with a column `file` and, if there are captions, `caption`,
+or from the names of the folders that clips lie in:
+  source = { kind = \"folder\", path = \"videos\", captions = { table = \"captions.csv\" } }  # or .jsonl
+  source = { kind = \"folder\", path = \"videos\", captions = \"folders\" }
+
+What else the model is told are signals, each with where it comes from:
+  [model.signals]
+  kind = { kind = \"class\" }                     # its classes are those of the data
+  speed = { kind = \"scalar\", mean = 3.5, std = 2 }
+  small = { kind = \"video\", channels = 3 }
+  [signals]
+  kind = { from = { kind = \"folder\" }, drop = 0.1 }
+  speed = { from = { kind = \"column\", name = \"speed\" } }    # array: a value for each frame
+  small = { from = { kind = \"low-resolution\", factor = 4 } }  # masked: first_frames, hidden_box
+
 OUT gets config.toml (with every default), metrics.jsonl, previews/ and
 checkpoints/step-NNNNNNNN/. SIGINT (Ctrl-C) and SIGTERM finish the step, save and exit with 0; a
 second one ends at once. --resume goes on to the same bytes that an unbroken run would have
@@ -275,8 +290,11 @@ Videos are GIF, APNG, and folders of PNG or JPEG frames; a caption stands in NAM
 NAME.gif. Files that cannot be read are listed with the reason: training leaves them out, up to
 data.max_bad_files. The exit status is 1 where no video can be read.
 
+--captions is as in [data.source]: a relative path of a table starts at DIR.
+
 Examples:
   vd data inspect videos
+  vd data inspect videos --captions captions.csv
   vd data inspect videos --json";
 
 pub(super) const DOCTOR: &str = "\

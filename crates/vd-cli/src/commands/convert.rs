@@ -172,6 +172,7 @@ fn write(
         model: report.model.clone(),
         diffusion: DiffusionConfig { schedule, ..DiffusionConfig::default() },
         text: None,
+        signals: Default::default(),
         data: None,
         train: None,
         origin: Some(Origin {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use vd_data::{DigitsConfig, FireworksConfig, Report, Source, Spread};
+use vd_data::{Captions, DigitsConfig, FireworksConfig, Report, Source, Spread};
 
 use crate::args::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
 use crate::folder;
@@ -40,7 +40,12 @@ fn synth(args: &SynthArgs) -> Result<Outcome> {
 }
 
 fn inspect(args: &InspectDataArgs) -> Result<Outcome> {
-    let report = vd_data::inspect(&args.folder)?;
+    let captions = match args.captions.as_str() {
+        "beside" => Captions::Beside,
+        "folders" => Captions::Folders,
+        table => Captions::Table(table.into()),
+    };
+    let report = vd_data::inspect_with(&args.folder, &captions)?;
     Ok(Outcome::new(&report, describe(&report)?)?.with_success(report.clips > 0))
 }
 
@@ -74,6 +79,9 @@ fn describe(report: &Report) -> Result<String> {
     }
     for caption in &report.caption_examples {
         writeln!(out, "            \"{caption}\"")?;
+    }
+    for column in &report.columns {
+        writeln!(out, "  column    {column}")?;
     }
     if report.clips == 0 {
         writeln!(out, "  looked for GIF, APNG, and folders of PNG or JPEG frames")?;

@@ -4,11 +4,9 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use crate::captions::MAX_CAPTION;
 use crate::decode::Media;
 use crate::{Error, Result};
-
-/// The longest caption in bytes.
-const MAX_CAPTION: u64 = 64 << 10;
 
 /// The caption of a video, by the rules of [`crate::Folder`]; nothing above `root` is read.
 pub(super) fn beside(root: &Path, media: &Media) -> Result<Option<String>> {

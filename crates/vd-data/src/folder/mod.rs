@@ -7,25 +7,36 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use contains::folder_contains;
 pub(crate) use natural::natural_order;
 
+use crate::captions::{Captions, Row, Table, of_folder};
 use crate::decode::Media;
 use crate::{Error, Result};
 
 /// One video of a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {
     /// Where it lies.
     pub media: Media,
     /// Its path below the folder.
     pub name: PathBuf,
-    /// What it shows, trimmed; `None` where no caption stands beside it, or an empty one.
+    /// What it shows, trimmed; `None` where it has no caption, or an empty one.
     pub caption: Option<String>,
+    /// What a table says of it; `None` without a table, or without a row in it.
+    pub row: Option<Arc<Row>>,
+}
+
+impl Entry {
+    /// The name of the folder that it lies in, below that of the data set: its class, where folders name classes.
+    pub fn folder(&self) -> Option<&str> {
+        self.name.parent()?.file_name()?.to_str()
+    }
 }
 
 /// A file that cannot be used, and why.
@@ -42,6 +53,7 @@ pub struct BadFile {
 /// - A `.gif`, a `.apng` and an animated `.png` is a clip; its caption stands beside it in `NAME.txt`.
 /// - The other `.png`, `.jpg` and `.jpeg` files directly in one folder are together one clip, a frame each, in natural order
 ///   of their names; its caption stands in `caption.txt` in that folder, or else beside the folder in `FOLDER.txt`.
+/// - Captions may come from elsewhere: see [`Captions`].
 /// - Names that begin with a dot are passed over, links are followed, and a folder that is reached twice counts once.
 #[derive(Debug, Clone)]
 pub struct Folder {
@@ -57,13 +69,29 @@ impl Folder {
     /// # Errors
     /// When `root` is not a folder, when more than `max_bad_files` cannot be read, or when no readable video is left.
     pub fn scan(root: &Path, max_bad_files: usize) -> Result<Self> {
-        let folder = Self::list(root)?;
+        Self::scan_with(root, &Captions::Beside, max_bad_files)
+    }
+
+    /// As [`Folder::scan`], with captions from where `captions` says; clips that a table does not name are counted in the
+    /// log.
+    ///
+    /// # Errors
+    /// As [`Folder::scan`]; a table that is not sound, or that has rows for files that are not there.
+    pub fn scan_with(root: &Path, captions: &Captions, max_bad_files: usize) -> Result<Self> {
+        let folder = Self::list_with(root, captions)?;
         check_bad_files(root, &folder.bad, max_bad_files)?;
         for bad in &folder.bad {
             tracing::warn!("left out: {}", bad.reason);
         }
         if folder.entries.is_empty() {
             return Err(folder.no_clips());
+        }
+        let unnamed = folder.entries.iter().filter(|entry| entry.row.is_none()).count();
+        if let Captions::Table(table) = captions
+            && unnamed > 0
+        {
+            let (clips, table) = (folder.entries.len(), table.display());
+            tracing::warn!("{unnamed} of {clips} clips have no row in {table}: without a caption");
         }
         Ok(folder)
     }
@@ -73,19 +101,36 @@ impl Folder {
     /// # Errors
     /// When `root` is not a folder or cannot be listed.
     pub fn list(root: &Path) -> Result<Self> {
-        let walk::Found { media, bad, other } = walk::walk(root)?;
+        Self::list_with(root, &Captions::Beside)
+    }
+
+    /// As [`Folder::list`], with captions from where `captions` says.
+    ///
+    /// # Errors
+    /// As [`Folder::list`]; a table that is not sound, or that has rows for files that are not there.
+    pub fn list_with(root: &Path, captions: &Captions) -> Result<Self> {
+        let table = captions.table_below(root);
+        let walk::Found { media, bad, other } = walk::walk(root, table.as_deref())?;
+        let table = table.map(|path| Table::read(&path)).transpose()?;
         let mut folder =
             Self { root: root.to_path_buf(), entries: Vec::with_capacity(media.len()), bad, other };
         for media in media {
-            let entry = media.check_header().and_then(|()| caption::beside(root, &media));
-            match entry {
-                Ok(caption) => {
-                    folder.entries.push(Entry { name: below(root, media.path()), caption, media })
-                }
-                Err(error) => folder
-                    .bad
-                    .push(BadFile { path: media.path().to_path_buf(), reason: error.to_string() }),
+            let name = below(root, media.path());
+            let mut entry = Entry { media, name, caption: None, row: None };
+            let sound = entry.media.check_header();
+            match sound.and_then(|()| describe(&mut entry, root, captions, table.as_ref())) {
+                Ok(()) => folder.entries.push(entry),
+                Err(error) => folder.bad.push(BadFile {
+                    path: entry.media.path().to_path_buf(),
+                    reason: error.to_string(),
+                }),
             }
+        }
+        if let Some(table) = table {
+            // a file that cannot be read is there all the same
+            let bad = folder.bad.iter().map(|bad| below(root, &bad.path)).collect::<Vec<_>>();
+            let names = folder.entries.iter().map(|entry| entry.name.as_path());
+            table.check_files(names.chain(bad.iter().map(PathBuf::as_path)))?;
         }
         folder.bad.sort_by(|a, b| natural_order(&a.path, &b.path));
         Ok(folder)
@@ -131,6 +176,26 @@ impl Folder {
         }
         Error::NoClips { folder: self.root.clone(), detail }
     }
+}
+
+/// Gives an entry its caption and what else is known of it.
+fn describe(
+    entry: &mut Entry,
+    root: &Path,
+    captions: &Captions,
+    table: Option<&Table>,
+) -> Result<()> {
+    match captions {
+        Captions::Beside => entry.caption = caption::beside(root, &entry.media)?,
+        Captions::Folders => entry.caption = entry.folder().and_then(of_folder),
+        Captions::Table(_) => {
+            if let Some(found) = table.and_then(|table| table.find(&entry.name)) {
+                entry.caption.clone_from(&found.caption);
+                entry.row = Some(Arc::clone(&found.row));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Stops a run with too many bad files.

@@ -15,8 +15,8 @@ pub(super) struct Found {
     pub(super) other: BTreeMap<String, usize>,
 }
 
-/// Walks `root` and all folders below it; the videos come in natural order of their paths.
-pub(super) fn walk(root: &Path) -> Result<Found> {
+/// Walks `root` and all folders below it; the videos come in natural order of their paths. The file `known` is not counted.
+pub(super) fn walk(root: &Path, known: Option<&Path>) -> Result<Found> {
     let mut found = Found::default();
     let mut seen = HashSet::new();
     let mut open = vec![root.to_path_buf()];
@@ -24,7 +24,7 @@ pub(super) fn walk(root: &Path) -> Result<Found> {
         // a link may lead back up, or two links to one place
         let real = folder.canonicalize().map_err(|e| Error::read(&folder, e));
         let listed = real.and_then(|real| {
-            if seen.insert(real) { list(&folder, &mut found) } else { Ok(Vec::new()) }
+            if seen.insert(real) { list(&folder, known, &mut found) } else { Ok(Vec::new()) }
         });
         match listed {
             // the stack is popped from its end: reversed, the folders come in their order, so that
@@ -39,7 +39,7 @@ pub(super) fn walk(root: &Path) -> Result<Found> {
 }
 
 /// Sorts the files of one folder into `found` and returns the folders in it.
-fn list(folder: &Path, found: &mut Found) -> Result<Vec<PathBuf>> {
+fn list(folder: &Path, known: Option<&Path>, found: &mut Found) -> Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))? {
         let entry = entry.map_err(|e| Error::read(folder, e))?;
@@ -58,6 +58,7 @@ fn list(folder: &Path, found: &mut Found) -> Result<Vec<PathBuf>> {
                 found.media.push(Media::File(path));
             }
             Ok(_) if video => frames.push(path),
+            Ok(_) if known == Some(path.as_path()) => {}
             Ok(_) => {
                 let kind = extension(&path);
                 if kind != "txt" {

@@ -1,5 +1,6 @@
 //! What a folder of videos holds, before a run is spent on it.
 
+mod columns;
 mod report;
 
 use std::collections::BTreeMap;
@@ -7,8 +8,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use report::{Report, SizeCount, Spread};
+pub use report::{Column, Report, SizeCount, Spread};
 
+use crate::captions::Captions;
 use crate::decode::Media;
 use crate::folder::{BadFile, Entry, Folder};
 use crate::{Error, Result};
@@ -29,7 +31,15 @@ struct About {
 /// # Errors
 /// When `folder` is not a folder or cannot be listed.
 pub fn inspect(folder: &Path) -> Result<Report> {
-    let listed = Folder::list(folder)?;
+    inspect_with(folder, &Captions::Beside)
+}
+
+/// As [`inspect`], with captions from where `captions` says.
+///
+/// # Errors
+/// As [`inspect`]; a table that is not sound, or that has rows for files that are not there.
+pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
+    let listed = Folder::list_with(folder, captions)?;
     let found = look_at_all(listed.entries());
     let mut bad_files = listed.bad_files().to_vec();
     let mut sound = Vec::new();
@@ -55,6 +65,7 @@ pub fn inspect(folder: &Path) -> Result<Report> {
         colour_clips: sound.len() - grey_clips,
         captions: captions.len(),
         caption_examples: examples(&captions),
+        columns: columns::columns(sound.iter().filter_map(|(entry, _)| entry.row.as_deref())),
         bad_files,
         other_files: listed.other_files().clone(),
         bytes: sound.iter().map(|(_, about)| about.bytes).sum(),

@@ -29,12 +29,40 @@ pub struct Report {
     pub captions: usize,
     /// A few of the captions.
     pub caption_examples: Vec<String>,
+    /// The columns of their table, by name.
+    #[serde(default)]
+    pub columns: Vec<Column>,
     /// The files that cannot be read, with their reasons.
     pub bad_files: Vec<BadFile>,
     /// How many files there are of kinds that are not read, by the ending of their names.
     pub other_files: BTreeMap<String, usize>,
     /// Bytes of all videos on disk.
     pub bytes: u64,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// How many clips have a value.
+    pub clips: usize,
+    /// Mean and standard deviation, where every value is a number.
+    pub mean_std: Option<[f64; 2]>,
+    /// How many different values there are, where none is a list.
+    pub classes: Option<usize>,
+}
+
+/// What the column holds, on a line.
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} clips): ", self.name, self.clips)?;
+        match (self.mean_std, self.classes) {
+            (Some([mean, std]), _) => write!(f, "numbers, mean {mean:.6}, std {std:.6}"),
+            (None, Some(classes)) => write!(f, "text, {classes} different"),
+            (None, None) => f.write_str("lists"),
+        }
+    }
 }
 
 /// The least, the middle and the largest of some numbers.
@@ -82,6 +110,9 @@ impl fmt::Display for Report {
         }
         for caption in &self.caption_examples {
             writeln!(f, "  {caption}")?;
+        }
+        for column in &self.columns {
+            writeln!(f, "column {column}")?;
         }
         writeln!(f, "files that cannot be read: {}", self.bad_files.len())?;
         for bad in self.bad_files.iter().take(NAMED) {

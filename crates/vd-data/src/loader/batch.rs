@@ -1,9 +1,11 @@
 //! Samples side by side.
 
+use std::sync::Arc;
+
 use tch::Tensor;
 
 use super::Cursor;
-use crate::{Error, Result, Sample};
+use crate::{Error, Result, Row, Sample, Taken};
 
 /// A batch on the CPU.
 #[derive(Debug)]
@@ -18,6 +20,12 @@ pub struct Batch {
     pub keep: Option<Tensor>,
     /// What the clips show.
     pub captions: Vec<Option<String>>,
+    /// What a table says of each clip.
+    pub rows: Vec<Option<Arc<Row>>>,
+    /// The name of the folder that each clip lies in, below that of the data set.
+    pub folders: Vec<Option<Arc<str>>>,
+    /// Which frames of its file each clip has.
+    pub taken: Vec<Taken>,
     /// Frames per second of each clip, the stride taken into account.
     pub fps: Vec<f64>,
     /// Where the next batch begins.
@@ -46,6 +54,9 @@ impl Batch {
             video: Tensor::f_from_slice(&bytes)?.f_view(shape)?.f_permute([0, 4, 1, 2, 3])?,
             keep,
             fps: samples.iter().map(|sample| sample.clip.fps).collect(),
+            taken: samples.iter().map(|sample| sample.taken).collect(),
+            rows: samples.iter().map(|sample| sample.row.clone()).collect(),
+            folders: samples.iter().map(|sample| sample.folder.clone()).collect(),
             captions: samples.into_iter().map(|sample| sample.caption).collect(),
             cursor_after,
         })

@@ -1,10 +1,12 @@
 //! Clips by number, from a folder or a generator.
 
+use std::sync::Arc;
+
 use crate::config::{DataConfig, Source};
 use crate::folder::Folder;
 use crate::generate::Generator;
 use crate::random::{Purpose, Stream};
-use crate::take::{Sample, take};
+use crate::take::{Sample, Taken, take};
 use crate::{Error, Result};
 
 /// A source of samples of one shape.
@@ -28,7 +30,9 @@ impl Dataset {
     pub fn open(config: &DataConfig) -> Result<Self> {
         config.validate()?;
         let items = match &config.source {
-            Source::Folder { path } => Items::Folder(Folder::scan(path, config.max_bad_files)?),
+            Source::Folder { path, captions } => {
+                Items::Folder(Folder::scan_with(path, captions, config.max_bad_files)?)
+            }
             Source::Fireworks(fireworks) => Items::Endless(Box::new(fireworks.clone())),
             Source::Digits(digits) => Items::Endless(Box::new(digits.clone())),
         };
@@ -80,7 +84,14 @@ impl Dataset {
                     got: index.to_string(),
                 })?;
                 let taken = take(&entry.media, config, &mut stream)?;
-                Ok(taken.map(|(clip, kept)| Sample { clip, kept, caption: entry.caption.clone() }))
+                Ok(taken.map(|(clip, kept, taken)| Sample {
+                    clip,
+                    kept,
+                    caption: entry.caption.clone(),
+                    row: entry.row.clone(),
+                    folder: entry.folder().map(Arc::from),
+                    taken,
+                }))
             }
             Items::Endless(generator) => {
                 let (mut clip, caption) =
@@ -88,7 +99,10 @@ impl Dataset {
                 if config.flip && stream.chance(0.5) {
                     clip.flip();
                 }
-                Ok(Some(Sample { kept: clip.f, clip, caption: Some(caption) }))
+                let f = clip.f;
+                let taken = Taken { start: 0, stride: 1, of: f };
+                let caption = Some(caption);
+                Ok(Some(Sample { clip, kept: f, caption, row: None, folder: None, taken }))
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The config beside a checkpoint's weights.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use vd_diffusion::DiffusionConfig;
 use vd_text_cond::TextConfig;
 use vd_unet3d::UNet3dConfig;
 
-use crate::{Error, Result, RunConfig, TrainConfig};
+use crate::{Error, Result, RunConfig, SignalSource, TrainConfig};
 
 /// What a checkpoint's `config.toml` says: the config of the run that wrote it, or, for weights
 /// that came from elsewhere, the model with its `[origin]`.
@@ -22,6 +23,9 @@ pub struct CheckpointConfig {
     /// How prompts condition it, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
+    /// Where what else it is told came from, if it was trained here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<String, SignalSource>,
     /// What it learned from, if it was trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataConfig>,
@@ -80,6 +84,7 @@ impl CheckpointConfig {
             model: self.model.clone(),
             diffusion: self.diffusion.clone(),
             text: self.text.clone(),
+            signals: self.signals.clone(),
             data: self.data.clone()?,
             train: self.train.clone()?,
         })

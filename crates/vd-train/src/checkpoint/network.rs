@@ -10,7 +10,7 @@ use vd_text_cond::{NullEmbedding, TextEncoder};
 use vd_unet3d::UNet3d;
 
 use super::Checkpoint;
-use crate::{Error, Result};
+use crate::{Error, Result, SignalSource};
 
 /// What a clip of unknown shape is taken for: frames, and height and width.
 pub const ASSUMED_SHAPE: (usize, [usize; 2]) = (16, [64, 64]);
@@ -140,6 +140,13 @@ impl Checkpoint {
             Some(text) => text.null(),
             None => NullEmbedding::Unknown,
         }
+    }
+
+    /// For each signal of its network, by name, whether what stands in for it was trained.
+    pub fn signal_nulls(&self) -> Vec<(String, NullEmbedding)> {
+        let sources = &self.config.signals;
+        let null = |name| sources.get(name).map_or(NullEmbedding::Unknown, SignalSource::null);
+        self.config.model.signals.keys().map(|name| (name.clone(), null(name))).collect()
     }
 
     /// The shape of its clips, or a guess.

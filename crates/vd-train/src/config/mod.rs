@@ -1,21 +1,25 @@
 //! What a run is made of, as its TOML file says it.
 
 mod overrides;
+mod signals;
 mod train;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use vd_data::{DataConfig, Source};
 use vd_diffusion::DiffusionConfig;
-use vd_text_cond::TextConfig;
+use vd_text_cond::{TextConfig, TextEncoder};
 use vd_unet3d::UNet3dConfig;
 
+pub(crate) use signals::columns;
+pub use signals::{SignalFrom, SignalSource, Upsampling};
 pub use train::TrainConfig;
 
 use crate::{Error, Result};
 
-/// A run: `[model]`, `[diffusion]`, `[text]`, `[data]` and `[train]`.
+/// A run: `[model]`, `[diffusion]`, `[text]`, `[signals]`, `[data]` and `[train]`.
 ///
 /// Relative paths in it start at the current directory. Without `[text]` the model is
 /// unconditional.
@@ -31,6 +35,10 @@ pub struct RunConfig {
     /// How captions and prompts condition it; unconditional where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
+    /// Where what it is told besides the text comes from, `[signals.NAME]` for each
+    /// `[model.signals.NAME]`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signals: BTreeMap<String, SignalSource>,
     /// What it learns from.
     pub data: DataConfig,
     /// How it learns.
@@ -49,21 +57,19 @@ impl RunConfig {
         overrides::parse(path, &text, overrides)?.resolved()
     }
 
-    /// The config with what follows from its other parts written out: the width of the embeddings
-    /// and the channels of the network.
+    /// The config with what follows from its other parts written out: the widths of embeddings and
+    /// tokens, the channels of the network, and the names of classes that are left out, which are
+    /// those that the data have, sorted.
     ///
     /// # Errors
-    /// As [`RunConfig::validate`]; an encoder's file that cannot be read.
+    /// As [`RunConfig::validate`]; an encoder's file, or a folder of clips, that cannot be read.
     pub fn resolved(mut self) -> Result<RunConfig> {
+        self.check_text()?;
         if let Some(text) = &self.text {
             text.validate()?;
-            let width = text.encoder.build()?.width();
-            let given = *self.model.cond_dim.get_or_insert(width);
-            if given != width {
-                let expected = format!("{width}, the width of text.encoder, or nothing");
-                return Err(Error::config("model.cond_dim", expected, given));
-            }
+            complete_widths(&mut self.model, text.encoder.build()?.as_ref())?;
         }
+        signals::complete_classes(&mut self)?;
         self.model.init_dim = Some(self.model.first_channels());
         self.model.out_dim = Some(self.model.out_channels());
         self.validate()?;
@@ -81,9 +87,11 @@ impl RunConfig {
         }
         self.data.validate()?;
         self.train.validate()?;
+        self.check_text()?;
         self.check_network()?;
+        signals::check(self)?;
         self.check_previews()?;
-        if let Source::Folder { path } = &self.data.source
+        if let Source::Folder { path, .. } = &self.data.source
             && path.exists()
             && vd_data::folder_contains(path, &self.train.out)?
         {
@@ -102,6 +110,18 @@ impl RunConfig {
         to_toml(self)
     }
 
+    fn check_text(&self) -> Result<()> {
+        let model = &self.model;
+        if (model.cond_dim.is_some() || model.tokens.is_some()) && self.text.is_none() {
+            let got = match model.cond_dim {
+                Some(_) => "model.cond_dim without it",
+                None => "[model.tokens] without it",
+            };
+            return Err(Error::config("text", "an encoder for the conditional model", got));
+        }
+        Ok(())
+    }
+
     fn check_network(&self) -> Result<()> {
         let (model, data) = (&self.model, &self.data);
         if model.channels != data.channels as i64 {
@@ -111,10 +131,6 @@ impl RunConfig {
         if model.out_channels() != model.channels {
             let expected = format!("{}, as model.channels, to be trained", model.channels);
             return Err(Error::config("model.out_dim", expected, model.out_channels()));
-        }
-        if model.cond_dim.is_some() && self.text.is_none() {
-            let got = "model.cond_dim without it";
-            return Err(Error::config("text", "an encoder for the conditional model", got));
         }
         let multiple = model.spatial_multiple();
         if data.size.iter().any(|n| *n as i64 % multiple != 0) {
@@ -143,6 +159,34 @@ impl RunConfig {
         }
         Ok(())
     }
+}
+
+/// Writes the widths of an encoder into the network's config.
+fn complete_widths(model: &mut UNet3dConfig, encoder: &dyn TextEncoder) -> Result<()> {
+    let differs = |key, width, given| {
+        let expected = format!("{width}, the width of text.encoder, or nothing");
+        Err(Error::config(key, expected, given))
+    };
+    // A network that pools the tokens itself decides how wide the embedding is.
+    if !model.tokens.as_ref().is_some_and(|tokens| tokens.pool) {
+        let width = encoder.width();
+        let given = *model.cond_dim.get_or_insert(width);
+        if given != width {
+            return differs("model.cond_dim", width, given);
+        }
+    }
+    let Some(tokens) = &mut model.tokens else { return Ok(()) };
+    let Some(width) = encoder.token_width() else {
+        let expected = "an encoder that gives tokens, for [model.tokens]";
+        return Err(Error::config("text.encoder", expected, "one that gives embeddings alone"));
+    };
+    if tokens.dim == 0 {
+        tokens.dim = width;
+    }
+    if tokens.dim != width {
+        return differs("model.tokens.dim", width, tokens.dim);
+    }
+    Ok(())
 }
 
 /// Any config as TOML.

@@ -31,6 +31,7 @@ pub(crate) fn tiny(out: &Path) -> RunConfig {
             ..DiffusionConfig::default()
         },
         text: Some(TextConfig { encoder: EncoderConfig::Hashed { width: 8 }, drop: 0.3 }),
+        signals: BTreeMap::new(),
         data: DataConfig {
             source: Source::Fireworks(FireworksConfig::default()),
             frames: 3,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokensConfig {
-    /// Width of the tokens; the encoder's.
+    /// Width of the tokens; 0 stands for the encoder's until a run's config is completed.
+    #[serde(default)]
     pub dim: i64,
     /// After which attentions of every level positions look at the tokens by themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -40,7 +41,9 @@ pub enum SignalConfig {
     /// # Shapes
     /// i64, b or b f, from 0 to the number of classes - 1
     Class {
-        /// Their names, in the order of their numbers.
+        /// Their names, in the order of their numbers; none stands for those of the data until a
+        /// run's config is completed.
+        #[serde(default)]
         classes: Vec<String>,
     },
     /// A number.

@@ -1,0 +1,286 @@
+//! Where captions come from: tables and class folders.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{gifs, marked};
+use vd_data::{
+    Captions, Cursor, DataConfig, Folder, Loader, Source, Value, inspect_with, write_gif,
+};
+
+/// Five frames each: 0.gif, 1.gif and "sub/2,x.gif".
+fn clips(root: &Path) {
+    gifs(root, 2, |_| 5);
+    fs::create_dir(root.join("sub")).unwrap();
+    write_gif(&root.join("sub/2,x.gif"), &marked(2, [5, 6, 8])).unwrap();
+}
+
+fn table(root: &Path, name: &str, text: impl AsRef<[u8]>) -> Captions {
+    fs::write(root.join(name), text).unwrap();
+    Captions::Table(name.into())
+}
+
+fn read(name: &str, text: impl AsRef<[u8]>) -> Result<Folder, String> {
+    let dir = tempfile::tempdir().unwrap();
+    clips(dir.path());
+    let captions = table(dir.path(), name, text);
+    Folder::scan_with(dir.path(), &captions, 0).map_err(|e| e.to_string())
+}
+
+fn captions(folder: &Folder) -> Vec<Option<&str>> {
+    folder.entries().iter().map(|entry| entry.caption.as_deref()).collect()
+}
+
+#[test]
+fn a_csv_may_have_marks_quotes_blank_lines_and_either_end_of_line() {
+    let text = "\u{feff}speed, file ,caption,kind\r\n\r\n\
+                 1.5,0.gif,\"a \"\"red\"\" one,\ntwo lines\",ab 1\r\n\
+                   \r\n,./sub\\2\u{2c}x.gif,,\n";
+    // the comma in the name needs quotes
+    let text = text.replace("./sub\\2,x.gif", "\"./sub\\2,x.gif\"");
+    let folder = read("t.csv", &text).unwrap();
+    assert_eq!(captions(&folder), [Some("a \"red\" one,\ntwo lines"), None, None]);
+    // the table itself is no file of another kind
+    assert!(folder.other_files().is_empty());
+    let entries = folder.entries();
+    let row = entries[0].row.as_ref().unwrap();
+    assert_eq!(row.line, 3);
+    assert_eq!(row.number("speed").unwrap(), Some(1.5));
+    assert_eq!(row.name("kind").unwrap().as_deref(), Some("ab 1"));
+    assert_eq!(row.number("other").unwrap(), None);
+    let error = row.number("kind").unwrap_err().to_string();
+    let expected = "t.csv, line 3, column `kind`: expected a number, found \"ab 1\"";
+    assert!(error.ends_with(expected), "{error}");
+    // beside the table nothing is read
+    assert!(entries[1].row.is_none());
+    let last = entries[2].row.as_ref().unwrap();
+    assert_eq!((last.line, last.columns.len()), (6, 0));
+}
+
+#[test]
+fn json_lines_hold_numbers_text_and_lists() {
+    let text = "\u{feff}{\"file\": \"1.gif\", \"caption\": \" one \", \"n\": 3, \"at\": [[1, 2], [3, 4.5]], \"v\": [7]}\r\n\n\
+                {\"file\": \"0.gif\", \"caption\": null, \"yes\": true, \"empty\": \"\"}";
+    let folder = read("t.jsonl", text).unwrap();
+    assert_eq!(captions(&folder), [None, Some("one"), None]);
+    let row = folder.entries()[1].row.as_ref().unwrap();
+    assert_eq!(row.columns["n"], Value::Number(3.0));
+    assert_eq!(row.name("n").unwrap().as_deref(), Some("3"));
+    let list = Value::List { width: 2, numbers: vec![1.0, 2.0, 3.0, 4.5] };
+    assert_eq!(row.columns["at"], list);
+    assert_eq!(row.vector("v", 1).unwrap(), Some(&[7.0][..]));
+    assert!(
+        row.vector("at", 2).unwrap_err().to_string().contains("a list of 2 lists of 2 numbers")
+    );
+    assert!(row.list("n", 1).unwrap_err().to_string().contains("a list with a value for each"));
+    assert!(row.list("at", 3).unwrap_err().to_string().contains("3 numbers a frame"));
+    let other = folder.entries()[0].row.as_ref().unwrap();
+    assert_eq!(other.columns.len(), 1);
+    assert_eq!(other.name("yes").unwrap().as_deref(), Some("true"));
+}
+
+#[test]
+fn what_is_wrong_with_a_table_is_said_with_its_place() {
+    let cases = [
+        ("t.csv", "", "t.csv: expected a header with a column `file`, found nothing"),
+        (
+            "t.csv",
+            "\nname,caption\n",
+            "line 2: expected a header with a column `file`, found the columns name, caption",
+        ),
+        ("t.csv", "file,a,a\n", "line 1: expected every column once, found `a` twice"),
+        ("t.csv", "file,,a\n", "line 1: expected a name for every column"),
+        (
+            "t.csv",
+            "file,a\n0.gif,1\n\n1.gif\n",
+            "line 4: expected 2 fields, as the header has, found 1",
+        ),
+        ("t.csv", "file,a\n,1\n", "line 2, column `file`: expected the path of a clip"),
+        (
+            "t.csv",
+            "file\n0.gif\n./0.gif\n",
+            "line 3, column `file`: expected each file once, found \"./0.gif\" a second time, first in line 2",
+        ),
+        ("t.csv", "file,a\n0.gif,\"x\n1.gif,y\n", "line 2: expected a quote that is closed"),
+        (
+            "t.csv",
+            "file\nx.gif\n0.gif\ny.mp4\n",
+            "column `file`: expected paths of clips below the folder of the data set, found 2 without a clip: \"x.gif\" (line 2), \"y.mp4\" (line 4)",
+        ),
+        (
+            "t.jsonl",
+            "\n",
+            "t.jsonl: expected a JSON object with a key `file` on each line, found nothing",
+        ),
+        (
+            "t.jsonl",
+            "{\"file\": \"0.gif\"}\n\n{\"file\": 0.gif}",
+            "line 3: expected a JSON object on one line, found invalid number at character 12",
+        ),
+        ("t.jsonl", "[1]", "line 1: expected a JSON object on one line, found invalid type"),
+        ("t.jsonl", "{\"caption\": \"a\"}", "line 1, column `file`: expected the path of a clip"),
+        (
+            "t.jsonl",
+            "{\"file\": 0}",
+            "line 1, column `file`: expected the path of a clip, a text, found another value",
+        ),
+        (
+            "t.jsonl",
+            "{\"file\": \"0.gif\", \"a\": {}}",
+            "line 1, column `a`: expected a number, a text, or a list of numbers or of lists of them, found an object",
+        ),
+        (
+            "t.jsonl",
+            "{\"file\": \"0.gif\", \"a\": [[1, 2], [3]]}",
+            "found 1 numbers at place 1 of a list that begins with 2",
+        ),
+        (
+            "t.jsonl",
+            "{\"file\": \"0.gif\", \"a\": [1, \"b\"]}",
+            "found \"b\" in the place of a number",
+        ),
+        ("t.jsonl", "{\"file\": \"0.gif\", \"a\": []}", "found an empty list"),
+        ("t.txt", "file\n", "expected a .csv or a .jsonl file, found one that ends in \"txt\""),
+    ];
+    for (name, text, expected) in cases {
+        let error = read(name, text).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let error = read("t.csv", b"file,caption\n0.gif,\xff\n").unwrap_err();
+    assert!(error.contains("line 2: expected text in UTF-8"), "{error}");
+    let long = format!("file,caption\n0.gif,{}\n", "x".repeat(65_537));
+    let error = read("t.csv", long).unwrap_err();
+    assert!(error.contains("column `caption`: expected at most 65536 bytes"), "{error}");
+    let many = (0..8).map(|k| format!("none {k}.gif\n")).collect::<String>();
+    let error = read("t.csv", format!("file\n{many}")).unwrap_err();
+    assert!(error.contains("found 8 without") && error.contains("and 3 more"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    clips(dir.path());
+    let none = Captions::Table("none.csv".into());
+    let error = Folder::scan_with(dir.path(), &none, 0).unwrap_err().to_string();
+    assert!(error.contains("none.csv: cannot be read"), "{error}");
+    // too large to be read, whatever it holds
+    let file = fs::File::create(dir.path().join("large.csv")).unwrap();
+    file.set_len((256 << 20) + 1).unwrap();
+    let large = Captions::Table("large.csv".into());
+    let error = Folder::scan_with(dir.path(), &large, 0).unwrap_err().to_string();
+    assert!(error.contains("at most 268435456 bytes"), "{error}");
+}
+
+#[test]
+fn a_row_of_a_file_that_cannot_be_read_is_no_error_of_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    clips(dir.path());
+    fs::write(dir.path().join("1.gif"), "broken").unwrap();
+    let captions = table(dir.path(), "t.csv", "file\n0.gif\n1.gif\n");
+    let folder = Folder::scan_with(dir.path(), &captions, 1).unwrap();
+    assert_eq!((folder.entries().len(), folder.bad_files().len()), (2, 1));
+}
+
+#[test]
+fn a_table_may_lie_elsewhere_and_name_folders_of_frames() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("videos");
+    fs::create_dir_all(root.join("a/film 1")).unwrap();
+    image::RgbImage::new(4, 4).save(root.join("a/film 1/1.png")).unwrap();
+    fs::write(root.join("a/film 1/caption.txt"), "not this one").unwrap();
+    fs::write(dir.path().join("t.jsonl"), "{\"file\": \"a\\\\film 1/\", \"caption\": \"this\"}")
+        .unwrap();
+    for path in ["../t.jsonl".into(), dir.path().join("t.jsonl")] {
+        let folder = Folder::scan_with(&root, &Captions::Table(path), 0).unwrap();
+        assert_eq!(captions(&folder), [Some("this")]);
+    }
+}
+
+#[test]
+fn a_report_has_the_columns_of_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    clips(dir.path());
+    let text = "file,caption,speed,kind\n0.gif,a,1.5,x\n1.gif,b,4.5,2\n\"sub/2,x.gif\",,,2\n";
+    let captions = table(dir.path(), "t.csv", text);
+    let report = inspect_with(dir.path(), &captions).unwrap();
+    assert_eq!((report.clips, report.captions), (3, 2));
+    let shown: Vec<_> = report.columns.iter().map(ToString::to_string).collect();
+    let speed = "speed (2 clips): numbers, mean 3.000000, std 1.500000";
+    assert_eq!(shown, ["kind (3 clips): text, 2 different", speed]);
+    assert!(report.to_string().contains(&format!("column {speed}\n")));
+    assert!(inspect_with(dir.path(), &Captions::Beside).unwrap().columns.is_empty());
+}
+
+#[test]
+fn the_folder_that_a_clip_lies_in_is_its_class_and_its_caption() {
+    let dir = tempfile::tempdir().unwrap();
+    clips(dir.path());
+    fs::create_dir_all(dir.path().join("x/red-dog_2/film")).unwrap();
+    image::RgbImage::new(4, 4).save(dir.path().join("x/red-dog_2/film/1.png")).unwrap();
+    let folder = Folder::scan_with(dir.path(), &Captions::Folders, 0).unwrap();
+    let classes: Vec<_> = folder.entries().iter().map(|entry| entry.folder()).collect();
+    assert_eq!(classes, [None, None, Some("sub"), Some("red-dog_2")]);
+    assert_eq!(captions(&folder), [None, None, Some("sub"), Some("red dog 2")]);
+}
+
+#[test]
+fn a_series_is_cut_with_the_clip_that_a_batch_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    clips(dir.path());
+    let text: String = [("0.gif", 9), ("1.gif", 5)]
+        .map(|(file, n)| {
+            let rows: Vec<_> = (0..n).map(|k| format!("[{k}, -{k}]")).collect();
+            format!("{{\"file\": \"{file}\", \"at\": [{}]}}\n", rows.join(", "))
+        })
+        .concat();
+    let config = |frames, stride| DataConfig {
+        source: Source::Folder {
+            path: dir.path().to_path_buf(),
+            captions: table(dir.path(), "t.jsonl", &text),
+        },
+        frames,
+        stride,
+        size: [6, 8],
+        workers: 1,
+        ..DataConfig::default()
+    };
+    let mut starts = std::collections::BTreeSet::new();
+    for (frames, stride) in [(2, 1), (2, 2), (3, 2), (4, 3)] {
+        let mut loader = Loader::new(&config(frames, stride), 3, Cursor::start(4)).unwrap();
+        for _ in 0..8 {
+            let batch = loader.next().unwrap();
+            for k in 0..3 {
+                let taken = batch.taken[k];
+                assert_eq!((taken.stride, taken.of), (stride, 5));
+                starts.insert(taken.start);
+                assert_eq!(batch.folders[k].as_deref() == Some("sub"), batch.rows[k].is_none());
+                let Some(row) = &batch.rows[k] else { continue };
+                let series = row.series("at", 2, &taken, frames).unwrap().unwrap();
+                // the green of a clip is the number of the frame in its file
+                let green = batch.video.get(k as i64).get(1).select(1, 0).select(1, 0);
+                let seen: Vec<f32> = Vec::try_from(green.to_kind(tch::Kind::Float)).unwrap();
+                let expected: Vec<f32> = seen.iter().flat_map(|n| [*n, -n]).collect();
+                assert_eq!(series, expected);
+            }
+        }
+    }
+    assert!(starts.len() > 2, "{starts:?}");
+}
+
+#[test]
+fn a_series_shorter_than_its_file_is_refused_by_its_row() {
+    let text = "{\"file\": \"0.gif\", \"at\": [1, 2, 3, 4]}";
+    let folder = read("t.jsonl", text).unwrap();
+    let row = folder.entries()[0].row.as_ref().unwrap();
+    let sample = {
+        let dir = tempfile::tempdir().unwrap();
+        clips(dir.path());
+        let config = DataConfig { frames: 2, ..DataConfig::default() };
+        let config = DataConfig { source: Source::folder(dir.path()), ..config };
+        vd_data::Dataset::open(&config).unwrap().sample(1, 0, 0).unwrap().unwrap()
+    };
+    let error = row.series("at", 1, &sample.taken, 2).unwrap_err().to_string();
+    let expected = "line 1, column `at`: expected a value for each of the 5 frames of the file, \
+                    found 4 values";
+    assert!(error.contains(expected), "{error}");
+    assert_eq!(row.series("none", 1, &sample.taken, 2).unwrap(), None);
+}

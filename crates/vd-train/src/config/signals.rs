@@ -1,0 +1,271 @@
+//! The `[signals.NAME]` sections of a run: where the data say what the network is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use vd_data::{Captions, DataConfig, Folder, Source};
+use vd_text_cond::NullEmbedding;
+use vd_unet3d::SignalConfig;
+
+use crate::{Error, Result, RunConfig};
+
+/// Where the values of a signal come from, and how often they are dropped.
+///
+/// Every signal of the network, `[model.signals.NAME]`, has such a section, `[signals.NAME]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignalSource {
+    /// Where they come from.
+    pub from: SignalFrom,
+    /// The share of training samples that go without, drawn for each signal by itself.
+    ///
+    /// # Range
+    /// [0, 1); 0 leaves the stand-in untrained and rules guidance by this signal out
+    #[serde(default = "default_drop")]
+    pub drop: f64,
+}
+
+/// Where the values of a signal come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SignalFrom {
+    /// A column of the table of captions, a value for each clip: the name of a class, a number for a
+    /// scalar, a list of numbers for a series. A clip without a value goes without the signal.
+    Column {
+        /// The name of the column.
+        name: String,
+    },
+    /// The name of the folder that a clip lies in, as a class ([`vd_data::Entry::folder`]).
+    Folder {},
+    /// A column of a JSON table, a list with a value for each frame of the file: numbers for a
+    /// scalar, lists of numbers for a series. It is cut as the clip is.
+    Array {
+        /// The name of the column.
+        name: String,
+    },
+    /// The clip itself with fewer pixels ([`low_resolution`](crate::low_resolution)).
+    LowResolution {
+        /// How many pixels down and across become one; it divides both sides of `data.size`.
+        factor: usize,
+        /// How they are brought back to full size.
+        #[serde(default)]
+        upsampling: Upsampling,
+    },
+    /// A part of the clip itself ([`known_part`](crate::known_part)): its known pixels, 0 (grey) for
+    /// the others, and one channel more that is 1 where they are known and 0 elsewhere. Exactly one
+    /// key is given.
+    Masked {
+        /// The first frames are known, so many of them; 1 to one less than `data.frames`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_frames: Option<usize>,
+        /// All is known but for a box, drawn for each clip and the same in all of its frames: its
+        /// height and its width are shares of the frame's, drawn by themselves between the least and
+        /// the largest, [0, 1].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hidden_box: Option<[f64; 2]>,
+    },
+}
+
+/// How a low resolution is brought to full size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Upsampling {
+    /// Every pixel as a square.
+    #[default]
+    Nearest,
+    /// Linear between the middles of pixels, constant beyond the last.
+    Bilinear,
+}
+
+fn default_drop() -> f64 {
+    0.1
+}
+
+impl SignalSource {
+    /// A source with the default rate of dropping.
+    pub fn new(from: SignalFrom) -> Self {
+        SignalSource { from, drop: default_drop() }
+    }
+
+    /// Whether training reaches what stands in for the signal.
+    pub fn null(&self) -> NullEmbedding {
+        if self.drop > 0.0 { NullEmbedding::Trained } else { NullEmbedding::Untrained }
+    }
+}
+
+impl SignalFrom {
+    /// The column that it reads, if it does.
+    pub(crate) fn column(&self) -> Option<&str> {
+        match self {
+            SignalFrom::Column { name } | SignalFrom::Array { name } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What it is called in a config.
+    fn kind(&self) -> &'static str {
+        match self {
+            SignalFrom::Column { .. } => "column",
+            SignalFrom::Folder {} => "folder",
+            SignalFrom::Array { .. } => "array",
+            SignalFrom::LowResolution { .. } => "low-resolution",
+            SignalFrom::Masked { .. } => "masked",
+        }
+    }
+}
+
+/// Checks the signals of the network against their sources, and these against the data.
+pub(super) fn check(config: &RunConfig) -> Result<()> {
+    let (told, sources) = (&config.model.signals, &config.signals);
+    if let Some(name) = told.keys().find(|name| !sources.contains_key(*name)) {
+        let key = format!("signals.{name}");
+        let expected = format!("a section that says where [model.signals.{name}] comes from");
+        return Err(Error::config(key, expected, "none"));
+    }
+    for (name, source) in sources {
+        let Some(signal) = told.get(name) else {
+            let expected = format!("[model.signals.{name}] for [signals.{name}]");
+            return Err(Error::config(format!("model.signals.{name}"), expected, "none"));
+        };
+        if !(0.0..1.0).contains(&source.drop) {
+            let key = format!("signals.{name}.drop");
+            return Err(Error::config(key, "a share in [0, 1)", source.drop));
+        }
+        check_kind(name, signal, &source.from)?;
+        check_data(name, &source.from, &config.data)?;
+        check_video(name, signal, &source.from, &config.data)?;
+    }
+    Ok(())
+}
+
+/// Whether such a signal can come from there at all.
+fn check_kind(name: &str, signal: &SignalConfig, from: &SignalFrom) -> Result<()> {
+    let (what, kinds): (_, &[_]) = match signal {
+        SignalConfig::Class { .. } => ("class", &["column", "folder"]),
+        SignalConfig::Scalar { .. } => ("scalar", &["column", "array"]),
+        SignalConfig::Series { .. } => ("series", &["array", "column"]),
+        SignalConfig::Video { .. } => ("video", &["low-resolution", "masked"]),
+    };
+    if kinds.contains(&from.kind()) {
+        return Ok(());
+    }
+    let expected = format!("{}, for a signal of kind {what}", kinds.join(" or "));
+    Err(Error::config(format!("signals.{name}.from.kind"), expected, from.kind()))
+}
+
+/// Whether the data have what it comes from.
+fn check_data(name: &str, from: &SignalFrom, data: &DataConfig) -> Result<()> {
+    let wanted = match from {
+        SignalFrom::Column { .. } | SignalFrom::Array { .. } => match &data.source {
+            Source::Folder { captions: Captions::Table(_), .. } => return Ok(()),
+            _ => "a folder with captions = { table = \"...\" }",
+        },
+        SignalFrom::Folder {} => match &data.source {
+            Source::Folder { .. } => return Ok(()),
+            _ => "a folder with a folder in it for each class",
+        },
+        SignalFrom::LowResolution { .. } | SignalFrom::Masked { .. } => return Ok(()),
+    };
+    let expected = format!("{wanted}, for signals.{name}.from of kind {}", from.kind());
+    Err(Error::config("data.source", expected, "another source"))
+}
+
+/// The numbers of what is made of the clip itself.
+fn check_video(
+    name: &str,
+    signal: &SignalConfig,
+    from: &SignalFrom,
+    data: &DataConfig,
+) -> Result<()> {
+    let refuse = |key: &str, expected: String, got: String| {
+        Err(Error::config(format!("signals.{name}.from{key}"), expected, got))
+    };
+    let channels = match *from {
+        SignalFrom::LowResolution { factor, .. } => {
+            if factor < 2 || data.size.iter().any(|side| side % factor != 0) {
+                let expected = format!("2 or more, dividing data.size = {:?}", data.size);
+                return refuse(".factor", expected, factor.to_string());
+            }
+            data.channels
+        }
+        SignalFrom::Masked { first_frames, hidden_box } => {
+            match (first_frames, hidden_box) {
+                (Some(n), None) if !(1..data.frames).contains(&n) => {
+                    let expected = format!("1 to less than data.frames = {}", data.frames);
+                    return refuse(".first_frames", expected, n.to_string());
+                }
+                (None, Some([least, most])) if !(0.0 < least && least <= most && most <= 1.0) => {
+                    let expected = "[least, largest], shares above 0 up to 1".to_owned();
+                    return refuse(".hidden_box", expected, format!("[{least}, {most}]"));
+                }
+                (Some(_), None) | (None, Some(_)) => {}
+                (first, _) => {
+                    let got = if first.is_some() { "both" } else { "neither" };
+                    let expected = "either first_frames or hidden_box".to_owned();
+                    return refuse("", expected, got.to_owned());
+                }
+            }
+            data.channels + 1
+        }
+        _ => return Ok(()),
+    };
+    match signal {
+        SignalConfig::Video { channels: given } if *given != channels as i64 => {
+            let key = format!("model.signals.{name}.channels");
+            let expected = format!("{channels}, which signals.{name}.from makes of the clips");
+            Err(Error::config(key, expected, given))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives every signal of classes that are left out those that the data have, sorted.
+pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
+    let mut folder: Option<Folder> = None;
+    for (name, signal) in &mut config.model.signals {
+        let SignalConfig::Class { classes } = signal else { continue };
+        let Some(SignalSource { from, .. }) = config.signals.get(name) else { continue };
+        if !classes.is_empty() {
+            continue;
+        }
+        check_data(name, from, &config.data)?;
+        let Source::Folder { path, captions } = &config.data.source else { continue };
+        let folder = match &mut folder {
+            Some(folder) => folder,
+            none => none.insert(Folder::list_with(path, captions)?),
+        };
+        *classes = found(folder, from)?.into_iter().collect();
+        if classes.is_empty() {
+            let expected = "a class at one clip at least";
+            let got = format!("none in {}{}", path.display(), columns(folder, from));
+            return Err(Error::config(format!("signals.{name}.from"), expected, got));
+        }
+    }
+    Ok(())
+}
+
+/// The different classes of a folder.
+fn found(folder: &Folder, from: &SignalFrom) -> Result<BTreeSet<String>> {
+    let mut classes = BTreeSet::new();
+    for entry in folder.entries() {
+        let class = match from.column() {
+            Some(column) => entry.row.as_ref().map(|row| row.name(column)).transpose()?.flatten(),
+            None => entry.folder().map(str::to_owned),
+        };
+        classes.extend(class);
+    }
+    Ok(classes)
+}
+
+/// The columns of a table, to find the right one among them; nothing for other sources.
+pub(crate) fn columns(folder: &Folder, from: &SignalFrom) -> String {
+    let Some(wanted) = from.column() else { return String::new() };
+    let mut count = BTreeMap::<&str, usize>::new();
+    let rows = folder.entries().iter().filter_map(|entry| entry.row.as_ref());
+    for name in rows.flat_map(|row| row.columns.keys()) {
+        *count.entry(name).or_default() += 1;
+    }
+    let listed: Vec<_> = count.iter().map(|(name, n)| format!("{name} ({n} clips)")).collect();
+    let listed = if listed.is_empty() { "none".to_owned() } else { listed.join(", ") };
+    format!(", column `{wanted}`; the columns are: {listed}")
+}

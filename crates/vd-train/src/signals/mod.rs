@@ -1,0 +1,208 @@
+//! What a network is told besides the text, made of a batch.
+
+#[cfg(test)]
+mod tests;
+mod video;
+
+use tch::{Device, Kind, Tensor};
+use vd_data::{Batch, Dataset, Entry, Row};
+use vd_tensor_ops::Noise;
+use vd_unet3d::{Given, SignalConfig};
+
+pub use video::{known_part, low_resolution};
+
+use crate::batch::chosen;
+use crate::config::columns;
+use crate::streams::{Place, Stream};
+use crate::{Error, Result, RunConfig, SignalFrom, SignalSource};
+
+/// A signal of the network and where its values come from.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    pub(crate) name: String,
+    kind: SignalConfig,
+    source: SignalSource,
+}
+
+/// What one clip has of a signal.
+enum Told {
+    Class(i64),
+    Numbers(Vec<f32>),
+}
+
+impl Signal {
+    /// All signals of a run.
+    pub(crate) fn all(config: &RunConfig) -> Vec<Signal> {
+        let signals = config.model.signals.iter().filter_map(|(name, kind)| {
+            let source = config.signals.get(name)?.clone();
+            Some(Signal { name: name.clone(), kind: kind.clone(), source })
+        });
+        signals.collect()
+    }
+
+    /// The signal of a batch: clips without a value go without it, and so do those that are drawn.
+    ///
+    /// # Shapes
+    /// `x0`: b c f h w, the batch's clips in [-1, 1]
+    pub(crate) fn given(&self, batch: &Batch, x0: &Tensor, at: Place) -> Result<Given> {
+        let b = x0.size()[0];
+        let noise = |stream| at.named_noise(stream, &self.name);
+        let dropped = chosen(self.source.drop, b, noise(Stream::SignalDrop))?;
+        let (value, null) = match &self.source.from {
+            SignalFrom::LowResolution { factor, upsampling } => {
+                (low_resolution(x0, *factor as i64, *upsampling)?, dropped)
+            }
+            SignalFrom::Masked { first_frames, hidden_box } => {
+                let (_, _, f, h, w) = x0.size5()?;
+                let known = match (first_frames, hidden_box) {
+                    (Some(n), _) => video::first_frames(*n, f)?,
+                    (None, sides) => {
+                        let like = Tensor::f_empty([b, 4], (Kind::Float, Device::Cpu))?;
+                        let draws = noise(Stream::SignalBox).uniform(&like);
+                        video::outside_of_boxes(&draws, sides.unwrap_or([1.0; 2]), [h, w])?
+                    }
+                };
+                (known_part(x0, &known)?, dropped)
+            }
+            _ => {
+                let (value, missing) = self.stacked(batch)?;
+                (value, dropped.f_logical_or(&Tensor::f_from_slice(&missing)?)?)
+            }
+        };
+        let device = x0.device();
+        Ok(Given { value: value.f_to_device(device)?, null: Some(null.f_to_device(device)?) })
+    }
+
+    /// The values of all clips, and which have none; the numbers of these mean nothing.
+    fn stacked(&self, batch: &Batch) -> Result<(Tensor, Vec<bool>)> {
+        let (b, f) = (batch.rows.len(), batch.video.size()[2]);
+        let told = (0..b).map(|k| {
+            let (row, folder) = (batch.rows[k].as_deref(), batch.folders[k].as_deref());
+            match (&self.source.from, row) {
+                (SignalFrom::Array { name }, Some(row)) => {
+                    let series = row.series(name, self.width(), &batch.taken[k], f as usize)?;
+                    Ok(series.map(Told::Numbers))
+                }
+                (SignalFrom::Array { .. }, None) => Ok(None),
+                _ => self.told(row, folder, &format!("clip {k} of a batch")),
+            }
+        });
+        let told: Vec<Option<Told>> = told.collect::<Result<_>>()?;
+        let missing = told.iter().map(Option::is_none).collect();
+        let rows = told.into_iter();
+        if matches!(self.kind, SignalConfig::Class { .. }) {
+            let number = |told| if let Some(Told::Class(number)) = told { number } else { 0 };
+            let classes: Vec<i64> = rows.map(number).collect();
+            return Ok((Tensor::f_from_slice(&classes)?, missing));
+        }
+        let mut shape = vec![b as i64];
+        shape.extend(matches!(self.source.from, SignalFrom::Array { .. }).then_some(f));
+        shape.extend(matches!(self.kind, SignalConfig::Series { .. }).then(|| self.width() as i64));
+        let each = shape[1..].iter().product::<i64>() as usize;
+        let numbers = |told| match told {
+            Some(Told::Numbers(numbers)) => numbers,
+            _ => vec![0.0; each],
+        };
+        let numbers: Vec<f32> = rows.flat_map(numbers).collect();
+        Ok((Tensor::f_from_slice(&numbers)?.f_view(shape.as_slice())?, missing))
+    }
+
+    /// Numbers in a value of one frame.
+    fn width(&self) -> usize {
+        match self.kind {
+            SignalConfig::Series { width } => width as usize,
+            _ => 1,
+        }
+    }
+
+    /// The value of a clip as a whole.
+    fn told(&self, row: Option<&Row>, folder: Option<&str>, clip: &str) -> Result<Option<Told>> {
+        let column = self.source.from.column();
+        match (&self.kind, column, row) {
+            (SignalConfig::Class { classes }, None, _) => {
+                let Some(class) = folder else { return Ok(None) };
+                let number = number_of(classes, class).ok_or_else(|| {
+                    let key = format!("model.signals.{}.classes", self.name);
+                    Error::config(key, listed(classes), format!("{class:?}, the folder of {clip}"))
+                })?;
+                Ok(Some(Told::Class(number)))
+            }
+            (_, Some(_), None) | (_, None, _) => Ok(None),
+            (SignalConfig::Class { classes }, Some(column), Some(row)) => {
+                let Some(class) = row.name(column)? else { return Ok(None) };
+                let number = number_of(classes, &class)
+                    .ok_or_else(|| row.refuse(column, listed(classes), format!("{class:?}")))?;
+                Ok(Some(Told::Class(number)))
+            }
+            (SignalConfig::Series { .. }, Some(column), Some(row)) => {
+                Ok(row.vector(column, self.width())?.map(|numbers| Told::Numbers(numbers.to_vec())))
+            }
+            (_, Some(column), Some(row)) => {
+                Ok(row.number(column)?.map(|number| Told::Numbers(vec![number as f32])))
+            }
+        }
+    }
+
+    /// Whether a clip of the data has a value.
+    ///
+    /// # Errors
+    /// A value that is not what the signal is made of; fewer values than the file has frames.
+    fn is_told(&self, entry: &Entry) -> Result<bool> {
+        let (row, folder) = (entry.row.as_deref(), entry.folder());
+        let SignalFrom::Array { name } = &self.source.from else {
+            let clip = entry.name.display().to_string();
+            return Ok(self.told(row, folder, &clip)?.is_some());
+        };
+        let list = row.map(|row| Ok::<_, Error>((row, row.list(name, self.width())?)));
+        let Some((row, Some(numbers))) = list.transpose()? else { return Ok(false) };
+        // a file that cannot be read is counted where it is loaded
+        let (rows, Ok(probe)) = (numbers.len() / self.width(), entry.media.probe()) else {
+            return Ok(true);
+        };
+        if rows < probe.f {
+            let expected = format!("a value for each of the {} frames of the file", probe.f);
+            return Err(row.refuse(name, expected, format!("{rows} values")).into());
+        }
+        Ok(true)
+    }
+}
+
+/// Finds values of the data that a signal cannot take, and says how many clips have none.
+pub(crate) fn check_signals(config: &RunConfig, dataset: &Dataset) -> Result<()> {
+    let Some(folder) = dataset.folder() else { return Ok(()) };
+    for signal in Signal::all(config) {
+        let from = &signal.source.from;
+        if from.column().is_none() && !matches!(from, SignalFrom::Folder {}) {
+            continue;
+        }
+        let mut without = 0;
+        for entry in folder.entries() {
+            without += usize::from(!signal.is_told(entry)?);
+        }
+        let (name, clips) = (&signal.name, folder.entries().len());
+        if without == clips {
+            let got = format!("none{}", columns(folder, from));
+            let expected = "a value at one clip at least";
+            return Err(Error::config(format!("signals.{name}.from"), expected, got));
+        }
+        if without > 0 {
+            tracing::warn!(
+                "{without} of {clips} clips have no value for signals.{name}: they go without it, \
+                 as those do that signals.{name}.drop draws"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn number_of(classes: &[String], class: &str) -> Option<i64> {
+    (0i64..).zip(classes).find(|(_, known)| *known == class).map(|(number, _)| number)
+}
+
+fn listed(classes: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<_> = classes.iter().take(SHOWN).map(String::as_str).collect();
+    let more = classes.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("one of the classes {}{more}", shown.join(", "))
+}
