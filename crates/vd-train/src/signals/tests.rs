@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_data::{Clip, Dataset, Loader, Source, write_gif};
 use vd_tensor_ops::video;
 
@@ -141,7 +141,7 @@ fn each_signal_is_dropped_at_its_own_rate_by_draws_of_its_own() {
     for (name, p) in [("kind", 0.0), ("seen", 0.1), ("low", 0.5), ("again", 0.5)] {
         let (n, count) = (960.0, drawn[name].iter().filter(|null| **null).count() as f64);
         // five standard deviations of a binomial
-        let room = 5.0 * (n * p * (1.0 - p) as f64).sqrt();
+        let room = 5.0 * f64::sqrt(n * p * (1.0 - p));
         assert!((count - n * p).abs() <= room, "{name}: {count}");
     }
     assert_ne!(drawn["low"], drawn["again"]);
@@ -288,7 +288,8 @@ fn signals_are_computed_where_the_clips_are() {
     let config = config(dir.path(), SIGNALS).resolved().unwrap();
     let dataset = Dataset::open(&config.data).unwrap();
     let batch = Loader::over(dataset, 2, vd_data::Cursor::start(1)).unwrap().next().unwrap();
-    let x0 = video::from_u8(&batch.video.to_device(Device::cuda_if_available()));
+    let device = vd_torch::DeviceChoice::default().resolve().unwrap();
+    let x0 = video::from_u8(&batch.video.to_device(device));
     for signal in Signal::all(&config) {
         let given = signal.given(&batch, &x0, Place { seed: 1, step: 0, micro: 0 }).unwrap();
         assert_eq!(given.value.device(), x0.device());
