@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::Device;
 use vd_diffusion::Diffusion;
 use vd_text_cond::{Generator, NullEmbedding, TextEncoder};
@@ -24,14 +24,26 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Opens a checkpoint and reads the weights that were asked for.
+    /// Opens a checkpoint and reads the weights that were asked for; its encoder, which may lie
+    /// elsewhere and is large, is opened by itself.
     pub(crate) fn open(path: &Path, weights: Option<WeightsName>, device: Device) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let loaded = checkpoint.network(weights.map(WeightKind::from), device)?;
         let diffusion = Diffusion::new(&checkpoint.config.diffusion)?;
-        let encoder = checkpoint.encoder()?;
+        let encoder = None;
         let signals = checkpoint.signal_nulls();
         Ok(Model { checkpoint, loaded, diffusion, encoder, signals, device })
+    }
+
+    /// Opens what encodes prompts, in `moved` where it is not where it was.
+    pub(crate) fn open_encoder(&mut self, moved: Option<&Path>) -> Result<()> {
+        self.encoder = match moved {
+            Some(path) => self.checkpoint.encoder_at(path).context("--encoder")?,
+            None => self.checkpoint.encoder().context(
+                "the model's encoder (--encoder DIR where it is not where it was in training)",
+            )?,
+        };
+        Ok(())
     }
 
     /// What the network is made of.

@@ -49,6 +49,9 @@ pub(crate) struct DrawArgs {
     /// How each step's clip is kept in the range of pixels: static, dynamic, none, or a table
     #[arg(long, value_name = "NAME|TABLE", default_value = "static", value_parser = threshold)]
     pub(crate) threshold: Threshold,
+    /// Where the model's text encoder lies now, if it was moved since the training
+    #[arg(long, value_name = "DIR")]
+    pub(crate) encoder: Option<PathBuf>,
     /// Which weights [default: ema where the checkpoint has them, else model]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) weights: Option<WeightsName>,
@@ -63,6 +66,17 @@ pub(crate) struct DrawArgs {
 }
 
 impl DrawArgs {
+    /// Refuses an encoder with nothing to encode.
+    pub(crate) fn check_encoder(&self, asks: bool) -> Result<(), Usage> {
+        match &self.encoder {
+            Some(path) if !asks => Err(Usage(format!(
+                "--encoder {}: there is no prompt to encode; give --prompt, or leave it out",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses flags of which one makes the other do nothing; `guided` says whether more than these
     /// flags may ask for guidance.
     pub(crate) fn check(&self, guided: bool) -> Result<(), Usage> {

@@ -1,12 +1,12 @@
 //! A checkpoint's network, ready to be used.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tch::{Device, Kind};
 use vd_tensor_ops::{Params, Weights};
-use vd_text_cond::{NullEmbedding, TextEncoder};
+use vd_text_cond::{EncoderConfig, NullEmbedding, PretrainedConfig, TextEncoder};
 use vd_unet3d::UNet3d;
 
 use super::Checkpoint;
@@ -125,13 +125,41 @@ impl Checkpoint {
         Ok(LoadedNetwork { network, params, weights })
     }
 
-    /// What encodes its prompts, if it knows.
+    /// What encodes its prompts, if it knows; without the cache that training had.
     ///
     /// # Errors
     /// An encoder's file that cannot be read.
     pub fn encoder(&self) -> Result<Option<Box<dyn TextEncoder>>> {
         let Some(text) = &self.config.text else { return Ok(None) };
-        Ok(Some(text.encoder.build()?))
+        let mut encoder = text.encoder.clone();
+        if let EncoderConfig::Pretrained(config) = &mut encoder {
+            // The folder of a training run; a few prompts need none.
+            config.cache = None;
+        }
+        Ok(Some(encoder.build()?))
+    }
+
+    /// The same, with the encoder's directory or file elsewhere than when it was trained.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::encoder`]; an encoder that lies in no file.
+    pub fn encoder_at(&self, path: &Path) -> Result<Option<Box<dyn TextEncoder>>> {
+        let Some(text) = &self.config.text else { return Ok(None) };
+        let moved = path.to_path_buf();
+        let encoder = match &text.encoder {
+            EncoderConfig::Pretrained(config) => EncoderConfig::Pretrained(PretrainedConfig {
+                path: moved,
+                cache: None,
+                ..config.clone()
+            }),
+            // Its prompts are looked for beside it.
+            EncoderConfig::File { .. } => EncoderConfig::File { path: moved, prompts: None },
+            EncoderConfig::Hashed { .. } => {
+                let what = "has a hashed encoder, which lies in no file";
+                return Err(Error::checkpoint(&self.dir, what.to_owned()));
+            }
+        };
+        Ok(Some(encoder.build()?))
     }
 
     /// Whether its null embedding was trained.

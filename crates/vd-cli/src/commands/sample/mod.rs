@@ -69,10 +69,15 @@ fn draw_to(
     out: &Path,
     bars: &MultiProgress,
 ) -> Result<Outcome> {
+    let asks = !args.prompt.is_empty() || args.prompts.is_some();
     args.draw.check(args.prompts.is_some())?;
+    args.draw.check_encoder(asks)?;
     let target = Target::of(out)?;
     let device = args.draw.compute.start()?;
-    let model = Model::open(checkpoint, args.draw.weights, device)?;
+    let mut model = Model::open(checkpoint, args.draw.weights, device)?;
+    if asks {
+        model.open_encoder(args.draw.encoder.as_deref())?;
+    }
     let mut plan = Plan::new(args, &model)?;
     if let Target::File(_) = target {
         plan.check_one_picture()?;

@@ -42,6 +42,7 @@ pub(super) struct Input<'a> {
 impl<'a> Input<'a> {
     pub(super) fn open(args: &'a VideoArgs) -> Result<Self> {
         args.draw.check(false)?;
+        args.draw.check_encoder(args.prompt.is_some())?;
         if args.weight == Some(0.0) && args.no_replace {
             let why = "--weight 0 with --no-replace: what is known would not matter at all; leave \
                        one of them out";
@@ -50,7 +51,10 @@ impl<'a> Input<'a> {
         let output = Output::of(&args.out)?;
         let device = args.draw.compute.start()?;
         let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
-        let model = Model::open(checkpoint, args.draw.weights, device)?;
+        let mut model = Model::open(checkpoint, args.draw.weights, device)?;
+        if args.prompt.is_some() {
+            model.open_encoder(args.draw.encoder.as_deref())?;
+        }
         let flags =
             Flags { prompts: args.prompt.as_slice(), file: None, cond: args.cond.as_deref() };
         let groups = Groups::new(flags, &args.draw, &model)?;
