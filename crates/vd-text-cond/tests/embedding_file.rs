@@ -82,6 +82,7 @@ fn every_way_to_store_prompts_gives_each_its_own_row() {
     for file in files {
         assert_eq!((file.width(), file.len()), (5, 3));
         let got = encode(&file, &[PROMPTS[2], PROMPTS[0], " a blue firework "]);
+        PROMPTS.iter().for_each(|prompt| file.check(prompt).unwrap());
         assert_eq!(got, x.index_select(0, &Tensor::from_slice(&[2i64, 0, 2])), "{file:?}");
     }
 }
@@ -94,6 +95,7 @@ fn an_unknown_prompt_is_named_with_those_near_it() {
     let file = EmbeddingFile::open(&dir.path("e.npy"), None).unwrap();
     let message = file.encode(&["a rd firework"], Device::Cpu).unwrap_err().to_string();
     assert!(message.contains("e.npy") && message.contains("\"a rd firework\""), "{message}");
+    assert_eq!(file.check("a rd firework").unwrap_err().to_string(), message);
     let near = message.split("near it are").nth(1).expect("an offer");
     assert!(near.starts_with(" \"a red firework\", \"a blue firework\""), "{message}");
     let message = file.encode(&["qqq"], Device::Cpu).unwrap_err().to_string();

@@ -40,21 +40,19 @@ pub(crate) fn check_captions(config: &RunConfig, dataset: &Dataset) -> Result<()
         );
     }
     let encoder = text.encoder.build()?;
-    let check = |prompt: &str| encoder.encode(&[prompt], tch::Device::Cpu).map(|_| ());
-    let looks_up = matches!(text.encoder, EncoderConfig::File { .. });
-    if looks_up && let Some(folder) = dataset.folder() {
+    if let Some(folder) = dataset.folder() {
         let mut captions = folder.entries().iter().filter_map(|entry| entry.caption.as_deref());
-        captions.try_for_each(check)?;
+        captions.try_for_each(|caption| encoder.check(caption))?;
     }
     if config.train.preview_every == 0 {
         return Ok(());
     }
-    // Captions that a generator makes up cost drawing their clips: only where they can be refused.
-    let shown = match looks_up {
+    // Captions that a generator makes up cost drawing their clips: only where they may be unknown.
+    let shown = match matches!(text.encoder, EncoderConfig::File { .. }) {
         true => prompts(config, dataset)?,
         false => config.train.preview_prompts.clone(),
     };
-    Ok(shown.iter().try_for_each(|prompt| check(prompt))?)
+    Ok(shown.iter().try_for_each(|prompt| encoder.check(prompt))?)
 }
 
 /// Whether the clips are of a folder and none has a caption.
@@ -68,6 +66,43 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use vd_data::{Clip, DataConfig, Source, write_gif};
+
+    /// A model that has no weights to read.
+    fn no_weights(at: &Path) {
+        let bert =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../vd-text-cond/tests/encoders/bert");
+        for name in ["config.json", "tokenizer.json"] {
+            std::fs::copy(bert.join(name), at.join(name)).unwrap();
+        }
+        std::fs::write(at.join("model.safetensors"), "").unwrap();
+    }
+
+    #[test]
+    fn captions_and_prompts_that_are_too_long_are_found_without_running_the_model() {
+        let (model, clips) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        no_weights(model.path());
+        let frames = (0..3 * 8 * 8 * 3).map(|i| (i * 7) as u8).collect();
+        let clip = Clip::new(frames, [3, 8, 8, 3], 10.0).unwrap();
+        write_gif(&clips.path().join("a.gif"), &clip).unwrap();
+        let long = "red ".repeat(60);
+        let checked = |caption: &str, prompt: &str, truncate: bool| {
+            std::fs::write(clips.path().join("a.txt"), caption).unwrap();
+            let text = format!(
+                "[data]\nsource = {{ kind = \"folder\", path = {:?} }}\nframes = 3\nsize = [8, 8]\n\
+                 [text]\nencoder = {{ kind = \"pretrained\", path = {:?}, truncate = {truncate} }}\n\
+                 [train]\nout = \"unused\"\npreview_every = 10\npreview_prompts = [{prompt:?}]\n",
+                clips.path(),
+                model.path(),
+            );
+            let config: RunConfig = toml::from_str(&text).unwrap();
+            let dataset = Dataset::open(&config.data).unwrap();
+            check_captions(&config, &dataset).map_err(|error| error.to_string())
+        };
+        assert_eq!(checked("gold", "red", false), Ok(()));
+        assert!(checked(&long, "red", false).unwrap_err().contains("62 tokens"));
+        assert!(checked("gold", &long, false).unwrap_err().contains("62 tokens"));
+        assert_eq!(checked(&long, &long, true), Ok(()));
+    }
 
     #[test]
     fn a_folder_lacks_captions_where_no_clip_has_one_and_a_generator_never_does() {

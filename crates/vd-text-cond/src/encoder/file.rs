@@ -102,6 +102,10 @@ impl TextEncoder for EmbeddingFile {
         self.rows.size()[1]
     }
 
+    fn check(&self, prompt: &str) -> Result<()> {
+        self.row(prompt).map(drop)
+    }
+
     fn encode(&self, prompts: &[&str], device: Device) -> Result<Cond> {
         let rows: Vec<_> = prompts.iter().map(|p| self.row(p)).collect::<Result<_>>()?;
         let picked = self.rows.f_index_select(0, &Tensor::f_from_slice(&rows)?)?;

@@ -30,6 +30,14 @@ pub trait TextEncoder: Debug + Send {
         None
     }
 
+    /// Whether a prompt can be encoded, as far as that shows without encoding it.
+    ///
+    /// # Errors
+    /// As [`encode`](TextEncoder::encode)
+    fn check(&self, _prompt: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// Encodes one prompt per sample, on `device`.
     ///
     /// # Shapes

@@ -161,6 +161,10 @@ impl TextEncoder for Pretrained {
         Some(self.architecture.width())
     }
 
+    fn check(&self, prompt: &str) -> Result<()> {
+        self.tokenize(prompt).map(drop)
+    }
+
     fn encode(&self, prompts: &[&str], device: Device) -> Result<Cond> {
         let _guard = tch::no_grad_guard();
         let entries = self.entries(prompts, device)?;
