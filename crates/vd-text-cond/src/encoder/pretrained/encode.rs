@@ -1,6 +1,6 @@
 //! The encoder that is made of a directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tch::{Device, Kind, Tensor};
@@ -97,6 +97,7 @@ impl Pretrained {
             }
             // Before the cache is asked: what is too long is refused even if another run cut it.
             let tokens = self.tokenize(prompt)?;
+            warn_of_cut(prompt, &tokens);
             match cache.get(prompt, tokens.ids.len() as i64, self.architecture.width()) {
                 Some(entry) => drop(found.insert(*prompt, entry)),
                 None => drop(absent.insert(*prompt, tokens)),
@@ -116,12 +117,6 @@ impl Pretrained {
 
     /// Runs the model on prompts that are encoded together.
     fn run(&self, prompts: &[(&str, Tokenized)], device: Device) -> Result<Vec<Entry>> {
-        for (prompt, tokens) in prompts {
-            if let Some(of) = tokens.of {
-                let kept = tokens.ids.len();
-                tracing::warn!("the prompt \"{}\" is cut to {kept} of {of} tokens", brief(prompt));
-            }
-        }
         let mut model = lock(&self.model);
         let ready = model.take().filter(|(at, _)| *at == device);
         let (_, model) = model.insert(match ready {
@@ -189,6 +184,19 @@ impl TextEncoder for Pretrained {
             weight: stack(&weights, &[0, longest])?,
         };
         Ok(Cond::pooled(stack(&pooled, &[0, d])?).with_tokens(tokens))
+    }
+}
+
+/// The prompts that a warning has named, with the tokens that were kept.
+static WARNED: Mutex<BTreeSet<(String, usize)>> = Mutex::new(BTreeSet::new());
+
+/// Warns of a prompt that is cut, the first time.
+fn warn_of_cut(prompt: &str, tokens: &Tokenized) {
+    let kept = tokens.ids.len();
+    if let Some(of) = tokens.of
+        && lock(&WARNED).insert((prompt.to_owned(), kept))
+    {
+        tracing::warn!("the prompt \"{}\" is cut to {kept} of {of} tokens", brief(prompt));
     }
 }
 
