@@ -62,6 +62,25 @@ fn the_file_is_an_encoder_of_the_same_prompts() {
 }
 
 #[test]
+fn lines_that_come_again_have_the_same_bits_and_a_mark_at_the_start_is_no_part_of_a_prompt() {
+    let place = Place::new();
+    // Far apart and among others of another length, where each batch pads its own way.
+    let others: Vec<_> = (1..20).map(|n| "gold ".repeat(n)).collect();
+    let text = format!("\u{feff}red\n{}\nred\n", others.join("\n"));
+    place.write("prompts.txt", text);
+    let ran =
+        place.vd(&format!("encode --encoder {BERT} prompts.txt --out e.safetensors --batch 2"));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(!ran.stderr.contains("blanks"), "{ran:?}");
+    let written = Weights::read(&place.path("e.safetensors"), Device::Cpu).unwrap();
+    let rows = &written.tensors["embeddings"];
+    assert_eq!((rows.size()[0], rows.get(0)), (21, rows.get(20)));
+    let list: Vec<String> = serde_json::from_str(&written.metadata["prompts"]).unwrap();
+    assert_eq!((list[0].as_str(), list[20].as_str()), ("red", "red"));
+    EmbeddingFile::open(&place.path("e.safetensors"), None).unwrap();
+}
+
+#[test]
 fn what_cannot_be_encoded_is_refused_with_a_reason_and_nothing_is_written() {
     let place = Place::new();
     place.write("prompts.txt", "red\n");
@@ -71,6 +90,7 @@ fn what_cannot_be_encoded_is_refused_with_a_reason_and_nothing_is_written() {
         (format!("encode --encoder {BERT} none.txt --out e.safetensors"), 1, "no prompt"),
         (format!("encode --encoder {BERT} nowhere.txt --out e.safetensors"), 1, "nowhere.txt"),
         (format!("encode --encoder {BERT} long.txt --out e.safetensors"), 1, "--truncate"),
+        (format!("encode --encoder {BERT} long.txt --out e.safetensors"), 1, "long.txt, line 2"),
         (format!("encode --encoder {BERT} long.txt --out no/e.safetensors"), 1, "no such folder"),
         ("encode --encoder . prompts.txt --out e.safetensors".to_owned(), 1, "config.json"),
         (format!("encode --encoder {BERT} prompts.txt --out e.npy"), 2, ".safetensors"),

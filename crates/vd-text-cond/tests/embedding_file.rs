@@ -66,7 +66,7 @@ fn every_way_to_store_prompts_gives_each_its_own_row() {
     let json = format!("[{:?}, {:?}, {:?}]", PROMPTS[0], PROMPTS[1], PROMPTS[2]);
     write_safetensors(&dir.path("in.safetensors"), "embeddings", &x, Some(&json));
     write_safetensors(&dir.path("beside.safetensors"), "embeddings", &x, None);
-    dir.text("beside.txt", &PROMPTS.join("\n"));
+    dir.text("beside.txt", &format!("\u{feff}{}", PROMPTS.join("\n")));
     write_npy(&dir.path("array.npy"), "<f4", "False", "(3, 5)", &bytes(&x));
     dir.text("array.txt", &format!("{}\r\n", PROMPTS.join("\r\n")));
     let turned = x.transpose(0, 1);

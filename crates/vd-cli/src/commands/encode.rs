@@ -1,6 +1,7 @@
 //! `vd encode`: prompts become a file of embeddings.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -32,9 +33,9 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<Outcome> {
     let device = args.compute.start()?;
     let text = std::fs::read_to_string(&args.prompts)
         .with_context(|| args.prompts.display().to_string())?;
-    let prompts: Vec<_> = text.lines().collect();
+    // Some editors begin a file with a mark.
+    let prompts: Vec<_> = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().collect();
     ensure!(!prompts.is_empty(), "{}: no prompt, not even an empty line", args.prompts.display());
-    warn_of_doubles(&prompts);
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     ensure!(folder.is_dir(), "{}: no such folder; make it first", folder.display());
@@ -47,14 +48,14 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<Outcome> {
         batch,
         ..PretrainedConfig::new(&args.encoder)
     })?;
-    let mut rows = Vec::new();
-    for some in prompts.chunks(batch * BATCHES) {
-        let cond = encoder.encode(some, device)?;
-        let pooled = cond.pooled.context("the encoder gave no embeddings")?;
-        rows.push(pooled.f_to_device(Device::Cpu)?);
+    for (line, prompt) in (1..).zip(&prompts) {
+        let place = || format!("{}, line {line}", args.prompts.display());
+        encoder.check(prompt).with_context(place)?;
     }
+    let rows = encode(&encoder, &prompts, batch * BATCHES, device)?;
+    warn_of_doubles(&prompts, &rows);
     let mut weights = Weights::default();
-    weights.tensors.insert("embeddings".to_owned(), Tensor::f_cat(&rows, 0)?);
+    weights.tensors.insert("embeddings".to_owned(), rows);
     weights.metadata.insert("prompts".to_owned(), serde_json::to_string(&prompts)?);
     weights.write(&args.out)?;
     let report = Report {
@@ -72,16 +73,44 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<Outcome> {
     Outcome::new(&report, text)
 }
 
-/// Warns of prompts that differ in the blanks around them alone: who looks them up in the file
-/// cannot tell them apart.
-fn warn_of_doubles(prompts: &[&str]) {
+/// The embeddings of prompts; those of equal ones have the same bits.
+///
+/// # Shapes
+/// n prompts -> n d
+fn encode(
+    encoder: &Pretrained,
+    prompts: &[&str],
+    together: usize,
+    device: Device,
+) -> Result<Tensor> {
+    let (mut places, mut distinct) = (HashMap::new(), Vec::new());
+    let mut place = |prompt| match places.entry(prompt) {
+        Entry::Occupied(place) => *place.get(),
+        Entry::Vacant(free) => {
+            distinct.push(prompt);
+            *free.insert(distinct.len() as i64 - 1)
+        }
+    };
+    let order: Vec<i64> = prompts.iter().map(|prompt| place(*prompt)).collect();
+    let mut rows = Vec::new();
+    for some in distinct.chunks(together) {
+        let cond = encoder.encode(some, device)?;
+        let pooled = cond.pooled.context("the encoder gave no embeddings")?;
+        rows.push(pooled.f_to_device(Device::Cpu)?);
+    }
+    Ok(Tensor::f_cat(&rows, 0)?.f_index_select(0, &Tensor::f_from_slice(&order)?)?)
+}
+
+/// Warns of prompts that differ in the blanks around them and in their embeddings: who looks them
+/// up in the file cannot tell them apart, and refuses it.
+fn warn_of_doubles(prompts: &[&str], rows: &Tensor) {
     let mut first = HashMap::new();
     for (line, prompt) in (1..).zip(prompts) {
         let (before, other) = *first.entry(prompt.trim()).or_insert((line, *prompt));
-        if other != *prompt {
+        if other != *prompt && rows.get(before - 1) != rows.get(line - 1) {
             tracing::warn!(
-                "lines {before} and {line} differ in the blanks around them alone: the file cannot \
-                 be an encoder of kind \"file\""
+                "lines {before} and {line} differ in the blanks around them alone, and their \
+                 embeddings differ: the file cannot be an encoder of kind \"file\""
             );
         }
     }

@@ -115,7 +115,11 @@ impl TextEncoder for EmbeddingFile {
 
 fn read_lines(file: &Path, embeddings: &Path) -> Result<Vec<String>> {
     match std::fs::read_to_string(file) {
-        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Ok(text) => {
+            // Some editors begin a file with a mark.
+            let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+            Ok(text.lines().map(str::to_owned).collect())
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let expected = format!("{} with one prompt a line", file.display());
             Err(refused(embeddings, "prompts", expected, "no such file"))
