@@ -80,7 +80,7 @@ pub enum Error {
     },
     /// A prompt of more tokens than a model takes.
     #[error(
-        "the prompt \"{prompt}\" has {tokens} tokens, of which {longest} fit; shorten it, or set truncate = true (--truncate) to cut it"
+        "the prompt \"{prompt}\" has {tokens} tokens, of which {longest} fit; shorten it, or have it cut: text.encoder.truncate = true in a run's config, --truncate of `vd encode`"
     )]
     TooLong {
         /// The prompt.
