@@ -87,7 +87,9 @@ fn a_prompt_that_is_too_long_is_refused_or_cut_where_that_is_allowed() {
     let whole = encoder(&config("bert"));
     assert_eq!(whole.longest(), Some(40));
     let message = whole.encode(&["gold", &long], Device::Cpu).unwrap_err().to_string();
-    assert_says(&message, &["\"red red", "62 tokens", "40 fit", "truncate = true"]);
+    assert_says(&message, &["\"red red", "62 tokens", "40 fit", "text.encoder.truncate = true"]);
+    assert_eq!(whole.check(&long).unwrap_err().to_string(), message);
+    whole.check("gold").unwrap();
     let cut = encoder(&PretrainedConfig { truncate: true, ..config("bert") });
     let ids = cut.token_ids(&long).unwrap();
     // [CLS] and [SEP] stay, 38 of the prompt's own between them
@@ -97,6 +99,15 @@ fn a_prompt_that_is_too_long_is_refused_or_cut_where_that_is_allowed() {
     assert_eq!(cond.tokens.unwrap().values.size(), [1, 40, 16]);
     // A RoBERTa counts positions behind its padding.
     assert_eq!(encoder(&config("roberta")).longest(), Some(64));
+}
+
+#[test]
+fn a_tokenizer_that_does_not_fit_the_model_is_named_with_its_token() {
+    let ids = encoder(&config("bert")).token_ids("red").unwrap();
+    let most = *ids.iter().max().unwrap();
+    let message = with_config("\"vocab_size\": 55", &format!("\"vocab_size\": {most}"));
+    let (below, got) = (format!("below {most}, the vocab_size"), format!("got {most};"));
+    assert_says(&message, &["tokenizer.json: token \"red\"", &below, &got]);
 }
 
 /// The tensors of the small BERT under other names, in several files.

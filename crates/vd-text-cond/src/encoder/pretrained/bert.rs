@@ -91,6 +91,10 @@ impl Architecture for Bert {
         })
     }
 
+    fn words(&self) -> i64 {
+        self.words
+    }
+
     fn pad(&self) -> i64 {
         self.pad
     }

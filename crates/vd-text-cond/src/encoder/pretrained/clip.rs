@@ -90,6 +90,10 @@ impl Architecture for Clip {
     }
 
     /// Any id does: no token of a prompt looks at what comes after it.
+    fn words(&self) -> i64 {
+        self.words
+    }
+
     fn pad(&self) -> i64 {
         0
     }

@@ -57,6 +57,10 @@ impl Architecture for DistilBert {
         Some(self.places)
     }
 
+    fn words(&self) -> i64 {
+        self.words
+    }
+
     fn pad(&self) -> i64 {
         self.pad
     }

@@ -83,7 +83,10 @@ impl Pretrained {
     }
 
     fn tokenize(&self, prompt: &str) -> Result<Tokenized> {
-        self.text.tokenize(prompt, self.architecture.longest(), self.config.truncate)
+        let longest = self.architecture.longest();
+        let tokens = self.text.tokenize(prompt, longest, self.config.truncate)?;
+        self.text.check_ids(&tokens.ids, self.architecture.words())?;
+        Ok(tokens)
     }
 
     /// What the prompts are, from the cache or from the model, in their order.

@@ -36,6 +36,9 @@ trait Architecture: Debug + Send {
     /// The most tokens of a prompt, special ones included; `None` where there is no limit.
     fn longest(&self) -> Option<i64>;
 
+    /// The rows of the table of words: every id is below.
+    fn words(&self) -> i64;
+
     /// The id that shorter prompts are padded with.
     fn pad(&self) -> i64;
 

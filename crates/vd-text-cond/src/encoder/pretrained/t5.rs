@@ -85,6 +85,10 @@ impl Architecture for T5 {
         None
     }
 
+    fn words(&self) -> i64 {
+        self.words
+    }
+
     fn pad(&self) -> i64 {
         self.pad
     }

@@ -113,6 +113,18 @@ impl Text {
         Ok(Tokenized { ids, own, of })
     }
 
+    /// Refuses the tokens of another model.
+    pub(super) fn check_ids(&self, ids: &[i64], words: i64) -> Result<()> {
+        let Some(id) = ids.iter().find(|id| **id >= words) else { return Ok(()) };
+        let token = u32::try_from(*id).ok().and_then(|id| self.tokenizer.id_to_token(id));
+        Err(Error::Pretrained {
+            path: first(&self.files),
+            what: format!("token \"{}\"", token.unwrap_or_default()),
+            expected: format!("an id below {words}, the vocab_size of config.json"),
+            got: format!("{id}; take the tokenizer that came with the model"),
+        })
+    }
+
     /// The first tokens of a prompt, with the special ones around them.
     fn cut(&self, prompt: &str, most: usize) -> tokenizers::Result<Encoding> {
         let special = self.tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(false));
