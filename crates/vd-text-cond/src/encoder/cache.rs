@@ -48,7 +48,7 @@ impl Entry {
     }
 }
 
-/// Everything that an embedding depends on but the prompt.
+/// Everything that an embedding depends on but the prompt and the kind of device.
 #[derive(Debug)]
 pub(crate) struct Identity(Sha256);
 
@@ -73,8 +73,9 @@ impl Identity {
 /// Encoded prompts of one encoder.
 #[derive(Debug)]
 pub(crate) struct Cache {
+    /// By [`key`].
     memory: HashMap<String, Entry>,
-    /// The prompts in memory, oldest first.
+    /// The keys in memory, oldest first.
     order: VecDeque<String>,
     bytes: usize,
     folder: Option<PathBuf>,
@@ -98,20 +99,21 @@ impl Cache {
         Ok(Cache { folder: Some(folder), ..Cache::in_memory() })
     }
 
-    /// The entry of a prompt of `l` tokens, `d` wide, where there is one.
+    /// What this kind of device made of a prompt, `size` l d, where that is there.
     ///
     /// A file that is damaged counts as none, with a warning.
-    pub(crate) fn get(&mut self, prompt: &str, l: i64, d: i64) -> Option<Entry> {
-        if let Some(entry) = self.memory.get(prompt) {
+    pub(crate) fn get(&mut self, prompt: &str, device: Device, size: [i64; 2]) -> Option<Entry> {
+        let key = key(prompt, device);
+        if let Some(entry) = self.memory.get(&key) {
             return Some(entry.shallow_clone());
         }
-        let path = self.path(prompt)?;
+        let path = self.path(&key)?;
         if !path.exists() {
             return None;
         }
-        match read(&path, prompt, [l, d]) {
+        match read(&path, prompt, size) {
             Ok(entry) => {
-                self.remember(prompt, entry.shallow_clone());
+                self.remember(key, entry.shallow_clone());
                 Some(entry)
             }
             Err(why) => {
@@ -125,8 +127,9 @@ impl Cache {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub(crate) fn put(&mut self, prompt: &str, entry: &Entry) -> Result<()> {
-        if let Some(path) = self.path(prompt) {
+    pub(crate) fn put(&mut self, prompt: &str, device: Device, entry: &Entry) -> Result<()> {
+        let key = key(prompt, device);
+        if let Some(path) = self.path(&key) {
             let mut weights = Weights::default();
             weights.tensors.insert(POOLED.to_owned(), entry.pooled.shallow_clone());
             weights.tensors.insert(TOKENS.to_owned(), entry.tokens.shallow_clone());
@@ -134,14 +137,14 @@ impl Cache {
             weights.metadata.insert(SUM.to_owned(), sum(entry)?);
             write(&path, |path| weights.write(path))?;
         }
-        self.remember(prompt, entry.shallow_clone());
+        self.remember(key, entry.shallow_clone());
         Ok(())
     }
 
-    fn remember(&mut self, prompt: &str, entry: Entry) {
+    fn remember(&mut self, key: String, entry: Entry) {
         self.bytes += entry.bytes();
-        self.order.push_back(prompt.to_owned());
-        if let Some(old) = self.memory.insert(prompt.to_owned(), entry) {
+        self.order.push_back(key.clone());
+        if let Some(old) = self.memory.insert(key, entry) {
             self.bytes -= old.bytes();
         }
         while self.bytes > MOST_BYTES
@@ -151,10 +154,21 @@ impl Cache {
         }
     }
 
-    fn path(&self, prompt: &str) -> Option<PathBuf> {
-        let name = hex(&Sha256::digest(prompt));
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        let name = hex(&Sha256::digest(key));
         self.folder.as_ref().map(|folder| folder.join(format!("{name}.safetensors")))
     }
+}
+
+/// A prompt and the kind of device that encoded it: kinds differ in the last digits.
+fn key(prompt: &str, device: Device) -> String {
+    let kind = match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Mps => "mps",
+        Device::Vulkan => "vulkan",
+    };
+    format!("{kind} {prompt}")
 }
 
 /// Reads an entry; what is wrong with it is said in words.
@@ -210,4 +224,28 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use vd_tensor_ops::{Noise, SeededNoise};
+
+    #[test]
+    fn what_one_kind_of_device_made_is_not_given_for_another() {
+        let root = tempfile::tempdir().unwrap();
+        let open = || Cache::open(root.path(), Identity::new("of a test")).unwrap();
+        let draw = |n, shape: &[i64]| {
+            SeededNoise::new(n, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
+        };
+        let entry = Entry { pooled: draw(1, &[4]), tokens: draw(2, &[3, 4]) };
+        let mut first = open();
+        first.put("gold", Device::Cuda(0), &entry).unwrap();
+        for cache in [&mut first, &mut open()] {
+            assert!(cache.get("gold", Device::Cpu, [3, 4]).is_none());
+            let got = cache.get("gold", Device::Cuda(1), [3, 4]).unwrap();
+            assert_eq!((got.pooled, got.tokens), (draw(1, &[4]), draw(2, &[3, 4])));
+        }
+    }
 }

@@ -1,6 +1,12 @@
 //! What was encoded before is not encoded again.
 
 use std::fs;
+use std::sync::{Arc, Mutex};
+
+use sha2::{Digest, Sha256};
+use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 use super::*;
 
@@ -90,21 +96,23 @@ fn what_changes_the_numbers_changes_the_place_and_nothing_else_does() {
     let place = Place::new();
     let folders = || fs::read_dir(place.cache.path().join("kept")).unwrap().count();
     let _ = encoder(&place.config());
-    let _ = encoder(&PretrainedConfig { batch: 1, ..place.config() });
+    let _ = encoder(&place.config());
     assert_eq!(folders(), 1);
     let _ = encoder(&PretrainedConfig { normalize: true, ..place.config() });
     assert_eq!(folders(), 2);
+    let _ = encoder(&PretrainedConfig { batch: 4, ..place.config() });
+    assert_eq!(folders(), 3);
     let config = place.model.path().join("config.json");
     let text = fs::read_to_string(&config).unwrap().replace("\"gelu\"", "\"gelu_new\"");
     fs::write(config, text).unwrap();
     let _ = encoder(&place.config());
-    assert_eq!(folders(), 3);
+    assert_eq!(folders(), 4);
     let weights = place.model.path().join("model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(weights, bytes).unwrap();
     let _ = encoder(&place.config());
-    assert_eq!(folders(), 4);
+    assert_eq!(folders(), 5);
 }
 
 #[test]
@@ -113,4 +121,59 @@ fn a_cache_that_cannot_be_written_is_refused_at_once() {
     fs::write(place.cache.path().join("kept"), "a file").unwrap();
     let message = Pretrained::open(&place.config()).unwrap_err().to_string();
     assert!(message.contains("kept") && message.contains("another folder"), "{message}");
+}
+
+/// Keeps what is logged.
+#[derive(Default, Clone)]
+struct Log(Arc<Mutex<String>>);
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut |_: &Field, value: &dyn std::fmt::Debug| {
+            *self.0.lock().unwrap() += &format!("{value:?}\n");
+        });
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn that_a_prompt_is_cut_is_said_once_also_where_the_cache_has_it() {
+    let place = Place::new();
+    let config = PretrainedConfig { truncate: true, ..place.config() };
+    let long = |word: &str| format!("{word} ").repeat(60);
+    let logged = |encoder: &Pretrained, prompts: &[&str]| {
+        let log = Log::default();
+        tracing::subscriber::with_default(log.clone(), || drop(pooled(encoder, prompts)));
+        log.0.lock().unwrap().clone()
+    };
+    let (firework, gold) = (long("firework"), long("gold"));
+    let cuts = |log: &str| log.matches("is cut to 40 of ").count();
+    let first = logged(&encoder(&config), &[&firework, &firework]);
+    assert_eq!(cuts(&first), 1, "{first}");
+    // As another process leaves it: an entry of a prompt that this one has not warned of.
+    let file = place.kept().pop().unwrap();
+    let mut entry = Weights::read(&file, Device::Cpu).unwrap();
+    entry.metadata.insert("prompt".to_owned(), gold.clone());
+    let name: String =
+        Sha256::digest(format!("cpu {gold}")).iter().map(|b| format!("{b:02x}")).collect();
+    entry.write(&file.with_file_name(name + ".safetensors")).unwrap();
+    let another = encoder(&config);
+    place.lose_weights();
+    let second = logged(&another, &[&firework, &gold]);
+    assert!(cuts(&second) == 1 && second.contains("gold gold"), "{second}");
 }

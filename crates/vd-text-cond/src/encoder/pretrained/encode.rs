@@ -23,8 +23,9 @@ const SHORTEST: f64 = 1e-12;
 /// and model.safetensors, in one file or in shards. `model_type` in config.json says which model it
 /// is: BERT, DistilBERT, RoBERTa and XLM-RoBERTa, the encoder of a T5, the text side of a CLIP.
 ///
-/// It gives a pooled vector of each prompt and all its tokens, special ones included. Every prompt
-/// is encoded once: it is remembered in memory, and on the disk where the config names a cache.
+/// It gives a pooled vector of each prompt and all its tokens, special ones included. What was
+/// encoded is kept for each kind of device: in memory up to 256 MiB, of which the oldest go first,
+/// and all of it on the disk where the config names a cache. What is in neither is encoded again.
 /// Prompts that are encoded together are padded to the longest, which the others feel in the last
 /// bits alone. The weights are read where a prompt is first encoded, onto the device asked for.
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl Pretrained {
             // Before the cache is asked: what is too long is refused even if another run cut it.
             let tokens = self.tokenize(prompt)?;
             warn_of_cut(prompt, &tokens);
-            match cache.get(prompt, tokens.ids.len() as i64, self.architecture.width()) {
+            match cache.get(prompt, device, [tokens.ids.len() as i64, self.architecture.width()]) {
                 Some(entry) => drop(found.insert(*prompt, entry)),
                 None => drop(absent.insert(*prompt, tokens)),
             }
@@ -111,7 +112,7 @@ impl Pretrained {
         absent.sort_by_key(|(_, tokens)| tokens.ids.len());
         for batch in absent.chunks(self.config.batch) {
             for ((prompt, _), entry) in batch.iter().zip(self.run(batch, device)?) {
-                cache.put(prompt, &entry)?;
+                cache.put(prompt, device, &entry)?;
                 found.insert(*prompt, entry);
             }
         }
@@ -205,8 +206,10 @@ fn warn_of_cut(prompt: &str, tokens: &Tokenized) {
 
 /// What of a config changes the numbers.
 fn settings(config: &PretrainedConfig) -> String {
-    let PretrainedConfig { pooling, layer, normalize, truncate, precision, .. } = config;
-    format!("{pooling:?} {layer:?} normalize {normalize} truncate {truncate} {precision:?}")
+    let PretrainedConfig { pooling, layer, normalize, truncate, precision, batch, .. } = config;
+    format!(
+        "{pooling:?} {layer:?} normalize {normalize} truncate {truncate} {precision:?} batch {batch}"
+    )
 }
 
 /// What is behind a lock; a panic elsewhere leaves it as good as it was.
