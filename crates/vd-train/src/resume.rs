@@ -89,7 +89,7 @@ mod tests {
         let text = |encoder: &str| {
             format!(
                 "[model]\n[diffusion]\n[text]\nencoder = {{ kind = \"pretrained\", {encoder} }}\n\
-                 [data]\nsource = \"fireworks\"\n[train]\nout = \"runs/x\"\n"
+                 [data]\nsource = {{ kind = \"fireworks\" }}\n[train]\nout = \"runs/x\"\n"
             )
         };
         let config = toml::from_str(&text("path = \"models/one\"")).unwrap();
