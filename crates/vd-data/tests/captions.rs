@@ -105,6 +105,18 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
             "line 3, column `file`: expected each file once, found \"./0.gif\" a second time, first in line 2",
         ),
         ("t.csv", "file,a\n0.gif,\"x\n1.gif,y\n", "line 2: expected a quote that is closed"),
+        // the quote of another row would close it
+        (
+            "t.csv",
+            "file,a\n0.gif,\"x\n1.gif,\"y\"\n\"sub/2,x.gif\",z\n",
+            "line 2: expected a quote that is closed at the end of its field",
+        ),
+        (
+            "t.csv",
+            "file,a\n0.gif,\"x \"\"\n\"\n1.gif,\"y\n\"sub/2,x.gif\",\"z\"\n",
+            "line 4: expected a quote that is closed at the end of its field",
+        ),
+        ("t.csv", "file,a\n\n", "t.csv: expected a row for each clip, found a header alone"),
         (
             "t.csv",
             "file\nx.gif\n0.gif\ny.mp4\n",
@@ -171,6 +183,12 @@ fn what_is_wrong_with_a_table_is_said_with_its_place() {
 }
 
 #[test]
+fn quotes_inside_of_a_field_and_blanks_behind_it_are_no_open_quotes() {
+    let folder = read("t.csv", "file,caption\n\"0.gif\" ,a 5\" wheel\n1.gif,\"b\" ").unwrap();
+    assert_eq!(captions(&folder), [Some("a 5\" wheel"), Some("b"), None]);
+}
+
+#[test]
 fn a_row_of_a_file_that_cannot_be_read_is_no_error_of_the_table() {
     let dir = tempfile::tempdir().unwrap();
     clips(dir.path());
@@ -226,7 +244,7 @@ fn the_folder_that_a_clip_lies_in_is_its_class_and_its_caption() {
 fn a_series_is_cut_with_the_clip_that_a_batch_holds() {
     let dir = tempfile::tempdir().unwrap();
     clips(dir.path());
-    let text: String = [("0.gif", 9), ("1.gif", 5)]
+    let text: String = [("0.gif", 5), ("1.gif", 5)]
         .map(|(file, n)| {
             let rows: Vec<_> = (0..n).map(|k| format!("[{k}, -{k}]")).collect();
             format!("{{\"file\": \"{file}\", \"at\": [{}]}}\n", rows.join(", "))
@@ -257,8 +275,8 @@ fn a_series_is_cut_with_the_clip_that_a_batch_holds() {
                 let series = row.series("at", 2, &taken, frames).unwrap().unwrap();
                 // the green of a clip is the number of the frame in its file
                 let green = batch.video.get(k as i64).get(1).select(1, 0).select(1, 0);
-                let seen: Vec<f32> = Vec::try_from(green.to_kind(tch::Kind::Float)).unwrap();
-                let expected: Vec<f32> = seen.iter().flat_map(|n| [*n, -n]).collect();
+                let seen: Vec<f64> = Vec::try_from(green.to_kind(tch::Kind::Double)).unwrap();
+                let expected: Vec<f64> = seen.iter().flat_map(|n| [*n, -n]).collect();
                 assert_eq!(series, expected);
             }
         }
@@ -267,8 +285,8 @@ fn a_series_is_cut_with_the_clip_that_a_batch_holds() {
 }
 
 #[test]
-fn a_series_shorter_than_its_file_is_refused_by_its_row() {
-    let text = "{\"file\": \"0.gif\", \"at\": [1, 2, 3, 4]}";
+fn a_series_that_has_not_one_value_for_each_frame_is_refused_by_its_row() {
+    let text = "{\"file\": \"0.gif\", \"at\": [1, 2, 3, 4], \"more\": [1, 2, 3, 4, 5, 6]}";
     let folder = read("t.jsonl", text).unwrap();
     let row = folder.entries()[0].row.as_ref().unwrap();
     let sample = {
@@ -278,9 +296,29 @@ fn a_series_shorter_than_its_file_is_refused_by_its_row() {
         let config = DataConfig { source: Source::folder(dir.path()), ..config };
         vd_data::Dataset::open(&config).unwrap().sample(1, 0, 0).unwrap().unwrap()
     };
-    let error = row.series("at", 1, &sample.taken, 2).unwrap_err().to_string();
-    let expected = "line 1, column `at`: expected a value for each of the 5 frames of the file, \
-                    found 4 values";
-    assert!(error.contains(expected), "{error}");
+    for (column, rows) in [("at", 4), ("more", 6)] {
+        let error = row.series(column, 1, &sample.taken, 2).unwrap_err().to_string();
+        let expected = format!(
+            "line 1, column `{column}`: expected a value for each of the 5 frames of the file, \
+             found {rows} values"
+        );
+        assert!(error.contains(&expected), "{error}");
+    }
     assert_eq!(row.series("none", 1, &sample.taken, 2).unwrap(), None);
+}
+
+#[test]
+fn numbers_are_finite_in_single_precision_in_either_format() {
+    let folder = read("t.csv", "file,a,b,c\n0.gif,1e39,1e38,nan\n").unwrap();
+    let row = folder.entries()[0].row.as_ref().unwrap();
+    assert_eq!(row.number("b").unwrap(), Some(1e38));
+    for column in ["a", "c"] {
+        let error = row.number(column).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("line 2, column `{column}`: expected a number")),
+            "{error}"
+        );
+    }
+    let error = read("t.jsonl", "{\"file\": \"0.gif\", \"a\": 1e39}").unwrap_err();
+    assert!(error.contains("line 1, column `a`"), "{error}");
 }

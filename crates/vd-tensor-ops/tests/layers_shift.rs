@@ -23,7 +23,7 @@ fn at(x: &Video, [b, f, row, column, channel]: [i64; 5]) -> f64 {
     x.get(index).copied().unwrap_or(0.0)
 }
 
-/// Channel group k takes its values from `steps[k]`, a step along f, h and w.
+/// Channel group k, an eighth of them, takes its values from `steps[k]`, a step along f, h and w.
 fn shifted(x: &Video, steps: &[[i64; 3]], sees: &dyn Fn(usize, i64, i64) -> bool) -> Video {
     let each = x.dim().4 / 8;
     Video::from_shape_fn(x.dim(), |(b, f, row, column, channel)| {
@@ -38,7 +38,8 @@ fn shifted(x: &Video, steps: &[[i64; 3]], sees: &dyn Fn(usize, i64, i64) -> bool
 }
 
 const TIME: [[i64; 3]; 2] = [[-1, 0, 0], [1, 0, 0]];
-const SPACE: [[i64; 3]; 4] = [[0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]];
+const SPACE: [[i64; 3]; 6] = [[0; 3], [0; 3], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]];
+const BOTH: [[i64; 3]; 6] = [[-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]];
 
 proptest! {
     #![proptest_config(cases(48))]
@@ -55,6 +56,18 @@ proptest! {
             prop_assert_eq!(relative(&time, &shifted(&video(&x), &TIME, &always)), 0.0);
             prop_assert_eq!(relative(&space, &shifted(&video(&x), &SPACE, &always)), 0.0);
         }
+    }
+
+    #[test]
+    fn both_shifts_move_six_eighths_once_each_in_either_order(
+        [b, f, h, w, c] in videos(), seed: u64,
+    ) {
+        let x = normal(seed, &[b, f, h, w, c]);
+        let expected = shifted(&video(&x), &BOTH, &|_, _, _| true);
+        let time_first = TokenShift::space(&TokenShift::time(&x, None));
+        let space_first = TokenShift::time(&TokenShift::space(&x), None);
+        prop_assert_eq!(relative(&time_first, &expected), 0.0);
+        prop_assert_eq!(relative(&space_first, &expected), 0.0);
     }
 
     #[test]

@@ -18,7 +18,8 @@ const SEARCH: u64 = 16;
 
 /// Draws the preview of the present weights' average and writes it as a GIF, clips side by side.
 ///
-/// Of what a clip can be told only its text is: what stands in for the signals is used for them.
+/// Of what a clip can be told only its text is: what stands in for the signals is used for them,
+/// which the config's check has found to be trained.
 ///
 /// Returns whether it was finished: `stop` breaks it off.
 pub(crate) fn write_preview(

@@ -7,11 +7,14 @@ use toml::{Table, Value};
 use crate::checkpoint::{Checkpoint, Machine};
 use crate::{Error, Result, RunConfig};
 
-/// What may change at a resume: how long the run is, how often it saves and shows itself, and how
-/// many workers read its data. `train.out` is where the checkpoint was found, whatever its path is
-/// called now; other threads are warned of.
-const FREE: [&str; 10] = [
+/// What may change at a resume: how long the run is, how often it saves and shows itself, how many
+/// workers read its data, and where its text encoder lies and keeps what it has encoded: one that was
+/// moved is the same. `train.out` is where the checkpoint was found, whatever its path is called now;
+/// other threads are warned of.
+const FREE: [&str; 12] = [
     "data.workers",
+    "text.encoder.cache",
+    "text.encoder.path",
     "train.checkpoint_every",
     "train.out",
     "train.preview_count",
@@ -73,5 +76,28 @@ fn collect(prefix: &str, table: Table, into: &mut BTreeMap<String, Value>) {
                 into.insert(key, value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_text_encoder_that_was_moved_or_given_a_cache_is_the_same() {
+        let text = |encoder: &str| {
+            format!(
+                "[model]\n[diffusion]\n[text]\nencoder = {{ kind = \"pretrained\", {encoder} }}\n\
+                 [data]\nsource = {{ kind = \"fireworks\" }}\n[train]\nout = \"runs/x\"\n"
+            )
+        };
+        let config = toml::from_str(&text("path = \"models/one\"")).unwrap();
+        let checkpoint = Checkpoint { dir: "runs/x".into(), config, state: None };
+        let check = |encoder| check_config(&checkpoint, &toml::from_str(&text(encoder)).unwrap());
+        check("path = \"models/one\"").unwrap();
+        check("path = \"other/place\", cache = \"texts\"").unwrap();
+        let error = check("path = \"models/one\", pooling = \"cls\"").unwrap_err().to_string();
+        assert!(error.contains("text.encoder.pooling: \"mean\" in the checkpoint"), "{error}");
     }
 }

@@ -83,19 +83,45 @@ fn a_network_that_is_told_of_classes_frames_and_clips_resumes_to_the_same_bytes(
     assert!(message.contains("signals.sky.drop: 0.2 in the checkpoint, 0.4 now"), "{message}");
 }
 
+/// Class folders alone.
+fn sky(out: &Path, data: &Path, steps: u64) -> RunConfig {
+    let mut config = config(out, data, steps);
+    config.data.source = Source::Folder { path: data.to_path_buf(), captions: Captions::Folders };
+    for name in ["light", "begin", "low"] {
+        config.model.signals.remove(name);
+        config.signals.remove(name);
+    }
+    config
+}
+
+#[test]
+fn classes_that_are_left_out_are_those_of_the_checkpoint_at_a_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("videos"), dir.path().join("run"));
+    std::fs::create_dir(&data).unwrap();
+    two_classes(&data);
+    run(&sky(&out, &data, 1), Resume::No).unwrap();
+    std::fs::remove_dir_all(data.join("dusk")).unwrap();
+    assert_eq!(run(&sky(&out, &data, 2), Resume::Newest).unwrap().from_step, 1);
+    let kept = RunConfig::load(&out.join("config.toml"), &[]).unwrap().model.signals;
+    let classes = ["dusk", "slow_dawn"].map(str::to_owned).to_vec();
+    assert_eq!(kept["sky"], SignalConfig::Class { classes });
+    // another run has what its data have
+    let fresh = sky(&dir.path().join("other"), &data, 1).resolved().unwrap().model.signals;
+    assert_eq!(fresh["sky"], SignalConfig::Class { classes: vec!["slow_dawn".to_owned()] });
+    std::fs::rename(data.join("slow_dawn"), data.join("noon")).unwrap();
+    let message = run(&sky(&out, &data, 3), Resume::Newest).unwrap_err().to_string();
+    assert!(message.contains("one of the classes dusk, slow_dawn, got \"noon\""), "{message}");
+}
+
 #[test]
 fn class_folders_give_captions_and_a_preview_goes_without_signals() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("videos");
     std::fs::create_dir(&data).unwrap();
     two_classes(&data);
-    let mut config = config(&dir.path().join("run"), &data, 1);
+    let mut config = sky(&dir.path().join("run"), &data, 1);
     config.text = tiny(dir.path()).text;
-    config.data.source = Source::Folder { path: data, captions: Captions::Folders };
-    for name in ["light", "begin", "low"] {
-        config.model.signals.remove(name);
-        config.signals.remove(name);
-    }
     config.train.preview_every = 1;
     config.train.preview_steps = 2;
     config.train.preview_scale = 2.0;

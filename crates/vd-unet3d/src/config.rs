@@ -86,7 +86,9 @@ pub struct UNet3dConfig {
     /// across.
     #[serde(skip_serializing_if = "is_false")]
     pub spatial_bias: bool,
-    /// Along which axes a part of the channels is taken from the neighbour before each attention.
+    /// Along which axes a part of the channels is taken from the neighbour before each attention, an
+    /// eighth for each of the two directions in time and the four in space, each with channels of its
+    /// own; the order does not matter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token_shift: Vec<Axes>,
 }

@@ -120,8 +120,6 @@ impl Signal {
     fn embed(&self, added: &Added, given: &Given) -> Tensor {
         let Given { value, null } = given;
         let kind = added.null.kind();
-        // Half precision cannot tell large numbers apart before they are brought to order 1.
-        let wide = if kind == Kind::Double { kind } else { Kind::Float };
         let rows = match (&added.value, &self.config) {
             (Value::Table(table), _) => {
                 let index = classes(given);
@@ -129,7 +127,9 @@ impl Signal {
                 rows.unflatten(0, index.size())
             }
             (Value::Perceptron { .. }, SignalConfig::Scalar { mean, std }) => {
-                let number = (value.to_kind(wide) - *mean) / *std;
+                // Large numbers that are close to each other, as times are, are told apart only
+                // before they are brought to order 1.
+                let number = (value.to_kind(Kind::Double) - *mean) / *std;
                 added.value.perceptron(&number.to_kind(kind).unsqueeze(-1))
             }
             (Value::Perceptron { .. }, _) => added.value.perceptron(&value.to_kind(kind)),

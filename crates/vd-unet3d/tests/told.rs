@@ -16,7 +16,7 @@ use small::{
 };
 use tch::{Device, Kind, Tensor};
 use vd_unet3d::ops::Params;
-use vd_unet3d::{Backbone, Cond, Given, Tokens, TokensConfig, UNet3d, UNet3dConfig};
+use vd_unet3d::{Backbone, Cond, Given, SignalConfig, Tokens, TokensConfig, UNet3d, UNet3dConfig};
 
 /// Two orders of the same sums through the whole network in f64: measured below 1e-14.
 const SAME: f64 = 1e-13;
@@ -79,6 +79,27 @@ fn what_starts_at_zero_leaves_the_answer_as_it_was() {
                 assert!(relative(&got, &array(&expected)) <= 1e-6);
             }
         }
+    }
+}
+
+#[test]
+fn large_numbers_keep_the_digits_that_tell_them_apart() {
+    let at = |mean: f64, value: &Tensor, kind: Kind| {
+        let time = SignalConfig::Scalar { mean, std: 10.0 };
+        let signals = BTreeMap::from([("time".to_owned(), time)]);
+        let config = UNet3dConfig { signals, ..small::config() };
+        let (net, _) = build(&config, kind, 4);
+        let given = Given { value: value.shallow_clone(), null: None };
+        let scene = scene(&config, kind, 4, SIZE);
+        ask(&net, &with_cond(&scene, with_given(&Cond::none(), "time", given)))
+    };
+    // Seconds since 1970: single precision has every 128th of them.
+    let epoch = 1.7e9;
+    let seconds = Tensor::from_slice(&[-7.0, 3.0, 4.5]);
+    for kind in [Kind::Double, Kind::Float, Kind::BFloat16] {
+        let small = at(0.0, &seconds, kind);
+        assert_eq!(at(epoch, &(&seconds + epoch), kind), small);
+        assert_ne!(at(0.0, &(&seconds + 1.0), kind), small);
     }
 }
 

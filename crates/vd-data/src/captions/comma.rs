@@ -10,6 +10,10 @@ use crate::{Error, Result};
 
 /// The rows below the header.
 pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Line>> {
+    if let Some((line, found)) = open_quote(text) {
+        let expected = "a quote that is closed at the end of its field (a quote inside of quotes is written twice)";
+        return Err(Error::table(path, (Some(line), None), expected, found));
+    }
     // ragged rows are looked for here, where the lines are known
     let mut reader =
         ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
@@ -41,13 +45,38 @@ pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Line>> {
     if header.is_none() {
         return Err(Error::table(path, (None, None), "a header with a column `file`", "nothing"));
     }
-    // a quote that is never closed takes the rest of the table for one field
-    if !place.rest().matches('"').count().is_multiple_of(2) {
-        let expected = "a quote that is closed (a quote inside of quotes is written twice)";
-        let found = "none up to the end of the table";
-        return Err(Error::table(path, (Some(place.line), None), expected, found));
+    if lines.is_empty() {
+        return Err(Error::table(path, (None, None), "a row for each clip", "a header alone"));
     }
     Ok(lines)
+}
+
+/// The line of the first quote that is not closed at the end of its field, and what is there: such a field would take the
+/// rows up to the next quote with it.
+fn open_quote(text: &str) -> Option<(u64, &'static str)> {
+    let mut bytes = text.bytes().peekable();
+    let (mut line, mut begins) = (1, true);
+    while let Some(byte) = bytes.next() {
+        line += u64::from(byte == b'\n');
+        if byte != b'"' || !begins {
+            begins = matches!(byte, b',' | b'\r' | b'\n');
+            continue;
+        }
+        let opened = line;
+        loop {
+            match bytes.next() {
+                None => return Some((opened, "none up to the end of the table")),
+                Some(b'"') if bytes.next_if_eq(&b'"').is_none() => break,
+                Some(byte) => line += u64::from(byte == b'\n'),
+            }
+        }
+        while bytes.next_if(|byte| matches!(byte, b' ' | b'\t')).is_some() {}
+        if !matches!(bytes.peek(), None | Some(b',' | b'\r' | b'\n')) {
+            return Some((opened, "more text behind the next quote"));
+        }
+        begins = false;
+    }
+    None
 }
 
 /// The names of the columns.
@@ -86,9 +115,5 @@ impl Place<'_> {
         self.byte = byte + blank;
         self.line += breaks as u64;
         self.line
-    }
-
-    fn rest(&self) -> &str {
-        self.text.get(self.byte..).unwrap_or_default()
     }
 }

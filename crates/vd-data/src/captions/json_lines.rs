@@ -7,6 +7,7 @@ use std::result::Result as StdResult;
 use serde_json::{Map, Value as Json};
 
 use super::Value;
+use super::row::is_single;
 use super::table::Line;
 use crate::{Error, Result};
 
@@ -64,10 +65,10 @@ fn list(items: &[Json]) -> StdResult<Value, String> {
         match item {
             Json::Array(row) => {
                 for item in row {
-                    numbers.push(number(item)? as f32);
+                    numbers.push(number(item)?);
                 }
             }
-            item => numbers.push(number(item)? as f32),
+            item => numbers.push(number(item)?),
         }
         // a number and a list of one number are not told apart
         let found = numbers.len() - before;
@@ -83,6 +84,6 @@ fn list(items: &[Json]) -> StdResult<Value, String> {
 }
 
 fn number(json: &Json) -> StdResult<f64, String> {
-    let number = json.as_f64().filter(|number| (*number as f32).is_finite());
+    let number = json.as_f64().filter(|number| is_single(*number));
     number.ok_or_else(|| format!("{json} in the place of a number"))
 }

@@ -29,7 +29,7 @@ pub(crate) const MAX_CAPTION: u64 = 64 << 10;
 ///   An empty field, or null, is a value that the clip does not have.
 ///
 /// A row whose file is not among the clips is an error, as is a file with two rows. A clip without a row has no caption and
-/// no columns; how many there are is said once in the log.
+/// no columns; how many there are, and the first of them, is said once in the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Captions {

@@ -20,7 +20,7 @@ pub enum Value {
         /// Numbers in a row, at least 1.
         width: usize,
         /// All rows.
-        numbers: Vec<f32>,
+        numbers: Vec<f64>,
     },
 }
 
@@ -40,12 +40,12 @@ impl Row {
     /// A value as a number; `None` where the clip has none.
     ///
     /// # Errors
-    /// A value that is no finite number.
+    /// A value that is no number, or none that is finite in single precision.
     pub fn number(&self, column: &str) -> Result<Option<f64>> {
         let Some(value) = self.columns.get(column) else { return Ok(None) };
         let number = match value {
             Value::Number(number) => Some(*number),
-            Value::Text(text) => text.parse().ok().filter(|number: &f64| number.is_finite()),
+            Value::Text(text) => text.parse().ok().filter(|number: &f64| is_single(*number)),
             Value::List { .. } => None,
         };
         number.map(Some).ok_or_else(|| self.refuse(column, "a number", value.brief()))
@@ -68,7 +68,7 @@ impl Row {
     ///
     /// # Errors
     /// A value that is no list of `width` numbers.
-    pub fn vector(&self, column: &str, width: usize) -> Result<Option<&[f32]>> {
+    pub fn vector(&self, column: &str, width: usize) -> Result<Option<&[f64]>> {
         match self.columns.get(column) {
             None => Ok(None),
             Some(Value::List { width: 1, numbers }) if numbers.len() == width => Ok(Some(numbers)),
@@ -85,30 +85,38 @@ impl Row {
     /// # Shapes
     /// frames width
     /// # Errors
-    /// A value that is no list, whose rows are not `width` long, or that has fewer of them than the file has frames.
+    /// A value that is no list, whose rows are not `width` long, or that has not one of them for each frame of the file.
     pub fn series(
         &self,
         column: &str,
         width: usize,
         taken: &Taken,
         frames: usize,
-    ) -> Result<Option<Vec<f32>>> {
+    ) -> Result<Option<Vec<f64>>> {
         let Some(numbers) = self.list(column, width)? else { return Ok(None) };
-        let rows = numbers.len() / width;
-        if rows < taken.of {
-            let expected = format!("a value for each of the {} frames of the file", taken.of);
-            return Err(self.refuse(column, expected, format!("{rows} values")));
-        }
+        self.one_a_frame(column, numbers.len() / width, taken.of)?;
         let places = taken.frames(frames).into_iter();
         let cut = places.flat_map(|k| &numbers[k * width..(k + 1) * width]);
         Ok(Some(cut.copied().collect()))
+    }
+
+    /// Checks that a list has as many rows as its file has frames.
+    ///
+    /// # Errors
+    /// More or fewer: which frame a value belongs to would be a guess.
+    pub fn one_a_frame(&self, column: &str, rows: usize, frames: usize) -> Result<()> {
+        if rows == frames {
+            return Ok(());
+        }
+        let expected = format!("a value for each of the {frames} frames of the file");
+        Err(self.refuse(column, expected, format!("{rows} values")))
     }
 
     /// All rows of a list, one after the other; `None` where the clip has none.
     ///
     /// # Errors
     /// A value that is no list, or whose rows are not `width` long.
-    pub fn list(&self, column: &str, width: usize) -> Result<Option<&[f32]>> {
+    pub fn list(&self, column: &str, width: usize) -> Result<Option<&[f64]>> {
         match self.columns.get(column) {
             None => Ok(None),
             Some(Value::List { width: own, numbers }) if *own == width => Ok(Some(numbers)),
@@ -152,6 +160,11 @@ impl Value {
             }
         }
     }
+}
+
+/// Whether a number is finite in single precision too.
+pub(super) fn is_single(number: f64) -> bool {
+    (number as f32).is_finite()
 }
 
 fn counted(n: usize) -> String {

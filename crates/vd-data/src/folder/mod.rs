@@ -73,7 +73,7 @@ impl Folder {
     }
 
     /// As [`Folder::scan`], with captions from where `captions` says; clips that a table does not name are counted in the
-    /// log.
+    /// log, and the first five are named.
     ///
     /// # Errors
     /// As [`Folder::scan`]; a table that is not sound, or that has rows for files that are not there.
@@ -86,12 +86,10 @@ impl Folder {
         if folder.entries.is_empty() {
             return Err(folder.no_clips());
         }
-        let unnamed = folder.entries.iter().filter(|entry| entry.row.is_none()).count();
         if let Captions::Table(table) = captions
-            && unnamed > 0
+            && let Some(warning) = without_rows(&folder.entries, table)
         {
-            let (clips, table) = (folder.entries.len(), table.display());
-            tracing::warn!("{unnamed} of {clips} clips have no row in {table}: without a caption");
+            tracing::warn!("{warning}");
         }
         Ok(folder)
     }
@@ -178,6 +176,23 @@ impl Folder {
     }
 }
 
+/// What the log says of clips that a table does not name.
+fn without_rows(entries: &[Entry], table: &Path) -> Option<String> {
+    const SHOWN: usize = 5;
+    let names: Vec<_> = entries.iter().filter(|entry| entry.row.is_none()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let (count, clips, table) = (names.len(), entries.len(), table.display());
+    let shown: Vec<_> = names.iter().take(SHOWN).map(|entry| format!("{:?}", entry.name)).collect();
+    let more = count.saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown = shown.join(", ");
+    Some(format!(
+        "{count} of {clips} clips have no row in {table}, so neither a caption nor columns: {shown}{more}"
+    ))
+}
+
 /// Gives an entry its caption and what else is known of it.
 fn describe(
     entry: &mut Entry,
@@ -217,5 +232,27 @@ fn below(root: &Path, path: &Path) -> PathBuf {
     match path.strip_prefix(root) {
         Ok(name) if name != Path::new("") => name.to_path_buf(),
         _ => PathBuf::from(path.file_name().unwrap_or(path.as_os_str())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clips_without_a_row_are_counted_and_the_first_are_named() {
+        let entry = |k: usize| {
+            let name = PathBuf::from(format!("{k}.gif"));
+            Entry { media: Media::File(name.clone()), name, caption: None, row: None }
+        };
+        let entries: Vec<_> = (0..7).map(entry).collect();
+        let table = Path::new("t.csv");
+        let warning = without_rows(&entries, table).unwrap_or_default();
+        let expected = "7 of 7 clips have no row in t.csv, so neither a caption nor columns: \
+                        \"0.gif\", \"1.gif\", \"2.gif\", \"3.gif\", \"4.gif\" and 2 more";
+        assert_eq!(warning, expected);
+        let two = without_rows(&entries[..2], table).unwrap_or_default();
+        assert!(two.ends_with("columns: \"0.gif\", \"1.gif\""), "{two}");
+        assert_eq!(without_rows(&[], table), None);
     }
 }

@@ -6,7 +6,9 @@ use tch::Tensor;
 /// mix; no parameters.
 ///
 /// Each direction moves an eighth of the channels (rounded down, so that fewer than eight channels
-/// stay as they are); what would come from beyond the border is 0, and the rest stays.
+/// stay as they are), and each has an eighth of its own: the first two are those of time, the next
+/// four those of space, so that both together, in either order, move six eighths once. What would
+/// come from beyond the border is 0, and the rest stays.
 ///
 /// # Reference
 /// Time: Lin et al. 2019 (TSM), section 3, arXiv:1811.08383: an eighth from the frame before, an
@@ -45,7 +47,7 @@ impl Step {
 }
 
 impl TokenShift {
-    /// The first eighth of the channels from the frame before, the next from the frame after.
+    /// The first eighth of the channels from the frame before, the second from the frame after.
     ///
     /// A frame that may not see its neighbour gets 0 as at the border: an image beside a clip is
     /// what it is alone.
@@ -60,31 +62,33 @@ impl TokenShift {
             pairs.map(|pairs| pairs.permute([0, 3, 1, 2]).unsqueeze(-1)) // b f-1 1 1 1
         });
         let steps = [false, true].map(|from_after| Step { axis: 1, from_after });
-        shift(x, &[(steps[0], hidden[0].as_ref()), (steps[1], hidden[1].as_ref())])
+        shift(x, 0, &[(steps[0], hidden[0].as_ref()), (steps[1], hidden[1].as_ref())])
     }
 
-    /// An eighth of the channels each from the position above, below, left and right.
+    /// The third eighth of the channels from the position above, the next three from those below,
+    /// left and right.
     ///
     /// # Shapes
     /// b f h w c -> b f h w c
     pub fn space(x: &Tensor) -> Tensor {
         let steps = [(2, false), (2, true), (3, false), (3, true)];
-        shift(x, &steps.map(|(axis, from_after)| (Step { axis, from_after }, None)))
+        shift(x, 2, &steps.map(|(axis, from_after)| (Step { axis, from_after }, None)))
     }
 }
 
-/// Every step's channels, one group after the other, then the channels that stay.
-fn shift(x: &Tensor, steps: &[(Step, Option<&Tensor>)]) -> Tensor {
+/// Every step's eighth of the channels, from the eighth `first` on, between the channels that stay.
+fn shift(x: &Tensor, first: i64, steps: &[(Step, Option<&Tensor>)]) -> Tensor {
     let c = x.size()[4];
     let each = c / SHARE;
     if each == 0 {
         return x.shallow_clone();
     }
-    let mut parts = Vec::with_capacity(steps.len() + 1);
-    for (i, (step, hidden)) in steps.iter().enumerate() {
-        parts.push(step.take(&x.narrow(4, i as i64 * each, each), *hidden));
+    let mut parts = Vec::with_capacity(steps.len() + 2);
+    parts.push(x.narrow(4, 0, first * each));
+    for (k, (step, hidden)) in (first..).zip(steps) {
+        parts.push(step.take(&x.narrow(4, k * each, each), *hidden));
     }
-    let moved = steps.len() as i64 * each;
-    parts.push(x.narrow(4, moved, c - moved));
+    let end = (first + steps.len() as i64) * each;
+    parts.push(x.narrow(4, end, c - end));
     Tensor::cat(&parts, 4)
 }

@@ -21,8 +21,8 @@ use crate::{Error, Result};
 
 /// A run: `[model]`, `[diffusion]`, `[text]`, `[signals]`, `[data]` and `[train]`.
 ///
-/// Relative paths in it start at the current directory. Without `[text]` the model is
-/// unconditional.
+/// Relative paths in it start at the current directory, but for that of a table of captions, which
+/// starts at the folder of the data. Without `[text]` and `[signals]` the model is unconditional.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
@@ -32,7 +32,7 @@ pub struct RunConfig {
     /// The diffusion process.
     #[serde(default)]
     pub diffusion: DiffusionConfig,
-    /// How captions and prompts condition it; unconditional where not given.
+    /// How captions and prompts condition it; without them where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
     /// Where what it is told besides the text comes from, `[signals.NAME]` for each
@@ -59,12 +59,13 @@ impl RunConfig {
 
     /// The config with what follows from its other parts written out: the widths of embeddings and
     /// tokens, the channels of the network, and the names of classes that are left out, which are
-    /// those that the data have, sorted.
+    /// those of the newest checkpoint in `train.out`, else those that the data have, sorted.
     ///
     /// # Errors
     /// As [`RunConfig::validate`]; an encoder's file, or a folder of clips, that cannot be read.
     pub fn resolved(mut self) -> Result<RunConfig> {
         self.check_text()?;
+        signals::check_sections(&self)?;
         if let Some(text) = &self.text {
             text.validate()?;
             complete_widths(&mut self.model, text.encoder.build()?.as_ref())?;
@@ -81,6 +82,8 @@ impl RunConfig {
     /// # Errors
     /// Names the first setting that is out of its range or at odds with another.
     pub fn validate(&self) -> Result<()> {
+        // first, for a class without a source has no classes, which the network refuses too
+        signals::check_sections(self)?;
         self.model.validate()?;
         if let Some(text) = &self.text {
             text.validate()?;
@@ -89,7 +92,7 @@ impl RunConfig {
         self.train.validate()?;
         self.check_text()?;
         self.check_network()?;
-        signals::check(self)?;
+        signals::check_sources(self)?;
         self.check_previews()?;
         if let Source::Folder { path, .. } = &self.data.source
             && path.exists()
@@ -147,6 +150,13 @@ impl RunConfig {
         let train = &self.train;
         if train.preview_every == 0 {
             return Ok(());
+        }
+        if let Some((name, _)) = self.signals.iter().find(|(_, source)| source.drop == 0.0) {
+            let expected = format!(
+                "0, or signals.{name}.drop above 0: previews show what stands in for the signal, \
+                 which training does not reach without"
+            );
+            return Err(Error::config("train.preview_every", expected, train.preview_every));
         }
         if self.text.is_none() && !train.preview_prompts.is_empty() {
             let got = format!("{} prompts without a [text] section", train.preview_prompts.len());

@@ -7,6 +7,7 @@ use vd_data::{Captions, DataConfig, Folder, Source};
 use vd_text_cond::NullEmbedding;
 use vd_unet3d::SignalConfig;
 
+use crate::checkpoint::{Use, newest};
 use crate::{Error, Result, RunConfig};
 
 /// Where the values of a signal come from, and how often they are dropped.
@@ -17,10 +18,15 @@ use crate::{Error, Result, RunConfig};
 pub struct SignalSource {
     /// Where they come from.
     pub from: SignalFrom,
-    /// The share of training samples that go without, drawn for each signal by itself.
+    /// The share of training samples that go without.
+    ///
+    /// The draws of each signal, and those of the text, are independent: the share of samples that
+    /// go without any of them, from which guidance over all of them starts, is the product of the
+    /// rates, 0.001 for three of 0.1. Guidance over several wants higher rates, for that product and
+    /// for those that go with one alone.
     ///
     /// # Range
-    /// [0, 1); 0 leaves the stand-in untrained and rules guidance by this signal out
+    /// [0, 1); 0 leaves the stand-in untrained and rules guidance by this signal and previews out
     #[serde(default = "default_drop")]
     pub drop: f64,
 }
@@ -114,8 +120,9 @@ impl SignalFrom {
     }
 }
 
-/// Checks the signals of the network against their sources, and these against the data.
-pub(super) fn check(config: &RunConfig) -> Result<()> {
+/// Checks the signals of the network against their sources: that each has one, of a kind that gives
+/// such values.
+pub(super) fn check_sections(config: &RunConfig) -> Result<()> {
     let (told, sources) = (&config.model.signals, &config.signals);
     if let Some(name) = told.keys().find(|name| !sources.contains_key(*name)) {
         let key = format!("signals.{name}");
@@ -132,6 +139,14 @@ pub(super) fn check(config: &RunConfig) -> Result<()> {
             return Err(Error::config(key, "a share in [0, 1)", source.drop));
         }
         check_kind(name, signal, &source.from)?;
+    }
+    Ok(())
+}
+
+/// Checks the sources of the signals against the data.
+pub(super) fn check_sources(config: &RunConfig) -> Result<()> {
+    for (name, source) in &config.signals {
+        let Some(signal) = config.model.signals.get(name) else { continue };
         check_data(name, &source.from, &config.data)?;
         check_video(name, signal, &source.from, &config.data)?;
     }
@@ -219,8 +234,16 @@ fn check_video(
     }
 }
 
-/// Gives every signal of classes that are left out those that the data have, sorted.
+/// Gives every signal of classes that are left out those of the run that is in `train.out` already,
+/// which a resume goes on with, else those that the data have, sorted.
 pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
+    let left_out =
+        |kind: &SignalConfig| matches!(kind, SignalConfig::Class { classes } if classes.is_empty());
+    if !config.model.signals.values().any(left_out) {
+        return Ok(());
+    }
+    // The number of a class is its place: a folder more or less must not move those that are learned.
+    let before = newest(&config.train.out, Use::Resume)?.map(|found| found.config.model.signals);
     let mut folder: Option<Folder> = None;
     for (name, signal) in &mut config.model.signals {
         let SignalConfig::Class { classes } = signal else { continue };
@@ -229,6 +252,12 @@ pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
             continue;
         }
         check_data(name, from, &config.data)?;
+        if let Some(SignalConfig::Class { classes: learned }) =
+            before.as_ref().and_then(|signals| signals.get(name))
+        {
+            classes.clone_from(learned);
+            continue;
+        }
         let Source::Folder { path, captions } = &config.data.source else { continue };
         let folder = match &mut folder {
             Some(folder) => folder,

@@ -27,7 +27,7 @@ pub(crate) struct Signal {
 /// What one clip has of a signal.
 enum Told {
     Class(i64),
-    Numbers(Vec<f32>),
+    Numbers(Vec<f64>),
 }
 
 impl Signal {
@@ -103,8 +103,13 @@ impl Signal {
             Some(Told::Numbers(numbers)) => numbers,
             _ => vec![0.0; each],
         };
-        let numbers: Vec<f32> = rows.flat_map(numbers).collect();
-        Ok((Tensor::f_from_slice(&numbers)?.f_view(shape.as_slice())?, missing))
+        let numbers: Vec<f64> = rows.flat_map(numbers).collect();
+        let mut value = Tensor::f_from_slice(&numbers)?.f_view(shape.as_slice())?;
+        // A number keeps its digits until the network has brought it to order 1.
+        if !matches!(self.kind, SignalConfig::Scalar { .. }) {
+            value = value.f_to_kind(Kind::Float)?;
+        }
+        Ok((value, missing))
     }
 
     /// Numbers in a value of one frame.
@@ -138,7 +143,7 @@ impl Signal {
                 Ok(row.vector(column, self.width())?.map(|numbers| Told::Numbers(numbers.to_vec())))
             }
             (_, Some(column), Some(row)) => {
-                Ok(row.number(column)?.map(|number| Told::Numbers(vec![number as f32])))
+                Ok(row.number(column)?.map(|number| Told::Numbers(vec![number])))
             }
         }
     }
@@ -146,7 +151,7 @@ impl Signal {
     /// Whether a clip of the data has a value.
     ///
     /// # Errors
-    /// A value that is not what the signal is made of; fewer values than the file has frames.
+    /// A value that is not what the signal is made of; more or fewer values than the file has frames.
     fn is_told(&self, entry: &Entry) -> Result<bool> {
         let (row, folder) = (entry.row.as_deref(), entry.folder());
         let SignalFrom::Array { name } = &self.source.from else {
@@ -159,10 +164,7 @@ impl Signal {
         let (rows, Ok(probe)) = (numbers.len() / self.width(), entry.media.probe()) else {
             return Ok(true);
         };
-        if rows < probe.f {
-            let expected = format!("a value for each of the {} frames of the file", probe.f);
-            return Err(row.refuse(name, expected, format!("{rows} values")).into());
-        }
+        row.one_a_frame(name, rows, probe.f)?;
         Ok(true)
     }
 }

@@ -46,7 +46,7 @@ pub enum SignalConfig {
         #[serde(default)]
         classes: Vec<String>,
     },
-    /// A number.
+    /// A number; large ones, as times, keep their digits where they are given in double precision.
     ///
     /// # Shapes
     /// b or b f

@@ -159,7 +159,8 @@ impl Network<'_> {
             let each = size.4 / 8;
             let steps: &[[i64; 3]] = match axes {
                 Axes::Time => &[[-1, 0, 0], [1, 0, 0]],
-                Axes::Space => &[[0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]],
+                // Behind the two eighths of time.
+                Axes::Space => &[[0; 3], [0; 3], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]],
             };
             x = Video::from_shape_fn(size, |(b, f, row, column, c)| {
                 let Some(step) = c.checked_div(each).and_then(|group| steps.get(group)) else {
