@@ -245,6 +245,19 @@ fn signals_that_do_not_fit_are_refused_with_what_would() {
 }
 
 #[test]
+fn a_number_is_the_class_of_that_name_and_a_place_only_where_no_name_is_a_number() {
+    let digits = SignalConfig::Class { classes: ["7", "2", "0.5"].map(str::to_owned).to_vec() };
+    let of = |value: SignalValue| value.tensor("it", &digits);
+    assert_eq!(of(SignalValue::Number(2.0)).unwrap(), Tensor::from_slice(&[1i64]));
+    let list = SignalValue::Numbers(vec![7.0, 0.5, 2.0]);
+    assert_eq!(of(list).unwrap(), Tensor::from_slice(&[0i64, 2, 1]).unsqueeze(0));
+    for value in [SignalValue::Number(0.0), SignalValue::Numbers(vec![2.0, 1.0])] {
+        let message = of(value).unwrap_err().to_string();
+        assert!(message.contains("expected a class by its name: 7, 2, 0.5"), "{message}");
+    }
+}
+
+#[test]
 fn values_are_read_as_the_config_has_them() {
     let [name, number, numbers, rows] = [
         SignalValue::Name("snow".to_owned()),

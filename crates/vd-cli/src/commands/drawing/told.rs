@@ -164,9 +164,11 @@ mod tests {
 
     impl Takes {
         fn all() -> Takes {
-            let classes = ["sun", "7", "rain"].map(str::to_owned).to_vec();
+            let classes = ["sun", "fog", "rain"].map(str::to_owned).to_vec();
+            let digits = ["2", "7"].map(str::to_owned).to_vec();
             Takes(BTreeMap::from([
                 ("weather", SignalConfig::Class { classes }),
+                ("digit", SignalConfig::Class { classes: digits }),
                 ("speed", SignalConfig::Scalar { mean: 0.0, std: 1.0 }),
                 ("pose", SignalConfig::Series { width: 2 }),
                 ("low", SignalConfig::Video { channels: 1 }),
@@ -214,10 +216,12 @@ mod tests {
     #[test]
     fn the_config_says_what_a_value_means() {
         assert_eq!(values("weather", "rain"), Tensor::from_slice(&[2i64]));
-        // A name before a number.
-        assert_eq!(values("weather", "7"), Tensor::from_slice(&[1i64]));
-        assert_eq!(values("weather", "0"), Tensor::from_slice(&[0i64]));
+        assert_eq!(values("weather", "2"), Tensor::from_slice(&[2i64]));
         assert_eq!(values("weather", "0,1,2").size(), [1, 3]);
+        // Where names are numbers, a number is a name and no place.
+        assert_eq!(values("digit", "7"), Tensor::from_slice(&[1i64]));
+        assert_eq!(values("digit", "2,7, 2"), Tensor::from_slice(&[0i64, 1, 0]).unsqueeze(0));
+        assert!(refused("digit", "0").contains("a class by its name: 2, 7"));
         assert_eq!(values("speed", "-.5"), Tensor::from_slice(&[-0.5f32]));
         assert_eq!(values("speed", "1, 2,3").size(), [1, 3]);
         assert_eq!(values("pose", "1,2"), Tensor::from_slice(&[1f32, 2.0]).unsqueeze(0));
@@ -247,8 +251,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_told_by_its_flag() {
         for (name, value, expected) in [
-            ("wether", "rain", "expected one of low, pose, speed, weather"),
-            ("weather", "fog", "sun, 7, rain"),
+            ("wether", "rain", "expected one of digit, low, pose, speed, weather"),
+            ("weather", "snow", "sun, fog, rain"),
             ("speed", "fast", "a number for each clip"),
             ("pose", "1,2,3", "a vector of 2"),
             ("pose", "nowhere.npy", "nowhere.npy"),
