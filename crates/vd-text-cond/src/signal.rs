@@ -83,6 +83,12 @@ impl SignalValue {
             (SignalConfig::Series { width: 1 }, SignalValue::Number(number)) => {
                 Ok(floats(&[*number])?.f_unsqueeze(0)?)
             }
+            // A vector of one is a number: several are one for each frame.
+            (SignalConfig::Series { width: 1 }, SignalValue::Numbers(numbers))
+                if numbers.len() > 1 =>
+            {
+                Ok(floats(numbers)?.f_view([1, -1, 1])?)
+            }
             (SignalConfig::Series { width }, SignalValue::Numbers(vector))
                 if vector.len() as i64 == *width =>
             {

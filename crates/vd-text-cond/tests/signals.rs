@@ -274,6 +274,9 @@ fn values_are_read_as_the_config_has_them() {
     assert_eq!(of(&number, &wind), Tensor::from_slice(&[1.0f32]));
     assert_eq!(of(&numbers, &wind), Tensor::from_slice(&[0.0f32, 2.0]).unsqueeze(0));
     assert_eq!(of(&numbers, &series), Tensor::from_slice(&[0.0f32, 2.0]).unsqueeze(0));
+    let thin = SignalConfig::Series { width: 1 };
+    assert_eq!(of(&numbers, &thin), Tensor::from_slice(&[0.0f32, 2.0]).view([1, 2, 1]));
+    assert_eq!(of(&number, &thin), Tensor::from_slice(&[1.0f32]).view([1, 1]));
     let flat = Tensor::from_slice(&[0.5f32, 1.0, 1.5, 2.0, 2.5, 3.0]);
     assert_eq!(of(&rows, &series), flat.view([1, 3, 2]));
     let refused = [
