@@ -112,6 +112,8 @@ fn tensor(path: &Path) -> Result<Tensor> {
     let found = tensors.pop_first().filter(|_| tensors.is_empty());
     let (_, video) = found.ok_or_else(|| anyhow!("{name}: expected one f32 tensor"))?;
     ensure!(video.kind() == Kind::Float, "{name}: {:?} values, expected f32", video.kind());
+    let inside = video.f_abs()?.f_le(1.0)?.f_all()?.f_int64_value(&[])? == 1;
+    ensure!(inside, "{name}: values outside [-1, 1], expected pixels in [-1, 1]");
     Ok(if video.dim() == 4 { video.f_unsqueeze(0)? } else { video })
 }
 
@@ -236,16 +238,18 @@ mod tests {
             path.display().to_string()
         };
         let (column, rows) = (random(1, &[3, 1]), random(2, &[3, 2]));
-        let (vector, video) = (random(3, &[1, 2]), random(4, &[1, 3, 2, 4]));
+        let (vector, video) = (random(3, &[1, 2]), random(4, &[1, 3, 2, 4]).clamp(-1.0, 1.0));
         assert_eq!(values("speed", &file("a.safetensors", &column)), column.view([1, 3]));
         assert_eq!(values("pose", &file("b.safetensors", &rows)), rows.unsqueeze(0));
         assert_eq!(values("pose", &file("c.safetensors", &vector)), vector);
         assert_eq!(values("low", &file("d.safetensors", &video)), video.unsqueeze(0));
-        let message = refused("low", &file("e.safetensors", &random(5, &[1, 3, 2, 5])));
+        let message = refused("low", &file("e.safetensors", &random(5, &[1, 3, 2, 5]).tanh()));
         assert!(
             message.contains("[1, 1, 3, 2, 5]") && message.contains("[1, 1, 3, 2, 4]"),
             "{message}"
         );
+        let message = refused("low", &file("f.safetensors", &(&video * 2.0 + 1.5)));
+        assert!(message.contains("values outside [-1, 1]"), "{message}");
     }
 
     #[test]
