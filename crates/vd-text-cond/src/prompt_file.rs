@@ -123,6 +123,11 @@ fn json_line(line: &str) -> std::result::Result<PromptLine, Wrong> {
     if line.text.is_none() && line.signals.is_empty() {
         return Err(wrong("line", "`prompt`, `parts` or `signals`", "none of them"));
     }
+    if line.text.is_none() && line.scale.is_some() {
+        let expected = "a `prompt` or `parts` beside it, whose scale it is (a signal's stands in \
+                        its {\"value\": .., \"scale\": ..})";
+        return Err(wrong("scale", expected, "neither"));
+    }
     Ok(line)
 }
 

@@ -27,7 +27,7 @@ pub struct GivenSignal {
     expecting = "a number, a class by its name, or a list of numbers (or of lists, one a frame)"
 )]
 pub enum SignalValue {
-    /// A number, or the number of a class.
+    /// A number; of a class the one of that name, or the one at that place where no name is a number.
     Number(f64),
     /// The name of a class.
     Name(String),
@@ -62,7 +62,7 @@ impl SignalValue {
             (SignalConfig::Class { classes }, value) => {
                 let known = |class: &SignalValue| match class {
                     SignalValue::Name(class) => classes.iter().position(|known| known == class),
-                    SignalValue::Number(n) => (0..classes.len()).find(|class| *class as f64 == *n),
+                    SignalValue::Number(n) => numbered(classes, *n),
                     _ => None,
                 };
                 let found: Option<Vec<_>> = match value {
@@ -83,6 +83,12 @@ impl SignalValue {
             (SignalConfig::Series { width: 1 }, SignalValue::Number(number)) => {
                 Ok(floats(&[*number])?.f_unsqueeze(0)?)
             }
+            // A vector of one is a number: several are one for each frame.
+            (SignalConfig::Series { width: 1 }, SignalValue::Numbers(numbers))
+                if numbers.len() > 1 =>
+            {
+                Ok(floats(numbers)?.f_view([1, -1, 1])?)
+            }
             (SignalConfig::Series { width }, SignalValue::Numbers(vector))
                 if vector.len() as i64 == *width =>
             {
@@ -96,6 +102,23 @@ impl SignalValue {
             _ => Err(refuse()),
         }
     }
+}
+
+/// The class of a number: the one that is named so, as training takes it, or the one at that place
+/// where no name is a number.
+fn numbered(classes: &[String], n: f64) -> Option<usize> {
+    // A whole number is printed without a fraction.
+    let name = n.to_string();
+    if let Some(class) = classes.iter().position(|known| *known == name) {
+        return Some(class);
+    }
+    let places = !any_number(classes);
+    (0..classes.len()).find(|class| places && *class as f64 == n)
+}
+
+/// Whether a number may be the name of a class, and so is never its place.
+fn any_number(classes: &[String]) -> bool {
+    classes.iter().any(|class| class.parse::<f64>().is_ok_and(f64::is_finite))
 }
 
 /// As a command line writes it.
@@ -197,8 +220,11 @@ fn sound(name: &str, config: &SignalConfig, values: &Tensor) -> Result<Tensor> {
 fn takes(config: &SignalConfig) -> String {
     match config {
         SignalConfig::Class { classes } => {
-            let last = classes.len().saturating_sub(1);
-            format!("a class: {}, or its number from 0 to {last}", classes.join(", "))
+            let (last, names) = (classes.len().saturating_sub(1), classes.join(", "));
+            match any_number(classes) {
+                true => format!("a class by its name: {names}"),
+                false => format!("a class: {names}, or its number from 0 to {last}"),
+            }
         }
         SignalConfig::Scalar { .. } => "a number for each clip, or for each frame".to_owned(),
         SignalConfig::Series { width } => {

@@ -98,6 +98,7 @@ fn a_bad_line_is_told_with_file_number_key_and_what_was_expected() {
         ("{\"prompt\": \"a -> b\", \"until\": \"c\"}", "until: expected no `->`"),
         ("{\"prompt\": \"a\", \"negative\": \"c -> d\"}", "negative: expected a text without"),
         ("{\"negative\": \"c\"}", "negative: expected a `prompt`"),
+        ("{\"scale\": 2, \"signals\": {\"a\": 1}}", "scale: expected a `prompt` or `parts`"),
         ("{\"parts\": []}", "parts: expected a list"),
         ("{\"parts\": [{\"prompt\": \"a\", \"wait\": 1}]}", "unknown field `wait`"),
         ("{\"parts\": [{\"prompt\": \"a\", \"weight\": 0}]}", "a finite weight above 0, got 0"),

@@ -245,6 +245,19 @@ fn signals_that_do_not_fit_are_refused_with_what_would() {
 }
 
 #[test]
+fn a_number_is_the_class_of_that_name_and_a_place_only_where_no_name_is_a_number() {
+    let digits = SignalConfig::Class { classes: ["7", "2", "0.5"].map(str::to_owned).to_vec() };
+    let of = |value: SignalValue| value.tensor("it", &digits);
+    assert_eq!(of(SignalValue::Number(2.0)).unwrap(), Tensor::from_slice(&[1i64]));
+    let list = SignalValue::Numbers(vec![7.0, 0.5, 2.0]);
+    assert_eq!(of(list).unwrap(), Tensor::from_slice(&[0i64, 2, 1]).unsqueeze(0));
+    for value in [SignalValue::Number(0.0), SignalValue::Numbers(vec![2.0, 1.0])] {
+        let message = of(value).unwrap_err().to_string();
+        assert!(message.contains("expected a class by its name: 7, 2, 0.5"), "{message}");
+    }
+}
+
+#[test]
 fn values_are_read_as_the_config_has_them() {
     let [name, number, numbers, rows] = [
         SignalValue::Name("snow".to_owned()),
@@ -261,6 +274,9 @@ fn values_are_read_as_the_config_has_them() {
     assert_eq!(of(&number, &wind), Tensor::from_slice(&[1.0f32]));
     assert_eq!(of(&numbers, &wind), Tensor::from_slice(&[0.0f32, 2.0]).unsqueeze(0));
     assert_eq!(of(&numbers, &series), Tensor::from_slice(&[0.0f32, 2.0]).unsqueeze(0));
+    let thin = SignalConfig::Series { width: 1 };
+    assert_eq!(of(&numbers, &thin), Tensor::from_slice(&[0.0f32, 2.0]).view([1, 2, 1]));
+    assert_eq!(of(&number, &thin), Tensor::from_slice(&[1.0f32]).view([1, 1]));
     let flat = Tensor::from_slice(&[0.5f32, 1.0, 1.5, 2.0, 2.5, 3.0]);
     assert_eq!(of(&rows, &series), flat.view([1, 3, 2]));
     let refused = [

@@ -60,7 +60,7 @@ pub(crate) struct InspectDataArgs {
     /// The folder; those below it count too
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Where captions come from: `beside` the clips, `folders`, or a table, FILE.csv or FILE.jsonl
+    /// Captions: `beside` clips, `folders`, or a .csv or .jsonl file
     #[arg(long, value_name = "FROM", default_value = "beside")]
     pub(crate) captions: String,
 }

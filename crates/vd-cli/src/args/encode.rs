@@ -18,7 +18,7 @@ pub(crate) enum PoolingName {
     Mean,
     /// The token that ends the prompt, end-of-text in a CLIP
     Eos,
-    /// The mean that video-diffusion-pytorch takes, for its checkpoints: all but the first token
+    /// The mean of video-diffusion-pytorch, for its checkpoints: all but the first token
     Peer,
 }
 

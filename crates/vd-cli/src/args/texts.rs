@@ -80,7 +80,8 @@ vd sample [OPTIONS] --out <FILE.gif|DIR> <CHECKPOINT>
 pub(super) const SAMPLE: &str = "\
 Clips: without --prompt, --prompts and --cond, --num clips; else --num clips of each prompt, line
 or row, those of the first one first. Clip k of a seed starts from the same noise in whatever batch
-it is drawn, and is the same, bit for bit, at equal --batch, --threads and device.
+it is drawn; it is the same, bit for bit, in the same company: in a batch of the same other clips,
+at equal --threads and on an equal device.
 
 A prompt is passed on as it stands, unless one of these marks is a word of its own in it:
   a red firework :: 2 | a gold one    both, the first with twice the weight of the second
@@ -99,15 +100,17 @@ clips of a line with a seed of its own have that of clips 0, 1, ... of that seed
 
 --signal tells a model trained with [model.signals.NAME] what it is to know besides: a class by its
 name or number, a number, a vector as 0.1,0.2; a number or vector for each frame from .npy or
-.safetensors (f32), a video from a GIF, APNG, folder of frames or .safetensors (c f h w). What has
+.safetensors (f32), a video from a GIF, APNG, folder of frames or .safetensors (c f h w, in [-1, 1]),
+in the frames and the full size of the clips; a masked one has, behind the colours, a channel more
+that is 1 where pixels are known. What has
 --signal-scale 1 (and a prompt at --cfg-scale 1) is given whenever the model is asked; what has
 another is guided, signals first and the prompt last: each alone (signals=\"independent\"), or on top
 of those before it (--guidance '{kind=\"classifier-free\", signals=\"chained\"}').
 
 --out FILE.gif holds all clips in one picture, side by side: a row for each prompt, or a square
 without prompts. --out DIR gets seed-K-clip-00000.gif, seed-K-clip-00001.gif, ..., each with its
-prompt in a .txt beside it; files of these names are replaced. Clips that are there when a drawing
-is broken off stay.
+prompt in a .txt beside it, in the grammar of --prompt; files of these names are replaced. Clips that
+are there when a drawing is broken off stay.
 
 A conditional model without --prompt, --prompts and --cond draws from its null embedding: whatever
 it has learned, in any mix. --cfg-scale other than 1 needs something to guide towards, and --negative

@@ -148,7 +148,13 @@ fn describe(report: &Report) -> Result<String> {
 
 fn prompts(report: &Report) -> String {
     if !report.conditional {
-        return "none: the model is unconditional".to_owned();
+        return match report.signals.keys().next() {
+            None => "none: the model is unconditional".to_owned(),
+            Some(name) => format!(
+                "none: the model was trained without a text; tell it signals (--signal {name}=VALUE, \
+                 --signal-scale {name}=2)"
+            ),
+        };
     }
     let how = match &report.config.text {
         Some(_) => "yes",

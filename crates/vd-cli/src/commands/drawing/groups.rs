@@ -1,5 +1,6 @@
 //! What clips show: prompts, rows of embeddings, or nothing in particular.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -10,9 +11,11 @@ use vd_text_cond::{
 };
 use vd_unet3d::Backbone;
 
+use super::checks::textless;
 use super::told::Told;
 use crate::args::{DrawArgs, LARGEST_SCALE, MOST_FRAMES};
 use crate::model::Model;
+use crate::output::Usage;
 
 /// What one group of clips is asked for: a prompt of the command line, or a line of a file.
 #[derive(Debug, Default)]
@@ -57,6 +60,7 @@ impl Groups {
     /// What the flags say, if the model takes it.
     pub(crate) fn new(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Self> {
         let shown = shown(flags, args, model)?;
+        check_scales(&shown, args)?;
         let scale = |name: &str| {
             let found = args.signal_scale.iter().find(|(scaled, _)| scaled == name);
             found.map_or(1.0, |(_, scale)| *scale)
@@ -110,6 +114,19 @@ impl Groups {
         !all && (asks.is_empty() || !asks.iter().all(told))
     }
 
+    /// Whether a signal has a scale other than 1.
+    pub(crate) fn guides_signals(&self) -> bool {
+        let own = self.asks().iter().flat_map(|ask| &ask.told);
+        let mut own = own.map(|(told, scale)| self.scale(told, *scale));
+        self.told.iter().any(|told| told.scale != 1.0) || own.any(|scale| scale != 1.0)
+    }
+
+    /// The scale of a signal of a line, which may have one of its own.
+    fn scale(&self, told: &Told, own: Option<f64>) -> f64 {
+        let flag = self.scales.iter().find(|(name, _)| *name == told.name);
+        own.or(flag.map(|(_, scale)| *scale)).unwrap_or(1.0)
+    }
+
     /// The signals of a group, whose own win over those of all, in the order in which they are given.
     pub(crate) fn signals(
         &self,
@@ -120,11 +137,9 @@ impl Groups {
         let own = self.ask(group).map_or(&[][..], |ask| &ask.told);
         let of_all =
             self.told.iter().filter(|told| own.iter().all(|(own, _)| own.name != told.name));
-        let own = own.iter().map(|(told, scale)| {
-            let flag = self.scales.iter().find(|(name, _)| *name == told.name);
-            let scale = scale.or(flag.map(|(_, scale)| *scale)).unwrap_or(1.0);
-            Told { scale, ..told.clone() }
-        });
+        let own = own
+            .iter()
+            .map(|(told, scale)| Told { scale: self.scale(told, *scale), ..told.clone() });
         let all = of_all.cloned().chain(own);
         all.map(|told| told.signal(network, shape)).collect()
     }
@@ -147,6 +162,20 @@ impl Groups {
     }
 }
 
+/// Refuses the scale of a signal that nothing tells.
+fn check_scales(shown: &Shown, args: &DrawArgs) -> Result<(), Usage> {
+    let asks = if let Shown::Asks(asks) = shown { &asks[..] } else { &[] };
+    let lines = asks.iter().flat_map(|ask| &ask.told).map(|(told, _)| &told.name);
+    let told: BTreeSet<_> = args.signal.iter().map(|(name, _)| name).chain(lines).collect();
+    match args.signal_scale.iter().find(|(name, _)| !told.contains(name)) {
+        None => Ok(()),
+        Some((name, scale)) => Err(Usage(format!(
+            "--signal-scale {name}={scale}: neither --signal nor a line of --prompts tells {name}; \
+             leave it out, or give --signal {name}=VALUE"
+        ))),
+    }
+}
+
 fn shown(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Shown> {
     let Flags { prompts, file, cond } = flags;
     let flag = match (prompts, file, cond) {
@@ -159,7 +188,7 @@ fn shown(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Shown> {
         _ => "--prompt",
     };
     let asks = match file {
-        Some(path) => lines(path)?,
+        Some(path) => lines(path, args.cfg_scale)?,
         None => {
             prompts.iter().map(|text| Ask { text: Some(text.clone()), ..Ask::default() }).collect()
         }
@@ -184,9 +213,13 @@ fn shown(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Shown> {
 
 fn takes_text(flag: &str, model: &Model) -> Result<()> {
     if !model.loaded.network.takes_text() {
+        let (why, advice) = textless(&model.loaded.network);
+        bail!("{flag}: {why} and takes no prompts; leave {flag} out, or {advice}");
+    }
+    if flag == "--cond" && model.config().tokens.is_some() {
         bail!(
-            "{flag}: this model is unconditional and takes no prompts; leave {flag} out, or use \
-             a model trained with a [text] section"
+            "--cond: this model looks at the tokens of its prompts ([model.tokens]), which rows of \
+             embeddings do not have; give --prompt instead"
         );
     }
     if flag != "--cond" && model.checkpoint.config.text.is_none() {
@@ -201,12 +234,13 @@ fn takes_text(flag: &str, model: &Model) -> Result<()> {
 }
 
 /// The lines of a file of prompts.
-fn lines(path: &Path) -> Result<Vec<Ask>> {
+fn lines(path: &Path, usual: f64) -> Result<Vec<Ask>> {
     let lines = read_prompts(path).context("--prompts")?;
-    lines.into_iter().map(|line| ask(path, line)).collect()
+    lines.into_iter().map(|line| ask(path, line, usual)).collect()
 }
 
-fn ask(path: &Path, line: PromptLine) -> Result<Ask> {
+/// What a line asks for, at the usual scale where it has none of its own.
+fn ask(path: &Path, line: PromptLine, usual: f64) -> Result<Ask> {
     let PromptLine { line, text, seed, scale, frames, signals } = line;
     let at = format!("--prompts {}, line {line}", path.display());
     let scales = scale.iter().chain(signals.values().filter_map(|signal| signal.scale.as_ref()));
@@ -215,6 +249,13 @@ fn ask(path: &Path, line: PromptLine) -> Result<Ask> {
     }
     if let Some(frames) = frames.filter(|frames| *frames > MOST_FRAMES) {
         bail!("{at}: frames: expected at most {MOST_FRAMES}, got {frames}");
+    }
+    let negative = text.as_ref().is_some_and(|text| text.negative.is_some());
+    if negative && scale.unwrap_or(usual) == 1.0 {
+        bail!(
+            "{at}: negative: nothing is pulled away from it at scale 1; give the line \"scale\": 2, or \
+             --cfg-scale 2, or leave it out"
+        );
     }
     let told = signals.into_iter().map(|(name, signal)| {
         let by = format!("{at}: signals.{name}");

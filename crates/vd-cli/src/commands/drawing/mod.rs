@@ -1,5 +1,6 @@
 //! How clips are drawn: the flags that the drawing commands share, and what a model allows of them.
 
+mod checks;
 mod groups;
 mod stop;
 mod told;
@@ -11,14 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tch::Tensor;
 use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
-use vd_text_cond::{
-    Condition, GenerateRequest, Guide, NoiseSource, NullEmbedding, Progress, generate_with,
-};
-use vd_unet3d::Backbone;
+use vd_text_cond::{Condition, GenerateRequest, Guide, NoiseSource, Progress, generate_with};
 
 use crate::args::{DrawArgs, NoiseName};
 use crate::model::{Model, device_name};
-use crate::output::Usage;
 
 pub(crate) use groups::{Ask, Flags, Groups};
 pub(crate) use stop::{Left, Stop};
@@ -48,7 +45,7 @@ pub(crate) struct Drawing {
 
 impl Drawing {
     pub(crate) fn new(args: &DrawArgs, groups: &Groups, model: &Model) -> Result<Self> {
-        check_guidance(args, groups, model)?;
+        checks::guidance(args, groups, model)?;
         let config = model.config();
         ensure!(
             config.out_channels() == config.channels,
@@ -73,7 +70,7 @@ impl Drawing {
                 NoiseName::Fresh => NoiseSource::Fresh,
                 NoiseName::Path => NoiseSource::Path,
             },
-            guide: guide(args, model)?,
+            guide: checks::guide(args, model)?,
         })
     }
 
@@ -123,35 +120,7 @@ impl Drawing {
 
     /// Says on stderr what is doubtful about it.
     pub(crate) fn announce(&self, groups: &Groups, model: &Model) {
-        for (name, _) in model.loaded.network.signals() {
-            if groups.miss(name) {
-                tracing::info!(
-                    "no --signal {name}=VALUE: the model shows its own stand-in for it, which training must have used"
-                );
-            }
-        }
-        if !model.loaded.network.takes_text() {
-            return;
-        }
-        let null = model.checkpoint.null();
-        if groups.is_nothing() {
-            match null {
-                NullEmbedding::Trained => tracing::info!(
-                    "neither --prompt nor --cond: drawing from the null embedding, whatever the model has learned"
-                ),
-                NullEmbedding::Untrained => tracing::warn!(
-                    "neither --prompt nor --cond: drawing from the null embedding, which this model's training (text.drop = 0) never saw; expect little"
-                ),
-                NullEmbedding::Unknown => tracing::warn!(
-                    "neither --prompt nor --cond: drawing from the null embedding, which may be untrained in a converted model"
-                ),
-            }
-        } else if self.scale != 1.0 && null == NullEmbedding::Unknown {
-            tracing::warn!(
-                "--cfg-scale {}: nothing says that the training of this converted model ever dropped its conditioning; if it did not, its null embedding is untrained and guidance leads astray",
-                self.scale
-            );
-        }
+        checks::announce(self.scale, groups, model);
     }
 }
 
@@ -212,60 +181,6 @@ impl How {
             device: device_name(model.device),
             threads: vd_torch::threads(),
         }
-    }
-}
-
-/// The checkpoint to guide away from.
-fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64)>> {
-    let Some(path) = &args.guide else { return Ok(None) };
-    let guide = Model::open(path, None, model.device).context("--guide")?;
-    let (name, config) = (path.display(), guide.config());
-    let (found, wanted) = (config.channels, model.config().channels);
-    ensure!(
-        found == wanted && config.out_channels() == wanted,
-        "--guide {name}: draws {found} channels, expected {wanted} like the model"
-    );
-    ensure!(
-        guide.checkpoint.config.diffusion.schedule == model.checkpoint.config.diffusion.schedule,
-        "--guide {name}: trained under another noise schedule than the model; give one trained \
-         under the same"
-    );
-    Ok(Some((guide, args.guide_scale)))
-}
-
-fn check_guidance(args: &DrawArgs, groups: &Groups, model: &Model) -> Result<()> {
-    let (scale, network) = (args.cfg_scale, &model.loaded.network);
-    if scale != 1.0 && !network.takes_text() {
-        bail!(
-            "--cfg-scale {scale}: this model is unconditional, there is nothing to guide towards; \
-             leave --cfg-scale out, or use a model trained with a [text] section"
-        );
-    }
-    if scale != 1.0 && groups.is_nothing() {
-        bail!("--cfg-scale {scale}: guidance needs something to guide towards, --prompt or --cond");
-    }
-    let guided: Vec<_> = groups.asks().iter().filter(|ask| ask.text.is_some()).collect();
-    let scale_of = |ask: &Ask| ask.scale.unwrap_or(scale);
-    if args.negative.is_some() && guided.iter().all(|ask| scale_of(ask) == 1.0) {
-        let why = "--negative: no prompt has a scale other than 1, at which nothing is pulled away \
-                   from it; give --cfg-scale 2, or leave --negative out";
-        return Err(Usage(why.to_owned()).into());
-    }
-    if model.checkpoint.null() != NullEmbedding::Untrained {
-        return Ok(());
-    }
-    let shows_null = |ask: &&&Ask| ask.text.as_ref().is_none_or(|text| text.negative.is_none());
-    let mut scales: Vec<_> = guided.iter().filter(shows_null).map(|ask| scale_of(ask)).collect();
-    if groups.is_rows() {
-        scales.push(scale);
-    }
-    match scales.into_iter().find(|scale| *scale != 1.0) {
-        None => Ok(()),
-        Some(scale) => bail!(
-            "--cfg-scale {scale}: guidance pulls away from the null embedding, but this model was \
-             trained with text.drop = 0 and has never seen it; leave --cfg-scale out, say what to \
-             pull away from with --negative, or train with text.drop = 0.1"
-        ),
     }
 }
 

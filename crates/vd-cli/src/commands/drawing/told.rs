@@ -112,6 +112,8 @@ fn tensor(path: &Path) -> Result<Tensor> {
     let found = tensors.pop_first().filter(|_| tensors.is_empty());
     let (_, video) = found.ok_or_else(|| anyhow!("{name}: expected one f32 tensor"))?;
     ensure!(video.kind() == Kind::Float, "{name}: {:?} values, expected f32", video.kind());
+    let inside = video.f_abs()?.f_le(1.0)?.f_all()?.f_int64_value(&[])? == 1;
+    ensure!(inside, "{name}: values outside [-1, 1], expected pixels in [-1, 1]");
     Ok(if video.dim() == 4 { video.f_unsqueeze(0)? } else { video })
 }
 
@@ -164,9 +166,11 @@ mod tests {
 
     impl Takes {
         fn all() -> Takes {
-            let classes = ["sun", "7", "rain"].map(str::to_owned).to_vec();
+            let classes = ["sun", "fog", "rain"].map(str::to_owned).to_vec();
+            let digits = ["2", "7"].map(str::to_owned).to_vec();
             Takes(BTreeMap::from([
                 ("weather", SignalConfig::Class { classes }),
+                ("digit", SignalConfig::Class { classes: digits }),
                 ("speed", SignalConfig::Scalar { mean: 0.0, std: 1.0 }),
                 ("pose", SignalConfig::Series { width: 2 }),
                 ("low", SignalConfig::Video { channels: 1 }),
@@ -214,10 +218,12 @@ mod tests {
     #[test]
     fn the_config_says_what_a_value_means() {
         assert_eq!(values("weather", "rain"), Tensor::from_slice(&[2i64]));
-        // A name before a number.
-        assert_eq!(values("weather", "7"), Tensor::from_slice(&[1i64]));
-        assert_eq!(values("weather", "0"), Tensor::from_slice(&[0i64]));
+        assert_eq!(values("weather", "2"), Tensor::from_slice(&[2i64]));
         assert_eq!(values("weather", "0,1,2").size(), [1, 3]);
+        // Where names are numbers, a number is a name and no place.
+        assert_eq!(values("digit", "7"), Tensor::from_slice(&[1i64]));
+        assert_eq!(values("digit", "2,7, 2"), Tensor::from_slice(&[0i64, 1, 0]).unsqueeze(0));
+        assert!(refused("digit", "0").contains("a class by its name: 2, 7"));
         assert_eq!(values("speed", "-.5"), Tensor::from_slice(&[-0.5f32]));
         assert_eq!(values("speed", "1, 2,3").size(), [1, 3]);
         assert_eq!(values("pose", "1,2"), Tensor::from_slice(&[1f32, 2.0]).unsqueeze(0));
@@ -232,23 +238,25 @@ mod tests {
             path.display().to_string()
         };
         let (column, rows) = (random(1, &[3, 1]), random(2, &[3, 2]));
-        let (vector, video) = (random(3, &[1, 2]), random(4, &[1, 3, 2, 4]));
+        let (vector, video) = (random(3, &[1, 2]), random(4, &[1, 3, 2, 4]).clamp(-1.0, 1.0));
         assert_eq!(values("speed", &file("a.safetensors", &column)), column.view([1, 3]));
         assert_eq!(values("pose", &file("b.safetensors", &rows)), rows.unsqueeze(0));
         assert_eq!(values("pose", &file("c.safetensors", &vector)), vector);
         assert_eq!(values("low", &file("d.safetensors", &video)), video.unsqueeze(0));
-        let message = refused("low", &file("e.safetensors", &random(5, &[1, 3, 2, 5])));
+        let message = refused("low", &file("e.safetensors", &random(5, &[1, 3, 2, 5]).tanh()));
         assert!(
             message.contains("[1, 1, 3, 2, 5]") && message.contains("[1, 1, 3, 2, 4]"),
             "{message}"
         );
+        let message = refused("low", &file("f.safetensors", &(&video * 2.0 + 1.5)));
+        assert!(message.contains("values outside [-1, 1]"), "{message}");
     }
 
     #[test]
     fn what_is_not_understood_is_told_by_its_flag() {
         for (name, value, expected) in [
-            ("wether", "rain", "expected one of low, pose, speed, weather"),
-            ("weather", "fog", "sun, 7, rain"),
+            ("wether", "rain", "expected one of digit, low, pose, speed, weather"),
+            ("weather", "snow", "sun, fog, rain"),
             ("speed", "fast", "a number for each clip"),
             ("pose", "1,2,3", "a vector of 2"),
             ("pose", "nowhere.npy", "nowhere.npy"),

@@ -1,0 +1,183 @@
+//! What a model and what is asked of it do not allow together, and what is doubtful about it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use vd_diffusion::GuidanceConfig;
+use vd_text_cond::{EncoderConfig, NullEmbedding, PretrainedConfig};
+use vd_unet3d::Backbone;
+
+use super::groups::{Ask, Groups};
+use crate::args::DrawArgs;
+use crate::model::Model;
+use crate::output::Usage;
+
+/// Why a network takes no text, and what it can be told instead.
+pub(super) fn textless(network: &dyn Backbone) -> (String, String) {
+    let names: Vec<_> = network.signals().iter().map(|(name, _)| (*name).to_owned()).collect();
+    match names.first() {
+        None => (
+            "this model is unconditional".to_owned(),
+            "use a model trained with a [text] section".to_owned(),
+        ),
+        Some(name) => (
+            format!(
+                "this model was trained without a text, on signals alone ({})",
+                names.join(", ")
+            ),
+            format!("tell it --signal {name}=VALUE, guided by --signal-scale {name}=2"),
+        ),
+    }
+}
+
+/// Says on stderr what is doubtful about a drawing at this scale.
+pub(super) fn announce(scale: f64, groups: &Groups, model: &Model) {
+    for (name, null) in model.checkpoint.signal_nulls() {
+        if groups.miss(&name) {
+            match null {
+                NullEmbedding::Trained => tracing::info!(
+                    "no --signal {name}=VALUE: drawing from its stand-in, whatever the model has learned"
+                ),
+                NullEmbedding::Untrained => tracing::warn!(
+                    "no --signal {name}=VALUE: drawing from its stand-in, but training never left it out (drop = 0); expect little"
+                ),
+                NullEmbedding::Unknown => tracing::warn!(
+                    "no --signal {name}=VALUE: drawing from its stand-in, which may be untrained in a converted model"
+                ),
+            }
+        }
+    }
+    if !model.loaded.network.takes_text() {
+        return;
+    }
+    let null = model.checkpoint.null();
+    if groups.is_nothing() {
+        match null {
+            NullEmbedding::Trained => tracing::info!(
+                "neither --prompt nor --cond: drawing from the null embedding, whatever the model has learned"
+            ),
+            NullEmbedding::Untrained => tracing::warn!(
+                "neither --prompt nor --cond: drawing from the null embedding, which this model's training (text.drop = 0) never saw; expect little"
+            ),
+            NullEmbedding::Unknown => tracing::warn!(
+                "neither --prompt nor --cond: drawing from the null embedding, which may be untrained in a converted model"
+            ),
+        }
+    } else if scale != 1.0 && null == NullEmbedding::Unknown {
+        tracing::warn!(
+            "--cfg-scale {scale}: nothing says that the training of this converted model ever dropped its conditioning; if it did not, its null embedding is untrained and guidance leads astray"
+        );
+    }
+}
+
+/// The checkpoint to guide away from.
+pub(super) fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64)>> {
+    let Some(path) = &args.guide else { return Ok(None) };
+    let guide = Model::open(path, None, model.device).context("--guide")?;
+    let (name, config) = (path.display(), guide.config());
+    let (found, wanted) = (config.channels, model.config().channels);
+    ensure!(
+        found == wanted && config.out_channels() == wanted,
+        "--guide {name}: draws {found} channels, expected {wanted} like the model"
+    );
+    let (own, others) = (&model.checkpoint.config, &guide.checkpoint.config);
+    ensure!(
+        others.diffusion.schedule == own.diffusion.schedule,
+        "--guide {name}: trained under another noise schedule than the model; give one trained \
+         under the same"
+    );
+    // Both are told the same, so it has to mean the same to both.
+    let texts = guide.loaded.network.takes_text() && model.loaded.network.takes_text();
+    let encoder = |text: &Option<vd_text_cond::TextConfig>| {
+        text.as_ref().map(|text| wherever(text.encoder.clone()))
+    };
+    ensure!(
+        !texts || encoder(&own.text) == encoder(&others.text),
+        "--guide {name}: its prompts were encoded otherwise than the model's (text.encoder), so that \
+         it would not understand them; give one trained with the same encoder"
+    );
+    let other = config.signals.iter().find(|(name, signal)| {
+        model.config().signals.get(*name).is_none_or(|known| known != *signal)
+    });
+    if let Some((signal, _)) = other {
+        bail!(
+            "--guide {name}: its signal `{signal}` (model.signals) is not that of the model; give one \
+             trained with the same"
+        );
+    }
+    Ok(Some((guide, args.guide_scale)))
+}
+
+/// An encoder's config without where it lies.
+fn wherever(encoder: EncoderConfig) -> EncoderConfig {
+    match encoder {
+        EncoderConfig::Pretrained(config) => EncoderConfig::Pretrained(PretrainedConfig {
+            path: PathBuf::new(),
+            cache: None,
+            ..config
+        }),
+        EncoderConfig::File { .. } => EncoderConfig::File { path: PathBuf::new(), prompts: None },
+        hashed @ EncoderConfig::Hashed { .. } => hashed,
+    }
+}
+
+/// Refuses guidance that the model does not allow, or that has nothing to guide towards.
+pub(super) fn guidance(args: &DrawArgs, groups: &Groups, model: &Model) -> Result<()> {
+    let (scale, network) = (args.cfg_scale, &model.loaded.network);
+    if scale != 1.0 && !network.takes_text() {
+        let (why, advice) = textless(network);
+        bail!(
+            "--cfg-scale {scale}: {why}, there is no prompt to guide towards; leave --cfg-scale out, \
+             or {advice}"
+        );
+    }
+    if scale != 1.0 && groups.is_nothing() {
+        bail!("--cfg-scale {scale}: guidance needs something to guide towards, --prompt or --cond");
+    }
+    let guided: Vec<_> = groups.asks().iter().filter(|ask| ask.text.is_some()).collect();
+    if scale != 1.0 && guided.is_empty() && !groups.is_rows() {
+        bail!(
+            "--cfg-scale {scale}: no line of --prompts has a text to guide towards; leave it out, or \
+             give the signals a scale"
+        );
+    }
+    let scale_of = |ask: &Ask| ask.scale.unwrap_or(scale);
+    let pulls = guided.iter().any(|ask| scale_of(ask) != 1.0);
+    if args.negative.is_some() && !pulls {
+        let why = "--negative: no prompt has a scale other than 1, at which nothing is pulled away \
+                   from it; give --cfg-scale 2, or leave --negative out";
+        return Err(Usage(why.to_owned()).into());
+    }
+    let rows = groups.is_rows() && scale != 1.0;
+    let any = pulls || rows || groups.guides_signals() || args.guide.is_some();
+    if !any && args.guidance != GuidanceConfig::default() {
+        return Err(Usage(format!(
+            "--guidance {}: no prompt and no signal has a scale other than 1, at which no rule does \
+             anything; give --cfg-scale 2 or --signal-scale NAME=2, or leave --guidance out",
+            args.guidance.name()
+        ))
+        .into());
+    }
+    shown(scale, groups, model)
+}
+
+/// Refuses guidance away from a null embedding that training has never shown.
+fn shown(scale: f64, groups: &Groups, model: &Model) -> Result<()> {
+    if model.checkpoint.null() != NullEmbedding::Untrained {
+        return Ok(());
+    }
+    let texts = groups.asks().iter().filter_map(|ask| Some((ask, ask.text.as_ref()?)));
+    let shows_null = texts.filter(|(_, text)| text.negative.is_none());
+    let mut scales: Vec<_> = shows_null.map(|(ask, _)| ask.scale.unwrap_or(scale)).collect();
+    if groups.is_rows() {
+        scales.push(scale);
+    }
+    match scales.into_iter().find(|scale| *scale != 1.0) {
+        None => Ok(()),
+        Some(scale) => bail!(
+            "--cfg-scale {scale}: guidance pulls away from the null embedding, but this model was \
+             trained with text.drop = 0 and has never seen it; leave --cfg-scale out, say what to \
+             pull away from with --negative, or train with text.drop = 0.1"
+        ),
+    }
+}
