@@ -1,6 +1,6 @@
 //! From prompts to tokens, to embeddings and to videos.
 //!
-//! The tiny models of the tests show what everything around a model costs. VD_MINILM names the
+//! The tiny models of the tests show what everything around a model costs. MINILM_DIR names the
 //! directory of a real one, such as all-MiniLM-L6-v2, which is measured too. VD_BENCH_THREADS sets
 //! the threads (1 where it is not set).
 
@@ -53,7 +53,7 @@ fn prompts(batch: usize) -> Vec<String> {
 fn models() -> Vec<(&'static str, PathBuf)> {
     let fixture = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/encoders").join(name);
     let mut models = vec![("tiny T5", fixture("t5_v11")), ("tiny CLIP", fixture("clip_quick"))];
-    models.extend(std::env::var_os("VD_MINILM").map(|path| ("MiniLM", PathBuf::from(path))));
+    models.extend(std::env::var_os("MINILM_DIR").map(|path| ("MiniLM", PathBuf::from(path))));
     models
 }
 

