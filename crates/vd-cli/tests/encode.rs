@@ -65,7 +65,7 @@ fn the_file_is_an_encoder_of_the_same_prompts() {
 fn lines_that_come_again_have_the_same_bits_and_a_mark_at_the_start_is_no_part_of_a_prompt() {
     let place = Place::new();
     // Far apart and among others of another length, where each batch pads its own way.
-    let others: Vec<_> = (1..20).map(|n| "gold ".repeat(n)).collect();
+    let others: Vec<_> = (1..10).map(|n| "gold ".repeat(n)).collect();
     let text = format!("\u{feff}red\n{}\nred\n", others.join("\n"));
     place.write("prompts.txt", text);
     let ran =
@@ -74,9 +74,9 @@ fn lines_that_come_again_have_the_same_bits_and_a_mark_at_the_start_is_no_part_o
     assert!(!ran.stderr.contains("blanks"), "{ran:?}");
     let written = Weights::read(&place.path("e.safetensors"), Device::Cpu).unwrap();
     let rows = &written.tensors["embeddings"];
-    assert_eq!((rows.size()[0], rows.get(0)), (21, rows.get(20)));
+    assert_eq!((rows.size()[0], rows.get(0)), (11, rows.get(10)));
     let list: Vec<String> = serde_json::from_str(&written.metadata["prompts"]).unwrap();
-    assert_eq!((list[0].as_str(), list[20].as_str()), ("red", "red"));
+    assert_eq!((list[0].as_str(), list[10].as_str()), ("red", "red"));
     EmbeddingFile::open(&place.path("e.safetensors"), None).unwrap();
 }
 
