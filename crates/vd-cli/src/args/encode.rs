@@ -12,9 +12,9 @@ use super::Compute;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PoolingName {
-    /// The first token, [CLS] in a BERT
+    /// The first token, which is the CLS of a BERT
     Cls,
-    /// The mean of the prompt's own tokens, without [CLS], [SEP], </s> and padding
+    /// The mean of the tokens of the prompt itself, none that a tokenizer puts around it
     Mean,
     /// The token that ends the prompt, end-of-text in a CLIP
     Eos,
