@@ -10,6 +10,7 @@
 
 mod error;
 mod frame_mask;
+pub mod kernels;
 pub mod layers;
 mod noise;
 mod params;

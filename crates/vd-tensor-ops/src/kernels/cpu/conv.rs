@@ -1,0 +1,214 @@
+//! The fused convolution of a residual block, on tensors.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tch::{Kind, Tensor};
+use vd_torch::team;
+
+use super::Isa;
+use super::epilogue::{Epilogue, Rows, fits};
+use super::winograd::{Conv, Packed, Source, Tiles};
+
+/// What follows a convolution: y = silu(unit(x) gain + shift) + residual, where unit(x) is x over
+/// its length along the channels.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish<'a> {
+    /// # Shapes
+    /// r c, where r divides the number of images: each row is for as many neighbouring images
+    pub gain: &'a Tensor,
+    /// # Shapes
+    /// As `gain`
+    pub shift: Option<&'a Tensor>,
+    /// # Shapes
+    /// Those of the output
+    pub residual: Option<&'a Tensor>,
+}
+
+/// Tensors whose memory an [`Epilogue`] points into.
+struct Held {
+    gain: Tensor,
+    shift: Option<Tensor>,
+    residual: Option<Tensor>,
+}
+
+fn pointer(x: &Tensor) -> *const f32 {
+    x.data_ptr() as *const f32
+}
+
+fn pointer_or_null(x: Option<&Tensor>) -> *const f32 {
+    x.map_or(std::ptr::null(), pointer)
+}
+
+impl Held {
+    fn new(finish: &Finish<'_>) -> Self {
+        let contiguous = |x: Option<&Tensor>| x.map(Tensor::contiguous);
+        Held {
+            gain: finish.gain.contiguous(),
+            shift: contiguous(finish.shift),
+            residual: contiguous(finish.residual),
+        }
+    }
+
+    fn epilogue(&self, images: usize) -> Epilogue {
+        Epilogue {
+            gain: pointer(&self.gain),
+            shift: pointer_or_null(self.shift.as_ref()),
+            images_per_row: images / self.gain.size()[0] as usize,
+            residual: pointer_or_null(self.residual.as_ref()),
+        }
+    }
+}
+
+/// Transformed weights of a 3 x 3 convolution, kept until the weights change.
+#[derive(Debug, Default)]
+pub struct ConvCache {
+    held: Mutex<Vec<(Key, Arc<Packed>)>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    at: usize,
+    version: i64,
+    isa: Isa,
+    tiles: Tiles,
+    gradient: bool,
+}
+
+impl ConvCache {
+    /// `weight`: o i 3 3, contiguous.
+    fn packed(&self, weight: &Tensor, isa: Isa, tiles: Tiles, gradient: bool) -> Arc<Packed> {
+        let (at, version) = (weight.data_ptr() as usize, weight.internal_version());
+        let key = Key { at, version, isa, tiles, gradient };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, packed)) = held.iter().find(|(of, _)| *of == key) {
+            return Arc::clone(packed);
+        }
+        held.retain(|(of, _)| of.at == at && of.version == version);
+        let size = weight.size();
+        // SAFETY: the weight is contiguous and of this shape.
+        let packed = Arc::new(unsafe {
+            let shape = (size[0] as usize, size[1] as usize);
+            Packed::new(isa, tiles, pointer(weight), shape, gradient)
+        });
+        held.push((key, Arc::clone(&packed)));
+        packed
+    }
+}
+
+/// Whether [`conv3x3`] takes inputs of these channels.
+pub fn conv_fits(isa: Isa, inputs: &[i64], outputs: i64) -> bool {
+    inputs.len() <= 2 && inputs.iter().chain([&outputs]).all(|c| fits(isa, *c as usize))
+}
+
+/// The 3 x 3 convolution over space of one input, or of two whose channels follow each other, and
+/// what follows it.
+///
+/// # Shapes
+/// `inputs`: b f h w c each; `weight`: o i 1 3 3; `bias`: o -> b f h w o
+///
+/// # Panics
+/// Channels that [`conv_fits`] refuses; tensors that are not f32 on the CPU.
+pub fn conv3x3(
+    isa: Isa,
+    inputs: &[&Tensor],
+    (weight, cache): (&Tensor, &ConvCache),
+    bias: Option<&Tensor>,
+    finish: Option<&Finish<'_>>,
+) -> Tensor {
+    let weight = weight.detach().squeeze_dim(2).contiguous();
+    run(isa, inputs, (&weight, cache, false), bias, finish)
+}
+
+/// The gradient of [`conv3x3`] with respect to its input, all channels.
+///
+/// # Shapes
+/// `grad`: b f h w o; `weight`: o i 1 3 3 -> b f h w i
+///
+/// # Panics
+/// As [`conv3x3`].
+pub fn conv3x3_input_grad(
+    isa: Isa,
+    grad: &Tensor,
+    (weight, cache): (&Tensor, &ConvCache),
+) -> Tensor {
+    let weight = weight.detach().squeeze_dim(2).contiguous();
+    run(isa, &[grad], (&weight, cache, true), None, None)
+}
+
+fn run(
+    isa: Isa,
+    inputs: &[&Tensor],
+    (weight, cache, gradient): (&Tensor, &ConvCache, bool),
+    bias: Option<&Tensor>,
+    finish: Option<&Finish<'_>>,
+) -> Tensor {
+    let inputs: Vec<Tensor> = inputs.iter().map(|x| x.detach().contiguous()).collect();
+    let channels: Vec<i64> = inputs.iter().map(|x| x.size()[4]).collect();
+    let outputs = weight.size()[usize::from(gradient)];
+    let all = inputs.iter().chain([weight]);
+    assert!(
+        conv_fits(isa, &channels, outputs) && all.clone().all(|x| x.kind() == Kind::Float),
+        "a convolution of {channels:?} to {outputs} channels that no kernel takes"
+    );
+    let size = inputs[0].size();
+    let [images, h, w] = [size[0] * size[1], size[2], size[3]].map(|n| n as usize);
+    let out = Tensor::empty(
+        [size[0], size[1], size[2], size[3], outputs],
+        (Kind::Float, inputs[0].device()),
+    );
+    let packed = cache.packed(weight, isa, Tiles::of(images, h, w), gradient);
+    let source = |i: usize| match inputs.get(i) {
+        Some(x) => Source { at: pointer(x), channels: channels[i] as usize },
+        None => Source { at: std::ptr::null(), channels: 0 },
+    };
+    let held = finish.map(Held::new);
+    let bias = bias.map(|bias| bias.detach().contiguous());
+    let conv = Conv {
+        packed: &packed,
+        sources: [source(0), source(1)],
+        images,
+        h,
+        w,
+        bias: pointer_or_null(bias.as_ref()),
+        epilogue: held.as_ref().map(|held| held.epilogue(images)),
+        out: out.data_ptr() as *mut f32,
+    };
+    // SAFETY: all tensors are contiguous, of these shapes and alive; the output is new.
+    unsafe { conv.run(isa) };
+    out
+}
+
+/// What follows a convolution, alone.
+///
+/// # Shapes
+/// b f h w c -> b f h w c
+///
+/// # Panics
+/// Channels that are not a multiple of the lanes; tensors that are not f32 on the CPU.
+pub fn finish(isa: Isa, x: &Tensor, finish: &Finish<'_>) -> Tensor {
+    let x = x.detach().contiguous();
+    let size = x.size();
+    let [images, area, c] = [size[0] * size[1], size[2] * size[3], size[4]].map(|n| n as usize);
+    assert!(fits(isa, c) && x.kind() == Kind::Float, "{c} channels that no kernel takes");
+    let out = x.empty_like();
+    let held = Held::new(finish);
+    let all =
+        Shared { x: pointer(&x), y: out.data_ptr() as *mut f32, epilogue: held.epilogue(images) };
+    let all = &all;
+    team(|member| {
+        let range = member.share(images * area);
+        let range = (range.start, range.end);
+        let (x, y, epilogue) = (all.x, all.y, all.epilogue);
+        isa.run(Rows { epilogue, x, y, shape: (area, c), range });
+    });
+    out
+}
+
+struct Shared {
+    x: *const f32,
+    y: *mut f32,
+    epilogue: Epilogue,
+}
+
+// SAFETY: threads write apart from each other.
+unsafe impl Sync for Shared {}

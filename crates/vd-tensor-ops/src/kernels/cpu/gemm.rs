@@ -1,0 +1,182 @@
+//! Matrix products whose operands lie packed in caches.
+//!
+//! Both kinds keep a tile of `ROWS` rows by two vectors of columns in registers, and go once
+//! through the inner axis.
+
+use super::{Scratch, Simd};
+
+/// Columns of a panel: two vectors.
+pub(crate) const fn panel<S: Simd>() -> usize {
+    2 * S::LANES
+}
+
+/// A tile: c[i][..] (+)= sum over k of a[i row + k step] b[k][..], `M` rows by `Z` vectors.
+///
+/// # Safety
+/// As [`Simd`]; `a` is good for (M - 1) row + (k - 1) step + 1 values, `b` for k rows `b_row` apart,
+/// `c` for `M` rows `c_row` apart.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the innermost loop: operands and their strides")]
+pub(crate) unsafe fn tile<S: Simd, const M: usize, const Z: usize, const ADD: bool>(
+    (a, row, step): (*const f32, usize, usize),
+    (b, b_row): (*const f32, usize),
+    (c, c_row): (*mut f32, usize),
+    k: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sum = [[S::zero(); Z]; M];
+        if ADD {
+            for (i, sum) in sum.iter_mut().enumerate() {
+                for (z, sum) in sum.iter_mut().enumerate() {
+                    *sum = S::load(c.add(i * c_row + z * S::LANES));
+                }
+            }
+        }
+        for k in 0..k {
+            let b: [S::V; Z] = std::array::from_fn(|z| S::load(b.add(k * b_row + z * S::LANES)));
+            for (i, sum) in sum.iter_mut().enumerate() {
+                let a = S::splat(*a.add(i * row + k * step));
+                for z in 0..Z {
+                    sum[z] = S::fma(a, b[z], sum[z]);
+                }
+            }
+        }
+        for (i, sum) in sum.iter().enumerate() {
+            for (z, sum) in sum.iter().enumerate() {
+                S::store(c.add(i * c_row + z * S::LANES), *sum);
+            }
+        }
+    }
+}
+
+/// A column of tiles: `rows` rows by `Z` vectors, whatever `rows` is.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+pub(crate) unsafe fn rows<S: Simd, const Z: usize, const ADD: bool>(
+    (a, row, step): (*const f32, usize, usize),
+    b: (*const f32, usize),
+    (c, c_row): (*mut f32, usize),
+    (count, k): (usize, usize),
+) {
+    // SAFETY: the caller's; tiles cover rows 0..count once each.
+    unsafe {
+        let mut i = 0;
+        macro_rules! tiles {
+            ($m:literal) => {
+                while i + $m <= count {
+                    let (a, c) = (a.add(i * row), c.add(i * c_row));
+                    tile::<S, $m, Z, ADD>((a, row, step), b, (c, c_row), k);
+                    i += $m;
+                }
+            };
+        }
+        if S::ROWS == 14 {
+            tiles!(14);
+            tiles!(7);
+        } else if S::ROWS == 6 {
+            tiles!(6);
+        }
+        tiles!(4);
+        tiles!(2);
+        tiles!(1);
+    }
+}
+
+/// c = a b over packed columns: `a` natural rows, `b` of [`pack_columns`].
+///
+/// # Safety
+/// As [`tile`]; rows of `c` are good for `n` rounded up to whole panels.
+#[inline(always)]
+pub(crate) unsafe fn by_panels<S: Simd>(
+    (a, a_row): (*const f32, usize),
+    b: *const f32,
+    (c, c_row): (*mut f32, usize),
+    [m, n, k]: [usize; 3],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let width = panel::<S>();
+        for p in 0..n.div_ceil(width) {
+            let (b, c) = ((b.add(p * width * k), width), (c.add(p * width), c_row));
+            rows::<S, 2, false>((a, a_row, 1), b, c, (m, k));
+        }
+    }
+}
+
+/// Values that [`pack_columns`] makes of a matrix of k rows and n columns.
+pub(crate) fn packed_columns(lanes: usize, k: usize, n: usize) -> usize {
+    n.next_multiple_of(2 * lanes) * k
+}
+
+/// A matrix as panels of two vectors of columns, each panel row after row; columns that are not
+/// there are zeros. `at(k, n)` gives an entry.
+pub(crate) fn pack_columns(
+    lanes: usize,
+    [k, n]: [usize; 2],
+    out: &mut [f32],
+    at: impl Fn(usize, usize) -> f32,
+) {
+    let width = 2 * lanes;
+    for (p, panel) in out.chunks_exact_mut(width * k).enumerate() {
+        for (i, row) in panel.chunks_exact_mut(width).enumerate() {
+            for (j, x) in row.iter_mut().enumerate() {
+                let column = p * width + j;
+                *x = if column < n { at(i, column) } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// c = a b where lanes are columns: `a` of [`pack_rows`], `b` and `c` of `Z` vectors a row. Rows of
+/// `c` are good for `m` rounded up to whole blocks of `ROWS`.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+pub(crate) unsafe fn by_rows<S: Simd, const Z: usize, const ADD: bool>(
+    a: *const f32,
+    b: (*const f32, usize),
+    (c, c_row): (*mut f32, usize),
+    (m, k): (usize, usize),
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        for block in 0..m.div_ceil(S::ROWS) {
+            let (a, c) = (a.add(block * S::ROWS * k), c.add(block * S::ROWS * c_row));
+            let a = (a, 1, S::ROWS);
+            if S::ROWS == 14 {
+                tile::<S, 14, Z, ADD>(a, b, (c, c_row), k);
+            } else if S::ROWS == 6 {
+                tile::<S, 6, Z, ADD>(a, b, (c, c_row), k);
+            } else {
+                tile::<S, 4, Z, ADD>(a, b, (c, c_row), k);
+            }
+        }
+    }
+}
+
+/// Values that [`pack_rows`] makes of a matrix of m rows and k columns; `rows` is `ROWS` of the set.
+pub(crate) fn packed_rows(rows: usize, m: usize, k: usize) -> usize {
+    m.next_multiple_of(rows) * k
+}
+
+/// A matrix as blocks of rows, each block column after column; rows that are not there are zeros.
+/// `at(m, k)` gives an entry.
+pub(crate) fn pack_rows(
+    rows: usize,
+    [m, k]: [usize; 2],
+    out: &mut [f32],
+    at: impl Fn(usize, usize) -> f32,
+) {
+    for (block, values) in out.chunks_exact_mut(rows * k).enumerate() {
+        for (j, column) in values.chunks_exact_mut(rows).enumerate() {
+            for (i, x) in column.iter_mut().enumerate() {
+                let row = block * rows + i;
+                *x = if row < m { at(row, j) } else { 0.0 };
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Which instructions kernels are run with.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use super::Simd;
+use super::simd::Portable;
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+
+/// A set of instructions that kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// AVX-512F.
+    Avx512,
+    /// AVX2 with fused multiply-add.
+    Avx2,
+    /// What every CPU of the target has.
+    Portable,
+}
+
+impl Isa {
+    /// The sets this CPU has, best first.
+    pub fn available() -> Vec<Isa> {
+        let sets = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+        sets.into_iter().filter(|isa| isa.is_here()).collect()
+    }
+
+    /// The set that kernels run with: the best this CPU has, or the one that the variable `VD_ISA`
+    /// (`avx512`, `avx2`, `portable`) names, if the CPU has it.
+    pub fn current() -> Isa {
+        static CURRENT: OnceLock<Isa> = OnceLock::new();
+        *CURRENT.get_or_init(|| {
+            let available = Isa::available();
+            let named = std::env::var("VD_ISA").ok();
+            let named = named.and_then(|name| {
+                available.iter().copied().find(|isa| isa.to_string().eq_ignore_ascii_case(&name))
+            });
+            named.or_else(|| available.first().copied()).unwrap_or(Isa::Portable)
+        })
+    }
+
+    /// Values of a vector.
+    pub fn lanes(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Avx512::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::LANES,
+            _ => Portable::LANES,
+        }
+    }
+
+    fn is_here(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Portable => true,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// Runs `work` with this set, or without any where the CPU lacks it.
+    pub(crate) fn run<W: Work>(self, work: W) -> W::Out {
+        // SAFETY: each set is run only where `is_here` has found it (the answer is cached there).
+        unsafe {
+            match self {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 if self.is_here() => Avx512::call(work),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 if self.is_here() => Avx2::call(work),
+                _ => Portable::call(work),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Isa::Avx512 => "avx512",
+            Isa::Avx2 => "avx2",
+            Isa::Portable => "portable",
+        })
+    }
+}
+
+/// What a kernel does on one thread, written for any set of instructions.
+///
+/// Implementations and all they call over `S` are `#[inline(always)]`: only what is inlined into
+/// [`Simd::call`] is compiled with the set's instructions.
+pub(crate) trait Work {
+    /// What comes out.
+    type Out;
+
+    /// # Safety
+    /// The CPU has the instructions of `S`; pointers that `self` holds are good.
+    unsafe fn run<S: Simd>(self) -> Self::Out;
+}

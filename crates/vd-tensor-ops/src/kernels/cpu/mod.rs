@@ -1,0 +1,19 @@
+//! Kernels for the CPU, in f32.
+//!
+//! Written once over [`Simd`], a set of vector instructions, and compiled for each of them; which
+//! one runs is found out at run time ([`Isa`]). Threads are libtorch's own ([`vd_torch::team`]), so
+//! kernels and libtorch never compete for cores. Activations are `b f h w c`, contiguous.
+
+mod conv;
+mod epilogue;
+mod gemm;
+mod isa;
+mod scratch;
+mod simd;
+mod winograd;
+
+pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish};
+pub use isa::Isa;
+pub(crate) use isa::Work;
+pub(crate) use scratch::{Block, Scratch};
+pub(crate) use simd::Simd;

@@ -1,0 +1,108 @@
+//! Tiles into Winograd's space and back.
+
+use super::scheme::Scheme;
+use crate::kernels::cpu::Simd;
+
+/// An image in memory: rows of positions of channels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Image {
+    pub(super) at: *const f32,
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) c: usize,
+}
+
+/// The tile whose outputs start at (y, x), with zeros around the image, as N x N points `point`
+/// values apart.
+///
+/// # Safety
+/// As [`Simd`]; channels are a multiple of the lanes; `to` is good for c values at each point.
+#[inline(always)]
+pub(super) unsafe fn input<S: Simd, T: Scheme<N, M>, const N: usize, const M: usize>(
+    image: Image,
+    (y, x): (usize, usize),
+    to: *mut f32,
+    point: usize,
+) {
+    // Whether a row or column of the tile lies in the image; the first one is one above (y, x).
+    let inside = |start: usize, i: usize, size: usize| start + i >= 1 && start + i <= size;
+    // SAFETY: the caller's; only positions inside the image are read.
+    unsafe {
+        for c in (0..image.c).step_by(S::LANES) {
+            let mut half = [[S::zero(); N]; N];
+            for (j, half) in half.iter_mut().enumerate() {
+                let mut column = [S::zero(); N];
+                if inside(x, j, image.w) {
+                    for (i, value) in column.iter_mut().enumerate() {
+                        if inside(y, i, image.h) {
+                            let position = (y + i - 1) * image.w + x + j - 1;
+                            *value = S::load(image.at.add(position * image.c + c));
+                        }
+                    }
+                }
+                *half = T::input::<S>(column);
+            }
+            for i in 0..N {
+                let row: [S::V; N] = std::array::from_fn(|j| half[j][i]);
+                for (j, value) in T::input::<S>(row).into_iter().enumerate() {
+                    S::store(to.add((i * N + j) * point + c), value);
+                }
+            }
+        }
+    }
+}
+
+/// The M x M outputs of a tile, with the bias, as positions `c` apart.
+///
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+pub(super) unsafe fn output<S: Simd, T: Scheme<N, M>, const N: usize, const M: usize>(
+    (from, point): (*const f32, usize),
+    bias: *const f32,
+    to: *mut f32,
+    c: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        for k in (0..c).step_by(S::LANES) {
+            let mut half = [[S::zero(); M]; N];
+            for (j, half) in half.iter_mut().enumerate() {
+                let column: [S::V; N] =
+                    std::array::from_fn(|i| S::load(from.add((i * N + j) * point + k)));
+                *half = T::output::<S>(column);
+            }
+            let bias = if bias.is_null() { S::zero() } else { S::load(bias.add(k)) };
+            for i in 0..M {
+                let row: [S::V; N] = std::array::from_fn(|j| half[j][i]);
+                for (j, value) in T::output::<S>(row).into_iter().enumerate() {
+                    S::store(to.add((i * M + j) * c + k), S::add(value, bias));
+                }
+            }
+        }
+    }
+}
+
+/// Nine taps of as many outputs as there are lanes, as N x N points `point` values apart.
+///
+/// # Safety
+/// As [`Simd`]; `taps` is good for nine vectors.
+#[inline(always)]
+pub(super) unsafe fn weight<S: Simd, T: Scheme<N, M>, const N: usize, const M: usize>(
+    taps: *const f32,
+    to: *mut f32,
+    point: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let tap = |i: usize, j: usize| S::load(taps.add((3 * i + j) * S::LANES));
+        let columns: [[S::V; N]; 3] =
+            std::array::from_fn(|j| T::weight::<S>(std::array::from_fn(|i| tap(i, j))));
+        for i in 0..N {
+            let row = T::weight::<S>(std::array::from_fn(|j| columns[j][i]));
+            for (j, value) in row.into_iter().enumerate() {
+                S::store(to.add((i * N + j) * point), value);
+            }
+        }
+    }
+}
