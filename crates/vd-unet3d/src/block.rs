@@ -2,33 +2,9 @@
 
 use tch::Tensor;
 use vd_tensor_ops::Scope;
-use vd_tensor_ops::layers::{Linear, Norm, NormKind, SpaceConv};
+use vd_tensor_ops::layers::{ConvBlock, Linear, NormKind, ScaleShift};
 
 use crate::Result;
-
-/// Convolution, norm, scale and shift, SiLU.
-#[derive(Debug)]
-struct ConvBlock {
-    proj: SpaceConv,
-    norm: Norm,
-}
-
-impl ConvBlock {
-    fn new(scope: &mut Scope, inputs: i64, outputs: i64, norm: NormKind) -> Result<Self> {
-        Ok(ConvBlock {
-            proj: SpaceConv::new(&mut scope.sub("proj"), inputs, outputs, 3)?,
-            norm: Norm::new(&mut scope.sub("norm"), outputs, norm)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, scale_shift: Option<(Tensor, Tensor)>) -> Tensor {
-        let x = self.norm.forward(&self.proj.forward(x));
-        match scale_shift {
-            Some((scale, shift)) => shift.addcmul(&x, &(scale + 1.0)).silu(),
-            None => x.silu(),
-        }
-    }
-}
 
 /// Two convolution blocks around a skip; the embedding enters the first as scale and shift.
 ///
@@ -68,17 +44,19 @@ impl ResidualBlock {
         })
     }
 
-    /// `emb`: b 1 d, or b f d.
-    pub(crate) fn forward(&self, x: &Tensor, emb: Option<&Tensor>) -> Tensor {
-        let scale_shift = self.film.as_ref().zip(emb).map(|(film, emb)| {
+    /// Of inputs whose channels follow each other; `emb`: b 1 d, or b f d.
+    pub(crate) fn forward(&self, inputs: &[&Tensor], emb: Option<&Tensor>) -> Tensor {
+        let film = self.film.as_ref().zip(emb).map(|(film, emb)| {
             let both = film.forward(&emb.silu()).unsqueeze(2).unsqueeze(3); // b (1 or f) 1 1 2c
             let c = both.size()[4] / 2;
-            (both.narrow(4, 0, c), both.narrow(4, c, c))
+            ScaleShift { scale: both.narrow(4, 0, c), shift: both.narrow(4, c, c) }
         });
-        let out = self.block2.forward(&self.block1.forward(x, scale_shift), None);
-        match &self.skip {
-            Some(skip) => out + skip.forward(x),
-            None => out + x,
-        }
+        let inner = self.block1.forward(inputs, film.as_ref(), None);
+        let skip = match (&self.skip, inputs) {
+            (Some(skip), inputs) => skip.forward_parts(inputs),
+            (None, [x]) => x.shallow_clone(),
+            (None, inputs) => Tensor::cat(inputs, -1),
+        };
+        self.block2.forward(&[&inner], None, Some(&skip))
     }
 }

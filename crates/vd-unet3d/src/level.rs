@@ -66,9 +66,10 @@ impl<R> Level<R> {
         })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor, emb: &Tensor, context: &Context) -> Tensor {
-        let mut x = self.block1.forward(x, Some(emb));
-        x = self.block2.forward(&x, Some(emb));
+    /// Of inputs whose channels follow each other.
+    pub(crate) fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
+        let mut x = self.block1.forward(inputs, Some(emb));
+        x = self.block2.forward(&[&x], Some(emb));
         if let Some(spatial) = &self.spatial {
             x = spatial.forward(&x, context);
         }
@@ -101,10 +102,10 @@ impl Middle {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, emb: &Tensor, context: &Context) -> Tensor {
-        let mut x = self.spatial.forward(&self.block1.forward(x, Some(emb)), context);
+        let mut x = self.spatial.forward(&self.block1.forward(&[x], Some(emb)), context);
         x = through(self.cross.space.as_ref(), x, context);
         x = self.temporal.forward(&x, context, true);
         x = through(self.cross.time.as_ref(), x, context);
-        self.block2.forward(&x, Some(emb))
+        self.block2.forward(&[&x], Some(emb))
     }
 }

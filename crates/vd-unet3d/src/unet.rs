@@ -1,6 +1,7 @@
 //! The network.
 
 use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::kernels::{self, Precision};
 use vd_tensor_ops::layers::{Linear, RelativeBias, RelativeBias2d, SpaceConv, SpaceDown, SpaceUp};
 use vd_tensor_ops::{FrameMask, Noise, Scope, video};
 
@@ -33,6 +34,7 @@ pub struct UNet3d {
     config: UNet3dConfig,
     kind: Kind,
     device: Device,
+    precision: Precision,
     bias: RelativeBias,
     space_bias: Option<RelativeBias2d>,
     init_conv: SpaceConv,
@@ -86,6 +88,7 @@ impl UNet3d {
         Ok(UNet3d {
             kind: scope.kind(),
             device: scope.device(),
+            precision: Precision::default(),
             bias: RelativeBias::new(&mut scope.sub("time_rel_pos_bias"), heads, MAX_DISTANCE)?,
             space_bias,
             init_conv: SpaceConv::grown(&mut scope.sub("init_conv"), inputs, first, kernel)?,
@@ -109,6 +112,16 @@ impl UNet3d {
     /// What the network is made of.
     pub fn config(&self) -> &UNet3dConfig {
         &self.config
+    }
+
+    /// Computes so from now on; a network starts with [`Precision::F32`].
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    /// How exactly the network's kernels compute.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn validate(&self, x: &Tensor, t: &Tensor, cond: &Cond, frames: &FrameMask) -> Result<()> {
@@ -146,7 +159,7 @@ impl UNet3d {
         }
     }
 
-    /// The network on a validated input; b f h w c -> b f h w c.
+    /// Between the embeddings and the output; b f h w c -> b f h w c.
     fn run(&self, x: &Tensor, emb: &Tensor, context: &Context, mask_first: bool) -> Tensor {
         let mut x = self.init_conv.forward(x);
         let mut first = x.shallow_clone();
@@ -156,7 +169,7 @@ impl UNet3d {
         }
         let mut skips = Vec::new();
         for level in &self.downs {
-            x = level.forward(&x, emb, context);
+            x = level.forward(&[&x], emb, context);
             skips.push(x.shallow_clone());
             if let Some(down) = &level.resample {
                 x = down.forward(&x);
@@ -164,12 +177,24 @@ impl UNet3d {
         }
         x = self.middle.forward(&x, emb, context);
         for (level, skip) in self.ups.iter().zip(skips.iter().rev()) {
-            x = level.forward(&Tensor::cat(&[&x, skip], -1), emb, context);
+            x = level.forward(&[&x, skip], emb, context);
             if let Some(up) = &level.resample {
                 x = up.forward(&x);
             }
         }
-        self.final_conv.forward(&self.final_block.forward(&Tensor::cat(&[x, first], -1), None))
+        self.final_conv.forward(&self.final_block.forward(&[&x, &first], None))
+    }
+
+    /// The network on a validated input; b c f h w -> b c f h w.
+    fn evaluate(&self, x: &Tensor, t: &Tensor, cond: &Cond, frames: &FrameMask) -> Tensor {
+        let context = self.context(x, cond, frames);
+        // A focus mask spares the first attention, as in video-diffusion-pytorch, unless asked.
+        let mask_first = self.config.mask_first_temporal || !matches!(frames, FrameMask::Focus(_));
+        let text = self.text.pooled(cond);
+        let emb = self.embedding.forward(t, text, (&self.signals, cond), self.kind);
+        let x = self.signals.beside(x.to_kind(self.kind), cond);
+        let x = video::to_channels_last(&x);
+        video::to_channels_first(&self.run(&x, &emb, &context, mask_first))
     }
 }
 
@@ -183,14 +208,7 @@ impl Backbone for UNet3d {
         _train: Option<&mut dyn Noise>,
     ) -> Result<Tensor> {
         self.validate(x, t, cond, frames)?;
-        let context = self.context(x, cond, frames);
-        // A focus mask spares the first attention, as in video-diffusion-pytorch, unless asked.
-        let mask_first = self.config.mask_first_temporal || !matches!(frames, FrameMask::Focus(_));
-        let text = self.text.pooled(cond);
-        let emb = self.embedding.forward(t, text, (&self.signals, cond), self.kind);
-        let x = self.signals.beside(x.to_kind(self.kind), cond);
-        let x = video::to_channels_last(&x);
-        Ok(video::to_channels_first(&self.run(&x, &emb, &context, mask_first)))
+        Ok(kernels::with(self.precision, || self.evaluate(x, t, cond, frames)))
     }
 
     fn is_conditional(&self) -> bool {

@@ -50,3 +50,9 @@ pub fn precision() -> Precision {
 pub(crate) fn on_cpu(x: &Tensor) -> bool {
     precision() != Precision::Reference && x.device() == Device::Cpu && x.kind() == Kind::Float
 }
+
+/// Whether a result of these tensors would have a gradient.
+pub(crate) fn needs_grad(tensors: &[&Tensor]) -> bool {
+    // A view requires a gradient where its base does and the mode of the thread says so.
+    tensors.iter().any(|x| x.requires_grad() && x.alias().requires_grad())
+}

@@ -5,6 +5,8 @@
 
 use tch::Tensor;
 
+use crate::kernels::cpu::{self, ConvCache, Isa};
+use crate::kernels::{self, Precision};
 use crate::{Error, Init, Result, Scope};
 
 /// b f h w c as the channels-first view of a batch of images: (b f) c h w, no copy.
@@ -26,9 +28,10 @@ fn plane(weight: &Tensor) -> Tensor {
 /// A convolution of kernel 1 x k x k that keeps height and width.
 #[derive(Debug)]
 pub struct SpaceConv {
-    weight: Tensor,
-    bias: Tensor,
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
     padding: i64,
+    pub(super) cache: ConvCache,
 }
 
 impl SpaceConv {
@@ -66,16 +69,30 @@ impl SpaceConv {
         let shape = [outputs, inputs, 1, kernel, kernel];
         let weight = scope.grown("weight", &shape, init, more)?;
         let bias = scope.param("bias", &[outputs], init)?;
-        Ok(SpaceConv { weight, bias, padding: kernel / 2 })
+        Ok(SpaceConv { weight, bias, padding: kernel / 2, cache: ConvCache::default() })
     }
 
     /// # Shapes
     /// b f h w in -> b f h w out
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        if self.takes_kernel(&[x]) {
+            let weight = (&self.weight, &self.cache);
+            return cpu::conv3x3(Isa::current(), &[x], weight, Some(&self.bias), None);
+        }
         let (images, b, f) = to_images(x);
         let p = [self.padding; 2];
         let out = images.conv2d(&plane(&self.weight), Some(&self.bias), [1, 1], p, [1, 1], 1);
         to_video(&out, b, f)
+    }
+
+    /// Whether Winograd's kernel takes these inputs, channels of which follow each other.
+    pub(super) fn takes_kernel(&self, inputs: &[&Tensor]) -> bool {
+        let channels: Vec<i64> = inputs.iter().map(|x| x.size()[4]).collect();
+        self.padding == 1
+            && kernels::precision() == Precision::F32
+            && inputs.iter().all(|x| kernels::on_cpu(x))
+            && cpu::conv_fits(Isa::current(), &channels, self.bias.numel() as i64)
+            && !kernels::needs_grad(&[inputs, &[&self.weight, &self.bias]].concat())
     }
 }
 

@@ -60,6 +60,28 @@ impl Linear {
         Ok(Linear { weight, bias })
     }
 
+    /// Of inputs whose entries follow each other, without joining them.
+    ///
+    /// # Shapes
+    /// ... k each, together the inputs -> ... out
+    pub fn forward_parts(&self, inputs: &[&Tensor]) -> Tensor {
+        let mut parts = inputs.iter().scan(0, |first, x| {
+            let n = x.size().last().copied().unwrap_or(0);
+            let weight = self.weight.flatten(1, -1).narrow(1, *first, n);
+            *first += n;
+            Some((x, weight))
+        });
+        match parts.next() {
+            Some((x, weight)) => {
+                parts.fold(x.linear(&weight, self.bias.as_ref()), |sum, (x, w)| {
+                    let flat = sum.flatten(0, -2).addmm(&x.flatten(0, -2), &w.tr());
+                    flat.view_as(&sum)
+                })
+            }
+            None => Tensor::new(),
+        }
+    }
+
     /// # Shapes
     /// ... in -> ... out
     pub fn forward(&self, x: &Tensor) -> Tensor {

@@ -6,6 +6,7 @@
 
 mod attention;
 mod conv;
+mod conv_block;
 mod cross_attention;
 mod linear;
 mod linear_attention;
@@ -20,6 +21,7 @@ mod tokens;
 
 pub use attention::HeadShape;
 pub use conv::{SpaceConv, SpaceDown, SpaceUp};
+pub use conv_block::{ConvBlock, ScaleShift};
 pub use cross_attention::CrossAttention;
 pub use linear::Linear;
 pub use linear_attention::SpatialLinearAttention;

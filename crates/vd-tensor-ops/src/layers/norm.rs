@@ -36,8 +36,12 @@ impl RmsNorm {
         // By hand, for the backward pass of libtorch's `norm` takes twice as long.
         let squares = (&wide * &wide).sum_dim_intlist([-1i64].as_slice(), true, None::<Kind>);
         let unit = wide * squares.clamp_min(1e-24).rsqrt();
-        let gain = self.gamma.flatten(0, -1) * (self.gamma.numel() as f64).sqrt();
-        unit.to_kind(x.kind()) * gain
+        unit.to_kind(x.kind()) * self.gain()
+    }
+
+    /// What unit length is multiplied by: c.
+    pub(super) fn gain(&self) -> Tensor {
+        self.gamma.flatten(0, -1) * (self.gamma.numel() as f64).sqrt()
     }
 }
 

@@ -1,0 +1,115 @@
+//! The convolution of a residual block, with what follows it.
+
+use tch::Tensor;
+
+use super::{Norm, NormKind, RmsNorm, SpaceConv};
+use crate::kernels;
+use crate::kernels::cpu::{self, Finish, Isa};
+use crate::{Result, Scope};
+
+/// Convolution of kernel 1 x 3 x 3, norm, scale and shift, SiLU.
+#[derive(Debug)]
+pub struct ConvBlock {
+    proj: SpaceConv,
+    norm: Norm,
+}
+
+/// The conditioning of a [`ConvBlock`]: x -> x (scale + 1) + shift.
+///
+/// # Reference
+/// Perez et al. 2018 (FiLM), arXiv:1709.07871.
+#[derive(Debug)]
+pub struct ScaleShift {
+    /// # Shapes
+    /// b 1 1 1 c, or b f 1 1 c
+    pub scale: Tensor,
+    /// # Shapes
+    /// As `scale`
+    pub shift: Tensor,
+}
+
+impl ConvBlock {
+    /// `proj` (a [`SpaceConv`]) and `norm`.
+    ///
+    /// # Errors
+    /// As the constructors of both.
+    pub fn new(scope: &mut Scope, inputs: i64, outputs: i64, norm: NormKind) -> Result<Self> {
+        Ok(ConvBlock {
+            proj: SpaceConv::new(&mut scope.sub("proj"), inputs, outputs, 3)?,
+            norm: Norm::new(&mut scope.sub("norm"), outputs, norm)?,
+        })
+    }
+
+    /// Of inputs whose channels follow each other; `residual` is added at the end.
+    ///
+    /// # Shapes
+    /// b f h w c each, together the inputs; `residual` b f h w out -> b f h w out
+    pub fn forward(
+        &self,
+        inputs: &[&Tensor],
+        film: Option<&ScaleShift>,
+        residual: Option<&Tensor>,
+    ) -> Tensor {
+        if let Some(out) = self.fused(inputs, film, residual) {
+            return out;
+        }
+        let x = match inputs {
+            [x] => self.proj.forward(x),
+            _ => self.proj.forward(&Tensor::cat(inputs, -1)),
+        };
+        let x = self.norm.forward(&x);
+        let y = match film {
+            Some(film) => film.shift.addcmul(&x, &(&film.scale + 1.0)).silu(),
+            None => x.silu(),
+        };
+        match residual {
+            Some(residual) => y + residual,
+            None => y,
+        }
+    }
+
+    /// The same by kernels, where they fit.
+    fn fused(
+        &self,
+        inputs: &[&Tensor],
+        film: Option<&ScaleShift>,
+        residual: Option<&Tensor>,
+    ) -> Option<Tensor> {
+        let Norm::Rms(norm) = &self.norm else { return None };
+        let isa = Isa::current();
+        let c = self.proj.bias.numel() as i64;
+        let mut all: Vec<&Tensor> = inputs.to_vec();
+        all.extend(residual);
+        all.extend(film.iter().flat_map(|film| [&film.scale, &film.shift]));
+        if !all.iter().all(|x| kernels::on_cpu(x))
+            || kernels::needs_grad(&all)
+            || kernels::needs_grad(&[&self.proj.weight])
+            || !cpu::conv_fits(isa, &[c], c)
+        {
+            return None;
+        }
+        let (gain, shift) = rows(norm, film);
+        let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
+        if self.proj.takes_kernel(inputs) {
+            let weight = (&self.proj.weight, &self.proj.cache);
+            return Some(cpu::conv3x3(isa, inputs, weight, Some(&self.proj.bias), Some(&finish)));
+        }
+        let x = match inputs {
+            [x] => self.proj.forward(x),
+            _ => self.proj.forward(&Tensor::cat(inputs, -1)),
+        };
+        Some(cpu::finish(isa, &x, &finish))
+    }
+}
+
+/// Gains and shifts for every so many neighbouring images: r c each.
+fn rows(norm: &RmsNorm, film: Option<&ScaleShift>) -> (Tensor, Option<Tensor>) {
+    let gain = norm.gain();
+    match film {
+        Some(film) => {
+            let gain = (gain * (&film.scale + 1.0)).flatten(0, 3);
+            (gain, Some(film.shift.flatten(0, 3)))
+        }
+        None => (gain.unsqueeze(0), None),
+    }
+}
