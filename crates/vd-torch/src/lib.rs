@@ -12,6 +12,7 @@ mod init;
 mod map;
 mod optim;
 mod shim;
+mod team;
 
 pub use device::DeviceChoice;
 pub use error::{Error, Result, brief};
@@ -21,3 +22,4 @@ pub use init::{
 pub use map::map_file;
 pub use optim::{AdamWState, AdamWStep, fused_adamw};
 pub use tch;
+pub use team::{Member, Tasks, for_each, team, team_of};
