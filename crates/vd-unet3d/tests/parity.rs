@@ -12,12 +12,16 @@ use common::case::{Case, build, config, norm, relative_l2, weights};
 use common::generator::{SIGNED_SUMS, parameter, signed_sums, word};
 use tch::{Device, Kind, Tensor};
 use vd_unet3d::ops::Weights;
+use vd_unet3d::ops::kernels::Precision;
 
 #[path = "parity/table.rs"]
 mod table;
 
 /// Relative L2 distance of outputs.
 const OUTPUT: f64 = 1e-5;
+/// The same of every road where nothing needs gradients.
+const PRECISIONS: [(Precision, f64); 3] =
+    [(Precision::Reference, 3e-6), (Precision::Exact, 3e-6), (Precision::F32, OUTPUT)];
 /// Distance of a gradient, in parts of the larger of its norm and `FLOOR` of all gradients' norm.
 const GRADIENT: f64 = 1e-4;
 const FLOOR: f64 = 1e-6;
@@ -38,7 +42,7 @@ fn fixture(name: &str) -> (Case, Weights) {
 /// Names and shapes, output and gradients of one committed case.
 fn check(name: &str) {
     let (case, file) = fixture(name);
-    let (network, params) = build(&config(&case.version, &case.network), Kind::Float);
+    let (mut network, params) = build(&config(&case.version, &case.network), Kind::Float);
     check_names(&case, &params);
 
     let frequencies = &file.tensors["rotary_frequencies"];
@@ -46,6 +50,14 @@ fn check(name: &str) {
     let pass = case.run(&network, &params, Kind::Float);
     let error = relative_l2(&pass.output, &file.tensors["output"]);
     assert!(error <= OUTPUT, "{name}: output off by {error:e}");
+
+    // Without gradients, by every road.
+    for (precision, bound) in PRECISIONS {
+        network.set_precision(precision);
+        let output = tch::no_grad(|| case.answer(&network, Kind::Float));
+        let error = relative_l2(&output, &file.tensors["output"]);
+        assert!(error <= bound, "{name}, {precision:?}: output off by {error:e}");
+    }
 
     let norms = &file.tensors["gradient_norms"];
     let floor = FLOOR * norm(norms);

@@ -48,14 +48,7 @@ pub(crate) struct Pass {
 impl Case {
     /// One forward and backward pass in `kind`; the loss is sum(output * weight).
     pub(crate) fn run(&self, network: &UNet3d, params: &Params, kind: Kind) -> Pass {
-        let config = network.config();
-        let [b, f, h, w] = self.size;
-        let x = unit("input/x", &[b, config.channels, f, h, w]).to_kind(kind);
-        let t = Tensor::from_slice(&self.time);
-        let cond = self.cond(config, kind);
-        let frames = FrameMask::Focus(Tensor::from_slice(&self.focus));
-        let output = network.forward(&x, &t, &cond, &frames, None).unwrap();
-
+        let output = self.answer(network, kind);
         let weight = unit("loss/weight", &output.size()).to_kind(kind);
         (&output * weight).sum(kind).backward();
         let gradient = |tensor: &Tensor| {
@@ -65,6 +58,17 @@ impl Case {
         let trainable = params.trainable().into_iter();
         let gradients = trainable.map(|(name, t)| (name.to_owned(), gradient(t))).collect();
         Pass { output: output.detach(), gradients }
+    }
+
+    /// One forward pass in `kind`.
+    pub(crate) fn answer(&self, network: &UNet3d, kind: Kind) -> Tensor {
+        let config = network.config();
+        let [b, f, h, w] = self.size;
+        let x = unit("input/x", &[b, config.channels, f, h, w]).to_kind(kind);
+        let t = Tensor::from_slice(&self.time);
+        let cond = self.cond(config, kind);
+        let frames = FrameMask::Focus(Tensor::from_slice(&self.focus));
+        network.forward(&x, &t, &cond, &frames, None).unwrap()
     }
 
     fn cond(&self, config: &UNet3dConfig, kind: Kind) -> Cond {
