@@ -5,7 +5,8 @@
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
-    ConvCache, Finish, Isa, conv_fits, conv3x3, conv3x3_input_grad, finish,
+    ConvCache, Finish, Isa, conv_fits, conv3x3, conv3x3_input_grad, conv3x3_weight_grad, finish,
+    finish_grad,
 };
 use vd_tensor_ops::{Noise, SeededNoise};
 
@@ -51,6 +52,28 @@ fn plain_finish(
         Some(residual) => y + residual.to_kind(Kind::Double),
         None => y,
     }
+}
+
+/// Slopes of sum(grad y) in f64: of the weight where y is the convolution; of the convolution, gain,
+/// bias and shift where y is what follows it.
+fn slopes(
+    x: &Tensor,
+    weight: &Tensor,
+    (bias, gain, shift): (&Tensor, &Tensor, Option<&Tensor>),
+    grad: &Tensor,
+) -> Vec<Tensor> {
+    let leaf = |t: &Tensor| t.to_kind(Kind::Double).detach().copy().set_requires_grad(true);
+    let [weight, bias, gain] = [weight, bias, gain].map(leaf);
+    let shift = leaf(shift.unwrap_or(&gain.zeros_like()));
+    let grad = grad.to_kind(Kind::Double);
+    let conv = plain(x, &weight, Some(&bias));
+    let direct =
+        Tensor::run_backward(&[(&conv * &grad).sum(Kind::Double)], &[&weight], true, false);
+    let finished = plain_finish(&conv, &gain, Some(&shift), None);
+    let of = [&conv, &gain, &bias, &shift];
+    let rest = Tensor::run_backward(&[(finished * grad).sum(Kind::Double)], &of, false, false);
+    let flat = |(k, t): (usize, Tensor)| if k % 2 == 1 { t.flatten(0, 1) } else { t };
+    direct.into_iter().chain(rest.into_iter().enumerate().map(flat)).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +129,7 @@ proptest! {
         let grad = draw(case.seed ^ 16, &[b, f, h, w, o]);
         let turned = weight.transpose(0, 1).flip([3, 4]);
         let back = plain(&grad, &turned, None);
+        let slopes = slopes(&Tensor::cat(&inputs, -1), &weight, (&bias, &gain, shift.as_ref()), &grad);
         for isa in Isa::available() {
             prop_assert!(conv_fits(isa, &case.inputs, o));
             let cache = ConvCache::default();
@@ -117,6 +141,14 @@ proptest! {
             prop_assert!(error(&got, &whole) < 1e-5, "{isa}: {}", error(&got, &whole));
             let got = conv3x3_input_grad(isa, &grad, (&weight, &cache));
             prop_assert!(error(&got, &back) < 5e-6, "{isa}: {}", error(&got, &back));
+            let got = conv3x3_weight_grad(isa, &inputs, &grad);
+            prop_assert!(error(&got, &slopes[0]) < 2e-5, "{isa}: {}", error(&got, &slopes[0]));
+            let got = finish_grad(isa, &conv.to_kind(Kind::Float), &grad, &follow);
+            for (k, got) in [(1, &got.x), (2, &got.gain), (3, &got.bias), (4, &got.shift)] {
+                if k < 4 || case.shift {
+                    prop_assert!(error(got, &slopes[k]) < 2e-5, "{isa}, {k}: {}", error(got, &slopes[k]));
+                }
+            }
         }
     }
 }

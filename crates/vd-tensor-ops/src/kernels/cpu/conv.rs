@@ -31,11 +31,11 @@ struct Held {
     residual: Option<Tensor>,
 }
 
-fn pointer(x: &Tensor) -> *const f32 {
+pub(super) fn pointer(x: &Tensor) -> *const f32 {
     x.data_ptr() as *const f32
 }
 
-fn pointer_or_null(x: Option<&Tensor>) -> *const f32 {
+pub(super) fn pointer_or_null(x: Option<&Tensor>) -> *const f32 {
     x.map_or(std::ptr::null(), pointer)
 }
 

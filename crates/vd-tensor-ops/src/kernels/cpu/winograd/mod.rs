@@ -7,12 +7,14 @@
 mod pack;
 mod scheme;
 mod transform;
+mod weight_grad;
 
 use vd_torch::{Member, team};
 
 pub(crate) use pack::Packed;
 use scheme::{Four, Scheme, Two};
 use transform::Image;
+pub(crate) use weight_grad::WeightGrad;
 
 use super::epilogue::Epilogue;
 use super::{Isa, Scratch, Simd, Work, gemm};

@@ -77,6 +77,36 @@ impl Scheme<6, 4> for Four {
     }
 }
 
+/// What the gradient of the weights needs.
+impl Four {
+    /// A r
+    #[inline(always)]
+    pub(super) unsafe fn spread<S: Simd>(r: [S::V; 4]) -> [S::V; 6] {
+        unsafe {
+            let (even, odd) = (S::add(r[0], r[2]), S::add(r[1], r[3]));
+            let far = S::fma(S::splat(4.0), r[2], r[0]);
+            let wide = S::fma(S::splat(8.0), r[3], S::mul(S::splat(2.0), r[1]));
+            [r[0], S::add(even, odd), S::sub(even, odd), S::add(far, wide), S::sub(far, wide), r[3]]
+        }
+    }
+
+    /// G^T u
+    #[inline(always)]
+    pub(super) unsafe fn taps<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
+        unsafe {
+            let sixth = S::splat(1.0 / 6.0);
+            let (near, near_odd) = (S::add(u[1], u[2]), S::sub(u[2], u[1]));
+            let (far, far_odd) = (S::add(u[3], u[4]), S::sub(u[3], u[4]));
+            let outer = S::fma(S::splat(0.25), u[0], S::mul(S::splat(1.0 / 24.0), far));
+            [
+                S::fnma(sixth, near, outer),
+                S::fma(sixth, near_odd, S::mul(S::splat(1.0 / 12.0), far_odd)),
+                S::fma(sixth, S::sub(far, near), u[5]),
+            ]
+        }
+    }
+}
+
 impl Scheme<4, 2> for Two {
     #[inline(always)]
     unsafe fn input<S: Simd>(r: [S::V; 4]) -> [S::V; 4] {

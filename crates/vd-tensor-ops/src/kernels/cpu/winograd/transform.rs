@@ -1,6 +1,6 @@
 //! Tiles into Winograd's space and back.
 
-use super::scheme::Scheme;
+use super::scheme::{Four, Scheme};
 use crate::kernels::cpu::Simd;
 
 /// An image in memory: rows of positions of channels.
@@ -102,6 +102,60 @@ pub(super) unsafe fn weight<S: Simd, T: Scheme<N, M>, const N: usize, const M: u
             let row = T::weight::<S>(std::array::from_fn(|j| columns[j][i]));
             for (j, value) in row.into_iter().enumerate() {
                 S::store(to.add((i * N + j) * point), value);
+            }
+        }
+    }
+}
+
+/// The 4 x 4 gradients of a tile's outputs, zeros where it hangs over the edge, as 6 x 6 points.
+///
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+pub(super) unsafe fn spread<S: Simd>(
+    image: Image,
+    (y, x): (usize, usize),
+    to: *mut f32,
+    point: usize,
+) {
+    // SAFETY: the caller's; only positions inside the image are read.
+    unsafe {
+        for c in (0..image.c).step_by(S::LANES) {
+            let mut half = [[S::zero(); 6]; 4];
+            for (j, half) in half.iter_mut().enumerate().take(image.w - x) {
+                let mut column = [S::zero(); 4];
+                for (i, value) in column.iter_mut().enumerate().take(image.h - y) {
+                    let position = (y + i) * image.w + x + j;
+                    *value = S::load(image.at.add(position * image.c + c));
+                }
+                *half = Four::spread::<S>(column);
+            }
+            for i in 0..6 {
+                let row: [S::V; 4] = std::array::from_fn(|j| half[j][i]);
+                for (j, value) in Four::spread::<S>(row).into_iter().enumerate() {
+                    S::store(to.add((i * 6 + j) * point + c), value);
+                }
+            }
+        }
+    }
+}
+
+/// The gradients of nine taps, of as many outputs as there are lanes, from those of the 6 x 6
+/// points, `point` values apart.
+///
+/// # Safety
+/// As [`weight`].
+#[inline(always)]
+pub(super) unsafe fn taps<S: Simd>((from, point): (*const f32, usize), taps: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        let columns: [[S::V; 3]; 6] = std::array::from_fn(|j| {
+            Four::taps::<S>(std::array::from_fn(|i| S::load(from.add((i * 6 + j) * point))))
+        });
+        for i in 0..3 {
+            let row = Four::taps::<S>(std::array::from_fn(|j| columns[j][i]));
+            for (j, value) in row.into_iter().enumerate() {
+                S::store(taps.add((3 * i + j) * S::LANES), value);
             }
         }
     }
