@@ -34,6 +34,7 @@ fn compile_shim(lib: &Path) {
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         // Refuses the two to three times heavier ATen/Functions.h.
         .define("AT_PER_OPERATOR_HEADERS", None)
+        .file("cpp/autograd.cpp")
         .file("cpp/optim.cpp")
         .compile("vd_torch_shim");
     println!("cargo::rustc-link-search=native={}", lib.display());

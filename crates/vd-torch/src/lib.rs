@@ -1,4 +1,5 @@
-//! What tch lacks: start-up tuning, lazy CUDA, device choice, fused optimiser operations.
+//! What tch lacks: start-up tuning, lazy CUDA, device choice, fused optimiser operations,
+//! differentiable functions written in Rust, and the threads of libtorch for kernels.
 //!
 //! The lowest layer of the workspace, and with the kernels of `vd-tensor-ops` the only place with
 //! `unsafe`. Whoever picks a device does it through [`DeviceChoice::resolve`], which calls
@@ -6,6 +7,7 @@
 //! must be in the process before anybody asks. The variable `VD_CUDA` (`auto`, `off`, `require`)
 //! says whether CUDA is looked for; an explicit device `cpu` wins over it, and loads nothing.
 
+mod autograd;
 mod device;
 mod error;
 mod init;
@@ -14,6 +16,7 @@ mod optim;
 mod shim;
 mod team;
 
+pub use autograd::{BoxError, Function, Saved, apply, grad};
 pub use device::DeviceChoice;
 pub use error::{Error, Result, brief};
 pub use init::{

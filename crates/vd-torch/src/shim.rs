@@ -1,6 +1,6 @@
 //! Declarations of the C++ shim, and the way its errors come back.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use torch_sys::C_tensor;
 
@@ -21,6 +21,44 @@ unsafe extern "C" {
         eps: f64,
         error: *mut *mut c_char,
     ) -> c_int;
+
+    pub(crate) fn vd_grad_enabled() -> c_int;
+
+    pub(crate) fn vd_autograd_attach(
+        inputs: *const *const C_tensor,
+        n_inputs: i64,
+        outputs: *const *mut C_tensor,
+        n_outputs: i64,
+        saved: *const *const C_tensor,
+        n_saved: i64,
+        user: *mut c_void,
+        backward: unsafe extern "C" fn(*const c_void, *const BackwardCall) -> *mut c_char,
+        drop: unsafe extern "C" fn(*mut c_void),
+        name: *const c_char,
+        error: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn vd_autograd_grad(
+        outputs: *const *const C_tensor,
+        seeds: *const *const C_tensor,
+        n_outputs: i64,
+        inputs: *const *const C_tensor,
+        n_inputs: i64,
+        result: *mut *mut C_tensor,
+        error: *mut *mut c_char,
+    ) -> c_int;
+}
+
+/// What a node hands to its backward; as the shim declares it.
+#[repr(C)]
+pub(crate) struct BackwardCall {
+    pub(crate) saved: *const *mut C_tensor,
+    pub(crate) n_saved: i64,
+    pub(crate) grads: *const *mut C_tensor,
+    pub(crate) n_grads: i64,
+    pub(crate) needs: *const u8,
+    pub(crate) result: *mut *mut C_tensor,
+    pub(crate) n_inputs: i64,
 }
 
 /// Calls into the shim with a slot for its error.
