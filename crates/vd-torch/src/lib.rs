@@ -8,6 +8,7 @@
 //! says whether CUDA is looked for; an explicit device `cpu` wins over it, and loads nothing.
 
 mod autograd;
+mod checkpoint;
 mod device;
 mod error;
 mod init;
@@ -17,6 +18,7 @@ mod shim;
 mod team;
 
 pub use autograd::{BoxError, Function, Saved, apply, grad};
+pub use checkpoint::checkpoint;
 pub use device::DeviceChoice;
 pub use error::{Error, Result, brief};
 pub use init::{

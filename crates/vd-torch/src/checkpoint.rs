@@ -1,0 +1,79 @@
+//! Activations computed a second time in the backward instead of kept.
+
+use tch::Tensor;
+
+use crate::autograd::{BoxError, Function, Saved, apply, grad};
+use crate::{Error, Result};
+
+/// `f(inputs)`, whose backward runs `f` again: between the two only `inputs` are kept.
+///
+/// `params` are the tensors besides its arguments that `f` reads and that may want gradients, its
+/// captured weights; the gradients with respect to both come as without this function. A change of
+/// any of them in place before the backward makes the backward an error. `f` gives the same at both
+/// times, so it draws no random numbers, and changes nothing in place.
+///
+/// # Errors
+/// Whatever `f` gives; an output that shares memory with an input or a parameter.
+pub fn checkpoint<F>(inputs: &[&Tensor], params: &[&Tensor], f: F) -> Result<Vec<Tensor>>
+where
+    F: Fn(&[Tensor]) -> Result<Vec<Tensor>> + Send + 'static,
+{
+    let all: Vec<&Tensor> = inputs.iter().chain(params).copied().collect();
+    apply(&all, |saved: &mut Saved| {
+        let inputs: Vec<_> = inputs.iter().map(|t| t.shallow_clone()).collect();
+        let outputs = f(&inputs)?;
+        for tensor in &all {
+            saved.keep(tensor);
+        }
+        let params = params.iter().map(|t| t.shallow_clone()).collect();
+        Ok((outputs, Recompute { f, params }))
+    })
+}
+
+struct Recompute<F> {
+    f: F,
+    /// The very tensors that `f` reads: saved ones have no place in a graph.
+    params: Vec<Tensor>,
+}
+
+impl<F> Function for Recompute<F>
+where
+    F: Fn(&[Tensor]) -> Result<Vec<Tensor>> + Send + 'static,
+{
+    fn backward(
+        &self,
+        saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> std::result::Result<Vec<Option<Tensor>>, BoxError> {
+        let n = saved.len() - self.params.len();
+        let inputs: Vec<Tensor> = saved[..n]
+            .iter()
+            .zip(needs)
+            .map(|(t, need)| t.detach().set_requires_grad(*need))
+            .collect();
+        // The node sets the mode back, also after a panic.
+        let outputs = tch::with_grad(|| (self.f)(&inputs))?;
+        if outputs.len() != grads.len() {
+            return Err(Box::new(Error::Torch(format!(
+                "checkpoint: expected {} outputs, as in the forward, got {}",
+                grads.len(),
+                outputs.len()
+            ))));
+        }
+        let seeded = || outputs.iter().zip(grads).filter(|(t, g)| t.requires_grad() && g.is_some());
+        let roots: Vec<&Tensor> = seeded().map(|(t, _)| t).collect();
+        let seeds: Vec<&Tensor> = seeded().filter_map(|(_, g)| g.as_ref()).collect();
+        let all = || inputs.iter().chain(&self.params).zip(needs);
+        let wanted: Vec<&Tensor> = all().filter_map(|(t, need)| need.then_some(t)).collect();
+        if roots.is_empty() {
+            return Ok(needs.iter().map(|_| None).collect());
+        }
+        let mut found = grad(&roots, &seeds, &wanted)?.into_iter();
+        Ok(needs.iter().map(|need| if *need { found.next().flatten() } else { None }).collect())
+    }
+
+    fn name(&self) -> &'static str {
+        "checkpoint"
+    }
+}
