@@ -3,9 +3,11 @@
 //! A three-dimensional convolution of depth 1 lands in a slow path of libtorch; here frames fold
 //! into the batch and the convolution is two-dimensional, on channels-last memory.
 
+use std::sync::Arc;
+
 use tch::Tensor;
 
-use crate::kernels::cpu::{self, ConvCache, Isa};
+use crate::kernels::cpu::{self, ConvCache, ConvWeights, Isa};
 use crate::kernels::{self, Precision};
 use crate::{Error, Init, Result, Scope};
 
@@ -28,10 +30,10 @@ fn plane(weight: &Tensor) -> Tensor {
 /// A convolution of kernel 1 x k x k that keeps height and width.
 #[derive(Debug)]
 pub struct SpaceConv {
-    pub(super) weight: Tensor,
+    weight: Tensor,
     pub(super) bias: Tensor,
     padding: i64,
-    pub(super) cache: ConvCache,
+    cache: Arc<ConvCache>,
 }
 
 impl SpaceConv {
@@ -69,15 +71,14 @@ impl SpaceConv {
         let shape = [outputs, inputs, 1, kernel, kernel];
         let weight = scope.grown("weight", &shape, init, more)?;
         let bias = scope.param("bias", &[outputs], init)?;
-        Ok(SpaceConv { weight, bias, padding: kernel / 2, cache: ConvCache::default() })
+        Ok(SpaceConv { weight, bias, padding: kernel / 2, cache: Arc::default() })
     }
 
     /// # Shapes
     /// b f h w in -> b f h w out
     pub fn forward(&self, x: &Tensor) -> Tensor {
         if self.takes_kernel(&[x]) {
-            let weight = (&self.weight, &self.cache);
-            return cpu::conv3x3(Isa::current(), &[x], weight, Some(&self.bias), None);
+            return cpu::conv(Isa::current(), &[x], self.weights(), None);
         }
         let (images, b, f) = to_images(x);
         let p = [self.padding; 2];
@@ -92,7 +93,10 @@ impl SpaceConv {
             && kernels::precision() == Precision::F32
             && inputs.iter().all(|x| kernels::on_cpu(x))
             && cpu::conv_fits(Isa::current(), &channels, self.bias.numel() as i64)
-            && !kernels::needs_grad(&[inputs, &[&self.weight, &self.bias]].concat())
+    }
+
+    pub(super) fn weights(&self) -> ConvWeights<'_> {
+        ConvWeights { weight: &self.weight, bias: &self.bias, cache: &self.cache }
     }
 }
 

@@ -81,24 +81,19 @@ impl ConvBlock {
         let mut all: Vec<&Tensor> = inputs.to_vec();
         all.extend(residual);
         all.extend(film.iter().flat_map(|film| [&film.scale, &film.shift]));
-        if !all.iter().all(|x| kernels::on_cpu(x))
-            || kernels::needs_grad(&all)
-            || kernels::needs_grad(&[&self.proj.weight])
-            || !cpu::conv_fits(isa, &[c], c)
-        {
+        if !all.iter().all(|x| kernels::on_cpu(x)) || !cpu::conv_fits(isa, &[c], c) {
             return None;
         }
         let (gain, shift) = rows(norm, film);
         let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
         if self.proj.takes_kernel(inputs) {
-            let weight = (&self.proj.weight, &self.proj.cache);
-            return Some(cpu::conv3x3(isa, inputs, weight, Some(&self.proj.bias), Some(&finish)));
+            return Some(cpu::conv(isa, inputs, self.proj.weights(), Some(&finish)));
         }
         let x = match inputs {
             [x] => self.proj.forward(x),
             _ => self.proj.forward(&Tensor::cat(inputs, -1)),
         };
-        Some(cpu::finish(isa, &x, &finish))
+        Some(cpu::finished(isa, &x, &finish))
     }
 }
 

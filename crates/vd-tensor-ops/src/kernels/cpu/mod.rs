@@ -5,6 +5,7 @@
 //! kernels and libtorch never compete for cores. Activations are `b f h w c`, contiguous.
 
 mod conv;
+mod conv_function;
 mod conv_grad;
 mod epilogue;
 mod epilogue_grad;
@@ -15,6 +16,7 @@ mod simd;
 mod winograd;
 
 pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish};
+pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
 pub use isa::Isa;
 pub(crate) use isa::Work;

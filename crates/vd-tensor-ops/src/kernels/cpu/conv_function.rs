@@ -1,0 +1,191 @@
+//! The fused convolution as differentiable functions.
+
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+use vd_torch::{BoxError, Function, Saved, apply};
+
+use super::conv::{ConvCache, Finish};
+use super::{Isa, conv_grad};
+
+/// A convolution's weight with its packed forms, and its bias.
+#[derive(Debug, Clone, Copy)]
+pub struct ConvWeights<'a> {
+    /// # Shapes
+    /// o i 1 3 3
+    pub weight: &'a Tensor,
+    /// # Shapes
+    /// o
+    pub bias: &'a Tensor,
+    /// The weight's packed forms.
+    pub cache: &'a Arc<ConvCache>,
+}
+
+/// [`super::conv3x3`] with a gradient, alone or with what follows it.
+///
+/// # Shapes
+/// `inputs`: b f h w c each -> b f h w o
+///
+/// # Panics
+/// As [`super::conv3x3`].
+pub fn conv(
+    isa: Isa,
+    inputs: &[&Tensor],
+    weights: ConvWeights<'_>,
+    finish: Option<&Finish<'_>>,
+) -> Tensor {
+    let mut all = inputs.to_vec();
+    all.extend([weights.weight, weights.bias]);
+    all.extend(finish.iter().flat_map(|finish| finish.tensors()));
+    let (shift, residual) =
+        finish.map_or((false, false), |of| (of.shift.is_some(), of.residual.is_some()));
+    let cache = Arc::clone(weights.cache);
+    let function =
+        Conv { isa, cache, inputs: inputs.len(), finish: finish.is_some(), shift, residual };
+    let forward = |saved: &mut Saved| {
+        let weight = (weights.weight, weights.cache.as_ref());
+        if !saved.tracked() {
+            return super::conv3x3(isa, inputs, weight, Some(weights.bias), finish);
+        }
+        inputs.iter().for_each(|x| saved.keep(x));
+        saved.keep(weights.weight);
+        let x = super::conv3x3(isa, inputs, weight, Some(weights.bias), None);
+        let Some(finish) = finish else { return x };
+        keep(saved, &x, finish);
+        super::finish(isa, &x, finish)
+    };
+    first(apply(&all, |saved| Ok((vec![forward(saved)], function))))
+}
+
+/// [`super::finish`] with a gradient.
+///
+/// # Shapes
+/// b f h w c -> b f h w c
+///
+/// # Panics
+/// As [`super::finish`].
+pub fn finished(isa: Isa, x: &Tensor, finish: &Finish<'_>) -> Tensor {
+    let mut all = vec![x];
+    all.extend(finish.tensors());
+    let (shift, residual) = (finish.shift.is_some(), finish.residual.is_some());
+    first(apply(&all, |saved| {
+        keep(saved, x, finish);
+        Ok((vec![super::finish(isa, x, finish)], Finished { isa, shift, residual }))
+    }))
+}
+
+/// What a gradient of what follows needs.
+fn keep(saved: &mut Saved, x: &Tensor, finish: &Finish<'_>) {
+    saved.keep(x);
+    saved.keep(finish.gain);
+    finish.shift.iter().for_each(|shift| saved.keep(shift));
+}
+
+/// The only output; the functions here do not fail.
+fn first(outputs: vd_torch::Result<Vec<Tensor>>) -> Tensor {
+    match outputs.map(|mut outputs| outputs.pop()) {
+        Ok(Some(output)) => output,
+        Ok(None) => unreachable!("the function has one output"),
+        Err(error) => panic!("a convolution could not enter the graph: {error}"),
+    }
+}
+
+impl<'a> Finish<'a> {
+    fn tensors(&self) -> impl Iterator<Item = &'a Tensor> {
+        [Some(self.gain), self.shift, self.residual].into_iter().flatten()
+    }
+}
+
+#[derive(Debug)]
+struct Conv {
+    isa: Isa,
+    cache: Arc<ConvCache>,
+    inputs: usize,
+    finish: bool,
+    shift: bool,
+    residual: bool,
+}
+
+impl Function for Conv {
+    fn backward(
+        &self,
+        saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>, BoxError> {
+        let Some(Some(grad)) = grads.first() else { return Ok(none(needs.len())) };
+        let (inputs, rest) = saved.split_at(self.inputs);
+        let mut after = Vec::new();
+        let (x, bias) = if self.finish {
+            let kept = (&rest[1], &rest[2], rest.get(3));
+            let gradients = finish_grad(self.isa, kept, grad);
+            after.push(Some(gradients.gain));
+            after.extend(self.shift.then_some(Some(gradients.shift)));
+            after.extend(self.residual.then(|| Some(grad.shallow_clone())));
+            (gradients.x, gradients.bias)
+        } else {
+            let axes = [0i64, 1, 2, 3];
+            (grad.shallow_clone(), grad.sum_dim_intlist(axes.as_slice(), false, None::<Kind>))
+        };
+        let mut out = none(self.inputs);
+        if needs[..self.inputs].contains(&true) {
+            let all = super::conv3x3_input_grad(self.isa, &x, (&rest[0], &self.cache));
+            let mut start = 0;
+            for (slot, input) in out.iter_mut().zip(inputs) {
+                let c = input.size()[4];
+                *slot = Some(all.narrow(4, start, c));
+                start += c;
+            }
+        }
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        out.push(needs[self.inputs].then(|| conv_grad::conv3x3_weight_grad(self.isa, &inputs, &x)));
+        out.push(Some(bias));
+        out.extend(after);
+        Ok(out)
+    }
+
+    fn name(&self) -> &'static str {
+        "fused convolution"
+    }
+}
+
+/// No gradients.
+fn none(count: usize) -> Vec<Option<Tensor>> {
+    std::iter::repeat_with(|| None).take(count).collect()
+}
+
+/// `x`, `gain` and `shift` as they were kept.
+fn finish_grad(
+    isa: Isa,
+    (x, gain, shift): (&Tensor, &Tensor, Option<&Tensor>),
+    grad: &Tensor,
+) -> conv_grad::FinishGrad {
+    conv_grad::finish_grad(isa, x, grad, &Finish { gain, shift, residual: None })
+}
+
+#[derive(Debug)]
+struct Finished {
+    isa: Isa,
+    shift: bool,
+    residual: bool,
+}
+
+impl Function for Finished {
+    fn backward(
+        &self,
+        saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>, BoxError> {
+        let Some(Some(grad)) = grads.first() else { return Ok(none(needs.len())) };
+        let gradients = finish_grad(self.isa, (&saved[0], &saved[1], saved.get(2)), grad);
+        let mut out = vec![Some(gradients.x), Some(gradients.gain)];
+        out.extend(self.shift.then_some(Some(gradients.shift)));
+        out.extend(self.residual.then(|| Some(grad.shallow_clone())));
+        Ok(out)
+    }
+
+    fn name(&self) -> &'static str {
+        "fused norm"
+    }
+}
