@@ -22,9 +22,10 @@ fn same(kind: Kind) -> f64 {
     if kind == Kind::Double { 1e-13 } else { 5e-6 }
 }
 
-/// Levels told per sample or per frame: measured 7e-7 at most in f32.
+/// Levels told per sample or per frame: over 300 networks 2.9e-6 at most in f32, by convolutions of
+/// Winograd's kind (7e-7 by direct ones).
 fn same_levels(kind: Kind) -> f64 {
-    if kind == Kind::Double { 1e-13 } else { 1e-6 }
+    if kind == Kind::Double { 1e-13 } else { 5e-6 }
 }
 
 const KINDS: [Kind; 2] = [Kind::Double, Kind::Float];
