@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tch::Device;
 use vd_diffusion::Diffusion;
+use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::{Generator, NullEmbedding, TextEncoder};
 use vd_train::{Checkpoint, LoadedNetwork, WeightKind};
 use vd_unet3d::UNet3dConfig;
@@ -26,9 +27,15 @@ pub(crate) struct Model {
 impl Model {
     /// Opens a checkpoint and reads the weights that were asked for; its encoder, which may lie
     /// elsewhere and is large, is opened by itself.
-    pub(crate) fn open(path: &Path, weights: Option<WeightsName>, device: Device) -> Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        weights: Option<WeightsName>,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let loaded = checkpoint.network(weights.map(WeightKind::from), device)?;
+        let mut loaded = checkpoint.network(weights.map(WeightKind::from), device)?;
+        loaded.network.set_precision(precision);
         let diffusion = Diffusion::new(&checkpoint.config.diffusion)?;
         let encoder = None;
         let signals = checkpoint.signal_nulls();

@@ -112,7 +112,7 @@ pub fn train(
     if let Some(checkpoint) = &from {
         check_config(checkpoint, &config)?;
     }
-    let machine = Machine::here(device);
+    let machine = Machine::here(device, config.train.precision);
     if let Some(state) = from.as_ref().and_then(|checkpoint| checkpoint.state.as_ref()) {
         warn_of_machine(&state.machine, &machine);
     }

@@ -63,9 +63,12 @@ impl Trainer {
         let train = &config.train;
         let seed = seed_of(train.seed, Stream::Weights);
         let mut params = Params::new(seed, Kind::Float, device);
-        let network = UNet3d::new(&config.model, &mut params.root())?;
+        let mut network = UNet3d::new(&config.model, &mut params.root())?;
         let mut ema = Params::new(seed, Kind::Float, device);
-        let ema_network = UNet3d::new(&config.model, &mut ema.root())?;
+        let mut ema_network = UNet3d::new(&config.model, &mut ema.root())?;
+        for network in [&mut network, &mut ema_network] {
+            network.set_precision(train.precision);
+        }
         let text = match &config.text {
             Some(text) => Some((text.encoder.build()?, text.drop)),
             None => None,

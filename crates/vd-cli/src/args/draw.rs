@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
+use vd_tensor_ops::kernels::Precision;
 
 use super::tables::{guidance, sampler, spacing, threshold};
 use super::values::{Parts, negative, scale, signal, signal_scale};
@@ -52,6 +53,10 @@ pub(crate) struct DrawArgs {
     /// Where the model's text encoder lies now, if it was moved since the training
     #[arg(long, value_name = "DIR")]
     pub(crate) encoder: Option<PathBuf>,
+    /// How exactly the network computes on a CPU: f32, exact (no Winograd convolution), or reference
+    /// (libtorch's operations alone)
+    #[arg(long, value_name = "HOW", default_value = "f32")]
+    pub(crate) precision: Precision,
     /// Which weights [default: ema where the checkpoint has them, else model]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) weights: Option<WeightsName>,

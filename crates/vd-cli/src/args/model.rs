@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::Text;
 
 use super::values::{MOST_FRAMES, positive, prompt, setting};
@@ -123,6 +124,10 @@ pub(crate) struct BenchArgs {
     /// Time forward and backward together, instead of forward alone
     #[arg(long)]
     pub(crate) train: bool,
+    /// How exactly the network computes on a CPU: f32, exact (no Winograd convolution), or reference
+    /// (libtorch's operations alone)
+    #[arg(long, value_name = "HOW", default_value = "f32")]
+    pub(crate) precision: Precision,
     /// Timed passes, after two that are not timed
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
+use vd_tensor_ops::{FrameMask, Noise, SeededNoise, kernels};
 use vd_unet3d::{Backbone, Cond, Tokens};
 
 use crate::args::BenchArgs;
@@ -26,7 +26,7 @@ struct Report {
     mode: &'static str,
     threads: usize,
     dtype: &'static str,
-    precision: &'static str,
+    precision: String,
     device: String,
     /// Floating-point operations of one pass.
     flops: u64,
@@ -35,7 +35,7 @@ struct Report {
 
 pub(crate) fn run(args: &BenchArgs) -> Result<Outcome> {
     let device = args.compute.start()?;
-    let model = Model::open(&args.checkpoint.path, None, device)?;
+    let model = Model::open(&args.checkpoint.path, None, device, args.precision)?;
     super::check_size(model.config(), args.size)?;
     let input = Input::new(&model, args)?;
     for _ in 0..WARM_UPS {
@@ -62,8 +62,12 @@ fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Report {
         mode: if args.train { "train" } else { "forward" },
         threads: vd_torch::threads(),
         dtype: "float32",
-        // libtorch's default: matrix products in full f32; cuDNN may use TF32 in convolutions.
-        precision: if model.device.is_cuda() { "float32, tf32 in convolutions" } else { "float32" },
+        precision: if model.device.is_cuda() {
+            // libtorch's default: matrix products in full f32; cuDNN may use TF32 in convolutions.
+            "float32, tf32 in convolutions".to_owned()
+        } else {
+            kernels::road(args.precision)
+        },
         device: device_name(model.device),
         flops: if args.train { 3 * forward } else { forward },
         iters: args.iters,

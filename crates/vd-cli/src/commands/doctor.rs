@@ -17,7 +17,7 @@ use crate::output::{Outcome, bytes};
 const CACHE: &str = "video-diffusion";
 
 /// The variables that vd reads.
-const KNOWN: [&str; 2] = ["VD_CUDA", logging::VARIABLE];
+const KNOWN: [&str; 3] = ["VD_CUDA", "VD_ISA", logging::VARIABLE];
 /// Variables of others that change what vd does.
 const FOREIGN: [&str; 7] = [
     "LIBTORCH",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use tch::Device;
+use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::NullEmbedding;
 use vd_train::{CheckpointConfig, Geometry, State, WeightKind};
 use vd_unet3d::ops::Params;
@@ -49,7 +50,7 @@ struct Module {
 }
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
-    let model = Model::open(&args.checkpoint.path, None, Device::Cpu)?;
+    let model = Model::open(&args.checkpoint.path, None, Device::Cpu, Precision::default())?;
     let checkpoint = &model.checkpoint;
     let conditional = model.loaded.network.takes_text();
     let Geometry { frames, size, fps, .. } = checkpoint.geometry();

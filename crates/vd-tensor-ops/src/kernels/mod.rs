@@ -6,9 +6,13 @@
 pub mod cpu;
 
 use std::cell::Cell;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Result};
 
 /// How exactly kernels compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,6 +27,34 @@ pub enum Precision {
     /// times larger.
     #[default]
     F32,
+}
+
+impl Precision {
+    /// All, the most exact first.
+    pub const ALL: [Precision; 3] = [Precision::Reference, Precision::Exact, Precision::F32];
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::Reference => "reference",
+            Precision::Exact => "exact",
+            Precision::F32 => "f32",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let all = Precision::ALL.into_iter();
+        all.clone().find(|precision| precision.to_string() == name).ok_or_else(|| Error::Value {
+            what: "precision".to_owned(),
+            expected: all.map(|precision| precision.to_string()).collect::<Vec<_>>().join(", "),
+            got: name.to_owned(),
+        })
+    }
 }
 
 thread_local! {
@@ -46,13 +78,15 @@ pub fn precision() -> Precision {
     PRECISION.get()
 }
 
+/// How networks compute on the CPU, in words: the precision, and the instructions of the kernels.
+pub fn road(precision: Precision) -> String {
+    match precision {
+        Precision::Reference => precision.to_string(),
+        _ => format!("{precision}, {}", cpu::Isa::current()),
+    }
+}
+
 /// Whether the kernels of the CPU compute with this tensor.
 pub(crate) fn on_cpu(x: &Tensor) -> bool {
     precision() != Precision::Reference && x.device() == Device::Cpu && x.kind() == Kind::Float
-}
-
-/// Whether a result of these tensors would have a gradient.
-pub(crate) fn needs_grad(tensors: &[&Tensor]) -> bool {
-    // A view requires a gradient where its base does and the mode of the thread says so.
-    tensors.iter().any(|x| x.requires_grad() && x.alias().requires_grad())
 }

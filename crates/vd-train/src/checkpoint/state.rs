@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use vd_data::Cursor;
+use vd_tensor_ops::kernels::{self, Precision};
 
 use crate::{Error, Result};
 
@@ -44,11 +45,11 @@ pub struct Machine {
 
 impl Machine {
     /// This process, computing on `device`.
-    pub fn here(device: tch::Device) -> Self {
+    pub fn here(device: tch::Device, precision: Precision) -> Self {
         Machine {
             threads: vd_torch::threads(),
             torch: vd_torch::loaded_version().unwrap_or_else(|| vd_torch::version().to_owned()),
-            kernels: "reference".to_owned(),
+            kernels: kernels::road(if device.is_cuda() { Precision::Reference } else { precision }),
             device: if device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
         }
     }
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn another_machine_is_described_by_what_differs() {
-        let then = Machine::here(tch::Device::Cpu);
+        let then = Machine::here(tch::Device::Cpu, Precision::Reference);
         assert!(then.differences(&then).is_empty());
         let now =
             Machine { threads: then.threads + 1, kernels: "fused".to_owned(), ..then.clone() };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vd_tensor_ops::kernels::Precision;
 use vd_torch::DeviceChoice;
 
 use crate::ema::EmaDecay;
@@ -76,6 +77,8 @@ pub struct TrainConfig {
     pub device: DeviceChoice,
     /// Threads of libtorch's operators; 0 leaves the number to libtorch.
     pub threads: usize,
+    /// How exactly the network computes on a CPU.
+    pub precision: Precision,
     /// Steps between lines of metrics.jsonl; the last step has one too.
     pub log_every: u64,
 }
@@ -107,6 +110,7 @@ impl Default for TrainConfig {
             uncertainty: 0,
             device: DeviceChoice::default(),
             threads: 0,
+            precision: Precision::default(),
             log_every: 1,
         }
     }

@@ -74,7 +74,7 @@ fn draw_to(
     args.draw.check_encoder(asks)?;
     let target = Target::of(out)?;
     let device = args.draw.compute.start()?;
-    let mut model = Model::open(checkpoint, args.draw.weights, device)?;
+    let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?;
     if asks {
         model.open_encoder(args.draw.encoder.as_deref())?;
     }

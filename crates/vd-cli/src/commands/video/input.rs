@@ -51,7 +51,7 @@ impl<'a> Input<'a> {
         let output = Output::of(&args.out)?;
         let device = args.draw.compute.start()?;
         let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
-        let mut model = Model::open(checkpoint, args.draw.weights, device)?;
+        let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?;
         if args.prompt.is_some() {
             model.open_encoder(args.draw.encoder.as_deref())?;
         }
