@@ -23,18 +23,32 @@ impl EmaDecay {
     }
 }
 
-/// Moves an average towards the weights: average + (1 - decay) (weights - average), in place.
+/// Moves the averages of parameters towards them: average + (1 - decay) (parameter - average), in
+/// place.
 ///
 /// # Errors
-/// Parameters that are not those of the same network.
-pub fn update_ema(average: &Params, weights: &Params, decay: f64) -> Result<()> {
+/// Parameters that have no average.
+pub(crate) fn update_ema(
+    averages: &Params,
+    names: &[String],
+    params: &[Tensor],
+    decay: f64,
+) -> Result<()> {
     tch::no_grad(|| {
-        for (name, param) in weights.iter().filter(|(_, param)| param.trainable) {
-            let mean = average.get(name).ok_or_else(|| unknown(name))?;
-            let _: Tensor = mean.tensor.shallow_clone().f_lerp_(&param.tensor, 1.0 - decay)?;
+        for (name, param) in names.iter().zip(params) {
+            let mean = average_of(averages, name)?;
+            let _: Tensor = mean.shallow_clone().f_lerp_(param, 1.0 - decay)?;
         }
         Ok(())
     })
+}
+
+/// The average of a parameter.
+///
+/// # Errors
+/// A parameter that has none.
+pub(crate) fn average_of<'a>(averages: &'a Params, name: &str) -> Result<&'a Tensor> {
+    averages.get(name).map(|average| &average.tensor).ok_or_else(|| unknown(name))
 }
 
 fn unknown(name: &str) -> Error {
@@ -54,13 +68,21 @@ mod tests {
         params
     }
 
+    fn names() -> Vec<String> {
+        vec!["w".to_owned()]
+    }
+
+    fn of(params: &Params) -> Tensor {
+        params.get("w").unwrap().tensor.shallow_clone()
+    }
+
     #[test]
     fn the_average_is_the_closed_form_of_its_decay() {
         let (average, weights) = (params(1), params(2));
         let value = |p: &Params| p.get("w").unwrap().tensor.detach().to_kind(Kind::Double).copy();
         let (start, end) = (value(&average), value(&weights));
         for _ in 0..7 {
-            update_ema(&average, &weights, 0.9).unwrap();
+            update_ema(&average, &names(), &[of(&weights)], 0.9).unwrap();
         }
         // constant weights: average = end + 0.9^7 (start - end)
         let expected = &end + 0.9f64.powi(7) * (start - &end);
@@ -80,6 +102,9 @@ mod tests {
     #[test]
     fn a_missing_average_is_named() {
         let empty = Params::new(0, Kind::Float, Device::Cpu);
-        assert!(update_ema(&empty, &params(0), 0.5).unwrap_err().to_string().contains("`w`"));
+        assert!(
+            update_ema(&empty, &names(), &[of(&params(0))], 0.5)
+                .is_err_and(|e| e.to_string().contains("`w`"))
+        );
     }
 }

@@ -77,11 +77,11 @@ pub use checkpoint::{
     WeightKind, write_imported,
 };
 pub use config::{RunConfig, SignalFrom, SignalSource, TrainConfig, Upsampling};
-pub use ema::{EmaDecay, update_ema};
+pub use ema::EmaDecay;
 pub use error::{Error, Result};
 pub use lr::{LearningRate, LrSchedule};
 pub use metrics::StepReport;
-pub use optimizer::{AdamW, clip_to_norm, global_norm};
+pub use optimizer::{AdamW, global_norm, shrink_to_norm};
 pub use run::{Event, Resume, Summary, train};
 pub use signals::{known_part, low_resolution};
 pub use tch;

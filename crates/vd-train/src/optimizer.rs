@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 use vd_tensor_ops::Params;
+use vd_tensor_ops::kernels::cpu::{self, AdamWTensors, Isa};
+use vd_tensor_ops::kernels::{self, Precision};
 use vd_torch::{AdamWState, AdamWStep, fused_adamw};
 
+use crate::ema::{average_of, update_ema};
 use crate::{Error, Result};
 
 /// The number of the step in a saved state.
@@ -52,13 +55,66 @@ impl AdamW {
         &self.params
     }
 
-    /// One step with the learning rate `lr`, in place.
+    /// One step with the learning rate `lr` on gradients times `shrink`, in place, and then one of
+    /// the moving average `follow` (the averages by name, and the decay).
     ///
     /// # Shapes
     /// `grads`: one for each parameter, of its shape
     /// # Errors
-    /// Gradients that do not belong to the parameters.
-    pub fn step(&mut self, lr: f64, grads: &[Tensor]) -> Result<()> {
+    /// Gradients that do not belong to the parameters; an average of other parameters.
+    pub fn step(
+        &mut self,
+        lr: f64,
+        grads: &[Tensor],
+        shrink: f64,
+        follow: Option<(&Params, f64)>,
+    ) -> Result<()> {
+        let tensors = self.tensors(grads, follow.map(|(average, _)| average))?;
+        if kernels::precision() != Precision::Reference
+            && tensors.len() == self.params.len()
+            && tensors.iter().all(AdamWTensors::fits)
+        {
+            let decay = follow.map_or(1.0, |(_, decay)| decay);
+            cpu::adamw(Isa::current(), &self.numbers(lr), self.done + 1, (shrink, decay), &tensors);
+            self.done += 1;
+            return Ok(());
+        }
+        if shrink != 1.0 {
+            for grad in grads {
+                let _: Tensor = grad.shallow_clone().f_mul_scalar_(shrink)?;
+            }
+        }
+        self.step_by_libtorch(lr, grads)?;
+        match follow {
+            Some((average, decay)) => update_ema(average, &self.names, &self.params, decay),
+            None => Ok(()),
+        }
+    }
+
+    fn numbers(&self, lr: f64) -> AdamWStep {
+        let ([beta1, beta2], weight_decay) = (self.betas, self.weight_decay);
+        AdamWStep { lr, beta1, beta2, eps: 1e-8, weight_decay }
+    }
+
+    /// What belongs to each parameter.
+    fn tensors<'a>(
+        &'a self,
+        grads: &'a [Tensor],
+        averages: Option<&'a Params>,
+    ) -> Result<Vec<AdamWTensors<'a>>> {
+        let average = |name: &str| match averages {
+            Some(averages) => average_of(averages, name).map(Some),
+            None => Ok(None),
+        };
+        let moments = self.exp_avgs.iter().zip(&self.exp_avg_sqs);
+        let all = self.names.iter().zip(&self.params).zip(grads).zip(moments);
+        all.map(|(((name, param), grad), (exp_avg, exp_avg_sq))| {
+            Ok(AdamWTensors { param, grad, exp_avg, exp_avg_sq, average: average(name)? })
+        })
+        .collect()
+    }
+
+    fn step_by_libtorch(&mut self, lr: f64, grads: &[Tensor]) -> Result<()> {
         self.done += 1;
         // The fused kernel walks memory, not strides: a transposed gradient would be read wrongly.
         let grads: Vec<_> =
@@ -68,9 +124,7 @@ impl AdamW {
             let count = Tensor::full([], self.done as f64, (Kind::Float, first.device()));
             steps.resize_with(self.params.len(), || count.shallow_clone());
         }
-        let [beta1, beta2] = self.betas;
-        let weight_decay = self.weight_decay;
-        let numbers = AdamWStep { lr, beta1, beta2, eps: 1e-8, weight_decay };
+        let numbers = self.numbers(lr);
         let state = AdamWState {
             params: &self.params,
             grads: &grads,
@@ -142,19 +196,12 @@ pub fn global_norm(grads: &[Tensor]) -> Result<Tensor> {
     Ok(Tensor::f_stack(&norms, 0)?.f_norm()?)
 }
 
-/// Shrinks gradients of norm `norm` to the norm `max`, in place; shorter ones stay as they are.
+/// What shrinks gradients of norm `norm` to the norm `max`; 1 for shorter ones.
 ///
-/// # Errors
-/// What libtorch refuses.
 /// # Reference
 /// Pascanu et al. 2013, algorithm 1, arXiv:1211.5063.
-pub fn clip_to_norm(grads: &[Tensor], norm: f64, max: f64) -> Result<()> {
-    if norm > max {
-        for grad in grads {
-            let _: Tensor = grad.shallow_clone().f_mul_scalar_(max / norm)?;
-        }
-    }
-    Ok(())
+pub fn shrink_to_norm(norm: f64, max: f64) -> f64 {
+    if norm > max { max / norm } else { 1.0 }
 }
 
 #[cfg(test)]
@@ -186,13 +233,13 @@ mod tests {
         let mut one = AdamW::new(&whole, [0.9, 0.99], 0.01);
         let mut two = AdamW::new(&parts, [0.9, 0.99], 0.01);
         for k in 0..6 {
-            one.step(0.01, &grads(&whole, k)).unwrap();
+            one.step(0.01, &grads(&whole, k), 1.0, None).unwrap();
             if k == 3 {
                 let saved = two.state().into_iter().map(|(n, t)| (n, t.copy())).collect();
                 two = AdamW::new(&parts, [0.9, 0.99], 0.01);
                 two.load(&saved).unwrap();
             }
-            two.step(0.01, &grads(&parts, k)).unwrap();
+            two.step(0.01, &grads(&parts, k), 1.0, None).unwrap();
         }
         assert_eq!(values(&whole), values(&parts));
         assert_eq!(one.state(), two.state());
@@ -203,11 +250,11 @@ mod tests {
     fn the_strides_of_a_gradient_do_not_matter() {
         let (straight, turned) = (params(), params());
         let mut grads = grads(&straight, 3);
-        AdamW::new(&straight, [0.9, 0.99], 0.0).step(0.1, &grads).unwrap();
+        AdamW::new(&straight, [0.9, 0.99], 0.0).step(0.1, &grads, 1.0, None).unwrap();
         // the same values, laid out column by column
         grads[0] = grads[0].transpose(0, 1).contiguous().transpose(0, 1);
         assert!(!grads[0].is_contiguous());
-        AdamW::new(&turned, [0.9, 0.99], 0.0).step(0.1, &grads).unwrap();
+        AdamW::new(&turned, [0.9, 0.99], 0.0).step(0.1, &grads, 1.0, None).unwrap();
         assert_eq!(values(&straight), values(&turned));
     }
 
@@ -226,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn clipping_keeps_the_direction_and_reaches_the_norm() {
+    fn the_norm_is_that_of_one_vector_and_is_shrunk_to_the_bound() {
         let grads = grads(&params(), 8);
         let norm = global_norm(&grads).unwrap().double_value(&[]);
         let sum: f64 = grads
@@ -234,13 +281,29 @@ mod tests {
             .map(|g| (g.to_kind(Kind::Double) * g).sum(Kind::Double).double_value(&[]))
             .sum();
         assert!((norm - sum.sqrt()).abs() < 1e-12 * norm);
-        let before: Vec<_> = grads.iter().map(Tensor::copy).collect();
-        clip_to_norm(&grads, norm, norm * 1.01).unwrap();
-        assert_eq!(before, grads);
-        clip_to_norm(&grads, norm, 0.5).unwrap();
-        let after = global_norm(&grads).unwrap().double_value(&[]);
-        assert!((after - 0.5).abs() < 1e-6, "{after}");
-        let drift = (&before[0] * (0.5 / norm) - &grads[0]).abs().max().double_value(&[]);
-        assert!(drift < 1e-7, "{drift}");
+        assert_eq!(shrink_to_norm(norm, norm * 1.01), 1.0);
+        assert!((shrink_to_norm(norm, 0.5) * norm - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn both_roads_shrink_step_and_average_alike() {
+        let (one, two) = (params(), params());
+        let averages = [params(), params()];
+        let mut optimizers = [&one, &two].map(|of| AdamW::new(of, [0.9, 0.99], 0.01));
+        for k in 0..4 {
+            let roads = [Precision::F32, Precision::Reference];
+            for ((optimizer, average), road) in optimizers.iter_mut().zip(&averages).zip(roads) {
+                let grads = grads(&one, k);
+                let step = || optimizer.step(0.01, &grads, 0.3, Some((average, 0.9)));
+                kernels::with(road, step).unwrap();
+            }
+        }
+        for (a, b) in [(&one, &two), (&averages[0], &averages[1])] {
+            for (a, b) in values(a).iter().zip(values(b)) {
+                // Values of size 1, rounded in another order in each of four steps.
+                assert!((a - b).abs().max().double_value(&[]) < 1e-6);
+            }
+        }
+        assert_ne!(values(&averages[0]), values(&params()));
     }
 }

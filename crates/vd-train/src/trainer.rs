@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 use vd_data::{Batch, Cursor, Dataset, Loader};
 use vd_diffusion::{Diffusion, LossRequest};
-use vd_tensor_ops::{Params, Weights};
+use vd_tensor_ops::{Params, Weights, kernels};
 use vd_unet3d::UNet3d;
 
 use crate::batch::{Preparation, Prepared};
 use crate::checkpoint::{Checkpoint, WeightKind};
-use crate::ema::update_ema;
 use crate::metrics::LevelLosses;
-use crate::optimizer::{AdamW, clip_to_norm, global_norm};
+use crate::optimizer::{AdamW, global_norm, shrink_to_norm};
 use crate::signals::Signal;
 use crate::streams::{Place, Stream, seed_of};
 use crate::uncertainty::{Learned, plain_mean};
@@ -142,18 +141,16 @@ impl Trainer {
         if ![loss, grad_norm].iter().chain(beside_norms).all(|number| number.is_finite()) {
             return Err(self.not_finite(loss, &grads));
         }
-        if train.clip > 0.0 {
-            clip_to_norm(own, grad_norm, train.clip)?;
-        }
         let loss_by_log_snr = levels.binned(means)?;
         let lr = train.learning_rate().at(self.step);
         // An error in the midst of these leaves some weights of one step and some of the next.
         self.sound = false;
-        self.optimizer.step(lr, own)?;
+        let shrink = if train.clip > 0.0 { shrink_to_norm(grad_norm, train.clip) } else { 1.0 };
+        let follow = (&self.ema, train.ema_decay().at(self.step));
+        kernels::with(train.precision, || self.optimizer.step(lr, own, shrink, Some(follow)))?;
         if let Some(learned) = &mut self.learned {
-            learned.optimizer.step(lr, beside)?;
+            learned.optimizer.step(lr, beside, 1.0, None)?;
         }
-        update_ema(&self.ema, &self.params, train.ema_decay().at(self.step))?;
         self.step += 1;
         self.cursor = self.loader.cursor();
         self.sound = true;

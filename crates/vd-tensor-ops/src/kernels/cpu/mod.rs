@@ -4,6 +4,7 @@
 //! one runs is found out at run time ([`Isa`]). Threads are libtorch's own ([`vd_torch::team`]), so
 //! kernels and libtorch never compete for cores. Activations are `b f h w c`, contiguous.
 
+mod adamw;
 mod conv;
 mod conv_function;
 mod conv_grad;
@@ -15,6 +16,7 @@ mod scratch;
 mod simd;
 mod winograd;
 
+pub use adamw::{AdamWTensors, adamw};
 pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish};
 pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};

@@ -1,0 +1,208 @@
+//! The step of the optimiser and the moving average of the weights, in one pass over memory.
+
+use tch::{Device, Kind, Tensor};
+use vd_torch::{AdamWStep, team};
+
+use super::{Isa, Simd, Work};
+
+/// Tensors of one parameter, f32 and contiguous on the CPU.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWTensors<'a> {
+    /// Changed in place.
+    pub param: &'a Tensor,
+    /// The gradient.
+    pub grad: &'a Tensor,
+    /// The first moment, changed in place.
+    pub exp_avg: &'a Tensor,
+    /// The second moment, changed in place.
+    pub exp_avg_sq: &'a Tensor,
+    /// The moving average of the parameter, changed in place.
+    pub average: Option<&'a Tensor>,
+}
+
+impl AdamWTensors<'_> {
+    /// Whether [`adamw`] takes them.
+    pub fn fits(&self) -> bool {
+        let all = [self.param, self.grad, self.exp_avg, self.exp_avg_sq];
+        all.into_iter().chain(self.average).all(|t| {
+            t.device() == Device::Cpu
+                && t.kind() == Kind::Float
+                && t.is_contiguous()
+                && t.numel() == self.param.numel()
+        })
+    }
+}
+
+/// Step `done` (from 1) of AdamW on gradients times `shrink`, and then
+/// average + (1 - `decay`) (parameter - average). Every entry comes out the same whatever the number
+/// of threads.
+///
+/// # Panics
+/// Tensors that do not [fit](AdamWTensors::fits).
+/// # Reference
+/// Loshchilov & Hutter 2019, algorithm 2, arXiv:1711.05101.
+pub fn adamw(
+    isa: Isa,
+    step: &AdamWStep,
+    done: i64,
+    (shrink, decay): (f64, f64),
+    tensors: &[AdamWTensors<'_>],
+) {
+    assert!(tensors.iter().all(AdamWTensors::fits), "tensors that the kernel does not take");
+    let corrected = |beta: f64| 1.0 - beta.powf(done as f64);
+    let numbers = Numbers {
+        shrink: shrink as f32,
+        keep: (1.0 - step.lr * step.weight_decay) as f32,
+        beta1: step.beta1 as f32,
+        beta2: step.beta2 as f32,
+        rate: (step.lr / corrected(step.beta1)) as f32,
+        root: (1.0 / corrected(step.beta2).sqrt()) as f32,
+        eps: step.eps as f32,
+        follow: (1.0 - decay) as f32,
+    };
+    let at = |t: &Tensor| t.data_ptr() as *mut f32;
+    let all: Vec<Run> = tensors
+        .iter()
+        .map(|t| Run {
+            param: at(t.param),
+            grad: at(t.grad),
+            exp_avg: at(t.exp_avg),
+            exp_avg_sq: at(t.exp_avg_sq),
+            average: t.average.map_or(std::ptr::null_mut(), at),
+            count: t.param.numel(),
+        })
+        .collect();
+    let total = all.iter().map(|run| run.count).sum();
+    let all = Runs(all);
+    let all = &all;
+    team(|member| {
+        let range = member.share(total);
+        let mut start = 0;
+        for run in &all.0 {
+            let (first, last) = (range.start.max(start), range.end.min(start + run.count));
+            if first < last {
+                // SAFETY: within the tensors, which are alive; threads take different entries.
+                let run = unsafe { run.part(first - start, last - first) };
+                isa.run(Entries { run, numbers });
+            }
+            start += run.count;
+        }
+    });
+    for tensor in tensors.iter().flat_map(|t| [Some(t.param), t.average]).flatten() {
+        // What was packed of them, and what a graph has saved, is of another version now.
+        let _: Tensor = tensor.detach().flatten(0, -1).narrow(0, 0, 0).zero_();
+    }
+}
+
+/// The numbers of a step.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    shrink: f32,
+    keep: f32,
+    beta1: f32,
+    beta2: f32,
+    rate: f32,
+    root: f32,
+    eps: f32,
+    follow: f32,
+}
+
+/// Entries of a parameter.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    param: *mut f32,
+    grad: *mut f32,
+    exp_avg: *mut f32,
+    exp_avg_sq: *mut f32,
+    /// Or null.
+    average: *mut f32,
+    count: usize,
+}
+
+struct Runs(Vec<Run>);
+
+// SAFETY: threads take different entries.
+unsafe impl Sync for Runs {}
+
+impl Run {
+    /// # Safety
+    /// `start + count` entries are there.
+    unsafe fn part(&self, start: usize, count: usize) -> Run {
+        // SAFETY: the caller's; the average may be null, and stays so.
+        unsafe {
+            let average =
+                if self.average.is_null() { self.average } else { self.average.add(start) };
+            Run {
+                param: self.param.add(start),
+                grad: self.grad.add(start),
+                exp_avg: self.exp_avg.add(start),
+                exp_avg_sq: self.exp_avg_sq.add(start),
+                average,
+                count,
+            }
+        }
+    }
+}
+
+struct Entries {
+    run: Run,
+    numbers: Numbers,
+}
+
+impl Entries {
+    /// One vector of entries.
+    #[inline(always)]
+    unsafe fn vector<S: Simd>(&self, run: Run) {
+        let n = &self.numbers;
+        // SAFETY: the caller's.
+        unsafe {
+            let grad = S::mul(S::load(run.grad), S::splat(n.shrink));
+            let m = S::load(run.exp_avg);
+            let m = S::fma(S::splat(1.0 - n.beta1), S::sub(grad, m), m);
+            let v = S::mul(S::splat(n.beta2), S::load(run.exp_avg_sq));
+            let v = S::fma(S::mul(S::splat(1.0 - n.beta2), grad), grad, v);
+            let bound = S::fma(S::sqrt(v), S::splat(n.root), S::splat(n.eps));
+            let p = S::mul(S::load(run.param), S::splat(n.keep));
+            let p = S::fnma(S::splat(n.rate), S::div(m, bound), p);
+            S::store(run.exp_avg, m);
+            S::store(run.exp_avg_sq, v);
+            S::store(run.param, p);
+            if !run.average.is_null() {
+                let average = S::load(run.average);
+                S::store(run.average, S::fma(S::splat(n.follow), S::sub(p, average), average));
+            }
+        }
+    }
+}
+
+impl Work for Entries {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let whole = self.run.count / S::LANES * S::LANES;
+        // SAFETY: the caller's.
+        unsafe {
+            for start in (0..whole).step_by(S::LANES) {
+                self.vector::<S>(self.run.part(start, S::LANES));
+            }
+            // The rest goes the same way, as a vector that is filled up.
+            let (rest, count) = (self.run.part(whole, 0), self.run.count - whole);
+            if count > 0 {
+                let mut lanes = [[0f32; 16]; 5];
+                let from = [rest.param, rest.grad, rest.exp_avg, rest.exp_avg_sq, rest.average];
+                let there = if rest.average.is_null() { 4 } else { 5 };
+                for (lanes, from) in lanes.iter_mut().zip(from).take(there) {
+                    std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
+                }
+                let [param, grad, exp_avg, exp_avg_sq, average] =
+                    lanes.each_mut().map(|lanes| lanes.as_mut_ptr());
+                let average = if rest.average.is_null() { rest.average } else { average };
+                self.vector::<S>(Run { param, grad, exp_avg, exp_avg_sq, average, count });
+                for (lanes, to) in lanes.iter().zip(from).take(there) {
+                    std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count);
+                }
+            }
+        }
+    }
+}
