@@ -11,6 +11,7 @@ mod epilogue;
 mod epilogue_grad;
 mod gemm;
 mod isa;
+mod peak;
 mod scratch;
 mod simd;
 mod winograd;
@@ -19,6 +20,7 @@ pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish
 pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
 pub use isa::Isa;
+pub use peak::fma_peak;
 pub(crate) use isa::Work;
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::Simd;
