@@ -124,7 +124,7 @@ impl Bench {
             answer.get(name).ok_or_else(|| format!("answer.safetensors has no `{name}`"))
         };
         let output = wanted("output")?;
-        let mut line = format!("output {:e}", distance(&results[0], output)? / norm(output));
+        let mut line = format!("output {:.3e}", distance(&results[0], output)? / norm(output));
         if !self.train {
             return Ok(line);
         }
@@ -140,7 +140,7 @@ impl Bench {
         let relative = |row: &(&str, f64, f64)| row.1 / row.2.max(FLOOR * size);
         let worst = rows.iter().max_by(|a, b| relative(a).total_cmp(&relative(b)));
         let worst = worst.ok_or("the network has no parameters")?;
-        line += &format!(" gradients {:e} worst {:e} {}", error / size, relative(worst), worst.0);
+        line += &format!(" gradients {:.3e} worst {:.3e} {}", error / size, relative(worst), worst.0);
         Ok(line)
     }
 }

@@ -100,7 +100,7 @@ class Bench:
         _, output = self.run()
         answer = load_file(self.folder / "answer.safetensors")
         error, norm = compare(output.detach(), answer["output"])
-        line = f"output {error / norm:e}"
+        line = f"output {error / norm:.3e}"
         if not self.train:
             return line
         rows = {
@@ -110,7 +110,7 @@ class Bench:
         error, norm = (sum(row[i] ** 2 for row in rows.values()) ** 0.5 for i in (0, 1))
         relative = {name: e / max(n, FLOOR * norm) for name, (e, n) in rows.items()}
         worst = max(relative, key=relative.get)
-        return f"{line} gradients {error / norm:e} worst {relative[worst]:e} {worst}"
+        return f"{line} gradients {error / norm:.3e} worst {relative[worst]:.3e} {worst}"
 
 
 def compare(got, expected):
