@@ -2,8 +2,8 @@
 //!
 //! Arguments are `key=value`. Commands, with the one line that answers each:
 //! `check` (relative L2 errors against the other side's answer), `run` (milliseconds of one
-//! evaluation), `memory` (resident KiB after loading, and at most since then), `peak` (the measured
-//! limit of arithmetic). The program ends where stdin does.
+//! evaluation), `memory` (resident KiB after loading, and at most since then), `peak` (the
+//! instructions of the kernels, and the limit of arithmetic measured with them). The program ends where stdin does.
 
 #![allow(clippy::print_stdout, reason = "its lines are what it is for")]
 
@@ -16,6 +16,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use tch::{Device, Kind, Reduction, Tensor};
+use vd_unet3d::ops::kernels::cpu::{Isa, fma_peak};
 use vd_unet3d::ops::{Params, Weights, torch};
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
@@ -38,7 +39,7 @@ fn main() -> Result<()> {
             "check" => println!("{}", bench.check()?),
             "run" => println!("{}", bench.run()?.0),
             "memory" => println!("{loaded} {}", status("VmHWM")?),
-            "peak" => println!("{}", peak()),
+            "peak" => println!("{} {:e}", Isa::current(), fma_peak(torch::threads())),
             other => return Err(format!("there is no command `{other}`").into()),
         }
     }
@@ -85,7 +86,8 @@ impl Bench {
             ..UNet3dConfig::default()
         };
         let mut params = Params::new(0, Kind::Float, Device::Cpu);
-        let net = UNet3d::new(&config, &mut params.root())?;
+        let mut net = UNet3d::new(&config, &mut params.root())?;
+        net.set_precision(serde_json::from_value(arguments.text("precision")?.into())?);
         let folder = PathBuf::from(arguments.text("folder")?);
         params.load(&read(&folder, "weights")?)?;
         let mut inputs = read(&folder, "inputs")?;
@@ -140,7 +142,8 @@ impl Bench {
         let relative = |row: &(&str, f64, f64)| row.1 / row.2.max(FLOOR * size);
         let worst = rows.iter().max_by(|a, b| relative(a).total_cmp(&relative(b)));
         let worst = worst.ok_or("the network has no parameters")?;
-        line += &format!(" gradients {:.3e} worst {:.3e} {}", error / size, relative(worst), worst.0);
+        line +=
+            &format!(" gradients {:.3e} worst {:.3e} {}", error / size, relative(worst), worst.0);
         Ok(line)
     }
 }
@@ -165,13 +168,6 @@ fn distance(got: &Tensor, expected: &Tensor) -> Result<f64> {
 /// The Euclidean norm, in f64.
 fn norm(values: &Tensor) -> f64 {
     values.to_kind(Kind::Double).norm().double_value(&[])
-}
-
-fn peak() -> String {
-    match torch::fma_peak(torch::threads()) {
-        Some(peak) => format!("{} {:e}", peak.isa, peak.flops),
-        None => "unknown 0".to_owned(),
-    }
 }
 
 /// Makes VmHWM count from here; a kernel that refuses keeps what loading took in it.

@@ -19,7 +19,7 @@ Usage: cargo xtask TASK
                  projects downstream of it; ARGS go to `cargo test` (and those two stay out)
   demo [ARGS..]  sets up if needed, then builds and runs the demo; ARGS go to the demo
   bench-peer [--shapes A,B] [--train] [--pairs N] [--threads N] [--compile] [--python FILE]
-      [--name NAME] [--json]
+      [--precision P] [--avx2] [--name NAME] [--json]
                  times the network beside that of video-diffusion-pytorch with the same weights,
                  in turns; writes docs/benchmarks/cpu-NAME.json, prints a table
       --shapes     of b1f5s32, b4f5s32, b1f16s64 (the default: these three), small
@@ -28,6 +28,8 @@ Usage: cargo xtask TASK
       --threads N  threads of each side (one per core)
       --compile    a third opponent beside the plain one and the one with a tuned allocator:
                    torch.compile
+      --precision P  of our kernels: f32 (the default), exact, reference
+      --avx2       nobody uses AVX-512
       --python FILE  a Python that has the package (also: VD_PEER_PYTHON); without it one is made
                    under target/ (a download of about 2.5 GB)
       --name NAME  of the file; the processor's where not given
@@ -40,7 +42,7 @@ Usage: cargo xtask TASK
 Exit code: 0 success, 1 failure, 2 wrong usage.";
 
 /// What one call does.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Task {
     Help,
     Setup(SetupOptions),

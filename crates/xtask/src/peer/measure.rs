@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::machine::{self, TICKS};
+use super::options::Precision;
 use super::summary::{Errors, Measured, Outcome};
 use super::worker::{Setting, Side, Worker};
 use crate::error::{Error, Result, failed};
@@ -12,9 +13,6 @@ use crate::error::{Error, Result, failed};
 const WARM_UP: usize = 2;
 /// Between turns: the threads of a side that has just ended its own spin for some milliseconds.
 const PAUSE: Duration = Duration::from_millis(30);
-/// Largest relative L2 errors in f32.
-const OUTPUT: f64 = 1e-5;
-const GRADIENT: f64 = 1e-4;
 
 /// Processor time while the sides took turns.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -59,13 +57,14 @@ fn errors(setting: &Setting, side: Side) -> Result<Errors> {
     eprintln!("xtask: {shape}: {name}: errors in relative L2: {line}");
     // NaN is no agreement either.
     let agrees = |error: f64, most: f64| error <= most;
-    let gradients = errors.gradients.is_none_or(|all| all.iter().all(|e| agrees(*e, GRADIENT)));
-    if agrees(errors.output, OUTPUT) && gradients {
+    let Precision { output, gradient, .. } = setting.precision;
+    let gradients = errors.gradients.is_none_or(|all| all.iter().all(|e| agrees(*e, gradient)));
+    if agrees(errors.output, output) && gradients {
         return Ok(errors);
     }
     failed(format!(
-        "{shape}: {name} does not agree with the package ({line}; at most {OUTPUT:e} and, for \
-         gradients, {GRADIENT:e}): no times are taken of networks that differ"
+        "{shape}: {name} does not agree with the package ({line}; at most {output:e} and, for \
+         gradients, {gradient:e}): no times are taken of networks that differ"
     ))
 }
 

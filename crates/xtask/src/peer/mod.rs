@@ -45,8 +45,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let (ours, python) = (ours.clone(), python.clone());
         let script = paths::root()?.join(SCRIPT);
         let folder = downstream::target_dir()?.join("bench-peer").join(shape.name);
-        let train = options.train;
-        Ok(Setting { shape, train, threads, ours, python, script, folder })
+        let Options { train, avx2, precision, .. } = *options;
+        Ok(Setting { shape, train, avx2, precision, threads, ours, python, script, folder })
     };
     let (mut outcomes, mut spent) = (Vec::new(), Spent::default());
     let before = machine::load();
@@ -64,7 +64,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         others: spent.others / spent.seconds,
         waiting: spent.waiting / spent.seconds,
     };
-    let report = Report { machine, isa, threads, train: options.train, outcomes };
+    let Options { train, precision, .. } = *options;
+    let report = Report { machine, isa, threads, train, precision: precision.name, outcomes };
     report.give(options)
 }
 
@@ -111,6 +112,7 @@ struct Report {
     isa: String,
     threads: usize,
     train: bool,
+    precision: &'static str,
     outcomes: Vec<Outcome>,
 }
 
@@ -134,7 +136,8 @@ impl Report {
     fn name(&self) -> String {
         let passes = if self.train { " train" } else { "" };
         let (cpu, isa) = (&self.machine.cpu, &self.isa);
-        machine::slug(&format!("{cpu} {isa} {} threads{passes}", self.threads))
+        let precision = if self.precision == DTYPE { "" } else { self.precision };
+        machine::slug(&format!("{cpu} {isa} {} threads{passes} {precision}", self.threads))
     }
 
     fn passes(&self) -> &'static str {
@@ -154,6 +157,7 @@ impl Report {
             ("fma_peak_flops", Json::Number(self.peak())),
             ("threads", Json::count(self.threads)),
             ("dtype", Json::text(DTYPE)),
+            ("precision_of_ours", Json::text(self.precision)),
             ("passes", Json::text(self.passes())),
             ("torch", Json::text(VERSION)),
             ("video_diffusion_pytorch", Json::text(environment::PEER)),
@@ -166,11 +170,12 @@ impl Report {
         let [start, before, after] = load;
         let idle = if self.machine.is_idle() { "idle" } else { "NOT idle" };
         let mut text = format!(
-            "{cpu}, {cores} cores, {}, FMA peak {:.0} GFLOP/s; {} threads, {DTYPE}, {}; torch \
-             {VERSION}, video-diffusion-pytorch {}.\n",
+            "{cpu}, {cores} cores, {}, FMA peak {:.0} GFLOP/s; {} threads, {DTYPE} (ours: {}), {}; \
+             torch {VERSION}, video-diffusion-pytorch {}.\n",
             self.isa,
             self.peak() / 1e9,
             self.threads,
+            self.precision,
             self.passes(),
             environment::PEER,
         );
@@ -203,9 +208,9 @@ mod tests {
         let load = [0.0, 0.25, 1.5];
         let (cpu, others, waiting) = ("Some CPU".to_owned(), 0.4, 0.001);
         let machine = Machine { cpu, cores: 2, load, others, waiting };
-        let isa = "avx2+fma".to_owned();
-        let report = Report { machine, isa, threads: 2, train: true, outcomes: Vec::new() };
-        assert_eq!(report.name(), "some-cpu-avx2-fma-2-threads-train");
+        let (isa, precision, outcomes) = ("avx2".to_owned(), "exact", Vec::new());
+        let report = Report { machine, isa, threads: 2, train: true, precision, outcomes };
+        assert_eq!(report.name(), "some-cpu-avx2-2-threads-train-exact");
         let table = report.table();
         assert!(table.contains("NOT idle: others used 0.40 cores"), "{table}");
         let json = report.json().to_string();

@@ -48,13 +48,33 @@ pub(crate) const SHAPES: [Shape; 4] = [
 ];
 const BY_DEFAULT: usize = 3;
 
+/// How exactly this project's kernels compute, and what they are held to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Precision {
+    pub(crate) name: &'static str,
+    /// Largest error of the output, in relative L2.
+    pub(crate) output: f64,
+    /// Largest error of a gradient, and of all together.
+    pub(crate) gradient: f64,
+}
+
+/// The first is what is measured where none is named.
+pub(crate) const PRECISIONS: [Precision; 3] = [
+    Precision { name: "f32", output: 1e-5, gradient: 1e-4 },
+    Precision { name: "exact", output: 1e-5, gradient: 1e-4 },
+    Precision { name: "reference", output: 1e-5, gradient: 1e-4 },
+];
+
 /// What is measured, and how.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Options {
     pub(crate) shapes: Vec<Shape>,
     pub(crate) train: bool,
     pub(crate) json: bool,
     pub(crate) compile: bool,
+    /// Nobody uses AVX-512.
+    pub(crate) avx2: bool,
+    pub(crate) precision: Precision,
     pub(crate) pairs: usize,
     /// One per core where not given.
     pub(crate) threads: Option<usize>,
@@ -71,6 +91,8 @@ impl Default for Options {
             train: false,
             json: false,
             compile: false,
+            avx2: false,
+            precision: PRECISIONS[0],
             pairs: 11,
             threads: None,
             python: None,
@@ -98,6 +120,8 @@ impl Options {
                 "--train" if alone => options.train = true,
                 "--json" if alone => options.json = true,
                 "--compile" if alone => options.compile = true,
+                "--avx2" if alone => options.avx2 = true,
+                "--precision" => options.precision = precision(&value()?)?,
                 "--shapes" => options.shapes = shapes(&value()?)?,
                 "--pairs" => options.pairs = count(flag, &value()?)?,
                 "--threads" => options.threads = Some(count(flag, &value()?)?),
@@ -111,12 +135,20 @@ impl Options {
 }
 
 fn shapes(list: &str) -> Result<Vec<Shape>> {
-    let known = || SHAPES.map(|shape| shape.name).join(", ");
-    let one = |name: &str| {
-        let shape = SHAPES.into_iter().find(|shape| shape.name == name);
-        shape.ok_or_else(|| Error::Usage(format!("no shape is `{name}`; there are {}", known())))
-    };
-    list.split(',').map(one).collect()
+    let names = SHAPES.map(|shape| shape.name);
+    list.split(',').map(|name| Ok(SHAPES[named("shape", name, &names)?])).collect()
+}
+
+fn precision(name: &str) -> Result<Precision> {
+    Ok(PRECISIONS[named("precision", name, &PRECISIONS.map(|precision| precision.name))?])
+}
+
+/// The place of a name among those that are known.
+fn named(what: &str, name: &str, known: &[&str]) -> Result<usize> {
+    let place = known.iter().position(|candidate| *candidate == name);
+    place.ok_or_else(|| {
+        Error::Usage(format!("no {what} is `{name}`; there are {}", known.join(", ")))
+    })
 }
 
 fn count(flag: &str, value: &str) -> Result<usize> {
@@ -148,15 +180,17 @@ mod tests {
             train: true,
             json: true,
             compile: true,
+            avx2: true,
+            precision: PRECISIONS[1],
             pairs: 3,
             threads: Some(2),
             python: Some("/x/python".into()),
             name: Some("a-b.1".to_owned()),
         };
         for line in [
-            "--shapes small,b1f5s32 --train --json --compile --pairs 3 --threads 2 \
+            "--shapes small,b1f5s32 --train --json --compile --avx2 --precision exact --pairs 3 --threads 2 \
              --python /x/python --name a-b.1",
-            "--name=a-b.1 --python=/x/python --threads=2 --pairs=3 --compile --json --train \
+            "--name=a-b.1 --python=/x/python --threads=2 --pairs=3 --compile --avx2 --precision=exact --json --train \
              --shapes=small,b1f5s32",
         ] {
             assert_eq!(parsed(line).as_ref(), Ok(&wanted));
@@ -169,6 +203,7 @@ mod tests {
             "--shapes",
             "--shapes big",
             "--shapes small,",
+            "--precision f64",
             "--pairs 0",
             "--threads many",
             "--train=1",

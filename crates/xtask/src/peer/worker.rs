@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::machine;
-use super::options::Shape;
+use super::options::{Precision, Shape};
 use crate::error::{Error, Result, at, failed};
 use crate::python;
 
 /// Settings of a user's that would make sides unequal, or idle ones spin.
-const CONTRARY: [&str; 20] = [
+const CONTRARY: [&str; 24] = [
+    "ATEN_CPU_CAPABILITY",
     "GLIBC_TUNABLES",
     "GOMP_CPU_AFFINITY",
     "GOMP_SPINCOUNT",
@@ -23,15 +24,25 @@ const CONTRARY: [&str; 20] = [
     "MALLOC_MMAP_THRESHOLD_",
     "MALLOC_TOP_PAD_",
     "MALLOC_TRIM_THRESHOLD_",
+    "MKL_ENABLE_INSTRUCTIONS",
     "MKL_NUM_THREADS",
     "OMP_DYNAMIC",
     "OMP_PLACES",
     "OMP_PROC_BIND",
     "OMP_WAIT_POLICY",
+    "ONEDNN_MAX_CPU_ISA",
     "PYTHONHOME",
     "PYTHONPATH",
     "TORCH_LOGS",
     "TORCHDYNAMO_DISABLE",
+    "VD_ISA",
+];
+/// This project's kernels, libtorch's, oneDNN's and MKL's, on both sides alike.
+const NO_AVX512: [(&str, &str); 4] = [
+    ("VD_ISA", "avx2"),
+    ("ATEN_CPU_CAPABILITY", "avx2"),
+    ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+    ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
 ];
 /// glibc keeps freed blocks of any size, and takes memory from the kernel in large pieces.
 const TUNED: [(&str, &str); 3] = [
@@ -68,6 +79,8 @@ impl Side {
 pub(super) struct Setting {
     pub(super) shape: Shape,
     pub(super) train: bool,
+    pub(super) avx2: bool,
+    pub(super) precision: Precision,
     pub(super) threads: usize,
     /// This project's program.
     pub(super) ours: PathBuf,
@@ -93,6 +106,7 @@ impl Setting {
         command.args([format!("head={head}"), format!("batch={batch}")]);
         command.args([format!("frames={frames}"), format!("side={pixels}")]);
         command.arg(format!("threads={}", self.threads));
+        command.arg(format!("precision={}", self.precision.name));
         command.arg(format!("train={}", u8::from(self.train)));
         command.arg(format!("folder={}", self.folder.display()));
         command.arg(if side == Side::Compile { "variant=compile" } else { "variant=eager" });
@@ -105,6 +119,9 @@ impl Setting {
         // The package imports what can draw and download; neither may ask for anything here.
         command.env("OMP_NUM_THREADS", self.threads.to_string()).env("HF_HUB_OFFLINE", "1");
         command.env("CUDA_VISIBLE_DEVICES", "").env("VD_CUDA", "off");
+        if self.avx2 {
+            command.envs(NO_AVX512);
+        }
         if side == Side::Tuned {
             command.envs(TUNED);
         }

@@ -20,7 +20,7 @@ pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish
 pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
 pub use isa::Isa;
-pub use peak::fma_peak;
 pub(crate) use isa::Work;
+pub use peak::fma_peak;
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::Simd;
