@@ -9,8 +9,8 @@ mod options;
 mod summary;
 mod worker;
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::thread;
 
 pub(crate) use options::Options;
@@ -35,6 +35,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let at_start = machine::load();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.unwrap_or(cores);
+    let work = downstream::target_dir()?.join("bench-peer");
+    let _alone = alone(&work)?;
     let python = environment::python(options.python.as_deref())?;
     let ours = build()?;
     let mut sides = vec![Side::Ours, Side::Eager, Side::Tuned];
@@ -44,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let setting = |shape: Shape| {
         let (ours, python) = (ours.clone(), python.clone());
         let script = paths::root()?.join(SCRIPT);
-        let folder = downstream::target_dir()?.join("bench-peer").join(shape.name);
+        let folder = work.join(shape.name);
         let Options { train, avx2, precision, .. } = *options;
         Ok(Setting { shape, train, avx2, precision, threads, ours, python, script, folder })
     };
@@ -67,6 +69,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let Options { train, precision, .. } = *options;
     let report = Report { machine, isa, threads, train, precision: precision.name, outcomes };
     report.give(options)
+}
+
+/// Two at once would spoil each other's times. The system frees the lock however a run ends.
+fn alone(work: &Path) -> Result<File> {
+    fs::create_dir_all(work).map_err(at("create", work))?;
+    let folder = File::open(work).map_err(at("open", work))?;
+    match folder.try_lock() {
+        Err(TryLockError::WouldBlock) => failed("another bench-peer is running: wait for its end"),
+        // A file system without locks (some network ones).
+        Err(TryLockError::Error(_)) | Ok(()) => Ok(folder),
+    }
 }
 
 /// Builds this project's side; returns where it lies.

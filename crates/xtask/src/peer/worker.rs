@@ -44,10 +44,10 @@ const NO_AVX512: [(&str, &str); 4] = [
     ("ONEDNN_MAX_CPU_ISA", "AVX2"),
     ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
 ];
-/// glibc keeps freed blocks of any size, and takes memory from the kernel in large pieces.
+/// glibc keeps freed blocks up to 1 GiB, and takes memory from the kernel in large pieces.
 const TUNED: [(&str, &str); 3] = [
-    ("MALLOC_MMAP_THRESHOLD_", "4294967296"),
-    ("MALLOC_TRIM_THRESHOLD_", "4294967296"),
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TRIM_THRESHOLD_", "1073741824"),
     ("MALLOC_TOP_PAD_", "268435456"),
 ];
 
