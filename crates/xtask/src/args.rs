@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::peer;
 
 pub(crate) const HELP: &str = "\
 Usage: cargo xtask TASK
@@ -17,6 +18,22 @@ Usage: cargo xtask TASK
   test [ARGS..]  sets up if needed, then runs every test of the workspace, the examples and
                  projects downstream of it; ARGS go to `cargo test` (and those two stay out)
   demo [ARGS..]  sets up if needed, then builds and runs the demo; ARGS go to the demo
+  bench-peer [--shapes A,B] [--train] [--pairs N] [--threads N] [--compile] [--python FILE]
+      [--precision P] [--avx2] [--name NAME] [--json]
+                 times the network beside that of video-diffusion-pytorch with the same weights,
+                 in turns; writes docs/benchmarks/cpu-NAME.json, prints a table
+      --shapes     of b1f5s32, b4f5s32, b1f16s64 (the default: these three), small
+      --train      forward and backward, not forward alone
+      --pairs N    turns of each side (11)
+      --threads N  threads of each side (one per core)
+      --compile    a third opponent beside the plain one and the one with a tuned allocator:
+                   torch.compile
+      --precision P  of our kernels: f32 (the default), exact, reference
+      --avx2       nobody uses AVX-512
+      --python FILE  a Python that has the package (also: VD_PEER_PYTHON); without it one is made
+                   under target/ (a download of about 2.5 GB)
+      --name NAME  of the file; the processor's where not given
+      --json       prints the file, not the table
   check          formatting, clippy, documentation, benches, cargo-deny if it is there, layering
   layering       which crate may use which, and the rules for source files
   downstream     builds and runs one generated project per public crate, outside of this folder
@@ -25,12 +42,13 @@ Usage: cargo xtask TASK
 Exit code: 0 success, 1 failure, 2 wrong usage.";
 
 /// What one call does.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Task {
     Help,
     Setup(SetupOptions),
     Test(Vec<String>),
     Demo(Vec<String>),
+    BenchPeer(peer::Options),
     Check,
     Layering,
     Downstream,
@@ -61,6 +79,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Task> {
         "setup" => setup(rest).map(Task::Setup),
         "test" => Ok(Task::Test(rest.to_vec())),
         "demo" => Ok(Task::Demo(rest.to_vec())),
+        "bench-peer" => peer::Options::parse(rest).map(Task::BenchPeer),
         "check" => alone(Task::Check),
         "layering" => alone(Task::Layering),
         "downstream" => alone(Task::Downstream),

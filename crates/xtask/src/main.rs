@@ -1,4 +1,5 @@
-//! `cargo xtask`: sets a machine up, runs the tests, the demo and the checks.
+//! `cargo xtask`: sets a machine up, runs the tests, the demo, the checks and the comparison
+//! of speeds.
 //!
 //! It depends on nothing but the standard library, so that it builds on a machine that has no
 //! libtorch yet. Reports go to stderr; stdout carries only what was asked for.
@@ -20,6 +21,7 @@ mod find;
 mod install;
 mod layering;
 mod paths;
+mod peer;
 mod pip;
 mod python;
 mod setup;
@@ -55,6 +57,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup(options) => setup::run(&options),
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::BenchPeer(options) => peer::run(&options),
         Task::Check => check::run(),
         Task::Downstream => downstream::run(),
         Task::Layering => layering::run(),

@@ -79,7 +79,7 @@ fn platforms(arch: &str) -> Vec<String> {
 }
 
 /// Runs pip to its end, and shows the few lines of its output by which one can see it work.
-fn watch(pip: &mut Command) -> Result<(ExitStatus, String)> {
+pub(crate) fn watch(pip: &mut Command) -> Result<(ExitStatus, String)> {
     let broken = |e| Error::Failed(format!("cannot run pip: {e}"));
     pip.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pip.spawn().map_err(broken)?;

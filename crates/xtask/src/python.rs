@@ -12,19 +12,13 @@ const OLDEST_PIP: (u32, u32) = (20, 3);
 
 /// An interpreter with pip: the user's, else one in a virtual environment made at `venv`.
 pub(crate) fn with_pip(venv: &Path) -> Result<PathBuf> {
-    let named = env::var("PYTHON").ok().filter(|p| !p.is_empty());
-    let found = match &named {
-        Some(python) => paths::which(python),
-        None => ["python3", "python"].into_iter().find_map(paths::which),
-    };
-    let Some(python) = found else {
-        let sought = named.map_or("python3 on the PATH".to_owned(), |p| format!("PYTHON={p}"));
-        return Err(Error::Failed(format!(
+    let python = interpreter().map_err(|sought| {
+        Error::Failed(format!(
             "there is no {sought}, and pip is what fetches libtorch: install Python 3 with pip \
              (Debian: apt install python3-pip), or set LIBTORCH to a libtorch {}",
             crate::find::VERSION
-        )));
-    };
+        ))
+    })?;
     let Err(why) = pip_of(&python) else { return Ok(python) };
     let made = made_venv(&python, venv);
     made.map_err(|and| {
@@ -36,6 +30,31 @@ pub(crate) fn with_pip(venv: &Path) -> Result<PathBuf> {
             crate::find::VERSION
         ))
     })
+}
+
+/// An interpreter with pip in a new virtual environment at `venv`.
+pub(crate) fn environment(venv: &Path) -> Result<PathBuf> {
+    let made = interpreter()
+        .map_err(|sought| format!("there is no {sought}"))
+        .and_then(|python| made_venv(&python, venv));
+    made.map_err(|why| {
+        Error::Failed(format!(
+            "cannot make the virtual environment {} ({why}): install Python 3 with its venv \
+             module (Debian: apt install python3-venv), or set PYTHON to one that has it",
+            venv.display()
+        ))
+    })
+}
+
+/// The Python that the variable PYTHON names, else the first on the PATH; the error is what was
+/// looked for.
+fn interpreter() -> std::result::Result<PathBuf, String> {
+    let named = env::var("PYTHON").ok().filter(|p| !p.is_empty());
+    let found = match &named {
+        Some(python) => paths::which(python),
+        None => ["python3", "python"].into_iter().find_map(paths::which),
+    };
+    found.ok_or_else(|| named.map_or("python3 on the PATH".to_owned(), |p| format!("PYTHON={p}")))
 }
 
 fn made_venv(python: &Path, venv: &Path) -> std::result::Result<PathBuf, String> {
@@ -81,7 +100,7 @@ fn output(command: &mut Command) -> std::result::Result<String, String> {
     Err(text + &String::from_utf8_lossy(&output.stderr))
 }
 
-fn last_line(text: &str) -> String {
+pub(crate) fn last_line(text: &str) -> String {
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     line.unwrap_or("it said nothing").to_owned()
 }

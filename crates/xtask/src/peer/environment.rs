@@ -1,0 +1,98 @@
+//! The Python that has video-diffusion-pytorch.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::disk;
+use crate::downstream;
+use crate::error::{Error, Result, at, failed};
+use crate::paths;
+use crate::pip;
+use crate::python;
+
+/// The version that the shapes, the weights and docs/benchmarks speak of.
+pub(super) const PEER: &str = "0.7.0";
+/// torch is the one whose libtorch this project is built on; both versions go together.
+const PACKAGES: [&str; 4] =
+    ["torch==2.11.0", "torchvision==0.26.0", "video-diffusion-pytorch==0.7.0", "safetensors"];
+/// Wheels and what they unpack to, CUDA libraries included: the index has no torch without.
+const SPACE: u64 = 9_000_000_000;
+/// Names an interpreter that has all of them.
+const VARIABLE: &str = "VD_PEER_PYTHON";
+
+/// The interpreter that was named, else that of an environment under target/, made if needed.
+pub(super) fn python(named: Option<&Path>) -> Result<PathBuf> {
+    let set = env::var_os(VARIABLE).filter(|set| !set.is_empty()).map(PathBuf::from);
+    let Some(named) = named.map(Path::to_path_buf).or(set) else {
+        return made(&downstream::target_dir()?.join("peer"));
+    };
+    // Started from another folder, and a link in a virtual environment must stay one.
+    let named = std::path::absolute(&named).map_err(at("find", &named))?;
+    match paths::which(&named.to_string_lossy()) {
+        Some(python) => Ok(python),
+        None => failed(format!("{} is no Python that can be started", named.display())),
+    }
+}
+
+fn made(dir: &Path) -> Result<PathBuf> {
+    // Written last: an environment without it was interrupted.
+    let (marker, wanted) = (dir.join("complete"), PACKAGES.join("\n"));
+    let inside = dir.join("bin/python");
+    if fs::read_to_string(&marker).is_ok_and(|found| found == wanted) {
+        return Ok(inside);
+    }
+    if dir.exists() {
+        fs::remove_dir_all(dir).map_err(at("replace", dir))?;
+    }
+    let scratch = dir.join("tmp");
+    fs::create_dir_all(&scratch).map_err(at("create", &scratch))?;
+    disk::check_free(dir, SPACE)?;
+    let python = python::environment(dir)?;
+    eprintln!("xtask: installing {} in {}:", PACKAGES.join(" "), dir.display());
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input"]);
+    install.args(["--progress-bar", "off"]).args(PACKAGES);
+    // The user's pip may be told to install elsewhere; /tmp may be small.
+    for name in ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"] {
+        install.env_remove(name);
+    }
+    install.env("PIP_USER", "0").env("PYTHONUNBUFFERED", "1").env("TMPDIR", &scratch);
+    let (status, output) = pip::watch(&mut install)?;
+    if !status.success() {
+        let log = dir.join("pip.log");
+        fs::write(&log, &output).map_err(at("write", &log))?;
+        let line = pip::key_line(&output);
+        return Err(Error::Failed(format!(
+            "{line} (pip's whole output: {}); or name a Python that has {} with `--python`",
+            log.display(),
+            PACKAGES.join(" "),
+        )));
+    }
+    fs::remove_dir_all(&scratch).map_err(at("remove", &scratch))?;
+    fs::write(&marker, wanted).map_err(at("write", &marker))?;
+    Ok(inside)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packages_are_the_versions_that_are_asked_for() {
+        assert!(PACKAGES.contains(&format!("torch=={}", crate::find::VERSION).as_str()));
+        assert!(PACKAGES.contains(&format!("video-diffusion-pytorch=={PEER}").as_str()));
+    }
+
+    #[test]
+    fn a_complete_environment_is_used_again_and_an_unknown_python_is_refused() {
+        let dir = env::temp_dir().join(format!("xtask-peer-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("complete"), PACKAGES.join("\n")).unwrap();
+        assert_eq!(made(&dir), Ok(dir.join("bin/python")));
+        assert!(python(Some(&dir.join("bin/python"))).is_err());
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

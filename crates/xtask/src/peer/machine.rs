@@ -1,0 +1,114 @@
+//! What the kernel tells of the machine and of the processor time of processes.
+
+use std::fs;
+
+use super::json::Json;
+
+/// Of a second; the same on every architecture of Linux that libtorch has wheels for.
+pub(super) const TICKS: f64 = 100.0;
+/// What others may use of one core while the sides are timed, for the machine to count as idle.
+const QUIET: f64 = 0.05;
+
+/// The machine and how busy it was.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Machine {
+    pub(super) cpu: String,
+    pub(super) cores: usize,
+    /// Averages of one minute: when the command was given, when the turns began, when they ended.
+    pub(super) load: [f64; 3],
+    /// Cores that neither side used, in the mean over the turns.
+    pub(super) others: f64,
+    /// Cores that sides used while it was another's turn.
+    pub(super) waiting: f64,
+}
+
+impl Machine {
+    pub(super) fn is_idle(&self) -> bool {
+        self.others <= QUIET
+    }
+
+    pub(super) fn json(&self) -> Json {
+        Json::Object(vec![
+            ("cpu", Json::text(&self.cpu)),
+            ("cores", Json::count(self.cores)),
+            ("load_at_start_before_after", Json::numbers(&self.load)),
+            ("cores_used_by_others", Json::Number(self.others)),
+            ("cores_used_by_waiting_sides", Json::Number(self.waiting)),
+            ("idle", Json::Bool(self.is_idle())),
+        ])
+    }
+}
+
+pub(super) fn cpu() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name"));
+    let name = name.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned());
+    name.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// A name as a part of a file's: `AMD EPYC 9R14 (x)` is `amd-epyc-9r14-x`.
+pub(super) fn slug(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    let parts = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("-")
+}
+
+/// The average of one minute; 0 where it cannot be read.
+pub(super) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+}
+
+/// Ticks that all cores together have worked.
+pub(super) fn busy() -> u64 {
+    busy_of(&fs::read_to_string("/proc/stat").unwrap_or_default())
+}
+
+/// `cpu  user nice system idle iowait irq softirq steal guest guest_nice`; guests count in user.
+fn busy_of(stat: &str) -> u64 {
+    let first = stat.lines().next().unwrap_or_default();
+    let numbers: Vec<u64> = first.split_whitespace().skip(1).flat_map(str::parse).collect();
+    [0, 1, 2, 5, 6, 7].iter().filter_map(|i| numbers.get(*i)).sum()
+}
+
+/// Ticks that one process has worked, all its threads together.
+pub(super) fn used(process: u32) -> u64 {
+    used_of(&fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default())
+}
+
+/// User and system time are the 14th and 15th field; the 2nd, in brackets, may hold anything.
+fn used_of(stat: &str) -> u64 {
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    after.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_told_from_waiting() {
+        assert_eq!(busy_of("cpu  100 20 3 5000 600 7 8 9 50 5\ncpu0 1 1 1 1\n"), 147);
+        assert_eq!(busy_of(""), 0);
+    }
+
+    #[test]
+    fn a_bracket_in_the_name_of_a_program_does_not_mislead() {
+        let stat = "71 (a b) 9 c) S 1 71 71 0 -1 4194304 900 0 0 0 250 31 0 0 20 0 3 0 99 1 1";
+        assert_eq!(used_of(stat), 281);
+        assert_eq!(used_of(""), 0);
+    }
+
+    #[test]
+    fn names_become_parts_of_names_of_files() {
+        assert_eq!(slug("Intel(R) Xeon(R) CPU @ 2.20GHz"), "intel-r-xeon-r-cpu-2-20ghz");
+    }
+
+    #[test]
+    fn a_machine_is_idle_where_others_leave_it_alone() {
+        let machine =
+            |others| Machine { cpu: String::new(), cores: 2, load: [9.0; 3], others, waiting: 0.0 };
+        assert!(machine(0.01).is_idle());
+        assert!(!machine(0.3).is_idle());
+    }
+}
