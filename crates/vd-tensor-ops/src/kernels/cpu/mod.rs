@@ -13,6 +13,7 @@ mod gemm;
 mod isa;
 mod scratch;
 mod simd;
+mod temporal;
 mod winograd;
 
 pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish};
@@ -22,3 +23,4 @@ pub use isa::Isa;
 pub(crate) use isa::Work;
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::Simd;
+pub use temporal::{Frames, TemporalCache, TemporalWeights, temporal_attention, temporal_fits};
