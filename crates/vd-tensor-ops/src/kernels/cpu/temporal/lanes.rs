@@ -107,6 +107,32 @@ pub(super) unsafe fn normalize<S: Simd>(x: *mut f32, row: usize, c: usize) -> S:
     }
 }
 
+/// The gradient `d` of the normalised `x` to that of what it was made of, `unit` being the factor.
+///
+/// # Safety
+/// As [`normalize`], of both.
+#[inline(always)]
+pub(super) unsafe fn normalize_back<S: Simd>(
+    (x, d): (*const f32, *mut f32),
+    row: usize,
+    c: usize,
+    unit: S::V,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let part = S::splat(1.0 / c as f32);
+        let mean = S::mul(sum::<S>(c, |k| S::load(d.add(k * row))), part);
+        let along = sum::<S>(c, |k| S::mul(S::load(d.add(k * row)), S::load(x.add(k * row))));
+        let along = S::mul(along, part);
+        for k in 0..c {
+            let at = d.add(k * row);
+            let rest = S::sub(S::load(at), mean);
+            let rest = S::fnma(along, S::load(x.add(k * row)), rest);
+            S::store(at, S::mul(rest, unit));
+        }
+    }
+}
+
 /// `c` channels of one vector of sites as rows; sites from `valid` on are zeros.
 ///
 /// # Safety

@@ -1,5 +1,6 @@
 //! The fused attention along time, on tensors.
 
+mod backward;
 mod forward;
 mod lanes;
 mod pack;
@@ -12,6 +13,7 @@ use tch::{Kind, Tensor};
 
 use super::Isa;
 use crate::layers::HeadShape;
+use backward::Gradient;
 use pack::{Packed, Sizes, Weights};
 use unit::Problem;
 
@@ -165,22 +167,102 @@ pub fn temporal_attention(
     frames: &Frames<'_>,
 ) -> Tensor {
     check(isa, x, weights, frames);
-    let (x, turns) = (x.detach().contiguous(), frames.turns.detach().contiguous());
-    let y = x.empty_like();
+    let given = Given::new(x, frames);
+    let y = given.x.empty_like();
     let packed = weights.cache.packed(weights, isa, false);
-    let (bias, step) = biases(frames);
-    let size = x.size();
-    let problem = Problem {
-        packed: &packed,
-        x: pointer(&x),
-        y: y.data_ptr() as *mut f32,
-        turns: (pointer(&turns), turns.size()[1] as usize),
-        bias: (pointer(&bias), step),
-        samples: size[0] as usize,
-        frames: size[1] as usize,
-        sites: (size[2] * size[3]) as usize,
-    };
     // SAFETY: all tensors are contiguous, of these shapes and alive; the output is new.
-    unsafe { forward::run(&problem, isa) };
+    unsafe { forward::run(&given.problem(&packed, &y), isa) };
     y
+}
+
+/// What [`temporal_attention`] has in common with its gradient, contiguous.
+struct Given {
+    x: Tensor,
+    turns: Tensor,
+    bias: Tensor,
+    /// Values between the biases of samples.
+    step: usize,
+}
+
+impl Given {
+    fn new(x: &Tensor, frames: &Frames<'_>) -> Self {
+        let (bias, step) = biases(frames);
+        Given { x: x.detach().contiguous(), turns: frames.turns.detach().contiguous(), bias, step }
+    }
+
+    fn problem<'a>(&self, packed: &'a Packed, y: &Tensor) -> Problem<'a> {
+        let size = self.x.size();
+        Problem {
+            packed,
+            x: pointer(&self.x),
+            y: y.data_ptr() as *mut f32,
+            turns: (pointer(&self.turns), self.turns.size()[1] as usize),
+            bias: (pointer(&self.bias), self.step),
+            samples: size[0] as usize,
+            frames: size[1] as usize,
+            sites: (size[2] * size[3]) as usize,
+        }
+    }
+}
+
+/// Gradients of [`temporal_attention`], each of the shape of what it is the gradient of.
+#[derive(Debug)]
+pub struct TemporalGrads {
+    /// Of the input.
+    pub x: Tensor,
+    /// Of the norm's gain, c values.
+    pub gamma: Tensor,
+    /// Of the joint projection.
+    pub to_qkv: Tensor,
+    /// Of the projection back.
+    pub to_out: Tensor,
+    /// Of the biases.
+    pub bias: Tensor,
+}
+
+/// The gradients of the sum of `grad` times [`temporal_attention`], which is computed again on the
+/// way.
+///
+/// The same on every call with as many threads.
+///
+/// # Shapes
+/// `grad`: that of `x`
+///
+/// # Panics
+/// As [`temporal_attention`].
+pub fn temporal_attention_backward(
+    isa: Isa,
+    (x, grad): (&Tensor, &Tensor),
+    weights: &TemporalWeights<'_>,
+    frames: &Frames<'_>,
+) -> TemporalGrads {
+    check(isa, x, weights, frames);
+    assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of another shape");
+    let (given, grad) = (Given::new(x, frames), grad.detach().contiguous());
+    let [packed, back] = [false, true].map(|back| weights.cache.packed(weights, isa, back));
+    let Held([gamma, to_qkv, _]) = Held::new(weights);
+    let (dx, folded) = (given.x.empty_like(), to_qkv.empty_like());
+    let inner = weights.shape.inner();
+    let to_out = Tensor::empty([inner, x.size()[4]], (Kind::Float, x.device()));
+    let bias = Tensor::empty(frames.bias.size(), (Kind::Float, x.device()));
+    let at = |t: &Tensor| t.data_ptr() as *mut f32;
+    let gradient = Gradient {
+        back: &back,
+        grad: pointer(&grad),
+        to_qkv: at(&folded),
+        to_out: at(&to_out),
+        bias: at(&bias),
+    };
+    // SAFETY: all tensors are contiguous, of these shapes and alive; those written to are new.
+    unsafe { backward::run(&given.problem(&packed, &dx), &gradient, isa) };
+    // The product's weights have the norm's gain and the scale of queries in them.
+    let _ = folded.narrow(0, 0, inner).g_mul_scalar_(weights.shape.scale());
+    let of_gain = (&folded * &to_qkv).sum_dim_intlist([0i64].as_slice(), false, None::<Kind>);
+    TemporalGrads {
+        x: dx,
+        gamma: of_gain.view(weights.gamma.size().as_slice()),
+        to_qkv: folded * gamma.flatten(0, -1),
+        to_out: to_out.tr().contiguous(),
+        bias,
+    }
 }

@@ -117,3 +117,33 @@ impl Work for Dots {
         }
     }
 }
+/// c += a b over the columns of a unit: rows of `a` hold columns, `b` is channels last.
+pub(super) struct Outer {
+    /// Where, and values between rows.
+    pub(super) a: (*const f32, usize),
+    pub(super) b: (*const f32, usize),
+    pub(super) c: (*mut f32, usize),
+    /// Rows of `c`, channels, columns.
+    pub(super) shape: [usize; 3],
+}
+
+impl Work for Outer {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let ([m, n, k], width) = (self.shape, gemm::panel::<S>());
+        let a = (self.a.0, self.a.1, 1);
+        for first in (0..n).step_by(width) {
+            // SAFETY: the caller's.
+            unsafe {
+                let (b, c) = ((self.b.0.add(first), self.b.1), (self.c.0.add(first), self.c.1));
+                if n - first >= width {
+                    gemm::rows::<S, 2, true>(a, b, c, (m, k));
+                } else {
+                    gemm::rows::<S, 1, true>(a, b, c, (m, k));
+                }
+            }
+        }
+    }
+}

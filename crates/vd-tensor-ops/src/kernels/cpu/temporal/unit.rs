@@ -36,6 +36,8 @@ pub(super) struct Layout {
     pub(super) columns: usize,
     /// Values between rows.
     pub(super) row: usize,
+    /// Rows that a block of a product has at most beyond the last.
+    pub(super) fill: usize,
     /// Units of a sample, and of all.
     pub(super) blocks: usize,
     pub(super) units: usize,
@@ -61,12 +63,18 @@ impl Layout {
         // An odd number of cache lines: rows do not fall on each other in the cache.
         let row = (columns.div_ceil(LINE) | 1) * LINE;
         let (blocks, frame) = (vectors / wide, wide * S::LANES);
-        Layout { frames, wide, frame, columns, row, blocks, units: samples * blocks }
+        let (fill, units) = (S::ROWS - 1, samples * blocks);
+        Layout { frames, wide, frame, columns, row, fill, blocks, units }
     }
 
     /// Sample and first site of a unit.
     pub(super) fn place(&self, unit: usize) -> (usize, usize) {
         (unit / self.blocks, unit % self.blocks * self.frame)
+    }
+
+    /// Values between rows of a matrix with channels last, for the same reason.
+    pub(super) fn line(&self, channels: usize) -> usize {
+        (channels.div_ceil(LINE) | 1) * LINE
     }
 
     /// Columns two vectors at a time.
