@@ -2,10 +2,13 @@
 //! every set of instructions that the machine has.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
-    Frames, Isa, TemporalCache, TemporalWeights, temporal_attention, temporal_fits,
+    Frames, Isa, TemporalCache, TemporalWeights, temporal_attention, temporal_attention_backward,
+    temporal_fits,
 };
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
@@ -17,11 +20,12 @@ fn draw(seed: u64, shape: &[i64]) -> Tensor {
     SeededNoise::new(seed, 0).normal(&like).view(shape)
 }
 
-/// |a - b| / |b| over all entries, b in f64.
+/// |a - b| / |b| over all entries, b in f64; |a| where b is zero.
 fn error(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
-    let difference = a.to_kind(Kind::Double) - b;
-    difference.norm().double_value(&[]) / b.norm().double_value(&[])
+    let length = |t: &Tensor| t.norm().double_value(&[]);
+    let (difference, whole) = (length(&(a.to_kind(Kind::Double) - b)), length(b));
+    if whole > 0.0 { difference / whole } else { difference }
 }
 
 /// The parameters, the input and what tells frames apart.
@@ -74,11 +78,31 @@ impl Drawn {
         Tensor::cat(&[turned, x.narrow(-1, 2 * pairs, x.size()[4] - 2 * pairs)], -1)
     }
 
-    fn fused(&self, isa: Isa, cache: &TemporalCache) -> Tensor {
-        let [x, gamma, to_qkv, to_out, bias] = &self.leaves;
-        let weights = TemporalWeights { gamma, to_qkv, to_out, shape: self.shape, cache };
+    /// Gradients of the sum of `grad` times [`Drawn::plain`], by libtorch.
+    fn plain_grads(&self, grad: &Tensor) -> Vec<Tensor> {
+        let leaves = self.leaves.each_ref().map(|t| t.detach().set_requires_grad(true));
+        let tracked = Drawn { leaves, ..self.to(Kind::Double) };
+        let value = (tracked.plain() * grad.to_kind(Kind::Double)).sum(Kind::Double);
+        Tensor::run_backward(&[value], &tracked.leaves, false, false)
+    }
+
+    fn parts<'a>(&'a self, cache: &'a Arc<TemporalCache>) -> (TemporalWeights<'a>, Frames<'a>) {
+        let [_, gamma, to_qkv, to_out, bias] = &self.leaves;
         let forbidden = self.forbidden.as_ref();
-        temporal_attention(isa, x, &weights, &Frames { turns: &self.turns, bias, forbidden })
+        let weights = TemporalWeights { gamma, to_qkv, to_out, shape: self.shape, cache };
+        (weights, Frames { turns: &self.turns, bias, forbidden })
+    }
+
+    fn fused(&self, isa: Isa, cache: &Arc<TemporalCache>) -> Tensor {
+        let (weights, frames) = self.parts(cache);
+        temporal_attention(isa, &self.leaves[0], &weights, &frames)
+    }
+
+    fn fused_grads(&self, isa: Isa, grad: &Tensor) -> [Tensor; 5] {
+        let cache = Arc::default();
+        let (weights, frames) = self.parts(&cache);
+        let of = temporal_attention_backward(isa, (&self.leaves[0], grad), &weights, &frames);
+        [of.x, of.gamma, of.to_qkv, of.to_out, of.bias]
     }
 }
 
@@ -157,8 +181,26 @@ proptest! {
         let expected = drawn.to(Kind::Double).plain();
         for isa in Isa::available() {
             prop_assert!(temporal_fits(isa, case.size[4], drawn.shape));
-            let got = drawn.fused(isa, &TemporalCache::default());
+            let got = drawn.fused(isa, &Arc::default());
             prop_assert!(error(&got, &expected) < 1e-5, "{isa}: {}", error(&got, &expected));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn its_gradients_are_those_of_libtorch(case in case(1..6)) {
+        let drawn = case.draw();
+        let grad = draw(case.seed ^ 8, &case.size);
+        let expected = drawn.to(Kind::Double).plain_grads(&grad);
+        for isa in Isa::available() {
+            let got = drawn.fused_grads(isa, &grad);
+            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                let error = error(got, expected);
+                prop_assert!(error < 1e-5, "{isa}, input {i}: {error}");
+            }
         }
     }
 }
@@ -173,7 +215,7 @@ fn more_frames_than_a_block_of_queries_are_taken() {
     let drawn = of([1, 71, 2, 5, 16], 2, 8).draw();
     let expected = drawn.to(Kind::Double).plain();
     for isa in Isa::available() {
-        assert!(error(&drawn.fused(isa, &TemporalCache::default()), &expected) < 1e-5);
+        assert!(error(&drawn.fused(isa, &Arc::default()), &expected) < 1e-5);
     }
 }
 
@@ -186,7 +228,7 @@ fn frames_that_see_nothing_are_not_numbers_and_the_others_are_as_ever() {
     let expected = drawn.to(Kind::Double).plain();
     let finite = |x: &Tensor| x.isfinite().all_dims([2i64, 3, 4].as_slice(), false);
     for isa in Isa::available() {
-        let got = drawn.fused(isa, &TemporalCache::default());
+        let got = drawn.fused(isa, &Arc::default());
         assert_eq!(finite(&got), finite(&expected));
         assert_eq!(finite(&got).select(1, 2).int64_value(&[0]), 0);
         let seen = |x: &Tensor| x.narrow(1, 3, 2);
@@ -196,7 +238,7 @@ fn frames_that_see_nothing_are_not_numbers_and_the_others_are_as_ever() {
 
 #[test]
 fn changed_weights_are_packed_again() {
-    let (mut drawn, cache) = (of([1, 3, 4, 4, 16], 2, 8).draw(), TemporalCache::default());
+    let (mut drawn, cache) = (of([1, 3, 4, 4, 16], 2, 8).draw(), Arc::default());
     for changed in [1, 2, 3, 3] {
         let expected = drawn.to(Kind::Double).plain();
         assert!(error(&drawn.fused(Isa::current(), &cache), &expected) < 1e-5);
@@ -211,11 +253,29 @@ fn threads_that_share_a_unit_change_no_bit() {
     let before = vd_tensor_ops::torch::threads();
     let run = |threads: usize| {
         vd_tensor_ops::torch::set_threads(threads);
-        drawn.fused(Isa::current(), &TemporalCache::default())
+        drawn.fused(Isa::current(), &Arc::default())
     };
     let all = [1, 2, 3, 5].map(run);
     vd_tensor_ops::torch::set_threads(before);
     assert!(all.iter().all(|got| got.equal(&all[0])));
+}
+
+#[test]
+fn gradients_by_threads_that_share_a_unit_are_right_and_the_same_on_every_call() {
+    for size in [[1, 5, 4, 4, 32], [3, 4, 5, 5, 32]] {
+        let drawn = of(size, 4, 8).draw();
+        let grad = draw(21, &size);
+        let expected = drawn.to(Kind::Double).plain_grads(&grad);
+        let before = vd_tensor_ops::torch::threads();
+        for threads in [2, 3, 5] {
+            vd_tensor_ops::torch::set_threads(threads);
+            let [first, again] = [0, 1].map(|_| drawn.fused_grads(Isa::current(), &grad));
+            for ((first, again), expected) in first.iter().zip(&again).zip(&expected) {
+                assert!(first.equal(again) && error(first, expected) < 1e-5);
+            }
+        }
+        vd_tensor_ops::torch::set_threads(before);
+    }
 }
 
 #[test]

@@ -23,4 +23,7 @@ pub use isa::Isa;
 pub(crate) use isa::Work;
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::Simd;
-pub use temporal::{Frames, TemporalCache, TemporalWeights, temporal_attention, temporal_fits};
+pub use temporal::{
+    Frames, TemporalCache, TemporalGrads, TemporalWeights, temporal, temporal_attention,
+    temporal_attention_backward, temporal_fits,
+};

@@ -219,7 +219,7 @@ impl Work for Share<'_> {
         unsafe {
             let sums = self.shared.sums.add(member.index * self.parts.len);
             sums.write_bytes(0, self.parts.len);
-            let b = Buffers { qkv, d_qkv, out, d_out, weights, scores, dx, spare, sums };
+            let b = Buffers { qkv, d_qkv, out, d_out, weights, scores, dx, sums };
             let rest = l.units % member.count;
             let turns = rest * sizes.heads.div_ceil(member.count);
             let shared = self.shared.unit.filter(|_| turns < sizes.heads);

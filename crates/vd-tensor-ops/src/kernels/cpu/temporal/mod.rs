@@ -2,6 +2,7 @@
 
 mod backward;
 mod forward;
+mod function;
 mod lanes;
 mod pack;
 mod products;
@@ -14,6 +15,7 @@ use tch::{Kind, Tensor};
 use super::Isa;
 use crate::layers::HeadShape;
 use backward::Gradient;
+pub use function::temporal;
 use pack::{Packed, Sizes, Weights};
 use unit::Problem;
 
@@ -31,7 +33,7 @@ pub struct TemporalWeights<'a> {
     /// Number and width of the heads.
     pub shape: HeadShape,
     /// Holds what is made of the weights.
-    pub cache: &'a TemporalCache,
+    pub cache: &'a Arc<TemporalCache>,
 }
 
 /// What tells frames apart.

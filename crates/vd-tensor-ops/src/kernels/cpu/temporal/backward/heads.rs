@@ -22,7 +22,6 @@ pub(super) struct Buffers {
     pub(super) scores: *mut f32,
     /// Gradient of the normalised input.
     pub(super) dx: *mut f32,
-    pub(super) spare: *mut f32,
     /// This thread's sums.
     pub(super) sums: *mut f32,
 }
