@@ -95,6 +95,9 @@ impl TemporalResidual {
     pub(crate) fn forward(&self, x: &Tensor, context: &Context, masked: bool) -> Tensor {
         let forbidden = context.forbidden.as_ref().filter(|_| masked);
         let memory = self.entry.memory(context);
+        if memory.is_none() && self.entry.shift.is_empty() {
+            return self.attention.residual(&self.entry.norm, x, &context.bias, forbidden);
+        }
         let inner = self.entry.forward(x, forbidden);
         x + self.attention.forward_with(&inner, &context.bias, forbidden, memory.as_ref())
     }

@@ -83,6 +83,12 @@ impl Linear {
     }
 
     /// # Shapes
+    /// out in
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// # Shapes
     /// ... in -> ... out
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let shape = self.weight.size();

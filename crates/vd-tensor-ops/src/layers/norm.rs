@@ -64,6 +64,12 @@ impl LayerNorm {
     }
 
     /// # Shapes
+    /// 1 c 1 1 1
+    pub(crate) fn gamma(&self) -> &Tensor {
+        &self.gamma
+    }
+
+    /// # Shapes
     /// ... c -> ... c
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let gamma = self.gamma.flatten(0, -1);

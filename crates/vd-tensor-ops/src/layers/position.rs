@@ -47,6 +47,16 @@ impl Rotary {
         Tensor::complex(&(angle.cos() * gain), &(angle.sin() * gain)).unsqueeze(1)
     }
 
+    /// Cosine and sine of the angles of every position and of the pairs that turn.
+    ///
+    /// # Shapes
+    /// f (width/2) 2
+    pub(crate) fn turns(&self, f: i64) -> Tensor {
+        let position = Tensor::arange(f, (self.freqs.kind(), self.freqs.device()));
+        let angle = position.unsqueeze(1) * &self.freqs;
+        Tensor::stack(&[angle.cos(), angle.sin()], -1)
+    }
+
     /// Turns the feature pairs of all heads.
     ///
     /// # Shapes

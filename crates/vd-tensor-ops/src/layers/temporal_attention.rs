@@ -1,10 +1,13 @@
 //! Attention along time, every position by itself.
 
+use std::sync::Arc;
+
 use tch::Tensor;
 
 use super::norm::softmax;
-use super::{HeadShape, Linear, Memory, Rotary};
-use crate::{Result, Scope};
+use super::{HeadShape, LayerNorm, Linear, Memory, Rotary};
+use crate::kernels::cpu::{self, Frames, Isa, TemporalCache, TemporalWeights};
+use crate::{Result, Scope, kernels};
 
 /// Attention along time: each position of the frame attends over frames.
 ///
@@ -18,6 +21,7 @@ pub struct TemporalAttention {
     rotary: Rotary,
     to_qkv: Linear,
     to_out: Linear,
+    packed: Arc<TemporalCache>,
 }
 
 impl TemporalAttention {
@@ -31,7 +35,34 @@ impl TemporalAttention {
             rotary: Rotary::new(&mut scope.sub("rotary_emb"), shape.dim.min(32))?,
             to_qkv: Linear::without_bias(&mut scope.sub("to_qkv"), channels, 3 * shape.inner())?,
             to_out: Linear::without_bias(&mut scope.sub("to_out"), shape.inner(), channels)?,
+            packed: Arc::default(),
         })
+    }
+
+    /// x + attention of norm(x), in one pass where a kernel takes it.
+    ///
+    /// # Shapes
+    /// As [`TemporalAttention::forward`]
+    pub fn residual(
+        &self,
+        norm: &LayerNorm,
+        x: &Tensor,
+        bias: &Tensor,
+        forbidden: Option<&Tensor>,
+    ) -> Tensor {
+        let (gamma, to_qkv, to_out) = (norm.gamma(), self.to_qkv.weight(), self.to_out.weight());
+        let all = [x, gamma, to_qkv, to_out, bias];
+        let isa = Isa::current();
+        let fits = all.iter().all(|t| kernels::on_cpu(t))
+            && cpu::temporal_fits(isa, x.size()[4], self.shape)
+            && x.numel() > 0;
+        if !fits {
+            return x + self.forward(&norm.forward(x), bias, forbidden);
+        }
+        let turns = &self.rotary.turns(x.size()[1]);
+        let (shape, cache) = (self.shape, &self.packed);
+        let weights = TemporalWeights { gamma, to_qkv, to_out, shape, cache };
+        cpu::temporal(isa, x, &weights, &Frames { turns, bias, forbidden })
     }
 
     /// `bias` is added to the scores; `forbidden` marks pairs that do not see each other.

@@ -15,6 +15,7 @@ mod isa;
 mod peak;
 mod scratch;
 mod simd;
+mod temporal;
 mod winograd;
 
 pub use adamw::{AdamWTensors, adamw};
@@ -26,3 +27,7 @@ pub(crate) use isa::Work;
 pub use peak::fma_peak;
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::Simd;
+pub use temporal::{
+    Frames, TemporalCache, TemporalGrads, TemporalWeights, temporal, temporal_attention,
+    temporal_attention_backward, temporal_fits,
+};

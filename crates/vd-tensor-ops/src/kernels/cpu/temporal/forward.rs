@@ -1,0 +1,189 @@
+//! y = x + the attention along time of the normalised x, sites in lanes.
+//!
+//! A unit is loaded with channels as rows and normalised; each head projects it, turns queries and
+//! keys and attends; the joint output is projected, turned back to channels last and added to the
+//! input. Nothing of it reaches memory but the output. Beyond the second cache, with very many
+//! frames, only what is gone through once for each head is left.
+
+use std::ops::Range;
+
+use vd_torch::{Member, team, threads};
+
+use super::lanes::{gather, normalize, scatter};
+use super::pack::Sizes;
+use super::products::Product;
+use super::unit::{Layout, Problem, whole};
+use crate::kernels::cpu::{Isa, Scratch, Simd, Work, gemm};
+
+/// Runs the attention.
+///
+/// # Safety
+/// The pointers of `problem` are good for its sizes; `y` is nobody else's.
+pub(super) unsafe fn run(problem: &Problem<'_>, isa: Isa) {
+    let layout = isa.run(LayoutOf(problem, threads()));
+    // Where units do not come out even, threads share what is left: each some of the heads.
+    let mut shared = (layout.units % threads() != 0).then(|| {
+        let Sizes { channels, .. } = problem.sizes();
+        let sizes = [channels, problem.sizes().inner()];
+        sizes.map(|rows| Scratch::take(rows * layout.row))
+    });
+    let shared = shared.as_mut().map(|[x, out]| Shared(x.as_mut_ptr(), out.as_mut_ptr()));
+    team(|member| isa.run(Share { problem, shared: shared.as_ref(), layout, member }));
+}
+
+/// The layout of the set that runs it.
+pub(super) struct LayoutOf<'a>(pub(super) &'a Problem<'a>, pub(super) usize);
+
+impl Work for LayoutOf<'_> {
+    type Out = Layout;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Layout {
+        Layout::of::<S>(self.0, self.1)
+    }
+}
+
+/// The normalised input and what heads give, of a unit that all threads work on.
+struct Shared(*mut f32, *mut f32);
+
+// SAFETY: threads write apart from each other, and read after a barrier.
+unsafe impl Sync for Shared {}
+
+/// What one thread does.
+struct Share<'a> {
+    problem: &'a Problem<'a>,
+    shared: Option<&'a Shared>,
+    layout: Layout,
+    member: Member<'a>,
+}
+
+/// Memory of a thread for one unit.
+#[derive(Clone, Copy)]
+struct Buffers {
+    x: *mut f32,
+    out: *mut f32,
+    qkv: *mut f32,
+    weights: *mut f32,
+    /// Two vectors of columns of the output.
+    y: *mut f32,
+    /// A vector of sites.
+    spare: *mut f32,
+}
+
+impl Share<'_> {
+    /// Frames of a unit, channels as rows, normalised.
+    #[inline(always)]
+    unsafe fn load<S: Simd>(&self, to: Buffers, unit: usize, frames: Range<usize>) {
+        let (problem, l) = (self.problem, &self.layout);
+        let c = problem.sizes().channels;
+        for frame in frames {
+            for z in 0..l.wide {
+                let (at, valid) = problem.sites_of::<S>(l, unit, (frame, z));
+                // SAFETY: the caller's.
+                unsafe {
+                    let x = to.x.add(frame * l.frame + z * S::LANES);
+                    gather::<S>((problem.x.add(at), valid), (x, l.row), c, to.spare);
+                    normalize::<S>(x, l.row, c);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn heads<S: Simd>(&self, to: Buffers, unit: usize, heads: Range<usize>) {
+        let (problem, l) = (self.problem, &self.layout);
+        let (dim, (sample, _)) = (problem.sizes().dim, l.place(unit));
+        for head in heads {
+            // SAFETY: the caller's.
+            unsafe {
+                problem.project::<S>(l, (to.x, problem.packed.head(head)), to.qkv);
+                for z in 0..l.wide {
+                    let part = |i: usize| to.qkv.add(i * dim * l.row + z * S::LANES).cast_const();
+                    let out = to.out.add(head * dim * l.row + z * S::LANES);
+                    for first in (0..l.frames).step_by(l.queries::<S>()) {
+                        let some = (first, l.queries::<S>().min(l.frames - first));
+                        let (of, qk) = ((head, sample), (part(0), part(1)));
+                        problem.weigh::<S>(l, of, qk, some, to.weights);
+                        problem.mix::<S>(l, (to.weights, part(2)), some, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The projection of some panels, and the residual.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, from: Buffers, unit: usize, panels: Range<usize>) {
+        let (problem, l) = (self.problem, &self.layout);
+        let (Sizes { channels, .. }, width) = (problem.sizes(), gemm::panel::<S>());
+        for panel in panels {
+            let first = panel * width;
+            let columns = width.min(l.columns - first);
+            // SAFETY: the caller's.
+            unsafe {
+                S::call(Product {
+                    a: problem.packed.out(),
+                    b: (from.out.add(first), l.row),
+                    c: (from.y, width),
+                    shape: (channels, problem.sizes().inner()),
+                    columns,
+                    add: false,
+                });
+                for half in 0..columns / S::LANES {
+                    let vector = first / S::LANES + half;
+                    let place = (vector / l.wide, vector % l.wide);
+                    let (at, valid) = problem.sites_of::<S>(l, unit, place);
+                    let (x, y) = (problem.x.add(at), problem.y.add(at));
+                    let rows = (from.y.add(half * S::LANES).cast_const(), width);
+                    scatter::<S>(rows, (x, y, valid), channels, from.spare);
+                }
+            }
+        }
+    }
+}
+
+impl Work for Share<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (l, member) = (&self.layout, &self.member);
+        let sizes = self.problem.sizes();
+        let (x, out) = (sizes.channels * l.row, sizes.inner() * l.row);
+        let (mut x, mut out) = (Scratch::take(x), Scratch::take(out));
+        let mut qkv = Scratch::take(whole::<S>(sizes.three()) * l.row);
+        let mut weights = Scratch::take(l.queries::<S>() * l.frames * S::LANES);
+        let mut y = Scratch::take(whole::<S>(sizes.channels) * gemm::panel::<S>());
+        let mut spare = Scratch::take(S::LANES * sizes.channels);
+        let own = Buffers {
+            x: x.as_mut_ptr(),
+            out: out.as_mut_ptr(),
+            qkv: qkv.as_mut_ptr(),
+            weights: weights.as_mut_ptr(),
+            y: y.as_mut_ptr(),
+            spare: spare.as_mut_ptr(),
+        };
+        let rest = l.units % member.count;
+        // Sharing heads takes `rest` turns, and a unit for each thread one.
+        let turns = rest * sizes.heads.div_ceil(member.count);
+        let shared = self.shared.filter(|_| turns < sizes.heads);
+        let alone = if shared.is_some() { l.units - rest } else { l.units };
+        // SAFETY: the caller's; the buffers are those of a unit.
+        unsafe {
+            for unit in member.share(alone) {
+                self.load::<S>(own, unit, 0..l.frames);
+                self.heads::<S>(own, unit, 0..sizes.heads);
+                self.finish::<S>(own, unit, 0..l.panels::<S>());
+            }
+            let Some(&Shared(x, out)) = shared else { return };
+            let own = Buffers { x, out, ..own };
+            for unit in alone..l.units {
+                self.load::<S>(own, unit, member.share(l.frames));
+                member.barrier();
+                self.heads::<S>(own, unit, member.share(sizes.heads));
+                member.barrier();
+                self.finish::<S>(own, unit, member.share(l.panels::<S>()));
+            }
+        }
+    }
+}

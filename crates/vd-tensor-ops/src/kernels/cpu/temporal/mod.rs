@@ -1,0 +1,270 @@
+//! The fused attention along time, on tensors.
+
+mod backward;
+mod forward;
+mod function;
+mod lanes;
+mod pack;
+mod products;
+mod unit;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tch::{Kind, Tensor};
+
+use super::Isa;
+use crate::layers::HeadShape;
+use backward::Gradient;
+pub use function::temporal;
+use pack::{Packed, Sizes, Weights};
+use unit::Problem;
+
+/// The parameters of an attention along time, with the norm before it.
+#[derive(Debug, Clone, Copy)]
+pub struct TemporalWeights<'a> {
+    /// Gain of the norm, c values.
+    pub gamma: &'a Tensor,
+    /// # Shapes
+    /// (3 n d) c
+    pub to_qkv: &'a Tensor,
+    /// # Shapes
+    /// c (n d)
+    pub to_out: &'a Tensor,
+    /// Number and width of the heads.
+    pub shape: HeadShape,
+    /// Holds what is made of the weights.
+    pub cache: &'a Arc<TemporalCache>,
+}
+
+/// What tells frames apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Frames<'a> {
+    /// Cosine and sine of the angles by which the first p pairs of features turn.
+    ///
+    /// # Shapes
+    /// f p 2
+    pub turns: &'a Tensor,
+    /// Added to the scores.
+    ///
+    /// # Shapes
+    /// n f f
+    pub bias: &'a Tensor,
+    /// Pairs that do not see each other.
+    ///
+    /// # Shapes
+    /// bool, (b or 1) 1 1 f f
+    pub forbidden: Option<&'a Tensor>,
+}
+
+/// Packed weights of an attention along time, kept until the weights change.
+#[derive(Debug, Default)]
+pub struct TemporalCache {
+    held: Mutex<Vec<(Key, Arc<Packed>)>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    /// Where each of the weights lies, and its version.
+    weights: [(usize, i64); 3],
+    sizes: Sizes,
+    isa: Isa,
+    back: bool,
+}
+
+/// Contiguous handles of the weights, which pointers go into.
+struct Held([Tensor; 3]);
+
+impl Held {
+    fn new(weights: &TemporalWeights<'_>) -> Self {
+        let TemporalWeights { gamma, to_qkv, to_out, .. } = weights;
+        Held([gamma, to_qkv, to_out].map(|t| t.detach().contiguous()))
+    }
+
+    fn pointers(&self) -> Weights {
+        let [gamma, to_qkv, to_out] = self.0.each_ref().map(pointer);
+        Weights { gamma, to_qkv, to_out }
+    }
+}
+
+fn pointer(x: &Tensor) -> *const f32 {
+    x.data_ptr() as *const f32
+}
+
+impl TemporalCache {
+    fn packed(&self, weights: &TemporalWeights<'_>, isa: Isa, back: bool) -> Arc<Packed> {
+        let HeadShape { heads, dim } = weights.shape;
+        let channels = weights.gamma.numel();
+        let sizes = Sizes { channels, heads: heads as usize, dim: dim as usize };
+        let of = [weights.gamma, weights.to_qkv, weights.to_out];
+        let of = of.map(|t| (t.data_ptr() as usize, t.internal_version()));
+        let key = Key { weights: of, sizes, isa, back };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, packed)) = held.iter().find(|(of, _)| *of == key) {
+            return Arc::clone(packed);
+        }
+        held.retain(|(of, _)| of.weights == key.weights && of.sizes == sizes);
+        let weights = Held::new(weights);
+        // SAFETY: the weights are contiguous and of these sizes.
+        let packed = Arc::new(unsafe { Packed::new(isa, sizes, weights.pointers(), back) });
+        held.push((key, Arc::clone(&packed)));
+        packed
+    }
+}
+
+/// Whether [`temporal_attention`] takes inputs of these channels, and such heads.
+pub fn temporal_fits(isa: Isa, channels: i64, shape: HeadShape) -> bool {
+    channels > 0 && channels % isa.lanes() as i64 == 0 && shape.dim % 2 == 0
+}
+
+/// Biases of each sample, forbidden pairs at negative infinity, and values between samples.
+fn biases(frames: &Frames<'_>) -> (Tensor, usize) {
+    let bias = frames.bias.detach().unsqueeze(0); // 1 n f f
+    let Some(forbidden) = frames.forbidden else { return (bias.contiguous(), 0) };
+    let forbidden = forbidden.squeeze_dim(1); // (b or 1) 1 f f
+    let bias = bias.masked_fill(&forbidden, f64::NEG_INFINITY).contiguous();
+    let step = if bias.size()[0] > 1 { bias.numel() / bias.size()[0] as usize } else { 0 };
+    (bias, step)
+}
+
+/// Panics where pointers would not be good for the sizes.
+fn check(isa: Isa, x: &Tensor, weights: &TemporalWeights<'_>, frames: &Frames<'_>) {
+    let (size, HeadShape { heads, dim }) = (x.size(), weights.shape);
+    let (b, f, c) = (size[0], size[1], size[4]);
+    assert!(
+        temporal_fits(isa, c, weights.shape),
+        "an attention along time of {c} channels and heads of {dim} that no kernel takes"
+    );
+    let turns = frames.turns.size();
+    let pairs = turns.get(1).copied().unwrap_or(0);
+    let fits = weights.gamma.numel() as i64 == c
+        && weights.to_qkv.size() == [3 * heads * dim, c]
+        && weights.to_out.size() == [c, heads * dim]
+        && frames.bias.size() == [heads, f, f]
+        && turns == [f, pairs, 2]
+        && 2 * pairs <= dim
+        && frames.forbidden.is_none_or(|mask| {
+            let size = mask.size();
+            (size[0] == 1 || size[0] == b) && size[1..] == [1, 1, f, f]
+        });
+    assert!(fits, "weights of an attention along time that do not go with {size:?}");
+    let all = [x, weights.gamma, weights.to_qkv, weights.to_out, frames.turns, frames.bias];
+    assert!(all.iter().all(|t| t.kind() == Kind::Float), "a kernel of f32 with another kind");
+}
+
+/// x plus the attention along time of the normalised x: layer norm, queries, keys and values,
+/// rotary positions, biases, softmax, projection.
+///
+/// A frame that sees none, itself included, is not a number, as softmax has it.
+///
+/// # Shapes
+/// b f h w c -> b f h w c
+///
+/// # Panics
+/// Sizes that [`temporal_fits`] refuses or that do not go together; tensors that are not f32 on the
+/// CPU.
+pub fn temporal_attention(
+    isa: Isa,
+    x: &Tensor,
+    weights: &TemporalWeights<'_>,
+    frames: &Frames<'_>,
+) -> Tensor {
+    check(isa, x, weights, frames);
+    let given = Given::new(x, frames);
+    let y = given.x.empty_like();
+    let packed = weights.cache.packed(weights, isa, false);
+    // SAFETY: all tensors are contiguous, of these shapes and alive; the output is new.
+    unsafe { forward::run(&given.problem(&packed, &y), isa) };
+    y
+}
+
+/// What [`temporal_attention`] has in common with its gradient, contiguous.
+struct Given {
+    x: Tensor,
+    turns: Tensor,
+    bias: Tensor,
+    /// Values between the biases of samples.
+    step: usize,
+}
+
+impl Given {
+    fn new(x: &Tensor, frames: &Frames<'_>) -> Self {
+        let (bias, step) = biases(frames);
+        Given { x: x.detach().contiguous(), turns: frames.turns.detach().contiguous(), bias, step }
+    }
+
+    fn problem<'a>(&self, packed: &'a Packed, y: &Tensor) -> Problem<'a> {
+        let size = self.x.size();
+        Problem {
+            packed,
+            x: pointer(&self.x),
+            y: y.data_ptr() as *mut f32,
+            turns: (pointer(&self.turns), self.turns.size()[1] as usize),
+            bias: (pointer(&self.bias), self.step),
+            samples: size[0] as usize,
+            frames: size[1] as usize,
+            sites: (size[2] * size[3]) as usize,
+        }
+    }
+}
+
+/// Gradients of [`temporal_attention`], each of the shape of what it is the gradient of.
+#[derive(Debug)]
+pub struct TemporalGrads {
+    /// Of the input.
+    pub x: Tensor,
+    /// Of the norm's gain, c values.
+    pub gamma: Tensor,
+    /// Of the joint projection.
+    pub to_qkv: Tensor,
+    /// Of the projection back.
+    pub to_out: Tensor,
+    /// Of the biases.
+    pub bias: Tensor,
+}
+
+/// The gradients of the sum of `grad` times [`temporal_attention`], which is computed again on the
+/// way.
+///
+/// The same on every call with as many threads.
+///
+/// # Shapes
+/// `grad`: that of `x`
+///
+/// # Panics
+/// As [`temporal_attention`].
+pub fn temporal_attention_backward(
+    isa: Isa,
+    (x, grad): (&Tensor, &Tensor),
+    weights: &TemporalWeights<'_>,
+    frames: &Frames<'_>,
+) -> TemporalGrads {
+    check(isa, x, weights, frames);
+    assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of another shape");
+    let (given, grad) = (Given::new(x, frames), grad.detach().contiguous());
+    let [packed, back] = [false, true].map(|back| weights.cache.packed(weights, isa, back));
+    let Held([gamma, to_qkv, _]) = Held::new(weights);
+    let (dx, folded) = (given.x.empty_like(), to_qkv.empty_like());
+    let inner = weights.shape.inner();
+    let to_out = Tensor::empty([inner, x.size()[4]], (Kind::Float, x.device()));
+    let bias = Tensor::empty(frames.bias.size(), (Kind::Float, x.device()));
+    let at = |t: &Tensor| t.data_ptr() as *mut f32;
+    let gradient = Gradient {
+        back: &back,
+        grad: pointer(&grad),
+        to_qkv: at(&folded),
+        to_out: at(&to_out),
+        bias: at(&bias),
+    };
+    // SAFETY: all tensors are contiguous, of these shapes and alive; those written to are new.
+    unsafe { backward::run(&given.problem(&packed, &dx), &gradient, isa) };
+    // The product's weights have the norm's gain and the scale of queries in them.
+    let _ = folded.narrow(0, 0, inner).g_mul_scalar_(weights.shape.scale());
+    let of_gain = (&folded * &to_qkv).sum_dim_intlist([0i64].as_slice(), false, None::<Kind>);
+    TemporalGrads {
+        x: dx,
+        gamma: of_gain.view(weights.gamma.size().as_slice()),
+        to_qkv: folded * gamma.flatten(0, -1),
+        to_out: to_out.tr().contiguous(),
+        bias,
+    }
+}

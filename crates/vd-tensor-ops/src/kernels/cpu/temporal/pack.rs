@@ -1,0 +1,188 @@
+//! The weights of an attention as the products of the kernels read them.
+
+use vd_torch::team;
+
+use crate::kernels::cpu::{Block, Isa, Simd, Work, gemm};
+
+/// Sizes of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub(super) channels: usize,
+    pub(super) heads: usize,
+    pub(super) dim: usize,
+}
+
+impl Sizes {
+    /// Features of all heads together.
+    pub(super) fn inner(self) -> usize {
+        self.heads * self.dim
+    }
+
+    /// Rows of queries, keys and values of a head.
+    pub(super) fn three(self) -> usize {
+        3 * self.dim
+    }
+
+    /// Row `i` of queries, keys and values of a head, among those of all heads.
+    pub(super) fn row(self, head: usize, i: usize) -> usize {
+        i / self.dim * self.inner() + head * self.dim + i % self.dim
+    }
+}
+
+/// Where the weights lie, contiguous.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weights {
+    /// c
+    pub(super) gamma: *const f32,
+    /// (3 n d) c
+    pub(super) to_qkv: *const f32,
+    /// c (n d)
+    pub(super) to_out: *const f32,
+}
+
+// SAFETY: the weights are only read.
+unsafe impl Sync for Weights {}
+
+/// Packed weights, the norm's gain and the scale of the queries within those of the heads.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) sizes: Sizes,
+    /// What a row of the joint projection is to be multiplied by beside the gain, of queries and of
+    /// the others.
+    scale: f32,
+    /// Rows of a block.
+    rows: usize,
+    /// For each head, the values of `three` rows by `channels`, or their transpose.
+    heads: Block,
+    /// `channels` rows by `inner`, or for each head `dim` rows by `channels`.
+    out: Block,
+    back: bool,
+}
+
+/// Where packed values go.
+struct To(*mut f32, *mut f32);
+
+// SAFETY: threads write apart from each other.
+unsafe impl Sync for To {}
+
+/// `ROWS` of the set that runs it.
+struct RowsOf;
+
+impl Work for RowsOf {
+    type Out = usize;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> usize {
+        S::ROWS
+    }
+}
+
+impl Packed {
+    /// For the attention, or for its gradient.
+    ///
+    /// # Safety
+    /// `weights` are good for the sizes.
+    pub(super) unsafe fn new(isa: Isa, sizes: Sizes, weights: Weights, back: bool) -> Self {
+        let rows = isa.run(RowsOf);
+        let scale = 1.0 / (sizes.dim as f32).sqrt();
+        let mut packed =
+            Packed { sizes, scale, rows, heads: Block::new(0), out: Block::new(0), back };
+        packed.heads = Block::new(sizes.heads * packed.head_size());
+        let parts = if back { sizes.heads } else { 1 };
+        packed.out = Block::new(parts * packed.out_size());
+        let to =
+            To(packed.heads.as_mut_slice().as_mut_ptr(), packed.out.as_mut_slice().as_mut_ptr());
+        let (to, packed_ref) = (&to, &packed);
+        team(|member| {
+            for head in member.share(sizes.heads) {
+                // SAFETY: a head's values are this thread's alone.
+                unsafe { packed_ref.pack_head(head, weights, to) };
+            }
+            if !back && member.index == member.count - 1 {
+                // SAFETY: one thread packs the whole.
+                unsafe { packed_ref.pack_out(weights, to) };
+            }
+        });
+        packed
+    }
+
+    fn head_size(&self) -> usize {
+        let Sizes { channels, .. } = self.sizes;
+        if self.back {
+            gemm::packed_rows(self.rows, channels, self.sizes.three())
+        } else {
+            gemm::packed_rows(self.rows, self.sizes.three(), channels)
+        }
+    }
+
+    /// Of the whole, or of a head's part for the gradient.
+    fn out_size(&self) -> usize {
+        let Sizes { channels, dim, .. } = self.sizes;
+        if self.back {
+            gemm::packed_rows(self.rows, dim, channels)
+        } else {
+            gemm::packed_rows(self.rows, channels, self.sizes.inner())
+        }
+    }
+
+    /// The scale of row `i` of a head: queries carry that of the scores.
+    pub(super) fn scale(&self, i: usize) -> f32 {
+        if i < self.sizes.dim { self.scale } else { 1.0 }
+    }
+
+    unsafe fn pack_head(&self, head: usize, weights: Weights, to: &To) {
+        let Sizes { channels, dim, .. } = self.sizes;
+        let three = self.sizes.three();
+        // SAFETY: the caller's; rows and columns are within the sizes.
+        let entry = |i: usize, k: usize| unsafe {
+            let at = self.sizes.row(head, i) * channels + k;
+            *weights.to_qkv.add(at) * (*weights.gamma.add(k) * self.scale(i))
+        };
+        // SAFETY: the block has this many values for each head.
+        let values = unsafe {
+            let size = self.head_size();
+            std::slice::from_raw_parts_mut(to.0.add(head * size), size)
+        };
+        if !self.back {
+            return gemm::pack_rows(self.rows, [three, channels], values, entry);
+        }
+        gemm::pack_rows(self.rows, [channels, three], values, |k, i| entry(i, k));
+        // SAFETY: as above.
+        let values = unsafe {
+            let size = self.out_size();
+            std::slice::from_raw_parts_mut(to.1.add(head * size), size)
+        };
+        let inner = self.sizes.inner();
+        // SAFETY: the caller's; rows and columns are within the sizes.
+        gemm::pack_rows(self.rows, [dim, channels], values, |i, k| unsafe {
+            *weights.to_out.add(k * inner + head * dim + i)
+        });
+    }
+
+    unsafe fn pack_out(&self, weights: Weights, to: &To) {
+        let (channels, inner) = (self.sizes.channels, self.sizes.inner());
+        // SAFETY: the block has this many values.
+        let values = unsafe { std::slice::from_raw_parts_mut(to.1, self.out_size()) };
+        // SAFETY: the caller's; rows and columns are within the sizes.
+        gemm::pack_rows(self.rows, [channels, inner], values, |i, k| unsafe {
+            *weights.to_out.add(i * inner + k)
+        });
+    }
+
+    /// Queries, keys and values of a head from channels, or the way back of their gradient.
+    pub(super) fn head(&self, head: usize) -> *const f32 {
+        // SAFETY: within the block, which has this many values for each head.
+        unsafe { self.heads.as_ptr().add(head * self.head_size()) }
+    }
+
+    /// Channels from what all heads give.
+    pub(super) fn out(&self) -> *const f32 {
+        self.out.as_ptr()
+    }
+
+    /// The gradient of what a head gives from that of channels.
+    pub(super) fn out_of(&self, head: usize) -> *const f32 {
+        // SAFETY: within the block, which has this many values for each head.
+        unsafe { self.out.as_ptr().add(head * self.out_size()) }
+    }
+}
