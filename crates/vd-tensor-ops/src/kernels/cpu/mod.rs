@@ -10,6 +10,7 @@ mod epilogue;
 mod epilogue_grad;
 mod gemm;
 mod isa;
+mod linear_attention;
 mod scratch;
 mod simd;
 mod winograd;
@@ -18,5 +19,8 @@ pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
 pub use isa::Isa;
 pub(crate) use isa::Work;
+pub use linear_attention::{
+    LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_fits,
+};
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::Simd;
