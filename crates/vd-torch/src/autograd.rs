@@ -83,8 +83,7 @@ pub fn apply<F: Function>(
     inputs: &[&Tensor],
     forward: impl FnOnce(&mut Saved) -> Result<(Vec<Tensor>, F)>,
 ) -> Result<Vec<Tensor>> {
-    // SAFETY: reads a setting of this thread.
-    let enabled = unsafe { shim::vd_grad_enabled() } != 0;
+    let enabled = grad_enabled();
     let needs = inputs.iter().map(|t| enabled && t.requires_grad()).collect();
     let mut saved = Saved { needs, tensors: Vec::new() };
     let (mut outputs, function) = {
@@ -95,6 +94,12 @@ pub fn apply<F: Function>(
         attach(inputs, &mut outputs, &saved.tensors, function)?;
     }
     Ok(outputs)
+}
+
+/// Whether operations on this thread enter the graph.
+pub fn grad_enabled() -> bool {
+    // SAFETY: reads a setting of this thread.
+    unsafe { shim::vd_grad_enabled() != 0 }
 }
 
 fn attach<F: Function>(

@@ -17,7 +17,7 @@ mod optim;
 mod shim;
 mod team;
 
-pub use autograd::{BoxError, Function, Saved, apply, grad};
+pub use autograd::{BoxError, Function, Saved, apply, grad, grad_enabled};
 pub use checkpoint::checkpoint;
 pub use device::DeviceChoice;
 pub use error::{Error, Result, brief};

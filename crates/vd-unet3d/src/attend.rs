@@ -121,6 +121,9 @@ impl LinearResidual {
 
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Tensor {
         let memory = self.entry.memory(context);
+        if memory.is_none() && self.entry.shift.is_empty() {
+            return self.attention.residual(x, &self.entry.norm);
+        }
         let inner = self.entry.forward(x, context.forbidden.as_ref());
         x + self.attention.forward_with(&inner, memory.as_ref())
     }

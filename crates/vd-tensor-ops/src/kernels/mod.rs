@@ -90,3 +90,8 @@ pub fn road(precision: Precision) -> String {
 pub(crate) fn on_cpu(x: &Tensor) -> bool {
     precision() != Precision::Reference && x.device() == Device::Cpu && x.kind() == Kind::Float
 }
+
+/// Whether a result of these tensors would have a gradient.
+pub(crate) fn needs_grad(tensors: &[&Tensor]) -> bool {
+    vd_torch::grad_enabled() && tensors.iter().any(|x| x.requires_grad())
+}

@@ -7,8 +7,8 @@ use crate::{Init, Result, Scope};
 /// y = x W^T + bias, over the last axis.
 #[derive(Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
 }
 
 impl Linear {

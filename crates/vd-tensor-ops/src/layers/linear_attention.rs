@@ -3,7 +3,9 @@
 use tch::Tensor;
 
 use super::norm::softmax;
-use super::{HeadShape, Linear, Memory};
+use super::{HeadShape, LayerNorm, Linear, Memory};
+use crate::kernels;
+use crate::kernels::cpu::{self, Isa, LinearAttentionCache, LinearAttentionWeights};
 use crate::{Result, Scope};
 
 /// Attention over space whose cost grows with the number of positions, not with its square:
@@ -16,6 +18,7 @@ pub struct SpatialLinearAttention {
     shape: HeadShape,
     to_qkv: Linear,
     to_out: Linear,
+    cache: LinearAttentionCache,
 }
 
 impl SpatialLinearAttention {
@@ -29,6 +32,7 @@ impl SpatialLinearAttention {
             shape,
             to_qkv: Linear::pointwise(&mut scope.sub("to_qkv"), channels, 3 * inner, 2, false)?,
             to_out: Linear::pointwise(&mut scope.sub("to_out"), inner, channels, 2, true)?,
+            cache: LinearAttentionCache::default(),
         })
     }
 
@@ -38,7 +42,40 @@ impl SpatialLinearAttention {
         self.forward_with(x, None)
     }
 
-    /// The same with keys and values beside those of the positions: the softmax of the keys runs
+    /// x + the attention of norm(x).
+    ///
+    /// # Shapes
+    /// b f h w c -> b f h w c
+    pub fn residual(&self, x: &Tensor, norm: &LayerNorm) -> Tensor {
+        match self.fused(x, norm) {
+            Some(y) => y,
+            None => x + self.forward(&norm.forward(x)),
+        }
+    }
+
+    /// The same by the kernel, where it fits.
+    fn fused(&self, x: &Tensor, norm: &LayerNorm) -> Option<Tensor> {
+        let isa = Isa::current();
+        let weights = LinearAttentionWeights {
+            gamma: &norm.gamma,
+            to_qkv: &self.to_qkv.weight,
+            to_out: &self.to_out.weight,
+            bias: self.to_out.bias.as_ref()?,
+        };
+        let fits = kernels::on_cpu(x)
+            && kernels::on_cpu(weights.to_qkv)
+            && cpu::linear_attention_fits(isa, x.size()[4])
+            && !kernels::needs_grad(&[
+                x,
+                weights.gamma,
+                weights.to_qkv,
+                weights.to_out,
+                weights.bias,
+            ]);
+        fits.then(|| cpu::linear_attention(isa, x, &weights, &self.cache, self.shape))
+    }
+
+    /// The same as [`Self::forward`] with keys and values beside those of the positions: the softmax of the keys runs
     /// over both.
     ///
     /// # Shapes

@@ -51,7 +51,7 @@ impl RmsNorm {
 /// Ba et al. 2016, arXiv:1607.06450; without a bias, biased variance, epsilon 1e-5 under the root.
 #[derive(Debug)]
 pub struct LayerNorm {
-    gamma: Tensor,
+    pub(super) gamma: Tensor,
 }
 
 impl LayerNorm {

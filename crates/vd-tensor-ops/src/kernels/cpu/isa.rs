@@ -52,6 +52,17 @@ impl Isa {
         }
     }
 
+    /// Rows of a tile of matrix products.
+    pub(crate) fn rows(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Avx512::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::ROWS,
+            _ => Portable::ROWS,
+        }
+    }
+
     fn is_here(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]

@@ -12,6 +12,7 @@ mod epilogue;
 mod epilogue_grad;
 mod gemm;
 mod isa;
+mod linear_attention;
 mod peak;
 mod scratch;
 mod simd;
@@ -24,6 +25,9 @@ pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
 pub use isa::Isa;
 pub(crate) use isa::Work;
+pub use linear_attention::{
+    LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_fits,
+};
 pub use peak::fma_peak;
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::Simd;

@@ -1,0 +1,86 @@
+//! What linear attention over space costs, with its norm and its residual: the kernel against
+//! libtorch's operations.
+//!
+//! Rates are of the products of the plain way: queries, keys, values, context, and the way back.
+//! VD_BENCH_THREADS sets the threads (1 where it is not set).
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::kernels::cpu::{
+    Isa, LinearAttentionCache, LinearAttentionWeights, linear_attention,
+};
+use vd_tensor_ops::layers::HeadShape;
+use vd_tensor_ops::{Noise, SeededNoise, torch};
+
+/// b f h w c and the number of heads: levels of a network of dim 64, the coarsest of one frame size,
+/// and a small network.
+const CASES: [([i64; 5], i64); 6] = [
+    ([1, 5, 32, 32, 64], 8),
+    ([1, 16, 64, 64, 64], 8),
+    ([1, 5, 16, 16, 128], 8),
+    ([1, 5, 8, 8, 256], 8),
+    ([1, 5, 4, 4, 512], 8),
+    ([16, 8, 32, 32, 16], 4),
+];
+
+fn draw(seed: u64, shape: &[i64]) -> Tensor {
+    let size: i64 = shape.iter().product();
+    let like = Tensor::empty([1, size], (Kind::Float, Device::Cpu));
+    SeededNoise::new(seed, 0).normal(&like).view(shape)
+}
+
+/// The operations of the layer.
+fn reference(x: &Tensor, weights: &LinearAttentionWeights<'_>, heads: HeadShape) -> Tensor {
+    let size = x.size();
+    let normal = x.layer_norm([size[4]], Some(weights.gamma), None::<&Tensor>, 1e-5, false);
+    let qkv = normal.flatten(2, 3).flatten(0, 1).linear(weights.to_qkv, None::<&Tensor>);
+    let parts = qkv.unflatten(-1, [3, heads.heads, heads.dim]);
+    let [q, k, v] = [0, 1, 2].map(|i| parts.select(-3, i));
+    let q = q.softmax(-1, Kind::Float) * heads.scale();
+    let k = k.softmax(1, Kind::Float);
+    let context = k.permute([0, 2, 3, 1]).matmul(&v.transpose(1, 2));
+    let out = q.transpose(1, 2).matmul(&context).transpose(1, 2).flatten(2, 3);
+    x + out.linear(weights.to_out, Some(weights.bias)).view(size.as_slice())
+}
+
+fn benches(criterion: &mut Criterion) {
+    let threads = std::env::var("VD_BENCH_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    torch::set_threads(threads);
+    let _no_grad = tch::no_grad_guard();
+    for (shape, heads) in CASES {
+        let heads = HeadShape { heads, dim: 32 };
+        let (c, inner) = (shape[4], heads.inner());
+        let sites: i64 = shape[..4].iter().product();
+        let x = draw(1, &shape);
+        let (gamma, bias) = (draw(2, &[c]) * 0.1 + 1.0, draw(3, &[c]));
+        let to_qkv = draw(4, &[3 * inner, c]) / (c as f64).sqrt();
+        let to_out = draw(5, &[c, inner]) / (inner as f64).sqrt();
+        let weights =
+            LinearAttentionWeights { gamma: &gamma, to_qkv: &to_qkv, to_out: &to_out, bias: &bias };
+        let [b, f, h, w, _] = shape;
+        let mut group =
+            criterion.benchmark_group(format!("b{b}_f{f}_{h}x{w}_c{c}_{}", heads.heads));
+        let flops = 2 * sites * inner * (4 * c + 2 * heads.dim);
+        group.throughput(Throughput::Elements(flops as u64));
+        group.sample_size(10);
+        group.warm_up_time(Duration::from_millis(500));
+        group.measurement_time(Duration::from_secs(2));
+        let cache = LinearAttentionCache::default();
+        group.bench_function("fused", |bencher| {
+            bencher
+                .iter(|| linear_attention(Isa::current(), black_box(&x), &weights, &cache, heads));
+        });
+        group.bench_function("reference", |bencher| {
+            bencher.iter(|| reference(black_box(&x), &weights, heads));
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(all, benches);
+criterion_main!(all);

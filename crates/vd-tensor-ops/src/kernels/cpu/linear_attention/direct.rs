@@ -1,0 +1,215 @@
+//! The form for few sites: values are made, and the weights, of which there is more than of
+//! anything else, are read once for many images.
+
+use vd_torch::Member;
+
+use super::pack::{Direct, Shape};
+use super::product::{Panels, Product};
+use super::sites::{GAP, normal_rows};
+use super::sums::{Sums, exponentials};
+use crate::kernels::cpu::{Scratch, Simd, Work, gemm};
+
+/// Sites at a time, of as many whole images as they hold.
+const BLOCK: usize = 336;
+
+/// The whole attention: where everything lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Forward<'a> {
+    pub(super) shape: Shape,
+    pub(super) packed: &'a Direct,
+    pub(super) bias: *const f32,
+    pub(super) x: *const f32,
+    pub(super) y: *mut f32,
+    /// What all threads share.
+    pub(super) shared: *mut f32,
+}
+
+// SAFETY: threads read what the pointers show and write apart from each other.
+unsafe impl Sync for Forward<'_> {}
+
+/// Images at a time.
+fn block(shape: &Shape) -> usize {
+    (BLOCK / shape.sites).clamp(1, shape.images)
+}
+
+/// Values of a row of normalised sites, and of a row of features.
+fn rows(shape: &Shape) -> (usize, usize) {
+    (shape.c + GAP, Sums::width(shape) + GAP)
+}
+
+impl Forward<'_> {
+    /// Values of `shared`.
+    pub(super) fn shared_len(shape: &Shape) -> usize {
+        let (normal, features) = rows(shape);
+        block(shape) * shape.sites * (normal + 3 * features)
+    }
+
+    /// Normalised sites of a block; its queries, keys and values.
+    fn buffers(&self) -> (*mut f32, [*mut f32; 3]) {
+        let (normal, features) = rows(&self.shape);
+        let sites = block(&self.shape) * self.shape.sites;
+        // SAFETY: within the `shared_len` values.
+        let part = |i: usize| unsafe { self.shared.add(sites * (normal + i * features)) };
+        (self.shared, [part(0), part(1), part(2)])
+    }
+}
+
+/// What one thread does.
+pub(super) struct Share<'a> {
+    pub(super) all: &'a Forward<'a>,
+    pub(super) member: Member<'a>,
+}
+
+impl Share<'_> {
+    /// Some panels of the queries, keys and values of `count` sites.
+    #[inline(always)]
+    unsafe fn project<S: Simd>(&self, count: usize) {
+        let shape = &self.all.shape;
+        let (normal, features) = rows(shape);
+        let (from, to) = self.all.buffers();
+        let width = gemm::panel::<S>();
+        let panels = shape.inner().div_ceil(width);
+        for task in self.member.share(3 * panels) {
+            let (part, panel) = (task / panels, task % panels);
+            // SAFETY: the caller's; threads write panels apart from each other.
+            unsafe {
+                let b = self.all.packed.qkv[part].as_ptr().add(panel * width * shape.c);
+                let c = (to[part].add(panel * width), features);
+                S::call(Panels { a: (from, normal), b, c, shape: [count, width, shape.c] });
+            }
+        }
+    }
+
+    /// The attention of image `image` of a block, over its keys.
+    #[inline(always)]
+    unsafe fn attend<S: Simd>(&self, image: usize, context: *mut f32, sums: Sums) {
+        let shape = &self.all.shape;
+        let Shape { sites, heads, dim, .. } = *shape;
+        let (inner, row, each) = (shape.inner(), rows(shape).1, dim.next_multiple_of(S::LANES));
+        // SAFETY: the caller's. A vector of features that reaches over its head's last writes where
+        // the next head writes after it, or in the gap between rows.
+        unsafe {
+            let [q, k, v] = self.all.buffers().1.map(|part| part.add(image * sites * row));
+            for n in (0..inner).step_by(S::LANES) {
+                exponentials::<S>((k.add(n), row), sites, (sums, n), false);
+            }
+            for head in 0..heads {
+                let (first, context) = (head * dim, context.add(head * dim * each));
+                let a = (k.add(first).cast_const(), 1, row);
+                let b = (v.add(first).cast_const(), row);
+                let size = [dim, dim, sites];
+                S::call(Product { a, b, c: (context, each), shape: size, add: false });
+                for d in 0..dim {
+                    let share = S::splat(1.0 / *sums.total.add(first + d));
+                    for e in (0..each).step_by(S::LANES) {
+                        let at = context.add(d * each + e);
+                        S::store(at, S::mul(S::load(at), share));
+                    }
+                }
+                for site in 0..sites {
+                    softmax::<S>(q.add(site * row + first), dim);
+                }
+            }
+            for head in 0..heads {
+                let (first, context) = (head * dim, context.add(head * dim * each));
+                let (a, b) = ((q.add(first).cast_const(), row, 1), (context.cast_const(), each));
+                let size = [sites, dim, dim];
+                S::call(Product { a, b, c: (k.add(first), row), shape: size, add: false });
+            }
+        }
+    }
+
+    /// Some panels of the channels of the sites `first..first + count`.
+    #[inline(always)]
+    unsafe fn output<S: Simd>(&self, (first, count): (usize, usize), rows_out: *mut f32) {
+        let shape = &self.all.shape;
+        let (c, inner, width) = (shape.c, shape.inner(), gemm::panel::<S>());
+        let (_, [_, from, _]) = self.all.buffers();
+        for panel in self.member.share(c.div_ceil(width)) {
+            // SAFETY: the caller's; threads write panels apart from each other.
+            unsafe {
+                let b = self.all.packed.out.as_ptr().add(panel * width * inner);
+                let a = (from.cast_const(), rows(shape).1);
+                S::call(Panels { a, b, c: (rows_out, width), shape: [count, width, inner] });
+                let columns = width.min(c - panel * width);
+                for site in 0..count {
+                    let at = (first + site) * c + panel * width;
+                    for k in (0..columns).step_by(S::LANES) {
+                        let bias = S::load(self.all.bias.add(panel * width + k));
+                        let before = S::add(S::load(self.all.x.add(at + k)), bias);
+                        let more = S::load(rows_out.add(site * width + k));
+                        S::store(self.all.y.add(at + k), S::add(before, more));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Work for Share<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (shape, member) = (&self.all.shape, self.member);
+        let Shape { images, sites, c, heads, dim } = *shape;
+        let block = block(shape);
+        let size = heads * dim * dim.next_multiple_of(S::LANES);
+        let mut context = Scratch::take(size);
+        let mut sums = Scratch::take(2 * Sums::width(shape));
+        let mut out = Scratch::take(block * sites * gemm::panel::<S>());
+        let (context, top, out) = (context.as_mut_ptr(), sums.as_mut_ptr(), out.as_mut_ptr());
+        // SAFETY: the caller's; between barriers threads write apart from each other, and what they
+        // read there is not written.
+        unsafe {
+            let sums = Sums { sums: context, top, total: top.add(Sums::width(shape)) };
+            for first in (0..images).step_by(block) {
+                let count = block.min(images - first);
+                let (normal, row) = (self.all.buffers().0, rows(shape).0);
+                let range = member.share(count * sites);
+                let x = self.all.x.add((first * sites + range.start) * c);
+                normal_rows::<S>(x, (normal.add(range.start * row), row), (range.len(), c));
+                member.barrier();
+                self.project::<S>(count * sites);
+                member.barrier();
+                for image in member.share(count) {
+                    self.attend::<S>(image, context, sums);
+                }
+                member.barrier();
+                self.output::<S>((first * sites, count * sites), out);
+            }
+        }
+    }
+}
+
+/// Softmax of `count` values that follow each other.
+#[inline(always)]
+unsafe fn softmax<S: Simd>(x: *mut f32, count: usize) {
+    let (whole, rest) = (count / S::LANES * S::LANES, count % S::LANES);
+    let mut tail = [f32::NEG_INFINITY; 16];
+    // SAFETY: the caller's; no set has more lanes than the tail.
+    unsafe {
+        std::ptr::copy_nonoverlapping(x.add(whole), tail.as_mut_ptr(), rest);
+        let last = S::load(tail.as_ptr());
+        let mut top = last;
+        for d in (0..whole).step_by(S::LANES) {
+            top = S::max(top, S::load(x.add(d)));
+        }
+        let top = S::splat(S::largest(top));
+        let mut sum = S::zero();
+        for d in (0..whole).step_by(S::LANES) {
+            let e = S::exp(S::sub(S::load(x.add(d)), top));
+            sum = S::add(sum, e);
+            S::store(x.add(d), e);
+        }
+        S::store(tail.as_mut_ptr(), S::exp(S::sub(last, top)));
+        let total = S::sum(sum) + tail[..rest].iter().sum::<f32>();
+        let share = 1.0 / total;
+        for d in (0..whole).step_by(S::LANES) {
+            S::store(x.add(d), S::mul(S::load(x.add(d)), S::splat(share)));
+        }
+        for (d, e) in tail[..rest].iter().enumerate() {
+            *x.add(whole + d) = e * share;
+        }
+    }
+}

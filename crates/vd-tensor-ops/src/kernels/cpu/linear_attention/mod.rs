@@ -1,0 +1,169 @@
+//! Linear attention over the sites of an image, with the norm before it and the residual around it.
+
+mod direct;
+mod forward;
+mod pack;
+mod product;
+mod sites;
+mod sums;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tch::{Kind, Tensor};
+use vd_torch::{team_of, threads};
+
+use super::epilogue::fits;
+use super::{Isa, Scratch};
+use crate::layers::HeadShape;
+use pack::{Direct, Folded, Shape, Weights};
+
+/// The parameters of linear attention and of the norm before it.
+#[derive(Debug, Clone, Copy)]
+pub struct LinearAttentionWeights<'a> {
+    /// # Shapes
+    /// c, axes of 1 aside
+    pub gamma: &'a Tensor,
+    /// Queries, keys and values.
+    ///
+    /// # Shapes
+    /// 3 (n d) c, axes of 1 aside
+    pub to_qkv: &'a Tensor,
+    /// # Shapes
+    /// c (n d), axes of 1 aside
+    pub to_out: &'a Tensor,
+    /// # Shapes
+    /// c
+    pub bias: &'a Tensor,
+}
+
+impl LinearAttentionWeights<'_> {
+    fn held(&self) -> [Tensor; 4] {
+        [self.gamma, self.to_qkv, self.to_out, self.bias].map(|t| t.detach().contiguous())
+    }
+}
+
+/// Packed weights of linear attention, kept until the weights change.
+#[derive(Debug, Default)]
+pub struct LinearAttentionCache {
+    held: Mutex<Vec<(Key, Packed)>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    /// Where the weights lie, and their versions.
+    weights: [(usize, i64); 3],
+    isa: Isa,
+    form: Form,
+}
+
+/// Ways of computing the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Folded,
+    Direct,
+}
+
+#[derive(Debug, Clone)]
+enum Packed {
+    Folded(Arc<Folded>),
+    Direct(Arc<Direct>),
+}
+
+impl Form {
+    /// Folding the projections into the sums costs as many products as c sites save.
+    fn of(shape: &Shape) -> Self {
+        if shape.sites < shape.c { Form::Direct } else { Form::Folded }
+    }
+}
+
+impl LinearAttentionCache {
+    /// `weights`: contiguous.
+    fn packed(&self, isa: Isa, form: Form, shape: &Shape, weights: &[Tensor; 4]) -> Packed {
+        let [gamma, qkv, out, _] = weights;
+        let weights = [gamma, qkv, out].map(|t| (t.data_ptr() as usize, t.internal_version()));
+        let key = Key { weights, isa, form };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, packed)) = held.iter().find(|(of, _)| *of == key) {
+            return packed.clone();
+        }
+        held.retain(|(of, _)| of.weights == key.weights);
+        let weights = Weights { gamma: values(gamma), qkv: values(qkv), out: values(out) };
+        let packed = match form {
+            Form::Folded => Packed::Folded(Arc::new(Folded::new(isa, shape, &weights))),
+            Form::Direct => Packed::Direct(Arc::new(Direct::new(isa, shape, &weights))),
+        };
+        held.push((key, packed.clone()));
+        packed
+    }
+}
+
+/// The values of a contiguous f32 tensor on the CPU.
+fn values(x: &Tensor) -> &[f32] {
+    // SAFETY: that is what it is; nobody writes to it while it is borrowed here.
+    unsafe { std::slice::from_raw_parts(x.data_ptr() as *const f32, x.numel()) }
+}
+
+/// Whether [`linear_attention`] takes inputs of these channels.
+pub fn linear_attention_fits(isa: Isa, channels: i64) -> bool {
+    fits(isa, channels as usize)
+}
+
+/// x + linear attention over the sites of each frame of norm(x), as
+/// [`SpatialLinearAttention`](crate::layers::SpatialLinearAttention) of
+/// [`LayerNorm`](crate::layers::LayerNorm).
+///
+/// # Shapes
+/// b f h w c -> b f h w c
+///
+/// # Panics
+/// Channels that [`linear_attention_fits`] refuses; tensors that are not f32 on the CPU.
+pub fn linear_attention(
+    isa: Isa,
+    x: &Tensor,
+    weights: &LinearAttentionWeights<'_>,
+    cache: &LinearAttentionCache,
+    heads: HeadShape,
+) -> Tensor {
+    let (x, weights) = (x.detach().contiguous(), weights.held());
+    let shape = shape_of(isa, &x, &weights, heads);
+    let y = x.empty_like();
+    if shape.images * shape.sites == 0 {
+        return y;
+    }
+    let packed = cache.packed(isa, Form::of(&shape), &shape, &weights);
+    let bias = values(&weights[3]).as_ptr();
+    let (x, out) = (values(&x).as_ptr(), y.data_ptr() as *mut f32);
+    // Asked once: what threads share is as large as the team.
+    let threads = threads();
+    match &packed {
+        Packed::Folded(packed) => {
+            let mut shared = Scratch::take(forward::Forward::shared_len(&shape, threads));
+            let shared = shared.as_mut_ptr();
+            let all = &forward::Forward { shape, packed, bias, x, y: out, shared };
+            team_of(threads, |member| isa.run(forward::Share { all, member }));
+        }
+        Packed::Direct(packed) => {
+            let mut shared = Scratch::take(direct::Forward::shared_len(&shape));
+            let shared = shared.as_mut_ptr();
+            let all = &direct::Forward { shape, packed, bias, x, y: out, shared };
+            team_of(threads, |member| isa.run(direct::Share { all, member }));
+        }
+    }
+    y
+}
+
+/// The sizes, once they are found to be those of the weights.
+fn shape_of(isa: Isa, x: &Tensor, weights: &[Tensor; 4], heads: HeadShape) -> Shape {
+    let size = x.size();
+    let [images, sites, c] = [size[0] * size[1], size[2] * size[3], size[4]].map(|n| n as usize);
+    let shape = Shape { images, sites, c, heads: heads.heads as usize, dim: heads.dim as usize };
+    let inner = shape.inner();
+    let numbers = [c, 3 * inner * c, inner * c, c];
+    let whole = weights.iter().zip(numbers).all(|(t, n)| t.numel() == n);
+    let plain = weights.iter().chain([x]).all(|t| t.kind() == Kind::Float);
+    assert!(
+        fits(isa, c) && whole && plain,
+        "linear attention of {heads:?} over {size:?} that no kernel takes"
+    );
+    shape
+}

@@ -1,0 +1,110 @@
+//! Weights of an attention with the gain of its norm in them, packed.
+
+use crate::kernels::cpu::{Block, Isa, gemm};
+
+/// How much there is of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) images: usize,
+    /// Sites of an image.
+    pub(super) sites: usize,
+    pub(super) c: usize,
+    pub(super) heads: usize,
+    /// Features of a head.
+    pub(super) dim: usize,
+}
+
+impl Shape {
+    /// Features of all heads.
+    pub(super) fn inner(&self) -> usize {
+        self.heads * self.dim
+    }
+
+    /// Factor of the queries.
+    pub(super) fn scale(&self) -> f32 {
+        1.0 / (self.dim as f32).sqrt()
+    }
+}
+
+/// Parameters as they lie in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weights<'a> {
+    /// c
+    pub(super) gamma: &'a [f32],
+    /// 3 (n d) c
+    pub(super) qkv: &'a [f32],
+    /// c (n d)
+    pub(super) out: &'a [f32],
+}
+
+impl Weights<'_> {
+    /// Entry of the projection `part` (queries, keys, values) with the gain in it.
+    fn entry(&self, shape: &Shape, part: usize, feature: usize, c: usize) -> f32 {
+        self.qkv[(part * shape.inner() + feature) * shape.c + c] * self.gamma[c]
+    }
+}
+
+fn columns(isa: Isa, size: [usize; 2], at: impl Fn(usize, usize) -> f32) -> Block {
+    let lanes = isa.lanes();
+    let mut block = Block::new(gemm::packed_columns(lanes, size[0], size[1]));
+    gemm::pack_columns(lanes, size, block.as_mut_slice(), at);
+    block
+}
+
+/// What the form needs in which the values' projection is folded into the sums.
+#[derive(Debug)]
+pub(super) struct Folded {
+    /// Panels of features, rows are channels.
+    pub(super) keys: Block,
+    /// Blocks of features, columns are channels.
+    pub(super) queries: Block,
+    /// For each head panels of features, rows are channels.
+    pub(super) values: Block,
+    /// The projection back times the factor of the queries: (n d) c.
+    pub(super) out: Block,
+}
+
+impl Folded {
+    pub(super) fn new(isa: Isa, shape: &Shape, weights: &Weights<'_>) -> Self {
+        let (c, inner, dim, lanes) = (shape.c, shape.inner(), shape.dim, isa.lanes());
+        let mut queries = Block::new(gemm::packed_rows(isa.rows(), inner, c));
+        gemm::pack_rows(isa.rows(), [inner, c], queries.as_mut_slice(), |n, k| {
+            weights.entry(shape, 0, n, k)
+        });
+        let each = gemm::packed_columns(lanes, c, dim);
+        let mut values = Block::new(shape.heads * each);
+        for (head, panels) in values.as_mut_slice().chunks_exact_mut(each).enumerate() {
+            gemm::pack_columns(lanes, [c, dim], panels, |k, e| {
+                weights.entry(shape, 2, head * dim + e, k)
+            });
+        }
+        let mut out = Block::new(inner * c);
+        for (n, row) in out.as_mut_slice().chunks_exact_mut(c).enumerate() {
+            for (k, x) in row.iter_mut().enumerate() {
+                *x = weights.out[k * inner + n] * shape.scale();
+            }
+        }
+        let keys = columns(isa, [c, inner], |k, n| weights.entry(shape, 1, n, k));
+        Folded { keys, queries, values, out }
+    }
+}
+
+/// What the form needs that makes values of its own.
+#[derive(Debug)]
+pub(super) struct Direct {
+    /// Queries, keys and values: panels of features, rows are channels.
+    pub(super) qkv: [Block; 3],
+    /// Panels of channels, rows are features.
+    pub(super) out: Block,
+}
+
+impl Direct {
+    pub(super) fn new(isa: Isa, shape: &Shape, weights: &Weights<'_>) -> Self {
+        let (c, inner) = (shape.c, shape.inner());
+        let part = |part| columns(isa, [c, inner], |k, n| weights.entry(shape, part, n, k));
+        Direct {
+            qkv: [part(0), part(1), part(2)],
+            out: columns(isa, [inner, c], |n, k| weights.out[k * inner + n] * shape.scale()),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Products of matrices as functions of their own, so that each is compiled once.
+
+use crate::kernels::cpu::{Simd, Work, gemm};
+
+/// c (+)= a b: the entries of `a` stand anywhere, rows of `b` and `c` are rows in memory.
+///
+/// Columns are taken by whole vectors: rows of `b` and `c` are good for `n` rounded up to them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Product {
+    /// Where, values between rows, values along a row.
+    pub(super) a: (*const f32, usize, usize),
+    pub(super) b: (*const f32, usize),
+    pub(super) c: (*mut f32, usize),
+    /// Rows, columns, and the axis between.
+    pub(super) shape: [usize; 3],
+    /// Whether `c` is added to.
+    pub(super) add: bool,
+}
+
+impl Product {
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const Z: usize>(&self, from: usize) {
+        let [m, _, k] = self.shape;
+        // SAFETY: the caller's.
+        unsafe {
+            let (b, c) = ((self.b.0.add(from), self.b.1), (self.c.0.add(from), self.c.1));
+            if self.add {
+                gemm::rows::<S, Z, true>(self.a, b, c, (m, k));
+            } else {
+                gemm::rows::<S, Z, false>(self.a, b, c, (m, k));
+            }
+        }
+    }
+}
+
+impl Work for Product {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let vectors = self.shape[1].div_ceil(S::LANES);
+        for pair in 0..vectors / 2 {
+            // SAFETY: the caller's.
+            unsafe { self.columns::<S, 2>(pair * 2 * S::LANES) };
+        }
+        if vectors % 2 == 1 {
+            // SAFETY: the caller's.
+            unsafe { self.columns::<S, 1>((vectors - 1) * S::LANES) };
+        }
+    }
+}
+
+/// c = a b where `b` is of [`gemm::pack_columns`]; rows of `c` are good for whole panels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Panels {
+    pub(super) a: (*const f32, usize),
+    pub(super) b: *const f32,
+    pub(super) c: (*mut f32, usize),
+    /// Rows, columns, and the axis between.
+    pub(super) shape: [usize; 3],
+}
+
+impl Work for Panels {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the caller's.
+        unsafe { gemm::by_panels::<S>(self.a, self.b, self.c, self.shape) };
+    }
+}
+
+/// c = a b where `a` is of [`gemm::pack_rows`], and rows of `b` and `c` are a panel of sites.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stack {
+    pub(super) a: *const f32,
+    pub(super) b: *const f32,
+    /// Good for `m` rounded up to whole blocks of rows.
+    pub(super) c: *mut f32,
+    /// Rows, and the axis between.
+    pub(super) m: usize,
+    pub(super) k: usize,
+}
+
+impl Work for Stack {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let width = gemm::panel::<S>();
+        // SAFETY: the caller's.
+        unsafe {
+            gemm::by_rows::<S, 2, false>(self.a, (self.b, width), (self.c, width), (self.m, self.k))
+        };
+    }
+}

@@ -1,0 +1,178 @@
+//! Sites of an image on their way into products and out of them.
+
+use crate::kernels::cpu::{Simd, gemm};
+
+/// Between rows, so that rows do not fall on each other in the cache.
+pub(super) const GAP: usize = 16;
+/// As in the layer norm of the layers.
+const EPSILON: f32 = 1e-5;
+/// Values of the widest tile of sites that is turned over.
+const TILE: usize = 16 * 16;
+
+/// `count` sites with mean 0 and variance 1, as rows `row` apart; the factor that made the variance
+/// 1 follows each.
+///
+/// # Safety
+/// As [`Simd`]; `x` is good for count c values, `to` for count rows of more than `c`; `c` is a
+/// multiple of the lanes.
+#[inline(always)]
+pub(super) unsafe fn normal_rows<S: Simd>(
+    x: *const f32,
+    (to, row): (*mut f32, usize),
+    (count, c): (usize, usize),
+) {
+    for site in 0..count {
+        // SAFETY: the caller's.
+        unsafe {
+            let (x, to) = (x.add(site * c), to.add(site * row));
+            let mut sum = S::zero();
+            for k in (0..c).step_by(S::LANES) {
+                sum = S::add(sum, S::load(x.add(k)));
+            }
+            let mean = S::splat(S::sum(sum) / c as f32);
+            let mut squares = S::zero();
+            for k in (0..c).step_by(S::LANES) {
+                let x = S::sub(S::load(x.add(k)), mean);
+                squares = S::fma(x, x, squares);
+            }
+            let factor = 1.0 / (S::sum(squares) / c as f32 + EPSILON).sqrt();
+            for k in (0..c).step_by(S::LANES) {
+                let x = S::sub(S::load(x.add(k)), mean);
+                S::store(to.add(k), S::mul(x, S::splat(factor)));
+            }
+            *to.add(c) = factor;
+        }
+    }
+}
+
+/// Sites as the columns of c rows of a panel: the first `count`, then the last of them again.
+///
+/// # Safety
+/// As [`Simd`]; `x` is good for count c values, count from 1 to a panel, `to` for c panels, `rows`
+/// for a panel of sites; `c` is a multiple of the lanes.
+#[inline(always)]
+pub(super) unsafe fn columns<S: Simd>(
+    x: *const f32,
+    (count, c): (usize, usize),
+    to: *mut f32,
+    rows: *mut f32,
+) {
+    let width = gemm::panel::<S>();
+    // SAFETY: the caller's.
+    unsafe {
+        let mut from = x;
+        if count < width {
+            for site in 0..width {
+                let x = x.add(site.min(count - 1) * c);
+                std::ptr::copy_nonoverlapping(x, rows.add(site * c), c);
+            }
+            from = rows;
+        }
+        for k in (0..c).step_by(S::LANES) {
+            for z in 0..2 {
+                let from = from.add(z * S::LANES * c + k);
+                S::transpose(from, c, to.add(k * width + z * S::LANES), width);
+            }
+        }
+    }
+}
+
+/// Gives every column of c rows of a panel mean 0 and variance 1.
+///
+/// # Safety
+/// As [`Simd`]; `x` is good for c panels.
+#[inline(always)]
+pub(super) unsafe fn normal_columns<S: Simd>(x: *mut f32, c: usize) {
+    let width = gemm::panel::<S>();
+    let each = S::splat;
+    for z in 0..2 {
+        // SAFETY: the caller's.
+        unsafe {
+            let x = x.add(z * S::LANES);
+            // Two chains each, for a sum waits for the one before it.
+            let mut sum = [S::zero(); 2];
+            for k in 0..c {
+                sum[k % 2] = S::add(sum[k % 2], S::load(x.add(k * width)));
+            }
+            let share = each(1.0 / c as f32);
+            let mean = S::mul(S::add(sum[0], sum[1]), share);
+            let mut squares = [S::zero(); 2];
+            for k in 0..c {
+                let x = S::sub(S::load(x.add(k * width)), mean);
+                squares[k % 2] = S::fma(x, x, squares[k % 2]);
+            }
+            let variance = S::fma(S::add(squares[0], squares[1]), share, each(EPSILON));
+            let factor = S::div(each(1.0), S::sqrt(variance));
+            for k in 0..c {
+                let at = x.add(k * width);
+                S::store(at, S::mul(S::sub(S::load(at), mean), factor));
+            }
+        }
+    }
+}
+
+/// Softmax of each column of `rows` rows of a panel.
+///
+/// # Safety
+/// As [`Simd`]; `x` is good for as many panels.
+#[inline(always)]
+pub(super) unsafe fn softmax_columns<S: Simd>(x: *mut f32, rows: usize) {
+    let width = gemm::panel::<S>();
+    // SAFETY: the caller's.
+    unsafe {
+        let at = |d: usize, z: usize| x.add(d * width + z * S::LANES);
+        let mut top = [S::load(at(0, 0)), S::load(at(0, 1))];
+        for d in 1..rows {
+            for z in 0..2 {
+                top[z] = S::max(top[z], S::load(at(d, z)));
+            }
+        }
+        let mut sum = [S::zero(); 2];
+        for d in 0..rows {
+            for z in 0..2 {
+                let e = S::exp(S::sub(S::load(at(d, z)), top[z]));
+                sum[z] = S::add(sum[z], e);
+                S::store(at(d, z), e);
+            }
+        }
+        let one = S::splat(1.0);
+        let share = [S::div(one, sum[0]), S::div(one, sum[1])];
+        for d in 0..rows {
+            for z in 0..2 {
+                S::store(at(d, z), S::mul(S::load(at(d, z)), share[z]));
+            }
+        }
+    }
+}
+
+/// y = x + bias + the columns of c rows of a panel, the first `count` of them.
+///
+/// # Safety
+/// As [`Simd`]; `x` and `y` are good for count c values, `from` for c panels, `bias` for c; `c` is a
+/// multiple of the lanes.
+#[inline(always)]
+pub(super) unsafe fn add_columns<S: Simd>(
+    from: *const f32,
+    bias: *const f32,
+    (x, y): (*const f32, *mut f32),
+    (count, c): (usize, usize),
+) {
+    let width = gemm::panel::<S>();
+    let mut tile = [0f32; TILE];
+    for k in (0..c).step_by(S::LANES) {
+        // SAFETY: the caller's; a tile is lanes by lanes.
+        unsafe {
+            let bias = S::load(bias.add(k));
+            for z in 0..2 {
+                let first = z * S::LANES;
+                S::transpose(from.add(k * width + first), width, tile.as_mut_ptr(), S::LANES);
+                for site in 0..S::LANES.min(count.saturating_sub(first)) {
+                    let at = (first + site) * c + k;
+                    let value = S::load(tile.as_ptr().add(site * S::LANES));
+                    let sum = S::add(S::add(S::load(x.add(at)), bias), value);
+                    S::store(y.add(at), sum);
+                }
+            }
+        }
+    }
+}

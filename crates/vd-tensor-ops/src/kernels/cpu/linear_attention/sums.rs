@@ -1,0 +1,175 @@
+//! Sums over sites: S = softmax over sites(k)^T x, one row of channels for each feature of a key.
+//!
+//! The softmax goes through an image by chunks, with maxima that grow.
+
+use super::pack::Shape;
+use super::product::{Panels, Product};
+use super::sites::{GAP, normal_rows};
+use crate::kernels::cpu::{Scratch, Simd};
+
+/// Sites whose keys are in the cache at a time: a multiple of the rows of the products of the wider
+/// sets.
+const CHUNK: usize = 84;
+
+/// Sums over the sites of an image, or of a part of one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sums {
+    /// (n d) c
+    pub(super) sums: *mut f32,
+    /// Largest key of each feature.
+    pub(super) top: *mut f32,
+    /// Sum of the exponentials of each feature.
+    pub(super) total: *mut f32,
+}
+
+impl Sums {
+    /// Features rounded up so that they are whole panels of every set.
+    pub(super) fn width(shape: &Shape) -> usize {
+        shape.inner().next_multiple_of(32)
+    }
+
+    pub(super) fn len(shape: &Shape) -> usize {
+        shape.inner() * shape.c + 2 * Self::width(shape)
+    }
+
+    /// # Safety
+    /// `at` is good for [`Sums::len`] values.
+    pub(super) unsafe fn new(shape: &Shape, at: *mut f32) -> Self {
+        let (size, width) = (shape.inner() * shape.c, Self::width(shape));
+        // SAFETY: the caller's.
+        unsafe { Sums { sums: at, top: at.add(size), total: at.add(size + width) } }
+    }
+}
+
+/// Sums over the sites `from..to` of the image at `x`.
+///
+/// # Safety
+/// As [`Simd`]; the pointers are good for the shape, and there is a site.
+#[inline(always)]
+pub(super) unsafe fn keys<S: Simd>(
+    shape: &Shape,
+    x: *const f32,
+    (from, to): (usize, usize),
+    (packed, sums): (*const f32, Sums),
+) {
+    let (c, inner) = (shape.c, shape.inner());
+    let (row, width) = (c + GAP, Sums::width(shape));
+    let k_row = width + GAP;
+    let chunk = CHUNK.min(to - from);
+    let (mut normal, mut keys) = (Scratch::take(chunk * row), Scratch::take(chunk * k_row));
+    let (normal, keys) = (normal.as_mut_ptr(), keys.as_mut_ptr());
+    for first in (from..to).step_by(chunk) {
+        let count = chunk.min(to - first);
+        let more = first > from;
+        // SAFETY: the caller's; the buffers have a row for each site of a chunk.
+        unsafe {
+            normal_rows::<S>(x.add(first * c), (normal, row), (count, c));
+            let shape = [count, inner, c];
+            S::call(Panels { a: (normal, row), b: packed, c: (keys, k_row), shape });
+            for n in (0..inner).step_by(S::LANES) {
+                let factor = exponentials::<S>((keys.add(n), k_row), count, (sums, n), more);
+                let features = S::LANES.min(inner - n);
+                if more {
+                    shrink::<S>(factor, sums.sums.add(n * c), (features, c));
+                }
+            }
+            let a = (keys.cast_const(), 1, k_row);
+            let (b, c) = ((normal.cast_const(), row), (sums.sums, c));
+            S::call(Product { a, b, c, shape: [inner, c.1, count], add: more });
+        }
+    }
+}
+
+/// Turns a vector of keys of `count` sites into exponentials below the largest so far; gives what
+/// sums before shrink by.
+///
+/// # Safety
+/// As [`Simd`]; `keys` is good for a vector of each of `count` rows, at least one, and `sums` for a
+/// vector of features from `n` on.
+#[inline(always)]
+pub(super) unsafe fn exponentials<S: Simd>(
+    (keys, row): (*mut f32, usize),
+    count: usize,
+    (sums, n): (Sums, usize),
+    more: bool,
+) -> S::V {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut top = S::load(keys);
+        for site in 1..count {
+            top = S::max(top, S::load(keys.add(site * row)));
+        }
+        let (mut factor, mut total) = (S::zero(), [S::zero(); 2]);
+        if more {
+            let before = S::load(sums.top.add(n));
+            top = S::max(top, before);
+            factor = S::exp(S::sub(before, top));
+            total[0] = S::mul(S::load(sums.total.add(n)), factor);
+        }
+        for site in 0..count {
+            let at = keys.add(site * row);
+            let e = S::exp(S::sub(S::load(at), top));
+            total[site % 2] = S::add(total[site % 2], e);
+            S::store(at, e);
+        }
+        S::store(sums.top.add(n), top);
+        S::store(sums.total.add(n), S::add(total[0], total[1]));
+        factor
+    }
+}
+
+/// Rows of `c` values times a lane each, where it is not 1.
+#[inline(always)]
+unsafe fn shrink<S: Simd>(factor: S::V, rows: *mut f32, (count, c): (usize, usize)) {
+    let mut lanes = [0f32; 16];
+    // SAFETY: the caller's; no set has more lanes.
+    unsafe { S::store(lanes.as_mut_ptr(), factor) };
+    for (i, factor) in lanes.iter().enumerate().take(count).filter(|(_, factor)| **factor != 1.0) {
+        for k in (0..c).step_by(S::LANES) {
+            // SAFETY: the caller's.
+            unsafe {
+                let at = rows.add(i * c + k);
+                S::store(at, S::mul(S::load(at), S::splat(*factor)));
+            }
+        }
+    }
+}
+
+/// The sums of a head's features over all parts, and the totals of their exponentials.
+///
+/// # Safety
+/// As [`Simd`]; `to` has room for `dim` rows of `c` and `dim` more values.
+#[inline(always)]
+pub(super) unsafe fn merge<S: Simd>(
+    shape: &Shape,
+    head: usize,
+    parts: &[Sums],
+    to: *mut f32,
+) -> (*const f32, *const f32) {
+    let Shape { c, dim, .. } = *shape;
+    let first = head * dim;
+    if let [part] = parts {
+        // SAFETY: the caller's.
+        return unsafe { (part.sums.add(first * c), part.total.add(first)) };
+    }
+    // SAFETY: the caller's; `to` has room for the head.
+    unsafe {
+        let total = to.add(dim * c);
+        for d in 0..dim {
+            let (n, row) = (first + d, to.add(d * c));
+            let tops = parts.iter().map(|part| *part.top.add(n));
+            let top = tops.fold(f32::NEG_INFINITY, f32::max);
+            *total.add(d) = 0.0;
+            for (i, part) in parts.iter().enumerate() {
+                let factor = (*part.top.add(n) - top).exp();
+                *total.add(d) += factor * *part.total.add(n);
+                for k in (0..c).step_by(S::LANES) {
+                    let before = if i == 0 { S::zero() } else { S::load(row.add(k)) };
+                    let more = S::load(part.sums.add(n * c + k));
+                    S::store(row.add(k), S::fma(S::splat(factor), more, before));
+                }
+            }
+        }
+        (to.cast_const(), total.cast_const())
+    }
+}
