@@ -111,3 +111,9 @@ fn architecture(settings: &Settings) -> Result<Box<dyn Architecture>> {
     }
     Ok(model)
 }
+
+/// The width of the embeddings and tokens of a model, of which only config.json is read.
+pub(super) fn width(config: &PretrainedConfig) -> Result<i64> {
+    config.validate()?;
+    Ok(architecture(&directory::settings(&config.path)?)?.width())
+}
