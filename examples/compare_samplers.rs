@@ -12,17 +12,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use vd_data::{Clip, Colour, dominant_colour, newcombe, wilson};
-use vd_diffusion::{Diffusion, SamplerConfig, Spacing};
-use vd_tensor_ops::video;
-use vd_text_cond::{Condition, GenerateRequest, Generator, generate};
-use vd_torch::DeviceChoice;
-use vd_train::Checkpoint;
+use vd_data::{Colour, dominant_colour, newcombe, wilson};
+use vd_diffusion::{SamplerConfig, Spacing};
+use vd_examples::Opened;
+use vd_text_cond::GenerateRequest;
 
 const GUIDANCE: f64 = 2.0;
 const SEED: u64 = 2204_03458;
@@ -82,20 +79,7 @@ fn parse(text: &str) -> Result<Contestant> {
 fn draw(run: &Path, out: &Path, clips: usize, of: &Contestant) -> Result<Vec<Batch>> {
     let path = out.join(of.name.replace(['@', ':'], "-") + ".jsonl");
     let mut done = read(&path)?;
-    let checkpoint = Checkpoint::open(run)?;
-    let device = DeviceChoice::Auto.resolve()?;
-    let network = checkpoint.network(None, device)?.network;
-    let encoder = checkpoint.encoder()?;
-    let diffusion = Diffusion::new(&checkpoint.config.diffusion)?;
-    let model = Generator {
-        backbone: &network,
-        diffusion: &diffusion,
-        encoder: encoder.as_deref(),
-        null: checkpoint.null(),
-        signals: &[],
-    };
-    let geometry = checkpoint.geometry();
-    let shape = [geometry.frames, geometry.size[0], geometry.size[1]].map(|n| n as i64);
+    let model = Opened::run(run)?;
     let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
     for (number, colour) in Colour::ALL.iter().enumerate() {
         for first in (0..clips).step_by(BATCH) {
@@ -112,15 +96,10 @@ fn draw(run: &Path, out: &Path, clips: usize, of: &Contestant) -> Result<Vec<Bat
                 seed: SEED,
                 first_sample: (number * clips + first) as u64,
                 batch: BATCH,
-                device,
-                ..GenerateRequest::new(Condition::Prompts(prompts), shape)
+                ..model.request(prompts)
             };
-            let videos = generate(&model, &request, &mut |_| ControlFlow::Continue(()))?;
-            let mut hits = Vec::new();
-            for k in 0..videos.size()[0] {
-                let clip = Clip::from_tensor(&video::to_u8(&videos.get(k)), geometry.fps)?;
-                hits.push(dominant_colour(&clip) == Some(*colour));
-            }
+            let drawn = model.draw(&request)?;
+            let hits = drawn.iter().map(|clip| dominant_colour(clip) == Some(*colour)).collect();
             let seconds = began.elapsed().as_secs_f64();
             let batch = Batch { colour: colour.name().to_owned(), first, hits, seconds };
             writeln!(file, "{}", serde_json::to_string(&batch)?)?;

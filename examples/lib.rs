@@ -1,1 +1,6 @@
-//! Holds only the examples beside it: one per library crate, and the demo.
+//! Holds the examples beside it: one per library crate, the demo, and comparisons with what these
+//! have in common.
+
+mod drawn;
+
+pub use drawn::Opened;

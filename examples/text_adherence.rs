@@ -14,7 +14,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,11 +22,9 @@ use serde::{Deserialize, Serialize};
 use vd_data::{
     Clip, Colour, Share, SheetRow, dominant_colour, newcombe, wilson, write_contact_sheet,
 };
-use vd_diffusion::{Diffusion, SamplerConfig};
-use vd_tensor_ops::video;
-use vd_text_cond::{Condition, GenerateRequest, Generator, generate};
-use vd_torch::DeviceChoice;
-use vd_train::Checkpoint;
+use vd_diffusion::SamplerConfig;
+use vd_examples::Opened;
+use vd_text_cond::GenerateRequest;
 
 const GUIDANCE: f64 = 2.0;
 const SAMPLER: &str = "unipc-3";
@@ -99,20 +96,9 @@ fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 /// The clips of all prompts, those of an earlier call included.
 fn draw(run: &Path, path: &PathBuf, prompts: &[Asked], clips: usize) -> Result<Vec<Drawn>> {
     let mut done: Vec<Drawn> = if path.exists() { read_lines(path)? } else { Vec::new() };
-    let checkpoint = Checkpoint::open(run)?;
-    let device = DeviceChoice::Auto.resolve()?;
-    let network = checkpoint.network(None, device)?.network;
-    let encoder = checkpoint.encoder()?;
-    let diffusion = Diffusion::new(&checkpoint.config.diffusion)?;
-    let model = Generator {
-        backbone: &network,
-        diffusion: &diffusion,
-        encoder: encoder.as_deref(),
-        null: checkpoint.null(),
-        signals: &[],
-    };
-    let geometry = checkpoint.geometry();
-    let shape = [geometry.frames, geometry.size[0], geometry.size[1]].map(|n| n as i64);
+    let model = Opened::run(run)?;
+    let [h, w] = model.geometry.size;
+    let size = [h, w, 3];
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     for (number, asked) in prompts.iter().enumerate().skip(done.len()) {
         let request = GenerateRequest {
@@ -122,18 +108,13 @@ fn draw(run: &Path, path: &PathBuf, prompts: &[Asked], clips: usize) -> Result<V
             seed: SEED,
             first_sample: (number * clips) as u64,
             batch: clips,
-            device,
-            ..GenerateRequest::new(Condition::Prompts(vec![asked.prompt.clone(); clips]), shape)
+            ..model.request(vec![asked.prompt.clone(); clips])
         };
-        let videos = generate(&model, &request, &mut |_| ControlFlow::Continue(()))?;
-        let (mut colours, mut middle) = (Vec::new(), Vec::new());
-        let size = [geometry.size[0], geometry.size[1], 3];
-        for k in 0..videos.size()[0] {
-            let clip = Clip::from_tensor(&video::to_u8(&videos.get(k)), geometry.fps)?;
-            colours.push(dominant_colour(&clip));
-            let frame = size.iter().product::<usize>();
-            middle.push(clip.frames[clip.f / 2 * frame..][..frame].to_vec());
-        }
+        let drawn = model.draw(&request)?;
+        let colours = drawn.iter().map(dominant_colour).collect();
+        let frame = size.iter().product::<usize>();
+        let middle = |clip: &Clip| clip.frames[clip.f / 2 * frame..][..frame].to_vec();
+        let middle = drawn.iter().map(middle).collect();
         let drawn = Drawn { prompt: asked.prompt.clone(), colours, middle, size };
         writeln!(file, "{}", serde_json::to_string(&drawn)?)?;
         done.push(drawn);

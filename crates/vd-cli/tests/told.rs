@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 
 use common::{CONFIG, Place};
+use serde_json::json;
 
 /// Digits of a folder, with a class that training leaves out now and then and a number that it does
 /// not; with captions or without.
@@ -113,4 +114,34 @@ fn a_guide_is_told_what_the_model_is_told_in_the_same_terms() {
         let message = place.error(&format!("{draw} --guide {guide}"), 1);
         assert!(message.contains(expected) && message.contains("--guide"), "{message}");
     }
+}
+
+#[test]
+fn the_report_has_what_each_clip_was_told_and_pulled_away_from() {
+    let place = trained(true, SIGNALS);
+    let lines = [
+        r#"{"prompt": "a", "negative": "b | c :: 2", "signals": {"digit": {"value": 7, "scale": 3}}}"#,
+        r#"{"prompt": "d", "signals": {"wind": [1.5, 2]}}"#,
+        r#"{"signals": {"digit": "2"}}"#,
+    ];
+    place.write("lines.jsonl", lines.join("\n"));
+    let flags = "--prompts lines.jsonl --negative e --cfg-scale 2 --signal wind=1";
+    let report = place.json(&format!("{DRAW} {flags}"));
+    let told =
+        |name: &str, value, scale: f64| json!({"name": name, "value": value, "scale": scale});
+    let wind = told("wind", json!("1"), 1.0);
+    let [first, second, third] = [0, 1, 2].map(|clip| &report["clips"][clip]);
+    assert_eq!((&first["prompt"], &first["negative"]), (&json!("a"), &json!("b | c :: 2")));
+    assert_eq!(first["signals"], json!([wind, told("digit", json!(7.0), 3.0)]));
+    assert_eq!(second["negative"], "e");
+    assert_eq!(second["signals"], json!([told("wind", json!([1.5, 2.0]), 1.0)]));
+    assert_eq!(third["signals"], json!([wind, told("digit", json!("2"), 1.0)]));
+    assert!(third.get("prompt").is_none() && third.get("negative").is_none(), "{third}");
+    let plain = place.json(DRAW);
+    assert!(plain["clips"][0].get("signals").is_none(), "{plain}");
+    let long = "extend run a.gif --frames 3 --window 2 --steps 2 --threads 1 --out b.gif";
+    let report =
+        place.json(&format!("{long} --prompt a --negative b --cfg-scale 2 --signal digit=2"));
+    assert_eq!((&report["prompt"], &report["negative"]), (&json!("a"), &json!("b")));
+    assert_eq!(report["signals"], json!([told("digit", json!("2"), 1.0)]));
 }

@@ -4,35 +4,9 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
-use common::{gifs, marked};
-use vd_data::{
-    Captions, Cursor, DataConfig, Folder, Loader, Source, Value, inspect_with, write_gif,
-};
-
-/// Five frames each: 0.gif, 1.gif and "sub/2,x.gif".
-fn clips(root: &Path) {
-    gifs(root, 2, |_| 5);
-    fs::create_dir(root.join("sub")).unwrap();
-    write_gif(&root.join("sub/2,x.gif"), &marked(2, [5, 6, 8])).unwrap();
-}
-
-fn table(root: &Path, name: &str, text: impl AsRef<[u8]>) -> Captions {
-    fs::write(root.join(name), text).unwrap();
-    Captions::Table(name.into())
-}
-
-fn read(name: &str, text: impl AsRef<[u8]>) -> Result<Folder, String> {
-    let dir = tempfile::tempdir().unwrap();
-    clips(dir.path());
-    let captions = table(dir.path(), name, text);
-    Folder::scan_with(dir.path(), &captions, 0).map_err(|e| e.to_string())
-}
-
-fn captions(folder: &Folder) -> Vec<Option<&str>> {
-    folder.entries().iter().map(|entry| entry.caption.as_deref()).collect()
-}
+use common::{captions, clips, read, table};
+use vd_data::{Captions, Cursor, DataConfig, Folder, Loader, Source, Value, inspect_with};
 
 #[test]
 fn a_csv_may_have_marks_quotes_blank_lines_and_either_end_of_line() {
@@ -80,106 +54,6 @@ fn json_lines_hold_numbers_text_and_lists() {
     let other = folder.entries()[0].row.as_ref().unwrap();
     assert_eq!(other.columns.len(), 1);
     assert_eq!(other.name("yes").unwrap().as_deref(), Some("true"));
-}
-
-#[test]
-fn what_is_wrong_with_a_table_is_said_with_its_place() {
-    let cases = [
-        ("t.csv", "", "t.csv: expected a header with a column `file`, found nothing"),
-        (
-            "t.csv",
-            "\nname,caption\n",
-            "line 2: expected a header with a column `file`, found the columns name, caption",
-        ),
-        ("t.csv", "file,a,a\n", "line 1: expected every column once, found `a` twice"),
-        ("t.csv", "file,,a\n", "line 1: expected a name for every column"),
-        (
-            "t.csv",
-            "file,a\n0.gif,1\n\n1.gif\n",
-            "line 4: expected 2 fields, as the header has, found 1",
-        ),
-        ("t.csv", "file,a\n,1\n", "line 2, column `file`: expected the path of a clip"),
-        (
-            "t.csv",
-            "file\n0.gif\n./0.gif\n",
-            "line 3, column `file`: expected each file once, found \"./0.gif\" a second time, first in line 2",
-        ),
-        ("t.csv", "file,a\n0.gif,\"x\n1.gif,y\n", "line 2: expected a quote that is closed"),
-        // the quote of another row would close it
-        (
-            "t.csv",
-            "file,a\n0.gif,\"x\n1.gif,\"y\"\n\"sub/2,x.gif\",z\n",
-            "line 2: expected a quote that is closed at the end of its field",
-        ),
-        (
-            "t.csv",
-            "file,a\n0.gif,\"x \"\"\n\"\n1.gif,\"y\n\"sub/2,x.gif\",\"z\"\n",
-            "line 4: expected a quote that is closed at the end of its field",
-        ),
-        ("t.csv", "file,a\n\n", "t.csv: expected a row for each clip, found a header alone"),
-        (
-            "t.csv",
-            "file\nx.gif\n0.gif\ny.mp4\n",
-            "column `file`: expected paths of clips below the folder of the data set, found 2 without a clip: \"x.gif\" (line 2), \"y.mp4\" (line 4)",
-        ),
-        (
-            "t.jsonl",
-            "\n",
-            "t.jsonl: expected a JSON object with a key `file` on each line, found nothing",
-        ),
-        (
-            "t.jsonl",
-            "{\"file\": \"0.gif\"}\n\n{\"file\": 0.gif}",
-            "line 3: expected a JSON object on one line, found invalid number at character 12",
-        ),
-        ("t.jsonl", "[1]", "line 1: expected a JSON object on one line, found invalid type"),
-        ("t.jsonl", "{\"caption\": \"a\"}", "line 1, column `file`: expected the path of a clip"),
-        (
-            "t.jsonl",
-            "{\"file\": 0}",
-            "line 1, column `file`: expected the path of a clip, a text, found another value",
-        ),
-        (
-            "t.jsonl",
-            "{\"file\": \"0.gif\", \"a\": {}}",
-            "line 1, column `a`: expected a number, a text, or a list of numbers or of lists of them, found an object",
-        ),
-        (
-            "t.jsonl",
-            "{\"file\": \"0.gif\", \"a\": [[1, 2], [3]]}",
-            "found 1 numbers at place 1 of a list that begins with 2",
-        ),
-        (
-            "t.jsonl",
-            "{\"file\": \"0.gif\", \"a\": [1, \"b\"]}",
-            "found \"b\" in the place of a number",
-        ),
-        ("t.jsonl", "{\"file\": \"0.gif\", \"a\": []}", "found an empty list"),
-        ("t.txt", "file\n", "expected a .csv or a .jsonl file, found one that ends in \"txt\""),
-    ];
-    for (name, text, expected) in cases {
-        let error = read(name, text).unwrap_err();
-        assert!(error.contains(expected), "{text}: {error}");
-    }
-    let error = read("t.csv", b"file,caption\n0.gif,\xff\n").unwrap_err();
-    assert!(error.contains("line 2: expected text in UTF-8"), "{error}");
-    let long = format!("file,caption\n0.gif,{}\n", "x".repeat(65_537));
-    let error = read("t.csv", long).unwrap_err();
-    assert!(error.contains("column `caption`: expected at most 65536 bytes"), "{error}");
-    let many = (0..8).map(|k| format!("none {k}.gif\n")).collect::<String>();
-    let error = read("t.csv", format!("file\n{many}")).unwrap_err();
-    assert!(error.contains("found 8 without") && error.contains("and 3 more"), "{error}");
-    let dir = tempfile::tempdir().unwrap();
-    clips(dir.path());
-    let none = Captions::Table("none.csv".into());
-    let error = Folder::scan_with(dir.path(), &none, 0).unwrap_err().to_string();
-    assert!(error.contains("none.csv: cannot be read"), "{error}");
-    // too large to be read, whatever it holds
-    let file = fs::File::create(dir.path().join("large.csv")).unwrap();
-    file.set_len((256 << 20) + 1).unwrap();
-    let large = Captions::Table("large.csv".into());
-    let error = Folder::scan_with(dir.path(), &large, 0).unwrap_err().to_string();
-    assert!(error.contains("at most 268435456 bytes"), "{error}");
 }
 
 #[test]

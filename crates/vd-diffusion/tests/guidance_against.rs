@@ -1,26 +1,17 @@
 //! Guidance away from conditions of choice.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod guided;
 mod known;
 
+use guided::{SIZE, cond, diffusion};
 use known::{Toy, largest, random};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::unet3d::Tokens;
 use vd_diffusion::{
-    Backbone, Cond, Denoiser, Diffusion, DiffusionConfig, FrameMask, GuidanceConfig, Noise,
-    NoiseRange, Parameterization, Progress, ScheduleConfig, Signal, Signals, unet3d,
+    Backbone, Cond, Denoiser, FrameMask, GuidanceConfig, Noise, NoiseRange, Parameterization,
+    Progress, Signal, Signals, unet3d,
 };
-
-const SIZE: [i64; 4] = [3, 2, 4, 2];
-
-fn diffusion(parameterization: Parameterization) -> Diffusion {
-    let schedule = ScheduleConfig::cosine();
-    Diffusion::new(&DiffusionConfig { schedule, parameterization, ..Default::default() }).unwrap()
-}
-
-fn cond(seed: u64) -> Cond {
-    Cond::pooled(random(seed, &[3, 5], Kind::Double))
-}
 
 fn signal(cond: Cond, scale: f64) -> Vec<Signal> {
     vec![Signal { cond, scale }]

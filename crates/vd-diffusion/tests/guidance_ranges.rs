@@ -1,41 +1,16 @@
 //! What all guidance rules share: signals, ranges of noise, levels of their own, configs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod guided;
 mod known;
 
+use guided::{SIZE, apart, apg, cond, diffusion, signal};
 use known::{Toy, largest, random};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
-    Autoguided, Cond, Denoiser, Diffusion, DiffusionConfig, FrameMask, GuidanceConfig, Levels,
-    NoiseLevel, NoiseRange, Parameterization, Progress, ScheduleConfig, Signal, Signals,
+    Autoguided, Denoiser, FrameMask, GuidanceConfig, Levels, NoiseRange, Parameterization,
+    Progress, Signals,
 };
-
-const SIZE: [i64; 4] = [3, 2, 4, 2];
-
-fn diffusion(parameterization: Parameterization) -> Diffusion {
-    let schedule = ScheduleConfig::cosine();
-    Diffusion::new(&DiffusionConfig { schedule, parameterization, ..Default::default() }).unwrap()
-}
-
-fn cond(seed: u64) -> Cond {
-    Cond::pooled(random(seed, &[3, 5], Kind::Double))
-}
-
-fn signal(seed: u64, scale: f64) -> Signal {
-    Signal { cond: cond(seed), scale }
-}
-
-fn apg(eta: f64, norm_threshold: f64, momentum: f64) -> GuidanceConfig {
-    GuidanceConfig::Apg { eta, norm_threshold, momentum, within: NoiseRange::default() }
-}
-
-/// What the network says by itself, with its conditions and without.
-fn apart(diffusion: &Diffusion, cond: &Cond, x: &Tensor, at: NoiseLevel) -> (Tensor, Tensor) {
-    let toy = Toy::conditional();
-    let answer =
-        |cond: Cond| diffusion.denoiser(&toy, cond, FrameMask::All).denoise(x, at).unwrap();
-    (answer(cond.shallow_clone()), answer(cond.nulled()))
-}
 
 #[test]
 fn several_signals_add_up_side_by_side_or_one_on_the_other() {

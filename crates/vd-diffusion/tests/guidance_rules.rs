@@ -1,40 +1,20 @@
 //! Guidance rules against their formulas, written out over plain numbers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod guided;
 mod known;
 
+use guided::{SIZE, apart, apg, cond, signal};
 use known::{Flow, Toy, largest, random, values};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
-    Backbone, Cond, Denoiser, Diffusion, FrameMask, GuidanceConfig, LossKind, Noise, NoiseLevel,
-    NoiseRange, Parameterization, Progress, Signal, TimeSampling, unet3d,
+    Backbone, Cond, Denoiser, Diffusion, FrameMask, GuidanceConfig, LossKind, Noise, NoiseRange,
+    Parameterization, Progress, TimeSampling, unet3d,
 };
-
-const SIZE: [i64; 4] = [3, 2, 4, 2];
 
 fn diffusion(parameterization: Parameterization) -> Diffusion {
     let (loss, times) = (LossKind::L2, TimeSampling::Uniform);
     Diffusion::with_schedule(Box::new(known::cosine()), parameterization, loss, times).unwrap()
-}
-
-fn cond(seed: u64) -> Cond {
-    Cond::pooled(random(seed, &[3, 5], Kind::Double))
-}
-
-fn signal(seed: u64, scale: f64) -> Signal {
-    Signal { cond: cond(seed), scale }
-}
-
-fn apg(eta: f64, norm_threshold: f64, momentum: f64) -> GuidanceConfig {
-    GuidanceConfig::Apg { eta, norm_threshold, momentum, within: NoiseRange::default() }
-}
-
-/// What the network says by itself, with its conditions and without.
-fn apart(diffusion: &Diffusion, cond: &Cond, x: &Tensor, at: NoiseLevel) -> (Tensor, Tensor) {
-    let toy = Toy::conditional();
-    let answer =
-        |cond: Cond| diffusion.denoiser(&toy, cond, FrameMask::All).denoise(x, at).unwrap();
-    (answer(cond.shallow_clone()), answer(cond.nulled()))
 }
 
 /// The rows of a batch as plain numbers.

@@ -5,6 +5,9 @@ use vd_unet3d::{Backbone, SignalConfig};
 
 use crate::{Error, GenerateRequest, Result};
 
+/// How large a pixel may be: an upsampling rounds a white one past 1.
+const MOST: f64 = 1.0 + 1e-6;
+
 /// A signal for every clip.
 #[derive(Debug)]
 pub struct GivenSignal {
@@ -14,14 +17,16 @@ pub struct GivenSignal {
     ///
     /// # Shapes
     /// Those of its [`SignalConfig`]: n or n f of classes (integers) and scalars, n d or n f d of a
-    /// series, n c f h w of a video in [-1, 1]
+    /// series, n c f h w of a video
+    /// # Range
+    /// a video: [-1, 1]
     pub values: Tensor,
     /// How strongly clips are pulled towards it; at 1 it is given and pulls no more.
     pub scale: f64,
 }
 
 /// The value of a signal for one clip, as a command line or a prompt file writes it.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(
     untagged,
     expecting = "a number, a class by its name, or a list of numbers (or of lists, one a frame)"
@@ -42,6 +47,45 @@ impl GivenSignal {
     pub fn new(name: impl Into<String>, values: Tensor) -> GivenSignal {
         GivenSignal { name: name.into(), values, scale: 1.0 }
     }
+
+    /// Refuses what a network does not take for so many clips of these frames, height and width;
+    /// [`generate`](crate::generate) does so too.
+    ///
+    /// # Errors
+    /// A name that the network does not know; values of another shape or out of their range.
+    pub fn check(&self, network: &dyn Backbone, clips: usize, shape: [i64; 3]) -> Result<()> {
+        self.fitted(network, clips, shape).map(drop)
+    }
+
+    /// The values in the kind that the network takes.
+    fn fitted(&self, network: &dyn Backbone, clips: usize, shape: [i64; 3]) -> Result<Tensor> {
+        let (name, known) = (&self.name, network.signals());
+        let Some((_, config)) = known.iter().find(|(known, _)| known == name) else {
+            let names: Vec<_> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let expected = match names.is_empty() {
+                true => "none: this network takes no signals".to_owned(),
+                false => format!("one of {}", names.join(", ")),
+            };
+            return Err(refused(name, expected, "another name"));
+        };
+        let (n, size, [f, h, w]) = (clips as i64, self.values.size(), shape);
+        let fits = |rest: &[i64]| size.get(1..) == Some(rest) && (size[0] == n || size[0] == 1);
+        let shapes = match config {
+            SignalConfig::Class { .. } | SignalConfig::Scalar { .. } => vec![vec![], vec![f]],
+            SignalConfig::Series { width } => vec![vec![*width], vec![f, *width]],
+            SignalConfig::Video { channels } => vec![vec![*channels, f, h, w]],
+        };
+        if !shapes.iter().any(|rest| fits(rest)) {
+            let shapes = shapes.iter().map(|rest| format!("{:?}", [&[n], &rest[..]].concat()));
+            let expected = format!(
+                "{}; shape {} ({n} for the number of clips, or 1 for all)",
+                takes(config),
+                shapes.collect::<Vec<_>>().join(" or ")
+            );
+            return Err(refused(name, expected, format!("shape {size:?}")));
+        }
+        sound(name, config, &self.values)
+    }
 }
 
 impl SignalValue {
@@ -56,7 +100,7 @@ impl SignalValue {
     pub fn tensor(&self, name: &str, config: &SignalConfig) -> Result<Tensor> {
         let refuse = || refused(name, takes(config), self.to_string());
         let floats = |numbers: &[f64]| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(numbers)?.f_to_kind(Kind::Float)?)
+            Ok(Tensor::f_from_slice(numbers)?.f_to_kind(float_kind(config))?)
         };
         match (config, self) {
             (SignalConfig::Class { classes }, value) => {
@@ -145,52 +189,27 @@ pub(crate) fn checked(
     backbone: &dyn Backbone,
     request: &GenerateRequest,
 ) -> Result<Vec<(String, Tensor)>> {
-    let known = backbone.signals();
+    let (n, size) = (request.condition.clips(), [request.frames, request.height, request.width]);
     let mut found: Vec<(String, Tensor)> = Vec::new();
-    for GivenSignal { name, values, .. } in &request.signals {
-        let Some((_, config)) = known.iter().find(|(known, _)| known == name) else {
-            let names: Vec<_> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
-            let expected = match names.is_empty() {
-                true => "none: this network takes no signals".to_owned(),
-                false => format!("one of {}", names.join(", ")),
-            };
-            return Err(refused(name, expected, "another name"));
-        };
-        if found.iter().any(|(before, _)| before == name) {
-            return Err(refused(name, "it once", "it twice"));
+    for signal in &request.signals {
+        if found.iter().any(|(before, _)| *before == signal.name) {
+            return Err(refused(&signal.name, "it once", "it twice"));
         }
-        found.push((name.clone(), fitted(name, config, values, request)?));
+        let values = signal.fitted(backbone, n, size)?.f_to_device(request.device)?;
+        let mut whole = vec![-1; values.dim()];
+        whole[0] = n as i64;
+        found.push((signal.name.clone(), values.f_expand(whole.as_slice(), false)?));
     }
     Ok(found)
 }
 
-fn fitted(
-    name: &str,
-    config: &SignalConfig,
-    values: &Tensor,
-    request: &GenerateRequest,
-) -> Result<Tensor> {
-    let (n, size) = (request.condition.clips() as i64, values.size());
-    let [f, h, w] = [request.frames, request.height, request.width];
-    let fits = |rest: &[i64]| size.get(1..) == Some(rest) && (size[0] == n || size[0] == 1);
-    let shapes = match config {
-        SignalConfig::Class { .. } | SignalConfig::Scalar { .. } => vec![vec![], vec![f]],
-        SignalConfig::Series { width } => vec![vec![*width], vec![f, *width]],
-        SignalConfig::Video { channels } => vec![vec![*channels, f, h, w]],
-    };
-    if !shapes.iter().any(|rest| fits(rest)) {
-        let shapes = shapes.iter().map(|rest| format!("{:?}", [&[n], &rest[..]].concat()));
-        let expected = format!(
-            "{}; shape {} ({n} for the number of clips, or 1 for all)",
-            takes(config),
-            shapes.collect::<Vec<_>>().join(" or ")
-        );
-        return Err(refused(name, expected, format!("shape {size:?}")));
+/// The kind of numbers, as training has them: a scalar keeps its digits until the network has
+/// brought it to order 1.
+fn float_kind(config: &SignalConfig) -> Kind {
+    match config {
+        SignalConfig::Scalar { .. } => Kind::Double,
+        _ => Kind::Float,
     }
-    let values = sound(name, config, values)?.f_to_device(request.device)?;
-    let mut whole = vec![-1; size.len()];
-    whole[0] = n;
-    Ok(values.f_expand(whole.as_slice(), false)?)
 }
 
 /// The values in the kind that the network takes.
@@ -202,7 +221,11 @@ fn sound(name: &str, config: &SignalConfig, values: &Tensor) -> Result<Tensor> {
         if !all(values.f_isfinite()?)? {
             return Err(refused(name, "finite numbers", "NaN or infinity"));
         }
-        return Ok(values.f_to_kind(Kind::Float)?);
+        if matches!(config, SignalConfig::Video { .. }) && !all(values.f_abs()?.f_le(MOST)?)? {
+            let [least, most] = [values.f_min()?, values.f_max()?].map(|end| end.double_value(&[]));
+            return Err(refused(name, "pixels in [-1, 1]", format!("{least} to {most}")));
+        }
+        return Ok(values.f_to_kind(float_kind(config))?);
     };
     if !matches!(kind, Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8) {
         return Err(refused(name, takes(config), format!("values of kind {kind:?}")));

@@ -7,7 +7,7 @@ use hears::{Model, NULLS, largest, request};
 use vd_diffusion::{GuidanceConfig, NoiseRange, Signals};
 use vd_tensor_ops::{Noise, SeededNoise};
 use vd_text_cond::tch::{Device, Kind, Tensor};
-use vd_text_cond::{Condition, GenerateRequest, GivenSignal, NullEmbedding, SignalValue, Text};
+use vd_text_cond::{Condition, GenerateRequest, GivenSignal, NullEmbedding, Text};
 use vd_unet3d::SignalConfig;
 
 const FRAMES: i64 = 3;
@@ -217,6 +217,7 @@ fn signals_that_do_not_fit_are_refused_with_what_would() {
         (vec![given("wind", random(1, &[2]) * f64::NAN, 1.0)], "NaN or infinity"),
         (vec![given("pose", random(1, &[2, 3]), 1.0)], "shape [2, 2] or [2, 3, 2]"),
         (vec![given("low", random(1, &[2, 1, 3, 2, 4]), 1.0)], "shape [2, 1, 3, 2, 2]"),
+        (vec![given("low", random(1, &[2, 1, 3, 2, 2]) + 1.5, 1.0)], "pixels in [-1, 1], got 1."),
         (vec![given("wind", Tensor::from(0.5f32), 1.0)], "got shape []"),
         (
             vec![given("wind", random(1, &[2]), 1.0), given("wind", random(1, &[2]), 1.0)],
@@ -242,55 +243,4 @@ fn signals_that_do_not_fit_are_refused_with_what_would() {
     assert!(plain.refused(&ask).contains("a signal has a scale of its own"));
     let signals = vec![given("wind", random(1, &[2]), 2.0)];
     assert!(plain.said(&GenerateRequest { signals, guidance: 1.0, ..ask }).is_ok());
-}
-
-#[test]
-fn a_number_is_the_class_of_that_name_and_a_place_only_where_no_name_is_a_number() {
-    let digits = SignalConfig::Class { classes: ["7", "2", "0.5"].map(str::to_owned).to_vec() };
-    let of = |value: SignalValue| value.tensor("it", &digits);
-    assert_eq!(of(SignalValue::Number(2.0)).unwrap(), Tensor::from_slice(&[1i64]));
-    let list = SignalValue::Numbers(vec![7.0, 0.5, 2.0]);
-    assert_eq!(of(list).unwrap(), Tensor::from_slice(&[0i64, 2, 1]).unsqueeze(0));
-    for value in [SignalValue::Number(0.0), SignalValue::Numbers(vec![2.0, 1.0])] {
-        let message = of(value).unwrap_err().to_string();
-        assert!(message.contains("expected a class by its name: 7, 2, 0.5"), "{message}");
-    }
-}
-
-#[test]
-fn values_are_read_as_the_config_has_them() {
-    let [name, number, numbers, rows] = [
-        SignalValue::Name("snow".to_owned()),
-        SignalValue::Number(1.0),
-        SignalValue::Numbers(vec![0.0, 2.0]),
-        SignalValue::Rows(vec![vec![0.5, 1.0], vec![1.5, 2.0], vec![2.5, 3.0]]),
-    ];
-    let series = SignalConfig::Series { width: 2 };
-    let (kind, wind) = (classes(), scalar());
-    let of = |value: &SignalValue, config| value.tensor("it", config).unwrap();
-    assert_eq!(of(&name, &kind), Tensor::from_slice(&[2i64]));
-    assert_eq!(of(&number, &kind), Tensor::from_slice(&[1i64]));
-    assert_eq!(of(&numbers, &kind), Tensor::from_slice(&[0i64, 2]).unsqueeze(0));
-    assert_eq!(of(&number, &wind), Tensor::from_slice(&[1.0f32]));
-    assert_eq!(of(&numbers, &wind), Tensor::from_slice(&[0.0f32, 2.0]).unsqueeze(0));
-    assert_eq!(of(&numbers, &series), Tensor::from_slice(&[0.0f32, 2.0]).unsqueeze(0));
-    let thin = SignalConfig::Series { width: 1 };
-    assert_eq!(of(&numbers, &thin), Tensor::from_slice(&[0.0f32, 2.0]).view([1, 2, 1]));
-    assert_eq!(of(&number, &thin), Tensor::from_slice(&[1.0f32]).view([1, 1]));
-    let flat = Tensor::from_slice(&[0.5f32, 1.0, 1.5, 2.0, 2.5, 3.0]);
-    assert_eq!(of(&rows, &series), flat.view([1, 3, 2]));
-    let refused = [
-        (SignalValue::Name("fog".to_owned()), &kind),
-        (SignalValue::Number(3.0), &kind),
-        (SignalValue::Number(0.5), &kind),
-        (SignalValue::Numbers(vec![]), &kind),
-        (rows, &wind),
-        (SignalValue::Numbers(vec![1.0, 2.0, 3.0]), &series),
-        (SignalValue::Rows(vec![vec![1.0, 2.0], vec![1.0]]), &series),
-        (SignalValue::Name("a.gif".to_owned()), &SignalConfig::Video { channels: 3 }),
-    ];
-    for (value, config) in refused {
-        let message = value.tensor("it", config).unwrap_err().to_string();
-        assert!(message.contains("signal `it`: expected a "), "{message}");
-    }
 }

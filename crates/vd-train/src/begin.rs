@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use vd_data::{Dataset, Folder};
-use vd_text_cond::EncoderConfig;
+use vd_text_cond::{EncoderConfig, TextEncoder};
 
 use crate::checkpoint::{Use, newest};
 use crate::preview::prompts;
@@ -30,16 +30,20 @@ pub(crate) fn check_room(out: &Path, resume: Resume) -> Result<()> {
     }
 }
 
-/// Finds captions and prompts that the encoder refuses, and warns where there are none to learn.
-pub(crate) fn check_captions(config: &RunConfig, dataset: &Dataset) -> Result<()> {
-    let Some(text) = &config.text else { return Ok(()) };
+/// Finds captions and prompts that the encoder, if there is one, refuses, and warns where there are
+/// none to learn.
+pub(crate) fn check_captions(
+    config: &RunConfig,
+    dataset: &Dataset,
+    encoder: Option<&dyn TextEncoder>,
+) -> Result<()> {
+    let (Some(text), Some(encoder)) = (&config.text, encoder) else { return Ok(()) };
     if lacks_captions(dataset) {
         tracing::warn!(
             "no clip in data.source.path has a caption: only the null embedding is trained, and \
              prompts will have no effect; add captions, or remove [text]"
         );
     }
-    let encoder = text.encoder.build()?;
     if let Some(folder) = dataset.folder() {
         let mut captions = folder.entries().iter().filter_map(|entry| entry.caption.as_deref());
         captions.try_for_each(|caption| encoder.check(caption))?;
@@ -97,7 +101,9 @@ mod tests {
             );
             let config: RunConfig = toml::from_str(&text).unwrap();
             let dataset = Dataset::open(&config.data).unwrap();
-            check_captions(&config, &dataset).map_err(|error| error.to_string())
+            let encoder = config.text.as_ref().unwrap().encoder.build().unwrap();
+            let checked = check_captions(&config, &dataset, Some(encoder.as_ref()));
+            checked.map_err(|error| error.to_string())
         };
         assert_eq!(checked("gold", "red", false), Ok(()));
         assert!(checked(&long, "red", false).unwrap_err().contains("62 tokens"));

@@ -72,6 +72,19 @@ pub enum Error {
         /// Each key with both values.
         differences: Vec<String>,
     },
+    /// A text encoder that is not the one of the training, though it may be of the same shape.
+    #[error(
+        "{}: the text encoder is not the one that the model was trained with, and would tell it something else: expected {expected} (the hash of its files and kind), got {got}; give the one of the training: text.encoder.path in a run's config, --encoder DIR of `vd sample`",
+        checkpoint.display()
+    )]
+    OtherEncoder {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// The identity of the encoder that it was trained with.
+        expected: String,
+        /// That of the encoder that was found.
+        got: String,
+    },
     /// Two runs in one folder.
     #[error("{}: another process is training into this folder", out.display())]
     Locked {

@@ -88,7 +88,8 @@ pub struct Summary {
 ///
 /// # Errors
 /// A config out of its ranges; checkpoints of another run in the folder; a resume under another
-/// config; data or files that cannot be read or written; a loss or gradient that is not finite.
+/// config or with another text encoder; data or files that cannot be read or written; a loss or
+/// gradient that is not finite.
 pub fn train(
     config: &RunConfig,
     resume: Resume,
@@ -104,19 +105,26 @@ pub fn train(
         vd_torch::set_threads(config.train.threads);
     }
     let dataset = Dataset::open(&config.data)?;
-    check_captions(&config, &dataset)?;
+    // Opened once: of a language model that reads its tokenizer and hashes its files.
+    let encoder = config.text.as_ref().map(|text| text.encoder.build()).transpose()?;
+    check_captions(&config, &dataset, encoder.as_deref())?;
     check_signals(&config, &dataset)?;
     let folder = RunFolder::open(out)?;
     check_room(out, resume)?;
     let from = newest(out, Use::Resume)?;
+    let identity = match &encoder {
+        Some(encoder) => encoder.identity()?,
+        None => None,
+    };
     if let Some(checkpoint) = &from {
         check_config(checkpoint, &config)?;
+        checkpoint.check_encoder(identity.as_deref())?;
     }
     let machine = Machine::here(device, config.train.precision);
     if let Some(state) = from.as_ref().and_then(|checkpoint| checkpoint.state.as_ref()) {
         warn_of_machine(&state.machine, &machine);
     }
-    let trainer = Trainer::new(&config, dataset, device, from.as_ref())?;
+    let trainer = Trainer::new(&config, dataset, encoder, device, from.as_ref())?;
     let text = config.to_toml()?;
     write_atomically(&folder.config(), text.as_bytes())?;
     if resume == Resume::No {
@@ -125,7 +133,8 @@ pub fn train(
     let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
     let checkpoint = from.map(|checkpoint| checkpoint.dir);
     let saved = trainer.step;
-    let run = Run { config: &config, text, machine, folder, metrics, trainer, checkpoint, saved };
+    let config = &config;
+    let run = Run { config, text, machine, identity, folder, metrics, trainer, checkpoint, saved };
     run.go(stop, on_event)
 }
 
@@ -134,6 +143,8 @@ struct Run<'a> {
     /// The config as its checkpoints have it.
     text: String,
     machine: Machine,
+    /// What tells its text encoder from others.
+    identity: Option<String>,
     folder: RunFolder,
     metrics: Metrics,
     trainer: Trainer,
@@ -223,13 +234,12 @@ impl Run<'_> {
         self.trainer.check_parameters()?;
         let trainer = &self.trainer;
         self.metrics.sync()?;
-        let state = State::new(
-            trainer.step,
-            self.config.train.seed,
-            trainer.cursor,
-            trainer.fps.unwrap_or(vd_data::UNSTATED_FPS),
-            self.machine.clone(),
-        );
+        let fps = trainer.fps.unwrap_or(vd_data::UNSTATED_FPS);
+        let (seed, machine) = (self.config.train.seed, self.machine.clone());
+        let state = State {
+            encoder: self.identity.clone(),
+            ..State::new(trainer.step, seed, trainer.cursor, fps, machine)
+        };
         let parts = Parts {
             config: &self.text,
             model: trainer.params.tensors(),

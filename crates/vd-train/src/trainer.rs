@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 use vd_data::{Batch, Cursor, Dataset, Loader};
 use vd_diffusion::{Diffusion, LossRequest};
 use vd_tensor_ops::{Params, Weights, kernels};
+use vd_text_cond::TextEncoder;
 use vd_unet3d::UNet3d;
 
 use crate::batch::{Preparation, Prepared};
@@ -52,10 +53,11 @@ pub(crate) struct Outcome {
 }
 
 impl Trainer {
-    /// A run at step 0, or where a checkpoint left it.
+    /// A run at step 0, or where a checkpoint left it; `encoder` is that of its `[text]`.
     pub(crate) fn new(
         config: &RunConfig,
         dataset: Dataset,
+        encoder: Option<Box<dyn TextEncoder>>,
         device: Device,
         from: Option<&Checkpoint>,
     ) -> Result<Self> {
@@ -68,10 +70,6 @@ impl Trainer {
         for network in [&mut network, &mut ema_network] {
             network.set_precision(train.precision);
         }
-        let text = match &config.text {
-            Some(text) => Some((text.encoder.build()?, text.drop)),
-            None => None,
-        };
         let state = from.and_then(|checkpoint| checkpoint.state.as_ref());
         let cursor = state.map_or_else(|| Cursor::start(train.seed), |state| state.cursor);
         let mut trainer = Trainer {
@@ -79,7 +77,7 @@ impl Trainer {
             optimizer: AdamW::new(&params, train.betas, train.weight_decay),
             learned: Learned::new(train, device)?,
             preparation: Preparation {
-                text,
+                text: encoder.zip(config.text.as_ref().map(|text| text.drop)),
                 signals: Signal::all(config),
                 focus_present: train.focus_present,
                 device,
@@ -240,7 +238,7 @@ mod tests {
             train: TrainConfig { accumulate, batch: 2, ..TrainConfig::default() },
         };
         let dataset = Dataset::open(&config.data).unwrap();
-        Trainer::new(&config, dataset, Device::Cpu, None).unwrap()
+        Trainer::new(&config, dataset, None, Device::Cpu, None).unwrap()
     }
 
     #[test]

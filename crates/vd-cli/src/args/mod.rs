@@ -6,6 +6,7 @@ mod encode;
 mod model;
 mod tables;
 mod texts;
+mod texts_video;
 mod values;
 mod video;
 
@@ -48,16 +49,16 @@ pub(crate) enum Command {
     #[command(override_usage = texts::SAMPLE_USAGE)]
     Sample(SampleArgs),
     /// Go on with a video, to any length
-    #[command(after_help = texts::EXTEND, allow_negative_numbers = true)]
+    #[command(after_help = texts_video::EXTEND, allow_negative_numbers = true)]
     Extend(ExtendArgs),
     /// Draw frames between those of a video
-    #[command(after_help = texts::INTERPOLATE, allow_negative_numbers = true)]
+    #[command(after_help = texts_video::INTERPOLATE, allow_negative_numbers = true)]
     Interpolate(InterpolateArgs),
     /// Draw a part of a video anew
-    #[command(after_help = texts::INPAINT, allow_negative_numbers = true)]
+    #[command(after_help = texts_video::INPAINT, allow_negative_numbers = true)]
     Inpaint(InpaintArgs),
     /// Draw a video larger, and at a higher frame rate
-    #[command(after_help = texts::UPSCALE, allow_negative_numbers = true)]
+    #[command(after_help = texts_video::UPSCALE, allow_negative_numbers = true)]
     Upscale(UpscaleArgs),
     /// Turn prompts into embeddings, by a language model in a directory
     #[command(after_help = texts::ENCODE)]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vd_data::{Clip, write_gif};
+use vd_data::{Captions, Clip, Folder, write_gif};
 
 /// A clip whose pixels say which clip, frame and place they are: (number, frame, column) as red, green, blue.
 pub(crate) fn marked(number: u8, [f, h, w]: [usize; 3]) -> Clip {
@@ -55,4 +55,27 @@ pub(crate) fn huge_png(path: &Path, side: u32) {
     bytes.extend([8, 2, 0, 0, 0, 0, 0, 0, 0]);
     bytes.extend(b"\0\0\0\0IDAT\0\0\0\0\0\0\0\0IEND\0\0\0\0");
     fs::write(path, bytes).unwrap();
+}
+
+/// Five frames each: 0.gif, 1.gif and "sub/2,x.gif".
+pub(crate) fn clips(root: &Path) {
+    gifs(root, 2, |_| 5);
+    fs::create_dir(root.join("sub")).unwrap();
+    write_gif(&root.join("sub/2,x.gif"), &marked(2, [5, 6, 8])).unwrap();
+}
+
+pub(crate) fn table(root: &Path, name: &str, text: impl AsRef<[u8]>) -> Captions {
+    fs::write(root.join(name), text).unwrap();
+    Captions::Table(name.into())
+}
+
+pub(crate) fn read(name: &str, text: impl AsRef<[u8]>) -> Result<Folder, String> {
+    let dir = tempfile::tempdir().unwrap();
+    clips(dir.path());
+    let captions = table(dir.path(), name, text);
+    Folder::scan_with(dir.path(), &captions, 0).map_err(|e| e.to_string())
+}
+
+pub(crate) fn captions(folder: &Folder) -> Vec<Option<&str>> {
+    folder.entries().iter().map(|entry| entry.caption.as_deref()).collect()
 }

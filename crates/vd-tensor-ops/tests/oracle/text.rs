@@ -33,6 +33,15 @@ impl Sizes {
         let product: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
         Entry { score: product / root + bias, weight, value: v.to_vec() }
     }
+
+    /// Keys, values and weights without a bias.
+    fn entries(
+        &mut self,
+        q: &[f64],
+        keys: impl Iterator<Item = (Vec<f64>, Vec<f64>, f64)>,
+    ) -> Vec<Entry> {
+        keys.map(|(k, v, weight)| self.entry(q, &k, &v, (0.0, weight))).collect()
+    }
 }
 
 /// Sum of weight exp(score) value over sum of weight exp(score); 0 where all weights are 0.
@@ -71,13 +80,8 @@ impl Text {
             let first = (which * shape.heads + n) * shape.dim;
             kv.slice(s![b, l, first..first + shape.dim]).to_vec()
         };
-        let entries: Vec<Entry> = (0..kv.dim().1)
-            .map(|l| {
-                let at = (0.0, self.weight[[b, f, l]]);
-                sizes.entry(q, &features(0, l), &features(1, l), at)
-            })
-            .collect();
-        blend(&entries, shape.dim)
+        let token = |l| (features(0, l), features(1, l), self.weight[[b, f, l]]);
+        blend(&sizes.entries(q, (0..kv.dim().1).map(token)), shape.dim)
     }
 
     fn project(&self, to_kv: &Array2<f64>) -> Array3<f64> {
@@ -145,12 +149,9 @@ impl Memory {
         q: &[f64],
         sizes: &mut Sizes,
     ) -> Vec<Entry> {
-        (0..self.keys.dim().2)
-            .map(|m| {
-                let of = |t: &Array5<f64>| t.slice(s![b, f, m, n, ..]).to_vec();
-                sizes.entry(q, &of(&self.keys), &of(&self.values), (0.0, 1.0))
-            })
-            .collect()
+        let of = |t: &Array5<f64>, m| t.slice(s![b, f, m, n, ..]).to_vec();
+        let places = 0..self.keys.dim().2;
+        sizes.entries(q, places.map(|m| (of(&self.keys, m), of(&self.values, m), 1.0)))
     }
 }
 

@@ -16,6 +16,8 @@ use crate::{Error, Result};
 const MOST_BYTES: usize = 256 << 20;
 /// Changes with what an entry's file holds, or with what a model makes of a prompt.
 const VERSION: &str = "vd text embeddings 1";
+/// Stays: checkpoints know their encoders by it.
+const ENCODER: &str = "vd text encoder 1";
 
 const POOLED: &str = "pooled";
 const TOKENS: &str = "tokens";
@@ -48,25 +50,42 @@ impl Entry {
     }
 }
 
-/// Everything that an embedding depends on but the prompt and the kind of device.
+/// The hash of what a file holds.
+pub(crate) type FileHash = [u8; 32];
+
+/// The hash of what a file holds, read piece by piece.
+pub(crate) fn hash_of(path: &Path) -> Result<FileHash> {
+    let io_error = |source| Error::Io { path: path.to_path_buf(), source };
+    let mut file = File::open(path).map_err(io_error)?;
+    let mut hasher = Sha256::new();
+    io::copy(&mut file, &mut hasher).map_err(io_error)?;
+    Ok(hasher.finalize().into())
+}
+
+/// What tells an encoder from others: a hash, in words and in what its files hold.
 #[derive(Debug)]
 pub(crate) struct Identity(Sha256);
 
 impl Identity {
-    /// That of these settings; files are to follow.
-    pub(crate) fn new(settings: &str) -> Self {
-        Identity(Sha256::new().chain_update(VERSION).chain_update("\n").chain_update(settings))
+    /// Everything that an embedding depends on but the prompt and the kind of device.
+    pub(crate) fn of_embeddings(settings: &str, files: &[FileHash]) -> Self {
+        Identity::new(VERSION, settings, files)
     }
 
-    /// Adds what a file holds.
-    pub(crate) fn add(&mut self, path: &Path) -> Result<()> {
-        let io_error = |source| Error::Io { path: path.to_path_buf(), source };
-        let mut file = File::open(path).map_err(io_error)?;
-        let mut hasher = Sha256::new();
-        io::copy(&mut file, &mut hasher).map_err(io_error)?;
-        // The hash, not the bytes: where a file ends counts.
-        self.0.update(hasher.finalize());
-        Ok(())
+    /// Which encoder it is, however it is used.
+    pub(crate) fn of_encoder(kind: &str, files: &[FileHash]) -> Self {
+        Identity::new(ENCODER, kind, files)
+    }
+
+    fn new(version: &str, words: &str, files: &[FileHash]) -> Self {
+        let words = Sha256::new().chain_update(version).chain_update("\n").chain_update(words);
+        // The hashes, not the bytes: where a file ends counts.
+        Identity(files.iter().fold(words, |hasher, file| hasher.chain_update(file)))
+    }
+
+    /// The hash as 64 digits.
+    pub(crate) fn hex(self) -> String {
+        hex(&self.0.finalize())
     }
 }
 
@@ -91,7 +110,7 @@ impl Cache {
     /// # Errors
     /// A folder that cannot be made or written to.
     pub(crate) fn open(root: &Path, identity: Identity) -> Result<Self> {
-        let name = hex(&identity.0.finalize());
+        let name = identity.hex();
         let folder = root.join(&name[..16]);
         std::fs::create_dir_all(&folder).map_err(|source| unwritable(&folder, source))?;
         // Shows before a model has run for an hour whether its results can be kept.
@@ -235,7 +254,7 @@ mod tests {
     #[test]
     fn what_one_kind_of_device_made_is_not_given_for_another() {
         let root = tempfile::tempdir().unwrap();
-        let open = || Cache::open(root.path(), Identity::new("of a test")).unwrap();
+        let open = || Cache::open(root.path(), Identity::of_embeddings("of a test", &[])).unwrap();
         let draw = |n, shape: &[i64]| {
             SeededNoise::new(n, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
         };

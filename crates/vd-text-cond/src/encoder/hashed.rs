@@ -6,6 +6,7 @@ use tch::{Device, Tensor};
 use vd_unet3d::Cond;
 
 use super::TextEncoder;
+use super::cache::Identity;
 use crate::{EncoderConfig, Error, Result};
 
 /// What a pair of neighbouring words weighs beside a single word: word order matters a little.
@@ -71,6 +72,10 @@ impl Hashed {
 impl TextEncoder for Hashed {
     fn width(&self) -> i64 {
         self.width
+    }
+
+    fn identity(&self) -> Result<Option<String>> {
+        Ok(Some(Identity::of_encoder(&format!("hashed {}", self.width), &[]).hex()))
     }
 
     fn encode(&self, prompts: &[&str], device: Device) -> Result<Cond> {

@@ -30,6 +30,18 @@ pub trait TextEncoder: Debug + Send {
         None
     }
 
+    /// What tells the encoder from others, wherever it lies and whatever is made of its output: a
+    /// checkpoint keeps that of the encoder that it was trained with, and refuses others.
+    ///
+    /// `None` where nothing can be told, as of a file of embeddings, which another file of the same
+    /// model may follow.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn identity(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Whether a prompt can be encoded, as far as that shows without encoding it.
     ///
     /// # Errors
@@ -83,6 +95,25 @@ impl EncoderConfig {
             }
             EncoderConfig::Pretrained(config) => Box::new(Pretrained::open(config)?),
         })
+    }
+
+    /// The width of the embeddings that this encoder gives, and that of its tokens if it gives any,
+    /// as [`TextEncoder::width`] and [`TextEncoder::token_width`]: of a language model its config.json
+    /// alone is read.
+    ///
+    /// # Errors
+    /// As [`EncoderConfig::build`], as far as it is looked at.
+    pub fn widths(&self) -> Result<(i64, Option<i64>)> {
+        match self {
+            EncoderConfig::Pretrained(config) => {
+                let width = pretrained::width(config)?;
+                Ok((width, Some(width)))
+            }
+            _ => {
+                let encoder = self.build()?;
+                Ok((encoder.width(), encoder.token_width()))
+            }
+        }
     }
 
     /// Checks what can be checked without opening a file.

@@ -21,7 +21,7 @@ pub(crate) const NULLS: [f64; 2] = [0.05, -0.03];
 pub(crate) const SMALL: f64 = 0.1;
 
 /// Its answer, for each frame: the mean of the text's embedding, plus the mean of its tokens by
-/// their weights, plus each signal's mean, plus the text times the signals.
+/// their weights, plus each signal's mean (of a scalar in deviations), plus the text times the signals.
 #[derive(Debug)]
 pub(crate) struct Hears {
     pub(crate) signals: BTreeMap<String, SignalConfig>,
@@ -84,7 +84,13 @@ impl Backbone for Hears {
                     };
                     let per_frame = given.value.dim() == per_frame;
                     let null = given.null.as_ref();
-                    Hears::frames(&given.value, f, per_frame, null, NULLS[1])
+                    let value = match config {
+                        SignalConfig::Scalar { mean, std } => {
+                            (given.value.to_kind(Kind::Double) - *mean) / *std
+                        }
+                        _ => given.value.shallow_clone(),
+                    };
+                    Hears::frames(&value, f, per_frame, null, NULLS[1])
                 }
             };
             signals += signal;

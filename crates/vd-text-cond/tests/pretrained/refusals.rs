@@ -56,6 +56,11 @@ fn a_config_that_is_not_understood_is_refused() {
     assert_says(&message, &["num_attention_heads", "a divisor of hidden_size, 16", "got 3"]);
     let message = with_config("\"hidden_size\"", "\"width\"");
     assert_says(&message, &["hidden_size", "got nothing"]);
+    for pad in ["55", "1000"] {
+        let message = with_config("\"pad_token_id\": 0", &format!("\"pad_token_id\": {pad}"));
+        let got = format!("got {pad};");
+        assert_says(&message, &["config.json: pad_token_id: expected an id below 55", &got]);
+    }
     assert_says(&after(|dir| write(dir.join("config.json"), "[1]").unwrap()), &["JSON object"]);
 }
 

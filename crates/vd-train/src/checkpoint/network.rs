@@ -128,7 +128,7 @@ impl Checkpoint {
     /// What encodes its prompts, if it knows; without the cache that training had.
     ///
     /// # Errors
-    /// An encoder's file that cannot be read.
+    /// An encoder's file that cannot be read; an encoder other than that of the training.
     pub fn encoder(&self) -> Result<Option<Box<dyn TextEncoder>>> {
         let Some(text) = &self.config.text else { return Ok(None) };
         let mut encoder = text.encoder.clone();
@@ -136,7 +136,7 @@ impl Checkpoint {
             // The folder of a training run; a few prompts need none.
             config.cache = None;
         }
-        Ok(Some(encoder.build()?))
+        self.same_encoder(encoder.build()?).map(Some)
     }
 
     /// The same, with the encoder's directory or file elsewhere than when it was trained.
@@ -159,7 +159,29 @@ impl Checkpoint {
                 return Err(Error::checkpoint(&self.dir, what.to_owned()));
             }
         };
-        Ok(Some(encoder.build()?))
+        self.same_encoder(encoder.build()?).map(Some)
+    }
+
+    /// The encoder, if it is that of the training or nobody can tell.
+    fn same_encoder(&self, encoder: Box<dyn TextEncoder>) -> Result<Box<dyn TextEncoder>> {
+        // Asked only where it matters: of a language model all files are read.
+        if self.state.as_ref().is_some_and(|state| state.encoder.is_some()) {
+            self.check_encoder(encoder.identity()?.as_deref())?;
+        }
+        Ok(encoder)
+    }
+
+    /// Refuses another identity than that of the encoder of the training.
+    pub(crate) fn check_encoder(&self, got: Option<&str>) -> Result<()> {
+        let expected = self.state.as_ref().and_then(|state| state.encoder.as_deref());
+        match (expected, got) {
+            (Some(expected), Some(got)) if expected != got => Err(Error::OtherEncoder {
+                checkpoint: self.dir.clone(),
+                expected: expected.to_owned(),
+                got: got.to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Whether its null embedding was trained.

@@ -27,6 +27,11 @@ pub struct State {
     pub fps: f64,
     /// What the numbers were computed with.
     pub machine: Machine,
+    /// What tells its text encoder from others
+    /// ([`TextEncoder::identity`](vd_text_cond::TextEncoder::identity)), if that is known; older
+    /// versions did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
 }
 
 /// What the bytes of a run depend on, beside its config.
@@ -68,9 +73,9 @@ impl Machine {
 }
 
 impl State {
-    /// The state of a run in the present format.
+    /// The state of a run in the present format, of no known encoder.
     pub fn new(step: u64, seed: u64, cursor: Cursor, fps: f64, machine: Machine) -> Self {
-        State { format: FORMAT, step, seed, cursor, fps, machine }
+        State { format: FORMAT, step, seed, cursor, fps, machine, encoder: None }
     }
 
     pub(super) fn read(path: &Path) -> Result<State> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use vd_data::{DataConfig, Source};
 use vd_diffusion::DiffusionConfig;
-use vd_text_cond::{TextConfig, TextEncoder};
+use vd_text_cond::TextConfig;
 use vd_unet3d::UNet3dConfig;
 
 pub(crate) use signals::columns;
@@ -68,7 +68,7 @@ impl RunConfig {
         signals::check_sections(&self)?;
         if let Some(text) = &self.text {
             text.validate()?;
-            complete_widths(&mut self.model, text.encoder.build()?.as_ref())?;
+            complete_widths(&mut self.model, text.encoder.widths()?)?;
         }
         signals::complete_classes(&mut self)?;
         self.model.init_dim = Some(self.model.first_channels());
@@ -172,21 +172,23 @@ impl RunConfig {
 }
 
 /// Writes the widths of an encoder into the network's config.
-fn complete_widths(model: &mut UNet3dConfig, encoder: &dyn TextEncoder) -> Result<()> {
+fn complete_widths(
+    model: &mut UNet3dConfig,
+    (width, token_width): (i64, Option<i64>),
+) -> Result<()> {
     let differs = |key, width, given| {
         let expected = format!("{width}, the width of text.encoder, or nothing");
         Err(Error::config(key, expected, given))
     };
     // A network that pools the tokens itself decides how wide the embedding is.
     if !model.tokens.as_ref().is_some_and(|tokens| tokens.pool) {
-        let width = encoder.width();
         let given = *model.cond_dim.get_or_insert(width);
         if given != width {
             return differs("model.cond_dim", width, given);
         }
     }
     let Some(tokens) = &mut model.tokens else { return Ok(()) };
-    let Some(width) = encoder.token_width() else {
+    let Some(width) = token_width else {
         let expected = "an encoder that gives tokens, for [model.tokens]";
         return Err(Error::config("text.encoder", expected, "one that gives embeddings alone"));
     };

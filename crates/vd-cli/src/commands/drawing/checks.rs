@@ -92,8 +92,12 @@ pub(super) fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64
     let encoder = |text: &Option<vd_text_cond::TextConfig>| {
         text.as_ref().map(|text| wherever(text.encoder.clone()))
     };
+    let identity = |of: &Model| of.checkpoint.state.as_ref().and_then(|it| it.encoder.clone());
+    let identities = identity(model).zip(identity(&guide));
     ensure!(
-        !texts || encoder(&own.text) == encoder(&others.text),
+        !texts
+            || encoder(&own.text) == encoder(&others.text)
+                && identities.is_none_or(|(own, other)| own == other),
         "--guide {name}: its prompts were encoded otherwise than the model's (text.encoder), so that \
          it would not understand them; give one trained with the same encoder"
     );

@@ -11,7 +11,9 @@ use vd_text_cond::{
 };
 use vd_unet3d::Backbone;
 
+use super::Asked;
 use super::checks::textless;
+use super::files::Files;
 use super::told::Told;
 use crate::args::{DrawArgs, LARGEST_SCALE, MOST_FRAMES};
 use crate::model::Model;
@@ -127,21 +129,39 @@ impl Groups {
         own.or(flag.map(|(_, scale)| *scale)).unwrap_or(1.0)
     }
 
-    /// The signals of a group, whose own win over those of all, in the order in which they are given.
-    pub(crate) fn signals(
-        &self,
-        group: usize,
-        network: &dyn Backbone,
-        shape: [i64; 3],
-    ) -> Result<Vec<GivenSignal>> {
+    /// What the clips of a group are told, whose own wins over that of all, in the order in which it
+    /// is given.
+    fn told(&self, group: usize) -> Vec<Told> {
         let own = self.ask(group).map_or(&[][..], |ask| &ask.told);
         let of_all =
             self.told.iter().filter(|told| own.iter().all(|(own, _)| own.name != told.name));
         let own = own
             .iter()
             .map(|(told, scale)| Told { scale: self.scale(told, *scale), ..told.clone() });
-        let all = of_all.cloned().chain(own);
-        all.map(|told| told.signal(network, shape)).collect()
+        of_all.cloned().chain(own).collect()
+    }
+
+    /// The signals of a group.
+    pub(crate) fn signals(
+        &self,
+        group: usize,
+        network: &dyn Backbone,
+        shape: [i64; 3],
+        files: &mut Files,
+    ) -> Result<Vec<GivenSignal>> {
+        self.told(group).iter().map(|told| told.signal(network, shape, files)).collect()
+    }
+
+    /// What a group was asked to show.
+    pub(crate) fn asked(&self, group: usize) -> Asked {
+        let text = self.ask(group).and_then(|ask| ask.text.as_ref());
+        let negative = text.and_then(|text| text.negative.clone());
+        let negative = negative.map(|parts| Text { parts, until: None, negative: None });
+        Asked {
+            prompt: text.map(ToString::to_string),
+            negative: negative.map(|text| text.to_string()),
+            signals: self.told(group),
+        }
     }
 
     /// The condition of these clips, `num` of which are in each group; all have a text, or none.

@@ -1,6 +1,7 @@
 //! How clips are drawn: the flags that the drawing commands share, and what a model allows of them.
 
 mod checks;
+mod files;
 mod groups;
 mod stop;
 mod told;
@@ -17,8 +18,10 @@ use vd_text_cond::{Condition, GenerateRequest, Guide, NoiseSource, Progress, gen
 use crate::args::{DrawArgs, NoiseName};
 use crate::model::{Model, device_name};
 
+pub(crate) use files::Files;
 pub(crate) use groups::{Ask, Flags, Groups};
 pub(crate) use stop::{Left, Stop};
+use told::Told;
 pub(crate) use told::of_frames;
 
 /// Steps of samplers that draw little or no fresh noise, where nothing is said.
@@ -122,6 +125,17 @@ impl Drawing {
     pub(crate) fn announce(&self, groups: &Groups, model: &Model) {
         checks::announce(self.scale, groups, model);
     }
+}
+
+/// What clips were asked to show, for programs; texts in the grammar of --prompt.
+#[derive(Debug, Serialize)]
+pub(crate) struct Asked {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    negative: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    signals: Vec<Told>,
 }
 
 /// How clips were drawn, for programs.

@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::Weights;
-use vd_tensor_ops::video::from_u8;
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use tch::Tensor;
 use vd_text_cond::{GivenSignal, SignalValue, read_embeddings};
 use vd_unet3d::{Backbone, SignalConfig};
 
+use super::files::{Files, is_table, video};
+
 /// A signal as it was asked for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Told {
     /// Where: a flag, or a line of a file.
+    #[serde(skip)]
     pub(crate) by: String,
     pub(crate) name: String,
     pub(crate) value: SignalValue,
@@ -21,40 +23,53 @@ pub(crate) struct Told {
 
 impl Told {
     /// The value of one clip of these frames, height and width.
-    pub(crate) fn signal(&self, network: &dyn Backbone, shape: [i64; 3]) -> Result<GivenSignal> {
+    pub(crate) fn signal(
+        &self,
+        network: &dyn Backbone,
+        shape: [i64; 3],
+        files: &mut Files,
+    ) -> Result<GivenSignal> {
         let Told { by, name, scale, .. } = self;
         let config = config(network, name).with_context(|| by.clone())?;
-        let values = self.values(config, shape).with_context(|| by.clone())?;
-        Ok(GivenSignal { name: name.clone(), values, scale: *scale })
+        let values = self.values(config, files).with_context(|| by.clone())?;
+        let signal = GivenSignal { name: name.clone(), values, scale: *scale };
+        signal.check(network, 1, shape).with_context(|| by.clone())?;
+        Ok(signal)
     }
 
-    fn values(&self, config: &SignalConfig, shape: [i64; 3]) -> Result<Tensor> {
+    fn values(&self, config: &SignalConfig, files: &mut Files) -> Result<Tensor> {
         let SignalValue::Name(text) = &self.value else {
             return Ok(self.value.tensor(&self.name, config)?);
         };
-        let path = Path::new(text);
+        let is_table = is_table(Path::new(text));
         match config {
-            SignalConfig::Video { channels } => video(path, *channels, shape),
-            SignalConfig::Class { classes } if classes.contains(text) => {
-                Ok(self.value.tensor(&self.name, config)?)
+            SignalConfig::Video { channels } => {
+                files.read(&self.name, text, |path| video(path, *channels))
             }
-            SignalConfig::Scalar { .. } if is_table(path) => {
-                let rows = read_embeddings(path)?;
-                ensure!(
-                    rows.size().contains(&1),
-                    "{text}: shape {:?}, expected one number for each frame",
-                    rows.size()
-                );
-                Ok(rows.f_view([1, -1])?)
-            }
-            SignalConfig::Series { .. } if is_table(path) => {
+            SignalConfig::Scalar { .. } if is_table => files.read(&self.name, text, one_a_frame),
+            SignalConfig::Series { .. } if is_table => files.read(&self.name, text, |path| {
                 let rows = read_embeddings(path)?;
                 // A single row is the vector of the clip.
                 Ok(if rows.size()[0] == 1 { rows } else { rows.f_unsqueeze(0)? })
+            }),
+            SignalConfig::Class { classes } if classes.contains(text) => {
+                Ok(self.value.tensor(&self.name, config)?)
             }
             _ => Ok(numbers(text).as_ref().unwrap_or(&self.value).tensor(&self.name, config)?),
         }
     }
+}
+
+/// A file's column or row of numbers, one for each frame.
+fn one_a_frame(path: &Path) -> Result<Tensor> {
+    let rows = read_embeddings(path)?;
+    ensure!(
+        rows.size().contains(&1),
+        "{}: shape {:?}, expected one number for each frame",
+        path.display(),
+        rows.size()
+    );
+    Ok(rows.f_view([1, -1])?)
 }
 
 /// What a network says of a signal.
@@ -84,51 +99,6 @@ fn numbers(text: &str) -> Option<SignalValue> {
     }
 }
 
-fn is_table(path: &Path) -> bool {
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    matches!(ending.as_deref(), Some("npy" | "safetensors"))
-}
-
-/// A video of any kind that is read, 1 c f h w.
-fn video(path: &Path, channels: i64, [f, h, w]: [i64; 3]) -> Result<Tensor> {
-    let name = path.display();
-    let found = if is_table(path) { tensor(path)? } else { clip(path, channels)? };
-    let expected = [1, channels, f, h, w];
-    ensure!(
-        found.size() == expected,
-        "{name}: shape {:?} (clip, channels, frames, height, width), expected {expected:?} like \
-         the clips that are drawn",
-        found.size()
-    );
-    Ok(found)
-}
-
-/// The one tensor of a safetensors file, c f h w with or without a clip before.
-fn tensor(path: &Path) -> Result<Tensor> {
-    let name = path.display();
-    let is_npy = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
-    ensure!(!is_npy, "{name}: a video is read from .safetensors, GIF, APNG or a folder of frames");
-    let mut tensors = Weights::read(path, Device::Cpu)?.tensors;
-    let found = tensors.pop_first().filter(|_| tensors.is_empty());
-    let (_, video) = found.ok_or_else(|| anyhow!("{name}: expected one f32 tensor"))?;
-    ensure!(video.kind() == Kind::Float, "{name}: {:?} values, expected f32", video.kind());
-    let inside = video.f_abs()?.f_le(1.0)?.f_all()?.f_int64_value(&[])? == 1;
-    ensure!(inside, "{name}: values outside [-1, 1], expected pixels in [-1, 1]");
-    Ok(if video.dim() == 4 { video.f_unsqueeze(0)? } else { video })
-}
-
-fn clip(path: &Path, channels: i64) -> Result<Tensor> {
-    ensure!(
-        channels == 1 || channels == 3,
-        "{}: videos have 1 or 3 channels, but this signal has {channels}; give a .safetensors file",
-        path.display()
-    );
-    let clip = vd_data::decode(path, channels as usize)?;
-    let shape = [clip.f, clip.h, clip.w, clip.c].map(|n| n as i64);
-    let frames = Tensor::f_from_slice(&clip.frames)?.f_view(shape)?; // f h w c
-    Ok(from_u8(&frames.f_permute([3, 0, 1, 2])?.f_contiguous()?.f_unsqueeze(0)?))
-}
-
 /// The frames of a part of a longer video: these of a value that has one for each.
 pub(crate) fn of_frames(
     signal: &GivenSignal,
@@ -155,6 +125,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use tch::{Device, Kind};
     use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
     use vd_unet3d::Cond;
 
@@ -202,13 +173,14 @@ mod tests {
     }
 
     fn values(name: &str, value: &str) -> Tensor {
-        let signal = told(name, value).signal(&Takes::all(), SHAPE).unwrap();
+        let signal = told(name, value).signal(&Takes::all(), SHAPE, &mut Files::default()).unwrap();
         assert_eq!((signal.name.as_str(), signal.scale), (name, 2.0));
         signal.values
     }
 
     fn refused(name: &str, value: &str) -> String {
-        format!("{:#}", told(name, value).signal(&Takes::all(), SHAPE).unwrap_err())
+        let read = told(name, value).signal(&Takes::all(), SHAPE, &mut Files::default());
+        format!("{:#}", read.unwrap_err())
     }
 
     fn random(seed: u64, shape: &[i64]) -> Tensor {
@@ -249,7 +221,32 @@ mod tests {
             "{message}"
         );
         let message = refused("low", &file("f.safetensors", &(&video * 2.0 + 1.5)));
-        assert!(message.contains("values outside [-1, 1]"), "{message}");
+        assert!(
+            message.contains("pixels in [-1, 1], got") && message.contains("f.safe"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_file_is_read_once_whatever_number_of_clips_is_told_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let takes = Takes::all();
+        let mut files = Files::default();
+        for (name, shape) in
+            [("low", vec![1, 3, 2, 4]), ("speed", vec![3, 1]), ("pose", vec![3, 2])]
+        {
+            let path = dir.path().join("a.safetensors");
+            Tensor::write_safetensors(&[("values", &random(6, &shape).tanh())], &path).unwrap();
+            let told = told(name, &path.display().to_string());
+            let first = told.signal(&takes, SHAPE, &mut files).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            let again = told.signal(&takes, SHAPE, &mut files).unwrap();
+            assert_eq!(again.values, first.values, "{name}");
+            assert!(told.signal(&takes, SHAPE, &mut Files::default()).is_err());
+            // Another length is another question to the same file.
+            let message = told.signal(&takes, [4, 2, 4], &mut files).unwrap_err();
+            assert!(format!("{message:#}").contains("shape"), "{message:#}");
+        }
     }
 
     #[test]
@@ -267,7 +264,8 @@ mod tests {
             assert!(message.contains(expected), "{name}={value}: {message}");
             assert!(message.contains(&format!("--signal {name}={value}")), "{message}");
         }
-        let nothing = told("a", "1").signal(&Takes(BTreeMap::new()), SHAPE).unwrap_err();
+        let takes = Takes(BTreeMap::new());
+        let nothing = told("a", "1").signal(&takes, SHAPE, &mut Files::default()).unwrap_err();
         assert!(format!("{nothing:#}").contains("takes no signals"));
     }
 

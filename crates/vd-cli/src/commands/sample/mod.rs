@@ -14,7 +14,7 @@ use tch::Tensor;
 use vd_tensor_ops::video;
 use vd_text_cond::Progress;
 
-use super::drawing::{How, Stop};
+use super::drawing::{Asked, How, Stop};
 use super::gif_rate;
 use crate::args::SampleArgs;
 use crate::model::Model;
@@ -41,8 +41,8 @@ struct Clip {
     /// Its number, which with the seed names its noise.
     clip: usize,
     file: PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt: Option<String>,
+    #[serde(flatten)]
+    asked: Asked,
     /// What its line of --prompts has for itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
@@ -96,7 +96,7 @@ fn draw_to(
         Clip {
             clip,
             file,
-            prompt: plan.prompt(clip),
+            asked: plan.asked(clip),
             seed: plan.seed(clip),
             cfg_scale: ask.and_then(|ask| ask.scale),
             frames: ask.and_then(|ask| ask.frames),

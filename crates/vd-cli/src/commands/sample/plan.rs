@@ -8,7 +8,7 @@ use vd_text_cond::{GenerateRequest, GivenSignal};
 
 use crate::args::{FrameSize, SampleArgs};
 use crate::commands::check_size;
-use crate::commands::drawing::{Ask, Drawing, Flags, Groups};
+use crate::commands::drawing::{Ask, Asked, Drawing, Files, Flags, Groups};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
 
@@ -51,9 +51,10 @@ impl Plan {
             signals: Vec::new(),
             calls: Vec::new(),
         };
+        let mut files = Files::default();
         let signals = (0..plan.groups.count().max(1)).map(|group| {
             let shape = [plan.frames(group * plan.num), size.h, size.w];
-            plan.groups.signals(group, &model.loaded.network, shape)
+            plan.groups.signals(group, &model.loaded.network, shape, &mut files)
         });
         plan.signals = signals.collect::<Result<_>>()?;
         plan.calls = plan.in_calls(args.batch as usize);
@@ -196,6 +197,11 @@ impl Plan {
     /// What a clip is asked for by itself.
     pub(crate) fn ask(&self, clip: usize) -> Option<&Ask> {
         self.groups.ask(clip / self.num)
+    }
+
+    /// What a clip was asked to show.
+    pub(crate) fn asked(&self, clip: usize) -> Asked {
+        self.groups.asked(clip / self.num)
     }
 
     /// The prompt of a clip.

@@ -12,7 +12,7 @@ use vd_text_cond::GivenSignal;
 use super::output::Output;
 use crate::args::{FrameSize, VideoArgs};
 use crate::commands::check_size;
-use crate::commands::drawing::{Drawing, Flags, Groups};
+use crate::commands::drawing::{Drawing, Files, Flags, Groups};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
 
@@ -145,7 +145,7 @@ impl<'a> Input<'a> {
     /// What a result of so many frames is told besides its prompt.
     pub(super) fn signals(&self, total: usize) -> Result<Vec<GivenSignal>> {
         let shape = [total as i64, self.size.h, self.size.w];
-        self.groups.signals(0, &self.model.loaded.network, shape)
+        self.groups.signals(0, &self.model.loaded.network, shape, &mut Files::default())
     }
 
     /// Says on stderr what is about to be drawn, and what is doubtful about it.

@@ -19,7 +19,7 @@ use tch::Tensor;
 use vd_diffusion::{GivenFrames, Known, LongVideoPlan, Window, draw_long};
 use vd_text_cond::{GenerateRequest, GivenSignal, KnownParts, Progress};
 
-use super::drawing::{How, Stop, of_frames};
+use super::drawing::{Asked, How, Stop, of_frames};
 use crate::output::{Outcome, plural};
 use crate::progress;
 use input::Input;
@@ -63,6 +63,8 @@ struct Report {
     weight: f64,
     every: u32,
     replace: bool,
+    #[serde(flatten)]
+    asked: Asked,
     /// Whether every known pixel is in the file as it was; nothing where none is held.
     exact: Option<bool>,
     #[serde(flatten)]
@@ -95,6 +97,7 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
         weight: input.weight,
         every: input.args.every,
         replace: !input.args.no_replace,
+        asked: input.groups.asked(0),
         exact,
         how: How::new(&input.args.draw, &input.drawing, &input.model),
         seconds: begun.elapsed().as_secs_f64(),

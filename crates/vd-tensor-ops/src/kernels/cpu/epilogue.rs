@@ -87,5 +87,5 @@ impl Work for Rows {
 
 /// Whether the kernels take this number of channels.
 pub(crate) fn fits(isa: Isa, channels: usize) -> bool {
-    channels > 0 && channels % isa.lanes() == 0
+    channels > 0 && channels.is_multiple_of(isa.lanes())
 }

@@ -3,7 +3,7 @@
 //! Both kinds keep a tile of `ROWS` rows by two vectors of columns in registers, and go once
 //! through the inner axis.
 
-use super::{Scratch, Simd};
+use super::Simd;
 
 /// Columns of a panel: two vectors.
 pub(crate) const fn panel<S: Simd>() -> usize {
@@ -66,7 +66,7 @@ pub(crate) unsafe fn rows<S: Simd, const Z: usize, const ADD: bool>(
         let mut i = 0;
         macro_rules! tiles {
             ($m:literal) => {
-                while i + $m <= count {
+                while count - i >= $m {
                     let (a, c) = (a.add(i * row), c.add(i * c_row));
                     tile::<S, $m, Z, ADD>((a, row, step), b, (c, c_row), k);
                     i += $m;

@@ -4,6 +4,8 @@
 //! one runs is found out at run time ([`Isa`]). Threads are libtorch's own ([`vd_torch::team`]), so
 //! kernels and libtorch never compete for cores. Activations are `b f h w c`, contiguous.
 
+#![allow(clippy::needless_range_loop, reason = "indices of tiles run over several arrays")]
+
 mod adamw;
 mod conv;
 mod conv_function;

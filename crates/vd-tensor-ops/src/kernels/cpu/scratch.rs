@@ -66,7 +66,6 @@ impl Drop for Block {
 /// kernels do not meet in one buffer.
 pub(crate) struct Scratch {
     block: Option<Block>,
-    len: usize,
 }
 
 impl Scratch {
@@ -82,18 +81,11 @@ impl Scratch {
             Some(block) if block.len >= len => block,
             _ => Block::new(len.next_multiple_of(1024)),
         };
-        Scratch { block: Some(block), len }
+        Scratch { block: Some(block) }
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
         self.block.as_ref().map_or(std::ptr::null_mut(), |block| block.at.as_ptr())
-    }
-
-    pub(crate) fn fill(&mut self, value: f32) {
-        if let Some(block) = &self.block {
-            // SAFETY: the block has at least `len` values and is ours alone.
-            unsafe { std::slice::from_raw_parts_mut(block.at.as_ptr(), self.len) }.fill(value);
-        }
     }
 }
 

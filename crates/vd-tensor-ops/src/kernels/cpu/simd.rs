@@ -17,7 +17,7 @@ use super::Work;
 /// Vectors of `LANES` f32 and what kernels do with them.
 ///
 /// # Safety
-/// All functions: the CPU has the instructions, which is so in whatever [`Simd::call`] runs.
+/// Of all functions: the CPU has the instructions, which is so in whatever [`Simd::call`] runs.
 /// Pointers are good for `LANES` values; they need not be aligned.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// A vector.

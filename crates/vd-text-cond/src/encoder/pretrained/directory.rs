@@ -32,16 +32,7 @@ pub(super) struct Directory {
 impl Directory {
     /// Finds what the directory holds; the tensors are not read yet.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let config = path.join(CONFIG);
-        if !config.is_file() {
-            return Err(missing(
-                path,
-                CONFIG,
-                "give the directory of a model in the Hugging Face layout: config.json, \
-                 tokenizer.json and model.safetensors",
-            ));
-        }
-        let settings = Settings::read(&config)?;
+        let settings = settings(path)?;
         let weights = weight_files(path)?;
         for file in &weights {
             Weights::check(file)?;
@@ -59,6 +50,20 @@ impl Directory {
         }
         Ok(Loaded { files: self.weights.clone(), tensors, kind, device })
     }
+}
+
+/// What the directory's config.json says.
+pub(super) fn settings(path: &Path) -> Result<Settings> {
+    let config = path.join(CONFIG);
+    if !config.is_file() {
+        return Err(missing(
+            path,
+            CONFIG,
+            "give the directory of a model in the Hugging Face layout: config.json, \
+             tokenizer.json and model.safetensors",
+        ));
+    }
+    Settings::read(&config)
 }
 
 pub(super) fn missing(path: &Path, file: impl Into<String>, advice: impl Into<String>) -> Error {

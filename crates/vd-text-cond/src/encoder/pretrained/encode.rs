@@ -12,7 +12,7 @@ use super::text::{Text, Tokenized, brief};
 use super::{Architecture, Model, PretrainedConfig, architecture};
 use crate::Result;
 use crate::encoder::TextEncoder;
-use crate::encoder::cache::{Cache, Entry, Identity};
+use crate::encoder::cache::{Cache, Entry, FileHash, Identity, hash_of};
 
 /// What a vector's length is not divided below, so that 0 stays 0.
 const SHORTEST: f64 = 1e-12;
@@ -34,6 +34,8 @@ pub struct Pretrained {
     directory: Directory,
     architecture: Box<dyn Architecture>,
     text: Text,
+    /// The hashes of its files, once somebody has asked.
+    hashes: Mutex<Option<Vec<FileHash>>>,
     cache: Mutex<Cache>,
     model: Mutex<Option<(Device, Box<dyn Model>)>>,
 }
@@ -49,25 +51,32 @@ impl Pretrained {
         let directory = Directory::open(&config.path)?;
         let architecture = architecture(&directory.settings)?;
         let text = Text::open(&config.path, &directory.settings)?;
-        let cache = match &config.cache {
-            None => Cache::in_memory(),
-            Some(folder) => {
-                let mut identity = Identity::new(&settings(config));
-                let config = config.path.join(CONFIG);
-                for file in [&config].into_iter().chain(&text.files).chain(&directory.weights) {
-                    identity.add(file)?;
-                }
-                Cache::open(folder, identity)?
-            }
-        };
-        Ok(Pretrained {
+        let mut encoder = Pretrained {
             config: config.clone(),
             directory,
             architecture,
             text,
-            cache: Mutex::new(cache),
+            hashes: Mutex::new(None),
+            cache: Mutex::new(Cache::in_memory()),
             model: Mutex::new(None),
-        })
+        };
+        if let Some(folder) = &config.cache {
+            let identity = Identity::of_embeddings(&settings(config), &encoder.hashes()?);
+            encoder.cache = Mutex::new(Cache::open(folder, identity)?);
+        }
+        Ok(encoder)
+    }
+
+    /// The hashes of everything that was read or will be.
+    fn hashes(&self) -> Result<Vec<FileHash>> {
+        let mut known = lock(&self.hashes);
+        if let Some(hashes) = &*known {
+            return Ok(hashes.clone());
+        }
+        let config = self.config.path.join(CONFIG);
+        let files = [&config].into_iter().chain(&self.text.files).chain(&self.directory.weights);
+        let hashes: Vec<_> = files.map(|file| hash_of(file)).collect::<Result<_>>()?;
+        Ok(known.insert(hashes).clone())
     }
 
     /// The ids of a prompt's tokens, special ones included.
@@ -158,6 +167,10 @@ impl TextEncoder for Pretrained {
 
     fn token_width(&self) -> Option<i64> {
         Some(self.architecture.width())
+    }
+
+    fn identity(&self) -> Result<Option<String>> {
+        Ok(Some(Identity::of_encoder("pretrained", &self.hashes()?).hex()))
     }
 
     fn check(&self, prompt: &str) -> Result<()> {

@@ -96,11 +96,24 @@ const KNOWN: [(&str, Read); 10] = [
 /// The kind of model that a config.json describes.
 fn architecture(settings: &Settings) -> Result<Box<dyn Architecture>> {
     let model_type = settings.text("model_type")?;
-    match KNOWN.iter().find(|(name, _)| *name == model_type) {
-        Some((_, read)) => read(settings),
-        None => {
-            let names: Vec<_> = KNOWN.iter().map(|(name, _)| *name).collect();
-            Err(settings.refuse("model_type", format!("one of {}", names.join(", ")), model_type))
-        }
+    let Some((_, read)) = KNOWN.iter().find(|(name, _)| *name == model_type) else {
+        let names: Vec<_> = KNOWN.iter().map(|(name, _)| *name).collect();
+        let expected = format!("one of {}", names.join(", "));
+        return Err(settings.refuse("model_type", expected, model_type));
+    };
+    let model = read(settings)?;
+    // A prompt alone needs no padding, so that the first batch of several would be what fails.
+    let (pad, words) = (model.pad(), model.words());
+    if pad >= words {
+        let expected = format!("an id below {words}, the vocab_size");
+        let got = format!("{pad}; take the config.json that came with the model");
+        return Err(settings.refuse("pad_token_id", expected, got));
     }
+    Ok(model)
+}
+
+/// The width of the embeddings and tokens of a model, of which only config.json is read.
+pub(super) fn width(config: &PretrainedConfig) -> Result<i64> {
+    config.validate()?;
+    Ok(architecture(&directory::settings(&config.path)?)?.width())
 }

@@ -1,5 +1,7 @@
 //! AVX-512: 32 registers of 16 values.
 
+#![allow(clippy::undocumented_unsafe_blocks, reason = "the trait says it once for all")]
+
 use std::arch::x86_64::*;
 
 use super::{Simd, Work};
@@ -14,7 +16,6 @@ unsafe fn call<W: Work>(work: W) -> W::Out {
     unsafe { work.run::<Avx512>() }
 }
 
-// SAFETY of all blocks below: the caller of a function of `Simd` vouches for CPU and pointers.
 impl Simd for Avx512 {
     type V = __m512;
     const LANES: usize = 16;

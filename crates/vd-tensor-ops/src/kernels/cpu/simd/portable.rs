@@ -1,5 +1,7 @@
 //! No instructions beyond those every CPU of the target has: 4 values, as the compiler sees fit.
 
+#![allow(clippy::undocumented_unsafe_blocks, reason = "the trait says it once for all")]
+
 use super::{Simd, Work};
 
 /// See the module.
@@ -11,7 +13,6 @@ fn zip(a: [f32; 4], b: [f32; 4], f: impl Fn(f32, f32) -> f32) -> [f32; 4] {
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
-// SAFETY of all blocks below: the caller of a function of `Simd` vouches for the pointers.
 impl Simd for Portable {
     type V = [f32; 4];
     const LANES: usize = 4;

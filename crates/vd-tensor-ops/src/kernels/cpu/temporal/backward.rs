@@ -65,7 +65,7 @@ pub(super) unsafe fn run(problem: &Problem<'_>, gradient: &Gradient<'_>, isa: Is
     let parts = Sums { len: parts.bias + heads * layout.frames * layout.frames, ..parts };
     let mut sums = Scratch::take(threads * parts.len);
     // As for the attention itself.
-    let mut unit = (layout.units % threads != 0).then(|| {
+    let mut unit = (!layout.units.is_multiple_of(threads)).then(|| {
         let rows = (channels + layout.fill) * layout.row;
         [Unit::len(&layout, channels), threads * rows].map(Scratch::take)
     });

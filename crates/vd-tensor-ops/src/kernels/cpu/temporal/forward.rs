@@ -22,7 +22,7 @@ use crate::kernels::cpu::{Isa, Scratch, Simd, Work, gemm};
 pub(super) unsafe fn run(problem: &Problem<'_>, isa: Isa) {
     let layout = isa.run(LayoutOf(problem, threads()));
     // Where units do not come out even, threads share what is left: each some of the heads.
-    let mut shared = (layout.units % threads() != 0).then(|| {
+    let mut shared = (!layout.units.is_multiple_of(threads())).then(|| {
         let Sizes { channels, .. } = problem.sizes();
         let sizes = [channels, problem.sizes().inner()];
         sizes.map(|rows| Scratch::take(rows * layout.row))

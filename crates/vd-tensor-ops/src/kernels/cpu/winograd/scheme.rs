@@ -1,5 +1,7 @@
 //! The transforms of Winograd's minimal filtering, one axis at a time.
 
+#![allow(clippy::undocumented_unsafe_blocks, reason = "the trait says it once for all")]
+
 use crate::kernels::cpu::Simd;
 
 /// F(M x M, 3 x 3) over tiles of N x N inputs, N = M + 2.
@@ -24,7 +26,6 @@ pub(super) struct Four;
 /// F(2 x 2, 3 x 3): points 0, 1, -1 and infinity.
 pub(super) struct Two;
 
-// SAFETY of all blocks below: the caller's, who vouches for the CPU.
 impl Scheme<6, 4> for Four {
     #[inline(always)]
     unsafe fn input<S: Simd>(r: [S::V; 6]) -> [S::V; 6] {
