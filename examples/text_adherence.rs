@@ -5,9 +5,9 @@
 //! vd train examples/text/hashed.toml
 //! vd train examples/text/minilm.toml --set text.encoder.path=MINILM
 //! cargo run --release -p vd-examples --example text_adherence -- \
-//!     examples/text/prompts.jsonl 10 adherence runs/text/hashed runs/text/minilm
+//!     examples/text/prompts.jsonl 4 adherence runs/text/hashed runs/text/minilm
 //! ```
-//! draws ten clips of each prompt, same seeds and guidance, and compares every further run with the
+//! draws four clips of each prompt, same seeds and guidance, and compares every further run with the
 //! first. Prompts that are done are kept in the folder, so a broken-off comparison goes on where it
 //! was.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
