@@ -8,8 +8,9 @@ use vd_tensor_ops::kernels::cpu::{
     Isa, LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_backward,
     linear_attention_fits,
 };
-use vd_tensor_ops::layers::HeadShape;
-use vd_tensor_ops::{Noise, SeededNoise};
+use vd_tensor_ops::kernels::{Precision, with};
+use vd_tensor_ops::layers::{HeadShape, LayerNorm, SpatialLinearAttention};
+use vd_tensor_ops::{Noise, Params, SeededNoise};
 
 /// Standard normal, f32.
 fn draw(seed: u64, shape: &[i64]) -> Tensor {
@@ -206,4 +207,36 @@ fn changed_weights_are_packed_again() {
 #[test]
 fn channels_that_are_no_whole_vectors_are_refused() {
     assert!(!linear_attention_fits(Isa::Portable, 6));
+}
+
+#[test]
+fn the_layers_gradients_are_those_of_libtorchs_operations() {
+    let heads = HeadShape { heads: 2, dim: 8 };
+    // More sites than channels, which the kernel takes both ways, and fewer.
+    for (side, seed) in [(6, 21), (3, 22)] {
+        let mut params = Params::new(5, Kind::Float, Device::Cpu);
+        let mut root = params.root();
+        let norm = LayerNorm::new(&mut root.sub("norm"), 16).unwrap();
+        let layer = SpatialLinearAttention::new(&mut root.sub("fn"), 16, heads).unwrap();
+        let x = draw(seed, &[1, 2, side, side, 16]);
+        let grad = draw(seed ^ 1, &[1, 2, side, side, 16]);
+        let both = [Precision::Reference, Precision::F32].map(|precision| {
+            with(precision, || {
+                let leaf = x.copy().set_requires_grad(true);
+                let y = layer.residual(&leaf, &norm);
+                (&y * &grad).sum(Kind::Float).backward();
+                let mut all = vec![y.detach(), leaf.grad()];
+                for (_, param) in params.iter() {
+                    all.push(param.tensor.grad().copy());
+                    let _ = param.tensor.grad().zero_();
+                }
+                all
+            })
+        });
+        assert_eq!(both[0].len(), 6);
+        for (want, got) in both[0].iter().zip(&both[1]) {
+            let off = error(got, &want.to_kind(Kind::Double));
+            assert!(off < 1e-5, "{off}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub use isa::Isa;
 pub(crate) use isa::Work;
 pub use linear_attention::{
     LinearAttentionCache, LinearAttentionGrad, LinearAttentionWeights, linear_attention,
-    linear_attention_backward, linear_attention_fits,
+    linear_attention_backward, linear_attention_backward_fits, linear_attention_fits,
 };
 pub use peak::fma_peak;
 pub(crate) use scratch::{Block, Scratch};

@@ -44,6 +44,12 @@ impl LinearAttentionWeights<'_> {
     fn held(&self) -> [Tensor; 4] {
         [self.gamma, self.to_qkv, self.to_out, self.bias].map(|t| t.detach().contiguous())
     }
+
+    /// Where what is packed lies, and its versions.
+    fn version(&self) -> [(usize, i64); 3] {
+        [self.gamma, self.to_qkv, self.to_out]
+            .map(|t| (t.data_ptr() as usize, t.internal_version()))
+    }
 }
 
 /// Packed weights of linear attention, kept until the weights change.
@@ -84,11 +90,15 @@ impl Form {
 }
 
 impl LinearAttentionCache {
-    /// `weights`: contiguous.
-    fn packed(&self, isa: Isa, form: Form, shape: &Shape, weights: &[Tensor; 4]) -> Packed {
-        let [gamma, qkv, out, _] = weights;
-        let weights = [gamma, qkv, out].map(|t| (t.data_ptr() as usize, t.internal_version()));
-        let key = Key { weights, isa, form };
+    /// `held`: the weights, contiguous.
+    fn packed(
+        &self,
+        (isa, form): (Isa, Form),
+        shape: &Shape,
+        weights: &LinearAttentionWeights<'_>,
+        [gamma, qkv, out, _]: &[Tensor; 4],
+    ) -> Packed {
+        let key = Key { weights: weights.version(), isa, form };
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, packed)) = held.iter().find(|(of, _)| *of == key) {
             return packed.clone();
@@ -132,14 +142,14 @@ pub fn linear_attention(
     cache: &LinearAttentionCache,
     heads: HeadShape,
 ) -> Tensor {
-    let (x, weights) = (x.detach().contiguous(), weights.held());
-    let shape = shape_of(isa, &x, &weights, heads);
+    let (x, params) = (x.detach().contiguous(), weights.held());
+    let shape = shape_of(isa, &x, &params, heads);
     let y = x.empty_like();
     if shape.images * shape.sites == 0 {
         return y;
     }
-    let packed = cache.packed(isa, Form::of(&shape), &shape, &weights);
-    let bias = values(&weights[3]).as_ptr();
+    let packed = cache.packed((isa, Form::of(&shape)), &shape, weights, &params);
+    let bias = values(&params[3]).as_ptr();
     let (x, out) = (values(&x).as_ptr(), y.data_ptr() as *mut f32);
     // Asked once: what threads share is as large as the team.
     let threads = threads();
@@ -176,6 +186,12 @@ pub struct LinearAttentionGrad {
     pub bias: Tensor,
 }
 
+/// Whether [`linear_attention_backward`] is worth it for inputs b f h w c: it folds the projections
+/// into the sums of each frame, which fewer sites than channels do not pay for.
+pub fn linear_attention_backward_fits(shape: &[i64]) -> bool {
+    matches!(shape, [_, _, h, w, c] if h * w >= *c)
+}
+
 /// The gradients of [`linear_attention`] from that of its output; what the forward knew is made
 /// again from x.
 ///
@@ -199,7 +215,8 @@ pub fn linear_attention_backward(
     let threads = threads();
     let rows = backward::Gradients::rows(&shape) as i64;
     let sums = Tensor::zeros([threads as i64, rows, shape.c as i64], (Kind::Float, x.device()));
-    let forms = [Form::Folded, Form::Unfolded].map(|form| cache.packed(isa, form, &shape, &held));
+    let forms = [Form::Folded, Form::Unfolded]
+        .map(|form| cache.packed((isa, form), &shape, weights, &held));
     if let [Packed::Folded(packed), Packed::Unfolded(back)] = &forms {
         let shared = if threads > 1 { Buffers::len(&shape, threads) } else { 0 };
         let mut shared = Scratch::take(shared);
