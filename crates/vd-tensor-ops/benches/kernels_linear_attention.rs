@@ -1,5 +1,5 @@
-//! What linear attention over space costs, with its norm and its residual: the kernel against
-//! libtorch's operations.
+//! What linear attention over space costs, with its norm and its residual, forward and with its
+//! gradients: the kernel against libtorch's operations.
 //!
 //! Rates are of the products of the plain way: queries, keys, values, context, and the way back.
 //! VD_BENCH_THREADS sets the threads (1 where it is not set).
@@ -12,7 +12,8 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
-    Isa, LinearAttentionCache, LinearAttentionWeights, linear_attention,
+    Isa, LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_backward,
+    linear_attention_backward_fits,
 };
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::{Noise, SeededNoise, torch};
@@ -71,12 +72,36 @@ fn benches(criterion: &mut Criterion) {
         group.warm_up_time(Duration::from_millis(500));
         group.measurement_time(Duration::from_secs(2));
         let cache = LinearAttentionCache::default();
+        let isa = Isa::current();
         group.bench_function("fused", |bencher| {
-            bencher
-                .iter(|| linear_attention(Isa::current(), black_box(&x), &weights, &cache, heads));
+            bencher.iter(|| linear_attention(isa, black_box(&x), &weights, &cache, heads));
         });
         group.bench_function("reference", |bencher| {
             bencher.iter(|| reference(black_box(&x), &weights, heads));
+        });
+        if !linear_attention_backward_fits(&shape) {
+            continue;
+        }
+        // Gradients take twice the products of the forward.
+        group.throughput(Throughput::Elements(3 * flops as u64));
+        let grad = draw(6, &shape);
+        group.bench_function("fused_with_gradients", |bencher| {
+            bencher.iter(|| {
+                let y = linear_attention(isa, black_box(&x), &weights, &cache, heads);
+                (y, linear_attention_backward(isa, (&x, &grad), &weights, &cache, heads))
+            });
+        });
+        let leaves = [&x, &gamma, &to_qkv, &to_out, &bias];
+        let leaves = leaves.map(|t| t.detach().set_requires_grad(true));
+        let [x, gamma, to_qkv, to_out, bias] = &leaves;
+        let weights = LinearAttentionWeights { gamma, to_qkv, to_out, bias };
+        group.bench_function("reference_with_gradients", |bencher| {
+            bencher.iter(|| {
+                tch::with_grad(|| {
+                    let y = reference(black_box(x), &weights, heads);
+                    torch::grad(&[&y], &[&grad], &leaves.each_ref()).unwrap()
+                })
+            });
         });
         group.finish();
     }

@@ -5,10 +5,12 @@
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
-    Isa, LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_fits,
+    Isa, LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_backward,
+    linear_attention_fits,
 };
-use vd_tensor_ops::layers::HeadShape;
-use vd_tensor_ops::{Noise, SeededNoise};
+use vd_tensor_ops::kernels::{Precision, with};
+use vd_tensor_ops::layers::{HeadShape, LayerNorm, SpatialLinearAttention};
+use vd_tensor_ops::{Noise, Params, SeededNoise};
 
 /// Standard normal, f32.
 fn draw(seed: u64, shape: &[i64]) -> Tensor {
@@ -109,12 +111,58 @@ fn check(case: &Case) {
     }
 }
 
+/// Of x, gain, projections and bias.
+fn check_gradients(case: &Case) {
+    let c = case.shape[4];
+    let parameters = Parameters::draw(case.seed, c, case.heads, case.spread);
+    let x = draw(case.seed ^ 5, &case.shape) * 2.0 + 0.5;
+    let grad = draw(case.seed ^ 6, &case.shape) + 0.3;
+    let wide = parameters.wide().map(|t| t.set_requires_grad(true));
+    let leaf = x.to_kind(Kind::Double).set_requires_grad(true);
+    (((&leaf + plain(&leaf, &wide, case.heads)) * &grad).sum(Kind::Double)).backward();
+    let [gamma, to_qkv, to_out, bias] = wide.map(|t| t.grad());
+    let all = [leaf.grad(), gamma, to_qkv, to_out, bias];
+    let inner = case.heads.inner();
+    for isa in Isa::available() {
+        let cache = LinearAttentionCache::default();
+        let weights = parameters.weights();
+        let got = linear_attention_backward(isa, (&x, &grad), &weights, &cache, case.heads);
+        let to_qkv = [&got.to_qkv, &all[2]];
+        // The three projections each, for their gradients differ in size.
+        for (part, name) in (0..).zip(["queries", "keys", "values"]) {
+            let [got, want] = to_qkv.map(|t| t.narrow(0, part * inner, inner));
+            close(&got, &want, to_qkv[1], (isa, name, case));
+        }
+        let x_grads = (&got.x - &grad, &all[0] - &grad);
+        close(&x_grads.0, &x_grads.1, &all[0], (isa, "x", case));
+        close(&got.gamma, &all[1], &all[1], (isa, "gamma", case));
+        close(&got.to_out, &all[3], &all[3], (isa, "to_out", case));
+        close(&got.bias, &all[4], &all[4], (isa, "bias", case));
+    }
+}
+
+/// Within 1e-4 of the norm of `want`, or, times the spread of the scores and values, within 1e-6 of
+/// that of `of`, what it is a part of: a softmax of one entry has the gradient 0, which comes out as
+/// the rounding of a difference.
+fn close(got: &Tensor, want: &Tensor, of: &Tensor, (isa, name, case): (Isa, &str, &Case)) {
+    let norm = |t: &Tensor| t.norm().double_value(&[]);
+    assert_eq!(got.size(), want.size());
+    let off = norm(&(got.to_kind(Kind::Double) - want));
+    let bound = 1e-4 * norm(want) + 1e-6 * case.spread.max(1.0) * norm(of);
+    assert!(off <= bound, "{isa}: gradient of {name} off by {off:e} > {bound:e} of {case:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn linear_attention_is_that_of_libtorch(case in case()) {
         check(&case);
+    }
+
+    #[test]
+    fn gradients_are_those_of_libtorch(case in case()) {
+        check_gradients(&case);
     }
 }
 
@@ -135,7 +183,9 @@ fn a_team_shares_the_frames_that_are_left_over() {
     vd_tensor_ops::torch::set_threads(3);
     let heads = HeadShape { heads: 4, dim: 8 };
     for (side, seed) in [(20, 11), (3, 12), (6, 13)] {
-        check(&Case { shape: [1, 5, side, side, 32], heads, seed, spread: 1.0 });
+        let case = Case { shape: [1, 5, side, side, 32], heads, seed, spread: 1.0 };
+        check(&case);
+        check_gradients(&case);
     }
     vd_tensor_ops::torch::set_threads(threads);
 }
@@ -157,4 +207,36 @@ fn changed_weights_are_packed_again() {
 #[test]
 fn channels_that_are_no_whole_vectors_are_refused() {
     assert!(!linear_attention_fits(Isa::Portable, 6));
+}
+
+#[test]
+fn the_layers_gradients_are_those_of_libtorchs_operations() {
+    let heads = HeadShape { heads: 2, dim: 8 };
+    // More sites than channels, which the kernel takes both ways, and fewer.
+    for (side, seed) in [(6, 21), (3, 22)] {
+        let mut params = Params::new(5, Kind::Float, Device::Cpu);
+        let mut root = params.root();
+        let norm = LayerNorm::new(&mut root.sub("norm"), 16).unwrap();
+        let layer = SpatialLinearAttention::new(&mut root.sub("fn"), 16, heads).unwrap();
+        let x = draw(seed, &[1, 2, side, side, 16]);
+        let grad = draw(seed ^ 1, &[1, 2, side, side, 16]);
+        let both = [Precision::Reference, Precision::F32].map(|precision| {
+            with(precision, || {
+                let leaf = x.copy().set_requires_grad(true);
+                let y = layer.residual(&leaf, &norm);
+                (&y * &grad).sum(Kind::Float).backward();
+                let mut all = vec![y.detach(), leaf.grad()];
+                for (_, param) in params.iter() {
+                    all.push(param.tensor.grad().copy());
+                    let _ = param.tensor.grad().zero_();
+                }
+                all
+            })
+        });
+        assert_eq!(both[0].len(), 6);
+        for (want, got) in both[0].iter().zip(&both[1]) {
+            let off = error(got, &want.to_kind(Kind::Double));
+            assert!(off < 1e-5, "{off}");
+        }
+    }
 }

@@ -1,11 +1,16 @@
 //! Linear attention over the positions of a frame.
 
+use std::sync::Arc;
+
 use tch::Tensor;
+use vd_torch::{BoxError, Function, Saved, apply};
 
 use super::norm::softmax;
 use super::{HeadShape, LayerNorm, Linear, Memory};
 use crate::kernels;
-use crate::kernels::cpu::{self, Isa, LinearAttentionCache, LinearAttentionWeights};
+use crate::kernels::cpu::{
+    self, Isa, LinearAttentionCache, LinearAttentionGrad, LinearAttentionWeights,
+};
 use crate::{Result, Scope};
 
 /// Attention over space whose cost grows with the number of positions, not with its square:
@@ -18,7 +23,7 @@ pub struct SpatialLinearAttention {
     shape: HeadShape,
     to_qkv: Linear,
     to_out: Linear,
-    cache: LinearAttentionCache,
+    cache: Arc<LinearAttentionCache>,
 }
 
 impl SpatialLinearAttention {
@@ -32,7 +37,7 @@ impl SpatialLinearAttention {
             shape,
             to_qkv: Linear::pointwise(&mut scope.sub("to_qkv"), channels, 3 * inner, 2, false)?,
             to_out: Linear::pointwise(&mut scope.sub("to_out"), inner, channels, 2, true)?,
-            cache: LinearAttentionCache::default(),
+            cache: Arc::default(),
         })
     }
 
@@ -56,27 +61,33 @@ impl SpatialLinearAttention {
     /// The same by the kernel, where it fits.
     fn fused(&self, x: &Tensor, norm: &LayerNorm) -> Option<Tensor> {
         let isa = Isa::current();
-        let weights = LinearAttentionWeights {
-            gamma: &norm.gamma,
-            to_qkv: &self.to_qkv.weight,
-            to_out: &self.to_out.weight,
-            bias: self.to_out.bias.as_ref()?,
-        };
-        let fits = kernels::on_cpu(x)
-            && kernels::on_cpu(weights.to_qkv)
-            && cpu::linear_attention_fits(isa, x.size()[4])
-            && !kernels::needs_grad(&[
-                x,
-                weights.gamma,
-                weights.to_qkv,
-                weights.to_out,
-                weights.bias,
-            ]);
-        fits.then(|| cpu::linear_attention(isa, x, &weights, &self.cache, self.shape))
+        let (gamma, bias) = (&norm.gamma, self.to_out.bias.as_ref()?);
+        let (to_qkv, to_out) = (&self.to_qkv.weight, &self.to_out.weight);
+        let weights = LinearAttentionWeights { gamma, to_qkv, to_out, bias };
+        let inputs = [x, gamma, to_qkv, to_out, bias];
+        if !inputs.iter().all(|t| kernels::on_cpu(t))
+            || !cpu::linear_attention_fits(isa, x.size()[4])
+        {
+            return None;
+        }
+        let forward = || cpu::linear_attention(isa, x, &weights, &self.cache, self.shape);
+        if !kernels::needs_grad(&inputs) {
+            return Some(forward());
+        }
+        if !cpu::linear_attention_backward_fits(&x.size()) {
+            return None;
+        }
+        let outputs = apply(&inputs, |saved: &mut Saved| {
+            inputs.iter().for_each(|t| saved.keep(t));
+            let backward = Backward { isa, shape: self.shape, cache: Arc::clone(&self.cache) };
+            Ok((vec![forward()], backward))
+        });
+        // What cannot be put into the graph takes the other road, which is always there.
+        outputs.ok()?.pop()
     }
 
-    /// The same as [`Self::forward`] with keys and values beside those of the positions: the softmax of the keys runs
-    /// over both.
+    /// As [`Self::forward`], with keys and values beside those of the positions: the softmax of the
+    /// keys runs over both.
     ///
     /// # Shapes
     /// b f h w c -> b f h w c
@@ -96,5 +107,37 @@ impl SpatialLinearAttention {
         let out = q.transpose(1, 2).matmul(&context); // (b f) n s e
         let out = out.transpose(1, 2).flatten(2, 3); // (b f) s (n e)
         self.to_out.forward(&out).view(size.as_slice())
+    }
+}
+
+/// The way back through the kernel.
+struct Backward {
+    isa: Isa,
+    shape: HeadShape,
+    cache: Arc<LinearAttentionCache>,
+}
+
+impl Function for Backward {
+    fn backward(
+        &self,
+        saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        _needs: &[bool],
+    ) -> std::result::Result<Vec<Option<Tensor>>, BoxError> {
+        let ([x, gamma, to_qkv, to_out, bias], [Some(grad)]) = (saved, grads) else {
+            return Err(
+                "linear attention: the tensors of the forward or the gradient of its output \
+                        are gone"
+                    .into(),
+            );
+        };
+        let weights = LinearAttentionWeights { gamma, to_qkv, to_out, bias };
+        let LinearAttentionGrad { x, gamma, to_qkv, to_out, bias } =
+            cpu::linear_attention_backward(self.isa, (x, grad), &weights, &self.cache, self.shape);
+        Ok([x, gamma, to_qkv, to_out, bias].map(Some).into())
+    }
+
+    fn name(&self) -> &'static str {
+        "linear attention over space"
     }
 }

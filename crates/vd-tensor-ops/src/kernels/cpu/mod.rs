@@ -28,7 +28,8 @@ pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
 pub use isa::Isa;
 pub(crate) use isa::Work;
 pub use linear_attention::{
-    LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_fits,
+    LinearAttentionCache, LinearAttentionGrad, LinearAttentionWeights, linear_attention,
+    linear_attention_backward, linear_attention_backward_fits, linear_attention_fits,
 };
 pub use peak::fma_peak;
 pub(crate) use scratch::{Block, Scratch};

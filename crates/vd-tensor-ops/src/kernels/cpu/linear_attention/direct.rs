@@ -75,7 +75,8 @@ impl Share<'_> {
             unsafe {
                 let b = self.all.packed.qkv[part].as_ptr().add(panel * width * shape.c);
                 let c = (to[part].add(panel * width), features);
-                S::call(Panels { a: (from, normal), b, c, shape: [count, width, shape.c] });
+                let a = (from.cast_const(), normal, 1);
+                S::call(Panels { a, b, c, shape: [count, width, shape.c], add: false });
             }
         }
     }
@@ -129,8 +130,8 @@ impl Share<'_> {
             // SAFETY: the caller's; threads write panels apart from each other.
             unsafe {
                 let b = self.all.packed.out.as_ptr().add(panel * width * inner);
-                let a = (from.cast_const(), rows(shape).1);
-                S::call(Panels { a, b, c: (rows_out, width), shape: [count, width, inner] });
+                let (a, to) = ((from.cast_const(), rows(shape).1, 1), (rows_out, width));
+                S::call(Panels { a, b, c: to, shape: [count, width, inner], add: false });
                 let columns = width.min(c - panel * width);
                 for site in 0..count {
                     let at = (first + site) * c + panel * width;

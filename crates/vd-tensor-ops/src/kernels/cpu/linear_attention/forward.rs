@@ -8,11 +8,8 @@ use vd_torch::Member;
 use super::pack::{Folded, Shape};
 use super::product::{Panels, Product, Stack};
 use super::sites::{add_columns, columns, normal_columns, softmax_columns};
-use super::sums::{Sums, keys, merge};
+use super::sums::{PART, Sums, keys, merge};
 use crate::kernels::cpu::{Scratch, Simd, Work, gemm};
-
-/// Sites below which a part of an image is not worth a thread.
-const PART: usize = 32;
 
 /// The whole attention: where everything lies.
 #[derive(Debug, Clone, Copy)]
@@ -75,8 +72,9 @@ impl Share<'_> {
             unsafe {
                 let (sums, total) = merge::<S>(shape, head, parts, merged);
                 let values = self.all.packed.values.as_ptr().add(head * width * c);
-                let b = values;
-                S::call(Panels { a: (sums, c), b, c: (context, width), shape: [dim, dim, c] });
+                let (a, to_context) = ((sums, c, 1), (context, width));
+                let size = [dim, dim, c];
+                S::call(Panels { a, b: values, c: to_context, shape: size, add: false });
                 for d in 0..dim {
                     let share = S::splat(1.0 / *total.add(d));
                     for e in (0..width).step_by(S::LANES) {
@@ -116,14 +114,15 @@ impl Share<'_> {
             // SAFETY: the caller's.
             unsafe {
                 let x = self.all.x.add(at);
-                columns::<S>(x, (count, c), xs, rows);
+                columns::<S>((x, c), (count, c), (xs, width), rows);
                 normal_columns::<S>(xs, c);
                 let a = self.all.packed.queries.as_ptr();
-                S::call(Stack { a, b: xs, c: q, m: inner, k: c });
+                S::call(Stack { a, b: (xs.cast_const(), width), c: (q, width), m: inner, k: c });
                 for head in 0..heads {
-                    softmax_columns::<S>(q.add(head * dim * width), dim);
+                    softmax_columns::<S>((q.add(head * dim * width), width), dim);
                 }
-                S::call(Stack { a: mixed, b: q, c: out, m: c, k: inner });
+                let (b, to) = ((q.cast_const(), width), (out, width));
+                S::call(Stack { a: mixed, b, c: to, m: c, k: inner });
                 add_columns::<S>(out, self.all.bias, (x, self.all.y.add(at)), (count, c));
             }
         }

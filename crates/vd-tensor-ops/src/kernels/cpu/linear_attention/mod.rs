@@ -1,6 +1,9 @@
 //! Linear attention over the sites of an image, with the norm before it and the residual around it.
 
+mod backward;
+mod buffers;
 mod direct;
+mod fold;
 mod forward;
 mod pack;
 mod product;
@@ -15,7 +18,8 @@ use vd_torch::{team_of, threads};
 use super::epilogue::fits;
 use super::{Isa, Scratch};
 use crate::layers::HeadShape;
-use pack::{Direct, Folded, Shape, Weights};
+use buffers::Buffers;
+use pack::{Direct, Folded, Shape, Unfolded, Weights};
 
 /// The parameters of linear attention and of the norm before it.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +44,12 @@ impl LinearAttentionWeights<'_> {
     fn held(&self) -> [Tensor; 4] {
         [self.gamma, self.to_qkv, self.to_out, self.bias].map(|t| t.detach().contiguous())
     }
+
+    /// Where what is packed lies, and its versions.
+    fn version(&self) -> [(usize, i64); 3] {
+        [self.gamma, self.to_qkv, self.to_out]
+            .map(|t| (t.data_ptr() as usize, t.internal_version()))
+    }
 }
 
 /// Packed weights of linear attention, kept until the weights change.
@@ -61,12 +71,15 @@ struct Key {
 enum Form {
     Folded,
     Direct,
+    /// The way back of the folded one.
+    Unfolded,
 }
 
 #[derive(Debug, Clone)]
 enum Packed {
     Folded(Arc<Folded>),
     Direct(Arc<Direct>),
+    Unfolded(Arc<Unfolded>),
 }
 
 impl Form {
@@ -77,11 +90,15 @@ impl Form {
 }
 
 impl LinearAttentionCache {
-    /// `weights`: contiguous.
-    fn packed(&self, isa: Isa, form: Form, shape: &Shape, weights: &[Tensor; 4]) -> Packed {
-        let [gamma, qkv, out, _] = weights;
-        let weights = [gamma, qkv, out].map(|t| (t.data_ptr() as usize, t.internal_version()));
-        let key = Key { weights, isa, form };
+    /// `held`: the weights, contiguous.
+    fn packed(
+        &self,
+        (isa, form): (Isa, Form),
+        shape: &Shape,
+        weights: &LinearAttentionWeights<'_>,
+        [gamma, qkv, out, _]: &[Tensor; 4],
+    ) -> Packed {
+        let key = Key { weights: weights.version(), isa, form };
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, packed)) = held.iter().find(|(of, _)| *of == key) {
             return packed.clone();
@@ -91,6 +108,7 @@ impl LinearAttentionCache {
         let packed = match form {
             Form::Folded => Packed::Folded(Arc::new(Folded::new(isa, shape, &weights))),
             Form::Direct => Packed::Direct(Arc::new(Direct::new(isa, shape, &weights))),
+            Form::Unfolded => Packed::Unfolded(Arc::new(Unfolded::new(isa, shape, &weights))),
         };
         held.push((key, packed.clone()));
         packed
@@ -124,14 +142,14 @@ pub fn linear_attention(
     cache: &LinearAttentionCache,
     heads: HeadShape,
 ) -> Tensor {
-    let (x, weights) = (x.detach().contiguous(), weights.held());
-    let shape = shape_of(isa, &x, &weights, heads);
+    let (x, params) = (x.detach().contiguous(), weights.held());
+    let shape = shape_of(isa, &x, &params, heads);
     let y = x.empty_like();
     if shape.images * shape.sites == 0 {
         return y;
     }
-    let packed = cache.packed(isa, Form::of(&shape), &shape, &weights);
-    let bias = values(&weights[3]).as_ptr();
+    let packed = cache.packed((isa, Form::of(&shape)), &shape, weights, &params);
+    let bias = values(&params[3]).as_ptr();
     let (x, out) = (values(&x).as_ptr(), y.data_ptr() as *mut f32);
     // Asked once: what threads share is as large as the team.
     let threads = threads();
@@ -148,8 +166,101 @@ pub fn linear_attention(
             let all = &direct::Forward { shape, packed, bias, x, y: out, shared };
             team_of(threads, |member| isa.run(direct::Share { all, member }));
         }
+        Packed::Unfolded(_) => {}
     }
     y
+}
+
+/// Gradients of [`linear_attention`], each of the shape of what it belongs to.
+#[derive(Debug)]
+pub struct LinearAttentionGrad {
+    /// Of the input.
+    pub x: Tensor,
+    /// Of the gain of the norm.
+    pub gamma: Tensor,
+    /// Of the projection to queries, keys and values.
+    pub to_qkv: Tensor,
+    /// Of the projection back.
+    pub to_out: Tensor,
+    /// Of its bias.
+    pub bias: Tensor,
+}
+
+/// Whether [`linear_attention_backward`] is worth it for inputs b f h w c: it folds the projections
+/// into the sums of each frame, which fewer sites than channels do not pay for.
+pub fn linear_attention_backward_fits(shape: &[i64]) -> bool {
+    matches!(shape, [_, _, h, w, c] if h * w >= *c)
+}
+
+/// The gradients of [`linear_attention`] from that of its output; what the forward knew is made
+/// again from x.
+///
+/// # Shapes
+/// `x`, `grad`: b f h w c
+///
+/// # Panics
+/// As [`linear_attention`].
+pub fn linear_attention_backward(
+    isa: Isa,
+    (x, grad): (&Tensor, &Tensor),
+    weights: &LinearAttentionWeights<'_>,
+    cache: &LinearAttentionCache,
+    heads: HeadShape,
+) -> LinearAttentionGrad {
+    let (x, grad) = (x.detach().contiguous(), grad.detach().contiguous());
+    let held = weights.held();
+    let shape = shape_of(isa, &x, &held, heads);
+    assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of {grad:?}");
+    let x_grad = x.empty_like();
+    let threads = threads();
+    let rows = backward::Gradients::rows(&shape) as i64;
+    let sums = Tensor::zeros([threads as i64, rows, shape.c as i64], (Kind::Float, x.device()));
+    let forms = [Form::Folded, Form::Unfolded]
+        .map(|form| cache.packed((isa, form), &shape, weights, &held));
+    if let [Packed::Folded(packed), Packed::Unfolded(back)] = &forms {
+        let shared = if threads > 1 { Buffers::len(&shape, threads) } else { 0 };
+        let mut shared = Scratch::take(shared);
+        let all = &backward::Backward {
+            shape,
+            packed,
+            back,
+            x: values(&x).as_ptr(),
+            grad: values(&grad).as_ptr(),
+            x_grad: x_grad.data_ptr() as *mut f32,
+            gradients: sums.data_ptr() as *mut f32,
+            shared: shared.as_mut_ptr(),
+        };
+        if shape.images * shape.sites > 0 {
+            team_of(threads, |member| isa.run(backward::Share { all, member }));
+        }
+    }
+    weight_grads(weights, &held, &sums, (x_grad, f64::from(shape.scale())))
+}
+
+/// Takes the gain of the norm and the factor of the queries out of what threads have summed up.
+fn weight_grads(
+    weights: &LinearAttentionWeights<'_>,
+    [gamma, qkv, ..]: &[Tensor; 4],
+    sums: &Tensor,
+    (x, scale): (Tensor, f64),
+) -> LinearAttentionGrad {
+    let sums = sums.sum_dim_intlist([0i64].as_slice(), false, None::<Kind>);
+    let c = sums.size()[1];
+    let inner = sums.size()[0] / 4;
+    let projections = sums.narrow(0, 0, 3 * inner);
+    let gain = (&projections * qkv.view([3 * inner, c])).sum_dim_intlist(
+        [0i64].as_slice(),
+        false,
+        None::<Kind>,
+    );
+    let to_out = sums.narrow(0, 3 * inner, inner).tr() * scale;
+    LinearAttentionGrad {
+        x,
+        gamma: gain.view_as(weights.gamma),
+        to_qkv: (projections * gamma.view([c])).view_as(weights.to_qkv),
+        to_out: to_out.contiguous().view_as(weights.to_out),
+        bias: sums.select(0, 4 * inner).view_as(weights.bias),
+    }
 }
 
 /// The sizes, once they are found to be those of the weights.

@@ -108,3 +108,37 @@ impl Direct {
         }
     }
 }
+
+/// What the backward needs besides [`Folded`].
+#[derive(Debug)]
+pub(super) struct Unfolded {
+    /// Queries and keys the way back: panels of channels, rows are features.
+    pub(super) queries: Block,
+    pub(super) keys: Block,
+    /// (n d) c
+    pub(super) values: Block,
+    /// The projection back times the factor of the queries, for each head panels of features, rows
+    /// are channels.
+    pub(super) out: Block,
+}
+
+impl Unfolded {
+    pub(super) fn new(isa: Isa, shape: &Shape, weights: &Weights<'_>) -> Self {
+        let (c, inner, dim, lanes) = (shape.c, shape.inner(), shape.dim, isa.lanes());
+        let back = |part| columns(isa, [inner, c], |n, k| weights.entry(shape, part, n, k));
+        let mut values = Block::new(inner * c);
+        for (n, row) in values.as_mut_slice().chunks_exact_mut(c).enumerate() {
+            for (k, x) in row.iter_mut().enumerate() {
+                *x = weights.entry(shape, 2, n, k);
+            }
+        }
+        let each = gemm::packed_columns(lanes, c, dim);
+        let mut out = Block::new(shape.heads * each);
+        for (head, panels) in out.as_mut_slice().chunks_exact_mut(each).enumerate() {
+            gemm::pack_columns(lanes, [c, dim], panels, |k, e| {
+                weights.out[k * inner + head * dim + e] * shape.scale()
+            });
+        }
+        Unfolded { queries: back(0), keys: back(1), values, out }
+    }
+}

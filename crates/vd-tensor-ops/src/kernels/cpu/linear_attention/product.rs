@@ -50,14 +50,17 @@ impl Work for Product {
     }
 }
 
-/// c = a b where `b` is of [`gemm::pack_columns`]; rows of `c` are good for whole panels.
+/// c (+)= a b where `b` is of [`gemm::pack_columns`]; otherwise as [`Product`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Panels {
-    pub(super) a: (*const f32, usize),
+    /// Where, values between rows, values along a row.
+    pub(super) a: (*const f32, usize, usize),
     pub(super) b: *const f32,
     pub(super) c: (*mut f32, usize),
     /// Rows, columns, and the axis between.
     pub(super) shape: [usize; 3],
+    /// Whether `c` is added to.
+    pub(super) add: bool,
 }
 
 impl Work for Panels {
@@ -65,8 +68,16 @@ impl Work for Panels {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: the caller's.
-        unsafe { gemm::by_panels::<S>(self.a, self.b, self.c, self.shape) };
+        let ([m, n, k], width) = (self.shape, gemm::panel::<S>());
+        for panel in 0..n.div_ceil(width) {
+            let columns = width.min(n - panel * width);
+            // SAFETY: the caller's; a panel is k rows of its width.
+            unsafe {
+                let b = (self.b.add(panel * width * k), width);
+                let c = (self.c.0.add(panel * width), self.c.1);
+                S::call(Product { a: self.a, b, c, shape: [m, columns, k], add: self.add });
+            }
+        }
     }
 }
 
@@ -74,9 +85,9 @@ impl Work for Panels {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stack {
     pub(super) a: *const f32,
-    pub(super) b: *const f32,
+    pub(super) b: (*const f32, usize),
     /// Good for `m` rounded up to whole blocks of rows.
-    pub(super) c: *mut f32,
+    pub(super) c: (*mut f32, usize),
     /// Rows, and the axis between.
     pub(super) m: usize,
     pub(super) k: usize,
@@ -87,10 +98,7 @@ impl Work for Stack {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let width = gemm::panel::<S>();
         // SAFETY: the caller's.
-        unsafe {
-            gemm::by_rows::<S, 2, false>(self.a, (self.b, width), (self.c, width), (self.m, self.k))
-        };
+        unsafe { gemm::by_rows::<S, 2, false>(self.a, self.b, self.c, (self.m, self.k)) };
     }
 }

@@ -45,16 +45,17 @@ pub(super) unsafe fn normal_rows<S: Simd>(
     }
 }
 
-/// Sites as the columns of c rows of a panel: the first `count`, then the last of them again.
+/// Sites, `row` apart, as the columns of c rows of a panel, `to_row` apart: the first `count`, then
+/// the last of them again.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for count c values, count from 1 to a panel, `to` for c panels, `rows`
-/// for a panel of sites; `c` is a multiple of the lanes.
+/// As [`Simd`]; `x` is good for count sites, count from 1 to a panel, `to` for c panels, `rows` for a
+/// panel of sites of `row` values; `c` is a multiple of the lanes.
 #[inline(always)]
 pub(super) unsafe fn columns<S: Simd>(
-    x: *const f32,
+    (x, row): (*const f32, usize),
     (count, c): (usize, usize),
-    to: *mut f32,
+    (to, to_row): (*mut f32, usize),
     rows: *mut f32,
 ) {
     let width = gemm::panel::<S>();
@@ -63,15 +64,15 @@ pub(super) unsafe fn columns<S: Simd>(
         let mut from = x;
         if count < width {
             for site in 0..width {
-                let x = x.add(site.min(count - 1) * c);
-                std::ptr::copy_nonoverlapping(x, rows.add(site * c), c);
+                let x = x.add(site.min(count - 1) * row);
+                std::ptr::copy_nonoverlapping(x, rows.add(site * row), c);
             }
             from = rows;
         }
         for k in (0..c).step_by(S::LANES) {
             for z in 0..2 {
-                let from = from.add(z * S::LANES * c + k);
-                S::transpose(from, c, to.add(k * width + z * S::LANES), width);
+                let from = from.add(z * S::LANES * row + k);
+                S::transpose(from, row, to.add(k * to_row + z * S::LANES), to_row);
             }
         }
     }
@@ -111,13 +112,12 @@ pub(super) unsafe fn normal_columns<S: Simd>(x: *mut f32, c: usize) {
     }
 }
 
-/// Softmax of each column of `rows` rows of a panel.
+/// Softmax of each column of `rows` rows of a panel, `width` apart.
 ///
 /// # Safety
 /// As [`Simd`]; `x` is good for as many panels.
 #[inline(always)]
-pub(super) unsafe fn softmax_columns<S: Simd>(x: *mut f32, rows: usize) {
-    let width = gemm::panel::<S>();
+pub(super) unsafe fn softmax_columns<S: Simd>((x, width): (*mut f32, usize), rows: usize) {
     // SAFETY: the caller's.
     unsafe {
         let at = |d: usize, z: usize| x.add(d * width + z * S::LANES);
@@ -172,6 +172,70 @@ pub(super) unsafe fn add_columns<S: Simd>(
                     let sum = S::add(S::add(S::load(x.add(at)), bias), value);
                     S::store(y.add(at), sum);
                 }
+            }
+        }
+    }
+}
+
+/// The gradient of each column of `rows` rows of a panel, `width` apart, from that of its softmax, in
+/// place.
+///
+/// # Safety
+/// As [`Simd`]; the softmax and its gradient are good for as many panels.
+#[inline(always)]
+pub(super) unsafe fn softmax_grad<S: Simd>(
+    (softmax, grad, width): (*const f32, *mut f32, usize),
+    rows: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let at = |d: usize, z: usize| d * width + z * S::LANES;
+        let mut mean = [S::zero(); 2];
+        for d in 0..rows {
+            for z in 0..2 {
+                let (p, g) = (S::load(softmax.add(at(d, z))), S::load(grad.add(at(d, z))));
+                mean[z] = S::fma(p, g, mean[z]);
+            }
+        }
+        for d in 0..rows {
+            for z in 0..2 {
+                let (p, g) = (S::load(softmax.add(at(d, z))), S::load(grad.add(at(d, z))));
+                S::store(grad.add(at(d, z)), S::mul(p, S::sub(g, mean[z])));
+            }
+        }
+    }
+}
+
+/// x_grad = grad + the gradient that `x_grad`, with respect to rows of [`normal_rows`], gives to x.
+///
+/// # Safety
+/// As [`Simd`]; `normal` is good for count rows, the others for count c values; `c` is a multiple of
+/// the lanes.
+#[inline(always)]
+pub(super) unsafe fn normal_grad<S: Simd>(
+    (normal, row): (*const f32, usize),
+    grad: *const f32,
+    x_grad: *mut f32,
+    (count, c): (usize, usize),
+) {
+    for site in 0..count {
+        // SAFETY: the caller's.
+        unsafe {
+            let (normal, grad) = (normal.add(site * row), grad.add(site * c));
+            let x_grad = x_grad.add(site * c);
+            let (mut mean, mut along) = (S::zero(), S::zero());
+            for k in (0..c).step_by(S::LANES) {
+                let inner = S::load(x_grad.add(k));
+                mean = S::add(mean, inner);
+                along = S::fma(inner, S::load(normal.add(k)), along);
+            }
+            let mean = S::splat(S::sum(mean) / c as f32);
+            let along = S::splat(S::sum(along) / c as f32);
+            let factor = S::splat(*normal.add(c));
+            for k in (0..c).step_by(S::LANES) {
+                let inner = S::sub(S::load(x_grad.add(k)), mean);
+                let inner = S::fnma(along, S::load(normal.add(k)), inner);
+                S::store(x_grad.add(k), S::fma(factor, inner, S::load(grad.add(k))));
             }
         }
     }

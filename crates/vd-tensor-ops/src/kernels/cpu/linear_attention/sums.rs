@@ -9,7 +9,9 @@ use crate::kernels::cpu::{Scratch, Simd};
 
 /// Sites whose keys are in the cache at a time: a multiple of the rows of the products of the wider
 /// sets.
-const CHUNK: usize = 84;
+pub(super) const CHUNK: usize = 84;
+/// Sites below which a part of an image is not worth a thread.
+pub(super) const PART: usize = 32;
 
 /// Sums over the sites of an image, or of a part of one.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +66,8 @@ pub(super) unsafe fn keys<S: Simd>(
         // SAFETY: the caller's; the buffers have a row for each site of a chunk.
         unsafe {
             normal_rows::<S>(x.add(first * c), (normal, row), (count, c));
-            let shape = [count, inner, c];
-            S::call(Panels { a: (normal, row), b: packed, c: (keys, k_row), shape });
+            let (a, to) = ((normal.cast_const(), row, 1), (keys, k_row));
+            S::call(Panels { a, b: packed, c: to, shape: [count, inner, c], add: false });
             for n in (0..inner).step_by(S::LANES) {
                 let factor = exponentials::<S>((keys.add(n), k_row), count, (sums, n), more);
                 let features = S::LANES.min(inner - n);
