@@ -1,0 +1,164 @@
+//! Kernels touch no byte outside their operands: each lies between pages that must not be touched,
+//! from the first byte of a page or up to the last one, which is no whole vector's.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![cfg(target_os = "linux")]
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::kernels::cpu::{
+    AdamWTensors, ConvCache, Finish, Frames, Isa, LinearAttentionCache, LinearAttentionWeights,
+    TemporalCache, TemporalWeights, adamw, conv3x3, conv3x3_input_grad, conv3x3_weight_grad,
+    finish_grad, linear_attention, linear_attention_backward, temporal_attention,
+    temporal_attention_backward,
+};
+use vd_tensor_ops::layers::HeadShape;
+use vd_tensor_ops::torch::AdamWStep;
+use vd_tensor_ops::{Noise, SeededNoise};
+
+const PAGE: usize = 4096;
+
+/// Where in its pages a tensor lies.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    First,
+    Last,
+}
+
+/// Makes guarded copies and keeps their memory.
+struct Guard {
+    place: Place,
+    maps: Vec<(*mut libc::c_void, usize)>,
+}
+
+impl Guard {
+    fn copy(&mut self, x: &Tensor) -> Tensor {
+        let bytes = x.numel() * 4;
+        let len = bytes.next_multiple_of(PAGE) + 2 * PAGE;
+        // SAFETY: a new private mapping, of which the first and the last page are closed; the copy
+        // lies within the others, and the mapping lives until the guard is dropped.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let map = libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0);
+            assert_ne!(map, libc::MAP_FAILED);
+            self.maps.push((map, len));
+            assert_eq!(libc::mprotect(map, PAGE, libc::PROT_NONE), 0);
+            assert_eq!(libc::mprotect(map.byte_add(len - PAGE), PAGE, libc::PROT_NONE), 0);
+            let at = match self.place {
+                Place::First => map.byte_add(PAGE),
+                Place::Last => map.byte_add(len - PAGE - bytes),
+            };
+            let size = x.size();
+            let mut strides = vec![1; size.len()];
+            for k in (1..size.len()).rev() {
+                strides[k - 1] = strides[k] * size[k];
+            }
+            let copy = Tensor::from_blob(at.cast(), &size, &strides, Kind::Float, Device::Cpu);
+            copy.shallow_clone().copy_(x);
+            copy
+        }
+    }
+
+    fn draw(&mut self, seed: u64, shape: &[i64]) -> Tensor {
+        self.copy(&draw(seed, shape))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        for (map, len) in &self.maps {
+            // SAFETY: mapped in `copy`; the tensors are gone.
+            unsafe { libc::munmap(*map, *len) };
+        }
+    }
+}
+
+fn draw(seed: u64, shape: &[i64]) -> Tensor {
+    SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
+}
+
+/// Runs `outputs` with guarded operands and with plain ones: both give the same bits.
+fn both(outputs: impl Fn(Isa, &mut dyn FnMut(u64, &[i64]) -> Tensor) -> Vec<Tensor>) {
+    for isa in Isa::available() {
+        let plain = outputs(isa, &mut |seed, shape| draw(seed, shape));
+        for place in [Place::First, Place::Last] {
+            let mut guard = Guard { place, maps: Vec::new() };
+            let guarded = outputs(isa, &mut |seed, shape| guard.draw(seed, shape));
+            assert_eq!(plain, guarded, "{isa}, {place:?}");
+        }
+    }
+}
+
+/// h and w: one position, no whole tiles, and more than a block of tiles.
+const PLANES: [[i64; 2]; 3] = [[1, 1], [5, 7], [28, 30]];
+
+#[test]
+fn convolutions_stay_within_their_operands() {
+    for [h, w] in PLANES {
+        both(|isa, draw| {
+            let (x, y) = (draw(1, &[1, 2, h, w, 16]), draw(2, &[1, 2, h, w, 48]));
+            let (weight, bias) = (draw(3, &[32, 64, 1, 3, 3]), draw(4, &[32]));
+            let (gain, shift) = (draw(5, &[2, 32]), draw(6, &[2, 32]));
+            let residual = draw(7, &[1, 2, h, w, 32]);
+            let grad = draw(8, &[1, 2, h, w, 32]);
+            let cache = ConvCache::default();
+            let finish = Finish { gain: &gain, shift: Some(&shift), residual: Some(&residual) };
+            let weights = (&weight, &cache);
+            let backward = finish_grad(isa, &residual, &grad, &finish);
+            vec![
+                conv3x3(isa, &[&x, &y], weights, Some(&bias), Some(&finish)),
+                conv3x3_input_grad(isa, &grad, weights),
+                conv3x3_weight_grad(isa, &[&x, &y], &grad),
+                backward.x,
+                backward.gain,
+                backward.shift,
+            ]
+        });
+    }
+}
+
+#[test]
+fn attentions_stay_within_their_operands() {
+    let shape = HeadShape::new(3, 10).unwrap();
+    for [h, w] in PLANES {
+        both(|isa, draw| {
+            let (x, grad) = (draw(1, &[1, 3, h, w, 16]), draw(2, &[1, 3, h, w, 16]));
+            let (gamma, to_qkv) = (draw(3, &[16]), draw(4, &[90, 16]));
+            let (to_out, bias) = (draw(5, &[16, 30]), draw(6, &[16]));
+            let (turns, scores) = (draw(7, &[3, 5, 2]), draw(8, &[3, 3, 3]));
+            let cache = Arc::<TemporalCache>::default();
+            let (gamma, to_qkv, to_out) = (&gamma, &to_qkv, &to_out);
+            let weights = TemporalWeights { gamma, to_qkv, to_out, shape, cache: &cache };
+            let frames = Frames { turns: &turns, bias: &scores, forbidden: None };
+            let time = temporal_attention_backward(isa, (&x, &grad), &weights, &frames);
+            let mut out = vec![temporal_attention(isa, &x, &weights, &frames), time.x, time.to_qkv];
+            let weights = LinearAttentionWeights { gamma, to_qkv, to_out, bias: &bias };
+            let cache = LinearAttentionCache::default();
+            out.push(linear_attention(isa, &x, &weights, &cache, shape));
+            let space = linear_attention_backward(isa, (&x, &grad), &weights, &cache, shape);
+            out.extend([space.x, space.to_qkv]);
+            out
+        });
+    }
+}
+
+#[test]
+fn steps_of_the_optimiser_stay_within_their_operands() {
+    let step = AdamWStep { lr: 1e-2, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 };
+    for n in [1, 13, 4099] {
+        both(|isa, draw| {
+            let (param, grad, exp_avg) = (draw(1, &[n]), draw(2, &[n]), draw(3, &[n]));
+            let (exp_avg_sq, average) = (draw(4, &[n]).square_(), draw(5, &[n]));
+            let tensors = AdamWTensors {
+                param: &param,
+                grad: &grad,
+                exp_avg: &exp_avg,
+                exp_avg_sq: &exp_avg_sq,
+                average: Some(&average),
+            };
+            adamw(isa, &step, 3, (0.7, 0.9), &[tensors]);
+            [param, exp_avg, exp_avg_sq, average].iter().map(Tensor::copy).collect()
+        });
+    }
+}
