@@ -15,10 +15,11 @@ use vd_tensor_ops::kernels::{self, Precision, cpu::Isa};
 use vd_tensor_ops::layers::{HeadShape, LayerNorm, RelativeBias, TemporalAttention};
 use vd_tensor_ops::{Noise, Params, SeededNoise, torch};
 
-/// b f h w c and the heads: the first level of a network, a larger one, and that of a small network
-/// in training.
-const SIZES: [([i64; 5], HeadShape); 3] = [
+/// b f h w c and the heads: the first level of a network and its last, the first of a larger video,
+/// and that of a small network in training.
+const SIZES: [([i64; 5], HeadShape); 4] = [
     ([1, 5, 32, 32, 64], HeadShape { heads: 8, dim: 32 }),
+    ([1, 5, 4, 4, 512], HeadShape { heads: 8, dim: 32 }),
     ([1, 16, 64, 64, 64], HeadShape { heads: 8, dim: 32 }),
     ([16, 8, 32, 32, 16], HeadShape { heads: 4, dim: 16 }),
 ];

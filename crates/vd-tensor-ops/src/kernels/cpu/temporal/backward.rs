@@ -11,8 +11,8 @@ use vd_torch::{Member, team, threads};
 
 use super::forward::LayoutOf;
 use super::lanes::{gather, normalize, normalize_back, scatter};
-use super::pack::{Packed, Sizes};
-use super::unit::{Layout, Problem, whole};
+use super::pack::{Packed, Sizes, Weights};
+use super::unit::{LINE, Layout, Problem, whole};
 use crate::kernels::cpu::{Isa, Scratch, Simd, Work};
 use heads::Buffers;
 
@@ -23,9 +23,13 @@ pub(super) struct Gradient<'a> {
     pub(super) back: &'a Packed,
     /// Of the output. That of the input goes where the problem has its output.
     pub(super) grad: *const f32,
-    /// (3 n d) c, of the projection with gain and scale in it.
+    /// As they are.
+    pub(super) weights: Weights,
+    /// c
+    pub(super) gamma: *mut f32,
+    /// (3 n d) c
     pub(super) to_qkv: *mut f32,
-    /// (n d) c
+    /// c (n d)
     pub(super) to_out: *mut f32,
     /// n f f
     pub(super) bias: *mut f32,
@@ -39,6 +43,7 @@ unsafe impl Sync for Gradient<'_> {}
 struct Sums {
     to_out: usize,
     bias: usize,
+    gain: usize,
     len: usize,
 }
 
@@ -61,8 +66,9 @@ pub(super) unsafe fn run(problem: &Problem<'_>, gradient: &Gradient<'_>, isa: Is
     let layout = isa.run(LayoutOf(problem, threads));
     let Sizes { channels, heads, .. } = problem.sizes();
     let to_out = problem.sizes().inner() * channels;
-    let parts = Sums { to_out: 3 * to_out, bias: 4 * to_out, len: 0 };
-    let parts = Sums { len: parts.bias + heads * layout.frames * layout.frames, ..parts };
+    let (bias, pairs) = (4 * to_out, layout.frames * layout.frames);
+    let gain = bias + heads * pairs;
+    let parts = Sums { to_out: 3 * to_out, bias, gain, len: gain + channels };
     let mut sums = Scratch::take(threads * parts.len);
     // As for the attention itself.
     let mut unit = (!layout.units.is_multiple_of(threads)).then(|| {
@@ -172,34 +178,65 @@ impl Share<'_> {
         }
     }
 
-    /// Adds up what all threads have summed.
+    /// Adds up what all threads have summed, and takes gain and scale out of the projection.
     unsafe fn add_up(&self) {
-        let (sizes, parts, member) = (self.problem.sizes(), self.parts, &self.member);
-        let (c, three, pairs) = (sizes.channels, sizes.three(), self.layout.frames.pow(2));
-        let row = |to: *mut f32, from: usize, len: usize| {
-            for k in 0..len {
-                // SAFETY: the caller's; each row is added up by one thread.
-                unsafe {
-                    let of = |m: usize| *self.shared.sums.add(m * parts.len + from + k);
-                    *to.add(k) = (1..member.count).fold(of(0), |sum, m| sum + of(m));
+        let (sizes, parts, member, to) =
+            (self.problem.sizes(), self.parts, &self.member, self.gradient);
+        let (c, three, inner) = (sizes.channels, sizes.three(), sizes.inner());
+        // SAFETY: the caller's; each part is added up by one thread.
+        unsafe {
+            let weights = std::slice::from_raw_parts(to.weights.gamma, c);
+            let gain = part(self.shared.sums, member.index * parts.len + parts.gain, c);
+            for i in member.share(sizes.heads * three) {
+                let row = sizes.row(i / three, i % three) * c;
+                let (out, scale) = (part(to.to_qkv, row, c), to.back.scale(i % three));
+                let weight = std::slice::from_raw_parts(to.weights.to_qkv.add(row), c);
+                for (k, sum) in self.joined(i * c, c).iter().enumerate() {
+                    gain[k] += sum * scale * weight[k];
+                    out[k] = sum * scale * weights[k];
                 }
             }
-        };
-        for i in member.share(sizes.heads * three) {
-            let to = sizes.row(i / three, i % three) * c;
-            // SAFETY: as above.
-            row(unsafe { self.gradient.to_qkv.add(to) }, i * c, c);
-        }
-        for i in member.share(sizes.inner()) {
-            // SAFETY: as above.
-            row(unsafe { self.gradient.to_out.add(i * c) }, parts.to_out + i * c, c);
-        }
-        for i in member.share(sizes.heads) {
-            let to = i * pairs;
-            // SAFETY: as above.
-            row(unsafe { self.gradient.bias.add(to) }, parts.bias + to, pairs);
+            for block in member.share(inner.div_ceil(LINE)) {
+                let (first, count) = (block * LINE, LINE.min(inner - block * LINE));
+                let sums = self.joined(parts.to_out + first * c, count * c);
+                for k in 0..c {
+                    let out = part(to.to_out, k * inner + first, count);
+                    out.iter_mut().enumerate().for_each(|(i, out)| *out = sums[i * c + k]);
+                }
+            }
+            let pairs = self.layout.frames.pow(2);
+            for i in member.share(sizes.heads) {
+                let sums = self.joined(parts.bias + i * pairs, pairs);
+                part(to.bias, i * pairs, pairs).copy_from_slice(sums);
+            }
+            member.barrier();
+            if member.index == 0 {
+                part(to.gamma, 0, c).copy_from_slice(self.joined(parts.gain, c));
+            }
         }
     }
+
+    /// `len` sums of all threads, from `from` on, in the order of the threads.
+    unsafe fn joined(&self, from: usize, len: usize) -> &[f32] {
+        // SAFETY: the caller's, who has these to itself.
+        unsafe {
+            let all = part(self.shared.sums, from, len);
+            for m in 1..self.member.count {
+                let more = part(self.shared.sums, m * self.parts.len + from, len);
+                all.iter_mut().zip(more).for_each(|(sum, more)| *sum += *more);
+            }
+            all
+        }
+    }
+}
+
+/// `len` values from `from` on.
+///
+/// # Safety
+/// They are there, and nobody else's for as long.
+unsafe fn part<'a>(at: *mut f32, from: usize, len: usize) -> &'a mut [f32] {
+    // SAFETY: the caller's.
+    unsafe { std::slice::from_raw_parts_mut(at.add(from), len) }
 }
 
 impl Work for Share<'_> {

@@ -242,29 +242,26 @@ pub fn temporal_attention_backward(
     assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of another shape");
     let (given, grad) = (Given::new(x, frames), grad.detach().contiguous());
     let [packed, back] = [false, true].map(|back| weights.cache.packed(weights, isa, back));
-    let Held([gamma, to_qkv, _]) = Held::new(weights);
-    let (dx, folded) = (given.x.empty_like(), to_qkv.empty_like());
-    let inner = weights.shape.inner();
-    let to_out = Tensor::empty([inner, x.size()[4]], (Kind::Float, x.device()));
-    let bias = Tensor::empty(frames.bias.size(), (Kind::Float, x.device()));
+    let held = Held::new(weights);
+    let Held([gamma, to_qkv, to_out]) = &held;
+    let of = TemporalGrads {
+        x: given.x.empty_like(),
+        gamma: gamma.empty_like(),
+        to_qkv: to_qkv.empty_like(),
+        to_out: to_out.empty_like(),
+        bias: Tensor::empty(frames.bias.size(), (Kind::Float, x.device())),
+    };
     let at = |t: &Tensor| t.data_ptr() as *mut f32;
     let gradient = Gradient {
         back: &back,
         grad: pointer(&grad),
-        to_qkv: at(&folded),
-        to_out: at(&to_out),
-        bias: at(&bias),
+        weights: held.pointers(),
+        gamma: at(&of.gamma),
+        to_qkv: at(&of.to_qkv),
+        to_out: at(&of.to_out),
+        bias: at(&of.bias),
     };
     // SAFETY: all tensors are contiguous, of these shapes and alive; those written to are new.
-    unsafe { backward::run(&given.problem(&packed, &dx), &gradient, isa) };
-    // The product's weights have the norm's gain and the scale of queries in them.
-    let _ = folded.narrow(0, 0, inner).g_mul_scalar_(weights.shape.scale());
-    let of_gain = (&folded * &to_qkv).sum_dim_intlist([0i64].as_slice(), false, None::<Kind>);
-    TemporalGrads {
-        x: dx,
-        gamma: of_gain.view(weights.gamma.size().as_slice()),
-        to_qkv: folded * gamma.flatten(0, -1),
-        to_out: to_out.tr().contiguous(),
-        bias,
-    }
+    unsafe { backward::run(&given.problem(&packed, &of.x), &gradient, isa) };
+    of
 }

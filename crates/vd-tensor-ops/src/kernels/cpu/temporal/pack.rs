@@ -133,10 +133,13 @@ impl Packed {
     unsafe fn pack_head(&self, head: usize, weights: Weights, to: &To) {
         let Sizes { channels, dim, .. } = self.sizes;
         let three = self.sizes.three();
+        // Where each row starts, and its scale: no division for every entry.
+        let rows: Vec<_> =
+            (0..three).map(|i| (self.sizes.row(head, i) * channels, self.scale(i))).collect();
         // SAFETY: the caller's; rows and columns are within the sizes.
         let entry = |i: usize, k: usize| unsafe {
-            let at = self.sizes.row(head, i) * channels + k;
-            *weights.to_qkv.add(at) * (*weights.gamma.add(k) * self.scale(i))
+            let (row, scale) = rows[i];
+            *weights.to_qkv.add(row + k) * (*weights.gamma.add(k) * scale)
         };
         // SAFETY: the block has this many values for each head.
         let values = unsafe {

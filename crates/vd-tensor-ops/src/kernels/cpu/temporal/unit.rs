@@ -44,7 +44,7 @@ pub(super) struct Layout {
 }
 
 /// Values of a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 /// Frames up to which a unit may take twice as many sites.
 const FEW: usize = 16;
