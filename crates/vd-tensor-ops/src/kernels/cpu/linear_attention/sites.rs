@@ -123,23 +123,23 @@ pub(super) unsafe fn softmax_columns<S: Simd>((x, width): (*mut f32, usize), row
         let at = |d: usize, z: usize| x.add(d * width + z * S::LANES);
         let mut top = [S::load(at(0, 0)), S::load(at(0, 1))];
         for d in 1..rows {
-            for z in 0..2 {
-                top[z] = S::max(top[z], S::load(at(d, z)));
+            for (z, top) in top.iter_mut().enumerate() {
+                *top = S::max(*top, S::load(at(d, z)));
             }
         }
         let mut sum = [S::zero(); 2];
         for d in 0..rows {
-            for z in 0..2 {
-                let e = S::exp(S::sub(S::load(at(d, z)), top[z]));
-                sum[z] = S::add(sum[z], e);
+            for (z, (sum, top)) in sum.iter_mut().zip(top).enumerate() {
+                let e = S::exp(S::sub(S::load(at(d, z)), top));
+                *sum = S::add(*sum, e);
                 S::store(at(d, z), e);
             }
         }
         let one = S::splat(1.0);
         let share = [S::div(one, sum[0]), S::div(one, sum[1])];
         for d in 0..rows {
-            for z in 0..2 {
-                S::store(at(d, z), S::mul(S::load(at(d, z)), share[z]));
+            for (z, share) in share.into_iter().enumerate() {
+                S::store(at(d, z), S::mul(S::load(at(d, z)), share));
             }
         }
     }
@@ -192,15 +192,15 @@ pub(super) unsafe fn softmax_grad<S: Simd>(
         let at = |d: usize, z: usize| d * width + z * S::LANES;
         let mut mean = [S::zero(); 2];
         for d in 0..rows {
-            for z in 0..2 {
+            for (z, mean) in mean.iter_mut().enumerate() {
                 let (p, g) = (S::load(softmax.add(at(d, z))), S::load(grad.add(at(d, z))));
-                mean[z] = S::fma(p, g, mean[z]);
+                *mean = S::fma(p, g, *mean);
             }
         }
         for d in 0..rows {
-            for z in 0..2 {
+            for (z, mean) in mean.into_iter().enumerate() {
                 let (p, g) = (S::load(softmax.add(at(d, z))), S::load(grad.add(at(d, z))));
-                S::store(grad.add(at(d, z)), S::mul(p, S::sub(g, mean[z])));
+                S::store(grad.add(at(d, z)), S::mul(p, S::sub(g, mean)));
             }
         }
     }
