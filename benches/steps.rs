@@ -62,7 +62,7 @@ fn train_step(m: &Model, optimizer: &mut AdamW, noise: &mut SeededNoise) -> vd_t
     let request = LossRequest::default();
     let loss = m.diffusion.loss(&m.unet, &m.x0, &m.cond, request, noise)?;
     let grads = Tensor::run_backward(&[&loss.mean], optimizer.params(), false, false);
-    optimizer.step(1e-4, &grads)
+    optimizer.step(1e-4, &grads, 1.0, None)
 }
 
 fn sampling_step(m: &Model) -> vd_diffusion::Result<Tensor> {
