@@ -14,7 +14,7 @@ use super::sums::{CHUNK, PART, Sums, keys};
 use crate::kernels::cpu::{Scratch, Simd, Work, gemm};
 
 /// Panels of sites whose queries are in the cache at a time.
-const PANELS: usize = 6;
+const PANELS: usize = 4;
 
 /// All gradients: where everything lies.
 #[derive(Debug, Clone, Copy)]
@@ -91,12 +91,11 @@ impl Share<'_> {
         let (c, inner, width) = (shape.c, shape.inner(), gemm::panel::<S>());
         let (block, row) = (PANELS * width, c + GAP);
         let wide = block + GAP;
-        let [mut normal, mut grad] = [(); 2].map(|()| Scratch::take(block * row));
+        let mut normal = Scratch::take(block * row);
         let [mut xs, mut gs] = [Scratch::take(c * wide), Scratch::take(c * wide)];
         let mut q = Scratch::take((inner + S::ROWS) * wide);
         let (mut q_grad, mut rows) = (Scratch::take(inner * wide), Scratch::take(width * row));
-        let (normal, grad) = (normal.as_mut_ptr(), grad.as_mut_ptr());
-        let (xs, gs) = (xs.as_mut_ptr(), gs.as_mut_ptr());
+        let (normal, xs, gs) = (normal.as_mut_ptr(), xs.as_mut_ptr(), gs.as_mut_ptr());
         let (q, q_grad, rows) = (q.as_mut_ptr(), q_grad.as_mut_ptr(), rows.as_mut_ptr());
         let (gradients, [_, mixed]) = (self.gradients(), buffers.whole());
         for site in (piece.sites.0..piece.sites.1).step_by(block) {
@@ -106,15 +105,12 @@ impl Share<'_> {
             unsafe {
                 let (x, g) = (self.all.x.add(at), self.all.grad.add(at));
                 normal_rows::<S>(x, (normal, row), (count, c));
-                // As rows that do not fall on each other in the cache.
-                for site in 0..count {
-                    std::ptr::copy_nonoverlapping(g.add(site * c), grad.add(site * row), c);
-                }
                 for first in (0..count).step_by(width) {
                     let size = (width.min(count - first), c);
-                    let from = |at: *mut f32| (at.add(first * row).cast_const(), row);
-                    columns::<S>(from(normal), size, (xs.add(first), wide), rows);
-                    columns::<S>(from(grad), size, (gs.add(first), wide), rows);
+                    let (normal, g) =
+                        ((normal.add(first * row).cast_const(), row), g.add(first * c));
+                    columns::<S>(normal, size, (xs.add(first), wide), rows);
+                    columns::<S>((g, c), size, (gs.add(first), wide), rows);
                     let (b, to) = ((xs.add(first).cast_const(), wide), (q.add(first), wide));
                     let a = self.all.packed.queries.as_ptr();
                     S::call(Stack { a, b, c: to, m: inner, k: c });
@@ -130,7 +126,7 @@ impl Share<'_> {
                     }
                 }
                 // Sites that fill up the last panel are not summed over.
-                let (a, b) = ((q.cast_const(), wide, 1), (grad.cast_const(), row));
+                let (a, b) = ((q.cast_const(), wide, 1), (g, c));
                 let (to, size) = ((buffers.mixed_grad(part), c), [inner, c, count]);
                 S::call(Product { a, b, c: to, shape: size, add: site > piece.sites.0 });
                 let (a, b) = ((q_grad.cast_const(), wide, 1), (normal.cast_const(), row));
