@@ -75,7 +75,7 @@ struct Key {
 }
 
 impl ConvCache {
-    /// `weight`: o i 3 3, contiguous.
+    /// `weight`: o i 1 3 3.
     fn packed(&self, weight: &Tensor, isa: Isa, tiles: Tiles, gradient: bool) -> Arc<Packed> {
         let (at, version) = (weight.data_ptr() as usize, weight.internal_version());
         let key = Key { at, version, isa, tiles, gradient };
@@ -84,11 +84,11 @@ impl ConvCache {
             return Arc::clone(packed);
         }
         held.retain(|(of, _)| of.at == at && of.version == version);
-        let size = weight.size();
+        let (weight, size) = (weight.detach().contiguous(), weight.size());
         // SAFETY: the weight is contiguous and of this shape.
         let packed = Arc::new(unsafe {
             let shape = (size[0] as usize, size[1] as usize);
-            Packed::new(isa, tiles, pointer(weight), shape, gradient)
+            Packed::new(isa, tiles, pointer(&weight), shape, gradient)
         });
         held.push((key, Arc::clone(&packed)));
         packed
@@ -115,8 +115,7 @@ pub fn conv3x3(
     bias: Option<&Tensor>,
     finish: Option<&Finish<'_>>,
 ) -> Tensor {
-    let weight = weight.detach().squeeze_dim(2).contiguous();
-    run(isa, inputs, (&weight, cache, false), bias, finish)
+    run(isa, inputs, (weight, cache, false), bias, finish)
 }
 
 /// The gradient of [`conv3x3`] with respect to its input, all channels.
@@ -131,8 +130,7 @@ pub fn conv3x3_input_grad(
     grad: &Tensor,
     (weight, cache): (&Tensor, &ConvCache),
 ) -> Tensor {
-    let weight = weight.detach().squeeze_dim(2).contiguous();
-    run(isa, &[grad], (&weight, cache, true), None, None)
+    run(isa, &[grad], (weight, cache, true), None, None)
 }
 
 fn run(
