@@ -69,7 +69,10 @@ impl AdamW {
         shrink: f64,
         follow: Option<(&Params, f64)>,
     ) -> Result<()> {
-        let tensors = self.tensors(grads, follow.map(|(average, _)| average))?;
+        // Kernels walk memory, not strides: a transposed gradient would be read wrongly.
+        let grads: Vec<_> =
+            grads.iter().map(Tensor::f_contiguous).collect::<std::result::Result<_, _>>()?;
+        let tensors = self.tensors(&grads, follow.map(|(average, _)| average))?;
         if kernels::precision() != Precision::Reference
             && tensors.len() == self.params.len()
             && tensors.iter().all(AdamWTensors::fits)
@@ -80,11 +83,11 @@ impl AdamW {
             return Ok(());
         }
         if shrink != 1.0 {
-            for grad in grads {
+            for grad in &grads {
                 let _: Tensor = grad.shallow_clone().f_mul_scalar_(shrink)?;
             }
         }
-        self.step_by_libtorch(lr, grads)?;
+        self.step_by_libtorch(lr, &grads)?;
         match follow {
             Some((average, decay)) => update_ema(average, &self.names, &self.params, decay),
             None => Ok(()),
@@ -116,9 +119,6 @@ impl AdamW {
 
     fn step_by_libtorch(&mut self, lr: f64, grads: &[Tensor]) -> Result<()> {
         self.done += 1;
-        // The fused kernel walks memory, not strides: a transposed gradient would be read wrongly.
-        let grads: Vec<_> =
-            grads.iter().map(Tensor::f_contiguous).collect::<std::result::Result<_, _>>()?;
         let mut steps = Vec::with_capacity(self.params.len());
         if let Some(first) = self.params.first() {
             let count = Tensor::full([], self.done as f64, (Kind::Float, first.device()));
@@ -127,7 +127,7 @@ impl AdamW {
         let numbers = self.numbers(lr);
         let state = AdamWState {
             params: &self.params,
-            grads: &grads,
+            grads,
             exp_avgs: &self.exp_avgs,
             exp_avg_sqs: &self.exp_avg_sqs,
             steps: &steps,

@@ -124,8 +124,7 @@ pub(crate) struct BenchArgs {
     /// Time forward and backward together, instead of forward alone
     #[arg(long)]
     pub(crate) train: bool,
-    /// How exactly the network computes on a CPU: f32, exact (no Winograd convolution), or reference
-    /// (libtorch's operations alone)
+    /// How a CPU computes: f32, exact (direct convolutions), reference (libtorch)
     #[arg(long, value_name = "HOW", default_value = "f32")]
     pub(crate) precision: Precision,
     /// Timed passes, after two that are not timed
