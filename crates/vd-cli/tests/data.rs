@@ -85,6 +85,12 @@ fn the_doctor_names_machine_libtorch_cuda_and_variables() {
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     let problems = wrong.object()["problems"].to_string();
     assert!(problems.contains("expected auto, off or require"), "{problems}");
+    let wrong = doctor("VD_ISA", "mmx");
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    let problems = wrong.object()["problems"].to_string();
+    assert!(problems.contains("VD_ISA") && problems.contains("portable"), "{problems}");
+    let plain = doctor("VD_ISA", "portable");
+    assert_eq!(plain.object()["machine"]["instructions"], "portable", "{plain:?}");
     let typo = doctor("VD_LOGS", "debug");
     assert_eq!(typo.code, Some(0), "{typo:?}");
     assert!(typo.object()["problems"].to_string().contains("VD_LOGS is set"), "{typo:?}");

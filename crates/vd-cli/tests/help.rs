@@ -112,7 +112,9 @@ fn the_first_help_names_every_command_the_exit_codes_and_the_variables() {
     for (command, _) in commands {
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
     }
-    for part in ["CHECKPOINT", "Exit status: 0 success, 1 failure, 2", "VD_LOG", "VD_CUDA"] {
+    for part in
+        ["CHECKPOINT", "Exit status: 0 success, 1 failure, 2", "VD_LOG", "VD_CUDA", "VD_ISA"]
+    {
         assert!(help.contains(part), "{part}");
     }
     assert_eq!(place.vd("--version").stdout.trim(), concat!("vd ", env!("CARGO_PKG_VERSION")));

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use vd_data::Dataset;
+use vd_tensor_ops::kernels::cpu::Isa;
 use vd_tensor_ops::write_atomically;
 
 use crate::begin::{check_captions, check_room};
@@ -101,6 +102,7 @@ pub fn train(
     // Looked at before the data is, which may take long.
     check_room(out, resume)?;
     let device = config.train.device.resolve()?;
+    Isa::named()?;
     if config.train.threads > 0 {
         vd_torch::set_threads(config.train.threads);
     }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use tch::Device;
+use vd_tensor_ops::kernels::cpu::Isa;
 use vd_torch::DeviceChoice;
 
 pub(crate) use data::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
@@ -95,6 +96,7 @@ impl Compute {
     /// Sets the threads and finds the device.
     pub(crate) fn start(&self) -> Result<Device> {
         let device = self.device.resolve()?;
+        Isa::named()?;
         if let Some(n) = self.threads {
             vd_torch::set_threads(usize::from(n));
         }

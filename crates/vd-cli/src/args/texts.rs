@@ -23,7 +23,8 @@ Environment:
   VD_LOG   what is logged: info (default), debug, trace, error, or filters such as
            vd_train=debug; warnings and errors always are
   VD_CUDA  auto (default), off (no GPU is looked for), require (an error without one);
-           an explicit device cpu wins over it";
+           an explicit device cpu wins over it
+  VD_ISA   the instructions of the kernels for CPUs: avx512, avx2, portable [default: the best]";
 
 pub(super) const TRAIN: &str = "\
 A config that trains an unconditional model on a folder of GIFs:

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
+use vd_tensor_ops::kernels::cpu::Isa;
 use vd_torch::CudaStatus;
 
 use crate::logging;
@@ -48,6 +49,8 @@ struct Machine {
     arch: &'static str,
     cpu: Option<String>,
     cores: usize,
+    /// What the CPU's kernels run with.
+    instructions: String,
     memory_bytes: Option<u64>,
     available_bytes: Option<u64>,
 }
@@ -80,6 +83,7 @@ struct Cache {
 pub(crate) fn run() -> Result<Outcome> {
     let mut problems = Vec::new();
     let cuda = cuda(&mut problems);
+    problems.extend(Isa::named().err().map(|error| error.to_string()));
     let runs = problems.is_empty();
     let libtorch = libtorch();
     if let Some(found) = libtorch.found.as_deref().filter(|v| !is_release(v, libtorch.expected)) {
@@ -90,7 +94,7 @@ pub(crate) fn run() -> Result<Outcome> {
     }
     let variables = variables();
     for name in variables.keys().filter(|name| is_unknown(name)) {
-        problems.push(format!("{name} is set, but vd reads only {}", KNOWN.join(" and ")));
+        problems.push(format!("{name} is set, but vd reads only {}", KNOWN.join(", ")));
     }
     let report = Report {
         vd: env!("CARGO_PKG_VERSION"),
@@ -177,6 +181,7 @@ fn machine() -> Machine {
         arch: env::consts::ARCH,
         cpu: cpu.map(|name| name.trim_start_matches(['\t', ' ', ':']).to_owned()),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
+        instructions: Isa::current().to_string(),
         memory_bytes: kilobytes("MemTotal:"),
         available_bytes: kilobytes("MemAvailable:"),
     }
@@ -201,6 +206,7 @@ fn describe(report: &Report) -> Result<String> {
     writeln!(out, "machine    {} on {}", machine.os, machine.arch)?;
     let cpu = machine.cpu.as_deref().unwrap_or("unknown CPU");
     writeln!(out, "           {cpu}, {} cores for vd", machine.cores)?;
+    writeln!(out, "           kernels run with {}", machine.instructions)?;
     if let (Some(all), Some(free)) = (machine.memory_bytes, machine.available_bytes) {
         writeln!(out, "           {} of memory, {} free", bytes(all), bytes(free))?;
     }

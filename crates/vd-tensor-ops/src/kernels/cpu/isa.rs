@@ -7,6 +7,7 @@ use super::Simd;
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
+use crate::{Error, Result};
 
 /// A set of instructions that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,18 +28,35 @@ impl Isa {
         sets.into_iter().filter(|isa| isa.is_here()).collect()
     }
 
-    /// The set that kernels run with: the best this CPU has, or the one that the variable `VD_ISA`
-    /// (`avx512`, `avx2`, `portable`) names, if the CPU has it.
+    /// The set that kernels run with: the one that the variable `VD_ISA` names ([`Isa::named`]), or
+    /// the best this CPU has.
     pub fn current() -> Isa {
         static CURRENT: OnceLock<Isa> = OnceLock::new();
         *CURRENT.get_or_init(|| {
-            let available = Isa::available();
-            let named = std::env::var("VD_ISA").ok();
-            let named = named.and_then(|name| {
-                available.iter().copied().find(|isa| isa.to_string().eq_ignore_ascii_case(&name))
-            });
-            named.or_else(|| available.first().copied()).unwrap_or(Isa::Portable)
+            let named = Isa::named().ok().flatten();
+            named.or_else(|| Isa::available().first().copied()).unwrap_or(Isa::Portable)
         })
+    }
+
+    /// What the variable `VD_ISA` (`avx512`, `avx2`, `portable`) asks for; none where it is not set.
+    ///
+    /// # Errors
+    /// A name that is none, or of a set that this CPU lacks; [`Isa::current`] passes over it then.
+    pub fn named() -> Result<Option<Isa>> {
+        let Some(name) = std::env::var_os("VD_ISA") else { return Ok(None) };
+        let name = name.to_string_lossy();
+        let available = Isa::available();
+        match available.iter().find(|isa| isa.to_string() == name) {
+            Some(isa) => Ok(Some(*isa)),
+            None => Err(Error::Value {
+                what: "VD_ISA".to_owned(),
+                expected: format!(
+                    "what this CPU has: {}",
+                    available.iter().map(Isa::to_string).collect::<Vec<_>>().join(", ")
+                ),
+                got: name.into_owned(),
+            }),
+        }
     }
 
     /// Values of a vector.
