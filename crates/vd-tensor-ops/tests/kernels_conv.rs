@@ -130,7 +130,7 @@ proptest! {
         let turned = weight.transpose(0, 1).flip([3, 4]);
         let back = plain(&grad, &turned, None);
         let slopes = slopes(&Tensor::cat(&inputs, -1), &weight, (&bias, &gain, shift.as_ref()), &grad);
-        for isa in Isa::available() {
+        for isa in Isa::tested() {
             prop_assert!(conv_fits(isa, &case.inputs, o));
             let cache = ConvCache::default();
             let got = conv3x3(isa, &inputs, (&weight, &cache), Some(&bias), None);

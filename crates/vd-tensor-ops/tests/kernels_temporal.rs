@@ -179,7 +179,7 @@ proptest! {
     fn attention_along_time_is_that_of_libtorch(case in case(1..7)) {
         let drawn = case.draw();
         let expected = drawn.to(Kind::Double).plain();
-        for isa in Isa::available() {
+        for isa in Isa::tested() {
             prop_assert!(temporal_fits(isa, case.size[4], drawn.shape));
             let got = drawn.fused(isa, &Arc::default());
             prop_assert!(error(&got, &expected) < 1e-5, "{isa}: {}", error(&got, &expected));
@@ -195,7 +195,7 @@ proptest! {
         let drawn = case.draw();
         let grad = draw(case.seed ^ 8, &case.size);
         let expected = drawn.to(Kind::Double).plain_grads(&grad);
-        for isa in Isa::available() {
+        for isa in Isa::tested() {
             let got = drawn.fused_grads(isa, &grad);
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 let error = error(got, expected);
@@ -214,7 +214,7 @@ fn of(size: [i64; 5], heads: i64, dim: i64) -> Case {
 fn more_frames_than_a_block_of_queries_are_taken() {
     let drawn = of([1, 71, 2, 5, 16], 2, 8).draw();
     let expected = drawn.to(Kind::Double).plain();
-    for isa in Isa::available() {
+    for isa in Isa::tested() {
         assert!(error(&drawn.fused(isa, &Arc::default()), &expected) < 1e-5);
     }
 }
@@ -227,7 +227,7 @@ fn frames_that_see_nothing_are_not_numbers_and_the_others_are_as_ever() {
     drawn.forbidden = Some(none);
     let expected = drawn.to(Kind::Double).plain();
     let finite = |x: &Tensor| x.isfinite().all_dims([2i64, 3, 4].as_slice(), false);
-    for isa in Isa::available() {
+    for isa in Isa::tested() {
         let got = drawn.fused(isa, &Arc::default());
         assert_eq!(finite(&got), finite(&expected));
         assert_eq!(finite(&got).select(1, 2).int64_value(&[0]), 0);

@@ -56,6 +56,7 @@
 mod batch;
 mod begin;
 mod checkpoint;
+mod clip;
 mod config;
 mod ema;
 mod error;
@@ -76,12 +77,13 @@ pub use checkpoint::{
     ASSUMED_SHAPE, Checkpoint, CheckpointConfig, Geometry, LoadedNetwork, Machine, Origin, State,
     WeightKind, write_imported,
 };
+pub use clip::{global_norm, shrink_to_norm};
 pub use config::{RunConfig, SignalFrom, SignalSource, TrainConfig, Upsampling};
 pub use ema::EmaDecay;
 pub use error::{Error, Result};
 pub use lr::{LearningRate, LrSchedule};
 pub use metrics::StepReport;
-pub use optimizer::{AdamW, global_norm, shrink_to_norm};
+pub use optimizer::AdamW;
 pub use run::{Event, Resume, Summary, train};
 pub use signals::{known_part, low_resolution};
 pub use tch;

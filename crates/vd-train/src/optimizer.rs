@@ -181,29 +181,6 @@ impl AdamW {
     }
 }
 
-/// The norm of all gradients as if they were one vector, in f64, as a scalar on their device.
-///
-/// # Errors
-/// What libtorch refuses.
-pub fn global_norm(grads: &[Tensor]) -> Result<Tensor> {
-    let norms: Vec<_> = grads
-        .iter()
-        .map(|g| g.f_norm_scalaropt_dtype(2, Kind::Double))
-        .collect::<std::result::Result<_, _>>()?;
-    if norms.is_empty() {
-        return Ok(Tensor::from(0f64));
-    }
-    Ok(Tensor::f_stack(&norms, 0)?.f_norm()?)
-}
-
-/// What shrinks gradients of norm `norm` to the norm `max`; 1 for shorter ones.
-///
-/// # Reference
-/// Pascanu et al. 2013, algorithm 1, arXiv:1211.5063.
-pub fn shrink_to_norm(norm: f64, max: f64) -> f64 {
-    if norm > max { max / norm } else { 1.0 }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -270,19 +247,6 @@ mod tests {
         for part in ["`exp_avg.a` is missing", "`exp_avg.c` is unexpected", "`exp_avg_sq.b` is"] {
             assert!(message.contains(part), "{message}");
         }
-    }
-
-    #[test]
-    fn the_norm_is_that_of_one_vector_and_is_shrunk_to_the_bound() {
-        let grads = grads(&params(), 8);
-        let norm = global_norm(&grads).unwrap().double_value(&[]);
-        let sum: f64 = grads
-            .iter()
-            .map(|g| (g.to_kind(Kind::Double) * g).sum(Kind::Double).double_value(&[]))
-            .sum();
-        assert!((norm - sum.sqrt()).abs() < 1e-12 * norm);
-        assert_eq!(shrink_to_norm(norm, norm * 1.01), 1.0);
-        assert!((shrink_to_norm(norm, 0.5) * norm - 0.5).abs() < 1e-12);
     }
 
     #[test]

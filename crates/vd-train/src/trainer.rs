@@ -11,8 +11,9 @@ use vd_unet3d::UNet3d;
 
 use crate::batch::{Preparation, Prepared};
 use crate::checkpoint::{Checkpoint, WeightKind};
+use crate::clip::{global_norm, shrink_to_norm};
 use crate::metrics::LevelLosses;
-use crate::optimizer::{AdamW, global_norm, shrink_to_norm};
+use crate::optimizer::AdamW;
 use crate::signals::Signal;
 use crate::streams::{Place, Stream, seed_of};
 use crate::uncertainty::{Learned, plain_mean};

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use super::Simd;
+#[cfg(feature = "imitate")]
+use super::simd::Lanes;
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
@@ -26,6 +28,16 @@ impl Isa {
     pub fn available() -> Vec<Isa> {
         let sets = [Isa::Avx512, Isa::Avx2, Isa::Portable];
         sets.into_iter().filter(|isa| isa.is_here()).collect()
+    }
+
+    /// The sets that tests run: those this CPU has; with the feature `imitate` all, imitated where
+    /// it lacks them.
+    pub fn tested() -> Vec<Isa> {
+        if cfg!(feature = "imitate") {
+            vec![Isa::Avx512, Isa::Avx2, Isa::Portable]
+        } else {
+            Isa::available()
+        }
     }
 
     /// The set that kernels run with: the one that the variable `VD_ISA` names ([`Isa::named`]), or
@@ -62,22 +74,18 @@ impl Isa {
     /// Values of a vector.
     pub fn lanes(self) -> usize {
         match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Avx512::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::LANES,
-            _ => Portable::LANES,
+            Isa::Avx512 => 16,
+            Isa::Avx2 => 8,
+            Isa::Portable => Portable::LANES,
         }
     }
 
     /// Rows of a tile of matrix products.
     pub(crate) fn rows(self) -> usize {
         match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Avx512::ROWS,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::ROWS,
-            _ => Portable::ROWS,
+            Isa::Avx512 => 14,
+            Isa::Avx2 => 6,
+            Isa::Portable => Portable::ROWS,
         }
     }
 
@@ -93,7 +101,11 @@ impl Isa {
         }
     }
 
-    /// Runs `work` with this set, or without any where the CPU lacks it.
+    /// Runs `work` with this set.
+    ///
+    /// # Panics
+    /// A set that the CPU lacks. With the feature `imitate` it is imitated instead: vectors as long
+    /// and tiles as high, in plain instructions.
     pub(crate) fn run<W: Work>(self, work: W) -> W::Out {
         // SAFETY: each set is run only where `is_here` has found it (the answer is cached there).
         unsafe {
@@ -102,7 +114,13 @@ impl Isa {
                 Isa::Avx512 if self.is_here() => Avx512::call(work),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 if self.is_here() => Avx2::call(work),
-                _ => Portable::call(work),
+                Isa::Portable => Portable::call(work),
+                #[cfg(feature = "imitate")]
+                Isa::Avx512 => Lanes::<16, 14>::call(work),
+                #[cfg(feature = "imitate")]
+                Isa::Avx2 => Lanes::<8, 6>::call(work),
+                #[cfg(not(feature = "imitate"))]
+                _ => panic!("this CPU lacks the instructions {self}"),
             }
         }
     }
