@@ -1,6 +1,6 @@
 //! Kernels for the CPU, in f32.
 //!
-//! Written once over [`Simd`], a set of vector instructions, and compiled for each of them; which
+//! Written once over `Simd`, a set of vector instructions, and compiled for each of them; which
 //! one runs is found out at run time ([`Isa`]). Threads are libtorch's own ([`vd_torch::team`]), so
 //! kernels and libtorch never compete for cores. Activations are `b f h w c`, contiguous.
 
