@@ -2,27 +2,16 @@
 //! that the machine has.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod drawn;
+
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
     ConvCache, Finish, Isa, conv_fits, conv3x3, conv3x3_input_grad, conv3x3_weight_grad, finish,
     finish_grad,
 };
-use vd_tensor_ops::{Noise, SeededNoise};
 
-/// Standard normal, f32.
-fn draw(seed: u64, shape: &[i64]) -> Tensor {
-    let size: i64 = shape.iter().product();
-    let like = Tensor::empty([1, size], (Kind::Float, Device::Cpu));
-    SeededNoise::new(seed, 0).normal(&like).view(shape)
-}
-
-/// |a - b| / |b| over all entries, b in f64.
-fn error(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.size(), b.size());
-    let difference = a.to_kind(Kind::Double) - b;
-    difference.norm().double_value(&[]) / b.norm().double_value(&[])
-}
+use drawn::{draw, error};
 
 /// b f h w i -> b f h w o in f64.
 fn plain(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![cfg(target_os = "linux")]
 
+mod drawn;
+
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
@@ -14,7 +16,8 @@ use vd_tensor_ops::kernels::cpu::{
 };
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::torch::AdamWStep;
-use vd_tensor_ops::{Noise, SeededNoise};
+
+use drawn::draw;
 
 const PAGE: usize = 4096;
 
@@ -72,10 +75,6 @@ impl Drop for Guard {
             unsafe { libc::munmap(*map, *len) };
         }
     }
-}
-
-fn draw(seed: u64, shape: &[i64]) -> Tensor {
-    SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
 }
 
 /// Runs `outputs` with guarded operands and with plain ones: both give the same bits.

@@ -2,29 +2,19 @@
 //! instructions that the machine has.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod drawn;
+
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::Params;
 use vd_tensor_ops::kernels::cpu::{
     Isa, LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_backward,
     linear_attention_fits,
 };
 use vd_tensor_ops::kernels::{Precision, with};
 use vd_tensor_ops::layers::{HeadShape, LayerNorm, SpatialLinearAttention};
-use vd_tensor_ops::{Noise, Params, SeededNoise};
 
-/// Standard normal, f32.
-fn draw(seed: u64, shape: &[i64]) -> Tensor {
-    let size: i64 = shape.iter().product();
-    let like = Tensor::empty([1, size], (Kind::Float, Device::Cpu));
-    SeededNoise::new(seed, 0).normal(&like).view(shape)
-}
-
-/// |a - b| / |b| over all entries, b in f64.
-fn error(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.size(), b.size());
-    let difference = a.to_kind(Kind::Double) - b;
-    difference.norm().double_value(&[]) / b.norm().double_value(&[])
-}
+use drawn::{draw, error};
 
 /// Gain, projections and bias, as drawn.
 struct Parameters([Tensor; 4]);

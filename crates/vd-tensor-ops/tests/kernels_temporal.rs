@@ -2,31 +2,20 @@
 //! every set of instructions that the machine has.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod drawn;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::FrameMask;
 use vd_tensor_ops::kernels::cpu::{
     Frames, Isa, TemporalCache, TemporalWeights, temporal_attention, temporal_attention_backward,
     temporal_fits,
 };
 use vd_tensor_ops::layers::HeadShape;
-use vd_tensor_ops::{FrameMask, Noise, SeededNoise};
 
-/// Standard normal, f32.
-fn draw(seed: u64, shape: &[i64]) -> Tensor {
-    let size: i64 = shape.iter().product();
-    let like = Tensor::empty([1, size], (Kind::Float, Device::Cpu));
-    SeededNoise::new(seed, 0).normal(&like).view(shape)
-}
-
-/// |a - b| / |b| over all entries, b in f64; |a| where b is zero.
-fn error(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.size(), b.size());
-    let length = |t: &Tensor| t.norm().double_value(&[]);
-    let (difference, whole) = (length(&(a.to_kind(Kind::Double) - b)), length(b));
-    if whole > 0.0 { difference / whole } else { difference }
-}
+use drawn::{draw, error};
 
 /// The parameters, the input and what tells frames apart.
 struct Drawn {

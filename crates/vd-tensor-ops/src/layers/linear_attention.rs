@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tch::Tensor;
-use vd_torch::{BoxError, Function, Saved, apply};
+use vd_torch::{BoxError, Function, Saved};
 
 use super::norm::softmax;
 use super::{HeadShape, LayerNorm, Linear, Memory};
@@ -77,13 +77,11 @@ impl SpatialLinearAttention {
         if !cpu::linear_attention_backward_fits(&x.size()) {
             return None;
         }
-        let outputs = apply(&inputs, |saved: &mut Saved| {
+        Some(cpu::one(&inputs, |saved: &mut Saved| {
             inputs.iter().for_each(|t| saved.keep(t));
             let backward = Backward { isa, shape: self.shape, cache: Arc::clone(&self.cache) };
-            Ok((vec![forward()], backward))
-        });
-        // What cannot be put into the graph takes the other road, which is always there.
-        outputs.ok()?.pop()
+            (forward(), backward)
+        }))
     }
 
     /// As [`Self::forward`], with keys and values beside those of the positions: the softmax of the

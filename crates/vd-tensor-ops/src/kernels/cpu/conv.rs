@@ -1,6 +1,6 @@
 //! The fused convolution of a residual block, on tensors.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 use vd_torch::team;
@@ -8,6 +8,7 @@ use vd_torch::team;
 use super::Isa;
 use super::epilogue::{Epilogue, Rows, fits};
 use super::winograd::{Conv, Packed, Source, Tiles};
+use super::{Cache, Version, pointer, pointer_or_null, version};
 
 /// What follows a convolution: y = silu(unit(x) gain + shift) + residual, where unit(x) is x over
 /// its length along the channels.
@@ -29,14 +30,6 @@ struct Held {
     gain: Tensor,
     shift: Option<Tensor>,
     residual: Option<Tensor>,
-}
-
-pub(super) fn pointer(x: &Tensor) -> *const f32 {
-    x.data_ptr() as *const f32
-}
-
-pub(super) fn pointer_or_null(x: Option<&Tensor>) -> *const f32 {
-    x.map_or(std::ptr::null(), pointer)
 }
 
 impl Held {
@@ -61,14 +54,11 @@ impl Held {
 
 /// Transformed weights of a 3 x 3 convolution, kept until the weights change.
 #[derive(Debug, Default)]
-pub struct ConvCache {
-    held: Mutex<Vec<(Key, Arc<Packed>)>>,
-}
+pub struct ConvCache(Cache<Key, Packed>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
-    at: usize,
-    version: i64,
+    weight: Version,
     isa: Isa,
     tiles: Tiles,
     gradient: bool,
@@ -77,21 +67,14 @@ struct Key {
 impl ConvCache {
     /// `weight`: o i 1 3 3.
     fn packed(&self, weight: &Tensor, isa: Isa, tiles: Tiles, gradient: bool) -> Arc<Packed> {
-        let (at, version) = (weight.data_ptr() as usize, weight.internal_version());
-        let key = Key { at, version, isa, tiles, gradient };
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, packed)) = held.iter().find(|(of, _)| *of == key) {
-            return Arc::clone(packed);
-        }
-        held.retain(|(of, _)| of.at == at && of.version == version);
-        let (weight, size) = (weight.detach().contiguous(), weight.size());
-        // SAFETY: the weight is contiguous and of this shape.
-        let packed = Arc::new(unsafe {
+        let key = Key { weight: version(weight), isa, tiles, gradient };
+        let pack = || {
+            let (weight, size) = (weight.detach().contiguous(), weight.size());
             let shape = (size[0] as usize, size[1] as usize);
-            Packed::new(isa, tiles, pointer(&weight), shape, gradient)
-        });
-        held.push((key, Arc::clone(&packed)));
-        packed
+            // SAFETY: the weight is contiguous and of this shape.
+            unsafe { Packed::new(isa, tiles, pointer(&weight), shape, gradient) }
+        };
+        self.0.get(key, |of| of.weight == key.weight, pack)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
-use vd_torch::{BoxError, Function, Saved, apply};
+use vd_torch::{BoxError, Function, Saved};
 
 use super::conv::{ConvCache, Finish};
-use super::{Isa, conv_grad};
+use super::{Isa, conv_grad, none, one};
 
 /// A convolution's weight with its packed forms, and its bias.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +54,7 @@ pub fn conv(
         keep(saved, &x, finish);
         super::finish(isa, &x, finish)
     };
-    first(apply(&all, |saved| Ok((vec![forward(saved)], function))))
+    one(&all, |saved| (forward(saved), function))
 }
 
 /// [`super::finish`] with a gradient.
@@ -68,10 +68,10 @@ pub fn finished(isa: Isa, x: &Tensor, finish: &Finish<'_>) -> Tensor {
     let mut all = vec![x];
     all.extend(finish.tensors());
     let (shift, residual) = (finish.shift.is_some(), finish.residual.is_some());
-    first(apply(&all, |saved| {
+    one(&all, |saved| {
         keep(saved, x, finish);
-        Ok((vec![super::finish(isa, x, finish)], Finished { isa, shift, residual }))
-    }))
+        (super::finish(isa, x, finish), Finished { isa, shift, residual })
+    })
 }
 
 /// What a gradient of what follows needs.
@@ -79,15 +79,6 @@ fn keep(saved: &mut Saved, x: &Tensor, finish: &Finish<'_>) {
     saved.keep(x);
     saved.keep(finish.gain);
     finish.shift.iter().for_each(|shift| saved.keep(shift));
-}
-
-/// The only output; the functions here do not fail.
-fn first(outputs: vd_torch::Result<Vec<Tensor>>) -> Tensor {
-    match outputs.map(|mut outputs| outputs.pop()) {
-        Ok(Some(output)) => output,
-        Ok(None) => unreachable!("the function has one output"),
-        Err(error) => panic!("a convolution could not enter the graph: {error}"),
-    }
 }
 
 impl<'a> Finish<'a> {
@@ -147,11 +138,6 @@ impl Function for Conv {
     fn name(&self) -> &'static str {
         "fused convolution"
     }
-}
-
-/// No gradients.
-fn none(count: usize) -> Vec<Option<Tensor>> {
-    std::iter::repeat_with(|| None).take(count).collect()
 }
 
 /// `x`, `gain` and `shift` as they were kept.

@@ -3,11 +3,11 @@
 use tch::{Kind, Tensor};
 use vd_torch::team;
 
-use super::Isa;
-use super::conv::{Finish, pointer, pointer_or_null};
+use super::conv::Finish;
 use super::epilogue::fits;
 use super::epilogue_grad::RowsGrad;
 use super::winograd::{Source, WeightGrad};
+use super::{Isa, pointer, pointer_or_null};
 
 /// Gradients of [`super::finish`], and of what the convolution before it adds to its output.
 #[derive(Debug)]

@@ -12,9 +12,11 @@ mod conv_function;
 mod conv_grad;
 mod epilogue;
 mod epilogue_grad;
+mod function;
 mod gemm;
 mod isa;
 mod linear_attention;
+mod packed;
 mod peak;
 mod scratch;
 mod simd;
@@ -25,12 +27,14 @@ pub use adamw::{AdamWTensors, adamw};
 pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish};
 pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
+pub(crate) use function::{none, one};
 pub use isa::Isa;
 pub(crate) use isa::Work;
 pub use linear_attention::{
     LinearAttentionCache, LinearAttentionGrad, LinearAttentionWeights, linear_attention,
     linear_attention_backward, linear_attention_backward_fits, linear_attention_fits,
 };
+pub(crate) use packed::{Cache, Version, pointer, pointer_or_null, version};
 pub use peak::fma_peak;
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::Simd;

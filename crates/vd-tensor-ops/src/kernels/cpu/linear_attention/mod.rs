@@ -10,13 +10,13 @@ mod product;
 mod sites;
 mod sums;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 use vd_torch::{team_of, threads};
 
 use super::epilogue::fits;
-use super::{Isa, Scratch};
+use super::{Cache, Isa, Scratch, Version, version};
 use crate::layers::HeadShape;
 use buffers::Buffers;
 use pack::{Direct, Folded, Shape, Unfolded, Weights};
@@ -45,23 +45,19 @@ impl LinearAttentionWeights<'_> {
         [self.gamma, self.to_qkv, self.to_out, self.bias].map(|t| t.detach().contiguous())
     }
 
-    /// Where what is packed lies, and its versions.
-    fn version(&self) -> [(usize, i64); 3] {
-        [self.gamma, self.to_qkv, self.to_out]
-            .map(|t| (t.data_ptr() as usize, t.internal_version()))
+    /// Of what is packed.
+    fn versions(&self) -> [Version; 3] {
+        [self.gamma, self.to_qkv, self.to_out].map(version)
     }
 }
 
 /// Packed weights of linear attention, kept until the weights change.
 #[derive(Debug, Default)]
-pub struct LinearAttentionCache {
-    held: Mutex<Vec<(Key, Packed)>>,
-}
+pub struct LinearAttentionCache(Cache<Key, Packed>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
-    /// Where the weights lie, and their versions.
-    weights: [(usize, i64); 3],
+    weights: [Version; 3],
     isa: Isa,
     form: Form,
 }
@@ -75,11 +71,11 @@ enum Form {
     Unfolded,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Packed {
-    Folded(Arc<Folded>),
-    Direct(Arc<Direct>),
-    Unfolded(Arc<Unfolded>),
+    Folded(Folded),
+    Direct(Direct),
+    Unfolded(Unfolded),
 }
 
 impl Form {
@@ -97,21 +93,15 @@ impl LinearAttentionCache {
         shape: &Shape,
         weights: &LinearAttentionWeights<'_>,
         [gamma, qkv, out, _]: &[Tensor; 4],
-    ) -> Packed {
-        let key = Key { weights: weights.version(), isa, form };
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, packed)) = held.iter().find(|(of, _)| *of == key) {
-            return packed.clone();
-        }
-        held.retain(|(of, _)| of.weights == key.weights);
+    ) -> Arc<Packed> {
+        let key = Key { weights: weights.versions(), isa, form };
         let weights = Weights { gamma: values(gamma), qkv: values(qkv), out: values(out) };
-        let packed = match form {
-            Form::Folded => Packed::Folded(Arc::new(Folded::new(isa, shape, &weights))),
-            Form::Direct => Packed::Direct(Arc::new(Direct::new(isa, shape, &weights))),
-            Form::Unfolded => Packed::Unfolded(Arc::new(Unfolded::new(isa, shape, &weights))),
+        let pack = || match form {
+            Form::Folded => Packed::Folded(Folded::new(isa, shape, &weights)),
+            Form::Direct => Packed::Direct(Direct::new(isa, shape, &weights)),
+            Form::Unfolded => Packed::Unfolded(Unfolded::new(isa, shape, &weights)),
         };
-        held.push((key, packed.clone()));
-        packed
+        self.0.get(key, |of| of.weights == key.weights, pack)
     }
 }
 
@@ -153,7 +143,7 @@ pub fn linear_attention(
     let (x, out) = (values(&x).as_ptr(), y.data_ptr() as *mut f32);
     // Asked once: what threads share is as large as the team.
     let threads = threads();
-    match &packed {
+    match packed.as_ref() {
         Packed::Folded(packed) => {
             let mut shared = Scratch::take(forward::Forward::shared_len(&shape, threads));
             let shared = shared.as_mut_ptr();
@@ -217,7 +207,7 @@ pub fn linear_attention_backward(
     let sums = Tensor::zeros([threads as i64, rows, shape.c as i64], (Kind::Float, x.device()));
     let forms = [Form::Folded, Form::Unfolded]
         .map(|form| cache.packed((isa, form), &shape, weights, &held));
-    if let [Packed::Folded(packed), Packed::Unfolded(back)] = &forms {
+    if let [Packed::Folded(packed), Packed::Unfolded(back)] = forms.each_ref().map(Arc::as_ref) {
         let shared = if threads > 1 { Buffers::len(&shape, threads) } else { 0 };
         let mut shared = Scratch::take(shared);
         let all = &backward::Backward {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tch::Tensor;
-use vd_torch::{BoxError, Function, Saved, apply};
+use vd_torch::{BoxError, Function, Saved};
 
 use super::{
     Frames, TemporalCache, TemporalWeights, temporal_attention, temporal_attention_backward,
 };
-use crate::kernels::cpu::Isa;
+use crate::kernels::cpu::{Isa, none, one};
 use crate::layers::HeadShape;
 
 /// [`temporal_attention`] with a gradient with respect to the input, the weights and the bias.
@@ -30,13 +30,9 @@ pub fn temporal(
     let forward = |saved: &mut Saved| {
         let fixed = [Some(frames.turns), frames.forbidden];
         inputs.into_iter().chain(fixed.into_iter().flatten()).for_each(|t| saved.keep(t));
-        Ok((vec![temporal_attention(isa, x, weights, frames)], function))
+        (temporal_attention(isa, x, weights, frames), function)
     };
-    match apply(&inputs, forward).map(|mut outputs| outputs.pop()) {
-        Ok(Some(output)) => output,
-        Ok(None) => unreachable!("the function has one output"),
-        Err(error) => panic!("an attention along time could not enter the graph: {error}"),
-    }
+    one(&inputs, forward)
 }
 
 #[derive(Debug)]
@@ -56,7 +52,7 @@ impl Function for Temporal {
         let (Some(Some(grad)), [x, gamma, to_qkv, to_out, bias, turns, rest @ ..]) =
             (grads.first(), saved)
         else {
-            return Ok(needs.iter().map(|_| None).collect());
+            return Ok(none(needs.len()));
         };
         let (shape, cache) = (self.shape, &self.cache);
         let weights = TemporalWeights { gamma, to_qkv, to_out, shape, cache };

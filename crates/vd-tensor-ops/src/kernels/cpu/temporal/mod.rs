@@ -8,11 +8,11 @@ mod pack;
 mod products;
 mod unit;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-use super::Isa;
+use super::{Cache, Isa, Version, pointer, version};
 use crate::layers::HeadShape;
 use backward::Gradient;
 pub use function::temporal;
@@ -58,14 +58,11 @@ pub struct Frames<'a> {
 
 /// Packed weights of an attention along time, kept until the weights change.
 #[derive(Debug, Default)]
-pub struct TemporalCache {
-    held: Mutex<Vec<(Key, Arc<Packed>)>>,
-}
+pub struct TemporalCache(Cache<Key, Packed>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
-    /// Where each of the weights lies, and its version.
-    weights: [(usize, i64); 3],
+    weights: [Version; 3],
     sizes: Sizes,
     isa: Isa,
     back: bool,
@@ -86,28 +83,20 @@ impl Held {
     }
 }
 
-fn pointer(x: &Tensor) -> *const f32 {
-    x.data_ptr() as *const f32
-}
-
 impl TemporalCache {
     fn packed(&self, weights: &TemporalWeights<'_>, isa: Isa, back: bool) -> Arc<Packed> {
         let HeadShape { heads, dim } = weights.shape;
         let channels = weights.gamma.numel();
         let sizes = Sizes { channels, heads: heads as usize, dim: dim as usize };
-        let of = [weights.gamma, weights.to_qkv, weights.to_out];
-        let of = of.map(|t| (t.data_ptr() as usize, t.internal_version()));
+        let of = [weights.gamma, weights.to_qkv, weights.to_out].map(version);
         let key = Key { weights: of, sizes, isa, back };
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, packed)) = held.iter().find(|(of, _)| *of == key) {
-            return Arc::clone(packed);
-        }
-        held.retain(|(of, _)| of.weights == key.weights && of.sizes == sizes);
-        let weights = Held::new(weights);
-        // SAFETY: the weights are contiguous and of these sizes.
-        let packed = Arc::new(unsafe { Packed::new(isa, sizes, weights.pointers(), back) });
-        held.push((key, Arc::clone(&packed)));
-        packed
+        let keep = |of: &Key| of.weights == key.weights && of.sizes == sizes;
+        let pack = || {
+            let weights = Held::new(weights);
+            // SAFETY: the weights are contiguous and of these sizes.
+            unsafe { Packed::new(isa, sizes, weights.pointers(), back) }
+        };
+        self.0.get(key, keep, pack)
     }
 }
 
