@@ -13,7 +13,6 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
     Isa, LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_backward,
-    linear_attention_backward_fits,
 };
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::{Noise, SeededNoise, torch};
@@ -50,6 +49,7 @@ fn reference(x: &Tensor, weights: &LinearAttentionWeights<'_>, heads: HeadShape)
 }
 
 fn benches(criterion: &mut Criterion) {
+    torch::init().unwrap();
     let threads = std::env::var("VD_BENCH_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     torch::set_threads(threads);
     let _no_grad = tch::no_grad_guard();
@@ -79,9 +79,6 @@ fn benches(criterion: &mut Criterion) {
         group.bench_function("reference", |bencher| {
             bencher.iter(|| reference(black_box(&x), &weights, heads));
         });
-        if !linear_attention_backward_fits(&shape) {
-            continue;
-        }
         // Gradients take twice the products of the forward.
         group.throughput(Throughput::Elements(3 * flops as u64));
         let grad = draw(6, &shape);

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
-    AdamWTensors, ConvCache, Finish, Frames, Isa, LinearAttentionCache, LinearAttentionWeights,
-    TemporalCache, TemporalWeights, adamw, conv3x3, conv3x3_input_grad, conv3x3_weight_grad,
-    finish_grad, linear_attention, linear_attention_backward, temporal_attention,
-    temporal_attention_backward,
+    AdamWTensors, ConvCache, Finish, Frames, Isa, LinearAttentionCache,
+    LinearAttentionWeights, TemporalCache, TemporalWeights, adamw, conv3x3, conv3x3_input_grad,
+    conv3x3_weight_grad, finish_grad, linear_attention,
+    linear_attention_backward, temporal_attention, temporal_attention_backward,
 };
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::torch::AdamWStep;
@@ -138,6 +138,23 @@ fn attentions_stay_within_their_operands() {
             let space = linear_attention_backward(isa, (&x, &grad), &weights, &cache, shape);
             out.extend([space.x, space.to_qkv]);
             out
+        });
+    }
+}
+
+#[test]
+fn attentions_over_few_sites_stay_within_their_operands() {
+    let shape = HeadShape::new(3, 10).unwrap();
+    for [h, w] in [[1, 1], [3, 5], [7, 9]] {
+        both(|isa, draw| {
+            let (x, grad) = (draw(1, &[1, 7, h, w, 64]), draw(2, &[1, 7, h, w, 64]));
+            let (gamma, to_qkv) = (&draw(3, &[64]), &draw(4, &[90, 64]));
+            let (to_out, bias) = (&draw(5, &[64, 30]), &draw(6, &[64]));
+            let weights = LinearAttentionWeights { gamma, to_qkv, to_out, bias };
+            let cache = LinearAttentionCache::default();
+            let y = linear_attention(isa, &x, &weights, &cache, shape);
+            let of = linear_attention_backward(isa, (&x, &grad), &weights, &cache, shape);
+            vec![y, of.x, of.gamma, of.to_qkv, of.to_out, of.bias]
         });
     }
 }

@@ -181,6 +181,23 @@ fn a_team_shares_the_frames_that_are_left_over() {
 }
 
 #[test]
+fn few_sites_of_many_images_go_through_in_blocks() {
+    // 450 sites and 490 of fewer sites an image than channels: more than a block holds, and a last
+    // one that is not full; heads that are no whole vectors.
+    let threads = vd_tensor_ops::torch::threads();
+    for (members, dim) in [(1, 32), (2, 5), (3, 1), (3, 12)] {
+        vd_tensor_ops::torch::set_threads(members);
+        let heads = HeadShape { heads: 3, dim };
+        for (shape, seed) in [([1, 50, 3, 3, 48], 31), ([5, 14, 1, 7, 32], 32)] {
+            let case = Case { shape, heads, seed, spread: 1.0 };
+            check(&case);
+            check_gradients(&case);
+        }
+    }
+    vd_tensor_ops::torch::set_threads(threads);
+}
+
+#[test]
 fn changed_weights_are_packed_again() {
     let (isa, heads) = (Isa::current(), HeadShape { heads: 2, dim: 8 });
     let mut parameters = Parameters::draw(3, 16, heads, 1.0);
@@ -202,7 +219,7 @@ fn channels_that_are_no_whole_vectors_are_refused() {
 #[test]
 fn the_layers_gradients_are_those_of_libtorchs_operations() {
     let heads = HeadShape { heads: 2, dim: 8 };
-    // More sites than channels, which the kernel takes both ways, and fewer.
+    // More sites than channels, and fewer.
     for (side, seed) in [(6, 21), (3, 22)] {
         let mut params = Params::new(5, Kind::Float, Device::Cpu);
         let mut root = params.root();

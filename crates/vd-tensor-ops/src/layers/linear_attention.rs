@@ -74,9 +74,6 @@ impl SpatialLinearAttention {
         if !kernels::needs_grad(&inputs) {
             return Some(forward());
         }
-        if !cpu::linear_attention_backward_fits(&x.size()) {
-            return None;
-        }
         Some(cpu::one(&inputs, |saved: &mut Saved| {
             inputs.iter().for_each(|t| saved.keep(t));
             let backward = Backward { isa, shape: self.shape, cache: Arc::clone(&self.cache) };

@@ -32,7 +32,7 @@ pub use isa::Isa;
 pub(crate) use isa::Work;
 pub use linear_attention::{
     LinearAttentionCache, LinearAttentionGrad, LinearAttentionWeights, linear_attention,
-    linear_attention_backward, linear_attention_backward_fits, linear_attention_fits,
+    linear_attention_backward, linear_attention_fits,
 };
 pub(crate) use packed::{Cache, Version, pointer, pointer_or_null, version};
 pub use peak::fma_peak;

@@ -50,6 +50,12 @@ impl Gradients {
         4 * shape.inner() + 1
     }
 
+    /// # Safety
+    /// `at` is good for the rows.
+    pub(super) unsafe fn new(shape: &Shape, at: *mut f32) -> Self {
+        Gradients { at, size: shape.inner() * shape.c }
+    }
+
     pub(super) fn part(&self, i: usize) -> *mut f32 {
         // SAFETY: made for these rows.
         unsafe { self.at.add(i * self.size) }
@@ -77,10 +83,9 @@ struct Piece {
 impl Share<'_> {
     fn gradients(&self) -> Gradients {
         let shape = &self.all.shape;
-        let size = shape.inner() * shape.c;
         let each = Gradients::rows(shape) * shape.c;
         // SAFETY: there is room for each thread.
-        Gradients { at: unsafe { self.all.gradients.add(self.member.index * each) }, size }
+        unsafe { Gradients::new(shape, self.all.gradients.add(self.member.index * each)) }
     }
 
     /// The gradients of the queries of some sites; leaves what they give to x, with respect to the

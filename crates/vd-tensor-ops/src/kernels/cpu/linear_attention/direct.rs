@@ -28,12 +28,12 @@ pub(super) struct Forward<'a> {
 unsafe impl Sync for Forward<'_> {}
 
 /// Images at a time.
-fn block(shape: &Shape) -> usize {
+pub(super) fn block(shape: &Shape) -> usize {
     (BLOCK / shape.sites).clamp(1, shape.images)
 }
 
 /// Values of a row of normalised sites, and of a row of features.
-fn rows(shape: &Shape) -> (usize, usize) {
+pub(super) fn rows(shape: &Shape) -> (usize, usize) {
     (shape.c + GAP, Sums::width(shape) + GAP)
 }
 
@@ -184,8 +184,11 @@ impl Work for Share<'_> {
 }
 
 /// Softmax of `count` values that follow each other.
+///
+/// # Safety
+/// As [`Simd`]; `x` is good for `count` values.
 #[inline(always)]
-unsafe fn softmax<S: Simd>(x: *mut f32, count: usize) {
+pub(super) unsafe fn softmax<S: Simd>(x: *mut f32, count: usize) {
     let (whole, rest) = (count / S::LANES * S::LANES, count % S::LANES);
     let mut tail = [f32::NEG_INFINITY; 16];
     // SAFETY: the caller's; no set has more lanes than the tail.

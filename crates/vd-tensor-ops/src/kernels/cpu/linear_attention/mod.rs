@@ -3,8 +3,11 @@
 mod backward;
 mod buffers;
 mod direct;
+mod direct_backward;
+mod direct_heads;
 mod fold;
 mod forward;
+mod gradient;
 mod pack;
 mod product;
 mod sites;
@@ -18,8 +21,8 @@ use vd_torch::{team_of, threads};
 use super::epilogue::fits;
 use super::{Cache, Isa, Scratch, Version, version};
 use crate::layers::HeadShape;
-use buffers::Buffers;
-use pack::{Direct, Folded, Shape, Unfolded, Weights};
+pub use gradient::{LinearAttentionGrad, linear_attention_backward};
+use pack::{Direct, DirectBack, Folded, Shape, Unfolded, Weights};
 
 /// The parameters of linear attention and of the norm before it.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +72,8 @@ enum Form {
     Direct,
     /// The way back of the folded one.
     Unfolded,
+    /// The way back of the direct one.
+    DirectBack,
 }
 
 #[derive(Debug)]
@@ -76,6 +81,7 @@ enum Packed {
     Folded(Folded),
     Direct(Direct),
     Unfolded(Unfolded),
+    DirectBack(DirectBack),
 }
 
 impl Form {
@@ -100,6 +106,7 @@ impl LinearAttentionCache {
             Form::Folded => Packed::Folded(Folded::new(isa, shape, &weights)),
             Form::Direct => Packed::Direct(Direct::new(isa, shape, &weights)),
             Form::Unfolded => Packed::Unfolded(Unfolded::new(isa, shape, &weights)),
+            Form::DirectBack => Packed::DirectBack(DirectBack::new(isa, shape, &weights)),
         };
         self.0.get(key, |of| of.weights == key.weights, pack)
     }
@@ -156,101 +163,9 @@ pub fn linear_attention(
             let all = &direct::Forward { shape, packed, bias, x, y: out, shared };
             team_of(threads, |member| isa.run(direct::Share { all, member }));
         }
-        Packed::Unfolded(_) => {}
+        Packed::Unfolded(_) | Packed::DirectBack(_) => {}
     }
     y
-}
-
-/// Gradients of [`linear_attention`], each of the shape of what it belongs to.
-#[derive(Debug)]
-pub struct LinearAttentionGrad {
-    /// Of the input.
-    pub x: Tensor,
-    /// Of the gain of the norm.
-    pub gamma: Tensor,
-    /// Of the projection to queries, keys and values.
-    pub to_qkv: Tensor,
-    /// Of the projection back.
-    pub to_out: Tensor,
-    /// Of its bias.
-    pub bias: Tensor,
-}
-
-/// Whether [`linear_attention_backward`] is worth it for inputs b f h w c: it folds the projections
-/// into the sums of each frame, which fewer sites than channels do not pay for.
-pub fn linear_attention_backward_fits(shape: &[i64]) -> bool {
-    matches!(shape, [_, _, h, w, c] if h * w >= *c)
-}
-
-/// The gradients of [`linear_attention`] from that of its output; what the forward knew is made
-/// again from x.
-///
-/// # Shapes
-/// `x`, `grad`: b f h w c
-///
-/// # Panics
-/// As [`linear_attention`].
-pub fn linear_attention_backward(
-    isa: Isa,
-    (x, grad): (&Tensor, &Tensor),
-    weights: &LinearAttentionWeights<'_>,
-    cache: &LinearAttentionCache,
-    heads: HeadShape,
-) -> LinearAttentionGrad {
-    let (x, grad) = (x.detach().contiguous(), grad.detach().contiguous());
-    let held = weights.held();
-    let shape = shape_of(isa, &x, &held, heads);
-    assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of {grad:?}");
-    let x_grad = x.empty_like();
-    let threads = threads();
-    let rows = backward::Gradients::rows(&shape) as i64;
-    let sums = Tensor::zeros([threads as i64, rows, shape.c as i64], (Kind::Float, x.device()));
-    let forms = [Form::Folded, Form::Unfolded]
-        .map(|form| cache.packed((isa, form), &shape, weights, &held));
-    if let [Packed::Folded(packed), Packed::Unfolded(back)] = forms.each_ref().map(Arc::as_ref) {
-        let shared = if threads > 1 { Buffers::len(&shape, threads) } else { 0 };
-        let mut shared = Scratch::take(shared);
-        let all = &backward::Backward {
-            shape,
-            packed,
-            back,
-            x: values(&x).as_ptr(),
-            grad: values(&grad).as_ptr(),
-            x_grad: x_grad.data_ptr() as *mut f32,
-            gradients: sums.data_ptr() as *mut f32,
-            shared: shared.as_mut_ptr(),
-        };
-        if shape.images * shape.sites > 0 {
-            team_of(threads, |member| isa.run(backward::Share { all, member }));
-        }
-    }
-    weight_grads(weights, &held, &sums, (x_grad, f64::from(shape.scale())))
-}
-
-/// Takes the gain of the norm and the factor of the queries out of what threads have summed up.
-fn weight_grads(
-    weights: &LinearAttentionWeights<'_>,
-    [gamma, qkv, ..]: &[Tensor; 4],
-    sums: &Tensor,
-    (x, scale): (Tensor, f64),
-) -> LinearAttentionGrad {
-    let sums = sums.sum_dim_intlist([0i64].as_slice(), false, None::<Kind>);
-    let c = sums.size()[1];
-    let inner = sums.size()[0] / 4;
-    let projections = sums.narrow(0, 0, 3 * inner);
-    let gain = (&projections * qkv.view([3 * inner, c])).sum_dim_intlist(
-        [0i64].as_slice(),
-        false,
-        None::<Kind>,
-    );
-    let to_out = sums.narrow(0, 3 * inner, inner).tr() * scale;
-    LinearAttentionGrad {
-        x,
-        gamma: gain.view_as(weights.gamma),
-        to_qkv: (projections * gamma.view([c])).view_as(weights.to_qkv),
-        to_out: to_out.contiguous().view_as(weights.to_out),
-        bias: sums.select(0, 4 * inner).view_as(weights.bias),
-    }
 }
 
 /// The sizes, once they are found to be those of the weights.

@@ -109,6 +109,26 @@ impl Direct {
     }
 }
 
+/// What the backward needs besides [`Direct`].
+#[derive(Debug)]
+pub(super) struct DirectBack {
+    /// Queries, keys and values the way back: panels of channels, rows are features.
+    pub(super) qkv: [Block; 3],
+    /// The projection back times the factor of the queries: panels of features, rows are channels.
+    pub(super) out: Block,
+}
+
+impl DirectBack {
+    pub(super) fn new(isa: Isa, shape: &Shape, weights: &Weights<'_>) -> Self {
+        let (c, inner) = (shape.c, shape.inner());
+        let part = |part| columns(isa, [inner, c], |n, k| weights.entry(shape, part, n, k));
+        DirectBack {
+            qkv: [part(0), part(1), part(2)],
+            out: columns(isa, [c, inner], |k, n| weights.out[k * inner + n] * shape.scale()),
+        }
+    }
+}
+
 /// What the backward needs besides [`Folded`].
 #[derive(Debug)]
 pub(super) struct Unfolded {

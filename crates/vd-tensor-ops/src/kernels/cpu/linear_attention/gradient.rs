@@ -1,0 +1,143 @@
+//! The gradients of linear attention, on tensors.
+
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+use vd_torch::{team_of, threads};
+
+use super::backward::{self, Gradients};
+use super::buffers::Buffers;
+use super::pack::{Direct, DirectBack, Folded, Shape, Unfolded};
+use super::{
+    Form, LinearAttentionCache, LinearAttentionWeights, Packed, direct_backward, shape_of, values,
+};
+use crate::kernels::cpu::{Isa, Scratch};
+use crate::layers::HeadShape;
+
+/// Gradients of [`linear_attention`], each of the shape of what it belongs to.
+#[derive(Debug)]
+pub struct LinearAttentionGrad {
+    /// Of the input.
+    pub x: Tensor,
+    /// Of the gain of the norm.
+    pub gamma: Tensor,
+    /// Of the projection to queries, keys and values.
+    pub to_qkv: Tensor,
+    /// Of the projection back.
+    pub to_out: Tensor,
+    /// Of its bias.
+    pub bias: Tensor,
+}
+
+/// The gradients of [`linear_attention`] from that of its output; what the forward knew is made
+/// again from x.
+///
+/// # Shapes
+/// `x`, `grad`: b f h w c
+///
+/// # Panics
+/// As [`linear_attention`].
+pub fn linear_attention_backward(
+    isa: Isa,
+    (x, grad): (&Tensor, &Tensor),
+    weights: &LinearAttentionWeights<'_>,
+    cache: &LinearAttentionCache,
+    heads: HeadShape,
+) -> LinearAttentionGrad {
+    let (x, grad) = (x.detach().contiguous(), grad.detach().contiguous());
+    let held = weights.held();
+    let shape = shape_of(isa, &x, &held, heads);
+    assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of {grad:?}");
+    let x_grad = x.empty_like();
+    let form = Form::of(&shape);
+    // Few sites give the gradients of weights once, many sites for each thread.
+    let threads = threads();
+    let copies = if form == Form::Direct { 1 } else { threads as i64 };
+    let rows = Gradients::rows(&shape) as i64;
+    let sums = Tensor::zeros([copies, rows, shape.c as i64], (Kind::Float, x.device()));
+    let way = if form == Form::Direct { Form::DirectBack } else { Form::Unfolded };
+    let packed = [form, way].map(|form| cache.packed((isa, form), &shape, weights, &held));
+    let at = At {
+        x: values(&x).as_ptr(),
+        grad: values(&grad).as_ptr(),
+        x_grad: x_grad.data_ptr() as *mut f32,
+        gradients: sums.data_ptr() as *mut f32,
+    };
+    if shape.images * shape.sites > 0 {
+        match packed.each_ref().map(Arc::as_ref) {
+            [Packed::Folded(packed), Packed::Unfolded(back)] => {
+                many_sites(isa, threads, shape, (packed, back), at);
+            }
+            [Packed::Direct(packed), Packed::DirectBack(back)] => {
+                few_sites(isa, threads, shape, (packed, back), at);
+            }
+            _ => {}
+        }
+    }
+    weight_grads(weights, &held, &sums, (x_grad, f64::from(shape.scale())))
+}
+
+/// Where operands and results lie.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    x: *const f32,
+    grad: *const f32,
+    x_grad: *mut f32,
+    gradients: *mut f32,
+}
+
+fn many_sites(
+    isa: Isa,
+    threads: usize,
+    shape: Shape,
+    (packed, back): (&Folded, &Unfolded),
+    At { x, grad, x_grad, gradients }: At,
+) {
+    let shared = if threads > 1 { Buffers::len(&shape, threads) } else { 0 };
+    let mut shared = Scratch::take(shared);
+    let shared = shared.as_mut_ptr();
+    let all = &backward::Backward { shape, packed, back, x, grad, x_grad, gradients, shared };
+    team_of(threads, |member| isa.run(backward::Share { all, member }));
+}
+
+fn few_sites(
+    isa: Isa,
+    threads: usize,
+    shape: Shape,
+    (packed, back): (&Direct, &DirectBack),
+    At { x, grad, x_grad, gradients }: At,
+) {
+    let mut shared = Scratch::take(direct_backward::Backward::shared_len(&shape));
+    let shared = shared.as_mut_ptr();
+    // SAFETY: made for these rows.
+    let gradients = unsafe { Gradients::new(&shape, gradients) };
+    let all =
+        &direct_backward::Backward { shape, packed, back, x, grad, x_grad, gradients, shared };
+    team_of(threads, |member| isa.run(direct_backward::Share { all, member }));
+}
+
+/// Takes the gain of the norm and the factor of the queries out of what threads have summed up.
+fn weight_grads(
+    weights: &LinearAttentionWeights<'_>,
+    [gamma, qkv, ..]: &[Tensor; 4],
+    sums: &Tensor,
+    (x, scale): (Tensor, f64),
+) -> LinearAttentionGrad {
+    let sums = sums.sum_dim_intlist([0i64].as_slice(), false, None::<Kind>);
+    let c = sums.size()[1];
+    let inner = sums.size()[0] / 4;
+    let projections = sums.narrow(0, 0, 3 * inner);
+    let gain = (&projections * qkv.view([3 * inner, c])).sum_dim_intlist(
+        [0i64].as_slice(),
+        false,
+        None::<Kind>,
+    );
+    let to_out = sums.narrow(0, 3 * inner, inner).tr() * scale;
+    LinearAttentionGrad {
+        x,
+        gamma: gain.view_as(weights.gamma),
+        to_qkv: (projections * gamma.view([c])).view_as(weights.to_qkv),
+        to_out: to_out.contiguous().view_as(weights.to_out),
+        bias: sums.select(0, 4 * inner).view_as(weights.bias),
+    }
+}
