@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
-    AdamWTensors, ConvCache, Finish, Frames, Isa, LinearAttentionCache,
+    AdamWTensors, ConvCache, Finish, Frames, GroupFinish, Isa, LinearAttentionCache,
     LinearAttentionWeights, TemporalCache, TemporalWeights, adamw, conv3x3, conv3x3_input_grad,
-    conv3x3_weight_grad, finish_grad, linear_attention,
+    conv3x3_weight_grad, finish_grad, group_finish, group_finish_grad, linear_attention,
     linear_attention_backward, temporal_attention, temporal_attention_backward,
 };
 use vd_tensor_ops::layers::HeadShape;
@@ -113,6 +113,22 @@ fn convolutions_stay_within_their_operands() {
                 backward.gain,
                 backward.shift,
             ]
+        });
+    }
+}
+
+#[test]
+fn group_norms_stay_within_their_operands() {
+    for [h, w] in PLANES {
+        both(|isa, draw| {
+            let (x, grad) = (draw(1, &[2, 2, h, w, 48]), draw(2, &[2, 2, h, w, 48]));
+            let (gain, shift) = (draw(3, &[4, 48]), draw(4, &[4, 48]));
+            let residual = draw(5, &[2, 2, h, w, 48]);
+            let (gain, shift, residual) = (&gain, &shift, Some(&residual));
+            let finish = GroupFinish { groups: 3, gain, shift, residual };
+            let made = group_finish(isa, &x, &finish);
+            let back = group_finish_grad(isa, (&x, &grad), &made.statistics, &finish);
+            vec![made.y, made.statistics, back.x, back.gain, back.shift]
         });
     }
 }

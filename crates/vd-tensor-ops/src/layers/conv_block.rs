@@ -2,9 +2,9 @@
 
 use tch::Tensor;
 
-use super::{Norm, NormKind, RmsNorm, SpaceConv};
+use super::{GroupNorm, Norm, NormKind, RmsNorm, SpaceConv};
 use crate::kernels;
-use crate::kernels::cpu::{self, Finish, Isa};
+use crate::kernels::cpu::{self, Finish, GroupFinish, Isa};
 use crate::{Result, Scope};
 
 /// Convolution of kernel 1 x 3 x 3, norm, scale and shift, SiLU.
@@ -53,11 +53,7 @@ impl ConvBlock {
         if let Some(out) = self.fused(inputs, film, residual) {
             return out;
         }
-        let x = match inputs {
-            [x] => self.proj.forward(x),
-            _ => self.proj.forward(&Tensor::cat(inputs, -1)),
-        };
-        let x = self.norm.forward(&x);
+        let x = self.norm.forward(&self.projected(inputs));
         let y = match film {
             Some(film) => film.shift.addcmul(&x, &(&film.scale + 1.0)).silu(),
             None => x.silu(),
@@ -75,7 +71,6 @@ impl ConvBlock {
         film: Option<&ScaleShift>,
         residual: Option<&Tensor>,
     ) -> Option<Tensor> {
-        let Norm::Rms(norm) = &self.norm else { return None };
         let isa = Isa::current();
         let c = self.proj.bias.numel() as i64;
         let mut all: Vec<&Tensor> = inputs.to_vec();
@@ -84,16 +79,33 @@ impl ConvBlock {
         if !all.iter().all(|x| kernels::on_cpu(x)) || !cpu::conv_fits(isa, &[c], c) {
             return None;
         }
-        let (gain, shift) = rows(norm, film);
-        let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
-        if self.proj.takes_kernel(inputs) {
-            return Some(cpu::conv(isa, inputs, self.proj.weights(), Some(&finish)));
-        }
-        let x = match inputs {
+        Some(match &self.norm {
+            Norm::Rms(norm) => {
+                let (gain, shift) = rows(norm, film);
+                let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
+                if self.proj.takes_kernel(inputs) {
+                    return Some(cpu::conv(isa, inputs, self.proj.weights(), Some(&finish)));
+                }
+                cpu::finished(isa, &self.projected(inputs), &finish)
+            }
+            Norm::Group(norm) => {
+                let (gain, shift) = group_rows(norm, film);
+                let finish =
+                    GroupFinish { groups: norm.groups, gain: &gain, shift: &shift, residual };
+                cpu::group_finished(isa, &self.projected(inputs), &finish)
+            }
+        })
+    }
+
+    /// What the convolution makes of inputs whose channels follow each other.
+    fn projected(&self, inputs: &[&Tensor]) -> Tensor {
+        match inputs {
             [x] => self.proj.forward(x),
+            _ if self.proj.takes_kernel(inputs) => {
+                cpu::conv(Isa::current(), inputs, self.proj.weights(), None)
+            }
             _ => self.proj.forward(&Tensor::cat(inputs, -1)),
-        };
-        Some(cpu::finished(isa, &x, &finish))
+        }
     }
 }
 
@@ -106,5 +118,17 @@ fn rows(norm: &RmsNorm, film: Option<&ScaleShift>) -> (Tensor, Option<Tensor>) {
             (gain, Some(film.shift.flatten(0, 3)))
         }
         None => (gain.unsqueeze(0), None),
+    }
+}
+
+/// Those of a group norm.
+fn group_rows(norm: &GroupNorm, film: Option<&ScaleShift>) -> (Tensor, Tensor) {
+    let GroupNorm { weight, bias, .. } = norm;
+    match film {
+        Some(film) => {
+            let scale = (&film.scale + 1.0).flatten(0, 3);
+            (weight * &scale, film.shift.flatten(0, 3).addcmul(bias, &scale))
+        }
+        None => (weight.unsqueeze(0), bias.unsqueeze(0)),
     }
 }

@@ -85,9 +85,9 @@ impl LayerNorm {
 /// Wu & He 2018, arXiv:1803.08494; epsilon 1e-5.
 #[derive(Debug)]
 pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
-    groups: i64,
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+    pub(super) groups: i64,
 }
 
 impl GroupNorm {

@@ -78,7 +78,7 @@ impl RowsGrad {
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
-unsafe fn silu_slope<S: Simd>(z: S::V) -> S::V {
+pub(super) unsafe fn silu_slope<S: Simd>(z: S::V) -> S::V {
     // SAFETY: the caller's.
     unsafe {
         let one = S::splat(1.0);

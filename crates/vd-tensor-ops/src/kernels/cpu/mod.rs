@@ -14,6 +14,7 @@ mod epilogue;
 mod epilogue_grad;
 mod function;
 mod gemm;
+mod group_norm;
 mod isa;
 mod linear_attention;
 mod packed;
@@ -28,6 +29,9 @@ pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish
 pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
 pub(crate) use function::{none, one};
+pub use group_norm::{
+    GroupFinish, GroupFinishGrad, GroupFinished, group_finish, group_finish_grad, group_finished,
+};
 pub use isa::Isa;
 pub(crate) use isa::Work;
 pub use linear_attention::{

@@ -1,0 +1,185 @@
+//! Group norm, scale, shift, SiLU and residual, on tensors.
+
+mod backward;
+mod forward;
+mod function;
+mod segments;
+
+use tch::{Kind, Tensor};
+use vd_torch::{team_of, threads};
+
+use super::epilogue::fits;
+use super::{Isa, pointer, pointer_or_null};
+pub use function::group_finished;
+use segments::Segments;
+
+/// Group norm and what follows it: y = silu(norm(x) gain + shift) + residual, where norm(x) has mean
+/// 0 and variance 1 over each group of channels, all frames and positions of a sample.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupFinish<'a> {
+    /// Groups of neighbouring channels; divides them.
+    pub groups: i64,
+    /// # Shapes
+    /// r c, where r divides the number of images: each row is for as many neighbouring images
+    pub gain: &'a Tensor,
+    /// # Shapes
+    /// As `gain`
+    pub shift: &'a Tensor,
+    /// # Shapes
+    /// Those of the output
+    pub residual: Option<&'a Tensor>,
+}
+
+/// How much there is of everything.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    samples: usize,
+    /// Positions of a sample, of all frames.
+    positions: usize,
+    c: usize,
+    groups: usize,
+    /// Positions that share a row of gains and shifts.
+    row: usize,
+}
+
+impl Shape {
+    /// # Panics
+    /// Where the kernel's pointers would not be good for the sizes.
+    fn new(isa: Isa, x: &Tensor, finish: &GroupFinish<'_>) -> Self {
+        let (size, GroupFinish { groups, gain, shift, residual }) = (x.size(), finish);
+        let [samples, frames, area, c] =
+            [size[0], size[1], size[2] * size[3], size[4]].map(|n| n as usize);
+        let rows = gain.size()[0] as usize;
+        let all = [x, gain, shift].into_iter().chain(*residual);
+        let whole = gain.size() == [rows as i64, size[4]]
+            && shift.size() == gain.size()
+            && residual.is_none_or(|residual| residual.size() == size)
+            && rows > 0
+            && (samples * frames).is_multiple_of(rows)
+            && *groups > 0
+            && size[4] % groups == 0;
+        assert!(
+            fits(isa, c) && whole && all.into_iter().all(|t| t.kind() == Kind::Float),
+            "a group norm of {size:?} in {groups} groups that no kernel takes"
+        );
+        let (groups, row) = (*groups as usize, samples * frames / rows * area);
+        Shape { samples, positions: frames * area, c, groups, row }
+    }
+
+    fn total(&self) -> usize {
+        self.samples * self.positions
+    }
+
+    fn segments(&self, each: usize, members: usize) -> Segments {
+        Segments { each, total: self.total(), members }
+    }
+
+    /// Positions of the largest segments of which each is of one sample and of one row.
+    fn common(&self) -> usize {
+        let (mut a, mut b) = (self.positions, self.row);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    }
+}
+
+/// What [`group_finish`] gives.
+#[derive(Debug)]
+pub struct GroupFinished {
+    /// # Shapes
+    /// b f h w c
+    pub y: Tensor,
+    /// The mean of each channel's group, and one over its deviation, which the gradient needs.
+    ///
+    /// # Shapes
+    /// b 2 c
+    pub statistics: Tensor,
+}
+
+/// Group norm and what follows it.
+///
+/// # Shapes
+/// b f h w c -> b f h w c
+///
+/// # Panics
+/// Channels that are not a multiple of the lanes; sizes that do not go together; tensors that are not
+/// f32 on the CPU.
+pub fn group_finish(isa: Isa, x: &Tensor, finish: &GroupFinish<'_>) -> GroupFinished {
+    let shape = Shape::new(isa, x, finish);
+    let [x, gain, shift] = [x, finish.gain, finish.shift].map(|t| t.detach().contiguous());
+    let residual = finish.residual.map(|t| t.detach().contiguous());
+    let (y, options) = (x.empty_like(), (Kind::Float, x.device()));
+    let statistics = Tensor::empty([shape.samples as i64, 2, shape.c as i64], options);
+    if shape.total() > 0 {
+        let threads = threads();
+        let slots = shape.segments(shape.positions, threads).slots();
+        let mut sums = vec![0f64; slots * 2 * shape.c];
+        let all = &forward::Forward {
+            shape,
+            x: pointer(&x),
+            gain: pointer(&gain),
+            shift: pointer(&shift),
+            residual: pointer_or_null(residual.as_ref()),
+            y: y.data_ptr() as *mut f32,
+            statistics: statistics.data_ptr() as *mut f32,
+            sums: sums.as_mut_ptr(),
+        };
+        team_of(threads, |member| isa.run(forward::Share { all, member }));
+    }
+    GroupFinished { y, statistics }
+}
+
+/// Gradients of [`group_finish`].
+#[derive(Debug)]
+pub struct GroupFinishGrad {
+    /// # Shapes
+    /// b f h w c
+    pub x: Tensor,
+    /// # Shapes
+    /// r c
+    pub gain: Tensor,
+    /// # Shapes
+    /// r c
+    pub shift: Tensor,
+}
+
+/// The gradients of [`group_finish`], of which `statistics` are; that of the residual is `grad`.
+///
+/// # Shapes
+/// `x`, `grad`: b f h w c
+///
+/// # Panics
+/// As [`group_finish`].
+pub fn group_finish_grad(
+    isa: Isa,
+    (x, grad): (&Tensor, &Tensor),
+    statistics: &Tensor,
+    finish: &GroupFinish<'_>,
+) -> GroupFinishGrad {
+    let shape = Shape::new(isa, x, &GroupFinish { residual: Some(grad), ..*finish });
+    assert_eq!(statistics.numel(), shape.samples * 2 * shape.c, "statistics of another group norm");
+    let [x, grad, gain, shift, statistics] =
+        [x, grad, finish.gain, finish.shift, statistics].map(|t| t.detach().contiguous());
+    let of =
+        GroupFinishGrad { x: x.empty_like(), gain: gain.zeros_like(), shift: shift.zeros_like() };
+    if shape.total() > 0 {
+        let threads = threads();
+        let slots = shape.segments(shape.common(), threads).slots();
+        let mut sums = vec![0f64; slots * 2 * shape.c];
+        let all = &backward::Backward {
+            shape,
+            x: pointer(&x),
+            grad: pointer(&grad),
+            gain: pointer(&gain),
+            shift: pointer(&shift),
+            statistics: pointer(&statistics),
+            x_grad: of.x.data_ptr() as *mut f32,
+            gain_grad: of.gain.data_ptr() as *mut f32,
+            shift_grad: of.shift.data_ptr() as *mut f32,
+            sums: sums.as_mut_ptr(),
+        };
+        team_of(threads, |member| isa.run(backward::Share { all, member }));
+    }
+    of
+}
