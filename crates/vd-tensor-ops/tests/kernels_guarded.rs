@@ -10,9 +10,10 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
     AdamWTensors, ConvCache, Finish, Frames, GroupFinish, Isa, LinearAttentionCache,
-    LinearAttentionWeights, TemporalCache, TemporalWeights, adamw, conv3x3, conv3x3_input_grad,
-    conv3x3_weight_grad, finish_grad, group_finish, group_finish_grad, linear_attention,
-    linear_attention_backward, temporal_attention, temporal_attention_backward,
+    LinearAttentionWeights, SpatialWeights, TemporalCache, TemporalWeights, adamw, conv3x3,
+    conv3x3_input_grad, conv3x3_weight_grad, finish_grad, group_finish, group_finish_grad,
+    linear_attention, linear_attention_backward, spatial_attention, spatial_attention_backward,
+    temporal_attention, temporal_attention_backward,
 };
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::torch::AdamWStep;
@@ -171,6 +172,24 @@ fn attentions_over_few_sites_stay_within_their_operands() {
             let y = linear_attention(isa, &x, &weights, &cache, shape);
             let of = linear_attention_backward(isa, (&x, &grad), &weights, &cache, shape);
             vec![y, of.x, of.gamma, of.to_qkv, of.to_out, of.bias]
+        });
+    }
+}
+
+#[test]
+fn full_attention_over_space_stays_within_its_operands() {
+    for ([h, w], dim) in PLANES.into_iter().zip([10, 1, 8]) {
+        let shape = HeadShape::new(3, dim).unwrap();
+        both(|isa, draw| {
+            let (x, grad) = (draw(1, &[1, 2, h, w, 16]), draw(2, &[1, 2, h, w, 16]));
+            let (gamma, to_qkv) = (draw(3, &[16]), draw(4, &[9 * dim, 16]));
+            let (to_out, bias) = (draw(5, &[16, 3 * dim]), draw(6, &[3, h * w, h * w]));
+            let cache = &Arc::default();
+            let (gamma, to_qkv, to_out) = (&gamma, &to_qkv, &to_out);
+            let weights = SpatialWeights { gamma, to_qkv, to_out, shape, cache };
+            let of = spatial_attention_backward(isa, (&x, &grad), &weights, Some(&bias));
+            let y = spatial_attention(isa, &x, &weights, Some(&bias));
+            vec![y, of.x, of.gamma, of.to_qkv, of.to_out, of.bias.unwrap()]
         });
     }
 }

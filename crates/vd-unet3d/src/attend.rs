@@ -146,9 +146,12 @@ impl SpatialResidual {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Tensor {
-        let memory = self.entry.memory(context);
+        let (memory, bias) = (self.entry.memory(context), context.space_bias.as_ref());
+        if memory.is_none() && self.entry.shift.is_empty() {
+            return self.attention.residual(&self.entry.norm, x, bias);
+        }
         let inner = self.entry.forward(x, context.forbidden.as_ref());
-        x + self.attention.forward_with(&inner, context.space_bias.as_ref(), memory.as_ref())
+        x + self.attention.forward_with(&inner, bias, memory.as_ref())
     }
 }
 

@@ -1,9 +1,12 @@
 //! Full attention over the positions of a frame.
 
+use std::sync::Arc;
+
 use tch::Tensor;
 
-use super::{HeadShape, Linear, Memory};
-use crate::{Result, Scope};
+use super::{HeadShape, LayerNorm, Linear, Memory};
+use crate::kernels::cpu::{self, Isa, SpatialCache, SpatialWeights};
+use crate::{Result, Scope, kernels};
 
 /// Attention over space: each position attends over all positions of its frame.
 ///
@@ -16,6 +19,7 @@ pub struct SpatialAttention {
     shape: HeadShape,
     to_qkv: Linear,
     to_out: Linear,
+    packed: Arc<SpatialCache>,
 }
 
 impl SpatialAttention {
@@ -28,7 +32,29 @@ impl SpatialAttention {
             shape,
             to_qkv: Linear::without_bias(&mut scope.sub("to_qkv"), channels, 3 * shape.inner())?,
             to_out: Linear::without_bias(&mut scope.sub("to_out"), shape.inner(), channels)?,
+            packed: Arc::default(),
         })
+    }
+
+    /// x + attention of norm(x), in one pass where a kernel takes it: without gradients, for with
+    /// them libtorch's operations are as fast or faster.
+    ///
+    /// # Shapes
+    /// As [`SpatialAttention::forward_with`]
+    pub fn residual(&self, norm: &LayerNorm, x: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        let (gamma, to_qkv, to_out) = (norm.gamma(), self.to_qkv.weight(), self.to_out.weight());
+        let isa = Isa::current();
+        let inputs: Vec<_> = [x, gamma, to_qkv, to_out].into_iter().chain(bias).collect();
+        let fits = inputs.iter().all(|t| kernels::on_cpu(t))
+            && !kernels::needs_grad(&inputs)
+            && cpu::spatial_fits(isa, x.size()[4])
+            && x.numel() > 0;
+        if !fits {
+            return x + self.forward_with(&norm.forward(x), bias, None);
+        }
+        let (shape, cache) = (self.shape, &self.packed);
+        let weights = SpatialWeights { gamma, to_qkv, to_out, shape, cache };
+        cpu::spatial_attention(isa, x, &weights, bias)
     }
 
     /// # Shapes

@@ -21,6 +21,7 @@ mod packed;
 mod peak;
 mod scratch;
 mod simd;
+mod spatial;
 mod temporal;
 mod winograd;
 
@@ -42,6 +43,10 @@ pub(crate) use packed::{Cache, Version, pointer, pointer_or_null, version};
 pub use peak::fma_peak;
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::Simd;
+pub use spatial::{
+    SpatialCache, SpatialGrads, SpatialWeights, spatial, spatial_attention,
+    spatial_attention_backward, spatial_fits,
+};
 pub use temporal::{
     Frames, TemporalCache, TemporalGrads, TemporalWeights, temporal, temporal_attention,
     temporal_attention_backward, temporal_fits,

@@ -9,8 +9,8 @@ mod fold;
 mod forward;
 mod gradient;
 mod pack;
-mod product;
-mod sites;
+pub(super) mod product;
+pub(super) mod sites;
 mod sums;
 
 use std::sync::Arc;

@@ -6,15 +6,15 @@ use crate::kernels::cpu::{Simd, Work, gemm};
 ///
 /// Columns are taken by whole vectors: rows of `b` and `c` are good for `n` rounded up to them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Product {
+pub(in crate::kernels::cpu) struct Product {
     /// Where, values between rows, values along a row.
-    pub(super) a: (*const f32, usize, usize),
-    pub(super) b: (*const f32, usize),
-    pub(super) c: (*mut f32, usize),
+    pub(in crate::kernels::cpu) a: (*const f32, usize, usize),
+    pub(in crate::kernels::cpu) b: (*const f32, usize),
+    pub(in crate::kernels::cpu) c: (*mut f32, usize),
     /// Rows, columns, and the axis between.
-    pub(super) shape: [usize; 3],
+    pub(in crate::kernels::cpu) shape: [usize; 3],
     /// Whether `c` is added to.
-    pub(super) add: bool,
+    pub(in crate::kernels::cpu) add: bool,
 }
 
 impl Product {
@@ -52,15 +52,15 @@ impl Work for Product {
 
 /// c (+)= a b where `b` is of [`gemm::pack_columns`]; otherwise as [`Product`].
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Panels {
+pub(in crate::kernels::cpu) struct Panels {
     /// Where, values between rows, values along a row.
-    pub(super) a: (*const f32, usize, usize),
-    pub(super) b: *const f32,
-    pub(super) c: (*mut f32, usize),
+    pub(in crate::kernels::cpu) a: (*const f32, usize, usize),
+    pub(in crate::kernels::cpu) b: *const f32,
+    pub(in crate::kernels::cpu) c: (*mut f32, usize),
     /// Rows, columns, and the axis between.
-    pub(super) shape: [usize; 3],
+    pub(in crate::kernels::cpu) shape: [usize; 3],
     /// Whether `c` is added to.
-    pub(super) add: bool,
+    pub(in crate::kernels::cpu) add: bool,
 }
 
 impl Work for Panels {
@@ -83,14 +83,14 @@ impl Work for Panels {
 
 /// c = a b where `a` is of [`gemm::pack_rows`], and rows of `b` and `c` are a panel of sites.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stack {
-    pub(super) a: *const f32,
-    pub(super) b: (*const f32, usize),
+pub(in crate::kernels::cpu) struct Stack {
+    pub(in crate::kernels::cpu) a: *const f32,
+    pub(in crate::kernels::cpu) b: (*const f32, usize),
     /// Good for `m` rounded up to whole blocks of rows.
-    pub(super) c: (*mut f32, usize),
+    pub(in crate::kernels::cpu) c: (*mut f32, usize),
     /// Rows, and the axis between.
-    pub(super) m: usize,
-    pub(super) k: usize,
+    pub(in crate::kernels::cpu) m: usize,
+    pub(in crate::kernels::cpu) k: usize,
 }
 
 impl Work for Stack {

@@ -3,7 +3,7 @@
 use crate::kernels::cpu::{Simd, gemm};
 
 /// Between rows, so that rows do not fall on each other in the cache.
-pub(super) const GAP: usize = 16;
+pub(in crate::kernels::cpu) const GAP: usize = 16;
 /// As in the layer norm of the layers.
 const EPSILON: f32 = 1e-5;
 /// Values of the widest tile of sites that is turned over.
@@ -16,7 +16,7 @@ const TILE: usize = 16 * 16;
 /// As [`Simd`]; `x` is good for count c values, `to` for count rows of more than `c`; `c` is a
 /// multiple of the lanes.
 #[inline(always)]
-pub(super) unsafe fn normal_rows<S: Simd>(
+pub(in crate::kernels::cpu) unsafe fn normal_rows<S: Simd>(
     x: *const f32,
     (to, row): (*mut f32, usize),
     (count, c): (usize, usize),
@@ -212,7 +212,7 @@ pub(super) unsafe fn softmax_grad<S: Simd>(
 /// As [`Simd`]; `normal` is good for count rows, the others for count c values; `c` is a multiple of
 /// the lanes.
 #[inline(always)]
-pub(super) unsafe fn normal_grad<S: Simd>(
+pub(in crate::kernels::cpu) unsafe fn normal_grad<S: Simd>(
     (normal, row): (*const f32, usize),
     grad: *const f32,
     x_grad: *mut f32,

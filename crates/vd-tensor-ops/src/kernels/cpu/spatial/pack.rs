@@ -1,0 +1,122 @@
+//! Weights of an attention with the gain of its norm in them, packed.
+
+use vd_torch::team;
+
+use crate::kernels::cpu::{Block, Isa, gemm};
+
+/// How much there is of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) images: usize,
+    /// Sites of an image.
+    pub(super) sites: usize,
+    pub(super) c: usize,
+    pub(super) heads: usize,
+    /// Features of a head.
+    pub(super) dim: usize,
+    /// The same with zeros that fill up the last vector.
+    pub(super) wide: usize,
+}
+
+impl Shape {
+    /// Features of all heads, with those that are zeros.
+    pub(super) fn features(&self) -> usize {
+        self.heads * self.wide
+    }
+
+    /// Features of all heads.
+    pub(super) fn inner(&self) -> usize {
+        self.heads * self.dim
+    }
+
+    /// Factor of the queries.
+    pub(super) fn scale(&self) -> f32 {
+        1.0 / (self.dim as f32).sqrt()
+    }
+
+    /// Where the weights have a feature; nowhere if it is zero.
+    pub(super) fn source(&self, feature: usize) -> Option<usize> {
+        let (head, d) = (feature / self.wide, feature % self.wide);
+        (d < self.dim).then_some(head * self.dim + d)
+    }
+}
+
+/// Parameters as they lie in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weights<'a> {
+    /// c
+    pub(super) gamma: &'a [f32],
+    /// 3 (n d) c
+    pub(super) qkv: &'a [f32],
+    /// c (n d)
+    pub(super) out: &'a [f32],
+}
+
+/// Both projections, for the attention or for the way back.
+#[derive(Debug)]
+pub(super) struct Packed {
+    /// Panels of features of queries, keys and values, rows are channels; the way back panels of
+    /// channels, rows are features.
+    pub(super) qkv: Block,
+    /// Panels of channels, rows are features; the way back panels of features, rows are channels.
+    pub(super) out: Block,
+}
+
+impl Packed {
+    pub(super) fn new(isa: Isa, shape: &Shape, weights: &Weights<'_>, back: bool) -> Self {
+        let Shape { c, .. } = *shape;
+        let (inner, features) = (shape.inner(), shape.features());
+        let Weights { gamma, qkv, out } = *weights;
+        // Looked up once, for each is asked for c times.
+        let sources: Vec<_> = (0..features).map(|feature| shape.source(feature)).collect();
+        let parts = [(0, shape.scale()), (1, 1.0), (2, 1.0)];
+        let rows: Vec<_> = parts
+            .into_iter()
+            .flat_map(|(part, scale)| {
+                sources.iter().map(move |n| n.map(|n| ((part * inner + n) * c, scale)))
+            })
+            .collect();
+        let of_qkv = |feature: usize, k: usize| match rows[feature] {
+            Some((row, scale)) => qkv[row + k] * gamma[k] * scale,
+            None => 0.0,
+        };
+        let of_out = |feature: usize, k: usize| match sources[feature] {
+            Some(n) => out[k * inner + n],
+            None => 0.0,
+        };
+        if back {
+            Packed {
+                qkv: panels(isa, [3 * features, c], of_qkv),
+                out: panels(isa, [c, features], |k, n| of_out(n, k)),
+            }
+        } else {
+            Packed {
+                qkv: panels(isa, [c, 3 * features], |k, n| of_qkv(n, k)),
+                out: panels(isa, [features, c], of_out),
+            }
+        }
+    }
+}
+
+/// Where packed values go.
+struct To(*mut f32);
+
+// SAFETY: threads write apart from each other.
+unsafe impl Sync for To {}
+
+/// As [`gemm::pack_columns`], on all threads.
+fn panels(isa: Isa, [k, n]: [usize; 2], at: impl Fn(usize, usize) -> f32 + Sync) -> Block {
+    let (lanes, width) = (isa.lanes(), 2 * isa.lanes());
+    let mut block = Block::new(gemm::packed_columns(lanes, k, n));
+    let to = &To(block.as_mut_slice().as_mut_ptr());
+    team(|member| {
+        for panel in member.share(n.div_ceil(width)) {
+            let (first, size) = (panel * width, width * k);
+            // SAFETY: the block has this panel, which is this thread's alone.
+            let out = unsafe { std::slice::from_raw_parts_mut(to.0.add(panel * size), size) };
+            let columns = width.min(n - first);
+            gemm::pack_columns(lanes, [k, columns], out, |k, n| at(k, first + n));
+        }
+    });
+    block
+}
