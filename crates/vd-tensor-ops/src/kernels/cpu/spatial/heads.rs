@@ -40,13 +40,11 @@ pub(super) struct Bias {
 impl Bias {
     /// That of a head.
     pub(super) fn of(self, head: usize, sites: usize) -> Self {
+        if self.at.is_null() {
+            return self;
+        }
         // SAFETY: there is one for each head.
-        let at = if self.at.is_null() {
-            self.at
-        } else {
-            unsafe { self.at.add(head * sites * self.row) }
-        };
-        Bias { at, ..self }
+        Bias { at: unsafe { self.at.add(head * sites * self.row) }, ..self }
     }
 }
 
