@@ -55,22 +55,20 @@ fn clip(network: &UNet3d, steps: usize, seed: u64) -> Tensor {
 #[test]
 fn fifty_ancestral_steps_end_at_the_same_pixels_in_every_precision() {
     let mut network = trained();
-    for seed in [1, 2] {
-        let mut drawn = Vec::new();
-        for precision in PRECISIONS {
-            network.set_precision(precision);
-            drawn.push(clip(&network, 50, seed));
-        }
-        let reference = &drawn[0];
-        // a clip, not the threshold's edge everywhere
-        let std = reference.std(true).double_value(&[]);
-        assert!(reference.isfinite().all().int64_value(&[]) == 1 && std > 0.1, "std {std}");
-        for (precision, clip) in PRECISIONS.iter().zip(&drawn).skip(1) {
-            let apart = (clip - reference).to_kind(Kind::Double);
-            let relative = (apart.norm() / reference.to_kind(Kind::Double).norm()).double_value(&[]);
-            let pixel = 127.5 * apart.abs().max().double_value(&[]);
-            println!("seed {seed}, {precision}: relative L2 {relative:.2e}, {pixel:.2e} of 255");
-            assert!(relative <= 1e-4 && pixel <= 0.1, "{precision}: {relative:e}, {pixel:e}");
-        }
+    let mut drawn = Vec::new();
+    for precision in PRECISIONS {
+        network.set_precision(precision);
+        drawn.push(clip(&network, 50, 1));
+    }
+    let reference = &drawn[0];
+    // a clip, not the threshold's edge everywhere
+    let std = reference.std(true).double_value(&[]);
+    assert!(reference.isfinite().all().int64_value(&[]) == 1 && std > 0.1, "std {std}");
+    for (precision, clip) in PRECISIONS.iter().zip(&drawn).skip(1) {
+        let apart = (clip - reference).to_kind(Kind::Double);
+        let relative = (apart.norm() / reference.to_kind(Kind::Double).norm()).double_value(&[]);
+        let pixel = 127.5 * apart.abs().max().double_value(&[]);
+        // Measured with AVX2: 1.3e-7 and 1.2e-4 of 255; the room is for other orders of adding.
+        assert!(relative <= 1e-5 && pixel <= 1e-2, "{precision}: {relative:e}, {pixel:e}");
     }
 }

@@ -20,10 +20,10 @@ fn wide(base: UNet3dConfig) -> UNet3dConfig {
     UNet3dConfig { dim: 16, dim_mults: vec![1, 2, 2], ..base }
 }
 
-/// The bytes of a tensor, of whatever kind.
-fn bytes(x: &Tensor) -> Vec<u64> {
-    let x = x.to_kind(Kind::Double).flatten(0, -1);
-    Vec::<f64>::try_from(x).unwrap().into_iter().map(f64::to_bits).collect()
+/// The bits of a tensor's values, of whatever kind; nothing where there is no gradient.
+fn bits(x: &Tensor) -> Option<Vec<u64>> {
+    let x = x.defined().then(|| x.detach().to_kind(Kind::Double).flatten(0, -1))?;
+    Some(Vec::<f64>::try_from(x).unwrap().into_iter().map(f64::to_bits).collect())
 }
 
 /// Answer, loss, and the gradients of the loss.
@@ -32,14 +32,14 @@ fn pass(net: &UNet3d, scene: &Scene, leaves: &[&Tensor]) -> Vec<Option<Vec<u64>>
     let loss = (answer.square() * answer.cos()).mean(answer.kind());
     let gradients = Tensor::run_backward(&[&loss], leaves, false, false);
     let all = [&answer, &loss].into_iter().chain(&gradients);
-    all.map(|x| x.defined().then(|| bytes(&x.detach()))).collect()
+    all.map(bits).collect()
 }
 
 /// With respect to every parameter and to the video, by every number of levels.
 fn holds(config: &UNet3dConfig, (seed, kind): (u64, Kind), question: impl Fn(&mut Scene)) {
     let (mut net, params) = build(config, kind, seed);
     let side = config.spatial_multiple() * 2;
-    let mut scene = scene(config, kind, seed, [2, 3, side, 2 * side]);
+    let mut scene = scene(config, kind, seed, [2, 3, side, side]);
     question(&mut scene);
     scene.x = scene.x.set_requires_grad(true);
     let mut leaves: Vec<&Tensor> = params.trainable().into_iter().map(|(_, t)| t).collect();
@@ -51,7 +51,7 @@ fn holds(config: &UNet3dConfig, (seed, kind): (u64, Kind), question: impl Fn(&mu
         net.set_recompute(0);
         let kept = pass(&net, &scene, &leaves);
         assert!(kept.iter().flatten().flatten().any(|bits| *bits != 0));
-        for levels in [1, config.dim_mults.len() - 1, config.dim_mults.len(), 99] {
+        for levels in [1, 2, 99] {
             net.set_recompute(levels);
             let again = pass(&net, &scene, &leaves);
             for (i, (kept, again)) in kept.iter().zip(&again).enumerate() {
@@ -109,7 +109,7 @@ fn masks_null_texts_and_levels_per_frame_have_the_same_gradients() {
 }
 
 proptest! {
-    #![proptest_config(cases(4))]
+    #![proptest_config(cases(3))]
 
     #[test]
     fn any_mix_of_options_has_the_same_gradients(config in mixes(), seed: u64, double: bool) {
@@ -131,7 +131,7 @@ fn the_second_run_computes_as_exactly_as_the_first_whatever_is_chosen_meanwhile(
         let loss = ask(&net, &scene).square().mean(Kind::Float);
         let backward = || Tensor::run_backward(&[&loss], &leaves, false, false);
         let gradients = kernels::with(Precision::F32, || tch::no_grad(backward));
-        found.push(gradients.iter().map(bytes).collect::<Vec<_>>());
+        found.push(gradients.iter().map(bits).collect::<Vec<_>>());
     }
     assert!(found[0] == found[1]);
 }
@@ -152,7 +152,7 @@ fn without_gradients_and_for_frozen_parameters_nothing_changes() {
         assert!(!answer.requires_grad());
         let loss = ask(&net, &scene).square().mean(Kind::Float);
         let gradients = Tensor::run_backward(&[&loss], &trained[..2], false, false);
-        found.push((bytes(&answer), gradients.iter().map(bytes).collect::<Vec<_>>()));
+        found.push((bits(&answer), gradients.iter().map(bits).collect::<Vec<_>>()));
     }
     assert!(found[0] == found[1]);
 }
