@@ -44,7 +44,9 @@ fn main() -> Result<()> {
         let seconds = began.elapsed().as_secs_f64();
         println!("{}: {steps} steps in {seconds:.1} s", kernels::road(precision));
     }
-    println!("\n| precisions | relative L2 | largest difference of a pixel, of 255 | other bytes |");
+    println!(
+        "\n| precisions | relative L2 | largest difference of a pixel, of 255 | other bytes |"
+    );
     println!("|---|---|---|---|");
     for (i, (one, a)) in drawn.iter().enumerate() {
         for (other, b) in &drawn[i + 1..] {

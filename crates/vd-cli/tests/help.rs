@@ -136,7 +136,8 @@ fn the_first_help_names_every_command_the_exit_codes_and_the_variables() {
 #[test]
 fn the_help_of_train_names_what_a_resume_may_change() {
     let help = Place::new().vd("train --help").stdout;
-    for key in ["data.workers", "steps", "checkpoint_every", "preview_*", "out", "recompute", "threads"]
+    for key in
+        ["data.workers", "steps", "checkpoint_every", "preview_*", "out", "recompute", "threads"]
     {
         assert!(help.contains(key), "{key}: {help}");
     }

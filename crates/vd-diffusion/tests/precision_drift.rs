@@ -29,7 +29,8 @@ fn trained() -> UNet3d {
     };
     let mut params = Params::new(0, Kind::Float, Device::Cpu);
     let network = UNet3d::new(&config, &mut params.root()).unwrap();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../vd-unet3d/tests/parity/trained.safetensors");
+    let path =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../vd-unet3d/tests/parity/trained.safetensors");
     params.load(&Weights::read(Path::new(path), Device::Cpu).unwrap().tensors).unwrap();
     network
 }

@@ -99,7 +99,6 @@ impl Middle {
             block2: ResidualBlock::new(&mut scope.sub("mid_block2"), io, emb, config.norm)?,
         })
     }
-
 }
 
 impl Part for Middle {
