@@ -6,9 +6,11 @@ use std::path::Path;
 use anyhow::Result;
 use vd_data::Clip;
 use vd_diffusion::Diffusion;
+use vd_tensor_ops::kernels::Precision;
 use vd_tensor_ops::video;
 use vd_text_cond::{Condition, GenerateRequest, Generator, TextEncoder, generate};
 use vd_torch::DeviceChoice;
+use vd_torch::tch::Tensor;
 use vd_train::{Checkpoint, Geometry, LoadedNetwork};
 
 /// The newest checkpoint of a run, ready to draw.
@@ -49,11 +51,28 @@ impl Opened {
         GenerateRequest { device, ..GenerateRequest::new(Condition::Prompts(prompts), shape) }
     }
 
+    /// Computes so from now on.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.loaded.network.set_precision(precision);
+    }
+
     /// Draws clips.
     ///
     /// # Errors
     /// Whatever [`generate`] refuses.
     pub fn draw(&self, request: &GenerateRequest) -> Result<Vec<Clip>> {
+        let videos = self.videos(request)?;
+        let clip = |k| Ok(Clip::from_tensor(&video::to_u8(&videos.get(k)), self.geometry.fps)?);
+        (0..videos.size()[0]).map(clip).collect()
+    }
+
+    /// The same as numbers in [-1, 1].
+    ///
+    /// # Shapes
+    /// n c f h w
+    /// # Errors
+    /// Whatever [`generate`] refuses.
+    pub fn videos(&self, request: &GenerateRequest) -> Result<Tensor> {
         let model = Generator {
             backbone: &self.loaded.network,
             diffusion: &self.diffusion,
@@ -61,8 +80,6 @@ impl Opened {
             null: self.checkpoint.null(),
             signals: &[],
         };
-        let videos = generate(&model, request, &mut |_| ControlFlow::Continue(()))?;
-        let clip = |k| Ok(Clip::from_tensor(&video::to_u8(&videos.get(k)), self.geometry.fps)?);
-        (0..videos.size()[0]).map(clip).collect()
+        Ok(generate(&model, request, &mut |_| ControlFlow::Continue(()))?)
     }
 }

@@ -81,7 +81,16 @@ const COMMANDS: [(&str, &[&str]); 14] = [
     ("inspect", &["<CHECKPOINT>"]),
     (
         "bench",
-        &["--batch <B>", "--frames <F>", "--size <H[xW]>", "--train", "--iters <N>", "flops"],
+        &[
+            "--batch <B>",
+            "--frames <F>",
+            "--size <H[xW]>",
+            "--train",
+            "--recompute <N>",
+            "--iters <N>",
+            "flops",
+            "peak_mib",
+        ],
     ),
     ("data", &["synth", "inspect"]),
     ("data synth", &["fireworks", "digits", "--num <N>", "--frames <F>", "--size", "--out <DIR>"]),
@@ -127,7 +136,9 @@ fn the_first_help_names_every_command_the_exit_codes_and_the_variables() {
 #[test]
 fn the_help_of_train_names_what_a_resume_may_change() {
     let help = Place::new().vd("train --help").stdout;
-    for key in ["data.workers", "steps", "checkpoint_every", "preview_*", "out", "threads"] {
+    for key in
+        ["data.workers", "steps", "checkpoint_every", "preview_*", "out", "recompute", "threads"]
+    {
         assert!(help.contains(key), "{key}: {help}");
     }
 }

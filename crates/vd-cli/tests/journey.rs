@@ -119,10 +119,12 @@ fn timed(place: &Place) {
         "device",
         "flops",
         "iters",
+        "recompute",
+        "peak_mib",
     ];
     let args = "bench run --batch 2 --frames 3 --size 8x12 --iters 3 --threads 1";
     let forward = place.json(args);
-    let train = place.json(&format!("{args} --train"));
+    let train = place.json(&format!("{args} --train --recompute 2"));
     for (report, mode) in [(&forward, "forward"), (&train, "train")] {
         let mut found: Vec<_> = report.as_object().unwrap().keys().map(String::as_str).collect();
         let mut expected = keys;
@@ -134,6 +136,8 @@ fn timed(place: &Place) {
         let [min, median, max] = ["min_ms", "median_ms", "max_ms"].map(|key| number(report, key));
         assert!(0.0 < min && min <= median && median <= max, "{report}");
     }
+    assert_eq!((&forward["recompute"], &train["recompute"]), (&json!(0), &json!(2)));
+    assert!(number(&train, "peak_mib") > 10.0);
     assert_eq!(number(&train, "flops"), 3.0 * number(&forward, "flops"));
 }
 

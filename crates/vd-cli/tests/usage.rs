@@ -41,6 +41,7 @@ fn numbers_out_of_range_are_usage_errors() {
         ("data synth digits --num 0 --frames 1 --size 8 --out d".to_owned(), "1..="),
         ("data synth digits --num 1 --frames 0 --size 8 --out d".to_owned(), "1..="),
         (format!("{bench} --iters 0"), "1..="),
+        (format!("{bench} --recompute 1"), "--train"),
         (format!("{convert} --tolerance 0"), "a number above 0"),
         (format!("{convert} --timesteps 0"), "1..="),
         (format!("{convert} --resnet-groups 0"), "1..="),

@@ -1,5 +1,7 @@
 //! The named parameters of a network.
 
+mod watch;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 

@@ -10,7 +10,9 @@ use crate::{Error, Result};
 /// `params` are the tensors besides its arguments that `f` reads and that may want gradients, its
 /// captured weights; the gradients with respect to both come as without this function. A change of
 /// any of them in place before the backward makes the backward an error. `f` gives the same at both
-/// times, so it draws no random numbers, and changes nothing in place.
+/// times, so it draws no random numbers, and changes nothing in place. Where there will be a
+/// backward it makes a graph at both times, which the first frees at its end: what takes another
+/// road for the sake of gradients takes it twice.
 ///
 /// # Errors
 /// Whatever `f` gives; an output that shares memory with an input or a parameter.
@@ -20,14 +22,25 @@ where
 {
     let all: Vec<&Tensor> = inputs.iter().chain(params).copied().collect();
     apply(&all, |saved: &mut Saved| {
-        let inputs: Vec<_> = inputs.iter().map(|t| t.shallow_clone()).collect();
-        let outputs = f(&inputs)?;
+        let outputs = if saved.tracked() {
+            let inputs = (0..inputs.len()).map(|i| leaf(inputs[i], saved.needs(i)));
+            let inputs: Vec<_> = inputs.collect();
+            let outputs = tch::with_grad(|| f(&inputs))?;
+            outputs.iter().map(Tensor::detach).collect()
+        } else {
+            f(&inputs.iter().map(|t| t.shallow_clone()).collect::<Vec<_>>())?
+        };
         for tensor in &all {
             saved.keep(tensor);
         }
         let params = params.iter().map(|t| t.shallow_clone()).collect();
         Ok((outputs, Recompute { f, params }))
     })
+}
+
+/// The same values where a graph begins.
+fn leaf(tensor: &Tensor, needs_grad: bool) -> Tensor {
+    tensor.detach().set_requires_grad(needs_grad)
 }
 
 struct Recompute<F> {
@@ -47,11 +60,8 @@ where
         needs: &[bool],
     ) -> std::result::Result<Vec<Option<Tensor>>, BoxError> {
         let n = saved.len() - self.params.len();
-        let inputs: Vec<Tensor> = saved[..n]
-            .iter()
-            .zip(needs)
-            .map(|(t, need)| t.detach().set_requires_grad(*need))
-            .collect();
+        let inputs: Vec<Tensor> =
+            saved[..n].iter().zip(needs).map(|(t, need)| leaf(t, *need)).collect();
         // The node sets the mode back, also after a panic.
         let outputs = tch::with_grad(|| (self.f)(&inputs))?;
         if outputs.len() != grads.len() {

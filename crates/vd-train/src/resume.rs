@@ -8,10 +8,10 @@ use crate::checkpoint::{Checkpoint, Machine};
 use crate::{Error, Result, RunConfig};
 
 /// What may change at a resume: how long the run is, how often it saves and shows itself, how many
-/// workers read its data, and where its text encoder lies and keeps what it has encoded: one that was
+/// workers read its data, how much it computes again, and where its text encoder lies and keeps what it has encoded: one that was
 /// moved is the same. `train.out` is where the checkpoint was found, whatever its path is called now;
 /// other threads are warned of.
-const FREE: [&str; 12] = [
+const FREE: [&str; 13] = [
     "data.workers",
     "text.encoder.cache",
     "text.encoder.path",
@@ -22,6 +22,7 @@ const FREE: [&str; 12] = [
     "train.preview_prompts",
     "train.preview_scale",
     "train.preview_steps",
+    "train.recompute",
     "train.steps",
     "train.threads",
 ];

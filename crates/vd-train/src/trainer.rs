@@ -71,6 +71,7 @@ impl Trainer {
         for network in [&mut network, &mut ema_network] {
             network.set_precision(train.precision);
         }
+        network.set_recompute(train.recompute);
         let state = from.and_then(|checkpoint| checkpoint.state.as_ref());
         let cursor = state.map_or_else(|| Cursor::start(train.seed), |state| state.cursor);
         let mut trainer = Trainer {

@@ -55,6 +55,29 @@ fn a_run_stopped_at_any_step_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn computing_activations_again_leaves_the_same_bytes_and_may_change_at_a_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |name: &str, steps, recompute| {
+        let mut config = with_steps(&tiny(&dir.path().join(name)), steps);
+        config.train.recompute = recompute;
+        config
+    };
+    run(&config("kept", 6, 0), Resume::No).unwrap();
+    run(&config("again", 6, 2), Resume::No).unwrap();
+    for (steps, recompute) in [(2, 1), (4, 0), (6, 99)] {
+        run(&config("both", steps, recompute), Resume::Newest).unwrap();
+    }
+    let kept = files(&step_dir(&dir.path().join("kept"), 6));
+    for name in ["again", "both"] {
+        let mut other = files(&step_dir(&dir.path().join(name), 6));
+        for (file, bytes) in kept.iter().filter(|(file, _)| *file != "config.toml") {
+            assert!(other.remove(file).as_ref() == Some(bytes), "{name}: {file}");
+        }
+        assert_eq!(other.into_keys().collect::<Vec<_>>(), ["config.toml"]);
+    }
+}
+
+#[test]
 fn what_an_interrupted_write_left_is_passed_over_and_cleaned() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));

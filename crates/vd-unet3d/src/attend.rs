@@ -14,17 +14,33 @@ use crate::{Axes, Result, UNet3dConfig};
 /// `video-diffusion-pytorch`).
 pub const SPATIAL_HEAD_DIM: i64 = 32;
 
-/// What the attentions of one evaluation share.
+/// What the attentions of one evaluation share; `T` stands for each tensor.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub(crate) struct Context<T = Tensor> {
     /// Added to the scores over time: n f f.
-    pub(crate) bias: Tensor,
+    pub(crate) bias: T,
     /// Added to the scores of full attention over space: n (h w) (h w).
-    pub(crate) space_bias: Option<Tensor>,
+    pub(crate) space_bias: Option<T>,
     /// Pairs of frames that do not see each other: bool, (b or 1) 1 1 f f.
-    pub(crate) forbidden: Option<Tensor>,
+    pub(crate) forbidden: Option<T>,
     /// The text.
-    pub(crate) text: Seen,
+    pub(crate) text: Seen<T>,
+}
+
+impl<T> Context<T> {
+    /// What `map` makes of each tensor that is there, in its place.
+    pub(crate) fn map<'a, U>(&'a self, mut map: impl FnMut(&'a T) -> U) -> Context<U> {
+        let Seen { tokens, memory } = &self.text;
+        Context {
+            bias: map(&self.bias),
+            space_bias: self.space_bias.as_ref().map(&mut map),
+            forbidden: self.forbidden.as_ref().map(&mut map),
+            text: Seen {
+                tokens: tokens.as_ref().map(|(values, weight)| (map(values), map(weight))),
+                memory: memory.as_ref().map(&mut map),
+            },
+        }
+    }
 }
 
 /// What an attention of each kind is made of and how it looks at what.

@@ -5,6 +5,8 @@ use vd_tensor_ops::Scope;
 use vd_tensor_ops::layers::{ConvBlock, Linear, NormKind, ScaleShift};
 
 use crate::Result;
+use crate::attend::Context;
+use crate::recompute::Part;
 
 /// Two convolution blocks around a skip; the embedding enters the first as scale and shift.
 ///
@@ -58,5 +60,12 @@ impl ResidualBlock {
             (None, inputs) => Tensor::cat(inputs, -1),
         };
         self.block2.forward(&[&inner], None, Some(&skip))
+    }
+}
+
+impl Part for ResidualBlock {
+    /// A block made without an embedding passes over it.
+    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, _context: &Context) -> Tensor {
+        self.forward(inputs, Some(emb))
     }
 }

@@ -6,6 +6,7 @@ use vd_tensor_ops::Scope;
 use crate::attend::{Context, CrossResidual, LinearResidual, SpatialResidual, TemporalResidual};
 use crate::block::ResidualBlock;
 use crate::embed::Embedding;
+use crate::recompute::Part;
 use crate::{Axes, Result, UNet3dConfig};
 
 /// Attention over the text after that over space and after that over time.
@@ -34,20 +35,18 @@ fn through(cross: Option<&CrossResidual>, x: Tensor, context: &Context) -> Tenso
 
 /// One resolution, on the way down or up.
 #[derive(Debug)]
-pub(crate) struct Level<R> {
+pub(crate) struct Level {
     block1: ResidualBlock,
     block2: ResidualBlock,
     spatial: Option<LinearResidual>,
     temporal: TemporalResidual,
     cross: Cross,
-    pub(crate) resample: Option<R>,
 }
 
-impl<R> Level<R> {
+impl Level {
     pub(crate) fn new(
         scope: &mut Scope,
         (inputs, outputs): (i64, i64),
-        resample: Option<R>,
         config: &UNet3dConfig,
     ) -> Result<Self> {
         let (emb, norm) = (Some(Embedding::width(config)), config.norm);
@@ -62,12 +61,12 @@ impl<R> Level<R> {
             spatial,
             temporal: TemporalResidual::new(&mut scope.sub(3), outputs, config)?,
             cross: Cross::new(scope, "", outputs, config)?,
-            resample,
         })
     }
+}
 
-    /// Of inputs whose channels follow each other.
-    pub(crate) fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
+impl Part for Level {
+    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
         let mut x = self.block1.forward(inputs, Some(emb));
         x = self.block2.forward(&[&x], Some(emb));
         if let Some(spatial) = &self.spatial {
@@ -100,9 +99,12 @@ impl Middle {
             block2: ResidualBlock::new(&mut scope.sub("mid_block2"), io, emb, config.norm)?,
         })
     }
+}
 
-    pub(crate) fn forward(&self, x: &Tensor, emb: &Tensor, context: &Context) -> Tensor {
-        let mut x = self.spatial.forward(&self.block1.forward(&[x], Some(emb)), context);
+impl Part for Middle {
+    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
+        let mut x = self.block1.forward(inputs, Some(emb));
+        x = self.spatial.forward(&x, context);
         x = through(self.cross.space.as_ref(), x, context);
         x = self.temporal.forward(&x, context, true);
         x = through(self.cross.time.as_ref(), x, context);

@@ -35,6 +35,7 @@ mod config;
 mod embed;
 mod error;
 mod level;
+mod recompute;
 mod signals;
 mod text;
 mod unet;

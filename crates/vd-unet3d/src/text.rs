@@ -34,12 +34,12 @@ pub(crate) struct Pooled {
 }
 
 /// What the attentions see of a text.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
+#[derive(Debug)]
+pub(crate) struct Seen<T = Tensor> {
     /// Tokens and their weights: b l d; b l or b f l.
-    pub(crate) tokens: Option<(Tensor, Tensor)>,
+    pub(crate) tokens: Option<(T, T)>,
     /// Memory tokens: b m d or b f m d.
-    pub(crate) memory: Option<Tensor>,
+    pub(crate) memory: Option<T>,
 }
 
 impl Text {
@@ -92,7 +92,7 @@ impl Text {
 
     /// What the attentions look at in a batch of `b` samples.
     pub(crate) fn seen(&self, cond: &Cond, b: i64) -> Seen {
-        let Some(null_token) = &self.null_token else { return Seen::default() };
+        let Some(null_token) = &self.null_token else { return Seen { tokens: None, memory: None } };
         let (values, weight) = self.or_null_token(null_token, cond, b);
         let memory = self.memory.as_ref().map(|memory| memory.forward(&values, &weight));
         Seen { tokens: Some((values, weight)), memory }

@@ -10,6 +10,7 @@ use crate::block::ResidualBlock;
 use crate::check;
 use crate::embed::Embedding;
 use crate::level::{Level, Middle};
+use crate::recompute::Stage;
 use crate::signals::Signals;
 use crate::text::Text;
 use crate::{Backbone, Cond, Error, Result, SignalConfig, UNet3dConfig};
@@ -42,10 +43,11 @@ pub struct UNet3d {
     embedding: Embedding,
     text: Text,
     signals: Signals,
-    downs: Vec<Level<SpaceDown>>,
-    middle: Middle,
-    ups: Vec<Level<SpaceUp>>,
-    final_block: ResidualBlock,
+    recompute: usize,
+    downs: Vec<(Stage<Level>, Option<SpaceDown>)>,
+    middle: Stage<Middle>,
+    ups: Vec<(Stage<Level>, Option<SpaceUp>)>,
+    final_block: Stage<ResidualBlock>,
     final_conv: Linear,
 }
 
@@ -65,17 +67,21 @@ impl UNet3d {
             let mut scope = scope.sub(format_args!("downs.{i}"));
             let resample =
                 if i < last { Some(SpaceDown::new(&mut scope.sub(4), after)?) } else { None };
-            downs.push(Level::new(&mut scope, (before, after), resample, config)?);
+            let level = |scope: &mut Scope<'_>| Level::new(scope, (before, after), config);
+            downs.push((Stage::new(&mut scope, level)?, resample));
         }
         let mut ups = Vec::new();
         for (i, (before, after)) in channels.iter().rev().copied().enumerate() {
             let mut scope = scope.sub(format_args!("ups.{i}"));
             let resample =
                 if i < last { Some(SpaceUp::new(&mut scope.sub(4), before)?) } else { None };
-            ups.push(Level::new(&mut scope, (2 * after, before), resample, config)?);
+            let level = |scope: &mut Scope<'_>| Level::new(scope, (2 * after, before), config);
+            ups.push((Stage::new(&mut scope, level)?, resample));
         }
         let mut end = scope.sub("final_conv");
-        let final_block = ResidualBlock::new(&mut end.sub(0), (2 * first, config.dim), None, norm)?;
+        let final_block = Stage::new(&mut end.sub(0), |scope| {
+            ResidualBlock::new(scope, (2 * first, config.dim), None, norm)
+        })?;
         let final_conv =
             Linear::pointwise(&mut end.sub(1), config.dim, config.out_channels(), 3, true)?;
         let heads = config.attn_heads;
@@ -89,6 +95,7 @@ impl UNet3d {
             kind: scope.kind(),
             device: scope.device(),
             precision: Precision::default(),
+            recompute: 0,
             bias: RelativeBias::new(&mut scope.sub("time_rel_pos_bias"), heads, MAX_DISTANCE)?,
             space_bias,
             init_conv: SpaceConv::grown(&mut scope.sub("init_conv"), inputs, first, kernel)?,
@@ -101,7 +108,9 @@ impl UNet3d {
             text: Text::new(scope, config)?,
             signals: Signals::new(scope, config)?,
             downs,
-            middle: Middle::new(scope, config.dim * config.dim_mults[last], config)?,
+            middle: Stage::new(scope, |scope| {
+                Middle::new(scope, config.dim * config.dim_mults[last], config)
+            })?,
             ups,
             final_block,
             final_conv,
@@ -122,6 +131,19 @@ impl UNet3d {
     /// How exactly the network's kernels compute.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// Computes the activations of the `levels` outermost resolutions again in the backward instead
+    /// of keeping them, from now on: less memory for a second forward of those, and the same
+    /// gradients to the last bit. 0 keeps all; the number of levels keeps none, those of the middle
+    /// included, and more changes nothing.
+    pub fn set_recompute(&mut self, levels: usize) {
+        self.recompute = levels;
+    }
+
+    /// How many levels compute their activations again in the backward; a new network has 0.
+    pub fn recompute(&self) -> usize {
+        self.recompute
     }
 
     fn validate(&self, x: &Tensor, t: &Tensor, cond: &Cond, frames: &FrameMask) -> Result<()> {
@@ -160,7 +182,9 @@ impl UNet3d {
     }
 
     /// Between the embeddings and the output; b f h w c -> b f h w c.
-    fn run(&self, x: &Tensor, emb: &Tensor, context: &Context, mask_first: bool) -> Tensor {
+    fn run(&self, x: &Tensor, emb: &Tensor, context: &Context, mask_first: bool) -> Result<Tensor> {
+        let (around, last) = ((emb, context), self.downs.len() - 1);
+        let again = |level: usize| level < self.recompute;
         let mut x = self.init_conv.forward(x);
         let mut first = x.shallow_clone();
         x = self.init_temporal.forward(&x, context, mask_first);
@@ -168,25 +192,26 @@ impl UNet3d {
             first = x.shallow_clone();
         }
         let mut skips = Vec::new();
-        for level in &self.downs {
-            x = level.forward(&[&x], emb, context);
+        for (i, (level, down)) in self.downs.iter().enumerate() {
+            x = level.forward(&[&x], around, again(i))?;
             skips.push(x.shallow_clone());
-            if let Some(down) = &level.resample {
+            if let Some(down) = down {
                 x = down.forward(&x);
             }
         }
-        x = self.middle.forward(&x, emb, context);
-        for (level, skip) in self.ups.iter().zip(skips.iter().rev()) {
-            x = level.forward(&[&x, skip], emb, context);
-            if let Some(up) = &level.resample {
+        x = self.middle.forward(&[&x], around, again(last))?;
+        for (i, (level, up)) in self.ups.iter().enumerate() {
+            x = level.forward(&[&x, &skips[last - i]], around, again(last - i))?;
+            if let Some(up) = up {
                 x = up.forward(&x);
             }
         }
-        self.final_conv.forward(&self.final_block.forward(&[&x, &first], None))
+        x = self.final_block.forward(&[&x, &first], around, again(0))?;
+        Ok(self.final_conv.forward(&x))
     }
 
     /// The network on a validated input; b c f h w -> b c f h w.
-    fn evaluate(&self, x: &Tensor, t: &Tensor, cond: &Cond, frames: &FrameMask) -> Tensor {
+    fn evaluate(&self, x: &Tensor, t: &Tensor, cond: &Cond, frames: &FrameMask) -> Result<Tensor> {
         let context = self.context(x, cond, frames);
         // A focus mask spares the first attention, as in video-diffusion-pytorch, unless asked.
         let mask_first = self.config.mask_first_temporal || !matches!(frames, FrameMask::Focus(_));
@@ -194,7 +219,7 @@ impl UNet3d {
         let emb = self.embedding.forward(t, text, (&self.signals, cond), self.kind);
         let x = self.signals.beside(x.to_kind(self.kind), cond);
         let x = video::to_channels_last(&x);
-        video::to_channels_first(&self.run(&x, &emb, &context, mask_first))
+        Ok(video::to_channels_first(&self.run(&x, &emb, &context, mask_first)?))
     }
 }
 
@@ -208,7 +233,7 @@ impl Backbone for UNet3d {
         _train: Option<&mut dyn Noise>,
     ) -> Result<Tensor> {
         self.validate(x, t, cond, frames)?;
-        Ok(kernels::with(self.precision, || self.evaluate(x, t, cond, frames)))
+        kernels::with(self.precision, || self.evaluate(x, t, cond, frames))
     }
 
     fn is_conditional(&self) -> bool {

@@ -36,7 +36,9 @@ fn here() -> PathBuf {
 fn fixture(name: &str) -> (Case, Weights) {
     let path = here().join("fixtures").join(format!("{name}.safetensors"));
     let file = Weights::read(&path, Device::Cpu).unwrap();
-    (serde_json::from_str(&file.metadata["case"]).unwrap(), file)
+    let mut case: Case = serde_json::from_str(&file.metadata["case"]).unwrap();
+    case.x = file.tensors.get("x").map(Tensor::shallow_clone);
+    (case, file)
 }
 
 /// Names and shapes, output and gradients of one committed case.
@@ -46,7 +48,7 @@ fn check(name: &str) {
     check_names(&case, &params);
 
     let frequencies = &file.tensors["rotary_frequencies"];
-    params.load(&weights(&params, frequencies)).unwrap();
+    params.load(&case.weights(&params, frequencies)).unwrap();
     let pass = case.run(&network, &params, Kind::Float);
     let error = relative_l2(&pass.output, &file.tensors["output"]);
     assert!(error <= OUTPUT, "{name}: output off by {error:e}");
@@ -120,6 +122,7 @@ cases! {
     v07_odd_number_of_wide_frames: "v07-7-frames-of-24x40",
     v07_one_level_and_one_frame: "v07-one-level-one-frame",
     v07_four_levels: "v07-four-levels",
+    v07_trained_weights: "v07-trained",
     v06_unconditional: "v06-unconditional",
     v06_four_groups_both_masks: "v06-groups-4-cond-mixed",
     v05_unconditional: "v05-unconditional",

@@ -64,8 +64,12 @@ checkpoints/step-NNNNNNNN/. SIGINT (Ctrl-C) and SIGTERM finish the step, save an
 second one ends at once. --resume goes on to the same bytes that an unbroken run would have
 reached; it takes CONFIG and --set as given, of which only these may differ from the run's:
 data.workers, text.encoder.path and text.encoder.cache, and of [train] steps, checkpoint_every,
-preview_*, out (for a run that was moved) and threads (with a warning: the last bits may then
-differ). A checkpoint knows its text encoder by a hash of its files, and refuses another one.
+preview_*, out (for a run that was moved), recompute and threads (with a warning: the last bits may
+then differ). A checkpoint knows its text encoder by a hash of its files, and refuses another one.
+
+A run that does not fit into memory may keep less for its backward: train.recompute = N computes the
+activations of the N outermost levels again, which costs a second forward of those and changes no
+bit; as many as model.dim_mults has is all.
 
 Values of --set are TOML; text needs no quotes.
 
@@ -191,11 +195,13 @@ Examples:
 
 pub(super) const BENCH: &str = "\
 Two passes are made before the timed ones. Forward runs without gradients; --train times forward
-and backward, without data, loss, optimiser and average. The precision is that of `vd sample`.
+and backward, without data, loss, optimiser and average. The precision is that of `vd sample`,
+--recompute is train.recompute of `vd train`.
 A network that looks at the tokens of a text is given 32 of them; signals are not given.
 
 JSON: median_ms, min_ms, max_ms, mode (forward | train), threads, dtype, precision, device, flops,
-iters. flops is counted from the config: two for each multiply-add of convolutions, projections and
+iters, recompute, peak_mib (resident memory at most, the program and its weights included; null where
+the system does not tell). flops is counted from the config: two for each multiply-add of convolutions, projections and
 attention in one pass over the batch (norms, activations and softmax are left out); backward counts
 as two forwards.
 

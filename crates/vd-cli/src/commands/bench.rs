@@ -31,11 +31,16 @@ struct Report {
     /// Floating-point operations of one pass.
     flops: u64,
     iters: u32,
+    /// Levels whose activations are computed again.
+    recompute: usize,
+    /// Resident memory at most.
+    peak_mib: Option<f64>,
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<Outcome> {
     let device = args.compute.start()?;
-    let model = Model::open(&args.checkpoint.path, None, device, args.precision)?;
+    let mut model = Model::open(&args.checkpoint.path, None, device, args.precision)?;
+    model.loaded.network.set_recompute(args.recompute);
     super::check_size(model.config(), args.size)?;
     let input = Input::new(&model, args)?;
     for _ in 0..WARM_UPS {
@@ -71,7 +76,17 @@ fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Report {
         device: device_name(model.device),
         flops: if args.train { 3 * forward } else { forward },
         iters: args.iters,
+        recompute: args.recompute,
+        peak_mib: peak_mib(),
     }
+}
+
+/// Resident memory of the process at most so far, where the system tells.
+fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024.0)
 }
 
 /// What the network is given, drawn before the clock runs.
@@ -133,12 +148,13 @@ fn wait_for(device: Device) {
 
 fn describe(report: &Report, args: &BenchArgs) -> String {
     let Report { median_ms, min_ms, max_ms, mode, device, precision, .. } = report;
+    let memory = report.peak_mib.map_or(String::new(), |mib| format!(", {mib:.0} MiB at most"));
     let rate = report.flops as f64 / median_ms / 1e6;
     let clips = plural(args.batch as usize, "clip");
     format!(
         "{mode}: {median_ms:.2} ms (min {min_ms:.2}, max {max_ms:.2}, {})\n\
          {clips} of {} frames at {}, {} flops, {rate:.1} Gflop/s\n\
-         {device}, {}, {precision}",
+         {device}, {}, {precision}{memory}",
         plural(report.iters as usize, "timed run"),
         args.frames,
         args.size,

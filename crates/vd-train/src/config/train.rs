@@ -79,6 +79,11 @@ pub struct TrainConfig {
     pub threads: usize,
     /// How exactly the network computes on a CPU.
     pub precision: Precision,
+    /// Of how many levels, the outermost ones, activations are computed again in the backward
+    /// instead of kept: less memory for more time, and the same bytes. As many as the network has
+    /// keep none; 0 keeps all, and is left out where the config is written.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub recompute: usize,
     /// Steps between lines of metrics.jsonl; the last step has one too.
     pub log_every: u64,
 }
@@ -111,6 +116,7 @@ impl Default for TrainConfig {
             device: DeviceChoice::default(),
             threads: 0,
             precision: Precision::default(),
+            recompute: 0,
             log_every: 1,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
-use vd_unet3d::ops::Params;
+use vd_unet3d::ops::{Params, Weights};
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
 use super::generator::{FREQUENCIES, parameter, unit};
@@ -28,6 +28,12 @@ pub(crate) struct Case {
     /// Names under which the state dict has the rotary frequencies.
     pub(crate) frequencies: Vec<String>,
     pub(crate) rounding: Rounding,
+    /// Whether the weights are those of parity/trained.safetensors.
+    #[serde(default)]
+    pub(crate) trained: bool,
+    /// Videos that are not generated.
+    #[serde(skip)]
+    pub(crate) x: Option<Tensor>,
 }
 
 /// How far the package in f32 is from itself in f64.
@@ -64,11 +70,29 @@ impl Case {
     pub(crate) fn answer(&self, network: &UNet3d, kind: Kind) -> Tensor {
         let config = network.config();
         let [b, f, h, w] = self.size;
-        let x = unit("input/x", &[b, config.channels, f, h, w]).to_kind(kind);
+        let x = match &self.x {
+            Some(x) => x.to_kind(kind),
+            None => unit("input/x", &[b, config.channels, f, h, w]).to_kind(kind),
+        };
         let t = Tensor::from_slice(&self.time);
         let cond = self.cond(config, kind);
         let frames = FrameMask::Focus(Tensor::from_slice(&self.focus));
         network.forward(&x, &t, &cond, &frames, None).unwrap()
+    }
+
+    /// The weights of the case's network, with the rotary frequencies of the package.
+    pub(crate) fn weights(
+        &self,
+        params: &Params,
+        frequencies: &Tensor,
+    ) -> BTreeMap<String, Tensor> {
+        if !self.trained {
+            return weights(params, frequencies);
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/trained.safetensors");
+        let trained = Weights::read(path.as_ref(), Device::Cpu).unwrap().tensors;
+        let kind = |name: &String| params.get(name).unwrap().tensor.kind();
+        trained.into_iter().map(|(name, t)| (name.clone(), t.to_kind(kind(&name)))).collect()
     }
 
     fn cond(&self, config: &UNet3dConfig, kind: Kind) -> Cond {

@@ -2,14 +2,19 @@
 
 import dataclasses
 import math
+import pathlib
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
 
 import generator
 import peer
 
 TIMES = (999, 0, 417, 64)
+# What `vd train` with trained.toml has left: the moving average of its weights.
+TRAINED = pathlib.Path(__file__).resolve().parent / "trained.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +22,8 @@ class Case:
     """One network of one version and one input.
 
     ``null`` and ``focus`` hold one bool per sample: true takes the null embedding, or lets each
-    frame attend to itself alone. An absent ``focus`` is all false.
+    frame attend to itself alone. An absent ``focus`` is all false. ``trained``: the weights of
+    TRAINED, and noisy videos such as they have learned from.
     """
 
     name: str
@@ -26,6 +32,7 @@ class Case:
     size: tuple[int, int, int, int]  # b f h w
     null: tuple[bool, ...] | None = None
     focus: tuple[bool, ...] | None = None
+    trained: bool = False
 
     @property
     def channels(self):
@@ -83,6 +90,22 @@ CASES = (
         null=(False, True, False),
         focus=(True, False, False),
     ),
+    Case(
+        "v07-trained",
+        "0.7.0",
+        {
+            "dim": 16,
+            "dim_mults": (1, 2),
+            "init_kernel_size": 3,
+            "attn_heads": 2,
+            "attn_dim_head": 16,
+            "cond_dim": 16,
+        },
+        (3, 4, 16, 16),
+        null=(False, False, True),
+        focus=(True, False, False),
+        trained=True,
+    ),
 )
 
 
@@ -96,12 +119,30 @@ class Result:
     gradients: dict[str, torch.Tensor]
 
 
+def burst(case):
+    """Clips of a coloured disk that grows on black, in [-1, 1]: b c f h w."""
+    b, frames, h, w = case.size
+    y, x = np.mgrid[:h, :w]
+    far = np.hypot(y - 0.4 * h, x - 0.6 * w)
+    clips = np.full((b, case.channels, frames, h, w), -1, np.float32)
+    for i, f in np.ndindex(b, frames):
+        clips[i, i % case.channels, f][far < (f + 1) * w / 10] = 1
+    return clips
+
+
+def noisy(case, clean, noise):
+    """The clips at the noise level of their step, as the trained network has seen them."""
+    angle = np.pi / 2 * np.array(case.time).reshape(-1, 1, 1, 1, 1) / 1000
+    return (np.cos(angle) * clean + np.sin(angle) * noise).astype(np.float32)
+
+
 def inputs(case):
     """The inputs of ``case``; ``weight`` is the gradient of the loss by the output."""
     b, f, h, w = case.size
     out_channels = case.network.get("out_dim", case.channels)
+    x = generator.unit("input/x", (b, case.channels, f, h, w))
     tensors = {
-        "x": torch.from_numpy(generator.unit("input/x", (b, case.channels, f, h, w))),
+        "x": torch.from_numpy(noisy(case, burst(case), x) if case.trained else x),
         "time": torch.tensor(case.time),
         "focus_present_mask": torch.tensor(case.focus or (False,) * b),
         "weight": torch.from_numpy(generator.unit("loss/weight", (b, out_channels, f, h, w))),
@@ -118,7 +159,12 @@ def run(module, case, dtype=torch.float32):
     """One forward and backward pass of ``case`` in ``dtype``; the loss is sum(output * weight)."""
     given = inputs(case)
     with peer.default_dtype(dtype):
-        network = peer.fill(module.Unet3D(**case.network)).to(dtype)
+        network = module.Unet3D(**case.network)
+        if case.trained:
+            network.load_state_dict(load_file(TRAINED))
+        else:
+            peer.fill(network)
+        network = network.to(dtype)
         real = {name: t.to(dtype) if t.is_floating_point() else t for name, t in given.items()}
 
         def null_mask(shape, prob, device):

@@ -19,7 +19,9 @@ Then, with PACKAGES = --package 0.6.3=DIR6 --package 0.5.3=DIR5:
     python fixtures.py PACKAGES --trainer-checkpoint OUT.pt --version 0.6.3 [--network JSON]
         a checkpoint of the package's Trainer, for trying `vd convert`
 
-Weights and inputs come from generator.py, on both sides; nothing depends on a seed of torch.
+Weights and inputs come from generator.py, on both sides; nothing depends on a seed of torch. One
+case has trained weights, trained.safetensors: what `vd train trained.toml` wrote as
+ema.safetensors. Its noisy videos are stored with its outputs.
 """
 
 import argparse
@@ -54,7 +56,8 @@ def description(case, result, exact):
     """
     state = {name: list(tensor.shape) for name, tensor in result.network.state_dict().items()}
     gradient, name = cases.worst_gradient(result.gradients, exact.gradients)
-    return {
+    trained = {"trained": True} if case.trained else {}
+    return trained | {
         "version": case.version,
         "network": case.network,
         "size": case.size,
@@ -82,6 +85,8 @@ def write_fixture(case, result, exact, folder):
         "gradient_norms": torch.tensor(norms, dtype=torch.float32),
         "gradient_sums": torch.from_numpy(np.array(sums, dtype=np.float32)),
     }
+    if case.trained:
+        tensors["x"] = result.inputs["x"]
     data = save(
         tensors, {"case": json.dumps(description(case, result, exact), separators=(",", ":"))}
     )

@@ -9,15 +9,16 @@ use tch::{Device, Kind, Tensor};
 use vd_unet3d::ops::Weights;
 use vd_unet3d::ops::pt::PtFile;
 
-use crate::common::case::{Case, Pass, build, config, distance, relative_l2, total_norm, weights};
+use crate::common::case::{Case, Pass, build, config, distance, relative_l2, total_norm};
 use crate::{FLOOR, GRADIENT, OUTPUT};
 
 const HEAD: &str = "\
 # Parity with video-diffusion-pytorch
 
 Written by `python fixtures.py --compare`, which says what it needs. Weights, inputs and the
-gradient of the output come from the counter-based generator (generator.py); the package ran on the
-CPU with torch 2.11.0.
+gradient of the output come from the counter-based generator (generator.py), those of the case that
+is called trained from a run on generated fireworks (trained.toml); the package ran on the CPU with
+torch 2.11.0.
 
 - output: relative L2 distance; at most 1e-5 between the float32 programs.
 - gradient: the worst parameter's distance from the package's gradient, in parts of the larger of
@@ -59,12 +60,14 @@ struct Row {
 
 impl Row {
     fn measure(folder: &Path) -> Row {
-        let case: Case =
+        let mut case: Case =
             serde_json::from_str(&fs::read_to_string(folder.join("case.json")).unwrap()).unwrap();
         let read = |name: &str| Weights::read(&folder.join(name), Device::Cpu).unwrap().tensors;
         let (io, gradients) = (read("io.safetensors"), read("gradients.safetensors"));
         let mut exact = read("float64.safetensors");
         let exact_output = exact.remove("output").unwrap();
+
+        case.x = case.trained.then(|| io["x"].shallow_clone());
 
         let file = PtFile::open(&folder.join("weights.pt")).unwrap();
         let state = file.state_dict(file.root()).unwrap();
@@ -97,13 +100,13 @@ impl Row {
     }
 }
 
-/// One pass with the weights of a checkpoint, which are the generated ones, bit for bit.
+/// One pass with the weights of a checkpoint, which are the case's, bit for bit.
 fn run(case: &Case, state: &BTreeMap<String, Tensor>, kind: Kind) -> Pass {
     let (network, params) = build(&config(&case.version, &case.network), kind);
-    let generated = weights(&params, &state[&case.frequencies[0]]);
+    let expected = case.weights(&params, &state[&case.frequencies[0]]);
     let state: BTreeMap<_, _> =
         state.iter().map(|(name, t)| (name.clone(), t.to_kind(kind))).collect();
-    assert_eq!(state, generated);
+    assert_eq!(state, expected);
     params.load(&state).unwrap();
     case.run(&network, &params, kind)
 }

@@ -1,0 +1,92 @@
+//! Activations that are computed a second time in the backward instead of kept.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tch::Tensor;
+use vd_tensor_ops::{Scope, kernels, torch};
+
+use crate::attend::Context;
+use crate::{Error, Result};
+
+/// What may be computed twice: a function of its inputs, the embedding and the context.
+pub(crate) trait Part: Debug + Send + 'static {
+    /// Of inputs whose channels follow each other.
+    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor;
+}
+
+/// A part that keeps its activations for the backward, or its inputs alone.
+///
+/// Either way the gradients are the same to the last bit: what reaches an input on several ways
+/// within the part is added up before it leaves it.
+#[derive(Debug)]
+pub(crate) struct Stage<P> {
+    /// Of graphs too, which a thread of libtorch may go through. Tensors cannot be shared between
+    /// threads, so one at a time.
+    part: Arc<Mutex<P>>,
+    /// What the part reads besides its inputs.
+    params: Vec<Tensor>,
+}
+
+impl<P: Part> Stage<P> {
+    /// Makes a part, and keeps track of the parameters that it declares.
+    pub(crate) fn new(
+        scope: &mut Scope,
+        make: impl FnOnce(&mut Scope<'_>) -> Result<P>,
+    ) -> Result<Self> {
+        let (part, params) = scope.watched(make);
+        Ok(Stage { part: Arc::new(Mutex::new(part?)), params })
+    }
+
+    /// `again`: whether the activations are computed again in the backward.
+    pub(crate) fn forward(
+        &self,
+        inputs: &[&Tensor],
+        (emb, context): (&Tensor, &Context),
+        again: bool,
+    ) -> Result<Tensor> {
+        if !torch::grad_enabled() {
+            return Ok(run(&self.part, inputs, emb, context));
+        }
+        if again {
+            return self.checkpointed(inputs, emb, context);
+        }
+        let inputs: Vec<Tensor> = inputs.iter().map(|x| gate(x)).collect();
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        Ok(run(&self.part, &inputs, &gate(emb), &context.map(gate)))
+    }
+
+    fn checkpointed(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Result<Tensor> {
+        let mut all = inputs.to_vec();
+        all.push(emb);
+        // Where in the list each tensor of the context is: one that the function held itself would
+        // be outside of its graph.
+        let places = context.map(|x| {
+            all.push(x);
+            all.len() - 1
+        });
+        let params: Vec<&Tensor> = self.params.iter().collect();
+        let (part, precision, count) = (Arc::clone(&self.part), kernels::precision(), inputs.len());
+        let outputs = torch::checkpoint(&all, &params, move |all| {
+            let inputs: Vec<&Tensor> = all[..count].iter().collect();
+            let context = places.map(|place| all[*place].shallow_clone());
+            let y = kernels::with(precision, || run(&part, &inputs, &all[count], &context));
+            Ok(vec![y])
+        });
+        match outputs.map(|mut outputs| outputs.pop()) {
+            Ok(Some(y)) => Ok(y),
+            Ok(None) => Err(Error::custom("a part of the network that is computed again is empty")),
+            Err(error) => Err(Error::custom(error.to_string())),
+        }
+    }
+}
+
+fn run<P: Part>(part: &Mutex<P>, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
+    // A panic in the midst of a part leaves it as it was: it only reads.
+    part.lock().unwrap_or_else(PoisonError::into_inner).forward(inputs, emb, context)
+}
+
+/// The same tensor behind a node of its own, where gradients are added up.
+fn gate(x: &Tensor) -> Tensor {
+    if x.requires_grad() { x.alias() } else { x.shallow_clone() }
+}
