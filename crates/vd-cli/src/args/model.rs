@@ -124,7 +124,7 @@ pub(crate) struct BenchArgs {
     /// Time forward and backward together, instead of forward alone
     #[arg(long)]
     pub(crate) train: bool,
-    /// How a CPU computes: f32, exact, reference (libtorch alone)
+    /// How a CPU computes: f32, bf16, exact, reference (libtorch)
     #[arg(long, value_name = "HOW", default_value = "f32")]
     pub(crate) precision: Precision,
     /// Timed passes, after two that are not timed
