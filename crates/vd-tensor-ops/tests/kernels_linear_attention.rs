@@ -156,7 +156,8 @@ proptest! {
             let cache = LinearAttentionCache::default();
             let run = || linear_attention(isa, &x, &parameters.weights(), &cache, case.heads);
             let off = error(&(with(Precision::Bf16, run) - &x), &want);
-            println!("{isa} linear {off:e} {case:?}");
+            // Measured: up to 2.6e-3.
+            prop_assert!(off < 6e-3, "{isa}: {off} added of {case:?}");
         }
     }
 
