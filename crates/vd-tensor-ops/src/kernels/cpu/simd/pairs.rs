@@ -116,8 +116,9 @@ mod tests {
         unsafe fn run<S: Simd>(self) -> Self::Out {
             let mut out = [[0.0; 16]; 2];
             for i in (0..16).step_by(S::LANES) {
-                let load = |x: &[f32; 16]| unsafe { S::load(x.as_ptr().add(i)) };
                 // SAFETY: the caller's; lanes go into 16.
+                let load = |x: &[f32; 16]| unsafe { S::load(x.as_ptr().add(i)) };
+                // SAFETY: as above.
                 unsafe {
                     let pairs = S::pair(load(self.low), load(self.high));
                     S::store(out[0].as_mut_ptr().add(i), pairs);
