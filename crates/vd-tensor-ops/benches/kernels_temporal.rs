@@ -24,8 +24,8 @@ const SIZES: [([i64; 5], HeadShape); 4] = [
     ([16, 8, 32, 32, 16], HeadShape { heads: 4, dim: 16 }),
 ];
 
-const ROADS: [(&str, Precision); 2] =
-    [("fused", Precision::F32), ("reference", Precision::Reference)];
+const ROADS: [(&str, Precision); 3] =
+    [("fused", Precision::F32), ("bf16", Precision::Bf16), ("reference", Precision::Reference)];
 
 /// Twice the products of projections, scores and weighted sums.
 fn operations([b, f, h, w, c]: [i64; 5], shape: HeadShape) -> u64 {

@@ -15,6 +15,7 @@ use vd_tensor_ops::kernels::cpu::{
     linear_attention, linear_attention_backward, spatial_attention, spatial_attention_backward,
     temporal_attention, temporal_attention_backward,
 };
+use vd_tensor_ops::kernels::{Precision, with};
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::torch::AdamWStep;
 
@@ -148,10 +149,16 @@ fn attentions_stay_within_their_operands() {
             let weights = TemporalWeights { gamma, to_qkv, to_out, shape, cache: &cache };
             let frames = Frames { turns: &turns, bias: &scores, forbidden: None };
             let time = temporal_attention_backward(isa, (&x, &grad), &weights, &frames);
-            let mut out = vec![temporal_attention(isa, &x, &weights, &frames), time.x, time.to_qkv];
+            let mut out = vec![time.x, time.to_qkv];
+            for precision in [Precision::F32, Precision::Bf16] {
+                out.push(with(precision, || temporal_attention(isa, &x, &weights, &frames)));
+            }
             let weights = LinearAttentionWeights { gamma, to_qkv, to_out, bias: &bias };
             let cache = LinearAttentionCache::default();
-            out.push(linear_attention(isa, &x, &weights, &cache, shape));
+            for precision in [Precision::F32, Precision::Bf16] {
+                let run = || linear_attention(isa, &x, &weights, &cache, shape);
+                out.push(with(precision, run));
+            }
             let space = linear_attention_backward(isa, (&x, &grad), &weights, &cache, shape);
             out.extend([space.x, space.to_qkv]);
             out

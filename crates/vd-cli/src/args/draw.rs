@@ -53,7 +53,7 @@ pub(crate) struct DrawArgs {
     /// Where the model's text encoder lies now, if it was moved since the training
     #[arg(long, value_name = "DIR")]
     pub(crate) encoder: Option<PathBuf>,
-    /// How a CPU computes: f32, exact (direct convolutions), reference (libtorch)
+    /// How a CPU computes: f32, bf16 (in attentions), exact, reference (libtorch)
     #[arg(long, value_name = "HOW", default_value = "f32")]
     pub(crate) precision: Precision,
     /// Which weights [default: ema where the checkpoint has them, else model]

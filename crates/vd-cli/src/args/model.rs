@@ -127,7 +127,7 @@ pub(crate) struct BenchArgs {
     /// Compute the activations of the N outermost levels again in the backward: less memory
     #[arg(long, value_name = "N", default_value_t = 0, requires = "train")]
     pub(crate) recompute: usize,
-    /// How a CPU computes: f32, exact, reference (libtorch alone)
+    /// How a CPU computes: f32, bf16, exact, reference (libtorch)
     #[arg(long, value_name = "HOW", default_value = "f32")]
     pub(crate) precision: Precision,
     /// Timed passes, after two that are not timed

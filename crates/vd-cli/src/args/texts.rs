@@ -24,7 +24,8 @@ Environment:
            vd_train=debug; warnings and errors always are
   VD_CUDA  auto (default), off (no GPU is looked for), require (an error without one);
            an explicit device cpu wins over it
-  VD_ISA   the instructions of the kernels for CPUs: avx512, avx2, portable [default: the best]";
+  VD_ISA   the instructions of the kernels for CPUs: avx512-bf16, avx512, avx2, portable
+           [default: the best]";
 
 pub(super) const TRAIN: &str = "\
 A config that trains an unconditional model on a folder of GIFs:
@@ -195,7 +196,9 @@ Examples:
 
 pub(super) const BENCH: &str = "\
 Two passes are made before the timed ones. Forward runs without gradients; --train times forward
-and backward, without data, loss, optimiser and average. The precision is that of `vd sample`,
+and backward, without data, loss, optimiser and average. The precision is that of `vd sample`:
+bf16 rounds the operands of the attentions' projections, on the way forward, and is faster than f32
+only where the CPU has instructions for it, which the last line says.
 --recompute is train.recompute of `vd train`.
 A network that looks at the tokens of a text is given 32 of them; signals are not given.
 

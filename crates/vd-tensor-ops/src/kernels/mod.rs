@@ -27,11 +27,20 @@ pub enum Precision {
     /// times larger.
     #[default]
     F32,
+    /// As [`Precision::F32`], and the projections of attentions, on the way forward, have operands
+    /// of bf16 whose products are added up in f32.
+    Bf16,
 }
 
 impl Precision {
     /// All, the most exact first.
-    pub const ALL: [Precision; 3] = [Precision::Reference, Precision::Exact, Precision::F32];
+    pub const ALL: [Precision; 4] =
+        [Precision::Reference, Precision::Exact, Precision::F32, Precision::Bf16];
+
+    /// Whether convolutions are done by Winograd's minimal filtering.
+    pub(crate) fn has_winograd(self) -> bool {
+        matches!(self, Precision::F32 | Precision::Bf16)
+    }
 }
 
 impl fmt::Display for Precision {
@@ -40,6 +49,7 @@ impl fmt::Display for Precision {
             Precision::Reference => "reference",
             Precision::Exact => "exact",
             Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
         })
     }
 }
@@ -80,9 +90,15 @@ pub fn precision() -> Precision {
 
 /// How networks compute on the CPU, in words: the precision, and the instructions of the kernels.
 pub fn road(precision: Precision) -> String {
+    road_with(precision, cpu::Isa::current())
+}
+
+fn road_with(precision: Precision, isa: cpu::Isa) -> String {
     match precision {
         Precision::Reference => precision.to_string(),
-        _ => format!("{precision}, {}", cpu::Isa::current()),
+        Precision::Bf16 if isa.has_bf16() => format!("{precision}, {isa}"),
+        Precision::Bf16 => format!("{precision}, {isa} (emulated: slower than f32)"),
+        _ => format!("{precision}, {}", isa.without_bf16()),
     }
 }
 
@@ -94,4 +110,23 @@ pub(crate) fn on_cpu(x: &Tensor) -> bool {
 /// Whether a result of these tensors would have a gradient.
 pub(crate) fn needs_grad(tensors: &[&Tensor]) -> bool {
     vd_torch::grad_enabled() && tensors.iter().any(|x| x.requires_grad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cpu::Isa;
+
+    #[test]
+    fn a_road_says_whether_bf16_is_emulated_and_names_it_where_it_is_used() {
+        let with = |isa| Precision::ALL.map(|precision| road_with(precision, isa));
+        let [reference, exact, f32, bf16] = with(Isa::Avx512Bf16);
+        assert_eq!([reference, exact], ["reference", "exact, avx512"]);
+        assert_eq!([f32, bf16], ["f32, avx512", "bf16, avx512-bf16"]);
+        for isa in [Isa::Avx512, Isa::Avx2, Isa::Portable] {
+            let [.., f32, bf16] = with(isa);
+            let emulated = format!("bf16, {isa} (emulated: slower than f32)");
+            assert_eq!([f32, bf16], [format!("f32, {isa}"), emulated]);
+        }
+    }
 }

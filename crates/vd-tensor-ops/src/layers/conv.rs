@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
+use crate::kernels;
 use crate::kernels::cpu::{self, ConvCache, ConvWeights, Isa};
-use crate::kernels::{self, Precision};
 use crate::{Error, Init, Result, Scope};
 
 /// b f h w c as the channels-first view of a batch of images: (b f) c h w, no copy.
@@ -90,7 +90,7 @@ impl SpaceConv {
     pub(super) fn takes_kernel(&self, inputs: &[&Tensor]) -> bool {
         let channels: Vec<i64> = inputs.iter().map(|x| x.size()[4]).collect();
         self.padding == 1
-            && kernels::precision() == Precision::F32
+            && kernels::precision().has_winograd()
             && inputs.iter().all(|x| kernels::on_cpu(x))
             && cpu::conv_fits(Isa::current(), &channels, self.bias.numel() as i64)
     }

@@ -15,6 +15,8 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
+    /// AVX-512F with the instructions for pairs of bf16.
+    Avx512Bf16,
     /// AVX-512F.
     Avx512,
     /// AVX2 with fused multiply-add.
@@ -26,7 +28,7 @@ pub enum Isa {
 impl Isa {
     /// The sets this CPU has, best first.
     pub fn available() -> Vec<Isa> {
-        let sets = [Isa::Avx512, Isa::Avx2, Isa::Portable];
+        let sets = [Isa::Avx512Bf16, Isa::Avx512, Isa::Avx2, Isa::Portable];
         sets.into_iter().filter(|isa| isa.is_here()).collect()
     }
 
@@ -50,7 +52,8 @@ impl Isa {
         })
     }
 
-    /// What the variable `VD_ISA` (`avx512`, `avx2`, `portable`) asks for; none where it is not set.
+    /// What the variable `VD_ISA` (`avx512-bf16`, `avx512`, `avx2`, `portable`) asks for; none where
+    /// it is not set.
     ///
     /// # Errors
     /// A name that is none, or of a set that this CPU lacks; [`Isa::current`] passes over it then.
@@ -74,7 +77,7 @@ impl Isa {
     /// Values of a vector.
     pub fn lanes(self) -> usize {
         match self {
-            Isa::Avx512 => 16,
+            Isa::Avx512Bf16 | Isa::Avx512 => 16,
             Isa::Avx2 => 8,
             Isa::Portable => Portable::LANES,
         }
@@ -83,14 +86,32 @@ impl Isa {
     /// Rows of a tile of matrix products.
     pub(crate) fn rows(self) -> usize {
         match self {
-            Isa::Avx512 => 14,
+            Isa::Avx512Bf16 | Isa::Avx512 => 14,
             Isa::Avx2 => 6,
             Isa::Portable => Portable::ROWS,
         }
     }
 
+    /// Whether the set has an instruction for products of pairs of bf16: without it they are
+    /// emulated, and take as long as those of f32 or longer.
+    pub fn has_bf16(self) -> bool {
+        self == Isa::Avx512Bf16
+    }
+
+    /// The set in the words of whoever computes in f32 alone, for whom bf16 is no difference.
+    pub(crate) fn without_bf16(self) -> Isa {
+        if self == Isa::Avx512Bf16 { Isa::Avx512 } else { self }
+    }
+
     fn is_here(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => {
+                // What compilers take the last of these to have with it.
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512bf16")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f"),
             #[cfg(target_arch = "x86_64")]
@@ -111,12 +132,14 @@ impl Isa {
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 if self.is_here() => Avx512::call(work),
+                Isa::Avx512Bf16 if W::PAIRS && self.is_here() => Avx512::<true>::call(work),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512Bf16 | Isa::Avx512 if self.is_here() => Avx512::<false>::call(work),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 if self.is_here() => Avx2::call(work),
                 Isa::Portable => Portable::call(work),
                 #[cfg(feature = "imitate")]
-                Isa::Avx512 => Lanes::<16, 14>::call(work),
+                Isa::Avx512Bf16 | Isa::Avx512 => Lanes::<16, 14>::call(work),
                 #[cfg(feature = "imitate")]
                 Isa::Avx2 => Lanes::<8, 6>::call(work),
                 #[cfg(not(feature = "imitate"))]
@@ -129,6 +152,7 @@ impl Isa {
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Isa::Avx512Bf16 => "avx512-bf16",
             Isa::Avx512 => "avx512",
             Isa::Avx2 => "avx2",
             Isa::Portable => "portable",
@@ -143,6 +167,9 @@ impl fmt::Display for Isa {
 pub(crate) trait Work {
     /// What comes out.
     type Out;
+    /// Whether products of pairs of bf16 are in it: the rest is the same for sets with and without
+    /// instructions for them, and compiled once for both.
+    const PAIRS: bool = false;
 
     /// # Safety
     /// The CPU has the instructions of `S`; pointers that `self` holds are good.

@@ -18,6 +18,7 @@ mod group_norm;
 mod isa;
 mod linear_attention;
 mod packed;
+mod paired;
 mod peak;
 mod scratch;
 mod simd;
@@ -42,7 +43,7 @@ pub use linear_attention::{
 pub(crate) use packed::{Cache, Version, pointer, pointer_or_null, version};
 pub use peak::fma_peak;
 pub(crate) use scratch::{Block, Scratch};
-pub(crate) use simd::Simd;
+pub(crate) use simd::{Pairs, Simd, pair};
 pub use spatial::{
     SpatialCache, SpatialGrads, SpatialWeights, spatial, spatial_attention,
     spatial_attention_backward, spatial_fits,

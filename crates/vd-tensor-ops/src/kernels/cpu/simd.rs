@@ -4,12 +4,14 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod pairs;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+pub(crate) use pairs::{Pairs, pair};
 #[cfg(feature = "imitate")]
 pub(crate) use portable::Lanes;
 pub(crate) use portable::Portable;
@@ -57,6 +59,26 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn largest(a: Self::V) -> f32;
     /// `LANES` rows of `LANES` values, `from` apart, as columns: row i of `dst` has entry i of each.
     unsafe fn transpose(src: *const f32, from: usize, dst: *mut f32, to: usize);
+    /// [`pair`] of each lane.
+    unsafe fn pair(low: Self::V, high: Self::V) -> Self::V;
+    /// The lower bf16 of each lane, as f32.
+    unsafe fn lower(a: Self::V) -> Self::V;
+    /// The upper bf16 of each lane, as f32.
+    unsafe fn upper(a: Self::V) -> Self::V;
+
+    /// c plus the products of the uppers and of the lowers, in this order: both products are exact,
+    /// both sums are rounded to f32.
+    ///
+    /// As `VDPBF16PS` has it but for values below the normal ones of f32, which that takes for
+    /// zeros. Here they are what they are.
+    #[inline(always)]
+    unsafe fn pairs(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: the caller's.
+        unsafe {
+            let c = Self::fma(Self::upper(a), Self::upper(b), c);
+            Self::fma(Self::lower(a), Self::lower(b), c)
+        }
+    }
 
     #[inline(always)]
     unsafe fn zero() -> Self::V {

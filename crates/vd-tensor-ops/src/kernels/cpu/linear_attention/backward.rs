@@ -195,7 +195,12 @@ impl Share<'_> {
         unsafe {
             if let Some(part) = piece.part {
                 let x = all.x.add(piece.image * shape.sites * shape.c);
-                keys::<S>(shape, x, piece.sites, (all.packed.keys.as_ptr(), buffers.sums(part)));
+                keys::<S, false>(
+                    shape,
+                    x,
+                    piece.sites,
+                    (all.packed.keys.as_ptr(), buffers.sums(part)),
+                );
             }
             wait();
             fold::<S>(shape, all.packed, buffers, piece.heads);

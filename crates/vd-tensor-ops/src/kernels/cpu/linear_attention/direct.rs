@@ -1,13 +1,16 @@
 //! The form for few sites: values are made, and the weights, of which there is more than of
 //! anything else, are read once for many images.
 
+use std::ops::Range;
+
 use vd_torch::Member;
 
 use super::pack::{Direct, Shape};
 use super::product::{Panels, Product};
 use super::sites::{GAP, normal_rows};
 use super::sums::{Sums, exponentials};
-use crate::kernels::cpu::{Scratch, Simd, Work, gemm};
+use crate::kernels::cpu::paired::pair_along;
+use crate::kernels::cpu::{Pairs, Scratch, Simd, Work, gemm};
 
 /// Sites at a time, of as many whole images as they hold.
 const BLOCK: usize = 336;
@@ -61,22 +64,54 @@ pub(super) struct Share<'a> {
 }
 
 impl Share<'_> {
+    /// A product of f32 or of pairs, as the packed weights have it.
+    #[inline(always)]
+    unsafe fn product<S: Simd>(&self, product: Panels) {
+        // SAFETY: the caller's.
+        unsafe {
+            if self.all.packed.pairs {
+                Pairs::<S>::call(product);
+            } else {
+                S::call(product);
+            }
+        }
+    }
+
+    /// Normalises the sites `range` of a block, which begins with site `first`.
+    #[inline(always)]
+    unsafe fn load<S: Simd>(&self, first: usize, range: Range<usize>) {
+        let (c, row) = (self.all.shape.c, rows(&self.all.shape).0);
+        // SAFETY: the caller's; threads load sites apart from each other.
+        unsafe {
+            let normal = self.all.buffers().0.add(range.start * row);
+            let x = self.all.x.add((first + range.start) * c);
+            normal_rows::<S>(x, (normal, row), (range.len(), c));
+            if self.all.packed.pairs {
+                for site in 0..range.len() {
+                    let normal = normal.add(site * row);
+                    pair_along::<S>(normal, normal, c);
+                }
+            }
+        }
+    }
+
     /// Some panels of the queries, keys and values of `count` sites.
     #[inline(always)]
     unsafe fn project<S: Simd>(&self, count: usize) {
         let shape = &self.all.shape;
         let (normal, features) = rows(shape);
         let (from, to) = self.all.buffers();
-        let width = gemm::panel::<S>();
+        let (width, channels) = (gemm::panel::<S>(), self.all.packed.steps[0]);
         let panels = shape.inner().div_ceil(width);
         for task in self.member.share(3 * panels) {
             let (part, panel) = (task / panels, task % panels);
             // SAFETY: the caller's; threads write panels apart from each other.
             unsafe {
-                let b = self.all.packed.qkv[part].as_ptr().add(panel * width * shape.c);
+                let b = self.all.packed.qkv[part].as_ptr().add(panel * width * channels);
                 let c = (to[part].add(panel * width), features);
                 let a = (from.cast_const(), normal, 1);
-                S::call(Panels { a, b, c, shape: [count, width, shape.c], add: false });
+                let shape = [count, width, channels];
+                self.product::<S>(Panels { a, b, c, shape, add: false });
             }
         }
     }
@@ -117,6 +152,15 @@ impl Share<'_> {
                 let size = [sites, dim, dim];
                 S::call(Product { a, b, c: (k.add(first), row), shape: size, add: false });
             }
+            if self.all.packed.pairs {
+                // Whole pairs of vectors: beyond the features are zeros.
+                let whole = inner.next_multiple_of(2 * S::LANES);
+                for site in 0..sites {
+                    let k = k.add(site * row);
+                    k.add(inner).write_bytes(0, whole - inner);
+                    pair_along::<S>(k, k, whole);
+                }
+            }
         }
     }
 
@@ -124,14 +168,15 @@ impl Share<'_> {
     #[inline(always)]
     unsafe fn output<S: Simd>(&self, (first, count): (usize, usize), rows_out: *mut f32) {
         let shape = &self.all.shape;
-        let (c, inner, width) = (shape.c, shape.inner(), gemm::panel::<S>());
+        let (c, inner, width) = (shape.c, self.all.packed.steps[1], gemm::panel::<S>());
         let (_, [_, from, _]) = self.all.buffers();
         for panel in self.member.share(c.div_ceil(width)) {
             // SAFETY: the caller's; threads write panels apart from each other.
             unsafe {
                 let b = self.all.packed.out.as_ptr().add(panel * width * inner);
                 let (a, to) = ((from.cast_const(), rows(shape).1, 1), (rows_out, width));
-                S::call(Panels { a, b, c: to, shape: [count, width, inner], add: false });
+                let product = Panels { a, b, c: to, shape: [count, width, inner], add: false };
+                self.product::<S>(product);
                 let columns = width.min(c - panel * width);
                 for site in 0..count {
                     let at = (first + site) * c + panel * width;
@@ -149,11 +194,12 @@ impl Share<'_> {
 
 impl Work for Share<'_> {
     type Out = ();
+    const PAIRS: bool = true;
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (shape, member) = (&self.all.shape, self.member);
-        let Shape { images, sites, c, heads, dim } = *shape;
+        let Shape { images, sites, heads, dim, .. } = *shape;
         let block = block(shape);
         let size = heads * dim * dim.next_multiple_of(S::LANES);
         let mut context = Scratch::take(size);
@@ -166,10 +212,7 @@ impl Work for Share<'_> {
             let sums = Sums { sums: context, top, total: top.add(Sums::width(shape)) };
             for first in (0..images).step_by(block) {
                 let count = block.min(images - first);
-                let (normal, row) = (self.all.buffers().0, rows(shape).0);
-                let range = member.share(count * sites);
-                let x = self.all.x.add((first * sites + range.start) * c);
-                normal_rows::<S>(x, (normal.add(range.start * row), row), (range.len(), c));
+                self.load::<S>(first * sites, member.share(count * sites));
                 member.barrier();
                 self.project::<S>(count * sites);
                 member.barrier();

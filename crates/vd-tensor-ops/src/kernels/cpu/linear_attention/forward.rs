@@ -9,7 +9,8 @@ use super::pack::{Folded, Shape};
 use super::product::{Panels, Product, Stack};
 use super::sites::{add_columns, columns, normal_columns, softmax_columns};
 use super::sums::{PART, Sums, keys, merge};
-use crate::kernels::cpu::{Scratch, Simd, Work, gemm};
+use crate::kernels::cpu::paired::pair_rows;
+use crate::kernels::cpu::{Pairs, Scratch, Simd, Work, gemm};
 
 /// The whole attention: where everything lies.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +53,12 @@ impl Share<'_> {
         // SAFETY: the caller's.
         unsafe {
             let x = self.all.x.add(image * sites * c);
-            keys::<S>(&self.all.shape, x, (from, to), (self.all.packed.keys.as_ptr(), sums));
+            let to_sums = (self.all.packed.keys.as_ptr(), sums);
+            if self.all.packed.pairs {
+                keys::<S, true>(&self.all.shape, x, (from, to), to_sums);
+            } else {
+                keys::<S, false>(&self.all.shape, x, (from, to), to_sums);
+            }
         }
     }
 
@@ -61,7 +67,9 @@ impl Share<'_> {
     unsafe fn fold<S: Simd>(&self, heads: (usize, usize), parts: &[Sums], to: *mut f32) {
         let shape = &self.all.shape;
         let Shape { c, dim, .. } = *shape;
-        let inner = shape.inner();
+        let pairs = self.all.packed.pairs;
+        let of_head = if pairs { shape.head_pairs() } else { dim };
+        let inner = shape.heads * of_head;
         let width = dim.next_multiple_of(gemm::panel::<S>());
         let (mut merged, mut context, mut rows) =
             (Scratch::take(dim * c + dim), Scratch::take(dim * width), Scratch::take(dim * c));
@@ -85,10 +93,13 @@ impl Share<'_> {
                 let a = (context.cast_const(), width, 1);
                 let b = (self.all.packed.out.as_ptr().add(head * dim * c), c);
                 S::call(Product { a, b, c: (rows, c), shape: [dim, c, dim], add: false });
+                if pairs {
+                    pair_rows::<S>((rows, rows, c), (dim, c));
+                }
                 // Into blocks of rows, as of `gemm::pack_rows`.
                 for block in 0..c.div_ceil(S::ROWS) {
-                    for d in 0..dim {
-                        let to = to.add((block * inner + head * dim + d) * S::ROWS);
+                    for d in 0..of_head {
+                        let to = to.add((block * inner + head * of_head + d) * S::ROWS);
                         for i in 0..S::ROWS {
                             let k = block * S::ROWS + i;
                             *to.add(i) = if k < c { *rows.add(d * c + k) } else { 0.0 };
@@ -99,11 +110,27 @@ impl Share<'_> {
         }
     }
 
+    /// A product of f32 or of pairs, as the packed weights have it.
+    #[inline(always)]
+    unsafe fn product<S: Simd>(&self, product: Stack) {
+        // SAFETY: the caller's.
+        unsafe {
+            if self.all.packed.pairs {
+                Pairs::<S>::call(product);
+            } else {
+                S::call(product);
+            }
+        }
+    }
+
     /// y = x + bias + M softmax(q) for the sites `from..to` of an image.
     #[inline(always)]
     unsafe fn queries<S: Simd>(&self, image: usize, (from, to): (usize, usize), mixed: *const f32) {
-        let Shape { sites, c, heads, dim, .. } = self.all.shape;
-        let (inner, width) = (self.all.shape.inner(), gemm::panel::<S>());
+        let (shape, pairs) = (&self.all.shape, self.all.packed.pairs);
+        let Shape { sites, c, heads, dim, .. } = *shape;
+        let (inner, width) = (shape.inner(), gemm::panel::<S>());
+        let paired = (c.div_ceil(2), heads * shape.head_pairs());
+        let (channels, features) = if pairs { paired } else { (c, inner) };
         let (mut x, mut q) = (Scratch::take(c * width), Scratch::take((inner + S::ROWS) * width));
         let (mut out, mut rows) = (Scratch::take((c + S::ROWS) * width), Scratch::take(c * width));
         let (xs, q) = (x.as_mut_ptr(), q.as_mut_ptr());
@@ -117,12 +144,21 @@ impl Share<'_> {
                 columns::<S>((x, c), (count, c), (xs, width), rows);
                 normal_columns::<S>(xs, c);
                 let a = self.all.packed.queries.as_ptr();
-                S::call(Stack { a, b: (xs.cast_const(), width), c: (q, width), m: inner, k: c });
+                if pairs {
+                    pair_rows::<S>((xs, xs, width), (c, width));
+                }
+                let (b, to) = ((xs.cast_const(), width), (q, width));
+                self.product::<S>(Stack { a, b, c: to, m: inner, k: channels });
                 for head in 0..heads {
-                    softmax_columns::<S>((q.add(head * dim * width), width), dim);
+                    let from = q.add(head * dim * width);
+                    softmax_columns::<S>((from, width), dim);
+                    if pairs {
+                        let to = q.add(head * shape.head_pairs() * width);
+                        pair_rows::<S>((from, to, width), (dim, width));
+                    }
                 }
                 let (b, to) = ((q.cast_const(), width), (out, width));
-                S::call(Stack { a: mixed, b, c: to, m: c, k: inner });
+                self.product::<S>(Stack { a: mixed, b, c: to, m: c, k: features });
                 add_columns::<S>(out, self.all.bias, (x, self.all.y.add(at)), (count, c));
             }
         }
@@ -156,6 +192,7 @@ impl Share<'_> {
 
 impl Work for Share<'_> {
     type Out = ();
+    const PAIRS: bool = true;
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {

@@ -30,7 +30,7 @@ pub struct LinearAttentionGrad {
 }
 
 /// The gradients of [`linear_attention`] from that of its output; what the forward knew is made
-/// again from x.
+/// again from x, in f32 whatever the precision.
 ///
 /// # Shapes
 /// `x`, `grad`: b f h w c
@@ -56,7 +56,7 @@ pub fn linear_attention_backward(
     let rows = Gradients::rows(&shape) as i64;
     let sums = Tensor::zeros([copies, rows, shape.c as i64], (Kind::Float, x.device()));
     let way = if form == Form::Direct { Form::DirectBack } else { Form::Unfolded };
-    let packed = [form, way].map(|form| cache.packed((isa, form), &shape, weights, &held));
+    let packed = [form, way].map(|form| cache.packed((isa, form, false), &shape, weights, &held));
     let at = At {
         x: values(&x).as_ptr(),
         grad: values(&grad).as_ptr(),

@@ -20,6 +20,7 @@ use vd_torch::{team_of, threads};
 
 use super::epilogue::fits;
 use super::{Cache, Isa, Scratch, Version, version};
+use crate::kernels::{self, Precision};
 use crate::layers::HeadShape;
 pub use gradient::{LinearAttentionGrad, linear_attention_backward};
 use pack::{Direct, DirectBack, Folded, Shape, Unfolded, Weights};
@@ -63,6 +64,8 @@ struct Key {
     weights: [Version; 3],
     isa: Isa,
     form: Form,
+    /// Whether products are those of pairs of bf16.
+    pairs: bool,
 }
 
 /// Ways of computing the same.
@@ -95,16 +98,16 @@ impl LinearAttentionCache {
     /// `held`: the weights, contiguous.
     fn packed(
         &self,
-        (isa, form): (Isa, Form),
+        (isa, form, pairs): (Isa, Form, bool),
         shape: &Shape,
         weights: &LinearAttentionWeights<'_>,
         [gamma, qkv, out, _]: &[Tensor; 4],
     ) -> Arc<Packed> {
-        let key = Key { weights: weights.versions(), isa, form };
+        let key = Key { weights: weights.versions(), isa, form, pairs };
         let weights = Weights { gamma: values(gamma), qkv: values(qkv), out: values(out) };
         let pack = || match form {
-            Form::Folded => Packed::Folded(Folded::new(isa, shape, &weights)),
-            Form::Direct => Packed::Direct(Direct::new(isa, shape, &weights)),
+            Form::Folded => Packed::Folded(Folded::new(isa, shape, &weights, pairs)),
+            Form::Direct => Packed::Direct(Direct::new(isa, shape, &weights, pairs)),
             Form::Unfolded => Packed::Unfolded(Unfolded::new(isa, shape, &weights)),
             Form::DirectBack => Packed::DirectBack(DirectBack::new(isa, shape, &weights)),
         };
@@ -127,6 +130,8 @@ pub fn linear_attention_fits(isa: Isa, channels: i64) -> bool {
 /// [`SpatialLinearAttention`](crate::layers::SpatialLinearAttention) of
 /// [`LayerNorm`](crate::layers::LayerNorm).
 ///
+/// With [`Precision::Bf16`] the products over sites have operands of bf16.
+///
 /// # Shapes
 /// b f h w c -> b f h w c
 ///
@@ -145,7 +150,8 @@ pub fn linear_attention(
     if shape.images * shape.sites == 0 {
         return y;
     }
-    let packed = cache.packed((isa, Form::of(&shape)), &shape, weights, &params);
+    let pairs = kernels::precision() == Precision::Bf16;
+    let packed = cache.packed((isa, Form::of(&shape), pairs), &shape, weights, &params);
     let bias = values(&params[3]).as_ptr();
     let (x, out) = (values(&x).as_ptr(), y.data_ptr() as *mut f32);
     // Asked once: what threads share is as large as the team.

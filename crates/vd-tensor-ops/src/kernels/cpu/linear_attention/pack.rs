@@ -2,7 +2,7 @@
 
 use vd_torch::team;
 
-use crate::kernels::cpu::{Block, Isa, gemm};
+use crate::kernels::cpu::{Block, Isa, gemm, paired};
 
 /// How much there is of everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,11 @@ impl Shape {
     /// Features of all heads.
     pub(super) fn inner(&self) -> usize {
         self.heads * self.dim
+    }
+
+    /// Pairs of features of a head, one of them with a zero where features are odd.
+    pub(super) fn head_pairs(&self) -> usize {
+        self.dim.div_ceil(2)
     }
 
     /// Factor of the queries.
@@ -69,26 +74,41 @@ fn columns(isa: Isa, [k, n]: [usize; 2], at: impl Fn(usize, usize) -> f32 + Sync
     block
 }
 
+/// As `columns`, of pairs that [`paired::pair_along`] makes of the axis between.
+fn paired_columns(isa: Isa, [k, n]: [usize; 2], at: impl Fn(usize, usize) -> f32 + Sync) -> Block {
+    let size = [paired::along(isa, k), n];
+    columns(isa, size, |p, n| paired::of_along(isa, k, p, |k| at(k, n)))
+}
+
 /// What the form needs in which the values' projection is folded into the sums.
 #[derive(Debug)]
 pub(super) struct Folded {
-    /// Panels of features, rows are channels.
+    /// Panels of features, rows are channels, or pairs along a row of them.
     pub(super) keys: Block,
-    /// Blocks of features, columns are channels.
+    /// Blocks of features, columns are channels, or pairs of rows of them.
     pub(super) queries: Block,
     /// For each head panels of features, rows are channels.
     pub(super) values: Block,
     /// The projection back times the factor of the queries: (n d) c.
     pub(super) out: Block,
+    /// Whether keys and queries are made of pairs of bf16.
+    pub(super) pairs: bool,
 }
 
 impl Folded {
-    pub(super) fn new(isa: Isa, shape: &Shape, weights: &Weights<'_>) -> Self {
+    pub(super) fn new(isa: Isa, shape: &Shape, weights: &Weights<'_>, pairs: bool) -> Self {
         let (c, inner, dim, lanes) = (shape.c, shape.inner(), shape.dim, isa.lanes());
-        let mut queries = Block::new(gemm::packed_rows(isa.rows(), inner, c));
-        gemm::pack_rows(isa.rows(), [inner, c], queries.as_mut_slice(), |n, k| {
-            weights.entry(shape, 0, n, k)
-        });
+        let query = |n, k| weights.entry(shape, 0, n, k);
+        let steps = if pairs { c.div_ceil(2) } else { c };
+        let mut queries = Block::new(gemm::packed_rows(isa.rows(), inner, steps));
+        let size = [inner, steps];
+        if pairs {
+            gemm::pack_rows(isa.rows(), size, queries.as_mut_slice(), |n, p| {
+                paired::of_rows(c, p, |k| query(n, k))
+            });
+        } else {
+            gemm::pack_rows(isa.rows(), size, queries.as_mut_slice(), query);
+        }
         let each = gemm::packed_columns(lanes, c, dim);
         let mut values = Block::new(shape.heads * each);
         for (head, panels) in values.as_mut_slice().chunks_exact_mut(each).enumerate() {
@@ -102,8 +122,10 @@ impl Folded {
                 *x = weights.out[k * inner + n] * shape.scale();
             }
         }
-        let keys = columns(isa, [c, inner], |k, n| weights.entry(shape, 1, n, k));
-        Folded { keys, queries, values, out }
+        let key = |k, n| weights.entry(shape, 1, n, k);
+        let size = [c, inner];
+        let keys = if pairs { paired_columns(isa, size, key) } else { columns(isa, size, key) };
+        Folded { keys, queries, values, out, pairs }
     }
 }
 
@@ -114,16 +136,28 @@ pub(super) struct Direct {
     pub(super) qkv: [Block; 3],
     /// Panels of channels, rows are features.
     pub(super) out: Block,
+    /// Values along the rows of both: channels and features, or pairs of bf16 along them.
+    pub(super) steps: [usize; 2],
+    /// Whether they are pairs.
+    pub(super) pairs: bool,
 }
 
 impl Direct {
-    pub(super) fn new(isa: Isa, shape: &Shape, weights: &Weights<'_>) -> Self {
+    pub(super) fn new(isa: Isa, shape: &Shape, weights: &Weights<'_>, pairs: bool) -> Self {
         let (c, inner) = (shape.c, shape.inner());
-        let part = |part| columns(isa, [c, inner], |k, n| weights.entry(shape, part, n, k));
-        Direct {
-            qkv: [part(0), part(1), part(2)],
-            out: columns(isa, [inner, c], |n, k| weights.out[k * inner + n] * shape.scale()),
+        let out = |n, k| weights.out[k * inner + n] * shape.scale();
+        let part = |part| {
+            let entry = |k, n| weights.entry(shape, part, n, k);
+            let size = [c, inner];
+            if pairs { paired_columns(isa, size, entry) } else { columns(isa, size, entry) }
+        };
+        let qkv = [part(0), part(1), part(2)];
+        if !pairs {
+            let out = columns(isa, [inner, c], out);
+            return Direct { qkv, out, steps: [c, inner], pairs };
         }
+        let out = paired_columns(isa, [inner, c], out);
+        Direct { qkv, out, steps: [c, inner].map(|k| paired::along(isa, k)), pairs }
     }
 }
 

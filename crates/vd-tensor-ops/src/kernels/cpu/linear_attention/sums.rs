@@ -5,7 +5,8 @@
 use super::pack::Shape;
 use super::product::{Panels, Product};
 use super::sites::{GAP, normal_rows};
-use crate::kernels::cpu::{Scratch, Simd};
+use crate::kernels::cpu::paired::{pair_along, pair_rows};
+use crate::kernels::cpu::{Pairs, Scratch, Simd};
 
 /// Sites whose keys are in the cache at a time: a multiple of the rows of the products of the wider
 /// sets.
@@ -43,12 +44,14 @@ impl Sums {
     }
 }
 
-/// Sums over the sites `from..to` of the image at `x`.
+/// Sums over the sites `from..to` of the image at `x`; with `PAIRS` both products are those of pairs
+/// of bf16.
 ///
 /// # Safety
-/// As [`Simd`]; the pointers are good for the shape, and there is a site.
+/// As [`Simd`]; the pointers are good for the shape, the packed keys are pairs if `PAIRS` says so,
+/// and there is a site.
 #[inline(always)]
-pub(super) unsafe fn keys<S: Simd>(
+pub(super) unsafe fn keys<S: Simd, const PAIRS: bool>(
     shape: &Shape,
     x: *const f32,
     (from, to): (usize, usize),
@@ -60,6 +63,8 @@ pub(super) unsafe fn keys<S: Simd>(
     let chunk = CHUNK.min(to - from);
     let (mut normal, mut keys) = (Scratch::take(chunk * row), Scratch::take(chunk * k_row));
     let (normal, keys) = (normal.as_mut_ptr(), keys.as_mut_ptr());
+    let mut paired = Scratch::take(if PAIRS { chunk * row } else { 0 });
+    let paired = paired.as_mut_ptr();
     for first in (from..to).step_by(chunk) {
         let count = chunk.min(to - first);
         let more = first > from;
@@ -67,7 +72,16 @@ pub(super) unsafe fn keys<S: Simd>(
         unsafe {
             normal_rows::<S>(x.add(first * c), (normal, row), (count, c));
             let (a, to) = ((normal.cast_const(), row, 1), (keys, k_row));
-            S::call(Panels { a, b: packed, c: to, shape: [count, inner, c], add: false });
+            let product = Panels { a, b: packed, c: to, shape: [count, inner, c], add: false };
+            if PAIRS {
+                for site in 0..count {
+                    pair_along::<S>(normal.add(site * row), paired.add(site * row), c);
+                }
+                let (a, k) = ((paired.cast_const(), row, 1), c.div_ceil(2 * S::LANES) * S::LANES);
+                Pairs::<S>::call(Panels { a, shape: [count, inner, k], ..product });
+            } else {
+                S::call(product);
+            }
             for n in (0..inner).step_by(S::LANES) {
                 let factor = exponentials::<S>((keys.add(n), k_row), count, (sums, n), more);
                 let features = S::LANES.min(inner - n);
@@ -76,8 +90,15 @@ pub(super) unsafe fn keys<S: Simd>(
                 }
             }
             let a = (keys.cast_const(), 1, k_row);
-            let (b, c) = ((normal.cast_const(), row), (sums.sums, c));
-            S::call(Product { a, b, c, shape: [inner, c.1, count], add: more });
+            let (b, to) = ((normal.cast_const(), row), (sums.sums, c));
+            let product = Product { a, b, c: to, shape: [inner, c, count], add: more };
+            if PAIRS {
+                pair_rows::<S>((keys, keys, k_row), (count, inner));
+                pair_rows::<S>((normal, normal, row), (count, c));
+                Pairs::<S>::call(Product { shape: [inner, c, count.div_ceil(2)], ..product });
+            } else {
+                S::call(product);
+            }
         }
     }
 }

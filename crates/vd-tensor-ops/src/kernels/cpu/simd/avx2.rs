@@ -125,4 +125,37 @@ impl Simd for Avx2 {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn pair(low: __m256, high: __m256) -> __m256 {
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(_mm256_castps_si256(rounded(low)));
+            _mm256_or_ps(Self::upper(rounded(high)), _mm256_castsi256_ps(low))
+        }
+    }
+    #[inline(always)]
+    unsafe fn lower(a: __m256) -> __m256 {
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(a))) }
+    }
+    #[inline(always)]
+    unsafe fn upper(a: __m256) -> __m256 {
+        unsafe { _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(!0xffff))) }
+    }
+}
+
+/// Each lane with the bf16 nearest to it in its upper half; the lower half is anything.
+#[inline(always)]
+unsafe fn rounded(x: __m256) -> __m256 {
+    unsafe {
+        let bits = _mm256_castps_si256(x);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+        let near = _mm256_castsi256_ps(_mm256_add_epi32(bits, half));
+        let sign = _mm256_set1_ps(-0.0);
+        let small = _mm256_set1_ps(f32::MIN_POSITIVE);
+        let small = _mm256_cmp_ps::<_CMP_LT_OQ>(_mm256_andnot_ps(sign, x), small);
+        let near = _mm256_blendv_ps(near, _mm256_and_ps(x, sign), small);
+        // A number that is none keeps its upper bits and is quiet.
+        let quiet = _mm256_or_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(1 << 22)));
+        _mm256_blendv_ps(near, quiet, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x))
+    }
 }

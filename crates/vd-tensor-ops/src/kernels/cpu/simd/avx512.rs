@@ -1,29 +1,36 @@
-//! AVX-512: 32 registers of 16 values.
+//! AVX-512: 32 registers of 16 values, with and without the instructions for pairs of bf16.
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the trait says it once for all")]
 
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
 use super::{Simd, Work};
 
 /// See the module.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512;
+pub(crate) struct Avx512<const BF16: bool>;
 
 #[target_feature(enable = "avx512f")]
 unsafe fn call<W: Work>(work: W) -> W::Out {
     // SAFETY: the set is what this function is compiled for.
-    unsafe { work.run::<Avx512>() }
+    unsafe { work.run::<Avx512<false>>() }
 }
 
-impl Simd for Avx512 {
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn call_bf16<W: Work>(work: W) -> W::Out {
+    // SAFETY: as above.
+    unsafe { work.run::<Avx512<true>>() }
+}
+
+impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const LANES: usize = 16;
     const ROWS: usize = 14;
 
     #[inline(always)]
     unsafe fn call<W: Work>(work: W) -> W::Out {
-        unsafe { call(work) }
+        unsafe { if BF16 { call_bf16(work) } else { call(work) } }
     }
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {
@@ -120,5 +127,58 @@ impl Simd for Avx512 {
                 store(i + 12, _mm512_shuffle_f32x4::<0xdd>(t[i + 4], t[i + 12]));
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn pair(low: __m512, high: __m512) -> __m512 {
+        unsafe {
+            let [low, high] = if BF16 {
+                [low, high]
+                    .map(|x| transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)))
+                    .map(|x| _mm512_cvtepu16_epi32(x))
+            } else {
+                [low, high].map(|x| _mm512_srli_epi32::<16>(rounded(x)))
+            };
+            _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn lower(a: __m512) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(a))) }
+    }
+    #[inline(always)]
+    unsafe fn upper(a: __m512) -> __m512 {
+        unsafe {
+            let mask = _mm512_set1_epi32(!0xffff);
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), mask))
+        }
+    }
+    #[inline(always)]
+    unsafe fn pairs(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe {
+            if BF16 {
+                let [a, b] = [a, b].map(|x| transmute::<__m512, __m512bh>(x));
+                return _mm512_dpbf16_ps(c, a, b);
+            }
+            let c = _mm512_fmadd_ps(Self::upper(a), Self::upper(b), c);
+            _mm512_fmadd_ps(Self::lower(a), Self::lower(b), c)
+        }
+    }
+}
+
+/// Each lane with the bf16 nearest to it in its upper half; the lower half is anything.
+#[inline(always)]
+unsafe fn rounded(x: __m512) -> __m512i {
+    unsafe {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let near = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let sign = _mm512_set1_epi32(i32::MIN);
+        let size = _mm512_andnot_si512(sign, bits);
+        // Without a bit of the exponent a value is zero or below the normal ones.
+        let small = _mm512_cmplt_epi32_mask(size, _mm512_set1_epi32(1 << 23));
+        let near = _mm512_mask_and_epi32(near, small, bits, sign);
+        // A number that is none keeps its upper bits and is quiet.
+        let none = _mm512_cmpgt_epi32_mask(size, _mm512_set1_epi32(0xff << 23));
+        _mm512_mask_or_epi32(near, none, bits, _mm512_set1_epi32(1 << 22))
     }
 }

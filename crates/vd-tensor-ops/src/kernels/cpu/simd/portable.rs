@@ -2,7 +2,7 @@
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the trait says it once for all")]
 
-use super::{Simd, Work};
+use super::{Simd, Work, pair};
 
 /// Vectors of `N` values, and tiles of `ROWS` rows.
 #[derive(Clone, Copy)]
@@ -97,5 +97,17 @@ impl<const N: usize, const ROWS: usize> Simd for Lanes<N, ROWS> {
                 unsafe { *dst.add(j * to + i) = *src.add(i * from + j) };
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn pair(low: [f32; N], high: [f32; N]) -> [f32; N] {
+        zip(low, high, pair)
+    }
+    #[inline(always)]
+    unsafe fn lower(a: [f32; N]) -> [f32; N] {
+        a.map(|x| f32::from_bits(x.to_bits() << 16))
+    }
+    #[inline(always)]
+    unsafe fn upper(a: [f32; N]) -> [f32; N] {
+        a.map(|x| f32::from_bits(x.to_bits() & !0xffff))
     }
 }

@@ -10,9 +10,10 @@ use std::ops::Range;
 use vd_torch::{Member, team, threads};
 
 use super::lanes::{gather, normalize, scatter};
-use super::pack::Sizes;
+use super::pack::{Form, Sizes};
 use super::products::Product;
 use super::unit::{Layout, Problem, whole};
+use crate::kernels::cpu::paired::pair_rows;
 use crate::kernels::cpu::{Isa, Scratch, Simd, Work, gemm};
 
 /// Runs the attention.
@@ -71,7 +72,7 @@ struct Buffers {
 }
 
 impl Share<'_> {
-    /// Frames of a unit, channels as rows, normalised.
+    /// Frames of a unit, channels as rows, normalised; as pairs where the weights are.
     #[inline(always)]
     unsafe fn load<S: Simd>(&self, to: Buffers, unit: usize, frames: Range<usize>) {
         let (problem, l) = (self.problem, &self.layout);
@@ -84,6 +85,9 @@ impl Share<'_> {
                     let x = to.x.add(frame * l.frame + z * S::LANES);
                     gather::<S>((problem.x.add(at), valid), (x, l.row), c, to.spare);
                     normalize::<S>(x, l.row, c);
+                    if problem.packed.form == Form::Paired {
+                        pair_rows::<S>((x, x, l.row), (c, S::LANES));
+                    }
                 }
             }
         }
@@ -121,9 +125,13 @@ impl Share<'_> {
             let columns = width.min(l.columns - first);
             // SAFETY: the caller's.
             unsafe {
-                S::call(Product {
+                let out = from.out.add(first);
+                if problem.packed.form == Form::Paired {
+                    pair_rows::<S>((out, out, l.row), (problem.sizes().inner(), columns));
+                }
+                problem.product::<S>(Product {
                     a: problem.packed.out(),
-                    b: (from.out.add(first), l.row),
+                    b: (out, l.row),
                     c: (from.y, width),
                     shape: (channels, problem.sizes().inner()),
                     columns,
@@ -144,6 +152,7 @@ impl Share<'_> {
 
 impl Work for Share<'_> {
     type Out = ();
+    const PAIRS: bool = true;
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::{Cache, Isa, Version, pointer, version};
+use crate::kernels::{self, Precision};
 use crate::layers::HeadShape;
 use backward::Gradient;
 pub use function::temporal;
-use pack::{Packed, Sizes, Weights};
+use pack::{Form, Packed, Sizes, Weights};
 use unit::Problem;
 
 /// The parameters of an attention along time, with the norm before it.
@@ -65,7 +66,7 @@ struct Key {
     weights: [Version; 3],
     sizes: Sizes,
     isa: Isa,
-    back: bool,
+    form: Form,
 }
 
 /// Contiguous handles of the weights, which pointers go into.
@@ -84,17 +85,17 @@ impl Held {
 }
 
 impl TemporalCache {
-    fn packed(&self, weights: &TemporalWeights<'_>, isa: Isa, back: bool) -> Arc<Packed> {
+    fn packed(&self, weights: &TemporalWeights<'_>, isa: Isa, form: Form) -> Arc<Packed> {
         let HeadShape { heads, dim } = weights.shape;
         let channels = weights.gamma.numel();
         let sizes = Sizes { channels, heads: heads as usize, dim: dim as usize };
         let of = [weights.gamma, weights.to_qkv, weights.to_out].map(version);
-        let key = Key { weights: of, sizes, isa, back };
+        let key = Key { weights: of, sizes, isa, form };
         let keep = |of: &Key| of.weights == key.weights && of.sizes == sizes;
         let pack = || {
             let weights = Held::new(weights);
             // SAFETY: the weights are contiguous and of these sizes.
-            unsafe { Packed::new(isa, sizes, weights.pointers(), back) }
+            unsafe { Packed::new(isa, sizes, weights.pointers(), form) }
         };
         self.0.get(key, keep, pack)
     }
@@ -143,7 +144,8 @@ fn check(isa: Isa, x: &Tensor, weights: &TemporalWeights<'_>, frames: &Frames<'_
 /// x plus the attention along time of the normalised x: layer norm, queries, keys and values,
 /// rotary positions, biases, softmax, projection.
 ///
-/// A frame that sees none, itself included, is not a number, as softmax has it.
+/// A frame that sees none, itself included, is not a number, as softmax has it. With
+/// [`Precision::Bf16`] both projections have operands of bf16.
 ///
 /// # Shapes
 /// b f h w c -> b f h w c
@@ -160,7 +162,9 @@ pub fn temporal_attention(
     check(isa, x, weights, frames);
     let given = Given::new(x, frames);
     let y = given.x.empty_like();
-    let packed = weights.cache.packed(weights, isa, false);
+    let paired = kernels::precision() == Precision::Bf16;
+    let form = if paired { Form::Paired } else { Form::Whole };
+    let packed = weights.cache.packed(weights, isa, form);
     // SAFETY: all tensors are contiguous, of these shapes and alive; the output is new.
     unsafe { forward::run(&given.problem(&packed, &y), isa) };
     y
@@ -212,7 +216,7 @@ pub struct TemporalGrads {
 }
 
 /// The gradients of the sum of `grad` times [`temporal_attention`], which is computed again on the
-/// way.
+/// way, in f32 whatever the precision.
 ///
 /// The same on every call with as many threads.
 ///
@@ -230,7 +234,8 @@ pub fn temporal_attention_backward(
     check(isa, x, weights, frames);
     assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of another shape");
     let (given, grad) = (Given::new(x, frames), grad.detach().contiguous());
-    let [packed, back] = [false, true].map(|back| weights.cache.packed(weights, isa, back));
+    let forms = [Form::Whole, Form::Back];
+    let [packed, back] = forms.map(|form| weights.cache.packed(weights, isa, form));
     let held = Held::new(weights);
     let Held([gamma, to_qkv, to_out]) = &held;
     let of = TemporalGrads {

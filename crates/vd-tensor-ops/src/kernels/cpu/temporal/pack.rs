@@ -2,7 +2,7 @@
 
 use vd_torch::team;
 
-use crate::kernels::cpu::{Block, Isa, Simd, Work, gemm};
+use crate::kernels::cpu::{Block, Isa, Simd, Work, gemm, paired};
 
 /// Sizes of an attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,17 @@ pub(super) struct Weights {
 // SAFETY: the weights are only read.
 unsafe impl Sync for Weights {}
 
+/// What weights are packed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The attention in f32.
+    Whole,
+    /// The attention with pairs of bf16.
+    Paired,
+    /// The gradient.
+    Back,
+}
+
 /// Packed weights, the norm's gain and the scale of the queries within those of the heads.
 #[derive(Debug)]
 pub(super) struct Packed {
@@ -56,7 +67,7 @@ pub(super) struct Packed {
     heads: Block,
     /// `channels` rows by `inner`, or for each head `dim` rows by `channels`.
     out: Block,
-    back: bool,
+    pub(super) form: Form,
 }
 
 /// Where packed values go.
@@ -78,16 +89,15 @@ impl Work for RowsOf {
 }
 
 impl Packed {
-    /// For the attention, or for its gradient.
-    ///
     /// # Safety
     /// `weights` are good for the sizes.
-    pub(super) unsafe fn new(isa: Isa, sizes: Sizes, weights: Weights, back: bool) -> Self {
+    pub(super) unsafe fn new(isa: Isa, sizes: Sizes, weights: Weights, form: Form) -> Self {
         let rows = isa.run(RowsOf);
         let scale = 1.0 / (sizes.dim as f32).sqrt();
         let mut packed =
-            Packed { sizes, scale, rows, heads: Block::new(0), out: Block::new(0), back };
+            Packed { sizes, scale, rows, heads: Block::new(0), out: Block::new(0), form };
         packed.heads = Block::new(sizes.heads * packed.head_size());
+        let back = form == Form::Back;
         let parts = if back { sizes.heads } else { 1 };
         packed.out = Block::new(parts * packed.out_size());
         let to =
@@ -108,20 +118,23 @@ impl Packed {
 
     fn head_size(&self) -> usize {
         let Sizes { channels, .. } = self.sizes;
-        if self.back {
-            gemm::packed_rows(self.rows, channels, self.sizes.three())
-        } else {
-            gemm::packed_rows(self.rows, self.sizes.three(), channels)
+        match self.form {
+            Form::Back => gemm::packed_rows(self.rows, channels, self.sizes.three()),
+            _ => gemm::packed_rows(self.rows, self.sizes.three(), self.steps(channels)),
         }
+    }
+
+    /// How far a product over `k` entries goes: pairs are half as many.
+    pub(super) fn steps(&self, k: usize) -> usize {
+        if self.form == Form::Paired { k.div_ceil(2) } else { k }
     }
 
     /// Of the whole, or of a head's part for the gradient.
     fn out_size(&self) -> usize {
         let Sizes { channels, dim, .. } = self.sizes;
-        if self.back {
-            gemm::packed_rows(self.rows, dim, channels)
-        } else {
-            gemm::packed_rows(self.rows, channels, self.sizes.inner())
+        match self.form {
+            Form::Back => gemm::packed_rows(self.rows, dim, channels),
+            _ => gemm::packed_rows(self.rows, channels, self.steps(self.sizes.inner())),
         }
     }
 
@@ -146,8 +159,8 @@ impl Packed {
             let size = self.head_size();
             std::slice::from_raw_parts_mut(to.0.add(head * size), size)
         };
-        if !self.back {
-            return gemm::pack_rows(self.rows, [three, channels], values, entry);
+        if self.form != Form::Back {
+            return self.pack([three, channels], values, entry);
         }
         gemm::pack_rows(self.rows, [channels, three], values, |k, i| entry(i, k));
         // SAFETY: as above.
@@ -167,9 +180,17 @@ impl Packed {
         // SAFETY: the block has this many values.
         let values = unsafe { std::slice::from_raw_parts_mut(to.1, self.out_size()) };
         // SAFETY: the caller's; rows and columns are within the sizes.
-        gemm::pack_rows(self.rows, [channels, inner], values, |i, k| unsafe {
-            *weights.to_out.add(i * inner + k)
-        });
+        self.pack([channels, inner], values, |i, k| unsafe { *weights.to_out.add(i * inner + k) });
+    }
+
+    /// Blocks of rows, of pairs where the form has them.
+    fn pack(&self, [m, k]: [usize; 2], out: &mut [f32], at: impl Fn(usize, usize) -> f32) {
+        if self.form == Form::Paired {
+            let pairs = |i, p| paired::of_rows(k, p, |k| at(i, k));
+            gemm::pack_rows(self.rows, [m, self.steps(k)], out, pairs);
+        } else {
+            gemm::pack_rows(self.rows, [m, k], out, at);
+        }
     }
 
     /// Queries, keys and values of a head from channels, or the way back of their gradient.

@@ -1,9 +1,9 @@
 //! The piece of an attention that fits a cache: some neighbouring sites of a sample, all frames.
 
 use super::lanes::{softmax, turn};
-use super::pack::{Packed, Sizes};
+use super::pack::{Form, Packed, Sizes};
 use super::products::{Dots, Grid, Product};
-use crate::kernels::cpu::{Simd, gemm};
+use crate::kernels::cpu::{Pairs, Simd, gemm};
 
 /// An attention: where everything lies.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +113,24 @@ impl Problem<'_> {
         (at, (self.sites - site).min(S::LANES))
     }
 
+    /// A product by the packed weights, of f32 or of pairs as they are.
+    ///
+    /// # Safety
+    /// As [`Simd`]; `b` is of the form of the weights.
+    #[inline(always)]
+    pub(super) unsafe fn product<S: Simd>(&self, product: Product) {
+        let shape = (product.shape.0, self.packed.steps(product.shape.1));
+        let product = Product { shape, ..product };
+        // SAFETY: the caller's.
+        unsafe {
+            if self.packed.form == Form::Paired {
+                Pairs::<S>::call(product);
+            } else {
+                S::call(product);
+            }
+        }
+    }
+
     /// Queries, keys and values of a head, turned, from the normalised input.
     ///
     /// # Safety
@@ -127,7 +145,7 @@ impl Problem<'_> {
         let Sizes { channels, dim, .. } = self.sizes();
         // SAFETY: the caller's.
         unsafe {
-            S::call(Product {
+            self.product::<S>(Product {
                 a: packed,
                 b: (x, l.row),
                 c: (qkv, l.row),
