@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
-    AdamWTensors, ConvCache, Finish, Frames, GroupFinish, Isa, LinearAttentionCache,
-    LinearAttentionWeights, SpatialWeights, TemporalCache, TemporalWeights, adamw, conv3x3,
-    conv3x3_input_grad, conv3x3_weight_grad, finish_grad, group_finish, group_finish_grad,
-    linear_attention, linear_attention_backward, spatial_attention, spatial_attention_backward,
-    temporal_attention, temporal_attention_backward,
+    AdamWTensors, ConvCache, DirectCache, Finish, Frames, GroupFinish, Isa, LinearAttentionCache,
+    LinearAttentionWeights, SpatialWeights, TemporalCache, TemporalWeights, Window, adamw, conv3x3,
+    conv3x3_input_grad, conv3x3_weight_grad, direct, direct_transposed, direct_weight_grad,
+    finish_grad, group_finish, group_finish_grad, linear_attention, linear_attention_backward,
+    spatial_attention, spatial_attention_backward, temporal_attention, temporal_attention_backward,
 };
 use vd_tensor_ops::kernels::{Precision, with};
 use vd_tensor_ops::layers::HeadShape;
@@ -132,6 +132,34 @@ fn group_norms_stay_within_their_operands() {
             let back = group_finish_grad(isa, (&x, &grad), &made.statistics, &finish);
             vec![made.y, made.statistics, back.x, back.gain, back.shift]
         });
+    }
+}
+
+#[test]
+fn direct_convolutions_stay_within_their_operands() {
+    for (kernel, stride, padding) in [(3, 1, 1), (4, 2, 1), (7, 1, 3)] {
+        let window = Window { kernel, stride, padding };
+        for [h, w] in PLANES.map(|plane| plane.map(|n| n.max(kernel as i64 - 2))) {
+            let [down, across] = [h, w].map(|n| window.outputs(n as usize) as i64);
+            // Two inputs to whole vectors, and few channels to some that are none.
+            for (first, second, o) in [(16, 40, 32), (3, 0, 21)] {
+                both(|isa, draw| {
+                    let inputs = [draw(1, &[1, 2, h, w, first]), draw(2, &[1, 2, h, w, second])];
+                    let inputs: Vec<&Tensor> = inputs.iter().filter(|x| x.numel() > 0).collect();
+                    let k = kernel as i64;
+                    let weight = draw(3, &[o, first + second, 1, k, k]);
+                    let (bias, grad) = (draw(4, &[o]), draw(5, &[1, 2, down, across, o]));
+                    let cache = DirectCache::default();
+                    let weights = (&weight, &cache, window);
+                    let size = [h as usize, w as usize];
+                    vec![
+                        direct(isa, &inputs, weights, Some(&bias), None),
+                        direct_transposed(isa, &grad, weights, None, size),
+                        direct_weight_grad(isa, &inputs, &grad, window),
+                    ]
+                });
+            }
+        }
     }
 }
 

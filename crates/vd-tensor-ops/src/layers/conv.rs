@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tch::Tensor;
 
 use crate::kernels;
-use crate::kernels::cpu::{self, ConvCache, ConvWeights, Isa};
+use crate::kernels::cpu::{self, ConvCache, ConvWeights, DirectCache, Isa, Road, Window};
 use crate::{Error, Init, Result, Scope};
 
 /// b f h w c as the channels-first view of a batch of images: (b f) c h w, no copy.
@@ -27,13 +27,22 @@ fn plane(weight: &Tensor) -> Tensor {
     weight.squeeze_dim(2)
 }
 
+/// Whether the kernels make a convolution of these inputs to so many channels by its products.
+fn takes_direct(inputs: &[&Tensor], outputs: &Tensor) -> bool {
+    let lanes = Isa::current().lanes();
+    inputs.len() <= 2
+        && inputs.iter().all(|x| kernels::on_cpu(x) && x.numel() > 0)
+        && outputs.numel().is_multiple_of(lanes)
+}
+
 /// A convolution of kernel 1 x k x k that keeps height and width.
 #[derive(Debug)]
 pub struct SpaceConv {
     weight: Tensor,
     pub(super) bias: Tensor,
-    padding: i64,
-    cache: Arc<ConvCache>,
+    window: Window,
+    winograd: Arc<ConvCache>,
+    direct: Arc<DirectCache>,
 }
 
 impl SpaceConv {
@@ -71,40 +80,62 @@ impl SpaceConv {
         let shape = [outputs, inputs, 1, kernel, kernel];
         let weight = scope.grown("weight", &shape, init, more)?;
         let bias = scope.param("bias", &[outputs], init)?;
-        Ok(SpaceConv { weight, bias, padding: kernel / 2, cache: Arc::default() })
+        let kernel = kernel as usize;
+        let window = Window { kernel, stride: 1, padding: kernel / 2 };
+        Ok(SpaceConv { weight, bias, window, winograd: Arc::default(), direct: Arc::default() })
     }
 
     /// # Shapes
     /// b f h w in -> b f h w out
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        if self.takes_kernel(&[x]) {
-            return cpu::conv(Isa::current(), &[x], self.weights(), None);
+        self.joined(&[x])
+    }
+
+    /// Of inputs whose channels follow each other.
+    ///
+    /// # Shapes
+    /// b f h w c each, together the inputs -> b f h w out
+    pub(super) fn joined(&self, inputs: &[&Tensor]) -> Tensor {
+        if let Some(road) = self.road(inputs) {
+            return cpu::conv(Isa::current(), inputs, self.weights(&road), None);
         }
-        let (images, b, f) = to_images(x);
-        let p = [self.padding; 2];
+        let (images, b, f) = match inputs {
+            [x] => to_images(x),
+            _ => to_images(&Tensor::cat(inputs, -1)),
+        };
+        let p = [self.window.padding as i64; 2];
         let out = images.conv2d(&plane(&self.weight), Some(&self.bias), [1, 1], p, [1, 1], 1);
         to_video(&out, b, f)
     }
 
-    /// Whether Winograd's kernel takes these inputs, channels of which follow each other.
-    pub(super) fn takes_kernel(&self, inputs: &[&Tensor]) -> bool {
+    /// The kernel that takes these inputs, channels of which follow each other.
+    pub(super) fn road(&self, inputs: &[&Tensor]) -> Option<Road> {
         let channels: Vec<i64> = inputs.iter().map(|x| x.size()[4]).collect();
-        self.padding == 1
+        let winograd = self.window.kernel == 3
             && kernels::precision().has_winograd()
             && inputs.iter().all(|x| kernels::on_cpu(x))
-            && cpu::conv_fits(Isa::current(), &channels, self.bias.numel() as i64)
+            && cpu::conv_fits(Isa::current(), &channels, self.bias.numel() as i64);
+        if winograd {
+            return Some(Road::Winograd(Arc::clone(&self.winograd)));
+        }
+        let direct = || Road::Direct(Arc::clone(&self.direct), self.window);
+        takes_direct(inputs, &self.bias).then(direct)
     }
 
-    pub(super) fn weights(&self) -> ConvWeights<'_> {
-        ConvWeights { weight: &self.weight, bias: &self.bias, cache: &self.cache }
+    pub(super) fn weights<'a>(&'a self, road: &'a Road) -> ConvWeights<'a> {
+        ConvWeights { weight: &self.weight, bias: &self.bias, road }
     }
 }
+
+/// The window of the layers that halve and double.
+const HALF: Window = Window { kernel: 4, stride: 2, padding: 1 };
 
 /// Halves height and width: kernel 1 x 4 x 4, stride 2, padding 1.
 #[derive(Debug)]
 pub struct SpaceDown {
     weight: Tensor,
     bias: Tensor,
+    cache: Arc<DirectCache>,
 }
 
 impl SpaceDown {
@@ -115,12 +146,18 @@ impl SpaceDown {
     pub fn new(scope: &mut Scope, channels: i64) -> Result<Self> {
         let init = Init::fan_in(channels * 16);
         let weight = scope.param("weight", &[channels, channels, 1, 4, 4], init)?;
-        Ok(SpaceDown { weight, bias: scope.param("bias", &[channels], init)? })
+        let bias = scope.param("bias", &[channels], init)?;
+        Ok(SpaceDown { weight, bias, cache: Arc::default() })
     }
 
     /// # Shapes
     /// b f h w c -> b f h/2 w/2 c
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        if takes_direct(&[x], &self.bias) && x.size()[2] > 1 && x.size()[3] > 1 {
+            let road = Road::Direct(Arc::clone(&self.cache), HALF);
+            let weights = ConvWeights { weight: &self.weight, bias: &self.bias, road: &road };
+            return cpu::conv(Isa::current(), &[x], weights, None);
+        }
         let (images, b, f) = to_images(x);
         let out = images.conv2d(&plane(&self.weight), Some(&self.bias), [2, 2], [1, 1], [1, 1], 1);
         to_video(&out, b, f)
@@ -132,6 +169,7 @@ impl SpaceDown {
 pub struct SpaceUp {
     weight: Tensor,
     bias: Tensor,
+    cache: Arc<DirectCache>,
 }
 
 impl SpaceUp {
@@ -142,12 +180,18 @@ impl SpaceUp {
     pub fn new(scope: &mut Scope, channels: i64) -> Result<Self> {
         let init = Init::fan_in(channels * 16);
         let weight = scope.param("weight", &[channels, channels, 1, 4, 4], init)?;
-        Ok(SpaceUp { weight, bias: scope.param("bias", &[channels], init)? })
+        let bias = scope.param("bias", &[channels], init)?;
+        Ok(SpaceUp { weight, bias, cache: Arc::default() })
     }
 
     /// # Shapes
     /// b f h w c -> b f 2h 2w c
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        if takes_direct(&[x], &self.bias) {
+            let road = Road::Transposed(Arc::clone(&self.cache), HALF);
+            let weights = ConvWeights { weight: &self.weight, bias: &self.bias, road: &road };
+            return cpu::conv(Isa::current(), &[x], weights, None);
+        }
         let (images, b, f) = to_images(x);
         let out = images.conv_transpose2d(
             &plane(&self.weight),

@@ -53,7 +53,7 @@ impl ConvBlock {
         if let Some(out) = self.fused(inputs, film, residual) {
             return out;
         }
-        let x = self.norm.forward(&self.projected(inputs));
+        let x = self.norm.forward(&self.proj.joined(inputs));
         let y = match film {
             Some(film) => film.shift.addcmul(&x, &(&film.scale + 1.0)).silu(),
             None => x.silu(),
@@ -83,29 +83,18 @@ impl ConvBlock {
             Norm::Rms(norm) => {
                 let (gain, shift) = rows(norm, film);
                 let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
-                if self.proj.takes_kernel(inputs) {
-                    return Some(cpu::conv(isa, inputs, self.proj.weights(), Some(&finish)));
+                if let Some(road) = self.proj.road(inputs) {
+                    return Some(cpu::conv(isa, inputs, self.proj.weights(&road), Some(&finish)));
                 }
-                cpu::finished(isa, &self.projected(inputs), &finish)
+                cpu::finished(isa, &self.proj.joined(inputs), &finish)
             }
             Norm::Group(norm) => {
                 let (gain, shift) = group_rows(norm, film);
                 let finish =
                     GroupFinish { groups: norm.groups, gain: &gain, shift: &shift, residual };
-                cpu::group_finished(isa, &self.projected(inputs), &finish)
+                cpu::group_finished(isa, &self.proj.joined(inputs), &finish)
             }
         })
-    }
-
-    /// What the convolution makes of inputs whose channels follow each other.
-    fn projected(&self, inputs: &[&Tensor]) -> Tensor {
-        match inputs {
-            [x] => self.proj.forward(x),
-            _ if self.proj.takes_kernel(inputs) => {
-                cpu::conv(Isa::current(), inputs, self.proj.weights(), None)
-            }
-            _ => self.proj.forward(&Tensor::cat(inputs, -1)),
-        }
     }
 }
 

@@ -26,14 +26,14 @@ pub struct Finish<'a> {
 }
 
 /// Tensors whose memory an [`Epilogue`] points into.
-struct Held {
+pub(super) struct Held {
     gain: Tensor,
     shift: Option<Tensor>,
     residual: Option<Tensor>,
 }
 
 impl Held {
-    fn new(finish: &Finish<'_>) -> Self {
+    pub(super) fn new(finish: &Finish<'_>) -> Self {
         let contiguous = |x: Option<&Tensor>| x.map(Tensor::contiguous);
         Held {
             gain: finish.gain.contiguous(),
@@ -42,7 +42,7 @@ impl Held {
         }
     }
 
-    fn epilogue(&self, images: usize) -> Epilogue {
+    pub(super) fn epilogue(&self, images: usize) -> Epilogue {
         Epilogue {
             gain: pointer(&self.gain),
             shift: pointer_or_null(self.shift.as_ref()),

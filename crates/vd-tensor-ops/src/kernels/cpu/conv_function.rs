@@ -1,33 +1,31 @@
 //! The fused convolution as differentiable functions.
 
-use std::sync::Arc;
-
 use tch::{Kind, Tensor};
 use vd_torch::{BoxError, Function, Saved};
 
-use super::conv::{ConvCache, Finish};
-use super::{Isa, conv_grad, none, one};
+use super::conv::Finish;
+use super::{Isa, Road, conv_grad, none, one};
 
-/// A convolution's weight with its packed forms, and its bias.
+/// A convolution's weight and bias, and the products it is made by.
 #[derive(Debug, Clone, Copy)]
 pub struct ConvWeights<'a> {
     /// # Shapes
-    /// o i 1 3 3
+    /// o i 1 k k; i o 1 k k of a transposed one
     pub weight: &'a Tensor,
     /// # Shapes
     /// o
     pub bias: &'a Tensor,
-    /// The weight's packed forms.
-    pub cache: &'a Arc<ConvCache>,
+    /// The products, with the weight's packed forms.
+    pub road: &'a Road,
 }
 
-/// [`super::conv3x3`] with a gradient, alone or with what follows it.
+/// A convolution with a gradient, alone or with what follows it.
 ///
 /// # Shapes
-/// `inputs`: b f h w c each -> b f h w o
+/// `inputs`: b f h w c each -> b f h' w' o
 ///
 /// # Panics
-/// As [`super::conv3x3`].
+/// As [`super::conv3x3`], [`super::direct()`] and [`super::direct_transposed`].
 pub fn conv(
     isa: Isa,
     inputs: &[&Tensor],
@@ -39,17 +37,18 @@ pub fn conv(
     all.extend(finish.iter().flat_map(|finish| finish.tensors()));
     let (shift, residual) =
         finish.map_or((false, false), |of| (of.shift.is_some(), of.residual.is_some()));
-    let cache = Arc::clone(weights.cache);
+    let road = weights.road.clone();
     let function =
-        Conv { isa, cache, inputs: inputs.len(), finish: finish.is_some(), shift, residual };
+        Conv { isa, road, inputs: inputs.len(), finish: finish.is_some(), shift, residual };
     let forward = |saved: &mut Saved| {
-        let weight = (weights.weight, weights.cache.as_ref());
+        let run =
+            |finish| weights.road.forward(isa, inputs, (weights.weight, weights.bias), finish);
         if !saved.tracked() {
-            return super::conv3x3(isa, inputs, weight, Some(weights.bias), finish);
+            return run(finish);
         }
         inputs.iter().for_each(|x| saved.keep(x));
         saved.keep(weights.weight);
-        let x = super::conv3x3(isa, inputs, weight, Some(weights.bias), None);
+        let x = run(None);
         let Some(finish) = finish else { return x };
         keep(saved, &x, finish);
         super::finish(isa, &x, finish)
@@ -90,7 +89,7 @@ impl<'a> Finish<'a> {
 #[derive(Debug)]
 struct Conv {
     isa: Isa,
-    cache: Arc<ConvCache>,
+    road: Road,
     inputs: usize,
     finish: bool,
     shift: bool,
@@ -120,7 +119,7 @@ impl Function for Conv {
         };
         let mut out = none(self.inputs);
         if needs[..self.inputs].contains(&true) {
-            let all = super::conv3x3_input_grad(self.isa, &x, (&rest[0], &self.cache));
+            let all = self.road.input_grad(self.isa, inputs, &rest[0], &x);
             let mut start = 0;
             for (slot, input) in out.iter_mut().zip(inputs) {
                 let c = input.size()[4];
@@ -128,15 +127,14 @@ impl Function for Conv {
                 start += c;
             }
         }
-        let inputs: Vec<&Tensor> = inputs.iter().collect();
-        out.push(needs[self.inputs].then(|| conv_grad::conv3x3_weight_grad(self.isa, &inputs, &x)));
+        out.push(needs[self.inputs].then(|| self.road.weight_grad(self.isa, inputs, &x)));
         out.push(Some(bias));
         out.extend(after);
         Ok(out)
     }
 
     fn name(&self) -> &'static str {
-        "fused convolution"
+        "convolution"
     }
 }
 

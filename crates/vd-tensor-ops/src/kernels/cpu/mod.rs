@@ -10,6 +10,7 @@ mod adamw;
 mod conv;
 mod conv_function;
 mod conv_grad;
+mod direct;
 mod epilogue;
 mod epilogue_grad;
 mod function;
@@ -20,6 +21,7 @@ mod linear_attention;
 mod packed;
 mod paired;
 mod peak;
+mod road;
 mod scratch;
 mod simd;
 mod spatial;
@@ -30,6 +32,7 @@ pub use adamw::{AdamWTensors, adamw};
 pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish};
 pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
+pub use direct::{DirectCache, Window, direct, direct_transposed, direct_weight_grad};
 pub(crate) use function::{none, one};
 pub use group_norm::{
     GroupFinish, GroupFinishGrad, GroupFinished, group_finish, group_finish_grad, group_finished,
@@ -42,6 +45,7 @@ pub use linear_attention::{
 };
 pub(crate) use packed::{Cache, Version, pointer, pointer_or_null, version};
 pub use peak::fma_peak;
+pub use road::Road;
 pub(crate) use scratch::{Block, Scratch};
 pub(crate) use simd::{Pairs, Simd, pair};
 pub use spatial::{

@@ -1,0 +1,279 @@
+//! A convolution over its positions.
+
+use std::ops::Range;
+
+use vd_torch::{Member, team};
+
+use super::pack::Packed;
+use super::phase::{Phase, Way};
+use super::product::{BLOCK, Panel, Run, Step, ZEROS, runs, steps};
+use crate::kernels::cpu::epilogue::Epilogue;
+use crate::kernels::cpu::winograd::Source;
+use crate::kernels::cpu::{Isa, Scratch, Simd, Work};
+
+/// Channels below which the taps of a row are one run, over a copy of the input with its padding.
+const FEW: usize = 16;
+/// Positions of a thread below which threads share the weights instead.
+const ALONE: usize = 48;
+
+/// A convolution: where everything lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Conv<'a> {
+    pub(super) packed: &'a Packed,
+    /// The inputs: the second's channels follow the first's, and may be none.
+    pub(super) sources: [Source; 2],
+    pub(super) images: usize,
+    /// Height and width of the inputs, and of the output.
+    pub(super) from: [usize; 2],
+    pub(super) to: [usize; 2],
+    /// Whole panels, zeros after the last output.
+    pub(super) bias: *const f32,
+    pub(super) epilogue: Option<Epilogue>,
+    pub(super) out: *mut f32,
+}
+
+// SAFETY: threads read what the pointers show and write apart from each other.
+unsafe impl Sync for Conv<'_> {}
+
+impl Conv<'_> {
+    /// # Safety
+    /// Pointers are good for the shapes; `out` overlaps nothing; an epilogue's channels are a multiple
+    /// of the lanes.
+    pub(super) unsafe fn run(&self, isa: Isa) {
+        let packed = self.packed;
+        if packed.inputs < FEW && packed.way == Way::Straight && self.sources[1].channels == 0 {
+            // SAFETY: the caller's.
+            return unsafe { self.padded(isa) };
+        }
+        let steps = packed.phases.iter().map(|phase| steps(runs(phase, &self.sources)));
+        self.with(isa, &steps.collect::<Vec<_>>());
+    }
+
+    /// The same over a copy with zeros around, in which the taps of a row follow each other.
+    unsafe fn padded(&self, isa: Isa) {
+        let (window, c) = (self.packed.window, self.packed.inputs);
+        let size = self.from.map(|n| n + 2 * window.padding);
+        let mut copy = Scratch::take(self.images * size[0] * size[1] * c);
+        let to = Shared(copy.as_mut_ptr());
+        let (to, from, border) = (&to, self, window.padding * c);
+        team(|member| {
+            for row in member.share(from.images * size[0]) {
+                let (image, y) = (row / size[0], row % size[0]);
+                let (width, inner) = (size[1] * c, from.from[1] * c);
+                // SAFETY: rows of the copy, each written by one thread, and rows of the input.
+                unsafe {
+                    let to = to.0.add(row * width);
+                    to.write_bytes(0, width);
+                    if let Some(y) = y.checked_sub(window.padding).filter(|y| *y < from.from[0]) {
+                        let at = from.sources[0].at.add((image * from.from[0] + y) * inner);
+                        at.copy_to_nonoverlapping(to.add(border), inner);
+                    }
+                }
+            }
+        });
+        let row = |y: usize| Run {
+            down: y as isize,
+            across: 0,
+            source: 0,
+            from: 0,
+            len: window.kernel * c,
+        };
+        let source = Source { at: to.0.cast_const(), channels: c };
+        let conv = Conv { sources: [source, self.sources[1]], from: size, ..*self };
+        conv.with(isa, &[steps((0..window.kernel).map(row).collect())]);
+    }
+
+    fn with(&self, isa: Isa, steps: &[Vec<Step>]) {
+        team(|member| isa.run(Share { conv: self, steps, member }));
+    }
+
+    /// Positions of the input and of the output from one of a phase to the next.
+    fn strides(&self) -> (usize, usize) {
+        match self.packed.way {
+            Way::Straight => (self.packed.window.stride, 1),
+            Way::Transposed => (1, self.packed.window.stride),
+        }
+    }
+}
+
+/// Memory that several threads write.
+struct Shared(*mut f32);
+
+// SAFETY: threads write apart from each other.
+unsafe impl Sync for Shared {}
+
+/// A position of an output: its image, where its window starts, and its outputs.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    image: usize,
+    y: isize,
+    x: isize,
+    out: usize,
+}
+
+/// What a thread knows of the positions of a block.
+struct Block {
+    places: [Place; BLOCK],
+    /// Outputs of all positions, and those of panels that are not whole.
+    outs: [*mut f32; BLOCK],
+    rests: [*mut f32; BLOCK],
+    seen: Vec<*const f32>,
+    count: usize,
+}
+
+/// What one thread does.
+struct Share<'a> {
+    conv: &'a Conv<'a>,
+    /// Of each phase.
+    steps: &'a [Vec<Step>],
+    member: Member<'a>,
+}
+
+impl Share<'_> {
+    /// Places of the positions from `first` in a phase's grid, row after row of all images.
+    fn place(&self, block: &mut Block, phase: &Phase, grid: [usize; 2], first: usize) {
+        let (conv, (step, scale)) = (self.conv, self.conv.strides());
+        let (mut x, row) = (first % grid[1], first / grid[1]);
+        let (mut y, mut image) = (row % grid[0], row / grid[0]);
+        for (place, out) in block.places[..block.count].iter_mut().zip(&mut block.outs) {
+            let row = image * conv.to[0] + y * scale + phase.start[0];
+            let at = (row * conv.to[1] + x * scale + phase.start[1]) * conv.packed.outputs;
+            *place = Place { image, y: (y * step) as isize, x: (x * step) as isize, out: at };
+            *out = conv.out.wrapping_add(at);
+            x += 1;
+            if x == grid[1] {
+                (x, y) = (0, y + 1);
+            }
+            if y == grid[0] {
+                (y, image) = (0, image + 1);
+            }
+        }
+    }
+
+    /// Where the runs start at each position of the block.
+    fn look(&self, block: &mut Block, runs: &[Run]) {
+        let [h, w] = self.conv.from;
+        for (run, seen) in runs.iter().zip(block.seen.chunks_exact_mut(BLOCK)) {
+            let source = self.conv.sources[run.source];
+            let at = source.at.wrapping_add(run.from);
+            for (place, seen) in block.places[..block.count].iter().zip(seen) {
+                let (y, x) = (place.y + run.down, place.x + run.across);
+                let inside = (y as usize) < h && (x as usize) < w;
+                let row = (place.image * h) as isize + y;
+                let inner = at.wrapping_offset((row * w as isize + x) * source.channels as isize);
+                *seen = if inside { inner } else { ZEROS.as_ptr() };
+            }
+        }
+    }
+
+    /// All products of the block for some panels.
+    #[inline(always)]
+    unsafe fn products<S: Simd>(&self, block: &mut Block, phase: usize, panels: Range<usize>) {
+        let packed = self.conv.packed;
+        for (number, step) in self.steps[phase].iter().enumerate() {
+            self.look(block, &step.runs);
+            for p in panels.clone() {
+                let first = p * 2 * S::LANES;
+                let left = packed.outputs - first;
+                let whole = left >= 2 * S::LANES || left == S::LANES;
+                let start = self.conv.bias.wrapping_add(first);
+                let panel = Panel {
+                    runs: &step.runs,
+                    seen: block.seen.as_ptr(),
+                    weights: packed.at(phase, p, step.row),
+                    bias: if number == 0 { start } else { std::ptr::null() },
+                    outs: if whole { block.outs.as_ptr() } else { block.rests.as_ptr() },
+                    first: if whole { first } else { 0 },
+                };
+                // SAFETY: the caller's; what a panel lacks goes to the rests.
+                unsafe {
+                    if left > S::LANES {
+                        panel.run::<S, 2>(block.count);
+                    } else {
+                        panel.run::<S, 1>(block.count);
+                    }
+                }
+            }
+        }
+        let rest = packed.outputs % (2 * S::LANES);
+        if !rest.is_multiple_of(S::LANES) && !panels.is_empty() && panels.end == packed.panels() {
+            let first = packed.outputs - rest;
+            for (from, to) in block.rests[..block.count].iter().zip(&block.outs) {
+                // SAFETY: the caller's; the rest of the channels of a position.
+                unsafe { from.copy_to_nonoverlapping(to.add(first), rest) };
+            }
+        }
+    }
+
+    /// What follows the convolution, in place.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, image: usize, at: usize) {
+        if let Some(epilogue) = &self.conv.epilogue {
+            // SAFETY: the caller's.
+            unsafe {
+                let out = self.conv.out.add(at);
+                epilogue.apply::<S>(out, out, self.conv.packed.outputs, (image, at));
+            }
+        }
+    }
+
+    /// A phase: each thread some positions, or, where they are few, some panels of all.
+    #[inline(always)]
+    unsafe fn phase<S: Simd>(&self, block: &mut Block, number: usize) {
+        let (conv, phase) = (self.conv, &self.conv.packed.phases[number]);
+        let scale = conv.strides().1;
+        let grid: [usize; 2] =
+            std::array::from_fn(|k| (conv.to[k] + scale - 1 - phase.start[k]) / scale);
+        let (all, panels) = (conv.images * grid[0] * grid[1], conv.packed.panels());
+        let by_panels = all < ALONE * self.member.count;
+        let (positions, panels) = if by_panels {
+            (0..all, self.member.share(panels))
+        } else {
+            let tiles = self.member.share(all.div_ceil(S::ROWS));
+            (tiles.start * S::ROWS..all.min(tiles.end * S::ROWS), 0..panels)
+        };
+        for first in positions.clone().step_by(BLOCK) {
+            block.count = BLOCK.min(positions.end - first);
+            self.place(block, phase, grid, first);
+            // SAFETY: the caller's; threads write apart from each other.
+            unsafe {
+                self.products::<S>(block, number, panels.clone());
+                if !by_panels {
+                    for place in &block.places[..block.count] {
+                        self.finish::<S>(place.image, place.out);
+                    }
+                }
+            }
+        }
+        if by_panels && conv.epilogue.is_some() {
+            self.member.barrier();
+            let area = conv.to[0] * conv.to[1];
+            for position in self.member.share(conv.images * area) {
+                // SAFETY: the caller's; all outputs are there.
+                unsafe { self.finish::<S>(position / area, position * conv.packed.outputs) };
+            }
+        }
+    }
+}
+
+impl Work for Share<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let mut rests = Scratch::take(BLOCK * 2 * S::LANES);
+        let rests = rests.as_mut_ptr();
+        let runs = self.steps.iter().flatten().map(|step| step.runs.len()).max();
+        let mut block = Block {
+            places: [Place { image: 0, y: 0, x: 0, out: 0 }; BLOCK],
+            outs: [std::ptr::null_mut(); BLOCK],
+            rests: std::array::from_fn(|k| rests.wrapping_add(k * 2 * S::LANES)),
+            seen: vec![std::ptr::null(); runs.unwrap_or(0) * BLOCK],
+            count: 0,
+        };
+        for number in 0..self.conv.packed.phases.len() {
+            // SAFETY: the caller's.
+            unsafe { self.phase::<S>(&mut block, number) };
+        }
+    }
+}
