@@ -4,7 +4,6 @@
 mod args;
 mod commands;
 mod convert;
-mod flops;
 mod folder;
 mod infer;
 mod logging;

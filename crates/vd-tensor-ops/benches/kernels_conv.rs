@@ -6,15 +6,17 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
-use std::hint::black_box;
-use std::time::Duration;
+mod common;
 
+use std::hint::black_box;
+
+use common::{draw, name};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
+use vd_tensor_ops::Params;
 use vd_tensor_ops::kernels::cpu::{self, ConvCache, Isa, conv3x3_input_grad, conv3x3_weight_grad};
 use vd_tensor_ops::kernels::{self, Precision};
 use vd_tensor_ops::layers::{ConvBlock, NormKind};
-use vd_tensor_ops::{Noise, Params, SeededNoise, torch};
 
 /// b f h w c of the levels of a network, and of a small one.
 const SIZES: [[i64; 5]; 6] = [
@@ -26,23 +28,16 @@ const SIZES: [[i64; 5]; 6] = [
     [16, 8, 32, 32, 16],
 ];
 
-fn draw(seed: u64, shape: &[i64]) -> Tensor {
-    SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
-}
-
 fn kernels_conv(criterion: &mut Criterion) {
-    torch::init().unwrap();
-    let given = std::env::var("VD_BENCH_THREADS").ok();
-    torch::set_threads(given.map_or(2, |n| n.parse().unwrap()));
+    common::start();
     let isa = Isa::current();
-    eprintln!("{} threads, {isa}, Float, Cpu, libtorch {}", torch::threads(), torch::version());
     for size in SIZES {
         let [b, f, h, w, c] = size;
         let mut params = Params::new(0, Kind::Float, Device::Cpu);
         let block = ConvBlock::new(&mut params.root(), c, c, NormKind::Rms).unwrap();
         let weight = params.get("proj.weight").unwrap().tensor.shallow_clone();
         let (x, grad) = (draw(1, &size), draw(2, &size));
-        let mut group = criterion.benchmark_group(size.map(|n| n.to_string()).join("x"));
+        let mut group = criterion.benchmark_group(name(size));
         group.sampling_mode(SamplingMode::Flat);
         group.throughput(Throughput::Elements((2 * 9 * c * c * b * f * h * w) as u64));
         for precision in [Precision::Reference, Precision::Exact, Precision::F32] {
@@ -71,11 +66,7 @@ fn kernels_conv(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .nresamples(1_001)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(800));
+    config = common::config(200, 800);
     targets = kernels_conv
 }
 criterion_main!(benches);

@@ -2,20 +2,22 @@
 //! gradients: the kernel against libtorch's operations.
 //!
 //! Rates are of the products of the plain way: queries, keys, values, context, and the way back.
-//! VD_BENCH_THREADS sets the threads (1 where it is not set).
+//! VD_BENCH_THREADS sets the threads (2 where it is not set).
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+
+mod common;
 
 use std::hint::black_box;
-use std::time::Duration;
 
+use common::draw;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{
     Isa, LinearAttentionCache, LinearAttentionWeights, linear_attention, linear_attention_backward,
 };
 use vd_tensor_ops::layers::HeadShape;
-use vd_tensor_ops::{Noise, SeededNoise, torch};
+use vd_tensor_ops::torch;
 
 /// b f h w c and the number of heads: levels of a network of dim 64, the coarsest of one frame size,
 /// and a small network.
@@ -27,12 +29,6 @@ const CASES: [([i64; 5], i64); 6] = [
     ([1, 5, 4, 4, 512], 8),
     ([16, 8, 32, 32, 16], 4),
 ];
-
-fn draw(seed: u64, shape: &[i64]) -> Tensor {
-    let size: i64 = shape.iter().product();
-    let like = Tensor::empty([1, size], (Kind::Float, Device::Cpu));
-    SeededNoise::new(seed, 0).normal(&like).view(shape)
-}
 
 /// The operations of the layer.
 fn reference(x: &Tensor, weights: &LinearAttentionWeights<'_>, heads: HeadShape) -> Tensor {
@@ -48,10 +44,8 @@ fn reference(x: &Tensor, weights: &LinearAttentionWeights<'_>, heads: HeadShape)
     x + out.linear(weights.to_out, Some(weights.bias)).view(size.as_slice())
 }
 
-fn benches(criterion: &mut Criterion) {
-    torch::init().unwrap();
-    let threads = std::env::var("VD_BENCH_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    torch::set_threads(threads);
+fn linear_attention_of_levels(criterion: &mut Criterion) {
+    common::start();
     let _no_grad = tch::no_grad_guard();
     for (shape, heads) in CASES {
         let heads = HeadShape { heads, dim: 32 };
@@ -68,9 +62,6 @@ fn benches(criterion: &mut Criterion) {
             criterion.benchmark_group(format!("b{b}_f{f}_{h}x{w}_c{c}_{}", heads.heads));
         let flops = 2 * sites * inner * (4 * c + 2 * heads.dim);
         group.throughput(Throughput::Elements(flops as u64));
-        group.sample_size(10);
-        group.warm_up_time(Duration::from_millis(500));
-        group.measurement_time(Duration::from_secs(2));
         let cache = LinearAttentionCache::default();
         let isa = Isa::current();
         group.bench_function("fused", |bencher| {
@@ -104,5 +95,9 @@ fn benches(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(all, benches);
-criterion_main!(all);
+criterion_group! {
+    name = benches;
+    config = common::config(300, 1_000);
+    targets = linear_attention_of_levels
+}
+criterion_main!(benches);

@@ -5,13 +5,15 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
-use std::hint::black_box;
-use std::time::Duration;
+mod common;
 
+use std::hint::black_box;
+
+use common::{draw, name};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 use vd_tensor_ops::kernels::cpu::{GroupFinish, Isa, group_finished};
-use vd_tensor_ops::{Noise, SeededNoise, torch};
+use vd_tensor_ops::torch;
 
 /// b f h w c of the levels of a network, and of a small one.
 const SIZES: [[i64; 5]; 5] = [
@@ -21,10 +23,6 @@ const SIZES: [[i64; 5]; 5] = [
     [1, 5, 4, 4, 512],
     [16, 8, 32, 32, 16],
 ];
-
-fn draw(seed: u64, shape: &[i64]) -> Tensor {
-    SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
-}
 
 /// The operations of the layers, `gain` and `shift` b 1 1 1 c.
 fn reference([x, gain, shift, residual]: [&Tensor; 4], groups: i64) -> Tensor {
@@ -42,17 +40,13 @@ fn fused([x, gain, shift, residual]: [&Tensor; 4], groups: i64) -> Tensor {
 }
 
 fn kernels_norm(criterion: &mut Criterion) {
-    torch::init().unwrap();
-    let given = std::env::var("VD_BENCH_THREADS").ok();
-    torch::set_threads(given.map_or(2, |n| n.parse().unwrap()));
-    let isa = Isa::current();
-    eprintln!("{} threads, {isa}, Float, Cpu, libtorch {}", torch::threads(), torch::version());
+    common::start();
     for size in SIZES {
         let rows = [size[0], 1, 1, 1, size[4]];
         let operands = [draw(1, &size), draw(2, &rows) + 1.0, draw(3, &rows), draw(4, &size)];
         let leaves = operands.each_ref().map(|t| t.detach().set_requires_grad(true));
         let grad = draw(5, &size);
-        let mut group = criterion.benchmark_group(size.map(|n| n.to_string()).join("x"));
+        let mut group = criterion.benchmark_group(name(size));
         group.sampling_mode(SamplingMode::Flat);
         group.throughput(Throughput::Elements(size.iter().product::<i64>() as u64));
         type Way = fn([&Tensor; 4], i64) -> Tensor;
@@ -74,11 +68,7 @@ fn kernels_norm(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .nresamples(1_001)
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(800));
+    config = common::config(200, 800);
     targets = kernels_norm
 }
 criterion_main!(benches);

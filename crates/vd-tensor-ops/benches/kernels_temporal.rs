@@ -2,18 +2,20 @@
 //! and forward with backward.
 //!
 //! Elements of the throughput are floating-point operations of the forward: its products. VD_ISA
-//! chooses the instructions, VD_BENCH_THREADS the threads (1 where it is not set).
+//! chooses the instructions, VD_BENCH_THREADS the threads (2 where it is not set).
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
-use std::hint::black_box;
-use std::time::Duration;
+mod common;
 
+use std::hint::black_box;
+
+use common::{draw, name};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::kernels::{self, Precision, cpu::Isa};
+use vd_tensor_ops::Params;
+use vd_tensor_ops::kernels::{self, Precision};
 use vd_tensor_ops::layers::{HeadShape, LayerNorm, RelativeBias, TemporalAttention};
-use vd_tensor_ops::{Noise, Params, SeededNoise, torch};
 
 /// b f h w c and the heads: the first level of a network and its last, the first of a larger video,
 /// and that of a small network in training.
@@ -34,20 +36,15 @@ fn operations([b, f, h, w, c]: [i64; 5], shape: HeadShape) -> u64 {
 }
 
 fn temporal(c: &mut Criterion) {
-    torch::init().unwrap();
-    let given = std::env::var("VD_BENCH_THREADS").ok();
-    torch::set_threads(given.map_or(1, |n| n.parse().unwrap()));
-    eprintln!("{} threads, {}, libtorch {}", torch::threads(), Isa::current(), torch::version());
+    common::start();
     for (size, shape) in SIZES {
         let mut params = Params::new(0, Kind::Float, Device::Cpu);
         let mut root = params.root();
         let bias = RelativeBias::new(&mut root.sub("bias"), shape.heads, 32).unwrap();
         let norm = LayerNorm::new(&mut root.sub("norm"), size[4]).unwrap();
         let layer = TemporalAttention::new(&mut root, size[4], shape).unwrap();
-        let like = Tensor::empty(size, (Kind::Float, Device::Cpu));
-        let x = SeededNoise::new(1, 0).normal(&like);
-        let weights = SeededNoise::new(2, 0).normal(&like);
-        let mut group = c.benchmark_group(size.map(|n| n.to_string()).join("x"));
+        let (x, weights) = (draw(1, &size), draw(2, &size));
+        let mut group = c.benchmark_group(name(size));
         group.throughput(Throughput::Elements(operations(size, shape)));
         for (name, precision) in ROADS {
             group.bench_function(format!("forward/{name}"), |b| {
@@ -77,11 +74,7 @@ fn temporal(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .nresamples(1_001)
-        .warm_up_time(Duration::from_millis(150))
-        .measurement_time(Duration::from_millis(700));
+    config = common::config(150, 700);
     targets = temporal
 }
 criterion_main!(benches);

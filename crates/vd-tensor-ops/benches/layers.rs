@@ -4,9 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
-use std::hint::black_box;
-use std::time::Duration;
+mod common;
 
+use std::hint::black_box;
+
+use common::{draw, name};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
@@ -14,7 +16,7 @@ use vd_tensor_ops::layers::{
     CrossAttention, GroupNorm, HeadShape, LayerNorm, Memory, RelativeBias, RmsNorm, SpaceConv,
     SpatialAttention, SpatialLinearAttention, TemporalAttention, TokenShift,
 };
-use vd_tensor_ops::{Noise, Params, Scope, SeededNoise, torch};
+use vd_tensor_ops::{Params, Scope};
 
 /// b f h w c: a level of a network in training, and the end of a small one.
 const SIZES: [[i64; 5]; 2] = [[1, 5, 32, 32, 64], [1, 5, 8, 8, 32]];
@@ -69,15 +71,8 @@ const LAYERS: [(&str, Build); 10] = [
     }),
 ];
 
-fn draw(seed: u64, shape: &[i64]) -> Tensor {
-    SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
-}
-
 fn layers(c: &mut Criterion) {
-    torch::init().unwrap();
-    let given = std::env::var("VD_BENCH_THREADS").ok();
-    torch::set_threads(given.map_or(2, |n| n.parse().unwrap()));
-    eprintln!("{} threads, Float, Cpu, libtorch {}", torch::threads(), torch::version());
+    common::start();
     for (name, build) in LAYERS {
         let mut group = c.benchmark_group(name);
         for size in SIZES {
@@ -90,10 +85,7 @@ fn layers(c: &mut Criterion) {
 fn both_ways(group: &mut BenchmarkGroup<WallTime>, build: Build, size: [i64; 5]) {
     let mut params = Params::new(0, Kind::Float, Device::Cpu);
     let layer = build(&mut params.root(), size[1], size[4]);
-    let like = Tensor::empty(size, (Kind::Float, Device::Cpu));
-    let x = SeededNoise::new(1, 0).normal(&like);
-    let weights = SeededNoise::new(2, 0).normal(&like);
-    let at = size.map(|n| n.to_string()).join("x");
+    let (x, weights, at) = (draw(1, &size), draw(2, &size), name(size));
     group.bench_function(format!("forward/{at}"), |b| {
         let _no_gradients = tch::no_grad_guard();
         b.iter(|| layer(black_box(&x)));
@@ -112,11 +104,7 @@ fn both_ways(group: &mut BenchmarkGroup<WallTime>, build: Build, size: [i64; 5])
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .nresamples(1_001)
-        .warm_up_time(Duration::from_millis(150))
-        .measurement_time(Duration::from_millis(700));
+    config = common::config(150, 700);
     targets = layers
 }
 criterion_main!(benches);

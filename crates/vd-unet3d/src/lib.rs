@@ -34,6 +34,7 @@ mod cond;
 mod config;
 mod embed;
 mod error;
+pub mod flops;
 mod level;
 mod recompute;
 mod signals;

@@ -18,22 +18,27 @@ Usage: cargo xtask TASK
   test [ARGS..]  sets up if needed, then runs every test of the workspace, the examples and
                  projects downstream of it; ARGS go to `cargo test` (and those two stay out)
   demo [ARGS..]  sets up if needed, then builds and runs the demo; ARGS go to the demo
-  bench-peer [--shapes A,B] [--train] [--pairs N] [--threads N] [--compile] [--python FILE]
-      [--precision P] [--avx2] [--name NAME] [--json]
+  bench-peer [--shapes A,B] [--train] [--pairs N] [--runs N] [--threads N] [--compile]
+      [--python FILE] [--precision P] [--avx2] [--name NAME] [--json]
                  times the network beside that of video-diffusion-pytorch with the same weights,
-                 in turns; writes docs/benchmarks/cpu-NAME.json, prints a table
+                 in turns; writes docs/benchmarks/cpu-NAME.json and, as a table, cpu-NAME.md after
+                 every shape, and prints the table
       --shapes     of b1f5s32, b4f5s32, b1f16s64 (the default: these three), small
       --train      forward and backward, not forward alone
       --pairs N    turns of each side (11)
+      --runs N     times that all shapes are measured, with new processes (1); says the medians
       --threads N  threads of each side (one per core)
       --compile    a third opponent beside the plain one and the one with a tuned allocator:
-                   torch.compile
+                   torch.compile (needs g++, or the C++ compiler that CXX names)
       --precision P  of our kernels: f32 (the default), exact, reference
       --avx2       nobody uses AVX-512
       --python FILE  a Python that has the package (also: VD_PEER_PYTHON); without it one is made
-                   under target/ (a download of about 2.5 GB)
+                   under target/ (a download of about 2.5 GB, 5 GB of disk)
       --name NAME  of the file; the processor's where not given
-      --json       prints the file, not the table
+      --json       prints the JSON, not the table
+  growth [DIM]   how time, memory and operations grow with frames, side and batch (dim 64); writes
+                 docs/benchmarks/growth.json and growth-*.svg; takes minutes
+  asan           runs the tests of the kernels under AddressSanitizer, built in a folder of their own
   check          formatting, clippy, documentation, benches, cargo-deny if it is there, layering
   layering       which crate may use which, and the rules for source files
   downstream     builds and runs one generated project per public crate, outside of this folder
@@ -49,6 +54,8 @@ pub(crate) enum Task {
     Test(Vec<String>),
     Demo(Vec<String>),
     BenchPeer(peer::Options),
+    Growth(Vec<String>),
+    Asan,
     Check,
     Layering,
     Downstream,
@@ -80,6 +87,8 @@ pub(crate) fn parse(args: &[String]) -> Result<Task> {
         "test" => Ok(Task::Test(rest.to_vec())),
         "demo" => Ok(Task::Demo(rest.to_vec())),
         "bench-peer" => peer::Options::parse(rest).map(Task::BenchPeer),
+        "growth" => Ok(Task::Growth(rest.to_vec())),
+        "asan" => alone(Task::Asan),
         "check" => alone(Task::Check),
         "layering" => alone(Task::Layering),
         "downstream" => alone(Task::Downstream),
@@ -144,7 +153,9 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_told_from_failure() {
-        for line in ["", "tset", "setup --gpu", "setup --dir", "setup --dir --cuda", "check x"] {
+        for line in
+            ["", "tset", "setup --gpu", "setup --dir", "setup --dir --cuda", "check x", "asan x"]
+        {
             assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
         }
     }

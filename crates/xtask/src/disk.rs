@@ -5,12 +5,13 @@ use std::process::Command;
 
 use crate::error::{Result, failed};
 
-/// Refuses a file system with less than `needed` bytes; one that `df` cannot tell passes.
-pub(crate) fn check_free(dir: &Path, needed: u64) -> Result<()> {
+/// Refuses a file system with less than `needed` bytes, and names the remedy; one that `df` cannot
+/// tell passes.
+pub(crate) fn check_free(dir: &Path, needed: u64, remedy: &str) -> Result<()> {
     match free(dir) {
         Some(found) if found < needed => failed(format!(
             "the disk of {} is too full: about {} are needed while installing, {} are free; \
-             free some, or give `--dir DIR` on another disk",
+             free some, or {remedy}",
             dir.display(),
             gigabytes(needed),
             gigabytes(found),

@@ -54,7 +54,8 @@ pub(crate) fn install(target: &Path, needs: Needs, owner: Owner) -> Result<(Path
     if owner == Owner::User {
         refuse_to_replace(target)?;
     }
-    disk::check_free(parent, if needs.cuda { SPACE_CUDA } else { SPACE })?;
+    let space = if needs.cuda { SPACE_CUDA } else { SPACE };
+    disk::check_free(parent, space, "give `--dir DIR` on another disk")?;
     let partial = Partial::new(parent.join(format!("{name}.partial-{}", std::process::id())))?;
     fetch(&partial.0, needs, &parent.join(format!("{name}.pip.log")))?;
     let site = partial.0.join("site");

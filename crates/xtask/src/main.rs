@@ -1,5 +1,5 @@
-//! `cargo xtask`: sets a machine up, runs the tests, the demo, the checks and the comparison
-//! of speeds.
+//! `cargo xtask`: sets a machine up, runs the tests, the demo, the checks and the measurements
+//! of speed.
 //!
 //! It depends on nothing but the standard library, so that it builds on a machine that has no
 //! libtorch yet. Reports go to stderr; stdout carries only what was asked for.
@@ -12,12 +12,14 @@
 )]
 
 mod args;
+mod asan;
 mod check;
 mod demo;
 mod disk;
 mod downstream;
 mod error;
 mod find;
+mod growth;
 mod install;
 mod layering;
 mod paths;
@@ -58,6 +60,8 @@ fn run(task: Task) -> Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::BenchPeer(options) => peer::run(&options),
+        Task::Growth(args) => growth::run(&args),
+        Task::Asan => asan::run(),
         Task::Check => check::run(),
         Task::Downstream => downstream::run(),
         Task::Layering => layering::run(),

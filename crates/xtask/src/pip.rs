@@ -123,21 +123,30 @@ const NETWORK: [&str; 14] = [
     "Max retries exceeded",
 ];
 
+/// One line for a full disk or a network that fails, whatever was installed, with how to do without
+/// the one and the other.
+pub(crate) fn surroundings(output: &str, disk: &str, network: &str) -> Option<String> {
+    let has = |words: &str| output.contains(words);
+    if has("No space left on device") || has("Disk quota exceeded") {
+        return Some(format!(
+            "the disk filled up while pip was installing: free some space, or {disk}, and run \
+             this again"
+        ));
+    }
+    let words = NETWORK.iter().find(|words| has(words))?;
+    Some(format!(
+        "pip cannot reach the package index ({words}): check the network (and PIP_INDEX_URL, \
+         HTTPS_PROXY, where they are set), or {network}, and run this again"
+    ))
+}
+
 /// One line for the failures that have a remedy.
 fn diagnose(output: &str) -> Option<String> {
     let has = |words: &str| output.contains(words);
-    if has("No space left on device") || has("Disk quota exceeded") {
-        return Some(
-            "the disk filled up while pip was installing: free some space, \
-             or give `--dir DIR` on another disk, and run this again"
-                .to_owned(),
-        );
-    }
-    if let Some(words) = NETWORK.iter().find(|words| has(words)) {
-        return Some(format!(
-            "pip cannot reach the package index ({words}): check the network \
-             (and PIP_INDEX_URL, HTTPS_PROXY, where they are set), and run this again"
-        ));
+    let disk = "give `--dir DIR` on another disk";
+    let network = "set LIBTORCH to a libtorch of that version";
+    if let Some(known) = surroundings(output, disk, network) {
+        return Some(known);
     }
     if let Some((_, after)) = output.split_once("No matching distribution found for ") {
         let wheel = after.split_whitespace().next().unwrap_or_default();

@@ -6,10 +6,10 @@ use anyhow::Result;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::{FrameMask, Noise, SeededNoise, kernels};
+use vd_unet3d::flops::{self, Shape};
 use vd_unet3d::{Backbone, Cond, Tokens};
 
 use crate::args::BenchArgs;
-use crate::flops::{self, Shape};
 use crate::model::{Model, device_name};
 use crate::output::{Outcome, count, plural};
 

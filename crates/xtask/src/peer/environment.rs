@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::disk;
 use crate::downstream;
-use crate::error::{Error, Result, at, failed};
+use crate::error::{Result, at, failed};
 use crate::paths;
 use crate::pip;
 use crate::python;
@@ -19,6 +19,13 @@ const PACKAGES: [&str; 4] =
     ["torch==2.11.0", "torchvision==0.26.0", "video-diffusion-pytorch==0.7.0", "safetensors"];
 /// Wheels and what they unpack to, CUDA libraries included: the index has no torch without.
 const SPACE: u64 = 9_000_000_000;
+/// What is downloaded of them.
+const DOWNLOAD: u64 = 2_500_000_000;
+/// What they take once they are there.
+const INSTALLED: u64 = 5_000_000_000;
+/// How to do without an installation.
+const ELSEWHERE: &str =
+    "name a Python that has the packages with `--python FILE` or VD_PEER_PYTHON";
 /// Names an interpreter that has all of them.
 const VARIABLE: &str = "VD_PEER_PYTHON";
 
@@ -48,12 +55,20 @@ fn made(dir: &Path) -> Result<PathBuf> {
     }
     let scratch = dir.join("tmp");
     fs::create_dir_all(&scratch).map_err(at("create", &scratch))?;
-    disk::check_free(dir, SPACE)?;
+    disk::check_free(dir, SPACE, ELSEWHERE)?;
     let python = python::environment(dir)?;
-    eprintln!("xtask: installing {} in {}:", PACKAGES.join(" "), dir.display());
+    eprintln!(
+        "xtask: installing {} in {}, once: a download of about {}, {} of disk; pip unpacks some \
+         minutes after the last download. No network? Interrupt this, and {ELSEWHERE}.",
+        PACKAGES.join(" "),
+        dir.display(),
+        disk::gigabytes(DOWNLOAD),
+        disk::gigabytes(INSTALLED),
+    );
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input"]);
-    install.args(["--progress-bar", "off"]).args(PACKAGES);
+    // Few of their files are ever imported; those are compiled then.
+    install.args(["--progress-bar", "off", "--no-compile"]).args(PACKAGES);
     // The user's pip may be told to install elsewhere; /tmp may be small.
     for name in ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"] {
         install.env_remove(name);
@@ -63,16 +78,43 @@ fn made(dir: &Path) -> Result<PathBuf> {
     if !status.success() {
         let log = dir.join("pip.log");
         fs::write(&log, &output).map_err(at("write", &log))?;
-        let line = pip::key_line(&output);
-        return Err(Error::Failed(format!(
-            "{line} (pip's whole output: {}); or name a Python that has {} with `--python`",
-            log.display(),
-            PACKAGES.join(" "),
-        )));
+        return failed(explain(&output, &log));
     }
     fs::remove_dir_all(&scratch).map_err(at("remove", &scratch))?;
     fs::write(&marker, wanted).map_err(at("write", &marker))?;
+    eprintln!("xtask: installed; the next run begins at once");
     Ok(inside)
+}
+
+/// One line for what pip said.
+fn explain(output: &str, log: &Path) -> String {
+    let log = log.display();
+    if let Some(known) = pip::surroundings(output, ELSEWHERE, ELSEWHERE) {
+        return known;
+    }
+    if let Some((_, after)) = output.split_once("No matching distribution found for ") {
+        let wheel = after.split_whitespace().next().unwrap_or_default();
+        return format!(
+            "the package index has no {wheel} for this Python, or cannot be reached (pip's whole \
+             output: {log}): check the network, set PYTHON to a Python 3.10 to 3.13, or {ELSEWHERE}"
+        );
+    }
+    let line = pip::key_line(output);
+    format!("{line} (pip's whole output: {log}); or {ELSEWHERE}: {}", PACKAGES.join(" "))
+}
+
+/// Refuses a machine without the C++ compiler that torch.compile turns a network over to.
+pub(super) fn compiler() -> Result<()> {
+    let named = env::var("CXX").ok().filter(|name| !name.is_empty());
+    let name = named.clone().unwrap_or_else(|| "g++".to_owned());
+    match paths::which(&name) {
+        Some(_) => Ok(()),
+        None => failed(format!(
+            "`--compile` needs a C++ compiler, and there is no {name}{}: install one (Debian: apt \
+             install g++), name one with CXX, or leave `--compile` out",
+            if named.is_some() { ", which CXX names" } else { " on the PATH" },
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +126,20 @@ mod tests {
     fn the_packages_are_the_versions_that_are_asked_for() {
         assert!(PACKAGES.contains(&format!("torch=={}", crate::find::VERSION).as_str()));
         assert!(PACKAGES.contains(&format!("video-diffusion-pytorch=={PEER}").as_str()));
+    }
+
+    #[test]
+    fn a_failed_installation_says_what_to_do_in_one_line() {
+        let log = Path::new("/x/pip.log");
+        let line = explain("WARNING: Retrying: Temporary failure in name resolution\n", log);
+        assert!(line.starts_with("pip cannot reach the package index (Temporary"), "{line}");
+        let other = explain("ERROR: the second\n", log);
+        assert!(other.contains("the second") && other.contains("/x/pip.log"), "{other}");
+        let none = explain("ERROR: No matching distribution found for torch==2.11.0\n", log);
+        assert!(none.contains("has no torch==2.11.0 for this Python"), "{none}");
+        for line in [line, other, none] {
+            assert!(line.contains("--python FILE") && !line.contains('\n'), "{line}");
+        }
     }
 
     #[test]

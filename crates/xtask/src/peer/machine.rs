@@ -9,32 +9,48 @@ pub(super) const TICKS: f64 = 100.0;
 /// What others may use of one core while the sides are timed, for the machine to count as idle.
 const QUIET: f64 = 0.05;
 
-/// The machine and how busy it was.
+/// What does not change from shape to shape.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Machine {
     pub(super) cpu: String,
     pub(super) cores: usize,
-    /// Averages of one minute: when the command was given, when the turns began, when they ended.
-    pub(super) load: [f64; 3],
-    /// Cores that neither side used, in the mean over the turns.
+    /// The average of one minute when the command was given.
+    pub(super) load: f64,
+}
+
+/// How busy the machine was while the sides of one shape took turns.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Busy {
+    /// Averages of one minute: before the first turn, and the largest after one of them.
+    pub(super) load: [f64; 2],
+    /// Cores that no side used, in the mean over the turns.
     pub(super) others: f64,
     /// Cores that sides used while it was another's turn.
     pub(super) waiting: f64,
 }
 
-impl Machine {
+impl Busy {
+    /// Whether others left the machine alone. The load average cannot tell: sides are in it.
     pub(super) fn is_idle(&self) -> bool {
         self.others <= QUIET
     }
 
+    /// `idle`, or `NOT idle (others used 0.4 cores)`.
+    pub(super) fn words(&self) -> String {
+        if self.is_idle() {
+            return "idle".to_owned();
+        }
+        format!("NOT idle (others used {:.2} cores)", self.others)
+    }
+
     pub(super) fn json(&self) -> Json {
+        let [before, during] = self.load;
         Json::Object(vec![
-            ("cpu", Json::text(&self.cpu)),
-            ("cores", Json::count(self.cores)),
-            ("load_at_start_before_after", Json::numbers(&self.load)),
+            ("idle", Json::Bool(self.is_idle())),
             ("cores_used_by_others", Json::Number(self.others)),
             ("cores_used_by_waiting_sides", Json::Number(self.waiting)),
-            ("idle", Json::Bool(self.is_idle())),
+            ("load_before", Json::Number(before)),
+            ("load_during", Json::Number(during)),
         ])
     }
 }
@@ -78,8 +94,24 @@ pub(super) fn used(process: u32) -> u64 {
 
 /// User and system time are the 14th and 15th field; the 2nd, in brackets, may hold anything.
 fn used_of(stat: &str) -> u64 {
+    after_name(stat).skip(11).take(2).sum()
+}
+
+/// Pages that one process was given at its first touch, or given again, so far: each is zeroed by
+/// the kernel. Pages that had to be read from a disk are not among them.
+pub(super) fn faults(process: u32) -> u64 {
+    faults_of(&fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default())
+}
+
+/// The 10th field.
+fn faults_of(stat: &str) -> u64 {
+    after_name(stat).nth(7).unwrap_or(0)
+}
+
+/// The fields from the 3rd on; one that is no count is 0.
+fn after_name(stat: &str) -> impl Iterator<Item = u64> {
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    after.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum()
+    after.split_whitespace().map(|field| field.parse().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -95,8 +127,8 @@ mod tests {
     #[test]
     fn a_bracket_in_the_name_of_a_program_does_not_mislead() {
         let stat = "71 (a b) 9 c) S 1 71 71 0 -1 4194304 900 0 0 0 250 31 0 0 20 0 3 0 99 1 1";
-        assert_eq!(used_of(stat), 281);
-        assert_eq!(used_of(""), 0);
+        assert_eq!([used_of(stat), faults_of(stat)], [281, 900]);
+        assert_eq!([used_of(""), faults_of("")], [0, 0]);
     }
 
     #[test]
@@ -106,9 +138,9 @@ mod tests {
 
     #[test]
     fn a_machine_is_idle_where_others_leave_it_alone() {
-        let machine =
-            |others| Machine { cpu: String::new(), cores: 2, load: [9.0; 3], others, waiting: 0.0 };
-        assert!(machine(0.01).is_idle());
-        assert!(!machine(0.3).is_idle());
+        let busy = |others| Busy { load: [9.0; 2], others, waiting: 0.0 };
+        assert_eq!(busy(0.01).words(), "idle");
+        assert_eq!(busy(0.3).words(), "NOT idle (others used 0.30 cores)");
+        assert!(busy(0.3).json().to_string().contains("\"idle\": false"));
     }
 }

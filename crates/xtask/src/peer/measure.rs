@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::machine::{self, TICKS};
+use super::machine::{self, Busy, TICKS};
 use super::options::Precision;
 use super::summary::{Errors, Measured, Outcome};
 use super::worker::{Setting, Side, Worker};
@@ -13,24 +13,6 @@ use crate::error::{Error, Result, failed};
 const WARM_UP: usize = 2;
 /// Between turns: the threads of a side that has just ended its own spin for some milliseconds.
 const PAUSE: Duration = Duration::from_millis(30);
-
-/// Processor time while the sides took turns.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Spent {
-    pub(super) seconds: f64,
-    /// Core seconds of processes that take no part.
-    pub(super) others: f64,
-    /// Core seconds of sides during another's turn.
-    pub(super) waiting: f64,
-}
-
-impl Spent {
-    pub(super) fn add(&mut self, more: Spent) {
-        self.seconds += more.seconds;
-        self.others += more.others;
-        self.waiting += more.waiting;
-    }
-}
 
 /// Checks every side in a process of its own, so that what checking takes is in nobody's memory.
 /// torch.compile may stay out, with a line; anything else that fails ends the run.
@@ -79,13 +61,15 @@ fn parse(line: &str, train: bool) -> Option<Errors> {
     Some(Errors { output: number("output")?, gradients })
 }
 
-/// Times sides that have been checked, this project's first.
+/// Times sides that have been checked, this project's first; returns the instructions of its
+/// kernels, too.
 pub(super) fn time(
     setting: &Setting,
     checked: &[(Side, Errors)],
     pairs: usize,
     flops: f64,
-) -> Result<(Outcome, Spent, String)> {
+) -> Result<(Outcome, String)> {
+    let before = machine::load();
     let mut workers = Vec::new();
     for (side, _) in checked {
         workers.push(Worker::start(setting, *side)?);
@@ -99,49 +83,58 @@ pub(super) fn time(
             worker.number("run")?;
         }
     }
-    let mut times = vec![Vec::new(); workers.len()];
-    let spent = turns(&mut workers, &mut times, pairs, setting.shape.name)?;
+    let mut turns = vec![Turns::default(); workers.len()];
+    let mut busy = take_turns(&mut workers, &mut turns, pairs, setting.shape.name)?;
+    busy.load[0] = before;
     let mut sides = Vec::new();
-    for ((worker, times), (side, errors)) in workers.iter_mut().zip(times).zip(checked) {
+    for ((worker, turns), (side, errors)) in workers.iter_mut().zip(turns).zip(checked) {
         let memory = memory(&worker.ask("memory")?)?;
-        sides.push(Measured { side: *side, errors: *errors, milliseconds: times, memory });
+        let Turns { milliseconds, faults } = turns;
+        sides.push(Measured { side: *side, errors: *errors, milliseconds, faults, memory });
     }
     let (shape, train) = (setting.shape.name, setting.train);
-    Ok((Outcome { shape, flops, train, peak, sides }, spent, isa))
+    Ok((Outcome { shape, run: 1, flops, train, peak, busy, sides }, isa))
+}
+
+/// What one side's turns came to, one number each.
+#[derive(Debug, Clone, Default)]
+struct Turns {
+    milliseconds: Vec<f64>,
+    faults: Vec<f64>,
 }
 
 /// A B A B: one turn of each side, `pairs` times.
-fn turns(
+fn take_turns(
     workers: &mut [Worker],
-    times: &mut [Vec<f64>],
+    turns: &mut [Turns],
     pairs: usize,
     shape: &str,
-) -> Result<Spent> {
+) -> Result<Busy> {
     let used = |workers: &[Worker]| workers.iter().map(Worker::used).collect::<Vec<_>>();
-    let mut waiting = 0;
+    let (mut waiting, mut load) = (0, 0.0f64);
     let (start, busy, before) = (Instant::now(), machine::busy(), used(workers));
     let own = machine::used(std::process::id());
     for pair in 1..=pairs {
         let mut shown = Vec::new();
         for turn in 0..workers.len() {
             thread::sleep(PAUSE);
-            let at_start = used(workers);
+            let (at_start, faults) = (used(workers), workers[turn].faults());
             let taken = workers[turn].number("run")?;
-            let at_end = used(workers);
+            let (at_end, faults) = (used(workers), workers[turn].faults() - faults);
             let idle = at_start.iter().zip(&at_end).enumerate().filter(|(side, _)| *side != turn);
             waiting += idle.map(|(_, (start, end))| end - start).sum::<u64>();
-            times[turn].push(taken);
-            shown.push(format!("{} {taken:.1} ms", workers[turn].side.name()));
+            turns[turn].milliseconds.push(taken);
+            turns[turn].faults.push(faults as f64);
+            load = load.max(machine::load());
+            shown.push(format!("{} {taken:.1} ms, {faults} faults", workers[turn].side.name()));
         }
         eprintln!("xtask: {shape}: turn {pair} of {pairs}: {}", shown.join("; "));
     }
     let by_sides: u64 = used(workers).iter().zip(&before).map(|(end, start)| end - start).sum();
     let by_sides = by_sides + (machine::used(std::process::id()) - own);
-    Ok(Spent {
-        seconds: start.elapsed().as_secs_f64(),
-        others: (machine::busy() - busy).saturating_sub(by_sides) as f64 / TICKS,
-        waiting: waiting as f64 / TICKS,
-    })
+    let others = (machine::busy() - busy).saturating_sub(by_sides) as f64;
+    let ticks = TICKS * start.elapsed().as_secs_f64();
+    Ok(Busy { load: [0.0, load], others: others / ticks, waiting: waiting as f64 / ticks })
 }
 
 /// `avx2+fma 1.2e11`

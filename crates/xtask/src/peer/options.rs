@@ -76,6 +76,8 @@ pub(crate) struct Options {
     pub(crate) avx2: bool,
     pub(crate) precision: Precision,
     pub(crate) pairs: usize,
+    /// Times that all shapes are measured, with processes of their own.
+    pub(crate) runs: usize,
     /// One per core where not given.
     pub(crate) threads: Option<usize>,
     /// A Python that has the package.
@@ -94,6 +96,7 @@ impl Default for Options {
             avx2: false,
             precision: PRECISIONS[0],
             pairs: 11,
+            runs: 1,
             threads: None,
             python: None,
             name: None,
@@ -124,6 +127,7 @@ impl Options {
                 "--precision" => options.precision = precision(&value()?)?,
                 "--shapes" => options.shapes = shapes(&value()?)?,
                 "--pairs" => options.pairs = count(flag, &value()?)?,
+                "--runs" => options.runs = count(flag, &value()?)?,
                 "--threads" => options.threads = Some(count(flag, &value()?)?),
                 "--python" => options.python = Some(value()?.into()),
                 "--name" => options.name = Some(name(value()?)?),
@@ -183,14 +187,15 @@ mod tests {
             avx2: true,
             precision: PRECISIONS[1],
             pairs: 3,
+            runs: 5,
             threads: Some(2),
             python: Some("/x/python".into()),
             name: Some("a-b.1".to_owned()),
         };
         for line in [
-            "--shapes small,b1f5s32 --train --json --compile --avx2 --precision exact --pairs 3 --threads 2 \
-             --python /x/python --name a-b.1",
-            "--name=a-b.1 --python=/x/python --threads=2 --pairs=3 --compile --avx2 --precision=exact --json --train \
+            "--shapes small,b1f5s32 --train --json --compile --avx2 --precision exact --pairs 3 --runs 5 \
+             --threads 2 --python /x/python --name a-b.1",
+            "--name=a-b.1 --python=/x/python --threads=2 --pairs=3 --runs=5 --compile --avx2 --precision=exact --json --train \
              --shapes=small,b1f5s32",
         ] {
             assert_eq!(parsed(line).as_ref(), Ok(&wanted));
@@ -205,6 +210,7 @@ mod tests {
             "--shapes small,",
             "--precision f64",
             "--pairs 0",
+            "--runs 0",
             "--threads many",
             "--train=1",
             "--name ../x",

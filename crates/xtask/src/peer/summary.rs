@@ -1,6 +1,7 @@
-//! Medians, ratios and shares of what was measured.
+//! Medians, ratios and shares of what was measured, as values and as JSON.
 
 use super::json::Json;
+use super::machine::Busy;
 use super::worker::Side;
 
 /// Operations of forward and backward, in those of a forward pass: the products of a layer have two
@@ -22,19 +23,31 @@ pub(super) struct Measured {
     pub(super) errors: Errors,
     /// One for each turn.
     pub(super) milliseconds: Vec<f64>,
+    /// Pages of memory touched for the first time, one number for each turn.
+    pub(super) faults: Vec<f64>,
     /// KiB in memory once loaded, and at most from then on.
     pub(super) memory: [f64; 2],
 }
 
-/// What one shape came to; this project's side is the first.
+impl Measured {
+    /// KiB that evaluations take beside the loaded program: weights and inputs are in the latter.
+    pub(super) fn above(&self) -> f64 {
+        self.memory[1] - self.memory[0]
+    }
+}
+
+/// What one shape came to in one run; this project's side is the first.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Outcome {
     pub(super) shape: &'static str,
+    /// From 1.
+    pub(super) run: usize,
     /// Of one forward pass, by the direct algorithm.
     pub(super) flops: f64,
     pub(super) train: bool,
     /// Operations per second that the cores were measured to do at most; 0 where they were not.
     pub(super) peak: f64,
+    pub(super) busy: Busy,
     pub(super) sides: Vec<Measured>,
 }
 
@@ -52,7 +65,8 @@ pub(super) fn ratios(ours: &[f64], other: &[f64]) -> Vec<f64> {
     ours.iter().zip(other).map(|(ours, other)| other / ours).collect()
 }
 
-fn least(values: &[f64]) -> f64 {
+/// The smallest; NaN of none.
+pub(super) fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::min)
 }
 
@@ -71,10 +85,17 @@ impl Outcome {
         (self.peak > 0.0).then(|| rate / self.peak)
     }
 
+    /// This project's memory above the loaded program, in that of another side.
+    pub(super) fn memory_of(&self, side: &Measured) -> f64 {
+        self.sides.first().map_or(f64::NAN, Measured::above) / side.above()
+    }
+
     pub(super) fn json(&self) -> Json {
         Json::Object(vec![
             ("shape", Json::text(self.shape)),
+            ("run", Json::count(self.run)),
             ("forward_flops", Json::Number(self.flops)),
+            ("machine", self.busy.json()),
             ("sides", Json::List(self.sides.iter().map(|side| self.side_json(side)).collect())),
         ])
     }
@@ -95,41 +116,64 @@ impl Outcome {
             ("share_of_fma_peak", self.share(side).map_or(Json::Null, Json::Number)),
             ("loaded_kib", Json::Number(loaded)),
             ("peak_kib", Json::Number(peak)),
+            ("peak_above_loaded_kib", Json::Number(side.above())),
+            ("memory_of_ours_to_it", Json::Number(self.memory_of(side))),
+            ("median_minor_faults", Json::Number(median(&side.faults))),
             ("ms", Json::numbers(&side.milliseconds)),
             ("ratios_to_ours", Json::numbers(&ratios)),
+            ("minor_faults", Json::numbers(&side.faults)),
         ])
     }
+}
 
-    /// Rows of the table, one for each side.
-    pub(super) fn rows(&self) -> String {
-        self.sides.iter().map(|side| self.row(side)).collect()
+/// One side of one shape over all runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Overall {
+    pub(super) shape: &'static str,
+    pub(super) side: Side,
+    /// The median of the ratios to ours, of each run.
+    pub(super) ratios: Vec<f64>,
+    /// This project's memory in that of the side, of each run.
+    pub(super) memory: Vec<f64>,
+    /// Whether every run had the machine for itself.
+    pub(super) idle: bool,
+}
+
+impl Overall {
+    /// Every side of every shape, in the order of their first run.
+    pub(super) fn of(outcomes: &[Outcome]) -> Vec<Overall> {
+        let mut all: Vec<Overall> = Vec::new();
+        for outcome in outcomes {
+            for measured in &outcome.sides {
+                let (shape, side) = (outcome.shape, measured.side);
+                let place = all.iter().position(|one| (one.shape, one.side) == (shape, side));
+                let place = place.unwrap_or_else(|| {
+                    let (ratios, memory) = (Vec::new(), Vec::new());
+                    all.push(Overall { shape, side, ratios, memory, idle: true });
+                    all.len() - 1
+                });
+                all[place].ratios.push(median(&outcome.ratios(measured)));
+                all[place].memory.push(outcome.memory_of(measured));
+                all[place].idle &= outcome.busy.is_idle();
+            }
+        }
+        all
     }
 
-    fn row(&self, side: &Measured) -> String {
-        let mut ratios = self.ratios(side);
-        let middle = median(&ratios);
-        ratios.sort_by(f64::total_cmp);
-        let (low, high) = (ratios.first().unwrap_or(&middle), ratios.last().unwrap_or(&middle));
-        let share = self.share(side).map_or("-".to_owned(), |share| format!("{share:.2}"));
-        let [loaded, peak] = side.memory.map(|kib| kib / 1024.0);
-        let gradients = side.errors.gradients;
-        let gradients = gradients.map_or(String::new(), |[all, worst]| {
-            format!(", gradients {all:.1e} (worst {worst:.1e})")
-        });
-        format!(
-            "| {} | {} | {:.1} | {:.1} | {middle:.2} ({low:.2} to {high:.2}) | {share} | \
-             {peak:.0} ({loaded:.0}) | {:.1e}{gradients} |\n",
-            self.shape,
-            side.side.name(),
-            median(&side.milliseconds),
-            least(&side.milliseconds),
-            side.errors.output,
-        )
+    pub(super) fn json(&self) -> Json {
+        Json::Object(vec![
+            ("shape", Json::text(self.shape)),
+            ("side", Json::text(self.side.name())),
+            ("median_of_ratios_to_ours", Json::Number(median(&self.ratios))),
+            ("memory_of_ours_to_it", Json::Number(median(&self.memory))),
+            ("idle", Json::Bool(self.idle)),
+            ("ratios_of_runs", Json::numbers(&self.ratios)),
+        ])
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -139,18 +183,20 @@ mod tests {
         assert!(median(&[]).is_nan());
     }
 
-    fn measured(side: Side, milliseconds: &[f64]) -> Measured {
-        let errors = Errors { output: 1.5e-6, gradients: None };
-        Measured { side, errors, milliseconds: milliseconds.to_vec(), memory: [1024.0, 4096.0] }
+    fn measured(side: Side, milliseconds: &[f64], peak: f64) -> Measured {
+        let (errors, memory) = (Errors { output: 1.5e-6, gradients: None }, [1024.0, peak]);
+        let (milliseconds, faults) = (milliseconds.to_vec(), vec![7.0, 9.0, 8.0]);
+        Measured { side, errors, milliseconds, faults, memory }
     }
 
-    fn outcome(train: bool) -> Outcome {
+    pub(in crate::peer) fn outcome(train: bool) -> Outcome {
         // The machine slows down by half in the second turn, for both.
         let sides = vec![
-            measured(Side::Ours, &[10.0, 20.0, 10.0]),
-            measured(Side::Eager, &[30.0, 80.0, 50.0]),
+            measured(Side::Ours, &[10.0, 20.0, 10.0], 3072.0),
+            measured(Side::Eager, &[30.0, 80.0, 50.0], 5120.0),
         ];
-        Outcome { shape: "b1f5s32", flops: 2e9, train, peak: 4e11, sides }
+        let busy = Busy { load: [0.1, 2.0], others: 0.01, waiting: 0.0 };
+        Outcome { shape: "b1f5s32", run: 1, flops: 2e9, train, peak: 4e11, busy, sides }
     }
 
     #[test]
@@ -159,7 +205,6 @@ mod tests {
         let outcome = outcome(false);
         assert_eq!(outcome.ratios(&outcome.sides[1]), [3.0, 4.0, 5.0]);
         assert_eq!(outcome.ratios(&outcome.sides[0]), [1.0; 3]);
-        assert!(outcome.rows().contains("| 4.00 (3.00 to 5.00) |"), "{}", outcome.rows());
     }
 
     #[test]
@@ -172,21 +217,43 @@ mod tests {
     }
 
     #[test]
-    fn the_file_and_the_table_hold_every_side() {
-        let outcome = outcome(false);
-        let json = outcome.json().to_string();
+    fn memory_is_compared_above_the_loaded_programs() {
+        let outcome = outcome(true);
+        assert_eq!(outcome.memory_of(&outcome.sides[1]), 0.5);
+        assert_eq!(outcome.memory_of(&outcome.sides[0]), 1.0);
+    }
+
+    #[test]
+    fn runs_are_gathered_by_shape_and_side_and_all_have_to_be_idle() {
+        let other = Outcome { shape: "small", ..outcome(false) };
+        let mut again = Outcome { run: 2, ..outcome(false) };
+        again.busy.others = 1.0;
+        again.sides[1].milliseconds = vec![100.0, 200.0, 100.0];
+        let all = Overall::of(&[outcome(false), other, again]);
+        let named: Vec<_> = all.iter().map(|one| (one.shape, one.side, one.idle)).collect();
+        let (ours, peer) = (Side::Ours, Side::Eager);
+        assert_eq!(named[..2], [("b1f5s32", ours, false), ("b1f5s32", peer, false)]);
+        assert_eq!(named[2..], [("small", ours, true), ("small", peer, true)]);
+        assert_eq!(all[1].ratios, [4.0, 10.0]);
+        assert!(all[1].json().to_string().contains("\"median_of_ratios_to_ours\": 7"));
+    }
+
+    #[test]
+    fn the_file_holds_every_side() {
+        let json = outcome(false).json().to_string();
         for part in [
             "\"shape\": \"b1f5s32\"",
+            "\"idle\": true",
             "\"side\": \"peer\"",
             "\"ratios_to_ours\": [3, 4, 5]",
             "\"median_of_ratios_to_ours\": 4",
             "\"share_of_fma_peak\": 0.5",
-            "\"peak_kib\": 4096",
+            "\"peak_above_loaded_kib\": 4096",
+            "\"memory_of_ours_to_it\": 0.5",
+            "\"median_minor_faults\": 8",
             "\"gradients_error\": null",
         ] {
             assert!(json.contains(part), "{part} in {json}");
         }
-        let columns: Vec<usize> = outcome.rows().lines().map(|l| l.matches('|').count()).collect();
-        assert_eq!(columns, [9, 9]);
     }
 }

@@ -44,10 +44,12 @@ const NO_AVX512: [(&str, &str); 4] = [
     ("ONEDNN_MAX_CPU_ISA", "AVX2"),
     ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
 ];
-/// glibc keeps freed blocks up to 1 GiB, and takes memory from the kernel in large pieces.
+/// glibc takes every block from its heap, never returns the end of the heap, and takes memory from
+/// the kernel in large pieces. Not MALLOC_MMAP_THRESHOLD_: releases before 2.35 refuse one above
+/// 32 MiB without a word, and larger blocks would be fresh pages each time.
 const TUNED: [(&str, &str); 3] = [
-    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
-    ("MALLOC_TRIM_THRESHOLD_", "1073741824"),
+    ("MALLOC_MMAP_MAX_", "0"),
+    ("MALLOC_TRIM_THRESHOLD_", "1099511627776"),
     ("MALLOC_TOP_PAD_", "268435456"),
 ];
 
@@ -124,6 +126,10 @@ impl Setting {
         }
         if side == Side::Tuned {
             command.envs(TUNED);
+        }
+        if side == Side::Compile {
+            // What checking has compiled, timing finds; nothing stays in the user's /tmp.
+            command.env("TORCHINDUCTOR_CACHE_DIR", self.folder.join("inductor"));
         }
         command
     }
@@ -202,6 +208,11 @@ impl Worker {
     /// Ticks of the processor so far.
     pub(super) fn used(&self) -> u64 {
         machine::used(self.child.id())
+    }
+
+    /// Pages of memory that it has touched for the first time so far.
+    pub(super) fn faults(&self) -> u64 {
+        machine::faults(self.child.id())
     }
 
     fn answer(&mut self) -> Result<String> {

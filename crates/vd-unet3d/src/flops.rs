@@ -1,26 +1,30 @@
 //! The arithmetic of one forward pass, counted from the config.
 
-use vd_unet3d::{Axes, SPATIAL_HEAD_DIM, UNet3dConfig};
+use crate::{Axes, SPATIAL_HEAD_DIM, UNet3dConfig};
 
 /// Features of each head of the attentions over space.
 const HEAD_DIM: u64 = SPATIAL_HEAD_DIM as u64;
 
 /// What passes through the network.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
-    pub(crate) b: u64,
-    pub(crate) f: u64,
-    pub(crate) h: u64,
-    pub(crate) w: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Samples.
+    pub b: u64,
+    /// Frames.
+    pub f: u64,
+    /// Height of a frame.
+    pub h: u64,
+    /// Width of a frame.
+    pub w: u64,
     /// Tokens of each text, for networks that look at them.
-    pub(crate) tokens: u64,
+    pub tokens: u64,
 }
 
 /// Floating-point operations of one forward pass: two for each multiply-add of convolutions,
 /// projections and attention. Norms, activations, softmax and sums are left out, and so is what
 /// signals add to the embedding of time; videos that they show are inputs of the first convolution,
 /// whether given or not.
-pub(crate) fn forward(config: &UNet3dConfig, shape: Shape) -> u64 {
+pub fn forward(config: &UNet3dConfig, shape: Shape) -> u64 {
     let count = Count { config, shape };
     let n = |n: i64| n.unsigned_abs();
     let (dim, first) = (n(config.dim), n(config.first_channels()));
@@ -173,7 +177,7 @@ impl Count<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vd_unet3d::{SignalConfig, TokensConfig};
+    use crate::{SignalConfig, TokensConfig};
 
     #[test]
     fn counts_are_those_of_pytorchs_own_counter_on_the_python_network() {

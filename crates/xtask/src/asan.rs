@@ -1,0 +1,68 @@
+//! `asan`: the tests of the kernels under AddressSanitizer.
+//!
+//! The sanitizer's runtime comes with the stable compiler, its flag does not: RUSTC_BOOTSTRAP admits
+//! it. It watches what this project's code reads and writes; libtorch is not instrumented, but its
+//! blocks come from the sanitizer's allocator, so that a kernel that leaves one is seen.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::downstream;
+use crate::error::{Result, at, failed};
+use crate::paths;
+use crate::setup;
+use crate::stage;
+
+const TESTS: &str = "crates/vd-tensor-ops/tests";
+/// A target that is named keeps the flags from build scripts and macros, which the compiler loads.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// libtorch holds much until its process ends, and hands over containers that are not instrumented.
+const OPTIONS: &str = "detect_leaks=0:detect_container_overflow=0";
+
+pub(crate) fn run() -> Result<()> {
+    if std::env::consts::ARCH != "x86_64" {
+        return failed(format!("the kernels' tests run under AddressSanitizer on {TARGET} alone"));
+    }
+    let libtorch = setup::ensure()?;
+    let target = downstream::target_dir()?.join("asan");
+    let mut cargo = stage::cargo(&libtorch)?;
+    cargo.args(["test", "--target", TARGET, "-p", "vd-tensor-ops"]);
+    for name in tests(&paths::root()?.join(TESTS))? {
+        cargo.args(["--test", &name]);
+    }
+    cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
+    cargo.env("CARGO_TARGET_DIR", &target).env("CARGO_INCREMENTAL", "0");
+    cargo.env("ASAN_OPTIONS", OPTIONS);
+    stage::run("the kernels' tests under AddressSanitizer", &mut cargo)?;
+    // More than a gigabyte that nothing else can use.
+    fs::remove_dir_all(&target).map_err(at("remove", &target))
+}
+
+/// The names of the kernels' tests, in order.
+fn tests(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).map_err(at("read", folder))?;
+    let files = entries.flatten().map(|entry| entry.path());
+    let mut names: Vec<String> = files.filter_map(name).collect();
+    names.sort();
+    if names.is_empty() {
+        return failed(format!("{} has no tests of kernels", folder.display()));
+    }
+    Ok(names)
+}
+
+fn name(file: PathBuf) -> Option<String> {
+    let name = file.file_name()?.to_str()?.strip_suffix(".rs")?;
+    name.starts_with("kernels_").then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tests_of_the_kernels_are_found() {
+        let found = paths::root().and_then(|root| tests(&root.join(TESTS)));
+        assert!(found.is_ok_and(|names| names.iter().any(|name| name == "kernels_guarded")));
+        assert!(tests(Path::new("/nowhere")).is_err());
+    }
+}

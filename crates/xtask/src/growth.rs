@@ -1,0 +1,18 @@
+//! `growth`: how the cost of the network grows with its input.
+
+use crate::error::Result;
+use crate::paths;
+use crate::setup;
+use crate::stage;
+
+const EXAMPLE: [&str; 5] = ["--release", "-p", "vd-unet3d", "--example", "growth"];
+/// Where the numbers and the plots go, from the root of the workspace.
+const FOLDER: &str = "docs/benchmarks";
+
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let libtorch = setup::ensure()?;
+    stage::run("build what measures", stage::cargo(&libtorch)?.arg("build").args(EXAMPLE))?;
+    let mut growth = stage::cargo(&libtorch)?;
+    growth.args(["run", "--quiet"]).args(EXAMPLE).arg("--");
+    stage::run("growth", growth.arg(paths::root()?.join(FOLDER)).args(args))
+}
