@@ -1,6 +1,6 @@
 //! What has to happen once, before libtorch is asked anything.
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Once, OnceLock};
@@ -75,11 +75,10 @@ pub(crate) fn tune_allocator() {
 fn keep_freed_pages() {
     // SAFETY: mallopt only stores the numbers; the keys are glibc's own.
     unsafe {
-        // Older releases of glibc take no more than 32 MiB, and answer 0 to more.
-        if libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30) == 0 {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
-        }
-        libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
+        // Not by the threshold from which blocks are mappings of their own: glibc before 2.38 takes
+        // none above 32 MiB.
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
 }

@@ -30,7 +30,7 @@ Usage: cargo xtask TASK
       --threads N  threads of each side (one per core)
       --compile    a third opponent beside the plain one and the one with a tuned allocator:
                    torch.compile (needs g++, or the C++ compiler that CXX names)
-      --precision P  of our kernels: f32 (the default), exact, reference
+      --precision P  of our kernels: f32 (the default), exact, reference, bf16
       --avx2       nobody uses AVX-512
       --python FILE  a Python that has the package (also: VD_PEER_PYTHON); without it one is made
                    under target/ (a download of about 2.5 GB, 5 GB of disk)

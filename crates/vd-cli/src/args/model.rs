@@ -124,7 +124,7 @@ pub(crate) struct BenchArgs {
     /// Time forward and backward together, instead of forward alone
     #[arg(long)]
     pub(crate) train: bool,
-    /// Compute the activations of the N outermost levels again in the backward: less memory
+    /// Make activations of the N outermost levels again in the backward
     #[arg(long, value_name = "N", default_value_t = 0, requires = "train")]
     pub(crate) recompute: usize,
     /// How a CPU computes: f32, bf16, exact, reference (libtorch)

@@ -59,10 +59,11 @@ pub(crate) struct Precision {
 }
 
 /// The first is what is measured where none is named.
-pub(crate) const PRECISIONS: [Precision; 3] = [
+pub(crate) const PRECISIONS: [Precision; 4] = [
     Precision { name: "f32", output: 1e-5, gradient: 1e-4 },
     Precision { name: "exact", output: 1e-5, gradient: 1e-4 },
     Precision { name: "reference", output: 1e-5, gradient: 1e-4 },
+    Precision { name: "bf16", output: 2e-3, gradient: 2e-3 },
 ];
 
 /// What is measured, and how.

@@ -1,6 +1,6 @@
 //! Memory that a thread works in.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
@@ -12,7 +12,7 @@ thread_local! {
     static FREE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Aligned f32, zeros at first.
+/// Aligned f32.
 #[derive(Debug)]
 pub(crate) struct Block {
     at: NonNull<f32>,
@@ -32,15 +32,30 @@ impl Block {
         }
     }
 
-    /// `len` values, at least one.
+    /// `len` zeros, at least one.
     pub(crate) fn new(len: usize) -> Self {
+        Self::of(len, alloc_zeroed)
+    }
+
+    /// `len` values, at least one, which whoever takes the block writes before anybody reads them:
+    /// zeros would be one more pass over memory.
+    pub(crate) fn unset(len: usize) -> Self {
+        Self::of(len, alloc)
+    }
+
+    fn of(len: usize, take: unsafe fn(Layout) -> *mut u8) -> Self {
         let len = len.max(1);
         let layout = Self::layout(len);
         // SAFETY: `len` is above 0, so the layout is not empty.
-        match NonNull::new(unsafe { alloc_zeroed(layout) }.cast()) {
+        match NonNull::new(unsafe { take(layout) }.cast()) {
             Some(at) => Block { at, len },
             None => handle_alloc_error(layout),
         }
+    }
+
+    /// The first value.
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.at.as_ptr()
     }
 
     pub(crate) fn as_ptr(&self) -> *const f32 {

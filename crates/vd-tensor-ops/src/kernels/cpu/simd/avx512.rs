@@ -131,12 +131,11 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     unsafe fn pair(low: __m512, high: __m512) -> __m512 {
         unsafe {
-            let [low, high] = if BF16 {
-                [low, high]
-                    .map(|x| transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)))
-                    .map(|x| _mm512_cvtepu16_epi32(x))
+            // No closures: what is in them may be compiled without these instructions.
+            let (low, high) = if BF16 {
+                (narrowed(low), narrowed(high))
             } else {
-                [low, high].map(|x| _mm512_srli_epi32::<16>(rounded(x)))
+                (_mm512_srli_epi32::<16>(rounded(low)), _mm512_srli_epi32::<16>(rounded(high)))
             };
             _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
         }
@@ -156,7 +155,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     unsafe fn pairs(a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe {
             if BF16 {
-                let [a, b] = [a, b].map(|x| transmute::<__m512, __m512bh>(x));
+                let (a, b) = (transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b));
                 return _mm512_dpbf16_ps(c, a, b);
             }
             let c = _mm512_fmadd_ps(Self::upper(a), Self::upper(b), c);
@@ -181,4 +180,10 @@ unsafe fn rounded(x: __m512) -> __m512i {
         let none = _mm512_cmpgt_epi32_mask(size, _mm512_set1_epi32(0xff << 23));
         _mm512_mask_or_epi32(near, none, bits, _mm512_set1_epi32(1 << 22))
     }
+}
+
+/// Each lane as the bf16 nearest to it, in its lower half.
+#[inline(always)]
+unsafe fn narrowed(x: __m512) -> __m512i {
+    unsafe { _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x))) }
 }

@@ -53,17 +53,14 @@ impl Packed {
         let (inputs, outputs) = if gradient { (outputs, inputs) } else { (inputs, outputs) };
         let lanes = isa.lanes();
         let size = tiles.points() * gemm::packed_columns(lanes, inputs, outputs);
-        let mut packed = Packed { tiles, inputs, outputs, lanes, values: Block::new(size) };
-        let to = To(packed.values.as_mut_slice().as_mut_ptr());
+        let mut packed = Packed { tiles, inputs, outputs, lanes, values: Block::unset(size) };
+        let to = To(packed.values.as_mut_ptr());
         let (packed_ref, to) = (&packed, &to);
         team(|member| {
-            let vectors = packed_ref.width() / lanes;
-            let (first, last) = {
-                let range = member.share(vectors * inputs);
-                (range.start, range.end)
-            };
-            let work = Transform { packed: packed_ref, taps, to: to.0, range: (first, last) };
-            isa.run(work);
+            let panels = packed_ref.width() / (2 * lanes);
+            let range = member.share(panels * inputs.div_ceil(RUN));
+            let range = (range.start, range.end);
+            isa.run(Transform { packed: packed_ref, taps, to: to.0, range });
         });
         packed
     }
@@ -86,7 +83,12 @@ struct To(*mut f32);
 // SAFETY: threads write apart from each other.
 unsafe impl Sync for To {}
 
-/// Some vectors of outputs for some inputs.
+/// Inputs that are transformed before they are written: whole cache lines of one point after those
+/// of another. Points lie a power of two apart, so that single vectors of all would push each other
+/// out of the first cache.
+const RUN: usize = 8;
+
+/// Panels of outputs for some inputs, in pieces of [`RUN`].
 struct Transform<'a> {
     packed: &'a Packed,
     taps: Taps,
@@ -97,27 +99,55 @@ struct Transform<'a> {
 impl Transform<'_> {
     #[inline(always)]
     unsafe fn all<S: Simd, T: Scheme<N, M>, const N: usize, const M: usize>(&self) {
-        let (packed, taps) = (self.packed, self.taps);
+        let packed = self.packed;
+        let (pieces, width) = (packed.inputs.div_ceil(RUN), 2 * S::LANES);
         let point = packed.width() * packed.inputs;
-        // As many taps as the widest set has lanes.
-        let mut lanes = [0f32; 9 * 16];
+        // As much as the widest set needs.
+        let mut run = [0f32; 36 * RUN * 2 * 16];
         for number in self.range.0..self.range.1 {
-            let (vector, i) = (number / packed.inputs, number % packed.inputs);
-            let panel = (vector / 2) * 2 * S::LANES * packed.inputs;
-            let at = panel + (2 * i + vector % 2) * S::LANES;
-            // SAFETY: the caller's; outputs beyond the last are zeros and not read.
+            let (panel, first) = (number / pieces, number % pieces * RUN);
+            let inputs = RUN.min(packed.inputs - first);
+            // SAFETY: the caller's; a run has room for all points of its inputs, and a panel for the
+            // run.
             unsafe {
-                for lane in 0..S::LANES {
-                    let o = vector * S::LANES + lane;
-                    for tap in 0..9 {
-                        let from = if taps.turned { 8 - tap } else { tap };
-                        let at = o * taps.output + i * taps.input + from;
-                        lanes[tap * S::LANES + lane] =
-                            if o < packed.outputs { *taps.at.add(at) } else { 0.0 };
+                for i in 0..inputs {
+                    for half in 0..2 {
+                        let at = run.as_mut_ptr().add(i * width + half * S::LANES);
+                        self.one::<S, T, N, M>(2 * panel + half, first + i, at);
                     }
                 }
-                transform::weight::<S, T, N, M>(lanes.as_ptr(), self.to.add(at), point);
+                let to = self.to.add((panel * packed.inputs + first) * width);
+                for k in 0..N * N {
+                    let from = run.as_ptr().add(k * RUN * width);
+                    from.copy_to_nonoverlapping(to.add(k * point), inputs * width);
+                }
             }
+        }
+    }
+
+    /// All points of a vector of outputs for one input.
+    #[inline(always)]
+    unsafe fn one<S: Simd, T: Scheme<N, M>, const N: usize, const M: usize>(
+        &self,
+        vector: usize,
+        i: usize,
+        to: *mut f32,
+    ) {
+        let taps = self.taps;
+        // As many taps as the widest set has lanes.
+        let mut lanes = [0f32; 9 * 16];
+        // SAFETY: the caller's; outputs beyond the last are zeros and not read.
+        unsafe {
+            for lane in 0..S::LANES {
+                let o = vector * S::LANES + lane;
+                for tap in 0..9 {
+                    let from = if taps.turned { 8 - tap } else { tap };
+                    let at = o * taps.output + i * taps.input + from;
+                    lanes[tap * S::LANES + lane] =
+                        if o < self.packed.outputs { *taps.at.add(at) } else { 0.0 };
+                }
+            }
+            transform::weight::<S, T, N, M>(lanes.as_ptr(), to, RUN * 2 * S::LANES);
         }
     }
 }

@@ -95,11 +95,18 @@ pub(super) unsafe fn weight<S: Simd, T: Scheme<N, M>, const N: usize, const M: u
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let tap = |i: usize, j: usize| S::load(taps.add((3 * i + j) * S::LANES));
-        let columns: [[S::V; N]; 3] =
-            std::array::from_fn(|j| T::weight::<S>(std::array::from_fn(|i| tap(i, j))));
+        // No closures: what is in them is compiled without the set's instructions where it is not
+        // inlined, and costs many times as much.
+        let mut columns = [[S::zero(); N]; 3];
+        for j in 0..3 {
+            let mut column = [S::zero(); 3];
+            for i in 0..3 {
+                column[i] = S::load(taps.add((3 * i + j) * S::LANES));
+            }
+            columns[j] = T::weight::<S>(column);
+        }
         for i in 0..N {
-            let row = T::weight::<S>(std::array::from_fn(|j| columns[j][i]));
+            let row = T::weight::<S>([columns[0][i], columns[1][i], columns[2][i]]);
             for (j, value) in row.into_iter().enumerate() {
                 S::store(to.add((i * N + j) * point), value);
             }
@@ -149,11 +156,21 @@ pub(super) unsafe fn spread<S: Simd>(
 pub(super) unsafe fn taps<S: Simd>((from, point): (*const f32, usize), taps: *mut f32) {
     // SAFETY: the caller's.
     unsafe {
-        let columns: [[S::V; 3]; 6] = std::array::from_fn(|j| {
-            Four::taps::<S>(std::array::from_fn(|i| S::load(from.add((i * 6 + j) * point))))
-        });
+        // Loops, as in `weight`.
+        let mut columns = [[S::zero(); 3]; 6];
+        for j in 0..6 {
+            let mut column = [S::zero(); 6];
+            for i in 0..6 {
+                column[i] = S::load(from.add((i * 6 + j) * point));
+            }
+            columns[j] = Four::taps::<S>(column);
+        }
         for i in 0..3 {
-            let row = Four::taps::<S>(std::array::from_fn(|j| columns[j][i]));
+            let mut row = [S::zero(); 6];
+            for j in 0..6 {
+                row[j] = columns[j][i];
+            }
+            let row = Four::taps::<S>(row);
             for (j, value) in row.into_iter().enumerate() {
                 S::store(taps.add((3 * i + j) * S::LANES), value);
             }
