@@ -14,7 +14,8 @@ use super::{
 use crate::kernels::cpu::{Isa, Scratch};
 use crate::layers::HeadShape;
 
-/// Gradients of [`linear_attention`], each of the shape of what it belongs to.
+/// Gradients of [`linear_attention`](super::linear_attention()), each of the shape of what it belongs
+/// to.
 #[derive(Debug)]
 pub struct LinearAttentionGrad {
     /// Of the input.
@@ -29,14 +30,14 @@ pub struct LinearAttentionGrad {
     pub bias: Tensor,
 }
 
-/// The gradients of [`linear_attention`] from that of its output; what the forward knew is made
-/// again from x, in f32 whatever the precision.
+/// The gradients of [`linear_attention`](super::linear_attention()) from that of its output; what the
+/// forward knew is made again from x, in f32 whatever the precision.
 ///
 /// # Shapes
 /// `x`, `grad`: b f h w c
 ///
 /// # Panics
-/// As [`linear_attention`].
+/// As [`linear_attention`](super::linear_attention()).
 pub fn linear_attention_backward(
     isa: Isa,
     (x, grad): (&Tensor, &Tensor),
