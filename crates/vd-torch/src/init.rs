@@ -75,8 +75,8 @@ pub(crate) fn tune_allocator() {
 fn keep_freed_pages() {
     // SAFETY: mallopt only stores the numbers; the keys are glibc's own.
     unsafe {
-        // Not by the threshold from which blocks are mappings of their own: glibc before 2.38 takes
-        // none above 32 MiB.
+        // Not by the threshold from which blocks are mappings of their own: releases of glibc
+        // before 2.35 take none above 32 MiB.
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);

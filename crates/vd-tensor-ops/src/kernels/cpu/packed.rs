@@ -3,6 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tch::Tensor;
+use vd_torch::team;
+
+use super::{Block, Isa, gemm};
 
 /// What was made of weights, kept until they change.
 #[derive(Debug)]
@@ -53,4 +56,31 @@ pub(crate) fn pointer(x: &Tensor) -> *const f32 {
 /// As [`pointer`], null for none.
 pub(crate) fn pointer_or_null(x: Option<&Tensor>) -> *const f32 {
     x.map_or(std::ptr::null(), pointer)
+}
+
+/// Where packed values go.
+struct To(*mut f32);
+
+// SAFETY: threads write apart from each other.
+unsafe impl Sync for To {}
+
+/// As [`gemm::pack_columns`], some panels by each thread.
+pub(crate) fn columns(
+    isa: Isa,
+    [k, n]: [usize; 2],
+    at: impl Fn(usize, usize) -> f32 + Sync,
+) -> Block {
+    let lanes = isa.lanes();
+    let width = 2 * lanes;
+    let mut block = Block::new(gemm::packed_columns(lanes, k, n));
+    let to = &To(block.as_mut_ptr());
+    team(|member| {
+        let panels = member.share(n.div_ceil(width));
+        let (first, len) = (panels.start * width, panels.len() * width * k);
+        // SAFETY: within the block, which is written in full; panels are this thread's alone.
+        let values = unsafe { std::slice::from_raw_parts_mut(to.0.add(first * k), len) };
+        let left = n.saturating_sub(first);
+        gemm::pack_columns(lanes, [k, left], values, |i, j| at(i, first + j));
+    });
+    block
 }

@@ -1,8 +1,6 @@
 //! Weights of an attention with the gain of its norm in them, packed.
 
-use vd_torch::team;
-
-use crate::kernels::cpu::{Block, Isa, gemm, paired};
+use crate::kernels::cpu::{Block, Isa, columns, gemm, paired};
 
 /// How much there is of everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,29 +47,6 @@ impl Weights<'_> {
     fn entry(&self, shape: &Shape, part: usize, feature: usize, c: usize) -> f32 {
         self.qkv[(part * shape.inner() + feature) * shape.c + c] * self.gamma[c]
     }
-}
-
-/// Where packed values go.
-struct To(*mut f32);
-
-// SAFETY: threads write apart from each other.
-unsafe impl Sync for To {}
-
-/// As [`gemm::pack_columns`], some panels by each thread.
-fn columns(isa: Isa, [k, n]: [usize; 2], at: impl Fn(usize, usize) -> f32 + Sync) -> Block {
-    let lanes = isa.lanes();
-    let width = 2 * lanes;
-    let mut block = Block::new(gemm::packed_columns(lanes, k, n));
-    let to = &To(block.as_mut_slice().as_mut_ptr());
-    team(|member| {
-        let panels = member.share(n.div_ceil(width));
-        let (first, len) = (panels.start * width, panels.len() * width * k);
-        // SAFETY: within the block; panels are this thread's alone.
-        let values = unsafe { std::slice::from_raw_parts_mut(to.0.add(first * k), len) };
-        let left = n.saturating_sub(first);
-        gemm::pack_columns(lanes, [k, left], values, |i, j| at(i, first + j));
-    });
-    block
 }
 
 /// As `columns`, of pairs that [`paired::pair_along`] makes of the axis between.

@@ -1,8 +1,6 @@
 //! Weights of an attention with the gain of its norm in them, packed.
 
-use vd_torch::team;
-
-use crate::kernels::cpu::{Block, Isa, gemm};
+use crate::kernels::cpu::{Block, Isa, columns};
 
 /// How much there is of everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,37 +84,14 @@ impl Packed {
         };
         if back {
             Packed {
-                qkv: panels(isa, [3 * features, c], of_qkv),
-                out: panels(isa, [c, features], |k, n| of_out(n, k)),
+                qkv: columns(isa, [3 * features, c], of_qkv),
+                out: columns(isa, [c, features], |k, n| of_out(n, k)),
             }
         } else {
             Packed {
-                qkv: panels(isa, [c, 3 * features], |k, n| of_qkv(n, k)),
-                out: panels(isa, [features, c], of_out),
+                qkv: columns(isa, [c, 3 * features], |k, n| of_qkv(n, k)),
+                out: columns(isa, [features, c], of_out),
             }
         }
     }
-}
-
-/// Where packed values go.
-struct To(*mut f32);
-
-// SAFETY: threads write apart from each other.
-unsafe impl Sync for To {}
-
-/// As [`gemm::pack_columns`], on all threads.
-fn panels(isa: Isa, [k, n]: [usize; 2], at: impl Fn(usize, usize) -> f32 + Sync) -> Block {
-    let (lanes, width) = (isa.lanes(), 2 * isa.lanes());
-    let mut block = Block::new(gemm::packed_columns(lanes, k, n));
-    let to = &To(block.as_mut_slice().as_mut_ptr());
-    team(|member| {
-        for panel in member.share(n.div_ceil(width)) {
-            let (first, size) = (panel * width, width * k);
-            // SAFETY: the block has this panel, which is this thread's alone.
-            let out = unsafe { std::slice::from_raw_parts_mut(to.0.add(panel * size), size) };
-            let columns = width.min(n - first);
-            gemm::pack_columns(lanes, [k, columns], out, |k, n| at(k, first + n));
-        }
-    });
-    block
 }
