@@ -30,7 +30,8 @@ Usage: cargo xtask TASK
       --threads N  threads of each side (one per core)
       --compile    a third opponent beside the plain one and the one with a tuned allocator:
                    torch.compile (needs g++, or the C++ compiler that CXX names)
-      --precision P  of our kernels: f32 (the default), exact, reference, bf16
+      --precision P  of our kernels: f32 (the default), exact, reference, bf16 (forward: single gradients
+                   of it are off by more than the bound, 4.6e-3 of 2e-3 at b1f5s32)
       --avx2       nobody uses AVX-512
       --python FILE  a Python that has the package (also: VD_PEER_PYTHON); without it one is made
                    under target/ (a download of about 2.5 GB, 5 GB of disk)
