@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use image::DynamicImage;
 
 use super::{
-    Format, Probe, check_size, gif, is_still_name, pixels, png, single, sniff, still, undecodable,
+    Format, Probe, check_size, ffmpeg, gif, is_still_name, pixels, png, single, sniff, still,
+    undecodable, webp,
 };
 use crate::clip::{MAX_CLIP_BYTES, UNSTATED_FPS};
 use crate::{Clip, Error, Result};
@@ -45,7 +46,7 @@ impl Media {
         if files.is_empty() {
             return Err(Error::damaged(
                 path,
-                "a folder of PNG or JPEG frames",
+                "a folder of PNG, JPEG or WebP frames",
                 "no such file in it",
             ));
         }
@@ -63,6 +64,9 @@ impl Media {
 
     /// Looks at the first bytes only: is it a format that is read here, of an acceptable size?
     ///
+    /// A film (MP4 and its like) has its size further behind; of it the format alone is looked at, and whether there is
+    /// an [`Ffmpeg`](crate::Ffmpeg) to read it.
+    ///
     /// # Errors
     /// When it is not.
     pub fn check_header(&self) -> Result<()> {
@@ -71,6 +75,8 @@ impl Media {
             Format::Gif => gif::size(path)?,
             Format::Png => png::size(path)?,
             Format::Jpeg => still::size(path)?,
+            Format::WebP => webp::size(path)?,
+            Format::Film(container) => return ffmpeg::check(path, container),
         };
         check_size(path, h, w)
     }
@@ -89,6 +95,8 @@ impl Media {
                 let (h, w) = still::size(path)?;
                 single(h, w)
             }
+            Format::WebP => webp::probe(path)?,
+            Format::Film(container) => ffmpeg::probe(path, container)?,
         };
         if let Self::Frames { files, .. } = self {
             probe.f = files.len();
@@ -119,6 +127,11 @@ impl Media {
             return Err(Error::config("data.channels", "1 or 3", channels));
         }
         let path = self.path();
+        if let Self::File(path) = self
+            && let Format::Film(container) = sniff(path)?
+        {
+            ffmpeg::check_clip(path, container, wanted, channels)?;
+        }
         let mut shape: Option<(usize, usize)> = None;
         let (mut frames, mut f) = (Vec::new(), 0);
         self.for_each_frame(wanted, &mut |file, image| {
@@ -173,6 +186,8 @@ impl Media {
                 Format::Png if png::is_animated(path)? => {
                     animated(path, png::frames(path)?, wanted, visit)
                 }
+                Format::WebP => webp::for_each_frame(path, wanted, visit),
+                Format::Film(container) => ffmpeg::for_each_frame(path, container, wanted, visit),
                 format => visit(path, still::read(path, format)?),
             },
         }
