@@ -173,7 +173,7 @@ fn mp4_is_nearly_the_same_with_even_sides_and_can_be_gone_on_with() {
         clip.frames.iter().map(|v| f64::from(*v)).sum::<f64>() / clip.frames.len() as f64
     };
     assert!((mean(&mp4) - mean(&frames)).abs() < 6.0 && far(&mp4, &frames) > 0);
-    // 8 + 2 + 8 by 8 + 2 + 8 + ...: even; 3 in a row of one are 8 by 28
+    // What is known of a film, another film only comes near.
     let ran = place.vd(&format!(
         "extend run clips/seed-0-clip-00002.mp4 --size 8x14 --frames 3 {FAST} --out long.mp4 --json"
     ));

@@ -17,7 +17,8 @@ gradient pulls the rest towards it (reconstruction guidance). --weight is the w_
 takes no gradient and is faster. Known pixels come back as they are: FILE.gif holds 256 of
 their colours a frame, FILE.mp4 comes near them, all other formats hold all. With --no-replace the
 pixels of a part of a frame are drawn like the others; whole known frames (extend, interpolate,
-upscale --time) are copied all the same. With --json, \"exact\" says whether all came back: null where none is held.
+upscale --time) are copied all the same. With --json, \"exact\" says whether all came back: null
+where none is held.
 
 --prompt \"A -> B\" goes from A at the first frame of the result to B at its last; values of --signal
 that are a number or vector for each frame, or a video, have the frames of the result. Both are as
