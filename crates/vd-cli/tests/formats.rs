@@ -19,6 +19,7 @@ fn place() -> Place {
     place
 }
 
+#[allow(clippy::print_stderr, reason = "a test that shows nothing says so")]
 fn ffmpeg() -> bool {
     let found = Ffmpeg::find();
     if let Err(why) = found {

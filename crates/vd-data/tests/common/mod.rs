@@ -81,6 +81,7 @@ pub(crate) fn captions(folder: &Folder) -> Vec<Option<&str>> {
 }
 
 /// Where ffmpeg is. Without it a test says so and passes, unless VD_REQUIRE_FFMPEG is set.
+#[allow(clippy::print_stderr, reason = "a test that shows nothing says so")]
 pub(crate) fn ffmpeg() -> Option<&'static vd_data::Ffmpeg> {
     let found = vd_data::Ffmpeg::find();
     if let Err(why) = found {
