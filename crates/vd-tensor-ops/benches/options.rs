@@ -25,6 +25,7 @@ use vd_tensor_ops::layers::{
 const SIZES: [[i64; 5]; 3] = [[1, 16, 64, 64, 64], [1, 16, 8, 8, 512], [16, 8, 32, 32, 16]];
 const RING: Wrap = Wrap { height: true, width: true };
 
+type Layer = Box<dyn Fn(&Tensor) -> Tensor>;
 type Side<'a> = (&'a str, Precision, Box<dyn Fn(&Tensor) -> Tensor + 'a>);
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -112,10 +113,10 @@ fn along_time(size: [i64; 5]) {
 fn rings(size: [i64; 5]) {
     let c = size[4];
     for what in ["block", "down", "up"] {
-        let layer = |ring: Wrap| -> (Params, Box<dyn Fn(&Tensor) -> Tensor>) {
+        let layer = |ring: Wrap| -> Layer {
             let mut params = Params::new(0, Kind::Float, Device::Cpu);
             let mut root = params.root();
-            let run: Box<dyn Fn(&Tensor) -> Tensor> = match what {
+            match what {
                 "block" => {
                     let layer = ConvBlock::new(&mut root, c, c, NormKind::Rms).unwrap();
                     let layer = layer.wrapped(ring);
@@ -129,10 +130,9 @@ fn rings(size: [i64; 5]) {
                     let layer = SpaceUp::new(&mut root, c).unwrap().wrapped(ring);
                     Box::new(move |x| layer.forward(x))
                 }
-            };
-            (params, run)
+            }
         };
-        let ((_, flat), (_, ring)) = (layer(Wrap::default()), layer(RING));
+        let (flat, ring) = (layer(Wrap::default()), layer(RING));
         let sides: [Side<'_>; 2] =
             [("zeros around", Precision::F32, flat), ("a torus", Precision::F32, ring)];
         turns(what, size, &Params::new(0, Kind::Float, Device::Cpu), &sides);
