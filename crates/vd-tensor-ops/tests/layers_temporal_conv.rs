@@ -4,6 +4,7 @@
 
 mod oracle;
 
+use oracle::attention::Sight;
 use oracle::build::{EXACT, build, tolerance};
 use oracle::draw::{cases, normal};
 use oracle::{Video, Weights, array, relative, video};
@@ -39,11 +40,7 @@ fn twin(x: &Video, weights: &Weights, sees: &dyn Fn(usize, usize, usize) -> bool
 }
 
 /// A mask, and what it lets see.
-fn mask(
-    variant: u8,
-    (b, f): (i64, i64),
-    seed: u64,
-) -> (Option<Tensor>, Box<dyn Fn(usize, usize, usize) -> bool>) {
+fn mask(variant: u8, (b, f): (i64, i64), seed: u64) -> (Option<Tensor>, Sight) {
     let of = |mask: FrameMask| mask.forbidden(f, Device::Cpu);
     match variant {
         0 => (None, Box::new(|_, _, _| true)),
