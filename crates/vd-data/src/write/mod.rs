@@ -5,6 +5,7 @@ mod gif;
 mod keep;
 mod palette;
 mod plot;
+mod preview;
 mod sheet;
 mod text;
 mod tile;
@@ -13,6 +14,7 @@ pub use frames::{write_frames, write_frames_from};
 pub use gif::{gif_fps, write_gif};
 pub use keep::write_gif_keeping;
 pub use plot::{Line, LinePlot, write_line_plot};
+pub use preview::{Previewed, write_preview};
 pub use sheet::{SheetRow, contact_sheet, write_contact_sheet};
 pub use tile::tile;
 

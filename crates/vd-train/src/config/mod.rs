@@ -94,7 +94,7 @@ impl RunConfig {
         self.check_network()?;
         signals::check_sources(self)?;
         self.check_previews()?;
-        if let Source::Folder { path, .. } = &self.data.source
+        if let Some(path) = self.data.source.path()
             && path.exists()
             && vd_data::folder_contains(path, &self.train.out)?
         {
