@@ -20,7 +20,7 @@ fn source(root: &Path) {
     let files = gifs(root, 7, |k| 2 + 2 * usize::from(k));
     cut(&files[2], 0.6);
     for (k, class) in [(20, "red_dog"), (21, "sea")] {
-        fs::create_dir_all(root.join(class)).unwrap();
+        fs::create_dir_all(root.join(class).join("still")).unwrap();
         write_gif(&root.join(class).join("a.gif"), &marked(k, [9, 10, 7])).unwrap();
         write_frames(&root.join(class).join("still"), &marked(k, [6, 5, 12])).unwrap();
     }

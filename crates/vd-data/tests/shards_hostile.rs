@@ -47,7 +47,7 @@ fn an_index_that_contradicts_itself_or_its_shards_is_refused() {
         (set("offset", 100.into()), "line 3: expected 720 bytes at a multiple of 64"),
         (set("offset", 0.into()), "bytes of its own in shard 0"),
         (set("offset", (u64::MAX - 63).into()), "offset 18446744073709551552"),
-        (set("offset", (1 << 40).into()), "offset"),
+        (set("offset", (1u64 << 40).into()), "offset"),
         (set("shard", 1.into()), "a shard below 1"),
         (set("shape", huge.to_vec().into()), "at most 2 GiB"),
         (set("shape", vec![5, 6, 0, 3].into()), "at least 1"),
