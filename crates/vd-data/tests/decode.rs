@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use common::apng::{chunk, chunks, write_apng};
+use common::apng::write_apng;
 use common::{cut, huge_gif, huge_png, marked};
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use proptest::prelude::*;
