@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use vd_data::{DataConfig, Source};
+use vd_data::DataConfig;
 use vd_diffusion::DiffusionConfig;
 use vd_text_cond::TextConfig;
 use vd_unet3d::UNet3dConfig;
