@@ -24,6 +24,11 @@ pub enum Source {
         #[serde(default, skip_serializing_if = "Captions::is_beside")]
         captions: Captions,
     },
+    /// Clips that were prepared from a folder: see [`crate::prepare`].
+    Shards {
+        /// The folder of shards.
+        path: PathBuf,
+    },
     /// Fireworks drawn by the program, without end.
     Fireworks(FireworksConfig),
     /// Moving digits drawn by the program, without end.
@@ -177,7 +182,9 @@ impl DataConfig {
         }
         check_shape(self.frames, self.size, self.channels)?;
         match &self.source {
-            Source::Folder { path, .. } if path.as_os_str().is_empty() => {
+            Source::Folder { path, .. } | Source::Shards { path }
+                if path.as_os_str().is_empty() =>
+            {
                 Err(Error::config("data.source.path", "a folder", "nothing"))
             }
             Source::Folder { captions: Captions::Table(table), .. }
@@ -185,7 +192,7 @@ impl DataConfig {
             {
                 Err(Error::config("data.source.captions.table", "a file", "nothing"))
             }
-            Source::Folder { .. } => Ok(()),
+            Source::Folder { .. } | Source::Shards { .. } => Ok(()),
             Source::Fireworks(config) => config.validate(),
             Source::Digits(config) => config.validate(),
         }

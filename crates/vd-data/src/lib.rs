@@ -34,6 +34,8 @@ mod interval;
 mod loader;
 mod process;
 mod random;
+mod shards;
+mod source;
 mod synth;
 mod take;
 mod write;
@@ -47,13 +49,20 @@ pub use error::{Error, Result};
 pub use fit::fit;
 pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
-pub use inspect::{Column, Report, SizeCount, Spread, inspect, inspect_with};
+pub use inspect::{
+    Channel, Column, Histogram, Pixels, Report, SizeCount, Spread, Stats, inspect, inspect_with,
+    stats,
+};
 pub use interval::{Difference, Share, newcombe, wilson};
 pub use loader::{Batch, Cursor, Dataset, Loader};
+pub use shards::{
+    Dtype, Packed, Prepare, Prepared, Progress, Verified, is_shards, prepare,
+    verify as verify_shards,
+};
 pub use synth::{Written, write_synthetic};
 pub use take::{Sample, Taken};
 pub use write::{
-    ClipFormat, Line, LinePlot, SheetRow, contact_sheet, gif_fps, grid, mp4_size, tile, webp_fps,
-    write_contact_sheet, write_frames, write_frames_from, write_gif, write_gif_keeping,
-    write_line_plot, write_mp4, write_npy, write_safetensors, write_webp,
+    ClipFormat, Line, LinePlot, Previewed, SheetRow, contact_sheet, gif_fps, grid, mp4_size, tile,
+    webp_fps, write_contact_sheet, write_frames, write_frames_from, write_gif, write_gif_keeping,
+    write_line_plot, write_mp4, write_npy, write_preview, write_safetensors, write_webp,
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::captions::Row;
 use crate::config::{Crop, DataConfig, Short};
 use crate::decode::Media;
-use crate::fit::fit;
+use crate::fit::fit_owned;
 use crate::random::Stream;
 use crate::{Clip, Error, Result};
 
@@ -73,7 +73,7 @@ pub(crate) fn take(
         Crop::Random => place,
     };
     let found = format!("frames of {} x {}", clip.h, clip.w);
-    let mut clip = fit(&clip, config.size, place).map_err(|e| match e {
+    let mut clip = fit_owned(clip, config.size, place).map_err(|e| match e {
         // one odd file is no reason to stop
         Error::Clip { expected, .. } => {
             let limit = format!("{expected} once they cover {:?}", config.size);

@@ -11,6 +11,8 @@ mod autograd;
 mod checkpoint;
 mod device;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod init;
 mod map;
 mod optim;

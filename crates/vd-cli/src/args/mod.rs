@@ -6,6 +6,7 @@ mod encode;
 mod model;
 mod tables;
 mod texts;
+mod texts_data;
 mod texts_video;
 mod values;
 mod video;
@@ -18,7 +19,10 @@ use tch::Device;
 use vd_tensor_ops::kernels::cpu::Isa;
 use vd_torch::DeviceChoice;
 
-pub(crate) use data::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
+pub(crate) use data::{
+    DataArgs, DataCommand, GeneratorName, InspectDataArgs, PrepareArgs, PreviewArgs, StatsArgs,
+    SynthArgs, VerifyArgs,
+};
 pub(crate) use draw::DrawArgs;
 pub(crate) use encode::{EncodeArgs, PoolingName, PrecisionName};
 pub(crate) use model::{BenchArgs, ConvertArgs, InspectArgs, SampleArgs, TrainArgs};
@@ -74,7 +78,7 @@ pub(crate) enum Command {
     #[command(after_help = texts::BENCH, allow_negative_numbers = true)]
     Bench(BenchArgs),
     /// Write or look at training data
-    #[command(after_help = texts::DATA, arg_required_else_help = true)]
+    #[command(after_help = texts_data::DATA, arg_required_else_help = true)]
     Data(DataArgs),
     /// Show what vd finds on this machine
     #[command(after_help = texts::DOCTOR)]

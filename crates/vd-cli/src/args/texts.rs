@@ -52,6 +52,9 @@ or from the names of the folders that clips lie in:
   source = { kind = \"folder\", path = \"videos\", captions = { table = \"captions.csv\" } }  # or .jsonl
   source = { kind = \"folder\", path = \"videos\", captions = \"folders\" }
 
+Videos that `vd data prepare` has decoded cost next to nothing to read, and give the same batches:
+  source = { kind = \"shards\", path = \"shards\" }
+
 What else the model is told are signals, each with where it comes from:
   [model.signals]
   kind = { kind = \"class\" }                     # its classes are those of the data
@@ -221,11 +224,6 @@ are left out); backward counts as two forwards.
 Examples:
   vd bench runs/first --batch 4 --frames 8 --size 32
   vd bench runs/first --batch 4 --frames 8 --size 24x40 --train --iters 30 --threads 2 --json";
-
-pub(super) const DATA: &str = "\
-Examples:
-  vd data synth fireworks --num 300 --frames 8 --size 32 --out videos
-  vd data inspect videos";
 
 pub(super) const SYNTH: &str = "\
 Examples:

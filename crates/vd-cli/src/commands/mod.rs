@@ -32,7 +32,7 @@ pub(crate) fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::Data(args) => data::run(args),
+        Command::Data(args) => data::run(args, bars),
         Command::Doctor => doctor::run(),
     }
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use image::DynamicImage;
 
 use super::{
-    Format, Probe, check_size, ffmpeg, gif, is_still_name, pixels, png, single, sniff, still,
-    undecodable, webp,
+    Format, Probe, check_claim, check_size, ffmpeg, gif, is_still_name, pixels, png, single, sniff,
+    still, undecodable, webp,
 };
 use crate::clip::{MAX_CLIP_BYTES, UNSTATED_FPS};
+use crate::shards::Packed;
 use crate::{Clip, Error, Result};
 
 /// Where a video lies.
@@ -23,6 +24,8 @@ pub enum Media {
         /// The frames in order, each with its folder.
         files: Vec<PathBuf>,
     },
+    /// A clip that was prepared.
+    Packed(Packed),
 }
 
 impl Media {
@@ -59,6 +62,16 @@ impl Media {
         match self {
             Self::File(path) => path,
             Self::Frames { folder, .. } => folder,
+            Self::Packed(packed) => packed.path(),
+        }
+    }
+
+    /// The files that it is made of; none for a clip that was prepared.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::File(path) => std::slice::from_ref(path),
+            Self::Frames { files, .. } => files,
+            Self::Packed(_) => &[],
         }
     }
 
@@ -70,15 +83,23 @@ impl Media {
     /// # Errors
     /// When it is not.
     pub fn check_header(&self) -> Result<()> {
+        if let Self::Packed(packed) = self {
+            return packed.probe().map(drop);
+        }
         let path = self.first_file()?;
         let (h, w) = match sniff(path)? {
             Format::Gif => gif::size(path)?,
             Format::Png => png::size(path)?,
             Format::Jpeg => still::size(path)?,
-            Format::WebP => webp::size(path)?,
+            // Lossless WebP has no least size for a frame of one colour.
+            Format::WebP => {
+                let (h, w) = webp::size(path)?;
+                return check_size(path, h, w);
+            }
             Format::Film(container) => return ffmpeg::check(path, container),
         };
-        check_size(path, h, w)
+        check_size(path, h, w)?;
+        check_claim(path, h, w)
     }
 
     /// Walks the structure of the file without decoding pixels.
@@ -86,6 +107,9 @@ impl Media {
     /// # Errors
     /// When it cannot be read, is cut off, or is larger than is accepted.
     pub fn probe(&self) -> Result<Probe> {
+        if let Self::Packed(packed) = self {
+            return packed.probe();
+        }
         self.check_header()?;
         let path = self.first_file()?;
         let mut probe = match sniff(path)? {
@@ -123,6 +147,9 @@ impl Media {
     }
 
     fn collect(&self, channels: usize, wanted: Option<&[usize]>, fps: f64) -> Result<Clip> {
+        if let Self::Packed(packed) = self {
+            return packed.frames(channels, wanted, fps);
+        }
         if channels != 1 && channels != 3 {
             return Err(Error::config("data.channels", "1 or 3", channels));
         }
@@ -181,6 +208,7 @@ impl Media {
                 }
                 Ok(())
             }
+            Self::Packed(packed) => packed.for_each_frame(wanted, visit),
             Self::File(path) => match sniff(path)? {
                 Format::Gif => animated(path, gif::frames(path)?, wanted, visit),
                 Format::Png if png::is_animated(path)? => {
@@ -200,6 +228,7 @@ impl Media {
                 .first()
                 .map(PathBuf::as_path)
                 .ok_or_else(|| Error::damaged(folder, "at least one frame", "none")),
+            Self::Packed(packed) => Ok(packed.path()),
         }
     }
 }

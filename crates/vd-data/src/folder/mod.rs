@@ -70,20 +70,47 @@ impl Folder {
     /// # Errors
     /// As [`Folder::scan`]; a table that is not sound, or that has rows for files that are not there.
     pub fn scan_with(root: &Path, captions: &Captions, max_bad_files: usize) -> Result<Self> {
-        let folder = Self::list_with(root, captions)?;
-        check_bad_files(root, &folder.bad, max_bad_files)?;
-        for line in BadFile::lines(&folder.bad) {
+        Self::list_with(root, captions)?.judged(captions, max_bad_files)
+    }
+
+    /// The clips that were prepared into the folder of shards `root`, under the names of their sources and in their order;
+    /// the rest is as in [`Folder::scan`].
+    ///
+    /// # Errors
+    /// When the index or a shard is not sound, or as [`Folder::scan_with`].
+    pub fn scan_shards(root: &Path, max_bad_files: usize) -> Result<Self> {
+        let (folder, captions) = crate::shards::list(root)?;
+        folder.judged(&captions, max_bad_files)
+    }
+
+    /// As [`Folder::scan_shards`], but silent and with no bound on the bad files.
+    ///
+    /// # Errors
+    /// When the index or a shard is not sound.
+    pub fn list_shards(root: &Path) -> Result<Self> {
+        crate::shards::list(root).map(|(folder, _)| folder)
+    }
+
+    /// A folder of what was found otherwise.
+    pub(crate) fn of(root: &Path, entries: Vec<Entry>, bad: Vec<BadFile>) -> Self {
+        Self { root: root.to_path_buf(), entries, bad, other: BTreeMap::new() }
+    }
+
+    /// Refuses or warns of what a run should not begin with.
+    fn judged(self, captions: &Captions, max_bad_files: usize) -> Result<Self> {
+        check_bad_files(&self.root, &self.bad, max_bad_files)?;
+        for line in BadFile::lines(&self.bad) {
             tracing::warn!("left out: {line}");
         }
-        if folder.entries.is_empty() {
-            return Err(folder.no_clips());
+        if self.entries.is_empty() {
+            return Err(self.no_clips());
         }
         if let Captions::Table(table) = captions
-            && let Some(warning) = without_rows(&folder.entries, table)
+            && let Some(warning) = without_rows(&self.entries, table)
         {
             tracing::warn!("{warning}");
         }
-        Ok(folder)
+        Ok(self)
     }
 
     /// As [`Folder::scan`], but silent and with no bound on the bad files: they are reported, not judged.
@@ -146,7 +173,11 @@ impl Folder {
         &self.other
     }
 
-    fn no_clips(&self) -> Error {
+    pub(crate) fn no_clips(&self) -> Error {
+        if crate::shards::is_shards(&self.root) {
+            let detail = "it holds prepared clips: data.source = { kind = \"shards\", path = ... } reads them";
+            return Error::NoClips { folder: self.root.clone(), detail: detail.to_owned() };
+        }
         let mut detail = String::from(
             "expected GIF, APNG, WebP, MP4, MOV, WebM, MKV, AVI, or folders of PNG, JPEG or WebP frames; found ",
         );

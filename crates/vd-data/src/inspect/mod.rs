@@ -2,17 +2,22 @@
 
 mod columns;
 mod report;
+mod stats;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use report::{Column, Report, SizeCount, Spread};
+pub(crate) use stats::spread_over;
+pub use stats::{Channel, Histogram, Pixels, Stats, stats};
 
 use crate::captions::Captions;
 use crate::decode::Media;
 use crate::folder::{BadFile, Entry, Folder};
+use crate::shards::is_shards;
 use crate::{Error, Result};
 
 /// What one sound video says of itself.
@@ -34,13 +39,17 @@ pub fn inspect(folder: &Path) -> Result<Report> {
     inspect_with(folder, &Captions::Beside)
 }
 
-/// As [`inspect`], with captions from where `captions` says.
+/// As [`inspect`], with captions from where `captions` says; prepared clips have their own.
 ///
 /// # Errors
 /// As [`inspect`]; a table that is not sound, or that has rows for files that are not there.
 pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
-    let listed = Folder::list_with(folder, captions)?;
-    let found = look_at_all(listed.entries());
+    let listed = if *captions == Captions::Beside && is_shards(folder) {
+        Folder::list_shards(folder)?
+    } else {
+        Folder::list_with(folder, captions)?
+    };
+    let found = for_all(listed.entries(), &look);
     let mut bad_files = listed.bad_files().to_vec();
     let mut sound = Vec::new();
     for (entry, about) in listed.entries().iter().zip(found) {
@@ -73,7 +82,10 @@ pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
 }
 
 /// Looks at all videos with one thread per core; the answers stand in the order of the entries.
-fn look_at_all(entries: &[Entry]) -> Vec<Result<About>> {
+fn for_all<T: Send>(
+    entries: &[Entry],
+    look: &(dyn Fn(&Media) -> Result<T> + Sync),
+) -> Vec<Result<T>> {
     let next = AtomicUsize::new(0);
     let found = Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -84,7 +96,7 @@ fn look_at_all(entries: &[Entry]) -> Vec<Result<About>> {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     entries.get(index).map(|entry| (index, entry))
                 } {
-                    let about = look_safely(&entry.media);
+                    let about = safely(&entry.media, look);
                     if let Ok(mut found) = found.lock() {
                         found.insert(index, about);
                     }
@@ -96,8 +108,8 @@ fn look_at_all(entries: &[Entry]) -> Vec<Result<About>> {
 }
 
 /// A decoder that panics on a damaged file makes it a bad file.
-fn look_safely(media: &Media) -> Result<About> {
-    std::panic::catch_unwind(|| look(media)).unwrap_or_else(|_| {
+fn safely<T>(media: &Media, look: &(dyn Fn(&Media) -> Result<T> + Sync)) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| look(media))).unwrap_or_else(|_| {
         Err(Error::damaged(
             media.path(),
             "a video that can be decoded",
@@ -132,11 +144,10 @@ fn look(media: &Media) -> Result<About> {
 }
 
 fn bytes(media: &Media) -> Result<u64> {
-    let files = match media {
-        Media::File(path) => std::slice::from_ref(path),
-        Media::Frames { files, .. } => files,
-    };
-    files.iter().try_fold(0, |sum, path| {
+    if let Media::Packed(packed) = media {
+        return Ok(packed.bytes());
+    }
+    media.files().iter().try_fold(0, |sum, path| {
         let about = path.metadata().map_err(|e| Error::read(path, e))?;
         Ok(sum + about.len())
     })

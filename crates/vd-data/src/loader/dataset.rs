@@ -33,6 +33,9 @@ impl Dataset {
             Source::Folder { path, captions } => {
                 Items::Folder(Folder::scan_with(path, captions, config.max_bad_files)?)
             }
+            Source::Shards { path } => {
+                Items::Folder(Folder::scan_shards(path, config.max_bad_files)?)
+            }
             Source::Fireworks(fireworks) => Items::Endless(Box::new(fireworks.clone())),
             Source::Digits(digits) => Items::Endless(Box::new(digits.clone())),
         };

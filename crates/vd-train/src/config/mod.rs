@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use vd_data::{DataConfig, Source};
+use vd_data::DataConfig;
 use vd_diffusion::DiffusionConfig;
 use vd_text_cond::TextConfig;
 use vd_unet3d::UNet3dConfig;
@@ -94,7 +94,7 @@ impl RunConfig {
         self.check_network()?;
         signals::check_sources(self)?;
         self.check_previews()?;
-        if let Source::Folder { path, .. } = &self.data.source
+        if let Some(path) = self.data.source.path()
             && path.exists()
             && vd_data::folder_contains(path, &self.train.out)?
         {

@@ -172,11 +172,13 @@ fn check_kind(name: &str, signal: &SignalConfig, from: &SignalFrom) -> Result<()
 fn check_data(name: &str, from: &SignalFrom, data: &DataConfig) -> Result<()> {
     let wanted = match from {
         SignalFrom::Column { .. } | SignalFrom::Array { .. } => match &data.source {
-            Source::Folder { captions: Captions::Table(_), .. } => return Ok(()),
+            Source::Folder { captions: Captions::Table(_), .. } | Source::Shards { .. } => {
+                return Ok(());
+            }
             _ => "a folder with captions = { table = \"...\" }",
         },
         SignalFrom::Folder {} => match &data.source {
-            Source::Folder { .. } => return Ok(()),
+            Source::Folder { .. } | Source::Shards { .. } => return Ok(()),
             _ => "a folder with a folder in it for each class",
         },
         SignalFrom::LowResolution { .. } | SignalFrom::Masked { .. } => return Ok(()),
@@ -258,15 +260,14 @@ pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
             classes.clone_from(learned);
             continue;
         }
-        let Source::Folder { path, captions } = &config.data.source else { continue };
-        let folder = match &mut folder {
-            Some(folder) => folder,
-            none => none.insert(Folder::list_with(path, captions)?),
-        };
+        if folder.is_none() {
+            folder = config.data.source.list()?;
+        }
+        let Some(folder) = &folder else { continue };
         *classes = found(folder, from)?.into_iter().collect();
         if classes.is_empty() {
             let expected = "a class at one clip at least";
-            let got = format!("none in {}{}", path.display(), columns(folder, from));
+            let got = format!("none in {}{}", folder.root().display(), columns(folder, from));
             return Err(Error::config(format!("signals.{name}.from"), expected, got));
         }
     }
