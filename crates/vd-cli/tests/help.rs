@@ -83,7 +83,7 @@ const COMMANDS: [(&str, &[&str]); 18] = [
             "null_mask",
         ],
     ),
-    ("inspect", &["<CHECKPOINT>"]),
+    ("inspect", &["CHECKPOINT", "--preset <NAME>", "--dim <N>", "--frames <F>", "paper_bair"]),
     (
         "bench",
         &[

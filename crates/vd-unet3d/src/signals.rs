@@ -45,13 +45,14 @@ enum Value {
 
 impl Signals {
     /// Below `signals`: NAME.null (1 d) for all but videos; NAME.table.weight (classes d) for
-    /// classes, NAME.mlp.0 and NAME.mlp.2 for numbers and series; d = 4 dim.
+    /// classes, NAME.mlp.0 and NAME.mlp.2 for numbers and series; d is the width of the embedding of
+    /// time.
     pub(crate) fn new(scope: &mut Scope, config: &UNet3dConfig) -> Result<Self> {
         let (kind, device) = (scope.kind(), scope.device());
         let mut scope = scope.sub("signals");
         let mut signals = Vec::new();
         for (name, signal) in &config.signals {
-            let added = Added::new(&mut scope.sub(name), signal, 4 * config.dim)?;
+            let added = Added::new(&mut scope.sub(name), signal, config.time_width())?;
             signals.push(Signal { name: name.clone(), config: signal.clone(), added });
         }
         Ok(Signals { signals, kind, device })

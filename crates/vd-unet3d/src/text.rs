@@ -1,12 +1,12 @@
 //! The text: an embedding, and the tokens that attentions look at.
 
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::layers::{AttentionPool, HeadShape, MemoryProjection};
+use vd_tensor_ops::layers::{AttentionPool, MemoryProjection};
 use vd_tensor_ops::{Init, Scope};
 
-use crate::attend::SPATIAL_HEAD_DIM;
+use crate::attend::head_shape;
 use crate::cond::Tokens;
-use crate::{Cond, Error, Result, UNet3dConfig, check};
+use crate::{Axes, Cond, Error, Result, UNet3dConfig, check};
 
 /// What a network makes of a text before its levels see it.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Text {
             device,
         };
         let Some(tokens) = &config.tokens else { return Ok(text) };
-        let shape = HeadShape::new(config.attn_heads, SPATIAL_HEAD_DIM)?;
+        let shape = head_shape(Axes::Space, tokens.dim, config)?;
         let (mut scope, dim) = (scope.sub("text"), tokens.dim);
         text.tokens = Some(dim);
         if tokens.pool {

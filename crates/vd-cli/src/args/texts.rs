@@ -203,9 +203,23 @@ pub(super) const INSPECT: &str = "\
 Shows the network, its parameters by part, the weights in the checkpoint, the step, the config and
 the files. With --json all of it, the whole config included.
 
+With --preset NAME nothing is read and nothing of the network's size is allocated: shown are its
+parameters by part, what one batch costs in floating-point operations (as `vd bench` counts them;
+backward counts as two forwards, texts have 32 tokens), the memory of weights, gradients, the
+optimiser's two moments and the moving average in f32 (activations come on top), and its config as
+`[model]` of a run. Names, as `preset = \"NAME\"` in `[model]`:
+  paper_ucf101, paper_bair, paper_kinetics600, paper_text_small, paper_text_large_16x64,
+  paper_text_large_9x128, video-diffusion-pytorch-0.7, video-diffusion-pytorch-0.6,
+  video-diffusion-pytorch-0.5
+
+JSON with --preset: preset, batch, frames, size, tokens, parameters, modules, flops (forward,
+training), memory (weights, gradients, optimizer, ema, all; bytes), config.
+
 Examples:
   vd inspect runs/first
-  vd inspect runs/first/checkpoints/step-00000200 --json";
+  vd inspect runs/first/checkpoints/step-00000200 --json
+  vd inspect --preset paper_ucf101
+  vd inspect --preset paper_bair --dim 32 --frames 20 --size 48x64 --batch 8 --json";
 
 pub(super) const BENCH: &str = "\
 Two passes are made before the timed ones. Forward runs without gradients; --train times forward

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use vd_data::DataConfig;
 use vd_diffusion::DiffusionConfig;
 use vd_text_cond::TextConfig;
-use vd_unet3d::UNet3dConfig;
+use vd_unet3d::{TimeEmbedding, UNet3dConfig};
 
 pub(crate) use signals::columns;
 pub use signals::{SignalFrom, SignalSource, Upsampling};
@@ -134,6 +134,11 @@ impl RunConfig {
         if model.out_channels() != model.channels {
             let expected = format!("{}, as model.channels, to be trained", model.channels);
             return Err(Error::config("model.out_dim", expected, model.out_channels()));
+        }
+        if model.time == TimeEmbedding::LogSnr && !self.diffusion.schedule.tells_log_snr() {
+            let expected = "\"step\", or a schedule that tells the log-SNR: diffusion.schedule = \
+                            { kind = \"cosine\", time_input = \"log-snr\" }";
+            return Err(Error::config("model.time", expected, "\"log-snr\""));
         }
         let multiple = model.spatial_multiple();
         if data.size.iter().any(|n| *n as i64 % multiple != 0) {
