@@ -39,7 +39,7 @@ mod write;
 pub use captions::{Captions, Row, Value};
 pub use clip::{Clip, UNSTATED_FPS};
 pub use colour::{Colour, colour_votes, dominant_colour};
-pub use config::{Crop, DataConfig, MAX_FRAMES, Short, Source};
+pub use config::{Crop, DataConfig, ImagesConfig, MAX_FRAMES, Short, Source};
 pub use decode::{MAX_SIDE, Media, Probe, decode};
 pub use error::{Error, Result};
 pub use fit::fit;
@@ -47,7 +47,7 @@ pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
 pub use inspect::{Column, Report, SizeCount, Spread, inspect, inspect_with};
 pub use interval::{Difference, Share, newcombe, wilson};
-pub use loader::{Batch, Cursor, Dataset, Loader};
+pub use loader::{Batch, Cursor, Dataset, Image, ImageInfo, Images, Loader};
 pub use synth::{Written, write_synthetic};
 pub use take::{Sample, Taken};
 pub use write::{

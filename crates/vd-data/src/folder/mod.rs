@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use contains::folder_contains;
 pub(crate) use natural::natural_order;
+use walk::Stills;
 
 use crate::captions::{Captions, Row, Table, of_folder};
 use crate::decode::Media;
@@ -78,8 +79,21 @@ impl Folder {
     /// # Errors
     /// As [`Folder::scan`]; a table that is not sound, or that has rows for files that are not there.
     pub fn scan_with(root: &Path, captions: &Captions, max_bad_files: usize) -> Result<Self> {
-        let folder = Self::list_with(root, captions)?;
-        check_bad_files(root, &folder.bad, max_bad_files)?;
+        Self::checked(Self::list_with(root, captions)?, captions, max_bad_files)
+    }
+
+    /// As [`Folder::scan_with`], of images: every still image is one by itself, with its caption beside it in `NAME.txt`, or
+    /// in a row of the table with its own path, and no folder is a clip. Of an animation each frame is an image.
+    ///
+    /// # Errors
+    /// As [`Folder::scan_with`].
+    pub fn scan_images(root: &Path, captions: &Captions, max_bad_files: usize) -> Result<Self> {
+        Self::checked(Self::list_as(root, captions, Stills::Images)?, captions, max_bad_files)
+    }
+
+    /// Stops where too much is bad or nothing is left, and says in the log what is missing.
+    fn checked(folder: Self, captions: &Captions, max_bad_files: usize) -> Result<Self> {
+        check_bad_files(&folder.root, &folder.bad, max_bad_files)?;
         for bad in &folder.bad {
             tracing::warn!("left out: {}", bad.reason);
         }
@@ -107,8 +121,20 @@ impl Folder {
     /// # Errors
     /// As [`Folder::list`]; a table that is not sound, or that has rows for files that are not there.
     pub fn list_with(root: &Path, captions: &Captions) -> Result<Self> {
+        Self::list_as(root, captions, Stills::Frames)
+    }
+
+    /// As [`Folder::list_with`], of images as [`Folder::scan_images`] has them.
+    ///
+    /// # Errors
+    /// As [`Folder::list_with`].
+    pub fn list_images(root: &Path, captions: &Captions) -> Result<Self> {
+        Self::list_as(root, captions, Stills::Images)
+    }
+
+    fn list_as(root: &Path, captions: &Captions, stills: Stills) -> Result<Self> {
         let table = captions.table_below(root);
-        let walk::Found { media, bad, other } = walk::walk(root, table.as_deref())?;
+        let walk::Found { media, bad, other } = walk::walk(root, table.as_deref(), stills)?;
         let table = table.map(|path| Table::read(&path)).transpose()?;
         let mut folder =
             Self { root: root.to_path_buf(), entries: Vec::with_capacity(media.len()), bad, other };
