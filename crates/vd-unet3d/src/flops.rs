@@ -58,6 +58,14 @@ pub fn forward(config: &UNet3dConfig, shape: Shape) -> u64 {
     2 * macs
 }
 
+/// The same of clips of `shape` with `images` independent images behind each
+/// ([`FrameMask::ClipAndImages`](crate::FrameMask::ClipAndImages)): as many clips of one frame. Left
+/// out is that the embedding has a row for each frame of a clip where anything is told per frame.
+pub fn joint(config: &UNet3dConfig, shape: Shape, images: u64) -> u64 {
+    let alone = Shape { b: shape.b * images, f: 1, ..shape };
+    forward(config, shape) + forward(config, alone)
+}
+
 struct Count<'a> {
     config: &'a UNet3dConfig,
     shape: Shape,
@@ -200,6 +208,27 @@ mod tests {
         assert_eq!(forward(&odd, shape), 361_683_840);
         assert_eq!(forward(&flat, Shape { b: 1, f: 5, h: 8, w: 8, tokens: 0 }), 81_657_984);
     }
+
+    #[test]
+    fn images_behind_a_clip_cost_as_much_as_they_are_many() {
+        let tokens = TokensConfig { dim: 7, cross: vec![Axes::Space], memory: 3, pool: true };
+        for config in [
+            UNet3dConfig { dim: 8, dim_mults: vec![1, 2, 4], ..Default::default() },
+            UNet3dConfig { tokens: Some(tokens), ..Default::default() },
+        ] {
+            let shape = Shape { b: 2, f: 16, h: 32, w: 24, tokens: 9 };
+            let cost = |images| joint(&config, shape, images);
+            assert_eq!(cost(0), forward(&config, shape));
+            let one = cost(1) - cost(0);
+            for images in [2, 4, 8, 64] {
+                assert_eq!(cost(images) - cost(0), images * one);
+            }
+            // Less than as many frames more of the clip, for images look at no other.
+            let longer = forward(&config, Shape { f: 24, ..shape });
+            assert!(cost(8) < longer, "{} {longer}", cost(8));
+        }
+    }
+
     /// One level of 8 channels, 2 heads of 4 over time and of 32 over space, 6 positions of 5
     /// frames of 2 samples; 3 tokens of width 7.
     #[test]

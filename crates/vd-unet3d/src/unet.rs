@@ -177,6 +177,7 @@ impl UNet3d {
             bias: self.bias.forward(f),
             space_bias: self.space_bias.as_ref().map(|bias| bias.forward(h, w)),
             forbidden: frames.forbidden(f, x.device()),
+            clip: frames.clip_before_images(f),
             text: self.text.seen(cond, size[0]),
         }
     }
