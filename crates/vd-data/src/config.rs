@@ -1,5 +1,7 @@
 //! What a run reads, and how.
 
+mod images;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,8 @@ use crate::captions::Captions;
 use crate::clip::check_shape;
 use crate::generate::{DigitsConfig, FireworksConfig};
 use crate::{Error, Result};
+
+pub use images::ImagesConfig;
 
 /// The most frames of a clip.
 pub const MAX_FRAMES: u32 = 65_536;
@@ -104,6 +108,9 @@ pub struct DataConfig {
     /// Threads that load ahead; 0 loads in the calling thread. The batches do not depend on it.
     #[serde(default = "default_workers")]
     pub workers: usize,
+    /// Independent images behind the frames of each clip; none where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImagesConfig>,
 }
 
 fn default_frames() -> usize {
@@ -143,6 +150,7 @@ impl Default for DataConfig {
             short: Short::default(),
             max_bad_files: default_max_bad_files(),
             workers: default_workers(),
+            images: None,
         }
     }
 }
@@ -180,22 +188,10 @@ impl DataConfig {
             let expected = format!("0 to {MAX_WORKERS}");
             return Err(Error::config("data.workers", expected, self.workers));
         }
-        check_shape(self.frames, self.size, self.channels)?;
-        match &self.source {
-            Source::Folder { path, .. } | Source::Shards { path }
-                if path.as_os_str().is_empty() =>
-            {
-                Err(Error::config("data.source.path", "a folder", "nothing"))
-            }
-            Source::Folder { captions: Captions::Table(table), .. }
-                if table.as_os_str().is_empty() =>
-            {
-                Err(Error::config("data.source.captions.table", "a file", "nothing"))
-            }
-            Source::Folder { .. } | Source::Shards { .. } => Ok(()),
-            Source::Fireworks(config) => config.validate(),
-            Source::Digits(config) => config.validate(),
-        }
+        let images = self.images.as_ref().map_or(0, |images| images.per_clip);
+        check_shape(self.frames.saturating_add(images), self.size, self.channels)?;
+        self.images.as_ref().map_or(Ok(()), ImagesConfig::validate)?;
+        self.source.validate()
     }
 }
 

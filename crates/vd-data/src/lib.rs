@@ -43,7 +43,7 @@ mod write;
 pub use captions::{Captions, Row, Value};
 pub use clip::{Clip, UNSTATED_FPS};
 pub use colour::{Colour, colour_votes, dominant_colour};
-pub use config::{Crop, DataConfig, MAX_FRAMES, Short, Source};
+pub use config::{Crop, DataConfig, ImagesConfig, MAX_FRAMES, Short, Source};
 pub use decode::{Ffmpeg, MAX_SIDE, Media, Probe, decode};
 pub use error::{Error, Result};
 pub use fit::fit;
@@ -54,7 +54,7 @@ pub use inspect::{
     stats,
 };
 pub use interval::{Difference, Share, newcombe, wilson};
-pub use loader::{Batch, Cursor, Dataset, Loader};
+pub use loader::{Batch, Cursor, Dataset, Image, ImageInfo, Images, Loader};
 pub use shards::{
     Dtype, Packed, Prepare, Prepared, Progress, Verified, is_shards, prepare,
     verify as verify_shards,

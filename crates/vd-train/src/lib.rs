@@ -62,6 +62,7 @@ mod ema;
 mod error;
 mod finite;
 mod folder;
+mod joint;
 mod lr;
 mod metrics;
 mod optimizer;

@@ -23,6 +23,8 @@ pub(crate) struct Context<T = Tensor> {
     pub(crate) space_bias: Vec<Option<T>>,
     /// Pairs of frames that do not see each other: bool, (b or 1) 1 1 f f.
     pub(crate) forbidden: Option<T>,
+    /// How many frames are the clip's, where images follow it that are each alone.
+    pub(crate) clip: Option<i64>,
     /// The text.
     pub(crate) text: Seen<T>,
     /// What the masks of the dropouts are made of; none in evaluation.
@@ -32,13 +34,15 @@ pub(crate) struct Context<T = Tensor> {
 impl<T> Context<T> {
     /// What `map` makes of each tensor that is there, in its place.
     pub(crate) fn map<'a, U>(&'a self, mut map: impl FnMut(&'a T) -> U) -> Context<U> {
-        let Seen { tokens, memory } = &self.text;
+        let Seen { tokens, group, memory } = &self.text;
         Context {
             bias: self.bias.as_ref().map(&mut map),
             space_bias: self.space_bias.iter().map(|bias| bias.as_ref().map(&mut map)).collect(),
             forbidden: self.forbidden.as_ref().map(&mut map),
+            clip: self.clip,
             text: Seen {
                 tokens: tokens.as_ref().map(|(values, weight)| (map(values), map(weight))),
+                group: group.as_ref().map(&mut map),
                 memory: memory.as_ref().map(&mut map),
             },
             dropout: self.dropout.clone(),
@@ -132,13 +136,48 @@ impl TemporalResidual {
 
     pub(crate) fn forward(&self, x: &Tensor, context: &Context, masked: bool) -> Tensor {
         let forbidden = context.forbidden.as_ref().filter(|_| masked);
+        let memory = self.entry.memory(context);
         let bias = of_heads(context.bias.as_ref(), self.heads);
-        let (bias, memory) = (bias.as_ref(), self.entry.memory(context));
+        match context.clip {
+            Some(clip) => self.apart(x, clip, bias.as_ref(), memory.as_ref()),
+            None => self.joint(x, bias.as_ref(), forbidden, memory.as_ref()),
+        }
+    }
+
+    /// A clip, and each of the images behind it as a clip of one frame: what no frame sees is not
+    /// computed either, so that images cost as much as they are many.
+    fn apart(
+        &self,
+        x: &Tensor,
+        clip: i64,
+        bias: Option<&Tensor>,
+        memory: Option<&Memory>,
+    ) -> Tensor {
+        let (b, images) = (x.size()[0], x.size()[1] - clip);
+        // In one go, so that their gradients are put side by side and not added up.
+        let parts = x.split_with_sizes([clip, images], 1);
+        let bias_of = |f: i64| bias.map(|bias| bias.narrow(1, 0, f).narrow(2, 0, f));
+        let seen = memory.map(|memory| memory.frames(0, clip));
+        let first = self.joint(&parts[0], bias_of(clip).as_ref(), None, seen.as_ref());
+        let seen = memory.map(|memory| memory.alone(clip, images));
+        let alone = parts[1].flatten(0, 1).unsqueeze(1); // (b k) 1 h w c
+        let alone = self.joint(&alone, bias_of(1).as_ref(), None, seen.as_ref());
+        Tensor::cat(&[first, alone.squeeze_dim(1).unflatten(0, [b, images])], 1)
+    }
+
+    /// All frames as one clip.
+    fn joint(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        forbidden: Option<&Tensor>,
+        memory: Option<&Memory>,
+    ) -> Tensor {
         if memory.is_none() && self.entry.shift.is_empty() {
             return self.attention.residual(&self.entry.norm, x, bias, forbidden);
         }
         let inner = self.entry.forward(x, forbidden);
-        x + self.attention.forward_with(&inner, bias, forbidden, memory.as_ref())
+        x + self.attention.forward_with(&inner, bias, forbidden, memory)
     }
 }
 
@@ -240,6 +279,7 @@ impl CrossResidual {
 
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Tensor {
         let Some((values, weight)) = &context.text.tokens else { return x.shallow_clone() };
-        x + self.attention.forward(&self.norm.forward(x), values, weight)
+        let group = context.text.group.as_ref();
+        x + self.attention.forward_grouped(&self.norm.forward(x), values, weight, group)
     }
 }

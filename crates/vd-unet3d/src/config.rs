@@ -238,6 +238,17 @@ impl UNet3dConfig {
         self.signals.values().map(channels).sum()
     }
 
+    /// What couples the frames of a video whatever a [`FrameMask`](crate::FrameMask) says: beside a
+    /// clip images are then not independent of it. `None` where nothing does.
+    pub fn coupling(&self) -> Option<String> {
+        match self.norm {
+            NormKind::Rms => None,
+            NormKind::Group { groups } => Some(format!(
+                "model.norm = {{ kind = \"group\", groups = {groups} }}, whose statistics run over all frames"
+            )),
+        }
+    }
+
     /// Height and width must divide by this: 2 for each level but the last.
     pub fn spatial_multiple(&self) -> i64 {
         1 << self.dim_mults.len().saturating_sub(1)

@@ -65,6 +65,14 @@ pub fn forward(config: &UNet3dConfig, shape: Shape) -> u64 {
     2 * macs
 }
 
+/// The same of clips of `shape` with `images` independent images behind each
+/// ([`FrameMask::ClipAndImages`](crate::FrameMask::ClipAndImages)): as many clips of one frame. Left
+/// out is that the embedding has a row for each frame of a clip where anything is told per frame.
+pub fn joint(config: &UNet3dConfig, shape: Shape, images: u64) -> u64 {
+    let alone = Shape { b: shape.b * images, f: 1, ..shape };
+    forward(config, shape) + forward(config, alone)
+}
+
 struct Count<'a> {
     config: &'a UNet3dConfig,
     shape: Shape,

@@ -160,6 +160,7 @@ impl UNet3d {
             bias: self.bias.as_ref().map(|bias| bias.forward(f)),
             space_bias: space_bias.collect(),
             forbidden: frames.forbidden(f, x.device()),
+            clip: frames.clip_before_images(f),
             text: self.text.seen(cond, size[0]),
             dropout,
         }

@@ -55,6 +55,11 @@ or from the names of the folders that clips lie in:
 Videos that `vd data prepare` has decoded cost next to nothing to read, and give the same batches:
   source = { kind = \"shards\", path = \"shards\" }
 
+Independent images behind the frames of each clip, with captions of their own, steady the gradient
+(joint training); they are frames of other clips, or of a source of their own:
+  images = { per_clip = 4 }                                                  # in [data]
+  images = { source = { kind = \"folder\", path = \"stills\" }, per_clip = 4 }   # a.png with a.txt
+
 What else the model is told are signals, each with where it comes from:
   [model.signals]
   kind = { kind = \"class\" }                     # its classes are those of the data

@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub use bad::BadFile;
 pub use contains::folder_contains;
 pub(crate) use natural::natural_order;
+use walk::Stills;
 
 use crate::captions::{Captions, Row, Table, of_folder};
 use crate::decode::Media;
@@ -73,6 +74,15 @@ impl Folder {
         Self::list_with(root, captions)?.judged(captions, max_bad_files)
     }
 
+    /// As [`Folder::scan_with`], of images: every still image is one by itself, with its caption beside it in `NAME.txt`, or
+    /// in a row of the table with its own path, and no folder is a clip. Of an animation each frame is an image.
+    ///
+    /// # Errors
+    /// As [`Folder::scan_with`].
+    pub fn scan_images(root: &Path, captions: &Captions, max_bad_files: usize) -> Result<Self> {
+        Self::list_as(root, captions, Stills::Images)?.judged(captions, max_bad_files)
+    }
+
     /// The clips that were prepared into the folder of shards `root`, under the names of their sources and in their order;
     /// the rest is as in [`Folder::scan`].
     ///
@@ -126,8 +136,20 @@ impl Folder {
     /// # Errors
     /// As [`Folder::list`]; a table that is not sound, or that has rows for files that are not there.
     pub fn list_with(root: &Path, captions: &Captions) -> Result<Self> {
+        Self::list_as(root, captions, Stills::Frames)
+    }
+
+    /// As [`Folder::list_with`], of images as [`Folder::scan_images`] has them.
+    ///
+    /// # Errors
+    /// As [`Folder::list_with`].
+    pub fn list_images(root: &Path, captions: &Captions) -> Result<Self> {
+        Self::list_as(root, captions, Stills::Images)
+    }
+
+    fn list_as(root: &Path, captions: &Captions, stills: Stills) -> Result<Self> {
         let table = captions.table_below(root);
-        let walk::Found { media, bad, other } = walk::walk(root, table.as_deref())?;
+        let walk::Found { media, bad, other } = walk::walk(root, table.as_deref(), stills)?;
         let table = table.map(|path| Table::read(&path)).transpose()?;
         let mut folder =
             Self { root: root.to_path_buf(), entries: Vec::with_capacity(media.len()), bad, other };

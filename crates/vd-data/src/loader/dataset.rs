@@ -1,7 +1,9 @@
 //! Clips by number, from a folder or a generator.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::captions::Captions;
 use crate::config::{DataConfig, Source};
 use crate::folder::Folder;
 use crate::generate::Generator;
@@ -13,13 +15,37 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct Dataset {
     config: DataConfig,
-    items: Items,
+    pub(super) items: Items,
+    /// Where images come from, if not from the clips.
+    pub(super) beside: Option<Items>,
 }
 
 #[derive(Debug)]
-enum Items {
+pub(super) enum Items {
     Folder(Folder),
     Endless(Box<dyn Generator>),
+}
+
+/// How a folder is read.
+type Scan = fn(&Path, &Captions, usize) -> Result<Folder>;
+
+impl Items {
+    fn open(source: &Source, scan: Scan, max_bad_files: usize) -> Result<Self> {
+        Ok(match source {
+            Source::Folder { path, captions } => Self::Folder(scan(path, captions, max_bad_files)?),
+            Source::Shards { path } => Self::Folder(Folder::scan_shards(path, max_bad_files)?),
+            Source::Fireworks(fireworks) => Self::Endless(Box::new(fireworks.clone())),
+            Source::Digits(digits) => Self::Endless(Box::new(digits.clone())),
+        })
+    }
+
+    /// The images that have a source of their own.
+    fn beside(config: &DataConfig) -> Result<Option<Self>> {
+        let source = config.images.as_ref().and_then(|images| images.source.as_ref());
+        source
+            .map(|source| Self::open(source, Folder::scan_images, config.max_bad_files))
+            .transpose()
+    }
 }
 
 impl Dataset {
@@ -29,26 +55,18 @@ impl Dataset {
     /// When the config is outside its range, or as [`Folder::scan`].
     pub fn open(config: &DataConfig) -> Result<Self> {
         config.validate()?;
-        let items = match &config.source {
-            Source::Folder { path, captions } => {
-                Items::Folder(Folder::scan_with(path, captions, config.max_bad_files)?)
-            }
-            Source::Shards { path } => {
-                Items::Folder(Folder::scan_shards(path, config.max_bad_files)?)
-            }
-            Source::Fireworks(fireworks) => Items::Endless(Box::new(fireworks.clone())),
-            Source::Digits(digits) => Items::Endless(Box::new(digits.clone())),
-        };
-        Ok(Self { config: config.clone(), items })
+        let items = Items::open(&config.source, Folder::scan_with, config.max_bad_files)?;
+        Ok(Self { beside: Items::beside(config)?, config: config.clone(), items })
     }
 
     /// A data set of a generator of one's own; `config.source` is passed over.
     ///
     /// # Errors
-    /// When the config is outside its range.
+    /// When the config is outside its range, or its images cannot be opened.
     pub fn endless(config: &DataConfig, generator: Box<dyn Generator>) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config: config.clone(), items: Items::Endless(generator) })
+        let (items, beside) = (Items::Endless(generator), Items::beside(config)?);
+        Ok(Self { config: config.clone(), items, beside })
     }
 
     /// The config that it was opened with.
@@ -64,12 +82,21 @@ impl Dataset {
         }
     }
 
+    /// The folder that images beside the clips come from, if it is another than that of the clips.
+    pub fn image_folder(&self) -> Option<&Folder> {
+        match &self.beside {
+            Some(Items::Folder(folder)) => Some(folder),
+            _ => None,
+        }
+    }
+
     /// How many clips an epoch has; `None` for a generator.
     pub fn clips(&self) -> Option<usize> {
         self.folder().map(|folder| folder.entries().len())
     }
 
-    /// The sample of clip `index` in `epoch`: start, part and flip are drawn from a stream of its own.
+    /// The sample of clip `index` in `epoch`: start, part and flip are drawn from a stream of its own. The images beside it
+    /// are those of [`Dataset::images`].
     ///
     /// `None` where the clip is too short and `short = "skip"`.
     ///

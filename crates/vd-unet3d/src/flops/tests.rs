@@ -152,3 +152,23 @@ fn counts_of_the_papers_models_are_those_of_pytorchs_own_counter() {
     assert_eq!(of(&UNet3dConfig::paper_kinetics600(), [2, 16, 64, 64]), 12_768_367_345_664);
     assert_eq!(of(&small, [3, 5, 16, 24]), 19_061_379_072);
 }
+
+#[test]
+fn images_behind_a_clip_cost_as_much_as_they_are_many() {
+    let tokens = TokensConfig { dim: 7, cross: vec![Axes::Space], memory: 3, pool: true };
+    for config in [
+        UNet3dConfig { dim: 8, dim_mults: vec![1, 2, 4], ..Default::default() },
+        UNet3dConfig { tokens: Some(tokens), ..Default::default() },
+    ] {
+        let shape = Shape { b: 2, f: 16, h: 32, w: 24, tokens: 9 };
+        let cost = |images| joint(&config, shape, images);
+        assert_eq!(cost(0), forward(&config, shape));
+        let one = cost(1) - cost(0);
+        for images in [2, 4, 8, 64] {
+            assert_eq!(cost(images) - cost(0), images * one);
+        }
+        // Less than as many frames more of the clip, for images look at no other.
+        let longer = forward(&config, Shape { f: 24, ..shape });
+        assert!(cost(8) < longer, "{} {longer}", cost(8));
+    }
+}
