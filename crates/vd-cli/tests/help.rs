@@ -5,8 +5,9 @@ mod common;
 
 use common::Place;
 
-const COMMANDS: [(&str, &[&str]); 18] = [
+const COMMANDS: [(&str, &[&str]); 19] = [
     ("train", &["CONFIG.toml", "--set <section.key=value>", "--resume"]),
+    ("plan", &["CONFIG.toml", "--set <section.key=value>", "--gpu <NAME>", "- h100"]),
     (
         "sample",
         &[

@@ -4,6 +4,7 @@ mod data;
 mod draw;
 mod encode;
 mod model;
+mod plan;
 mod tables;
 mod texts;
 mod texts_data;
@@ -26,6 +27,7 @@ pub(crate) use data::{
 pub(crate) use draw::DrawArgs;
 pub(crate) use encode::{EncodeArgs, PoolingName, PrecisionName};
 pub(crate) use model::{BenchArgs, ConvertArgs, InspectArgs, SampleArgs, TrainArgs};
+pub(crate) use plan::PlanArgs;
 pub(crate) use tables::PlanArg;
 pub(crate) use values::{
     DownName, FrameSize, LARGEST_SCALE, MOST_FRAMES, NoiseName, PeerVersion, PixelBox, WeightsName,
@@ -49,6 +51,9 @@ pub(crate) enum Command {
     /// Train a model as a TOML config says
     #[command(after_help = texts::TRAIN)]
     Train(TrainArgs),
+    /// Say what a run will take: time, memory, and the largest batch
+    #[command(after_help = texts::PLAN)]
+    Plan(PlanArgs),
     /// Draw clips from a checkpoint
     #[command(after_help = texts::SAMPLE, allow_negative_numbers = true)]
     #[command(override_usage = texts::SAMPLE_USAGE)]

@@ -5,6 +5,7 @@ First steps:
   vd doctor
   vd data synth fireworks --num 300 --frames 8 --size 32 --out videos
   vd data inspect videos
+  vd plan CONFIG.toml
   vd train CONFIG.toml
   vd sample runs/first --prompt \"a red firework\" --out red.gif
 
@@ -89,6 +90,19 @@ Examples:
   vd train first.toml --set train.steps=2000 --set train.out=runs/second
   vd train first.toml --set 'data.size=[24, 40]' --set data.source.path=/data/videos
   vd train first.toml --resume";
+
+pub(super) const PLAN: &str = "\
+A few steps of the run are done at two small batches, on drawn clips in place of its data, each in a
+process of its own; time and memory are straight lines through the two. The same is done with all
+levels' activations computed again. Nothing is written. A card that is named with --gpu is not
+measured: its figures are estimates from its maker's, and say so.
+
+JSON: parameters, flops (of a step), weight_bytes, optimizer_bytes, plan and recomputed
+(seconds_per_step, peak_bytes, activation_bytes, largest_batch, measured), available_bytes, gpus.
+
+Examples:
+  vd plan first.toml
+  vd plan first.toml --set train.batch=32 --gpu h100 --gpu rtx-4090 --json";
 
 pub(super) const SAMPLE_USAGE: &str = "\
 vd sample [OPTIONS] --out <FILE.gif|DIR> <CHECKPOINT>
