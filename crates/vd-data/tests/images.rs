@@ -148,6 +148,7 @@ fn in_a_folder_of_images_every_still_is_one_and_every_frame_of_an_animation() {
     // 0000.png and so on, numbers 100 to 102
     for k in 0..3u8 {
         let place = root.join(format!("{k}"));
+        fs::create_dir(&place).unwrap();
         let files = write_frames(&place, &marked(100 + k, [1, 6, 8])).unwrap();
         fs::rename(&files[0], root.join(format!("{k}.png"))).unwrap();
         fs::remove_dir(&place).unwrap();

@@ -97,7 +97,7 @@ fn check(config: &UNet3dConfig, seed: u64, size: [i64; 4], clip: i64) -> Option<
 }
 
 proptest! {
-    #![proptest_config(cases(6))]
+    #![proptest_config(cases(3))]
 
     #[test]
     fn no_image_moves_a_bit_of_the_clip_nor_of_another_image_and_no_clip_one_of_its_images(
@@ -168,7 +168,7 @@ fn frames_of_kernels_of_all_widths_stay_apart() {
         init_kernel_size: 7,
         ..conditional()
     };
-    assert_eq!(check(&config, 3, [2, 7, 12, 20], 4), None);
+    assert_eq!(check(&config, 3, [1, 5, 8, 12], 3), None);
 }
 
 /// Group norm's statistics run over frames: there the same claim fails, as it must.
