@@ -120,8 +120,11 @@ fn no_source_stops_a_preparation_and_every_bad_one_is_named() {
     let there: Vec<_> = folder.entries().iter().map(|entry| entry.name.as_os_str()).collect();
     assert!(names.iter().all(|name| there.contains(&OsStr::from_bytes(name))));
     let original = Folder::list(&videos).unwrap();
-    for (one, two) in original.entries().iter().zip(folder.entries()) {
-        assert_eq!((&one.name, &one.caption), (&two.name, &two.caption));
+    // a film is known by its first bytes alone until it is decoded
+    assert_eq!(original.entries().len(), 7);
+    for two in folder.entries() {
+        let one = original.entries().iter().find(|one| one.name == two.name).unwrap();
+        assert_eq!(one.caption, two.caption);
         assert_eq!(one.media.decode(3).unwrap(), two.media.decode(3).unwrap());
     }
     // names of any kind can be drawn and counted

@@ -72,7 +72,7 @@ pub(crate) struct InspectDataArgs {
     /// The folder; those below it count too
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Captions: `beside` clips, `folders`, or a .csv or .jsonl file
+    /// Captions: `beside`, `folders`, or a .csv or .jsonl file
     #[arg(long, value_name = "FROM", default_value = "beside")]
     pub(crate) captions: String,
 }
@@ -85,7 +85,7 @@ pub(crate) struct PrepareArgs {
     /// The folder to write; new, empty, or prepared in the same way before
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Captions: `beside` clips, `folders`, or a .csv or .jsonl file
+    /// Captions: `beside`, `folders`, or a .csv or .jsonl file
     #[arg(long, value_name = "FROM", default_value = "beside")]
     pub(crate) captions: String,
     /// Pixels of each frame, H or HxW [default: as they are]
@@ -131,7 +131,7 @@ pub(crate) struct PreviewArgs {
     #[arg(long, value_name = "F", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) frames: u32,
-    /// Captions: `beside` clips, `folders`, or a .csv or .jsonl file
+    /// Captions: `beside`, `folders`, or a .csv or .jsonl file
     #[arg(long, value_name = "FROM", default_value = "beside")]
     pub(crate) captions: String,
 }
@@ -141,7 +141,7 @@ pub(crate) struct StatsArgs {
     /// A folder of videos, or of prepared clips
     #[arg(value_name = "SRC")]
     pub(crate) source: PathBuf,
-    /// Captions: `beside` clips, `folders`, or a .csv or .jsonl file
+    /// Captions: `beside`, `folders`, or a .csv or .jsonl file
     #[arg(long, value_name = "FROM", default_value = "beside")]
     pub(crate) captions: String,
     /// Clips whose pixels are looked at

@@ -53,6 +53,10 @@ struct Module {
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
     match (&args.checkpoint, args.preset) {
+        // clap waives what a flag requires where that is in conflict with what is given
+        (Some(_), _) if args.dim.is_some() || args.frames.is_some() || args.size.is_some() => {
+            Err(Usage("--dim, --frames and --size go with --preset NAME".to_owned()).into())
+        }
         (Some(path), _) => checkpoint(path),
         (None, Some(preset)) => preset::run(preset, args),
         (None, None) => Err(Usage("give a CHECKPOINT or --preset NAME".to_owned()).into()),

@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(refused(source), "data.images.source: expected digits: 1 to 4, got 9");
         let source = "images = { source = { kind = \"folder\", path = \"\" } }";
         assert!(refused(source).starts_with("data.images.source: expected path: a folder"));
-        let huge = "frames = 65536\nsize = [64, 64]\nimages = { per_clip = 4096 }";
+        let huge = "frames = 65536\nsize = [102, 102]\nimages = { per_clip = 4096 }";
         let small = "frames = 1\nsize = [4096, 4096]\nimages = { per_clip = 4096 }";
         for text in [huge, small] {
             assert!(refused(text).contains("frames of"), "{}", refused(text));

@@ -144,8 +144,8 @@ fn bars(out: &mut String, found: &Histogram) -> Result<()> {
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ if seconds < 59.95 => format!("{seconds:.1} s"),
+        0..3600 => format!("{} min {} s", whole / 60, whole % 60),
         _ => format!("{} h {} min", count(whole / 3600), whole % 3600 / 60),
     }
 }

@@ -81,7 +81,7 @@ fn every_image_is_told_what_its_own_file_says_of_its_frame_and_the_clip_what_it_
     let known = joint["seen"].value.narrow(1, 3, 1);
     assert_eq!(joint["seen"].value, known_part(&x0, &known).unwrap());
     // A box of its own in every image, drawn with its own stream as are those that go without.
-    let boxes = known.narrow(2, f, k as i64).flatten(0, 2).flatten(1, 3);
+    let boxes = known.narrow(2, f, k as i64).flatten(0, 2).flatten(1, 2);
     let mut different: Vec<Vec<f64>> = rows(&boxes);
     different.sort_by(|a, b| a.partial_cmp(b).unwrap());
     different.dedup();
