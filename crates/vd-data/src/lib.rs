@@ -19,23 +19,31 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod array;
 mod captions;
 mod clip;
 mod colour;
 mod config;
+mod config_numbers;
 mod decode;
 mod error;
 mod fit;
+mod fit_floats;
+mod floats;
 mod folder;
 mod generate;
 mod inspect;
 mod interval;
 mod loader;
+mod normalise;
 mod random;
+mod rows;
 mod synth;
 mod take;
+mod take_floats;
 mod write;
 
+pub use array::{Array, ArrayOptions, Axes, Dtype};
 pub use captions::{Captions, Row, Value};
 pub use clip::{Clip, UNSTATED_FPS};
 pub use colour::{Colour, colour_votes, dominant_colour};
@@ -43,14 +51,19 @@ pub use config::{Crop, DataConfig, MAX_FRAMES, Short, Source};
 pub use decode::{MAX_SIDE, Media, Probe, decode};
 pub use error::{Error, Result};
 pub use fit::fit;
+pub use fit_floats::fit_floats;
+pub use floats::{AnyClip, FloatClip};
 pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
-pub use inspect::{Column, Report, SizeCount, Spread, inspect, inspect_with};
+pub use inspect::{
+    ArrayReport, Column, Report, SizeCount, Spread, inspect, inspect_arrays, inspect_with,
+};
 pub use interval::{Difference, Share, newcombe, wilson};
 pub use loader::{Batch, Cursor, Dataset, Loader};
+pub use normalise::{ChannelRule, Normalise, Normaliser, Scaling, Transform};
 pub use synth::{Written, write_synthetic};
 pub use take::{Sample, Taken};
 pub use write::{
-    Line, LinePlot, SheetRow, contact_sheet, gif_fps, tile, write_contact_sheet, write_frames,
-    write_frames_from, write_gif, write_gif_keeping, write_line_plot,
+    ArrayFormat, Line, LinePlot, SheetRow, contact_sheet, gif_fps, picture, tile, write_array,
+    write_contact_sheet, write_frames, write_frames_from, write_gif, write_gif_keeping, write_line_plot,
 };

@@ -27,7 +27,7 @@ pub(crate) struct Prepared {
     pub(crate) x0: Tensor, // b c f h w
     pub(crate) cond: Cond,
     pub(crate) frames: FrameMask,
-    pub(crate) keep: Option<Tensor>, // b 1 f 1 1, on the CPU
+    pub(crate) keep: Option<Tensor>, // b 1 f 1 1 or b c f h w, on the CPU
 }
 
 impl Preparation {
@@ -38,13 +38,20 @@ impl Preparation {
             Some(keep) => Some(keep.f_view([b, 1, f, 1, 1])?),
             None => None,
         };
+        let keep = match (keep, &batch.valid) {
+            (keep, None) => keep,
+            (None, Some(valid)) => Some(valid.shallow_clone()),
+            (Some(keep), Some(valid)) => Some(valid.f_logical_and(&keep)?),
+        };
         let frames = if self.focus_present > 0.0 {
             let focus = chosen(self.focus_present, b, at.noise(Stream::Focus))?;
             FrameMask::Focus(focus.f_to_device(self.device)?)
         } else {
             FrameMask::All
         };
-        let x0 = video::from_u8(&batch.video.f_to_device(self.device)?);
+        let video = batch.video.f_to_device(self.device)?;
+        // numbers that are no bytes come in the range of the diffusion process already
+        let x0 = if video.kind() == Kind::Uint8 { video::from_u8(&video) } else { video };
         let mut cond = self.condition(&batch.captions, at)?;
         for signal in &self.signals {
             cond.signals.insert(signal.name.clone(), signal.given(batch, &x0, at)?);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use vd_data::{ArrayFormat, Dtype};
 use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::Text;
 
@@ -30,6 +31,12 @@ pub(crate) struct SampleArgs {
     /// Where the clips go: one GIF (several clips side by side), or a folder with one GIF each
     #[arg(long, value_name = "FILE.gif|DIR", required_unless_present = "list")]
     pub(crate) out: Option<PathBuf>,
+    /// Numbers beside the pictures, npy or safetensors [default: npy for models of arrays]
+    #[arg(long, value_name = "FORMAT", value_parser = str::parse::<ArrayFormat>)]
+    pub(crate) numbers: Option<ArrayFormat>,
+    /// What these numbers are: f32, f64, f16, u8, u16, i16, ... [default: f32]
+    #[arg(long, value_name = "DTYPE", value_parser = str::parse::<Dtype>)]
+    pub(crate) dtype: Option<Dtype>,
     /// Show the names that --sampler, --spacing and --guidance take, and nothing else
     #[arg(long, conflicts_with_all = ["checkpoint", "out"])]
     pub(crate) list: bool,

@@ -60,6 +60,20 @@ What else the model is told are signals, each with where it comes from:
   speed = { from = { kind = \"column\", name = \"speed\" } }    # array: a value for each frame
   small = { from = { kind = \"low-resolution\", factor = 4 } }  # masked: first_frames, hidden_box
 
+A folder may hold arrays: .npy, .npz and .safetensors, of any number of channels and any unit. NaN
+is missing, and so is data.invalid: it is kept out of the loss, and is 0 for the network.
+  [data]
+  source = { kind = \"folder\", path = \"radar\" }
+  channels = 2                # and [model] channels = 2
+  axes = \"fhwc\"              # of the shape; 3 axes are fhw, 4 are fhwc; n: many clips in one array
+  invalid = -9999.0
+  # member = \"rain\"           one array of an .npz or .safetensors file; all are, as clips of their own
+  [data.normalise]            # or [[data.normalise]] for each channel
+  kind = \"percentile\"         # min-max, z-score, percentile (low = 1, high = 99), none
+  transform = \"log\"           # none, log, sqrt; of the number plus offset (1 for log, else 0)
+  # statistics = [0.0, 3.4]   of the transformed numbers; measured before the first step if left out
+Statistics are written into the run's config and go with its weights; nothing is clipped.
+
 OUT gets config.toml (with every default), metrics.jsonl, previews/ and
 checkpoints/step-NNNNNNNN/. SIGINT (Ctrl-C) and SIGTERM finish the step, save and exit with 0; a
 second one ends at once. --resume goes on to the same bytes that an unbroken run would have
@@ -118,6 +132,14 @@ of those before it (--guidance '{kind=\"classifier-free\", signals=\"chained\"}'
 without prompts. --out DIR gets seed-K-clip-00000.gif, seed-K-clip-00001.gif, ..., each with its
 prompt in a .txt beside it, in the grammar of --prompt; files of these names are replaced. Clips that
 are there when a drawing is broken off stay.
+
+A model of arrays ([data] normalise, or channels other than 1 and 3) draws numbers, and brings them
+back to their unit: beside each GIF lies a .npy, f h w c (n f h w c beside a picture of all), or with
+--numbers safetensors a .safetensors with the tensor video; --out FILE.npy names it, with its picture
+in FILE.gif. --dtype u16 rounds to whole numbers and holds them in range. In the picture -1 of the
+network's range is black and 1 white (of kind = \"z-score\" three standard deviations); three channels
+are colours, and of any number but 1 and 3 each is grey, side by side. Such models have --threshold
+none by default, unless all rules are kind = \"min-max\": others have values beyond [-1, 1] by right.
 
 A conditional model without --prompt, --prompts and --cond draws from its null embedding: whatever
 it has learned, in any mix. --cfg-scale other than 1 needs something to guide towards, and --negative
@@ -229,11 +251,14 @@ Videos are GIF, APNG, and folders of PNG or JPEG frames; a caption stands in NAM
 NAME.gif. Files that cannot be read are listed with the reason: training leaves them out, up to
 data.max_bad_files. The exit status is 1 where no video can be read.
 
---captions is as in [data.source]: a relative path of a table starts at DIR.
+--captions is as in [data.source]: a relative path of a table starts at DIR. Of arrays the type, the
+range of each channel and the share of missing values are shown; --axes, --member and --invalid are
+as in [data].
 
 Examples:
   vd data inspect videos
   vd data inspect videos --captions captions.csv
+  vd data inspect radar --axes cfhw --invalid -9999
   vd data inspect videos --json";
 
 pub(super) const DOCTOR: &str = "\

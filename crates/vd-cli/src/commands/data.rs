@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use vd_data::{Captions, DigitsConfig, FireworksConfig, Report, Source, Spread};
+use vd_data::{ArrayOptions, Captions, DigitsConfig, FireworksConfig, Report, Source, Spread};
 
 use crate::args::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
 use crate::folder;
@@ -45,7 +45,8 @@ fn inspect(args: &InspectDataArgs) -> Result<Outcome> {
         "folders" => Captions::Folders,
         table => Captions::Table(table.into()),
     };
-    let report = vd_data::inspect_with(&args.folder, &captions)?;
+    let arrays = ArrayOptions { axes: args.axes.clone(), member: args.member.clone() };
+    let report = vd_data::inspect_arrays(&args.folder, &captions, &arrays, args.invalid)?;
     Ok(Outcome::new(&report, describe(&report)?)?.with_success(report.clips > 0))
 }
 
@@ -77,6 +78,9 @@ fn describe(report: &Report) -> Result<String> {
         writeln!(out, "  colour    {} in colour, {} grey", report.colour_clips, report.grey_clips)?;
         writeln!(out, "  captions  {}", count(report.captions as u64))?;
     }
+    for array in &report.arrays {
+        writeln!(out, "  array     {array}")?;
+    }
     for caption in &report.caption_examples {
         writeln!(out, "            \"{caption}\"")?;
     }
@@ -84,7 +88,7 @@ fn describe(report: &Report) -> Result<String> {
         writeln!(out, "  column    {column}")?;
     }
     if report.clips == 0 {
-        writeln!(out, "  looked for GIF, APNG, and folders of PNG or JPEG frames")?;
+        writeln!(out, "  looked for GIF, APNG, folders of PNG or JPEG frames, and arrays")?;
     }
     if !report.other_files.is_empty() {
         let kinds: Vec<_> =

@@ -7,8 +7,9 @@ use image::DynamicImage;
 use super::{
     Format, Probe, check_size, gif, is_still_name, pixels, png, single, sniff, still, undecodable,
 };
+use crate::array::{Array, ArrayOptions, Dtype, open};
 use crate::clip::{MAX_CLIP_BYTES, UNSTATED_FPS};
-use crate::{Clip, Error, Result};
+use crate::{Clip, Error, FloatClip, Result};
 
 /// Where a video lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Media {
         /// The frames in order, each with its folder.
         files: Vec<PathBuf>,
     },
+    /// One clip of an array.
+    Array(Array),
 }
 
 impl Media {
@@ -58,6 +61,25 @@ impl Media {
         match self {
             Self::File(path) => path,
             Self::Frames { folder, .. } => folder,
+            Self::Array(array) => array.path(),
+        }
+    }
+
+    /// The array that it is, if it is one: of a file of arrays that is taken by itself, the only one.
+    fn array(&self) -> Result<Option<Array>> {
+        let path = match self {
+            Self::Array(array) => return Ok(Some(array.clone())),
+            Self::Frames { .. } => return Ok(None),
+            Self::File(path) => path,
+        };
+        let Format::Array(kind) = sniff(path)? else { return Ok(None) };
+        let mut arrays = open(path, kind, &ArrayOptions::default())?;
+        match (arrays.pop(), arrays.len()) {
+            (Some(array), 0) => Ok(Some(array)),
+            (_, more) => {
+                let expected = "one clip; as data.source a folder may hold files of several";
+                Err(Error::damaged(path, expected, format!("{}", more + 1)))
+            }
         }
     }
 
@@ -66,11 +88,15 @@ impl Media {
     /// # Errors
     /// When it is not.
     pub fn check_header(&self) -> Result<()> {
+        if self.array()?.is_some() {
+            return Ok(());
+        }
         let path = self.first_file()?;
         let (h, w) = match sniff(path)? {
             Format::Gif => gif::size(path)?,
             Format::Png => png::size(path)?,
             Format::Jpeg => still::size(path)?,
+            Format::Array(_) => return Err(no_frame(path)),
         };
         check_size(path, h, w)
     }
@@ -80,6 +106,9 @@ impl Media {
     /// # Errors
     /// When it cannot be read, is cut off, or is larger than is accepted.
     pub fn probe(&self) -> Result<Probe> {
+        if let Some(array) = self.array()? {
+            return Ok(array.probe());
+        }
         self.check_header()?;
         let path = self.first_file()?;
         let mut probe = match sniff(path)? {
@@ -89,6 +118,7 @@ impl Media {
                 let (h, w) = still::size(path)?;
                 single(h, w)
             }
+            Format::Array(_) => return Err(no_frame(path)),
         };
         if let Self::Frames { files, .. } = self {
             probe.f = files.len();
@@ -97,7 +127,7 @@ impl Media {
         Ok(probe)
     }
 
-    /// Reads all frames.
+    /// Reads all frames; of arrays those of bytes alone.
     ///
     /// # Errors
     /// As [`crate::decode`].
@@ -114,9 +144,30 @@ impl Media {
         self.collect(channels, Some(wanted), fps)
     }
 
+    /// Reads the frames at `wanted` (ascending; all, if `None`) as numbers: those of an array as they
+    /// are, the pixels of a picture as 0 to 255.
+    ///
+    /// # Errors
+    /// As [`crate::decode`]; and when the video has fewer frames, or an array other channels.
+    pub fn decode_floats(
+        &self,
+        channels: usize,
+        wanted: Option<&[usize]>,
+        fps: f64,
+    ) -> Result<FloatClip> {
+        let Some(array) = self.array()? else {
+            return Ok(FloatClip::from(&self.collect(channels, wanted, fps)?));
+        };
+        let shape = shape(&array, channels, wanted)?;
+        FloatClip::new(array.numbers(wanted)?, shape, fps)
+    }
+
     fn collect(&self, channels: usize, wanted: Option<&[usize]>, fps: f64) -> Result<Clip> {
         if channels != 1 && channels != 3 {
-            return Err(Error::config("data.channels", "1 or 3", channels));
+            return Err(Error::config("data.channels", "1 or 3, for pictures", channels));
+        }
+        if let Some(array) = self.array()? {
+            return bytes(&array, channels, wanted, fps);
         }
         let path = self.path();
         let mut shape: Option<(usize, usize)> = None;
@@ -168,6 +219,7 @@ impl Media {
                 }
                 Ok(())
             }
+            Self::Array(array) => Err(no_frame(array.path())),
             Self::File(path) => match sniff(path)? {
                 Format::Gif => animated(path, gif::frames(path)?, wanted, visit),
                 Format::Png if png::is_animated(path)? => {
@@ -181,12 +233,41 @@ impl Media {
     fn first_file(&self) -> Result<&Path> {
         match self {
             Self::File(path) => Ok(path),
+            Self::Array(array) => Ok(array.path()),
             Self::Frames { folder, files } => files
                 .first()
                 .map(PathBuf::as_path)
                 .ok_or_else(|| Error::damaged(folder, "at least one frame", "none")),
         }
     }
+}
+
+/// The shape of the wanted frames of an array.
+fn shape(array: &Array, channels: usize, wanted: Option<&[usize]>) -> Result<[usize; 4]> {
+    let Probe { f, h, w, .. } = array.probe();
+    if array.channels() != channels {
+        let expected = format!("{channels} channels (data.channels)");
+        let found = format!("an array of {}", array.channels());
+        return Err(Error::damaged(array.path(), expected, found));
+    }
+    Ok([wanted.map_or(f, <[usize]>::len), h, w, channels])
+}
+
+/// An array of bytes as pixels.
+fn bytes(array: &Array, channels: usize, wanted: Option<&[usize]>, fps: f64) -> Result<Clip> {
+    if array.dtype() != Dtype::U8 {
+        return Err(Error::damaged(
+            array.path(),
+            "an array of u8, which are pixels; for numbers of other kinds a run says data.normalise",
+            format!("one of {}", array.dtype()),
+        ));
+    }
+    let shape = shape(array, channels, wanted)?;
+    Clip::new(array.numbers(wanted)?, shape, fps)
+}
+
+fn no_frame(path: &Path) -> Error {
+    Error::damaged(path, "a picture", "an array")
 }
 
 /// Steps through an animation up to the last wanted frame.

@@ -1,4 +1,4 @@
-//! Videos on disk to clips: GIF, APNG, PNG and JPEG, and folders of PNG or JPEG frames.
+//! Videos on disk to clips: GIF, APNG, PNG and JPEG, folders of PNG or JPEG frames, and arrays.
 
 mod gif;
 mod media;
@@ -12,6 +12,7 @@ use std::path::Path;
 
 pub use media::Media;
 
+use crate::array::{Kind, is_tensors};
 use crate::clip::UNSTATED_FPS;
 use crate::{Clip, Error, Result};
 
@@ -41,6 +42,8 @@ enum Format {
     Gif,
     Png,
     Jpeg,
+    /// Numbers: see [`crate::array`].
+    Array(Kind),
 }
 
 /// Reads a whole video: a file, or a folder of frames (natural order of their names).
@@ -63,6 +66,19 @@ pub(crate) fn is_animation_name(path: &Path) -> bool {
     matches!(extension(path).as_str(), "gif" | "apng")
 }
 
+/// Whether a name ends like a file of arrays.
+pub(crate) fn is_array_name(path: &Path) -> bool {
+    matches!(extension(path).as_str(), "npy" | "npz" | "safetensors")
+}
+
+/// What kind of arrays a file holds, by its first bytes; `None` for other files and unreadable ones.
+pub(crate) fn array_kind(path: &Path) -> Option<Kind> {
+    match sniff(path) {
+        Ok(Format::Array(kind)) => Some(kind),
+        _ => None,
+    }
+}
+
 /// Whether a file is a PNG that moves; anything unreadable does not.
 pub(crate) fn is_animated_png(path: &Path) -> bool {
     matches!(sniff(path), Ok(Format::Png)) && png::is_animated(path).unwrap_or(false)
@@ -83,15 +99,25 @@ fn sniff(path: &Path) -> Result<Format> {
         Ok(Format::Png)
     } else if head.starts_with(b"\xff\xd8\xff") {
         Ok(Format::Jpeg)
+    } else if head.starts_with(b"\x93NUMPY") {
+        Ok(Format::Array(Kind::Npy))
+    } else if head.starts_with(b"PK\x03\x04") {
+        Ok(Format::Array(Kind::Npz))
+    } else if is_tensors(&head, length(path)?) {
+        Ok(Format::Array(Kind::Tensors))
     } else if head.is_empty() {
         Err(Error::damaged(path, "a GIF, PNG or JPEG", "an empty file"))
     } else {
         Err(Error::damaged(
             path,
-            "the first bytes of a GIF, PNG or JPEG",
+            "the first bytes of a GIF, PNG or JPEG, or of an array (.npy, .npz, .safetensors)",
             format!("\"{}\"", head.escape_ascii()),
         ))
     }
+}
+
+fn length(path: &Path) -> Result<u64> {
+    Ok(path.metadata().map_err(|e| Error::read(path, e))?.len())
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {

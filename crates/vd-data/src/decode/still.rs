@@ -22,6 +22,7 @@ pub(super) fn read(path: &Path, format: Format) -> Result<DynamicImage> {
         Format::Gif => (ImageFormat::Gif, "a sound GIF image"),
         Format::Png => (ImageFormat::Png, "a sound PNG image"),
         Format::Jpeg => (ImageFormat::Jpeg, "a sound JPEG image"),
+        Format::Array(_) => return Err(Error::damaged(path, "a single image", "an array")),
     };
     let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
     // the decoder fills what is missing of a JPEG with grey

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::{BadFile, natural_order};
-use crate::decode::{Media, extension, is_animated_png, is_animation_name, is_still_name};
+use crate::decode::{
+    Media, extension, is_animated_png, is_animation_name, is_array_name, is_still_name,
+};
 use crate::{Error, Result};
 
 /// What a walk found.
@@ -50,11 +52,12 @@ fn list(folder: &Path, known: Option<&Path>, found: &mut Found) -> Result<Vec<Pa
     names.sort_by(|a, b| natural_order(a, b));
     let (mut folders, mut frames) = (Vec::new(), Vec::new());
     for path in names {
-        let video = is_animation_name(&path) || is_still_name(&path);
+        let whole = is_animation_name(&path) || is_array_name(&path);
+        let video = whole || is_still_name(&path);
         match path.metadata() {
             Ok(about) if about.is_dir() => folders.push(path),
             Ok(about) if !about.is_file() => {}
-            Ok(_) if is_animation_name(&path) || (video && is_animated_png(&path)) => {
+            Ok(_) if whole || (video && is_animated_png(&path)) => {
                 found.media.push(Media::File(path));
             }
             Ok(_) if video => frames.push(path),

@@ -1,5 +1,6 @@
 //! What a folder of videos holds, before a run is spent on it.
 
+mod arrays;
 mod columns;
 mod report;
 
@@ -8,15 +9,18 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use report::{Column, Report, SizeCount, Spread};
+pub use report::{ArrayReport, Column, Report, SizeCount, Spread};
 
+use arrays::Numbers;
+
+use crate::array::ArrayOptions;
 use crate::captions::Captions;
 use crate::decode::Media;
 use crate::folder::{BadFile, Entry, Folder};
 use crate::{Error, Result};
 
 /// What one sound video says of itself.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct About {
     f: usize,
     h: usize,
@@ -24,7 +28,12 @@ struct About {
     fps: f64,
     grey: bool,
     bytes: u64,
+    /// Of an array, what its numbers are.
+    numbers: Option<Numbers>,
 }
+
+/// A video and what it says of itself.
+type Found<'a> = (&'a Entry, About);
 
 /// Reads every video below `folder` to its end and reports what is there; unreadable files are listed, not refused.
 ///
@@ -39,8 +48,21 @@ pub fn inspect(folder: &Path) -> Result<Report> {
 /// # Errors
 /// As [`inspect`]; a table that is not sound, or that has rows for files that are not there.
 pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
-    let listed = Folder::list_with(folder, captions)?;
-    let found = look_at_all(listed.entries());
+    inspect_arrays(folder, captions, &ArrayOptions::default(), None)
+}
+
+/// As [`inspect_with`], with arrays taken as `arrays` says and with `invalid` for a missing number.
+///
+/// # Errors
+/// As [`inspect_with`].
+pub fn inspect_arrays(
+    folder: &Path,
+    captions: &Captions,
+    arrays: &ArrayOptions,
+    invalid: Option<f64>,
+) -> Result<Report> {
+    let listed = Folder::list_arrays(folder, captions, arrays)?;
+    let found = look_at_all(listed.entries(), invalid);
     let mut bad_files = listed.bad_files().to_vec();
     let mut sound = Vec::new();
     for (entry, about) in listed.entries().iter().zip(found) {
@@ -54,6 +76,7 @@ pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
     }
     let captions: Vec<&String> =
         sound.iter().filter_map(|(entry, _)| entry.caption.as_ref()).collect();
+    let pictures = sound.iter().filter(|(_, about)| about.numbers.is_none()).count();
     let grey_clips = sound.iter().filter(|(_, about)| about.grey).count();
     Ok(Report {
         folder: folder.to_path_buf(),
@@ -62,7 +85,8 @@ pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
         fps: spread(sound.iter().map(|(_, about)| about.fps)),
         sizes: sizes(sound.iter().map(|(_, about)| (about.h, about.w))),
         grey_clips,
-        colour_clips: sound.len() - grey_clips,
+        colour_clips: pictures - grey_clips,
+        arrays: arrays::report(&sound),
         captions: captions.len(),
         caption_examples: examples(&captions),
         columns: columns::columns(sound.iter().filter_map(|(entry, _)| entry.row.as_deref())),
@@ -73,7 +97,7 @@ pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
 }
 
 /// Looks at all videos with one thread per core; the answers stand in the order of the entries.
-fn look_at_all(entries: &[Entry]) -> Vec<Result<About>> {
+fn look_at_all(entries: &[Entry], invalid: Option<f64>) -> Vec<Result<About>> {
     let next = AtomicUsize::new(0);
     let found = Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -84,7 +108,7 @@ fn look_at_all(entries: &[Entry]) -> Vec<Result<About>> {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     entries.get(index).map(|entry| (index, entry))
                 } {
-                    let about = look_safely(&entry.media);
+                    let about = look_safely(&entry.media, invalid);
                     if let Ok(mut found) = found.lock() {
                         found.insert(index, about);
                     }
@@ -96,8 +120,8 @@ fn look_at_all(entries: &[Entry]) -> Vec<Result<About>> {
 }
 
 /// A decoder that panics on a damaged file makes it a bad file.
-fn look_safely(media: &Media) -> Result<About> {
-    std::panic::catch_unwind(|| look(media)).unwrap_or_else(|_| {
+fn look_safely(media: &Media, invalid: Option<f64>) -> Result<About> {
+    std::panic::catch_unwind(|| look(media, invalid)).unwrap_or_else(|_| {
         Err(Error::damaged(
             media.path(),
             "a video that can be decoded",
@@ -106,10 +130,20 @@ fn look_safely(media: &Media) -> Result<About> {
     })
 }
 
-fn look(media: &Media) -> Result<About> {
+fn look(media: &Media, invalid: Option<f64>) -> Result<About> {
+    if let Media::Array(array) = media {
+        return arrays::look(media, array, invalid);
+    }
     let probe = media.probe()?;
-    let mut about =
-        About { f: 0, h: probe.h, w: probe.w, fps: probe.fps, grey: true, bytes: bytes(media)? };
+    let mut about = About {
+        f: 0,
+        h: probe.h,
+        w: probe.w,
+        fps: probe.fps,
+        grey: true,
+        bytes: bytes(media)?,
+        numbers: None,
+    };
     media.for_each_frame(None, &mut |file, image| {
         let (h, w) = (image.height() as usize, image.width() as usize);
         if (h, w) != (about.h, about.w) {
@@ -135,6 +169,7 @@ fn bytes(media: &Media) -> Result<u64> {
     let files = match media {
         Media::File(path) => std::slice::from_ref(path),
         Media::Frames { files, .. } => files,
+        Media::Array(array) => return Ok(array.bytes()),
     };
     files.iter().try_fold(0, |sum, path| {
         let about = path.metadata().map_err(|e| Error::read(path, e))?;

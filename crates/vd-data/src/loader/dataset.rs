@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use crate::array::Dtype;
 use crate::config::{DataConfig, Source};
+use crate::decode::Media;
 use crate::folder::Folder;
 use crate::generate::Generator;
+use crate::normalise::measure;
 use crate::random::{Purpose, Stream};
 use crate::take::{Sample, Taken, take};
-use crate::{Error, Result};
+use crate::take_floats::{read, take_floats};
+use crate::{AnyClip, Error, FloatClip, Normaliser, Result};
 
 /// A source of samples of one shape.
 #[derive(Debug)]
 pub struct Dataset {
     config: DataConfig,
     items: Items,
+    /// What brings numbers to the range of the diffusion process; `None` for bytes.
+    normaliser: Option<Normaliser>,
 }
 
 #[derive(Debug)]
@@ -25,18 +31,23 @@ enum Items {
 impl Dataset {
     /// Checks the config and opens its source; a folder is listed and its headers are checked.
     ///
+    /// Statistics that `data.normalise` leaves out are measured, in one pass over the data that the log
+    /// tells of; [`Dataset::config`] has them.
+    ///
     /// # Errors
-    /// When the config is outside its range, or as [`Folder::scan`].
+    /// When the config is outside its range, or as [`Folder::scan`]; arrays of other channels than
+    /// `data.channels`, or of other numbers than bytes without `data.normalise`.
     pub fn open(config: &DataConfig) -> Result<Self> {
         config.validate()?;
         let items = match &config.source {
             Source::Folder { path, captions } => {
-                Items::Folder(Folder::scan_with(path, captions, config.max_bad_files)?)
+                let max = config.max_bad_files;
+                Items::Folder(Folder::scan_arrays(path, captions, &config.arrays(), max)?)
             }
             Source::Fireworks(fireworks) => Items::Endless(Box::new(fireworks.clone())),
             Source::Digits(digits) => Items::Endless(Box::new(digits.clone())),
         };
-        Ok(Self { config: config.clone(), items })
+        Self::normalised(config, items)
     }
 
     /// A data set of a generator of one's own; `config.source` is passed over.
@@ -45,7 +56,96 @@ impl Dataset {
     /// When the config is outside its range.
     pub fn endless(config: &DataConfig, generator: Box<dyn Generator>) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config: config.clone(), items: Items::Endless(generator) })
+        Self::normalised(config, Items::Endless(generator))
+    }
+
+    /// Finds out how numbers are brought to the range of the diffusion process.
+    fn normalised(config: &DataConfig, items: Items) -> Result<Self> {
+        let mut dataset = Self { config: config.clone(), items, normaliser: None };
+        dataset.check_arrays()?;
+        if let Some(rules) = config.normalise.as_ref().filter(|rules| !rules.is_complete()) {
+            dataset.config.normalise = Some(measure(&dataset, rules)?);
+        }
+        dataset.normaliser = dataset.config.normaliser()?;
+        Ok(dataset)
+    }
+
+    /// Refuses a config that no array of the folder fits, by the first of them.
+    fn check_arrays(&self) -> Result<()> {
+        let entries = self.folder().map(Folder::entries).unwrap_or_default();
+        let first = entries.iter().find_map(|entry| match &entry.media {
+            Media::Array(array) => Some(array),
+            _ => None,
+        });
+        let Some(array) = first else { return Ok(()) };
+        let (name, channels) = (array.path().display(), array.channels());
+        if channels != self.config.channels {
+            let expected = format!("{channels}, as {name} has (data.axes says which axis is what)");
+            return Err(Error::config("data.channels", expected, self.config.channels));
+        }
+        if self.config.normalise.is_none() && array.dtype() != Dtype::U8 {
+            let expected = format!(
+                "a rule for numbers that are no bytes, such as {{ kind = \"min-max\" }}: {name} is \
+                 an array of {}",
+                array.dtype()
+            );
+            return Err(Error::config("data.normalise", expected, "none"));
+        }
+        Ok(())
+    }
+
+    /// What brings numbers to the range of the diffusion process; `None` for clips of bytes.
+    pub fn normaliser(&self) -> Option<&Normaliser> {
+        self.normaliser.as_ref()
+    }
+
+    /// A clip at full size and in its own unit, of at most so many values: of more, frames that lie
+    /// evenly among all.
+    pub(crate) fn whole(&self, index: usize, values: usize) -> Result<FloatClip> {
+        let config = &self.config;
+        let folder = match &self.items {
+            Items::Folder(folder) => folder,
+            Items::Endless(generator) => {
+                let (frames, size) = (config.frames, config.size);
+                let clip = generator.clip(0, index as u64, frames, size, config.channels)?.0;
+                return Ok(FloatClip::from(&clip));
+            }
+        };
+        let media = &self.entry(folder, index as u64)?.media;
+        let probe = media.probe()?;
+        let fit = values / probe.h.saturating_mul(probe.w).saturating_mul(config.channels).max(1);
+        let n = probe.f.min(fit.max(1));
+        // in u128: a file may claim more frames than can be multiplied
+        let wanted: Vec<usize> =
+            (0..n).map(|k| (k as u128 * probe.f as u128 / n as u128) as usize).collect();
+        read(media, config, Some(&wanted), probe.fps)
+    }
+
+    /// An error about numbers as one about the file that has them.
+    pub(crate) fn of_file(&self, index: u64, error: Error) -> Error {
+        let entry = self.folder().and_then(|folder| folder.entries().get(index as usize));
+        match (entry, error) {
+            (Some(entry), Error::Clip { expected, got }) => {
+                Error::damaged(entry.media.path(), expected, got)
+            }
+            (_, error) => error,
+        }
+    }
+
+    fn entry<'a>(&self, folder: &'a Folder, index: u64) -> Result<&'a crate::Entry> {
+        let entry = usize::try_from(index).ok().and_then(|index| folder.entries().get(index));
+        entry.ok_or_else(|| Error::Cursor {
+            expected: format!("a clip below {}", folder.entries().len()),
+            got: index.to_string(),
+        })
+    }
+
+    /// Numbers in the range of the diffusion process.
+    fn mapped(&self, index: u64, mut clip: FloatClip) -> Result<AnyClip> {
+        if let Some(normaliser) = &self.normaliser {
+            normaliser.apply(&mut clip).map_err(|error| self.of_file(index, error))?;
+        }
+        Ok(AnyClip::Floats(clip))
     }
 
     /// The config that it was opened with.
@@ -77,13 +177,15 @@ impl Dataset {
         let mut stream = Stream::new(Purpose::Sample, seed, epoch, index);
         match &self.items {
             Items::Folder(folder) => {
-                let entry =
-                    usize::try_from(index).ok().and_then(|index| folder.entries().get(index));
-                let entry = entry.ok_or_else(|| Error::Cursor {
-                    expected: format!("a clip below {}", folder.entries().len()),
-                    got: index.to_string(),
-                })?;
-                let taken = take(&entry.media, config, &mut stream)?;
+                let entry = self.entry(folder, index)?;
+                let taken = match config.takes_floats() {
+                    false => take(&entry.media, config, &mut stream)?
+                        .map(|(clip, kept, taken)| (AnyClip::Bytes(clip), kept, taken)),
+                    true => match take_floats(&entry.media, config, &mut stream)? {
+                        None => None,
+                        Some((clip, kept, taken)) => Some((self.mapped(index, clip)?, kept, taken)),
+                    },
+                };
                 Ok(taken.map(|(clip, kept, taken)| Sample {
                     clip,
                     kept,
@@ -102,6 +204,10 @@ impl Dataset {
                 let f = clip.f;
                 let taken = Taken { start: 0, stride: 1, of: f };
                 let caption = Some(caption);
+                let clip = match config.takes_floats() {
+                    false => AnyClip::Bytes(clip),
+                    true => self.mapped(index, FloatClip::from(&clip))?,
+                };
                 Ok(Some(Sample { clip, kept: f, caption, row: None, folder: None, taken }))
             }
         }

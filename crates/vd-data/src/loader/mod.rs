@@ -168,11 +168,15 @@ impl Loader {
         let config = self.dataset.config();
         let unread = self.known_bad.len();
         let first = self.bad.first().map_or("", |bad| bad.reason.as_str());
+        let missing = match config.takes_floats() {
+            true => ", or no value in the part that was taken",
+            false => "",
+        };
         let detail = if unread == clips {
             format!("none of the {clips} files can be read, the first: {first}")
         } else {
             format!(
-                "{} of {clips} have fewer than the {} frames that frames = {} at stride = {} span, \
+                "{} of {clips} have fewer than the {} frames that frames = {} at stride = {} span{missing}, \
                  {unread} cannot be read; take fewer frames, or short = \"pad\"",
                 clips - unread,
                 config.span(),

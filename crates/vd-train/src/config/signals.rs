@@ -261,7 +261,7 @@ pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
         let Source::Folder { path, captions } = &config.data.source else { continue };
         let folder = match &mut folder {
             Some(folder) => folder,
-            none => none.insert(Folder::list_with(path, captions)?),
+            none => none.insert(Folder::list_arrays(path, captions, &config.data.arrays())?),
         };
         *classes = found(folder, from)?.into_iter().collect();
         if classes.is_empty() {

@@ -1,6 +1,7 @@
 //! `vd sample`: clips from a checkpoint.
 
 mod list;
+mod numbers;
 mod plan;
 mod target;
 
@@ -11,7 +12,7 @@ use anyhow::Result;
 use indicatif::MultiProgress;
 use serde::Serialize;
 use tch::Tensor;
-use vd_tensor_ops::video;
+use vd_data::picture;
 use vd_text_cond::Progress;
 
 use super::drawing::{Asked, How, Stop};
@@ -20,6 +21,7 @@ use crate::args::SampleArgs;
 use crate::model::Model;
 use crate::output::{Outcome, Usage, plural};
 use crate::progress;
+use numbers::{Format, Numbers};
 use plan::Plan;
 pub(super) use target::Target;
 
@@ -41,6 +43,9 @@ struct Clip {
     /// Its number, which with the seed names its noise.
     clip: usize,
     file: PathBuf,
+    /// Its numbers, in the unit that they were learned in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    numbers: Option<PathBuf>,
     #[serde(flatten)]
     asked: Asked,
     /// What its line of --prompts has for itself.
@@ -72,7 +77,8 @@ fn draw_to(
     let asks = !args.prompt.is_empty() || args.prompts.is_some();
     args.draw.check(args.prompts.is_some())?;
     args.draw.check_encoder(asks)?;
-    let target = Target::of(out)?;
+    let pictures = numbers::pictures(out);
+    let target = Target::of(&pictures)?;
     let device = args.draw.compute.start()?;
     let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?;
     if asks {
@@ -83,19 +89,30 @@ fn draw_to(
         plan.check_one_picture()?;
     }
     // Looked at before the clips are drawn, which may take long.
+    let format = Format::of(args, out, &model)?;
     target.prepare()?;
     plan.announce(&model);
     plan.fps = gif_rate(plan.fps);
     let begun = Instant::now();
     let mut writer = target.writer(&plan, args.draw.seed);
-    let drawn = draw(&model, &plan, bars, &mut |clips| writer.add(clips));
+    let mut numbers = format.map(|format| Numbers::new(format, &model));
+    let drawn = draw(&model, &plan, bars, &mut |videos| {
+        let before = writer.files().len();
+        writer.add(picture(&videos, model.normaliser.as_ref())?)?;
+        match &mut numbers {
+            Some(numbers) => numbers.add(&videos, &writer.files()[before..], plan.fps),
+            None => Ok(()),
+        }
+    });
     drawn.map_err(|error| writer.left().tell(error))?;
     let files = writer.finish()?;
+    let numbers = numbers.map(|numbers| numbers.finish(&pictures)).transpose()?;
     let clips = files.into_iter().enumerate().map(|(clip, file)| {
         let ask = plan.ask(clip);
         Clip {
             clip,
             file,
+            numbers: numbers.as_ref().and_then(|files| files.get(clip).cloned()),
             asked: plan.asked(clip),
             seed: plan.seed(clip),
             cfg_scale: ask.and_then(|ask| ask.scale),
@@ -117,7 +134,7 @@ fn draw_to(
     Outcome::new(&report, text)
 }
 
-/// Draws all clips, a batch at a time, as pixels: n c f h w, u8.
+/// Draws all clips, a batch at a time, as the model has them: n c f h w, f32.
 fn draw(
     model: &Model,
     plan: &Plan,
@@ -134,7 +151,7 @@ fn draw(
         };
         let videos =
             plan.drawing.generate(model, &plan.request(clips.clone(), model)?, &mut on_step)?;
-        take(video::to_u8(&videos))?;
+        take(videos)?;
     }
     bar.finish_and_clear();
     Ok(())

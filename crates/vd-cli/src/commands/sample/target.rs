@@ -89,6 +89,11 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// The files of those clips that have one each, so far.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// What there is of the clips, if they end here.
     pub(crate) fn left(&self) -> Left<'_> {
         let (Target::File(out) | Target::Folder(out)) = self.target;
