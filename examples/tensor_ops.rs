@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let x = video::to_channels_last(&clip); // b f h w c
     let mask = FrameMask::ClipAndImages { clip: 3 }; // the fourth frame is an image by itself
     let forbidden = mask.forbidden(4, Device::Cpu);
-    let y = attention.forward(&x, &bias.forward(4), forbidden.as_ref());
+    let y = attention.forward(&x, Some(&bias.forward(4)), forbidden.as_ref());
     println!("{:?} -> {:?}", clip.size(), video::to_channels_first(&y).size());
 
     let file = std::env::temp_dir().join("vd-attention.safetensors");

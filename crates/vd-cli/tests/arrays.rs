@@ -5,7 +5,9 @@ mod common;
 
 use common::{Place, gif_shape, number};
 use serde_json::json;
+use tch::{Device, Tensor};
 use vd_data::{ArrayFormat, Dtype, FloatClip, Media, write_array};
+use vd_tensor_ops::Weights;
 
 /// Frames of 16 x 24 with rain in [0, 50), a tenth of it missing, and a temperature.
 fn radar(place: &Place) {
@@ -78,8 +80,8 @@ fn arrays_are_looked_at_learned_from_and_drawn_in_their_own_unit() {
     assert_eq!(report["threshold"], "none");
     for k in 0..2 {
         let clip = &report["clips"][k];
-        assert_eq!(clip["numbers"], format!("clips/seed-0-clip-0000{k}.npy"));
-        let numbers = read(&place, clip["numbers"].as_str().unwrap(), 2);
+        assert_eq!(clip["files"][1], format!("clips/seed-0-clip-0000{k}.npy"));
+        let numbers = read(&place, clip["files"][1].as_str().unwrap(), 2);
         assert_eq!(numbers.shape(), [2, 16, 24, 2]);
         assert!(numbers.valid().all(|valid| valid));
         // the inverse of the logarithm stays above what the offset takes away
@@ -95,16 +97,30 @@ fn numbers_are_written_as_asked_and_pictures_are_not_taken_for_them() {
     let place = Place::new();
     radar(&place);
     place.json("train radar.toml");
-    let sample = "sample run --num 2 --steps 2 --threads 1";
-    let report = place.json(&format!("{sample} --out both.npy --dtype i16"));
-    assert_eq!(report["clips"][1]["numbers"], "both.npy");
-    assert!(place.exists("both.gif"));
+    let sample = "sample run --steps 2 --threads 1";
+    let report = place.json(&format!("{sample} --format gif,npy --out both.npy --dtype i16"));
+    assert_eq!(report["clips"][0]["files"], json!(["both.npy", "both.gif"]));
     let bytes = std::fs::read(place.path("both.npy")).unwrap();
     let header = String::from_utf8_lossy(&bytes[..128]).into_owned();
-    assert!(header.contains("'<i2'") && header.contains("(2, 2, 16, 24, 2,)"), "{header}");
-    place.json(&format!("{sample} --out one.gif --numbers safetensors"));
-    assert!(place.exists("one.safetensors"));
-    let pictures = place.vd("extend run one.gif --frames 2 --out longer.gif");
+    assert!(header.contains("'<i2'") && header.contains("(2, 16, 24, 2)"), "{header}");
+    // the same clip as f32, with its rate
+    place.json(&format!("{sample} --fps 12.5 --out one.safetensors"));
+    let one = Weights::read(&place.path("one.safetensors"), Device::Cpu).unwrap();
+    assert_eq!((&*one.metadata["fps"], &*one.metadata["axes"]), ("12.5", "f h w c"));
+    let rounded = Tensor::from_slice(&read(&place, "both.npy", 2).values);
+    // halves are rounded away from zero there, and to even here
+    let away = (one.tensors["video"].view([-1]) - rounded).abs().max().double_value(&[]);
+    assert!(away <= 0.5, "{away}");
+    let several = place.error(&format!("{sample} --num 2 --out one.npy"), 2);
+    assert!(several.contains("holds one clip"), "{several}");
+    let bf16 = place.error(&format!("{sample} --out never --dtype bf16"), 2);
+    assert!(bf16.contains("npy has no such kind") && !place.exists("never"), "{bf16}");
+    let alone = place.error(&format!("{sample} --out never.gif --dtype f16"), 2);
+    assert!(alone.contains("--format npy"), "{alone}");
+    let report = place.json(&format!("{sample} --num 2 --out all.gif --grid grid.webp"));
+    assert_eq!((&report["clips"][1]["file"], place.exists("all.npy")), (&json!("all.gif"), false));
+    assert!(place.exists("grid.webp"));
+    let pictures = place.vd("extend run all.gif --frames 2 --out longer.gif");
     assert_eq!(pictures.code, Some(1));
     assert!(pictures.stderr.contains("data.normalise"), "{pictures:?}");
     let warned = place.vd(&format!("{sample} --threshold static --out x.gif"));
@@ -112,21 +128,18 @@ fn numbers_are_written_as_asked_and_pictures_are_not_taken_for_them() {
 }
 
 #[test]
-fn a_model_of_pixels_gives_its_numbers_where_they_are_asked_for() {
+fn arrays_of_a_model_of_pixels_are_bytes_and_of_no_other_type() {
     let place = Place::new();
-    let train = "train config.toml --set data.size=[16,24] --set train.steps=1";
-    place.json(train);
+    place.json("train config.toml --set data.size=[16,24] --set train.steps=1");
     let sample = "sample run --steps 2 --threads 1 --out";
-    let plain = place.json(&format!("{sample} a.gif"));
-    assert_eq!(
-        (&plain["clips"][0]["numbers"], &plain["threshold"]),
-        (&json!(null), &json!("static"))
-    );
-    assert_eq!(gif_shape(&place.path("a.gif")), (2, [16, 24]));
-    place.json(&format!("{sample} b --numbers npy --dtype u8"));
+    let plain = place.json(&format!("{sample} clips"));
+    let clip = &plain["clips"][0];
+    assert_eq!((&clip["files"], &plain["threshold"]), (&json!(null), &json!("static")));
+    assert_eq!(gif_shape(&place.path("clips/seed-0-clip-00000.gif")), (2, [16, 24]));
+    place.json(&format!("{sample} b --format npy"));
     let numbers = read(&place, "b/seed-0-clip-00000.npy", 3);
     assert_eq!(numbers.shape(), [2, 16, 24, 3]);
     assert!(numbers.values.iter().any(|x| *x > 1.0));
-    let alone = place.vd(&format!("{sample} c.gif --dtype u8"));
-    assert_eq!(alone.code, Some(2));
+    let refused = place.error(&format!("{sample} c --format npy --dtype f32"), 2);
+    assert!(refused.contains("as u8"), "{refused}");
 }

@@ -72,7 +72,10 @@ fn unknown_words_are_usage_errors_that_name_the_known_ones() {
         ("sample run --out a.gif --signal a=1 --signal a=2", "--signal a=...: given twice"),
         ("sample run --out a.gif --signal-scale a=2", "no --signal a=VALUE"),
         ("sample run --out a.gif --signal a=1 --signal-scale a=-2", "a number from 0"),
-        ("sample run --out a.mp4", "FILE.gif or a folder"),
+        ("sample run --out a.mov", "give FILE.gif, .webp, .mp4"),
+        ("sample run --out a --format gif,mov", "gif, webp, mp4, png, npy, safetensors"),
+        ("sample run --out a.gif --format webp", "its ending is none of --format"),
+        ("sample run --out a --grid all.npy", "--grid all.npy: expected FILE.gif, .webp or .mp4"),
         ("convert m.pt --version 0.8.0 --out c", "0.5.3, 0.6.3, 0.7.0"),
         ("data synth fire --num 1 --frames 1 --size 8 --out d", "fireworks"),
     ];

@@ -35,6 +35,24 @@ pub enum Error {
         /// The bound.
         limit: String,
     },
+    /// A file that is read through ffmpeg, which is not there.
+    #[error("{}: is {format}, which is read through ffmpeg: {why}", path.display())]
+    NeedsFfmpeg {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        format: &'static str,
+        /// What is missing, and what to do.
+        why: String,
+    },
+    /// A program that could not be run, or was ended from outside.
+    #[error("{}: ffmpeg {detail}", path.display())]
+    Ffmpeg {
+        /// The file that it was for.
+        path: PathBuf,
+        /// What became of it.
+        detail: String,
+    },
     /// More unreadable files than `max_bad_files` allows.
     #[error(
         "{}: {count} files cannot be read, more than max_bad_files = {max}; the first of them:\n  {}\nrepair or remove them, or raise data.max_bad_files",

@@ -2,7 +2,8 @@
 //!
 //! The way in: [`Folder`] lists videos with captions (or a [`Generator`] draws them), and a [`Loader`] turns them into
 //! batches of one shape, in an order that depends on the seed alone and from any saved [`Cursor`] on. The way out:
-//! [`write_gif`], [`write_frames`], [`write_contact_sheet`] and [`write_line_plot`].
+//! [`ClipFormat`] names the formats of clips; [`grid`], [`write_contact_sheet`] and [`write_line_plot`] show many.
+//! MP4 and its like are read and written through [`Ffmpeg`], where it is there.
 //!
 //! ```
 //! use vd_data::{Cursor, DataConfig, FireworksConfig, Loader, Source};
@@ -36,6 +37,7 @@ mod inspect;
 mod interval;
 mod loader;
 mod normalise;
+mod process;
 mod random;
 mod rows;
 mod synth;
@@ -48,7 +50,7 @@ pub use captions::{Captions, Row, Value};
 pub use clip::{Clip, UNSTATED_FPS};
 pub use colour::{Colour, colour_votes, dominant_colour};
 pub use config::{Crop, DataConfig, MAX_FRAMES, Short, Source};
-pub use decode::{MAX_SIDE, Media, Probe, decode};
+pub use decode::{Ffmpeg, MAX_SIDE, Media, Probe, decode};
 pub use error::{Error, Result};
 pub use fit::fit;
 pub use fit_floats::fit_floats;
@@ -64,6 +66,7 @@ pub use normalise::{ChannelRule, Normalise, Normaliser, Scaling, Transform};
 pub use synth::{Written, write_synthetic};
 pub use take::{Sample, Taken};
 pub use write::{
-    ArrayFormat, Line, LinePlot, SheetRow, contact_sheet, gif_fps, picture, tile, write_array,
-    write_contact_sheet, write_frames, write_frames_from, write_gif, write_gif_keeping, write_line_plot,
+    ArrayFormat, ClipFormat, Line, LinePlot, SheetRow, contact_sheet, gif_fps, grid, mp4_size,
+    picture, tile, webp_fps, write_array, write_contact_sheet, write_floats, write_frames,
+    write_frames_from, write_gif, write_gif_keeping, write_line_plot, write_mp4, write_webp,
 };

@@ -243,7 +243,7 @@ fn written_arrays_come_back() {
     let values: Vec<f32> = (0..2 * 3 * 4 * 5).map(|k| k as f32 - 7.25).collect();
     for format in [ArrayFormat::Npy, ArrayFormat::Safetensors] {
         for dtype in [Dtype::F32, Dtype::F64, Dtype::I16, Dtype::U8, Dtype::F16] {
-            let path = dir.path().join(format!("a.{}", format.ending()));
+            let path = dir.path().join("a");
             write_array(&path, format, dtype, &[2, 3, 4, 5], &values).unwrap();
             let clip = Media::at(&path).unwrap().decode_floats(5, None, 10.0).unwrap();
             let kept = |x: f32| match dtype {

@@ -294,5 +294,5 @@ fn files_that_are_no_videos_are_named_with_what_they_hold() {
     fs::remove_file(path("huge.png")).unwrap();
     fs::remove_file(path("none.png")).unwrap();
     let error = decode(dir.path(), 3).unwrap_err().to_string();
-    assert!(error.contains("PNG or JPEG"), "{error}");
+    assert!(error.contains("PNG, JPEG or WebP"), "{error}");
 }

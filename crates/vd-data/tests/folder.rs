@@ -25,7 +25,7 @@ fn tree(root: &Path) {
     fs::write(root.join("sub/own/caption.txt"), "inside").unwrap();
     fs::write(root.join("sub/own.txt"), "not this one").unwrap();
     fs::write(root.join(".cache/x.gif"), "hidden").unwrap();
-    fs::write(root.join("sub/film.mp4"), "another kind").unwrap();
+    fs::write(root.join("sub/film.mpg"), "another kind").unwrap();
     fs::write(root.join("1.txt"), "  \n").unwrap();
     symlink(root, root.join("sub/up")).unwrap();
     symlink(root.join("sub"), root.join("z again")).unwrap();
@@ -50,7 +50,7 @@ fn a_tree_is_listed_once_in_order_with_its_captions() {
             ("sub/own".to_owned(), Some("inside")),
         ]
     );
-    assert_eq!(folder.other_files()["mp4"], 1);
+    assert_eq!(folder.other_files()["mpg"], 1);
 }
 
 #[test]
@@ -89,8 +89,8 @@ fn a_folder_without_clips_says_what_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let scan = || Folder::scan(dir.path(), 100).unwrap_err().to_string();
     assert!(scan().contains("found no file"), "{}", scan());
-    fs::write(dir.path().join("film.mp4"), "film").unwrap();
-    assert!(scan().contains("1 mp4"), "{}", scan());
+    fs::write(dir.path().join("film.mpg"), "film").unwrap();
+    assert!(scan().contains("1 mpg"), "{}", scan());
     fs::write(dir.path().join("a.gif"), "film").unwrap();
     assert!(scan().contains("a.gif"), "{}", scan());
     let error = Folder::scan(&dir.path().join("none"), 100).unwrap_err();
@@ -130,7 +130,7 @@ fn a_report_counts_what_can_be_read_to_the_end() {
         "captions: 3 of 6",
         "cannot be read: 1",
         "3.gif: damaged",
-        "passed over: 1 mp4",
+        "passed over: 1 mpg",
     ] {
         assert!(shown.contains(line), "{shown}");
     }

@@ -50,7 +50,7 @@ fn temporal(c: &mut Criterion) {
             group.bench_function(format!("forward/{name}"), |b| {
                 let _no_gradients = tch::no_grad_guard();
                 let bias = bias.forward(size[1]);
-                let run = || layer.residual(&norm, black_box(&x), &bias, None);
+                let run = || layer.residual(&norm, black_box(&x), Some(&bias), None);
                 kernels::with(precision, || b.iter(run));
             });
         }
@@ -61,7 +61,8 @@ fn temporal(c: &mut Criterion) {
         for (name, precision) in ROADS {
             group.bench_function(format!("forward_backward/{name}"), |b| {
                 let run = || {
-                    let y = layer.residual(&norm, black_box(&x), &bias.forward(size[1]), None);
+                    let bias = bias.forward(size[1]);
+                    let y = layer.residual(&norm, black_box(&x), Some(&bias), None);
                     let value = (y * &weights).sum(Kind::Float);
                     Tensor::run_backward(&[value], &leaves, false, false)
                 };

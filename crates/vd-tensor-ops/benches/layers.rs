@@ -30,14 +30,14 @@ const LAYERS: [(&str, Build); 10] = [
     ("temporal_attention", |s, f, c| {
         let bias = RelativeBias::new(&mut s.sub("bias"), SHAPE.heads, 32).unwrap();
         let layer = TemporalAttention::new(s, c, SHAPE).unwrap();
-        Box::new(move |x| layer.forward(x, &bias.forward(f), None))
+        Box::new(move |x| layer.forward(x, Some(&bias.forward(f)), None))
     }),
     ("temporal_attention_with_memory", |s, f, c| {
         let bias = RelativeBias::new(&mut s.sub("bias"), SHAPE.heads, 32).unwrap();
         let layer = TemporalAttention::new(s, c, SHAPE).unwrap();
         let [keys, values] = [3, 4].map(|seed| draw(seed, &[1, 8, SHAPE.heads, SHAPE.dim]));
         let memory = Memory { keys, values };
-        Box::new(move |x| layer.forward_with(x, &bias.forward(f), None, Some(&memory)))
+        Box::new(move |x| layer.forward_with(x, Some(&bias.forward(f)), None, Some(&memory)))
     }),
     ("cross_attention_to_32_tokens", |s, _, c| {
         let layer = CrossAttention::new(s, c, 64, SHAPE).unwrap();

@@ -1,40 +1,15 @@
 //! The named parameters of a network.
 
+mod init;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use rand_chacha::rand_core::RngCore;
 use tch::{Device, Kind, Tensor};
 
-use crate::noise::{fill_normal, named_stream, to_tensor, unit};
-use crate::{Error, Result};
-
-/// How a parameter starts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Init {
-    /// Every value the same.
-    Const(f64),
-    /// Uniform on [-bound, bound).
-    Uniform {
-        /// Half the width of the range.
-        bound: f64,
-    },
-    /// Standard normal.
-    Normal,
-}
-
-impl Init {
-    /// PyTorch's default for the weight and the bias of linear and convolution layers.
-    ///
-    /// # Reference
-    /// `torch.nn.Linear.reset_parameters`: Kaiming uniform with a = sqrt(5), which is uniform
-    /// within 1 / sqrt(fan_in).
-    pub fn fan_in(fan_in: i64) -> Init {
-        Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }
-    }
-}
+use crate::{Error, Result, derive_seed};
+pub use init::Init;
 
 /// One parameter of a network.
 #[derive(Debug)]
@@ -203,6 +178,12 @@ impl Scope<'_> {
         self.insert(name, value, false)
     }
 
+    /// A number for this place, of its name alone: for what sets layers apart and is no parameter.
+    pub fn site(&self) -> u64 {
+        let name: Vec<u64> = self.prefix.bytes().map(u64::from).collect();
+        derive_seed(0, &name)
+    }
+
     /// The kind of the parameters.
     pub fn kind(&self) -> Kind {
         self.params.kind
@@ -227,17 +208,7 @@ impl Scope<'_> {
     }
 
     fn draw(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
-        let (kind, device) = (self.params.kind, self.params.device);
-        let mut values = vec![0f32; shape.iter().product::<i64>() as usize];
-        let mut rng = named_stream(self.params.seed, name);
-        match init {
-            Init::Const(value) => return Tensor::full(shape, value, (kind, device)),
-            Init::Uniform { bound } => {
-                values.fill_with(|| (2.0 * unit(rng.next_u32()) - 1.0) * bound as f32);
-            }
-            Init::Normal => fill_normal(&mut rng, &mut values),
-        }
-        to_tensor(&values, shape, kind, device)
+        init.draw((self.params.seed, name), shape, (self.params.kind, self.params.device))
     }
 }
 

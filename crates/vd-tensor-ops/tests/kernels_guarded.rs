@@ -175,9 +175,12 @@ fn attentions_stay_within_their_operands() {
             let cache = Arc::<TemporalCache>::default();
             let (gamma, to_qkv, to_out) = (&gamma, &to_qkv, &to_out);
             let weights = TemporalWeights { gamma, to_qkv, to_out, shape, cache: &cache };
-            let frames = Frames { turns: &turns, bias: &scores, forbidden: None };
+            let tables = [9, 10].map(|seed| draw(seed, &[5, 10]));
+            let (turns, distances) = (&turns, Some(tables.each_ref()));
+            let frames = Frames { turns, bias: Some(&scores), distances, forbidden: None };
             let time = temporal_attention_backward(isa, (&x, &grad), &weights, &frames);
             let mut out = vec![time.x, time.to_qkv];
+            out.extend(time.distances.into_iter().flatten());
             for precision in [Precision::F32, Precision::Bf16] {
                 out.push(with(precision, || temporal_attention(isa, &x, &weights, &frames)));
             }

@@ -12,9 +12,17 @@ fn road(precision: Precision, case: &Case) -> Vec<Tensor> {
     let [b, f, .., c] = case.size;
     let mut params = Params::new(case.seed, Kind::Float, Device::Cpu);
     let mut root = params.root();
-    let bias = RelativeBias::new(&mut root.sub("bias"), case.shape.heads, 32).unwrap();
+    let heads = case.shape.heads;
+    let bias =
+        (case.distance == 0).then(|| RelativeBias::new(&mut root.sub("bias"), heads, 32).unwrap());
+    let bias = |f: i64| bias.as_ref().map(|bias| bias.forward(f));
     let norm = LayerNorm::new(&mut root.sub("norm"), c).unwrap();
-    let layer = TemporalAttention::new(&mut root.sub("attention"), c, case.shape).unwrap();
+    let mut scope = root.sub("attention");
+    let layer = match case.distance {
+        0 => TemporalAttention::new(&mut scope, c, case.shape),
+        distance => TemporalAttention::shaw(&mut scope, c, case.shape, distance),
+    };
+    let layer = layer.unwrap();
     let draw = |seed: u64| {
         let like = Tensor::empty(case.size, (Kind::Float, Device::Cpu));
         SeededNoise::new(case.seed ^ seed, 0).normal(&like)
@@ -30,12 +38,12 @@ fn road(precision: Precision, case: &Case) -> Vec<Tensor> {
         params.trainable().into_iter().map(|(_, t)| t.shallow_clone()).collect();
     leaves.push(x.shallow_clone());
     kernels::with(precision, || {
-        let y = layer.residual(&norm, &x, &bias.forward(f), mask.as_ref());
+        let y = layer.residual(&norm, &x, bias(f).as_ref(), mask.as_ref());
         let value = (&y * grad).sum(Kind::Float);
         let mut all = Tensor::run_backward(&[value], &leaves, false, false);
         all.push(y.detach());
         let _no_gradients = tch::no_grad_guard();
-        all.push(layer.residual(&norm, &x, &bias.forward(f), mask.as_ref()));
+        all.push(layer.residual(&norm, &x, bias(f).as_ref(), mask.as_ref()));
         all
     })
 }
@@ -45,6 +53,8 @@ struct Case {
     size: [i64; 5],
     shape: HeadShape,
     masked: bool,
+    /// Up to which vectors differ; 0 for rotary positions and a bias.
+    distance: i64,
     seed: u64,
 }
 
@@ -52,10 +62,10 @@ fn case() -> impl Strategy<Value = Case> {
     let size = (1i64..3, 2i64..8, 1i64..6, 1i64..6, 1i64..3);
     // Heads that turn in part, as a whole, and that no kernel takes.
     let dim = prop_oneof![Just(8i64), Just(32), Just(40), Just(34), Just(33)];
-    (size, 1i64..4, dim, any::<bool>(), any::<u64>()).prop_map(
-        |((b, f, h, w, c), heads, dim, masked, seed)| {
+    (size, 1i64..4, dim, (any::<bool>(), 0i64..7), any::<u64>()).prop_map(
+        |((b, f, h, w, c), heads, dim, (masked, distance), seed)| {
             let shape = HeadShape { heads, dim };
-            Case { size: [b, f, h, w, 16 * c], shape, masked, seed }
+            Case { size: [b, f, h, w, 16 * c], shape, masked, distance, seed }
         },
     )
 }

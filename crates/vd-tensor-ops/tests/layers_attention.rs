@@ -76,7 +76,7 @@ proptest! {
             });
             let x = normal(draws, &[b, f, h, w, c]).to_kind(kind);
             let forbidden = mask.forbidden(f, Device::Cpu);
-            let got = layer.forward(&x, &bias.forward(f), forbidden.as_ref());
+            let got = layer.forward(&x, Some(&bias.forward(f)), forbidden.as_ref());
 
             let table = weights.matrix("b.relative_attention_bias.weight");
             let expected = attention::temporal(
@@ -248,7 +248,7 @@ fn a_frame_that_sees_only_itself_gets_its_own_value() {
     let x = normal(4, &[2, 4, 3, 2, 5]);
     let mask = FrameMask::Focus(Tensor::from_slice(&[true, true]));
     let forbidden = mask.forbidden(4, Device::Cpu);
-    let got = layer.forward(&x, &normal(5, &[2, 4, 4]), forbidden.as_ref());
+    let got = layer.forward(&x, Some(&normal(5, &[2, 4, 4])), forbidden.as_ref());
     let to_value: Array2<f64> =
         weights.matrix("to_qkv.weight").slice(ndarray::s![24.., ..]).to_owned();
     let values = oracle::dense::channels(&video(&x), &to_value, None);

@@ -80,7 +80,8 @@ proptest! {
             let x = normal(seed, &[b, f, h, w, c]).to_kind(kind);
             let (memory, twin) = recall((seed, kind), (b, f), (shape, m, per_frame));
             let forbidden = mask.forbidden(f, Device::Cpu);
-            let got = layer.forward_with(&x, &bias.forward(f), forbidden.as_ref(), Some(&memory));
+            let bias = bias.forward(f);
+            let got = layer.forward_with(&x, Some(&bias), forbidden.as_ref(), Some(&memory));
 
             let table = own.matrix("b.relative_attention_bias.weight");
             let mut sizes = Sizes::default();
@@ -99,8 +100,8 @@ proptest! {
             let allowed = tolerance(kind, c + shape.dim + f + m + shape.inner(), sizes.largest);
             let error = relative(&got, &expected);
             prop_assert!(error <= allowed, "{kind:?}: {error:e} > {allowed:e}");
-            let plain = layer.forward_with(&x, &bias.forward(f), forbidden.as_ref(), None);
-            prop_assert_eq!(plain, layer.forward(&x, &bias.forward(f), forbidden.as_ref()));
+            let plain = layer.forward_with(&x, Some(&bias), forbidden.as_ref(), None);
+            prop_assert_eq!(plain, layer.forward(&x, Some(&bias), forbidden.as_ref()));
         }
     }
 
@@ -182,12 +183,12 @@ proptest! {
         let bias = normal(seed ^ 5, &[shape.heads, f, f]);
         let bias = bias.constant_pad_nd([0, images, 0, images]);
         let mask = FrameMask::ClipAndImages { clip: f }.forbidden(f + images, Device::Cpu);
-        let all = layer.forward_with(&x, &bias, mask.as_ref(), Some(&memory));
+        let all = layer.forward_with(&x, Some(&bias), mask.as_ref(), Some(&memory));
         for (first, len) in [(0, f), (f, 1), (f + images - 1, 1)] {
             let part = |t: &Tensor| t.narrow(1, first, len);
             let part_memory = Memory { keys: part(&memory.keys), values: part(&memory.values) };
             let bias = bias.narrow(1, first, len).narrow(2, first, len);
-            let alone = layer.forward_with(&part(&x), &bias, None, Some(&part_memory));
+            let alone = layer.forward_with(&part(&x), Some(&bias), None, Some(&part_memory));
             let error = relative(&part(&all), &array(&alone));
             // A turn by a larger angle rounds more.
             prop_assert!(error <= 10.0 * EXACT, "frames from {first}: {error:e}");

@@ -3,6 +3,8 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use vd_data::ClipFormat;
+
 use crate::{Error, Result};
 
 /// The folder of a run's previews.
@@ -42,9 +44,9 @@ impl RunFolder {
     }
 
     /// Where the preview of a step goes; makes the folder.
-    pub(crate) fn preview(&self, step: u64) -> Result<PathBuf> {
+    pub(crate) fn preview(&self, step: u64, format: ClipFormat) -> Result<PathBuf> {
         let folder = self.out.join(PREVIEWS);
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        Ok(folder.join(format!("step-{step:08}.gif")))
+        Ok(format.path(&folder.join(format!("step-{step:08}"))))
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vd_data::{Clip, Dataset, Normaliser, picture, tile, write_gif};
+use vd_data::{Clip, Dataset, Normaliser, picture, tile};
 use vd_diffusion::{Diffusion, Threshold};
 use vd_text_cond::{Condition, GenerateRequest, Generator, NullEmbedding, generate};
 
@@ -15,10 +15,10 @@ use crate::{Result, RunConfig};
 /// How many clips of a generator are looked at for different captions, for each one wanted.
 const SEARCH: u64 = 16;
 
-/// Draws the preview of the present weights' average and writes it as a GIF, clips side by side.
+/// Draws the preview of the present weights' average and writes it, clips side by side.
 ///
-/// Clips of numbers are shown as [`picture`] says. Of what a clip can be told only its text is: what stands in for the signals is used for them,
-/// which the config's check has found to be trained.
+/// Clips of numbers are shown as [`picture`] says. Of what a clip can be told only its text is: what
+/// stands in for the signals is used for them, which the config's check has found to be trained.
 ///
 /// Returns whether it was finished: `stop` breaks it off.
 pub(crate) fn write_preview(
@@ -64,7 +64,8 @@ pub(crate) fn write_preview(
     let fps = trainer.fps.unwrap_or(vd_data::UNSTATED_FPS);
     // One row, however many they are.
     let row = tile(&picture(&videos, normaliser)?, usize::MAX)?;
-    write_gif(path, &Clip::from_tensor(&row, fps)?)?;
+    let format = train.preview_format;
+    format.write(path, &Clip::from_tensor(&row, format.fps(fps))?)?;
     Ok(true)
 }
 

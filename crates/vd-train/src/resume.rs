@@ -11,7 +11,7 @@ use crate::{Error, Result, RunConfig};
 /// workers read its data, how much it computes again, and where its text encoder lies and keeps what it has encoded: one that was
 /// moved is the same. `train.out` is where the checkpoint was found, whatever its path is called now;
 /// other threads are warned of.
-const FREE: [&str; 13] = [
+const FREE: [&str; 14] = [
     "data.workers",
     "text.encoder.cache",
     "text.encoder.path",
@@ -19,6 +19,7 @@ const FREE: [&str; 13] = [
     "train.out",
     "train.preview_count",
     "train.preview_every",
+    "train.preview_format",
     "train.preview_prompts",
     "train.preview_scale",
     "train.preview_steps",

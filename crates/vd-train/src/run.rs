@@ -101,6 +101,7 @@ pub fn train(
     let out = &config.train.out.clone();
     // Looked at before the data is, which may take long.
     check_room(out, resume)?;
+    config.train.check_programs()?;
     let device = config.train.device.resolve()?;
     Isa::named()?;
     if config.train.threads > 0 {
@@ -266,7 +267,7 @@ impl Run<'_> {
         if !last && !is_due(step, train.preview_every) || stop.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let path = self.folder.preview(step)?;
+        let path = self.folder.preview(step, train.preview_format)?;
         if write_preview(&self.trainer, self.config, &path, stop)? {
             on_event(&Event::Preview { step, path: &path });
         }

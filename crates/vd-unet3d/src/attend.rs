@@ -112,10 +112,11 @@ impl TemporalResidual {
         let forbidden = context.forbidden.as_ref().filter(|_| masked);
         let memory = self.entry.memory(context);
         if memory.is_none() && self.entry.shift.is_empty() {
-            return self.attention.residual(&self.entry.norm, x, &context.bias, forbidden);
+            let bias = Some(&context.bias);
+            return self.attention.residual(&self.entry.norm, x, bias, forbidden);
         }
         let inner = self.entry.forward(x, forbidden);
-        x + self.attention.forward_with(&inner, &context.bias, forbidden, memory.as_ref())
+        x + self.attention.forward_with(&inner, Some(&context.bias), forbidden, memory.as_ref())
     }
 }
 

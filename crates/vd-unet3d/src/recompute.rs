@@ -70,7 +70,9 @@ impl<P: Part> Stage<P> {
         let outputs = torch::checkpoint(&all, &params, move |all| {
             let inputs: Vec<&Tensor> = all[..count].iter().collect();
             let context = places.map(|place| all[*place].shallow_clone());
-            let y = kernels::with(precision, || run(&part, &inputs, &all[count], &context));
+            let y = kernels::with(precision, || {
+                kernels::passing(|| run(&part, &inputs, &all[count], &context))
+            });
             Ok(vec![y])
         });
         match outputs.map(|mut outputs| outputs.pop()) {

@@ -45,7 +45,7 @@ pub(crate) enum Command {
     /// Train a model as a TOML config says
     #[command(after_help = texts::TRAIN)]
     Train(TrainArgs),
-    /// Draw clips from a checkpoint, as GIF
+    /// Draw clips from a checkpoint
     #[command(after_help = texts::SAMPLE, allow_negative_numbers = true)]
     #[command(override_usage = texts::SAMPLE_USAGE)]
     Sample(SampleArgs),

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use vd_data::{ArrayFormat, Dtype};
+use vd_data::{ClipFormat, Dtype};
 use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::Text;
 
-use super::values::{MOST_FRAMES, positive, prompt, setting};
+use super::values::{MOST_FRAMES, format, positive, prompt, setting};
 use super::{CheckpointArg, Compute, DrawArgs, FrameSize, PeerVersion, WeightsName};
 
 #[derive(Debug, Args)]
@@ -28,17 +28,20 @@ pub(crate) struct SampleArgs {
     /// A step's folder, a run's folder (its newest step), or what `vd convert` wrote
     #[arg(value_name = "CHECKPOINT", required_unless_present = "list")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// Where the clips go: one GIF (several clips side by side), or a folder with one GIF each
-    #[arg(long, value_name = "FILE.gif|DIR", required_unless_present = "list")]
+    /// Where the clips go: one file (several clips side by side), or a folder with one each
+    #[arg(short, long, value_name = "FILE.gif|DIR", required_unless_present = "list")]
     pub(crate) out: Option<PathBuf>,
-    /// Numbers beside the pictures, npy or safetensors [default: npy for models of arrays]
-    #[arg(long, value_name = "FORMAT", value_parser = str::parse::<ArrayFormat>)]
-    pub(crate) numbers: Option<ArrayFormat>,
-    /// What these numbers are: f32, f64, f16, u8, u16, i16, ... [default: f32]
+    /// gif, webp, mp4, png, npy, safetensors; several with commas [default: by --out, else gif]
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
+    pub(crate) format: Vec<ClipFormat>,
+    /// Numbers in npy and safetensors of a model of arrays: f64, f16, u8, i16, ... [default: f32]
     #[arg(long, value_name = "DTYPE", value_parser = str::parse::<Dtype>)]
     pub(crate) dtype: Option<Dtype>,
+    /// One more file with all clips and their captions: .gif, .webp or .mp4
+    #[arg(long, value_name = "FILE.gif")]
+    pub(crate) grid: Option<PathBuf>,
     /// Show the names that --sampler, --spacing and --guidance take, and nothing else
-    #[arg(long, conflicts_with_all = ["checkpoint", "out"])]
+    #[arg(long, conflicts_with_all = ["checkpoint", "out", "grid"])]
     pub(crate) list: bool,
     /// Clips of each prompt, line or row, or in all where none is given
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -60,7 +63,7 @@ pub(crate) struct SampleArgs {
     /// Pixels of each frame, H or HxW [default: the checkpoint's]
     #[arg(long, value_name = "H[xW]")]
     pub(crate) size: Option<FrameSize>,
-    /// Frames per second of the GIF [default: the checkpoint's where it is known, else 10]
+    /// Frames per second of the clips [default: the checkpoint's where it is known, else 10]
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub(crate) fps: Option<f64>,
     /// Clips that are drawn at a time

@@ -25,10 +25,12 @@ Environment:
   VD_CUDA  auto (default), off (no GPU is looked for), require (an error without one);
            an explicit device cpu wins over it
   VD_ISA   the instructions of the kernels for CPUs: avx512-bf16, avx512, avx2, portable
-           [default: the best]";
+           [default: the best]
+  VD_FFMPEG, VD_FFPROBE
+           the programs that read and write MP4 and its like [default: those on PATH]";
 
 pub(super) const TRAIN: &str = "\
-A config that trains an unconditional model on a folder of GIFs:
+A config that trains an unconditional model on a folder of videos (`vd data inspect --help` says which):
   [model]
   dim = 32
   dim_mults = [1, 2, 4]
@@ -121,7 +123,7 @@ clips of a line with a seed of its own have that of clips 0, 1, ... of that seed
 
 --signal tells a model trained with [model.signals.NAME] what it is to know besides: a class by its
 name or number, a number, a vector as 0.1,0.2; a number or vector for each frame from .npy or
-.safetensors (f32), a video from a GIF, APNG, folder of frames or .safetensors (c f h w, in [-1, 1]),
+.safetensors (f32), a video from any file that is read as one or .safetensors (c f h w, in [-1, 1]),
 in the frames and the full size of the clips; a masked one has, behind the colours, a channel more
 that is 1 where pixels are known. What has
 --signal-scale 1 (and a prompt at --cfg-scale 1) is given whenever the model is asked; what has
@@ -129,17 +131,24 @@ another is guided, signals first and the prompt last: each alone (signals=\"inde
 of those before it (--guidance '{kind=\"classifier-free\", signals=\"chained\"}').
 
 --out FILE.gif holds all clips in one picture, side by side: a row for each prompt, or a square
-without prompts. --out DIR gets seed-K-clip-00000.gif, seed-K-clip-00001.gif, ..., each with its
-prompt in a .txt beside it, in the grammar of --prompt; files of these names are replaced. Clips that
-are there when a drawing is broken off stay.
+without prompts. --out DIR gets seed-K-clip-00000.gif, seed-K-clip-00001.gif, ..., as each batch is
+done, each with its prompt in a .txt beside it, in the grammar of --prompt; files of these names are
+replaced. Clips that are finished when a drawing is broken off stay, or are put in FILE.gif.
+--grid FILE shows all clips with their prompts below them.
+
+Formats, by the ending of FILE or by --format (with a FILE, the others stand beside it):
+  gif          256 colours, at most 50 frames a second    png    a folder of frames, exact
+  webp         exact, at most 90 frames a second          npy    u8, f h w c, exact
+  mp4          small, through ffmpeg; sides made even     safetensors  the same, with its fps
+A file of npy or safetensors holds one clip. Each file is whole or not there.
 
 A model of arrays ([data] normalise, or channels other than 1 and 3) draws numbers, and brings them
-back to their unit: beside each GIF lies a .npy, f h w c (n f h w c beside a picture of all), or with
---numbers safetensors a .safetensors with the tensor video; --out FILE.npy names it, with its picture
-in FILE.gif. --dtype u16 rounds to whole numbers and holds them in range. In the picture -1 of the
-network's range is black and 1 white (of kind = \"z-score\" three standard deviations); three channels
-are colours, and of any number but 1 and 3 each is grey, side by side. Such models have --threshold
-none by default, unless all rules are kind = \"min-max\": others have values beyond [-1, 1] by right.
+back to their unit: npy and safetensors then hold these, f32, f h w c, and a folder gets gif and npy
+where nothing is said. --dtype u16 rounds to whole numbers and holds them in range. Pictures show
+the network's range, -1 black and 1 white (of kind = \"z-score\" three standard deviations); three
+channels are colours, and of any number but 1 and 3 each is grey, side by side. Such models have
+--threshold none by default, unless all rules are kind = \"min-max\": others have values beyond
+[-1, 1] by right.
 
 A conditional model without --prompt, --prompts and --cond draws from its null embedding: whatever
 it has learned, in any mix. --cfg-scale other than 1 needs something to guide towards, and --negative
@@ -159,6 +168,7 @@ Examples:
   vd sample runs/first --prompt \"a red firework\" --cfg-scale 3 \\
       --guidance '{kind=\"classifier-free\", rescale=0.7}' --out clip.gif
   vd sample runs/first --num 9 --seed 7 --out grid.gif
+  vd sample runs/first --num 9 --format webp,mp4 --grid all.gif --out clips
   vd sample runs/first --prompt \"a red firework\" --prompt \"a blue firework\" --num 4 \\
       --cfg-scale 2 --steps 40 --out clips
   vd sample runs/first --prompt \"a red firework :: 2 | a gold one -> a dark sky\" --out clip.gif
@@ -247,9 +257,10 @@ Examples:
 Training can also draw them itself, without end: [data] source = { kind = \"fireworks\" }.";
 
 pub(super) const INSPECT_DATA: &str = "\
-Videos are GIF, APNG, and folders of PNG or JPEG frames; a caption stands in NAME.txt beside
-NAME.gif. Files that cannot be read are listed with the reason: training leaves them out, up to
-data.max_bad_files. The exit status is 1 where no video can be read.
+Videos are GIF, APNG and animated WebP, folders of PNG, JPEG or WebP frames, and, through ffmpeg where
+it is installed, MP4, MOV, M4V, WebM, MKV and AVI; a caption stands in NAME.txt beside NAME.gif. What
+is in a file its first bytes say. Files that cannot be read are listed with the reason: training
+leaves them out, up to data.max_bad_files. The exit status is 1 where no video can be read.
 
 --captions is as in [data.source]: a relative path of a table starts at DIR. Of arrays the type, the
 range of each channel and the share of missing values are shown; --axes, --member and --invalid are

@@ -7,23 +7,26 @@ macro_rules! held {
             $text,
             "
 
-VIDEO is a GIF, an APNG, or a folder of PNG or JPEG frames; it may stand before CHECKPOINT as well
-as behind it. The model draws --window frames at a time; a longer video is drawn in windows, each
-of which goes on from frames of those before.
+VIDEO is a GIF, APNG, animated WebP, MP4, MOV, WebM, MKV or AVI (the last five through ffmpeg), or a
+folder of PNG, JPEG or WebP frames; it may stand before CHECKPOINT as well as behind it. The model
+draws --window frames at a time; a longer video is drawn in windows, each of which goes on from
+frames of those before.
 
 What is known is replaced at every step by itself with as much noise as the rest has, and a
 gradient pulls the rest towards it (reconstruction guidance). --weight is the w_r of the paper; 0
 takes no gradient and is faster. Known pixels come back as they are: FILE.gif holds 256 of
-their colours a frame, a folder of PNG frames holds all. With --no-replace the pixels of a part of
-a frame are drawn like the others; whole known frames (extend, interpolate, upscale --time) are
-copied all the same. With --json, \"exact\" says whether all came back: null where none is held.
+their colours a frame, FILE.mp4 comes near them, all other formats hold all. With --no-replace the
+pixels of a part of a frame are drawn like the others; whole known frames (extend, interpolate,
+upscale --time) are copied all the same. With --json, \"exact\" says whether all came back: null
+where none is held.
 
 --prompt \"A -> B\" goes from A at the first frame of the result to B at its last; values of --signal
 that are a number or vector for each frame, or a video, have the frames of the result. Both are as
 in `vd sample --help`.
 
-FILE.gif is written at the end, and shows at most 50 frames per second. A folder gets every frame
-as soon as it is final: one that was broken off holds the frames up to there.
+FILE.gif is written at the end, and shows at most 50 frames per second (FILE.webp 90). A folder of
+frames gets each as soon as it is final: one that was broken off holds the frames up to there.
+--format adds files beside FILE; with --out NAME, which has no ending, they are NAME.webp and so on.
 
 Examples:
 ",

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use vd_data::ClipFormat;
 use vd_text_cond::{Part, Text};
 
 /// The largest side of a frame that a command line may ask for: that of a config.
@@ -187,6 +188,14 @@ pub(crate) fn signal(text: &str) -> Result<(String, String), String> {
 pub(crate) fn signal_scale(text: &str) -> Result<(String, f64), String> {
     let (name, value) = named(text, "NAME=SCALE, such as weather=2")?;
     Ok((name, scale(value)?))
+}
+
+/// A format of clips.
+pub(crate) fn format(text: &str) -> Result<ClipFormat, String> {
+    let text = text.trim().to_lowercase();
+    let known = ClipFormat::ALL.into_iter().find(|format| format.name() == text);
+    let names = || ClipFormat::ALL.map(ClipFormat::name).join(", ");
+    known.ok_or_else(|| format!("expected one or more of {}, with commas between them", names()))
 }
 
 /// A weight of reconstruction guidance.

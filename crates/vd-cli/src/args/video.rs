@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
+use vd_data::ClipFormat;
 use vd_text_cond::Text;
 
 use super::tables::plan;
-use super::values::{MOST_FRAMES, boxed, positive, prompt, weight};
+use super::values::{MOST_FRAMES, boxed, format, positive, prompt, weight};
 use super::{CheckpointArg, DownName, DrawArgs, FrameSize, PixelBox, PlanArg};
 
 /// What is drawn from, and what is known.
@@ -14,12 +15,15 @@ use super::{CheckpointArg, DownName, DrawArgs, FrameSize, PixelBox, PlanArg};
 pub(crate) struct VideoArgs {
     #[command(flatten)]
     pub(crate) checkpoint: CheckpointArg,
-    /// The video: GIF, APNG, or a folder of PNG or JPEG frames
+    /// The video: GIF, APNG, WebP, MP4 and its like, or a folder of PNG, JPEG or WebP frames
     #[arg(value_name = "VIDEO")]
     pub(crate) video: PathBuf,
-    /// Where the result goes: a GIF, or a folder of PNG frames, which hold every colour
-    #[arg(long, value_name = "FILE.gif|DIR")]
+    /// Where the result goes: a file, or a folder of PNG frames, which hold every colour
+    #[arg(short, long, value_name = "FILE.gif|DIR")]
     pub(crate) out: PathBuf,
+    /// gif, webp, mp4, png, npy, safetensors; several with commas [default: by --out, else png]
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
+    pub(crate) format: Vec<ClipFormat>,
     /// What the video shows; "A -> B" goes from A at its first frame to B at its last
     #[arg(long, value_name = "TEXT", conflicts_with = "cond", value_parser = prompt)]
     pub(crate) prompt: Option<Text>,

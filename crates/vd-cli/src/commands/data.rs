@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use vd_data::{ArrayOptions, Captions, DigitsConfig, FireworksConfig, Report, Source, Spread};
+use vd_data::{
+    ArrayOptions, BadFile, Captions, DigitsConfig, FireworksConfig, Report, Source, Spread,
+};
 
 use crate::args::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
 use crate::folder;
@@ -88,7 +90,11 @@ fn describe(report: &Report) -> Result<String> {
         writeln!(out, "  column    {column}")?;
     }
     if report.clips == 0 {
-        writeln!(out, "  looked for GIF, APNG, folders of PNG or JPEG frames, and arrays")?;
+        writeln!(
+            out,
+            "  looked for GIF, APNG, WebP, MP4, MOV, WebM, MKV, AVI, folders of PNG, JPEG or WebP frames, \
+             and arrays (.npy, .npz, .safetensors)"
+        )?;
     }
     if !report.other_files.is_empty() {
         let kinds: Vec<_> =
@@ -97,15 +103,12 @@ fn describe(report: &Report) -> Result<String> {
     }
     if !report.bad_files.is_empty() {
         writeln!(out, "  {} cannot be read:", plural(report.bad_files.len(), "file"))?;
-        for bad in report.bad_files.iter().take(BAD_SHOWN) {
-            writeln!(out, "    {}", bad.reason)?;
+        let lines = BadFile::lines(&report.bad_files);
+        for line in lines.iter().take(BAD_SHOWN) {
+            writeln!(out, "    {line}")?;
         }
-        if report.bad_files.len() > BAD_SHOWN {
-            writeln!(
-                out,
-                "    and {} more (--json lists all)",
-                report.bad_files.len() - BAD_SHOWN
-            )?;
+        if lines.len() > BAD_SHOWN {
+            writeln!(out, "    and {} more (--json lists all)", lines.len() - BAD_SHOWN)?;
         }
     }
     Ok(out)

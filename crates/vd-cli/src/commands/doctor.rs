@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
+use vd_data::Ffmpeg;
 use vd_tensor_ops::kernels::cpu::Isa;
 use vd_torch::CudaStatus;
 
@@ -18,7 +19,7 @@ use crate::output::{Outcome, bytes};
 const CACHE: &str = "video-diffusion";
 
 /// The variables that vd reads.
-const KNOWN: [&str; 3] = ["VD_CUDA", "VD_ISA", logging::VARIABLE];
+const KNOWN: [&str; 5] = ["VD_CUDA", "VD_FFMPEG", "VD_FFPROBE", "VD_ISA", logging::VARIABLE];
 /// Variables of others that change what vd does.
 const FOREIGN: [&str; 7] = [
     "LIBTORCH",
@@ -37,6 +38,7 @@ struct Report {
     threads: usize,
     libtorch: Libtorch,
     cuda: Cuda,
+    ffmpeg: Films,
     cache: Option<Cache>,
     variables: BTreeMap<String, String>,
     /// What keeps vd from running well, and what to do.
@@ -74,6 +76,14 @@ struct Cuda {
     reason: Option<String>,
 }
 
+/// What reads and writes MP4 and its like.
+#[derive(Debug, Serialize)]
+struct Films {
+    version: Option<&'static str>,
+    path: Option<&'static Path>,
+    reason: Option<&'static str>,
+}
+
 #[derive(Debug, Serialize)]
 struct Cache {
     path: PathBuf,
@@ -102,6 +112,7 @@ pub(crate) fn run() -> Result<Outcome> {
         threads: vd_torch::threads(),
         libtorch,
         cuda,
+        ffmpeg: ffmpeg(),
         cache: cache(),
         variables,
         problems,
@@ -121,6 +132,15 @@ fn cuda(problems: &mut Vec<String>) -> Cuda {
             problems.push(error.to_string());
             Cuda { available: false, devices: 0, reason: Some(error.to_string()) }
         }
+    }
+}
+
+fn ffmpeg() -> Films {
+    match Ffmpeg::find() {
+        Ok(Ffmpeg { ffmpeg, version, .. }) => {
+            Films { version: Some(version), path: Some(ffmpeg), reason: None }
+        }
+        Err(why) => Films { version: None, path: None, reason: Some(why) },
     }
 }
 
@@ -221,6 +241,15 @@ fn describe(report: &Report) -> Result<String> {
     match &report.cuda.reason {
         None => writeln!(out, "CUDA       {} device(s)", report.cuda.devices)?,
         Some(why) => writeln!(out, "CUDA       not used: {why}")?,
+    }
+    match (&report.ffmpeg, report.ffmpeg.path) {
+        (Films { version: Some(version), .. }, Some(path)) => {
+            writeln!(out, "ffmpeg     {version} ({})", path.display())?;
+        }
+        (films, _) => {
+            let why = films.reason.unwrap_or_default();
+            writeln!(out, "ffmpeg     not used: {why}; without it MP4 and its like are not read")?;
+        }
     }
     if let Some(cache) = &report.cache {
         let note = if cache.exists { "" } else { " (not there yet)" };

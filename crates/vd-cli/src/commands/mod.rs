@@ -6,6 +6,7 @@ mod data;
 mod doctor;
 mod drawing;
 mod encode;
+mod formats;
 mod inspect;
 mod sample;
 mod train;
@@ -34,17 +35,6 @@ pub(crate) fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
         Command::Data(args) => data::run(args),
         Command::Doctor => doctor::run(),
     }
-}
-
-/// The rate at which a GIF is shown, with a warning where it is not the one that is asked for.
-fn gif_rate(asked: f64) -> f64 {
-    let held = vd_data::gif_fps(asked);
-    if held != asked {
-        tracing::warn!(
-            "{asked} frames per second: no rate that a GIF holds; this one is shown at {held}"
-        );
-    }
-    held
 }
 
 /// Refuses frames that the network cannot halve as often as it does.

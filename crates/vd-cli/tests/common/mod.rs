@@ -76,6 +76,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vd"));
         // The machine is shared with other tests, and has a GPU or not.
         command.env("VD_CUDA", "off").env("OMP_NUM_THREADS", "1").env_remove("VD_LOG");
+        command.env_remove("VD_REQUIRE_FFMPEG");
         command.current_dir(self.0.path()).args(args);
         command
     }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use image::DynamicImage;
 
 use super::{
-    Format, Probe, check_size, gif, is_still_name, pixels, png, single, sniff, still, undecodable,
+    Format, Probe, check_size, ffmpeg, gif, is_still_name, pixels, png, single, sniff, still,
+    undecodable, webp,
 };
 use crate::array::{Array, ArrayOptions, Dtype, open};
 use crate::clip::{MAX_CLIP_BYTES, UNSTATED_FPS};
@@ -48,7 +49,7 @@ impl Media {
         if files.is_empty() {
             return Err(Error::damaged(
                 path,
-                "a folder of PNG or JPEG frames",
+                "a folder of PNG, JPEG or WebP frames",
                 "no such file in it",
             ));
         }
@@ -85,6 +86,9 @@ impl Media {
 
     /// Looks at the first bytes only: is it a format that is read here, of an acceptable size?
     ///
+    /// A film (MP4 and its like) has its size further behind; of it the format alone is looked at, and whether there is
+    /// an [`Ffmpeg`](crate::Ffmpeg) to read it.
+    ///
     /// # Errors
     /// When it is not.
     pub fn check_header(&self) -> Result<()> {
@@ -96,6 +100,8 @@ impl Media {
             Format::Gif => gif::size(path)?,
             Format::Png => png::size(path)?,
             Format::Jpeg => still::size(path)?,
+            Format::WebP => webp::size(path)?,
+            Format::Film(container) => return ffmpeg::check(path, container),
             Format::Array(_) => return Err(no_frame(path)),
         };
         check_size(path, h, w)
@@ -118,6 +124,8 @@ impl Media {
                 let (h, w) = still::size(path)?;
                 single(h, w)
             }
+            Format::WebP => webp::probe(path)?,
+            Format::Film(container) => ffmpeg::probe(path, container)?,
             Format::Array(_) => return Err(no_frame(path)),
         };
         if let Self::Frames { files, .. } = self {
@@ -170,6 +178,11 @@ impl Media {
             return bytes(&array, channels, wanted, fps);
         }
         let path = self.path();
+        if let Self::File(path) = self
+            && let Format::Film(container) = sniff(path)?
+        {
+            ffmpeg::check_clip(path, container, wanted, channels)?;
+        }
         let mut shape: Option<(usize, usize)> = None;
         let (mut frames, mut f) = (Vec::new(), 0);
         self.for_each_frame(wanted, &mut |file, image| {
@@ -225,6 +238,8 @@ impl Media {
                 Format::Png if png::is_animated(path)? => {
                     animated(path, png::frames(path)?, wanted, visit)
                 }
+                Format::WebP => webp::for_each_frame(path, wanted, visit),
+                Format::Film(container) => ffmpeg::for_each_frame(path, container, wanted, visit),
                 format => visit(path, still::read(path, format)?),
             },
         }

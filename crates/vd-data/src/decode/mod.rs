@@ -1,16 +1,22 @@
-//! Videos on disk to clips: GIF, APNG, PNG and JPEG, folders of PNG or JPEG frames, and arrays.
+//! Videos on disk to clips: GIF, APNG, WebP, PNG and JPEG, folders of frames, arrays, and through
+//! ffmpeg MP4, MOV, WebM, MKV and AVI.
 
+mod ffmpeg;
 mod gif;
 mod media;
 mod pixels;
 mod png;
 mod still;
+pub(crate) mod webp;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+pub use ffmpeg::Ffmpeg;
 pub use media::Media;
+
+use ffmpeg::Container;
 
 use crate::array::{Kind, is_tensors};
 use crate::clip::UNSTATED_FPS;
@@ -42,13 +48,16 @@ enum Format {
     Gif,
     Png,
     Jpeg,
+    WebP,
+    /// Read through ffmpeg.
+    Film(Container),
     /// Numbers: see [`crate::array`].
     Array(Kind),
 }
 
 /// Reads a whole video: a file, or a folder of frames (natural order of their names).
 ///
-/// Transparent pixels are laid over black. With `channels` = 1 colours become their luma (Rec. 709).
+/// What a file is, its first bytes say and not its name. Transparent pixels are laid over black. With `channels` = 1 colours become their luma (Rec. 709).
 ///
 /// # Errors
 /// When it cannot be read, is damaged, is larger than is accepted, or `channels` is neither 1 nor 3.
@@ -56,14 +65,15 @@ pub fn decode(path: &Path, channels: usize) -> Result<Clip> {
     Media::at(path)?.decode(channels)
 }
 
-/// Whether a name ends like a still image; an animated PNG does too.
+/// Whether a name ends like a still image; an animated PNG or WebP does too.
 pub(crate) fn is_still_name(path: &Path) -> bool {
-    matches!(extension(path).as_str(), "png" | "jpg" | "jpeg")
+    matches!(extension(path).as_str(), "png" | "jpg" | "jpeg" | "webp")
 }
 
 /// Whether a name ends like an animation.
 pub(crate) fn is_animation_name(path: &Path) -> bool {
-    matches!(extension(path).as_str(), "gif" | "apng")
+    const ENDINGS: [&str; 8] = ["gif", "apng", "mp4", "m4v", "mov", "webm", "mkv", "avi"];
+    ENDINGS.contains(&extension(path).as_str())
 }
 
 /// Whether a name ends like a file of arrays.
@@ -79,9 +89,14 @@ pub(crate) fn array_kind(path: &Path) -> Option<Kind> {
     }
 }
 
-/// Whether a file is a PNG that moves; anything unreadable does not.
-pub(crate) fn is_animated_png(path: &Path) -> bool {
-    matches!(sniff(path), Ok(Format::Png)) && png::is_animated(path).unwrap_or(false)
+/// Whether a file is one that moves, whatever its name; anything unreadable does not.
+pub(crate) fn moves(path: &Path) -> bool {
+    match sniff(path) {
+        Ok(Format::Gif | Format::Film(_) | Format::Array(_)) => true,
+        Ok(Format::Png) => png::is_animated(path).unwrap_or(false),
+        Ok(Format::WebP) => webp::is_animated(path).unwrap_or(false),
+        Ok(Format::Jpeg) | Err(_) => false,
+    }
 }
 
 /// The ending of a name in lower case, empty if it has none.
@@ -99,6 +114,10 @@ fn sniff(path: &Path) -> Result<Format> {
         Ok(Format::Png)
     } else if head.starts_with(b"\xff\xd8\xff") {
         Ok(Format::Jpeg)
+    } else if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP") {
+        Ok(Format::WebP)
+    } else if let Some(container) = Container::sniff(&head) {
+        Ok(Format::Film(container))
     } else if head.starts_with(b"\x93NUMPY") {
         Ok(Format::Array(Kind::Npy))
     } else if head.starts_with(b"PK\x03\x04") {
@@ -106,11 +125,12 @@ fn sniff(path: &Path) -> Result<Format> {
     } else if is_tensors(&head, length(path)?) {
         Ok(Format::Array(Kind::Tensors))
     } else if head.is_empty() {
-        Err(Error::damaged(path, "a GIF, PNG or JPEG", "an empty file"))
+        Err(Error::damaged(path, "a GIF, PNG, JPEG, WebP, film or array", "an empty file"))
     } else {
         Err(Error::damaged(
             path,
-            "the first bytes of a GIF, PNG or JPEG, or of an array (.npy, .npz, .safetensors)",
+            "the first bytes of a GIF, PNG, JPEG, WebP, MP4, MOV, WebM, MKV or AVI, or of an array (.npy, \
+             .npz, .safetensors)",
             format!("\"{}\"", head.escape_ascii()),
         ))
     }

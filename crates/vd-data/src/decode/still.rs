@@ -1,11 +1,11 @@
-//! Single PNG and JPEG images.
+//! Single images.
 
 use std::io::Cursor;
 use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, ImageReader};
 
-use super::{Format, limits, open, undecodable};
+use super::{Format, limits, open, undecodable, webp};
 use crate::{Error, Result};
 
 /// Height and width, from the header.
@@ -22,6 +22,11 @@ pub(super) fn read(path: &Path, format: Format) -> Result<DynamicImage> {
         Format::Gif => (ImageFormat::Gif, "a sound GIF image"),
         Format::Png => (ImageFormat::Png, "a sound PNG image"),
         Format::Jpeg => (ImageFormat::Jpeg, "a sound JPEG image"),
+        Format::WebP => return webp::still(path),
+        Format::Film(container) => {
+            let found = format!("a film, {}", container.name());
+            return Err(Error::damaged(path, "a single image", found));
+        }
         Format::Array(_) => return Err(Error::damaged(path, "a single image", "an array")),
     };
     let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;

@@ -1,5 +1,6 @@
 //! A folder of videos with captions.
 
+mod bad;
 mod caption;
 mod contains;
 mod natural;
@@ -9,8 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+pub use bad::BadFile;
 pub use contains::folder_contains;
 pub(crate) use natural::natural_order;
 
@@ -40,19 +40,11 @@ impl Entry {
     }
 }
 
-/// A file that cannot be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadFile {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
 /// All videos below a folder, in natural order of their paths.
 ///
-/// - A `.gif`, a `.apng` and an animated `.png` is a clip; its caption stands beside it in `NAME.txt`.
-/// - The other `.png`, `.jpg` and `.jpeg` files directly in one folder are together one clip, a frame each, in natural order
+/// - A `.gif`, `.apng`, `.mp4`, `.m4v`, `.mov`, `.webm`, `.mkv` or `.avi` and an animated `.png` or `.webp` is a clip; its
+///   caption stands beside it in `NAME.txt`. What is in a file its first bytes say: the name only says that it is looked at.
+/// - The other `.png`, `.jpg`, `.jpeg` and `.webp` files directly in one folder are together one clip, a frame each, in natural order
 ///   of their names; its caption stands in `caption.txt` in that folder, or else beside the folder in `FOLDER.txt`.
 /// - A `.npy`, `.npz` or `.safetensors` file holds one clip or several, one for each of its arrays, and where these have an
 ///   axis `n` one for each place along it ([`ArrayOptions`]); all of them have the file's caption.
@@ -96,8 +88,8 @@ impl Folder {
     ) -> Result<Self> {
         let folder = Self::list_arrays(root, captions, arrays)?;
         check_bad_files(root, &folder.bad, max_bad_files)?;
-        for bad in &folder.bad {
-            tracing::warn!("left out: {}", bad.reason);
+        for line in BadFile::lines(&folder.bad) {
+            tracing::warn!("left out: {line}");
         }
         if folder.entries.is_empty() {
             return Err(folder.no_clips());
@@ -180,16 +172,18 @@ impl Folder {
     }
 
     fn no_clips(&self) -> Error {
-        let mut detail =
-            String::from("expected GIF, APNG, folders of PNG or JPEG frames, or arrays; found ");
+        let mut detail = String::from(
+            "expected GIF, APNG, WebP, MP4, MOV, WebM, MKV, AVI, folders of PNG, JPEG or WebP frames, or \
+             arrays (.npy, .npz, .safetensors); found ",
+        );
         if self.bad.is_empty() && self.other.is_empty() {
             detail.push_str("no file");
         }
-        if let Some(first) = self.bad.first() {
+        if let Some(first) = BadFile::lines(&self.bad).first() {
             detail.push_str(&format!(
                 "{} that cannot be read, the first: {}",
                 self.bad.len(),
-                first.reason
+                first
             ));
         }
         if !self.other.is_empty() {
@@ -261,7 +255,7 @@ pub(crate) fn check_bad_files(root: &Path, bad: &[BadFile], max: usize) -> Resul
         folder: root.to_path_buf(),
         count: bad.len(),
         max,
-        first: bad.iter().take(SHOWN).map(|b| b.reason.clone()).collect(),
+        first: BadFile::lines(bad).into_iter().take(SHOWN).collect(),
     })
 }
 

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::{BadFile, natural_order};
-use crate::decode::{
-    Media, extension, is_animated_png, is_animation_name, is_array_name, is_still_name,
-};
+use crate::decode::{Media, extension, is_animation_name, is_array_name, is_still_name, moves};
 use crate::{Error, Result};
 
 /// What a walk found.
@@ -57,7 +55,7 @@ fn list(folder: &Path, known: Option<&Path>, found: &mut Found) -> Result<Vec<Pa
         match path.metadata() {
             Ok(about) if about.is_dir() => folders.push(path),
             Ok(about) if !about.is_file() => {}
-            Ok(_) if whole || (video && is_animated_png(&path)) => {
+            Ok(_) if whole || (video && moves(&path)) => {
                 found.media.push(Media::File(path));
             }
             Ok(_) if video => frames.push(path),

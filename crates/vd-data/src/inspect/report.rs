@@ -156,8 +156,8 @@ impl fmt::Display for Report {
             writeln!(f, "column {column}")?;
         }
         writeln!(f, "files that cannot be read: {}", self.bad_files.len())?;
-        for bad in self.bad_files.iter().take(NAMED) {
-            writeln!(f, "  {}", bad.reason)?;
+        for line in BadFile::lines(&self.bad_files).iter().take(NAMED) {
+            writeln!(f, "  {line}")?;
         }
         if !self.other_files.is_empty() {
             let other = self.other_files.iter().map(|(kind, n)| format!("{n} {kind}"));

@@ -79,3 +79,29 @@ pub(crate) fn read(name: &str, text: impl AsRef<[u8]>) -> Result<Folder, String>
 pub(crate) fn captions(folder: &Folder) -> Vec<Option<&str>> {
     folder.entries().iter().map(|entry| entry.caption.as_deref()).collect()
 }
+
+/// Where ffmpeg is. Without it a test says so and passes, unless VD_REQUIRE_FFMPEG is set.
+#[allow(clippy::print_stderr, reason = "a test that shows nothing says so")]
+pub(crate) fn ffmpeg() -> Option<&'static vd_data::Ffmpeg> {
+    let found = vd_data::Ffmpeg::find();
+    if let Err(why) = found {
+        assert!(std::env::var_os("VD_REQUIRE_FFMPEG").is_none(), "{why}");
+        eprintln!("not tested: {why}");
+    }
+    found.ok()
+}
+
+/// Makes a film of one of ffmpeg's own pictures that move.
+pub(crate) fn film(path: &Path, picture: &str, options: &str) {
+    let mut command = std::process::Command::new(&vd_data::Ffmpeg::find().unwrap().ffmpeg);
+    command.args(["-nostdin", "-loglevel", "error", "-y", "-f", "lavfi", "-i", picture]);
+    command.args(options.split_whitespace());
+    let mut name = std::ffi::OsString::from("file:");
+    name.push(path);
+    let made = command.arg(name).output().unwrap();
+    assert!(
+        made.status.success(),
+        "{picture} {options}: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+}

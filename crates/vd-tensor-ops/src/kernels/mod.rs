@@ -83,6 +83,13 @@ pub fn with<R>(precision: Precision, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Runs `f` as a pass of training whose weights change before the next one: layers on this thread
+/// keep no packed form of them. Passes with gradients do so by themselves; this is for one whose
+/// activations are computed again later.
+pub fn passing<R>(f: impl FnOnce() -> R) -> R {
+    cpu::once(f)
+}
+
 /// What [`with`] has chosen.
 pub fn precision() -> Precision {
     PRECISION.get()

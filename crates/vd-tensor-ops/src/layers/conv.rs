@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
+use super::Wrap;
 use crate::kernels;
 use crate::kernels::cpu::{self, ConvCache, ConvWeights, DirectCache, Isa, Road, Window};
 use crate::{Error, Init, Result, Scope};
@@ -41,6 +42,7 @@ pub struct SpaceConv {
     weight: Tensor,
     pub(super) bias: Tensor,
     window: Window,
+    wrap: Wrap,
     winograd: Arc<ConvCache>,
     direct: Arc<DirectCache>,
 }
@@ -82,7 +84,18 @@ impl SpaceConv {
         let bias = scope.param("bias", &[outputs], init)?;
         let kernel = kernel as usize;
         let window = Window { kernel, stride: 1, padding: kernel / 2 };
-        Ok(SpaceConv { weight, bias, window, winograd: Arc::default(), direct: Arc::default() })
+        let (winograd, direct) = (Arc::default(), Arc::default());
+        Ok(SpaceConv { weight, bias, window, wrap: Wrap::default(), winograd, direct })
+    }
+
+    /// The same on frames that are rings.
+    pub fn wrapped(self, wrap: Wrap) -> Self {
+        SpaceConv { wrap, ..self }
+    }
+
+    /// Whether frames have no ring, so that the kernels see them as they are.
+    pub(super) fn is_flat(&self) -> bool {
+        !self.wrap.any()
     }
 
     /// # Shapes
@@ -96,6 +109,18 @@ impl SpaceConv {
     /// # Shapes
     /// b f h w c each, together the inputs -> b f h w out
     pub(super) fn joined(&self, inputs: &[&Tensor]) -> Tensor {
+        let [first, ..] = inputs else { return Tensor::new() };
+        if self.is_flat() {
+            return self.flat(inputs);
+        }
+        let (border, size) = (self.window.padding as i64, (first.size()[2], first.size()[3]));
+        let padded: Vec<Tensor> = inputs.iter().map(|x| self.wrap.pad(x, border)).collect();
+        let padded: Vec<&Tensor> = padded.iter().collect();
+        self.wrap.crop(&self.flat(&padded), border, size)
+    }
+
+    /// The same of frames with zeros around them.
+    fn flat(&self, inputs: &[&Tensor]) -> Tensor {
         if let Some(road) = self.road(inputs) {
             return cpu::conv(Isa::current(), inputs, self.weights(&road), None);
         }
@@ -135,6 +160,7 @@ const HALF: Window = Window { kernel: 4, stride: 2, padding: 1 };
 pub struct SpaceDown {
     weight: Tensor,
     bias: Tensor,
+    wrap: Wrap,
     cache: Arc<DirectCache>,
 }
 
@@ -147,12 +173,27 @@ impl SpaceDown {
         let init = Init::fan_in(channels * 16);
         let weight = scope.param("weight", &[channels, channels, 1, 4, 4], init)?;
         let bias = scope.param("bias", &[channels], init)?;
-        Ok(SpaceDown { weight, bias, cache: Arc::default() })
+        Ok(SpaceDown { weight, bias, wrap: Wrap::default(), cache: Arc::default() })
+    }
+
+    /// The same on frames that are rings.
+    pub fn wrapped(self, wrap: Wrap) -> Self {
+        SpaceDown { wrap, ..self }
     }
 
     /// # Shapes
     /// b f h w c -> b f h/2 w/2 c
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        if self.wrap.any() {
+            // Two positions before the first move the outputs by one.
+            let size = (x.size()[2] / 2, x.size()[3] / 2);
+            return self.wrap.crop(&self.flat(&self.wrap.pad(x, 2)), 1, size);
+        }
+        self.flat(x)
+    }
+
+    /// The same of frames with zeros around them.
+    fn flat(&self, x: &Tensor) -> Tensor {
         if takes_direct(&[x], &self.bias) && x.size()[2] > 1 && x.size()[3] > 1 {
             let road = Road::Direct(Arc::clone(&self.cache), HALF);
             let weights = ConvWeights { weight: &self.weight, bias: &self.bias, road: &road };
@@ -169,6 +210,7 @@ impl SpaceDown {
 pub struct SpaceUp {
     weight: Tensor,
     bias: Tensor,
+    wrap: Wrap,
     cache: Arc<DirectCache>,
 }
 
@@ -181,12 +223,26 @@ impl SpaceUp {
         let init = Init::fan_in(channels * 16);
         let weight = scope.param("weight", &[channels, channels, 1, 4, 4], init)?;
         let bias = scope.param("bias", &[channels], init)?;
-        Ok(SpaceUp { weight, bias, cache: Arc::default() })
+        Ok(SpaceUp { weight, bias, wrap: Wrap::default(), cache: Arc::default() })
+    }
+
+    /// The same on frames that are rings.
+    pub fn wrapped(self, wrap: Wrap) -> Self {
+        SpaceUp { wrap, ..self }
     }
 
     /// # Shapes
     /// b f h w c -> b f 2h 2w c
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        if self.wrap.any() {
+            let size = (2 * x.size()[2], 2 * x.size()[3]);
+            return self.wrap.crop(&self.flat(&self.wrap.pad(x, 1)), 2, size);
+        }
+        self.flat(x)
+    }
+
+    /// The same of frames with zeros around them.
+    fn flat(&self, x: &Tensor) -> Tensor {
         if takes_direct(&[x], &self.bias) {
             let road = Road::Transposed(Arc::clone(&self.cache), HALF);
             let weights = ConvWeights { weight: &self.weight, bias: &self.bias, road: &road };

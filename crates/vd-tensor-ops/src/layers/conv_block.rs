@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{GroupNorm, Norm, NormKind, RmsNorm, SpaceConv};
+use super::{GroupNorm, Norm, NormKind, RmsNorm, SpaceConv, Wrap};
 use crate::kernels;
 use crate::kernels::cpu::{self, Finish, GroupFinish, Isa};
 use crate::{Result, Scope};
@@ -38,6 +38,11 @@ impl ConvBlock {
             proj: SpaceConv::new(&mut scope.sub("proj"), inputs, outputs, 3)?,
             norm: Norm::new(&mut scope.sub("norm"), outputs, norm)?,
         })
+    }
+
+    /// The same on frames that are rings.
+    pub fn wrapped(self, wrap: Wrap) -> Self {
+        ConvBlock { proj: self.proj.wrapped(wrap), ..self }
     }
 
     /// Of inputs whose channels follow each other; `residual` is added at the end.
@@ -83,7 +88,9 @@ impl ConvBlock {
             Norm::Rms(norm) => {
                 let (gain, shift) = rows(norm, film);
                 let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
-                if let Some(road) = self.proj.road(inputs) {
+                // A ring's convolution has positions to cut off before anything may follow it.
+                let road = self.proj.is_flat().then(|| self.proj.road(inputs)).flatten();
+                if let Some(road) = road {
                     return Some(cpu::conv(isa, inputs, self.proj.weights(&road), Some(&finish)));
                 }
                 cpu::finished(isa, &self.proj.joined(inputs), &finish)

@@ -5,23 +5,33 @@ use std::sync::Arc;
 use tch::Tensor;
 
 use super::norm::softmax;
+use super::relative::{self, RelativeVectors};
 use super::{HeadShape, LayerNorm, Linear, Memory, Rotary};
 use crate::kernels::cpu::{self, Frames, Isa, TemporalCache, TemporalWeights};
 use crate::{Result, Scope, kernels};
 
 /// Attention along time: each position of the frame attends over frames.
 ///
-/// Rotary positions in queries and keys, a relative bias on the scores, projections without bias.
+/// Places in time are rotary positions in queries and keys, beside which a bias is added to the
+/// scores ([`TemporalAttention::new`]), or vectors for the distance of each pair
+/// ([`TemporalAttention::shaw`]). Projections are without bias.
 ///
 /// # Reference
 /// Ho et al. 2022, section 3, arXiv:2204.03458.
 #[derive(Debug)]
 pub struct TemporalAttention {
     shape: HeadShape,
-    rotary: Rotary,
+    places: Places,
     to_qkv: Linear,
     to_out: Linear,
     packed: Arc<TemporalCache>,
+}
+
+/// What tells an attention where in time a frame is.
+#[derive(Debug)]
+enum Places {
+    Rotary(Rotary),
+    Relative(RelativeVectors),
 }
 
 impl TemporalAttention {
@@ -30,9 +40,32 @@ impl TemporalAttention {
     /// # Errors
     /// An odd head width below 32; names that are taken.
     pub fn new(scope: &mut Scope, channels: i64, shape: HeadShape) -> Result<Self> {
+        let rotary = Rotary::new(&mut scope.sub("rotary_emb"), shape.dim.min(32))?;
+        Self::with(scope, channels, shape, Places::Rotary(rotary))
+    }
+
+    /// `to_qkv.weight`, `to_out.weight`, and a learned vector for each distance of a key from its
+    /// query up to `distance` frames, both ways, that is added to the key (`rel_keys.weight`,
+    /// (2 distance + 1) d) and another one to the value (`rel_values.weight`).
+    ///
+    /// Heads share them, and frames further apart than `distance` have those of `distance`. Both
+    /// start normal with a deviation of 0.02. No feature is rotated.
+    ///
+    /// # Range
+    /// `distance`: 1 or more
+    /// # Errors
+    /// A distance out of its range; names that are taken.
+    /// # Reference
+    /// Shaw, Uszkoreit & Vaswani 2018, equations 3 to 5, arXiv:1803.02155.
+    pub fn shaw(scope: &mut Scope, channels: i64, shape: HeadShape, distance: i64) -> Result<Self> {
+        let vectors = RelativeVectors::new(scope, shape.dim, distance)?;
+        Self::with(scope, channels, shape, Places::Relative(vectors))
+    }
+
+    fn with(scope: &mut Scope, channels: i64, shape: HeadShape, places: Places) -> Result<Self> {
         Ok(TemporalAttention {
             shape,
-            rotary: Rotary::new(&mut scope.sub("rotary_emb"), shape.dim.min(32))?,
+            places,
             to_qkv: Linear::without_bias(&mut scope.sub("to_qkv"), channels, 3 * shape.inner())?,
             to_out: Linear::without_bias(&mut scope.sub("to_out"), shape.inner(), channels)?,
             packed: Arc::default(),
@@ -47,78 +80,118 @@ impl TemporalAttention {
         &self,
         norm: &LayerNorm,
         x: &Tensor,
-        bias: &Tensor,
+        bias: Option<&Tensor>,
         forbidden: Option<&Tensor>,
     ) -> Tensor {
         let (gamma, to_qkv, to_out) = (norm.gamma(), self.to_qkv.weight(), self.to_out.weight());
-        let all = [x, gamma, to_qkv, to_out, bias];
+        let all = [x, gamma, to_qkv, to_out];
         let isa = Isa::current();
-        let fits = all.iter().all(|t| kernels::on_cpu(t))
+        let fits = all.into_iter().chain(bias).all(kernels::on_cpu)
             && cpu::temporal_fits(isa, x.size()[4], self.shape)
             && x.numel() > 0;
         if !fits {
             return x + self.forward(&norm.forward(x), bias, forbidden);
         }
-        let turns = &self.rotary.turns(x.size()[1]);
+        let (f, mut vectors) = (x.size()[1], None);
+        let turns = &match &self.places {
+            Places::Rotary(rotary) => rotary.turns(f),
+            Places::Relative(relative) => {
+                vectors = Some(relative.of_distances(f));
+                relative::no_turns(f, x)
+            }
+        };
+        let distances = vectors.as_ref().map(|vectors| vectors.each_ref());
         let (shape, cache) = (self.shape, &self.packed);
         let weights = TemporalWeights { gamma, to_qkv, to_out, shape, cache };
-        cpu::temporal(isa, x, &weights, &Frames { turns, bias, forbidden })
+        cpu::temporal(isa, x, &weights, &Frames { turns, bias, distances, forbidden })
     }
 
-    /// `bias` is added to the scores; `forbidden` marks pairs that do not see each other.
+    /// `bias` is added to the scores; `forbidden` marks pairs that do not see each other: neither a
+    /// key nor a value is then anything to the query, nor are the vectors of their distance.
     ///
     /// # Shapes
     /// `x`: b f h w c -> the same; `bias`: n f f; `forbidden`: bool, (b or 1) 1 1 f f
-    pub fn forward(&self, x: &Tensor, bias: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
+    pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>, forbidden: Option<&Tensor>) -> Tensor {
         self.forward_with(x, bias, forbidden, None)
     }
 
     /// The same with keys and values beside those of the frames, which `bias`, `forbidden` and
-    /// rotary positions leave alone: a frame sees them as it would at any other place in the clip.
+    /// positions leave alone: a frame sees them as it would at any other place in the clip.
     ///
     /// # Shapes
     /// As [`TemporalAttention::forward`]
     pub fn forward_with(
         &self,
         x: &Tensor,
-        bias: &Tensor,
+        bias: Option<&Tensor>,
         forbidden: Option<&Tensor>,
         memory: Option<&Memory>,
     ) -> Tensor {
         let (size, f) = (x.size(), x.size()[1]);
         let qkv = self.to_qkv.forward(&x.flatten(2, 3)); // b f s (3 n d)
         let inner = self.shape.inner();
-        // One pass turns queries and keys and scales the queries.
-        let rotations =
-            [self.shape.scale(), 1.0].map(|gain| self.rotary.rotations(f, self.shape, gain));
-        let rotations = Tensor::cat(&rotations, 2);
-        let qk = self.rotary.rotate(&qkv.narrow(3, 0, 2 * inner), self.shape, &rotations);
-
-        let frames_inside = |t: Tensor| {
-            t.unflatten(3, [self.shape.heads, self.shape.dim]).permute([0, 2, 3, 1, 4]) // b s n f d
-        };
-        let q = frames_inside(qk.narrow(3, 0, inner));
-        let k = frames_inside(qk.narrow(3, inner, inner));
+        let frames_inside = |t: Tensor| self.shape.heads(&t).permute([0, 2, 3, 1, 4]); // b s n f d
+        let [q, k] = self.placed(&qkv.narrow(3, 0, 2 * inner), f).map(frames_inside);
         let v = frames_inside(qkv.narrow(3, 2 * inner, inner));
-        let mut scores = q.matmul(&k.transpose(-2, -1)) + bias; // b s n f f
+
+        let vectors = match &self.places {
+            Places::Rotary(_) => None,
+            Places::Relative(vectors) => Some(vectors.of_pairs(f)),
+        };
+        let mut scores = q.matmul(&k.transpose(-2, -1)); // b s n f f
+        if let Some([keys, _]) = &vectors {
+            scores += relative::scores(&q, keys);
+        }
+        if let Some(bias) = bias {
+            scores += bias;
+        }
         if let Some(forbidden) = forbidden {
             scores = scores.masked_fill(forbidden, f64::NEG_INFINITY);
         }
-        let Some(memory) = memory else {
-            let out = softmax(&scores, -1).matmul(&v); // b s n f d
-            let out = out.permute([0, 3, 1, 2, 4]).flatten(3, 4); // b f s (n d)
-            return self.to_out.forward(&out).view(size.as_slice());
-        };
-        let [keys, values] = memory.of_frames(f).map(|t| t.transpose(2, 3)); // b f n m d
-        let m = keys.size()[3];
-        // Before the turn: a query's angle is a place in time, and these keys have none.
-        let still = self.shape.heads(&qkv.narrow(3, 0, inner)).transpose(2, 3); // b f n s d
-        let recalled = (still * self.shape.scale()).matmul(&keys.transpose(-2, -1)); // b f n s m
-        let scores = Tensor::cat(&[recalled.permute([0, 3, 2, 1, 4]), scores], -1); // b s n f m+f
+        let recalled = memory.map(|memory| {
+            let [keys, values] = memory.of_frames(f).map(|t| t.transpose(2, 3)); // b f n m d
+            // Before any turn: a query's angle is a place in time, and these keys have none.
+            let still = self.shape.heads(&qkv.narrow(3, 0, inner)).transpose(2, 3); // b f n s d
+            ((still * self.shape.scale()).matmul(&keys.transpose(-2, -1)), values) // b f n s m
+        });
+        let m = recalled.as_ref().map_or(0, |(_, values)| values.size()[3]);
+        if let Some((recalled, _)) = &recalled {
+            scores = Tensor::cat(&[&recalled.permute([0, 3, 2, 1, 4]), &scores], -1); // .. f m+f
+        }
         let weights = softmax(&scores, -1);
-        let recalled = weights.narrow(-1, 0, m).permute([0, 3, 2, 1, 4]).matmul(&values); // b f n s d
-        let out = weights.narrow(-1, m, f).matmul(&v).permute([0, 3, 1, 2, 4]); // b f s n d
-        let out = (out + recalled.transpose(2, 3)).flatten(3, 4); // b f s (n d)
-        self.to_out.forward(&out).view(size.as_slice())
+        let own = if m == 0 { weights.shallow_clone() } else { weights.narrow(-1, m, f) };
+        let out = own.matmul(&v).permute([0, 3, 1, 2, 4]); // b f s n d
+        let out = match &vectors {
+            Some([_, values]) => out + relative::mixed(&own, values),
+            None => out,
+        };
+        let out = match &recalled {
+            Some((_, values)) => {
+                let weights = weights.narrow(-1, 0, m).permute([0, 3, 2, 1, 4]); // b f n s m
+                out + weights.matmul(values).transpose(2, 3)
+            }
+            None => out,
+        };
+        self.to_out.forward(&out.flatten(3, 4)).view(size.as_slice())
+    }
+
+    /// Queries, scaled, and keys, at their places where features tell them.
+    ///
+    /// # Shapes
+    /// b f s (2 n d) -> b f s (n d) each
+    fn placed(&self, qk: &Tensor, f: i64) -> [Tensor; 2] {
+        let (inner, scale) = (self.shape.inner(), self.shape.scale());
+        let halves = |qk: &Tensor| [0, inner].map(|first| qk.narrow(3, first, inner));
+        match &self.places {
+            Places::Rotary(rotary) => {
+                // One pass turns queries and keys and scales the queries.
+                let rotations = [scale, 1.0].map(|gain| rotary.rotations(f, self.shape, gain));
+                halves(&rotary.rotate(qk, self.shape, &Tensor::cat(&rotations, 2)))
+            }
+            Places::Relative(_) => {
+                let [q, k] = halves(qk);
+                [q * scale, k]
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::layers::{
     AttentionPool, CrossAttention, GroupNorm, HeadShape, LayerNorm, Linear, Memory, MemoryHeads,
     MemoryProjection, RelativeBias, RelativeBias2d, RmsNorm, SpaceConv, SpaceDown, SpaceUp,
-    SpatialAttention, SpatialLinearAttention, TemporalAttention,
+    SpatialAttention, SpatialLinearAttention, TemporalAttention, TemporalConv, Wrap,
 };
 use vd_tensor_ops::{FrameMask, Init, Params};
 
@@ -45,7 +45,7 @@ fn temporal(
     Box::new(move |x| {
         let (b, f) = (x.size()[0], x.size()[1]);
         let forbidden = mask(b).forbidden(f, x.device());
-        layer.forward(x, &bias.forward(f), forbidden.as_ref())
+        layer.forward(x, Some(&bias.forward(f)), forbidden.as_ref())
     })
 }
 
@@ -83,7 +83,7 @@ fn memory(params: &mut Params, per_frame: bool) -> Box<dyn Fn(&Tensor) -> Memory
     })
 }
 
-const BUILDS: [(&str, Build); 21] = [
+const BUILDS: [(&str, Build); 26] = [
     ("linear", |p, c| {
         let layer = Linear::new(&mut p.root(), c, 5).unwrap();
         Box::new(move |x| layer.forward(x))
@@ -108,6 +108,24 @@ const BUILDS: [(&str, Build); 21] = [
         let layer = SpaceUp::new(&mut p.root(), c).unwrap();
         Box::new(move |x| layer.forward(x))
     }),
+    ("convolution of a ring", |p, c| {
+        let wrap = Wrap { height: true, width: false };
+        let layer = SpaceConv::new(&mut p.root(), c, c, 5).unwrap().wrapped(wrap);
+        Box::new(move |x| layer.forward(x))
+    }),
+    ("down and up on a torus", |p, c| {
+        let wrap = Wrap { height: true, width: true };
+        let down = SpaceDown::new(&mut p.root().sub("down"), c).unwrap().wrapped(wrap);
+        let up = SpaceUp::new(&mut p.root().sub("up"), c).unwrap().wrapped(wrap);
+        Box::new(move |x| down.forward(&up.forward(x)))
+    }),
+    ("convolution along time", |p, c| {
+        let layer = TemporalConv::new(&mut p.root(), c, 3).unwrap();
+        Box::new(move |x| {
+            let forbidden = focus(x.size()[0]).forbidden(x.size()[1], x.device());
+            layer.forward(x, forbidden.as_ref())
+        })
+    }),
     ("RMS norm", |p, c| {
         let layer = RmsNorm::new(&mut p.root(), c).unwrap();
         Box::new(move |x| layer.forward(x))
@@ -124,6 +142,18 @@ const BUILDS: [(&str, Build); 21] = [
     ("temporal attention, some samples arrested", |p, c| temporal(p, c, focus)),
     ("temporal attention, clip and images", |p, c| {
         temporal(p, c, |_| FrameMask::ClipAndImages { clip: 2 })
+    }),
+    ("temporal attention with distances", |p, c| {
+        let layer = TemporalAttention::shaw(&mut p.root(), c, SHAPE, 2).unwrap();
+        Box::new(move |x| {
+            let mask = FrameMask::ClipAndImages { clip: x.size()[1] - 1 };
+            layer.forward(x, None, mask.forbidden(x.size()[1], x.device()).as_ref())
+        })
+    }),
+    ("temporal attention with distances and memory", |p, c| {
+        let memory = memory(p, true);
+        let layer = TemporalAttention::shaw(&mut p.root(), c, SHAPE, 1).unwrap();
+        Box::new(move |x| layer.forward_with(x, None, None, Some(&memory(x))))
     }),
     ("spatial attention", |p, c| {
         let layer = SpatialAttention::new(&mut p.root(), c, SHAPE).unwrap();
@@ -164,7 +194,7 @@ const BUILDS: [(&str, Build); 21] = [
         Box::new(move |x| {
             let (b, f) = (x.size()[0], x.size()[1]);
             let forbidden = focus(b).forbidden(f, x.device());
-            layer.forward_with(x, &bias.forward(f), forbidden.as_ref(), Some(&memory(x)))
+            layer.forward_with(x, Some(&bias.forward(f)), forbidden.as_ref(), Some(&memory(x)))
         })
     }),
     ("spatial attention with memory", |p, c| {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vd_data::{ClipFormat, Ffmpeg};
 use vd_tensor_ops::kernels::Precision;
 use vd_torch::DeviceChoice;
 
@@ -59,6 +60,9 @@ pub struct TrainConfig {
     pub preview_scale: f64,
     /// Prompts of a preview, clip after clip; where empty, captions of the data.
     pub preview_prompts: Vec<String>,
+    /// The format of previews, `gif`, `webp` or `mp4`; GIF is left out where the config is written.
+    #[serde(skip_serializing_if = "is_gif")]
+    pub preview_format: ClipFormat,
     /// What every random draw of the run derives from.
     pub seed: u64,
     /// The probability that a clip's frames are trained as independent images.
@@ -110,6 +114,7 @@ impl Default for TrainConfig {
             preview_steps: 32,
             preview_scale: 1.0,
             preview_prompts: Vec::new(),
+            preview_format: ClipFormat::Gif,
             seed: 0,
             focus_present: 0.0,
             uncertainty: 0,
@@ -173,7 +178,22 @@ impl TrainConfig {
             let expected = "at least 1 clip in 1 step, or train.preview_every = 0";
             return Err(Error::config("train.preview_count", expected, got));
         }
+        if !matches!(self.preview_format, ClipFormat::Gif | ClipFormat::WebP | ClipFormat::Mp4) {
+            let got = self.preview_format.name();
+            return Err(Error::config("train.preview_format", "gif, webp or mp4", got));
+        }
         Ok(())
+    }
+
+    /// Refuses previews that this machine cannot write.
+    pub(crate) fn check_programs(&self) -> Result<()> {
+        match (self.preview_format, Ffmpeg::find()) {
+            (ClipFormat::Mp4, Err(why)) if self.preview_every > 0 => {
+                let expected = format!("gif or webp on this machine: {why}");
+                Err(Error::config("train.preview_format", expected, "mp4"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_numbers(&self) -> Result<()> {
@@ -215,6 +235,11 @@ impl TrainConfig {
             _ => Ok(()),
         }
     }
+}
+
+/// By reference, as serde asks.
+fn is_gif(format: &ClipFormat) -> bool {
+    *format == ClipFormat::Gif
 }
 
 /// Whether a setting is off; by reference, as serde asks.

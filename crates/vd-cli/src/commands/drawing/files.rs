@@ -45,7 +45,10 @@ pub(super) fn video(path: &Path, channels: i64) -> Result<Tensor> {
 fn tensor(path: &Path) -> Result<Tensor> {
     let name = path.display();
     let is_npy = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
-    ensure!(!is_npy, "{name}: a video is read from .safetensors, GIF, APNG or a folder of frames");
+    ensure!(
+        !is_npy,
+        "{name}: a video is read from .safetensors, GIF, WebP, MP4 or a folder of frames"
+    );
     let mut tensors = Weights::read(path, Device::Cpu)?.tensors;
     let found = tensors.pop_first().filter(|_| tensors.is_empty());
     let (_, video) = found.ok_or_else(|| anyhow!("{name}: expected one f32 tensor"))?;

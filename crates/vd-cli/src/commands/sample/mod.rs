@@ -11,23 +11,23 @@ use std::time::Instant;
 use anyhow::Result;
 use indicatif::MultiProgress;
 use serde::Serialize;
-use tch::Tensor;
-use vd_data::picture;
 use vd_text_cond::Progress;
 
 use super::drawing::{Asked, How, Stop};
-use super::gif_rate;
+use super::formats;
 use crate::args::SampleArgs;
 use crate::model::Model;
 use crate::output::{Outcome, Usage, plural};
 use crate::progress;
-use numbers::{Format, Numbers};
 use plan::Plan;
-pub(super) use target::Target;
+use target::Target;
 
 #[derive(Debug, Serialize)]
 struct Report {
     out: PathBuf,
+    /// One file with all clips and their captions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grid: Option<PathBuf>,
     clips: Vec<Clip>,
     frames: i64,
     size: [i64; 2],
@@ -43,9 +43,9 @@ struct Clip {
     /// Its number, which with the seed names its noise.
     clip: usize,
     file: PathBuf,
-    /// Its numbers, in the unit that they were learned in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    numbers: Option<PathBuf>,
+    /// All files, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<PathBuf>,
     #[serde(flatten)]
     asked: Asked,
     /// What its line of --prompts has for itself.
@@ -77,42 +77,30 @@ fn draw_to(
     let asks = !args.prompt.is_empty() || args.prompts.is_some();
     args.draw.check(args.prompts.is_some())?;
     args.draw.check_encoder(asks)?;
-    let pictures = numbers::pictures(out);
-    let target = Target::of(&pictures)?;
+    let target = Target::of(out, &args.format, args.grid.as_deref())?;
     let device = args.draw.compute.start()?;
     let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?;
     if asks {
         model.open_encoder(args.draw.encoder.as_deref())?;
     }
-    let mut plan = Plan::new(args, &model)?;
-    if let Target::File(_) = target {
-        plan.check_one_picture()?;
-    }
+    let target = target.of_model(&model, args.dtype)?;
+    let plan = Plan::new(args, &model)?;
+    target.check(&plan)?;
     // Looked at before the clips are drawn, which may take long.
-    let format = Format::of(args, out, &model)?;
     target.prepare()?;
     plan.announce(&model);
-    plan.fps = gif_rate(plan.fps);
+    formats::announce_rates(target.formats(), plan.fps);
     let begun = Instant::now();
     let mut writer = target.writer(&plan, args.draw.seed);
-    let mut numbers = format.map(|format| Numbers::new(format, &model));
-    let drawn = draw(&model, &plan, bars, &mut |videos| {
-        let before = writer.files().len();
-        writer.add(picture(&videos, model.normaliser.as_ref())?)?;
-        match &mut numbers {
-            Some(numbers) => numbers.add(&videos, &writer.files()[before..], plan.fps),
-            None => Ok(()),
-        }
-    });
-    drawn.map_err(|error| writer.left().tell(error))?;
+    let drawn = draw(&model, &plan, bars, &mut writer);
+    drawn.map_err(|error| writer.broken_off().tell(error))?;
     let files = writer.finish()?;
-    let numbers = numbers.map(|numbers| numbers.finish(&pictures)).transpose()?;
-    let clips = files.into_iter().enumerate().map(|(clip, file)| {
+    let clips = files.into_iter().enumerate().map(|(clip, files)| {
         let ask = plan.ask(clip);
         Clip {
             clip,
-            file,
-            numbers: numbers.as_ref().and_then(|files| files.get(clip).cloned()),
+            file: files.first().cloned().unwrap_or_default(),
+            files: if files.len() > 1 { files } else { Vec::new() },
             asked: plan.asked(clip),
             seed: plan.seed(clip),
             cfg_scale: ask.and_then(|ask| ask.scale),
@@ -123,10 +111,11 @@ fn draw_to(
     let [frames, h, w] = plan.shape;
     let report = Report {
         out: out.to_path_buf(),
+        grid: args.grid.clone(),
         clips: clips.collect(),
         frames,
         size: [h, w],
-        fps: plan.fps,
+        fps: target.fps(plan.fps),
         how: How::new(&args.draw, &plan.drawing, &model),
         seconds: begun.elapsed().as_secs_f64(),
     };
@@ -134,12 +123,12 @@ fn draw_to(
     Outcome::new(&report, text)
 }
 
-/// Draws all clips, a batch at a time, as the model has them: n c f h w, f32.
+/// Draws all clips, and hands each batch on as soon as it is drawn: n c f h w, f32.
 fn draw(
     model: &Model,
     plan: &Plan,
     bars: &MultiProgress,
-    take: &mut dyn FnMut(Tensor) -> Result<()>,
+    writer: &mut target::Writer<'_>,
 ) -> Result<()> {
     let (rounds, steps) = (plan.calls().len(), plan.drawing.steps);
     let stop = Stop::watch()?;
@@ -151,7 +140,8 @@ fn draw(
         };
         let videos =
             plan.drawing.generate(model, &plan.request(clips.clone(), model)?, &mut on_step)?;
-        take(videos)?;
+        writer.add(&videos)?;
+        bar.set_message(format!("{} of {}", writer.clips(), plural(plan.clips(), "clip")));
     }
     bar.finish_and_clear();
     Ok(())
@@ -160,5 +150,10 @@ fn draw(
 fn describe(report: &Report) -> String {
     let Report { out, frames, size: [h, w], seconds, .. } = report;
     let clips = plural(report.clips.len(), "clip");
-    format!("wrote {clips} of {frames} frames at {h}x{w} to {} ({seconds:.1} s)", out.display())
+    let grid =
+        report.grid.as_ref().map_or(String::new(), |grid| format!(", all in {}", grid.display()));
+    format!(
+        "wrote {clips} of {frames} frames at {h}x{w} to {}{grid} ({seconds:.1} s)",
+        out.display()
+    )
 }

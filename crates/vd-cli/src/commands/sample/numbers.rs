@@ -1,103 +1,88 @@
-//! The numbers of clips, in the unit that they were learned in, beside their pictures.
+//! Clips of numbers: those of a model of arrays, in the unit that they were learned in.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use tch::Tensor;
-use vd_data::{ArrayFormat, Dtype, FloatClip, Normaliser, write_array};
+use vd_data::{ArrayFormat, Clip, ClipFormat, Dtype, FloatClip, Normaliser, write_floats};
 
-use crate::args::SampleArgs;
+use crate::commands::formats;
 use crate::model::Model;
 use crate::output::Usage;
 
-/// How numbers are written.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Format {
-    format: ArrayFormat,
+/// What arrays hold, of a model of numbers.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    normaliser: Normaliser,
     dtype: Dtype,
 }
 
-impl Format {
-    /// What the flags and the name of the file ask for; `.npy` for a model of numbers, where they ask
-    /// for nothing, and none for a model of pixels.
-    pub(super) fn of(args: &SampleArgs, out: &Path, model: &Model) -> Result<Option<Self>> {
-        let asked = args.numbers.or_else(|| named(out));
-        let format = asked.or_else(|| model.normaliser.as_ref().map(|_| ArrayFormat::Npy));
-        if let (Some(dtype), None) = (args.dtype, format) {
-            let why =
-                format!("--dtype {dtype}: this model draws pixels; give --numbers npy for them");
-            return Err(Usage(why).into());
-        }
-        let dtype = args.dtype.unwrap_or(Dtype::F32);
-        Ok(format.map(|format| Self { format, dtype }))
-    }
-
-    /// Where the numbers of a picture lie.
-    fn beside(self, picture: &Path) -> PathBuf {
-        picture.with_extension(self.format.ending())
-    }
-
-    fn write(self, picture: &Path, shape: &[usize], values: &[f32]) -> Result<PathBuf> {
-        let path = self.beside(picture);
-        write_array(&path, self.format, self.dtype, shape, values)?;
-        Ok(path)
-    }
-}
-
-/// The format that the name of a file asks for.
-fn named(out: &Path) -> Option<ArrayFormat> {
-    let ending = out.extension()?.to_str()?.to_lowercase();
-    ending.parse().ok().filter(|_| !out.is_dir())
-}
-
-/// Where pictures go: beside the numbers, where a file of these is asked for.
-pub(super) fn pictures(out: &Path) -> PathBuf {
-    match named(out) {
-        Some(_) => out.with_extension("gif"),
-        None => out.to_path_buf(),
-    }
-}
-
-/// Writes numbers as their pictures come.
-#[derive(Debug)]
-pub(super) struct Numbers {
-    format: Format,
-    normaliser: Normaliser,
-    /// Those of clips that share a picture, f h w c each.
-    together: Vec<FloatClip>,
-    files: Vec<PathBuf>,
-}
-
 impl Numbers {
-    pub(super) fn new(format: Format, model: &Model) -> Self {
-        let bytes = || Normaliser::bytes(model.config().channels as usize);
-        let normaliser = model.normaliser.clone().unwrap_or_else(bytes);
-        Self { format, normaliser, together: Vec::new(), files: Vec::new() }
-    }
-
-    /// Takes clips (n c f h w, f32); those that have a picture each are written beside it.
-    pub(super) fn add(&mut self, videos: &Tensor, pictures: &[PathBuf], fps: f64) -> Result<()> {
-        for k in 0..videos.size()[0] {
-            let mut clip = FloatClip::from_tensor(&videos.f_get(k)?, fps)?;
-            self.normaliser.undo(&mut clip)?;
-            match pictures.get(k as usize) {
-                Some(picture) => {
-                    let file = self.format.write(picture, &clip.shape(), &clip.values)?;
-                    self.files.push(file);
-                }
-                None => self.together.push(clip),
+    /// What --dtype asks of a model; `None` for a model of pixels, which arrays have as u8.
+    pub(super) fn of(model: &Model, dtype: Option<Dtype>) -> Result<Option<Self>> {
+        match (&model.normaliser, dtype) {
+            (Some(normaliser), dtype) => {
+                let dtype = dtype.unwrap_or(Dtype::F32);
+                Ok(Some(Self { normaliser: normaliser.clone(), dtype }))
             }
+            (None, None) => Ok(None),
+            (None, Some(dtype)) => Err(Usage(format!(
+                "--dtype {dtype}: this model draws pixels, which npy and safetensors have as u8; leave \
+                 --dtype out"
+            ))
+            .into()),
         }
-        Ok(())
     }
 
-    /// The file of each clip; those that share a picture share a file, n f h w c.
-    pub(super) fn finish(self, picture: &Path) -> Result<Vec<PathBuf>> {
-        let Some(first) = self.together.first() else { return Ok(self.files) };
-        let shape: Vec<usize> = [self.together.len()].into_iter().chain(first.shape()).collect();
-        let values: Vec<f32> =
-            self.together.iter().flat_map(|clip| clip.values.iter().copied()).collect();
-        let file = self.format.write(picture, &shape, &values)?;
-        Ok(vec![file; self.together.len()])
+    /// Refuses formats that cannot hold them, and a type that no format asks for.
+    pub(super) fn check(&self, formats: &[ClipFormat], asked: Option<Dtype>) -> Result<()> {
+        let arrays: Vec<_> = formats.iter().filter_map(|format| format.array()).collect();
+        let why = match asked {
+            Some(dtype) if arrays.is_empty() => {
+                format!("--dtype {dtype}: only npy and safetensors hold numbers; give --format npy")
+            }
+            _ if self.dtype == Dtype::Bf16 && arrays.contains(&ArrayFormat::Npy) => {
+                "--dtype bf16: npy has no such kind; give --format safetensors, or f16 or f32"
+                    .to_owned()
+            }
+            _ => return Ok(()),
+        };
+        Err(Usage(why).into())
+    }
+
+    /// What brings them to their unit.
+    pub(super) fn normaliser(&self) -> &Normaliser {
+        &self.normaliser
+    }
+
+    /// The numbers of a clip (c f h w, f32) in their unit.
+    pub(super) fn of_clip(&self, clip: &Tensor, fps: f64) -> Result<Array> {
+        let mut clip = FloatClip::from_tensor(clip, fps)?;
+        self.normaliser.undo(&mut clip)?;
+        Ok(Array { clip, dtype: self.dtype })
+    }
+}
+
+/// The numbers of a clip, and as what they are written.
+#[derive(Debug)]
+pub(super) struct Array {
+    clip: FloatClip,
+    dtype: Dtype,
+}
+
+/// Writes a clip in a format, at the rate that the format has for it: of one of numbers these, where
+/// the format is an array, else what shows it.
+pub(super) fn write(
+    format: ClipFormat,
+    path: &Path,
+    shown: &Clip,
+    numbers: Option<&Array>,
+    fps: f64,
+) -> Result<()> {
+    match (format.array(), numbers) {
+        (Some(array), Some(numbers)) => {
+            Ok(write_floats(path, array, numbers.dtype, &numbers.clip)?)
+        }
+        _ => formats::write(format, path, shown, fps),
     }
 }

@@ -175,7 +175,7 @@ impl Plan {
         match self.calls.iter().map(frames).find(|n| Some(*n) != first) {
             None => Ok(()),
             Some(n) => Err(Usage(format!(
-                "--out FILE.gif: the prompts ask for clips of {} and of {n} frames, which no one \
+                "--out FILE: the prompts ask for clips of {} and of {n} frames, which no one \
                  picture shows; give a folder",
                 first.unwrap_or(n)
             ))

@@ -1,112 +1,240 @@
-//! Where clips go: a folder with a GIF each, or one GIF with all of them.
+//! Where clips go: a folder with files of each, or files with all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tch::Tensor;
-use vd_data::{Clip, tile, write_gif};
+use vd_data::{Clip, ClipFormat, Dtype, grid, picture, tile};
 use vd_tensor_ops::write_atomically;
 
+use super::numbers::{self, Array, Numbers};
 use super::plan::Plan;
 use crate::commands::drawing::Left;
+use crate::commands::formats::{self, Files};
+use crate::model::Model;
 use crate::output::Usage;
 
-/// Endings of files that --out does not write, and that no folder is meant to have.
-const OTHER_FORMATS: [&str; 10] =
-    ["mp4", "webm", "mov", "avi", "mkv", "webp", "png", "apng", "jpg", "npy"];
-
 /// Where clips go.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target<'a> {
-    File(&'a Path),
-    Folder(&'a Path),
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    out: &'a Path,
+    clips: Clips,
+    /// One more file, with the captions of all clips below them.
+    grid: Option<(ClipFormat, &'a Path)>,
+    /// What arrays hold instead of pixels.
+    numbers: Option<Numbers>,
+}
+
+#[derive(Debug)]
+enum Clips {
+    /// All in one picture.
+    Together(Files),
+    /// Each by itself, in a folder.
+    Each(Vec<ClipFormat>),
 }
 
 impl<'a> Target<'a> {
-    pub(crate) fn of(out: &'a Path) -> Result<Self> {
-        let ending = out.extension().map(|e| e.to_string_lossy().to_lowercase());
-        match ending.as_deref() {
-            Some("gif") if !out.is_dir() => Ok(Target::File(out)),
-            Some(other) if OTHER_FORMATS.contains(&other) && !out.is_dir() => {
-                let out = out.display();
-                Err(Usage(format!(
-                    "--out {out}: clips are written as GIF; give FILE.gif or a folder"
-                ))
-                .into())
+    pub(super) fn of(
+        out: &'a Path,
+        formats: &[ClipFormat],
+        grid: Option<&'a Path>,
+    ) -> Result<Self> {
+        let clips = match formats::of_file(out, formats)? {
+            Some(files) => Clips::Together(files),
+            None => Clips::Each(formats.to_vec()),
+        };
+        let target = Target { out, clips, grid: grid.map(shown).transpose()?, numbers: None };
+        formats::check(target.formats())?;
+        Ok(target)
+    }
+
+    /// Fits it to what a model draws: arrays hold the numbers of one of arrays. Where no format is asked
+    /// for, pictures are written, and these.
+    pub(super) fn of_model(mut self, model: &Model, dtype: Option<Dtype>) -> Result<Self> {
+        self.numbers = Numbers::of(model, dtype)?;
+        if let Clips::Each(formats) = &mut self.clips
+            && formats.is_empty()
+        {
+            formats.push(ClipFormat::Gif);
+            if self.numbers.is_some() {
+                formats.push(ClipFormat::Npy);
             }
-            _ => Ok(Target::Folder(out)),
+        }
+        if let Some(numbers) = &self.numbers {
+            numbers.check(&self.formats().collect::<Vec<_>>(), dtype)?;
+        }
+        Ok(self)
+    }
+
+    /// All formats that are written.
+    pub(super) fn formats(&self) -> impl Iterator<Item = ClipFormat> {
+        let clips: Vec<ClipFormat> = match &self.clips {
+            Clips::Together(files) => files.iter().map(|(format, _)| *format).collect(),
+            Clips::Each(formats) => formats.clone(),
+        };
+        clips.into_iter().chain(self.grid.map(|(format, _)| format))
+    }
+
+    /// The rate at which clips are shown that are asked for at this one: that of the first format.
+    pub(super) fn fps(&self, asked: f64) -> f64 {
+        self.formats().next().map_or(asked, |format| format.fps(asked))
+    }
+
+    /// Refuses clips that no one file shows.
+    pub(super) fn check(&self, plan: &Plan) -> Result<()> {
+        let Clips::Together(files) = &self.clips else { return Ok(()) };
+        plan.check_one_picture()?;
+        match files.iter().find(|(format, _)| format.array().is_some()) {
+            Some((_, file)) if plan.clips() > 1 => Err(Usage(format!(
+                "--out {}: holds one clip, and {} are asked for; give a folder with --format",
+                file.display(),
+                plan.clips()
+            ))
+            .into()),
+            _ => Ok(()),
         }
     }
 
     /// Makes the folders.
-    pub(crate) fn prepare(&self) -> Result<()> {
-        let folder = match self {
-            Target::Folder(folder) => *folder,
-            Target::File(file) => match file.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => return Ok(()),
-            },
-        };
-        if folder.is_file() {
-            bail!("--out {}: is a file, expected a folder", folder.display());
+    pub(super) fn prepare(&self) -> Result<()> {
+        if let Some((format, file)) = self.grid {
+            formats::make_folders_of(&[(format, file.to_path_buf())])?;
         }
-        fs::create_dir_all(folder).with_context(|| format!("--out {}", folder.display()))
+        match &self.clips {
+            Clips::Together(files) => formats::make_folders_of(files),
+            Clips::Each(_) => formats::make_folder(self.out),
+        }
     }
 
-    /// Takes clips (n c f h w, u8) in their order; a folder gets each at once.
-    pub(crate) fn writer(&self, plan: &'a Plan, seed: u64) -> Writer<'a> {
-        Writer { target: *self, plan, seed, files: Vec::new(), together: Vec::new() }
+    /// Takes clips (n c f h w, f32, as the model has them) in their order; a folder gets each at once.
+    pub(super) fn writer(&'a self, plan: &'a Plan, seed: u64) -> Writer<'a> {
+        Writer {
+            target: self,
+            plan,
+            seed,
+            files: Vec::new(),
+            kept: Vec::new(),
+            together: Vec::new(),
+            array: None,
+        }
+    }
+}
+
+/// A file that shows many clips to people.
+fn shown(path: &Path) -> Result<(ClipFormat, &Path)> {
+    let known = [ClipFormat::Gif, ClipFormat::WebP, ClipFormat::Mp4];
+    match ClipFormat::of_name(path).filter(|format| known.contains(format)) {
+        Some(format) => Ok((format, path)),
+        None => {
+            let why = format!("--grid {}: expected FILE.gif, .webp or .mp4", path.display());
+            Err(Usage(why).into())
+        }
     }
 }
 
 /// Clips on their way to the disk.
 #[derive(Debug)]
-pub(crate) struct Writer<'a> {
-    target: Target<'a>,
+pub(super) struct Writer<'a> {
+    target: &'a Target<'a>,
     plan: &'a Plan,
     seed: u64,
-    /// The file of each clip.
-    files: Vec<PathBuf>,
+    /// The files of each clip.
+    files: Vec<Vec<PathBuf>>,
     /// Those that share a picture.
     together: Vec<Tensor>,
+    /// The numbers of the one that has a file for them.
+    array: Option<Array>,
+    /// Those that a grid shows, with their captions.
+    kept: Vec<(Clip, String)>,
 }
 
 impl Writer<'_> {
-    pub(crate) fn add(&mut self, clips: Tensor) -> Result<()> {
-        let Target::Folder(folder) = self.target else {
-            self.together.push(clips);
-            return Ok(());
-        };
-        for k in 0..clips.size()[0] {
-            let clip = self.files.len();
-            let seed = self.plan.seed(clip).unwrap_or(self.seed);
-            let file = folder.join(format!("seed-{seed}-clip-{clip:05}.gif"));
-            write_gif(&file, &Clip::from_tensor(&clips.f_get(k)?, self.plan.fps)?)?;
-            write_caption(&file.with_extension("txt"), self.plan.prompt(clip).as_deref())?;
-            self.files.push(file);
+    /// How many clips there are.
+    pub(super) fn clips(&self) -> usize {
+        self.files.len()
+    }
+
+    pub(super) fn add(&mut self, videos: &Tensor) -> Result<()> {
+        let (target, fps) = (self.target, self.plan.fps);
+        let numbers = target.numbers.as_ref();
+        let pictures = picture(videos, numbers.map(Numbers::normaliser))?;
+        let numbers = numbers.filter(|_| target.formats().any(|format| format.array().is_some()));
+        for k in 0..videos.size()[0] {
+            let pixels = pictures.f_get(k)?;
+            let of_clip = |numbers: &Numbers| numbers.of_clip(&videos.f_get(k)?, fps);
+            let array = numbers.map(of_clip).transpose()?;
+            self.add_one(&Clip::from_tensor(&pixels, fps)?, array.as_ref())?;
+            if let Clips::Together(_) = target.clips {
+                self.together.push(pixels);
+                self.array = array;
+            }
         }
         Ok(())
     }
 
-    /// The files of those clips that have one each, so far.
-    pub(crate) fn files(&self) -> &[PathBuf] {
-        &self.files
+    fn add_one(&mut self, clip: &Clip, numbers: Option<&Array>) -> Result<()> {
+        let number = self.files.len();
+        let prompt = self.plan.prompt(number);
+        let files = match &self.target.clips {
+            Clips::Together(files) => files.iter().map(|(_, file)| file.clone()).collect(),
+            Clips::Each(formats) => {
+                let seed = self.plan.seed(number).unwrap_or(self.seed);
+                let stem = self.target.out.join(format!("seed-{seed}-clip-{number:05}"));
+                let mut files = Vec::with_capacity(formats.len());
+                for format in formats {
+                    if number == 0 {
+                        formats::announce_padding(*format, clip);
+                    }
+                    let file = format.path(&stem);
+                    numbers::write(*format, &file, clip, numbers, self.plan.fps)?;
+                    files.push(file);
+                }
+                write_caption(&stem.with_extension("txt"), prompt.as_deref())?;
+                files
+            }
+        };
+        self.files.push(files);
+        if self.target.grid.is_some() {
+            let caption = prompt.unwrap_or_else(|| format!("clip {number}"));
+            self.kept.push((clip.clone(), caption));
+        }
+        Ok(())
     }
 
-    /// What there is of the clips, if they end here.
-    pub(crate) fn left(&self) -> Left<'_> {
-        let (Target::File(out) | Target::Folder(out)) = self.target;
-        Left { out, done: self.files.len(), of: self.plan.clips(), noun: "clip" }
+    /// What there is of the clips, if they end here; those that share a picture are written.
+    pub(super) fn broken_off(&mut self) -> Left<'_> {
+        let written = self.write_pictures();
+        if let Err(error) = &written {
+            tracing::warn!("{}: {error:#}", self.target.out.display());
+        }
+        let lost = written.is_err() && matches!(self.target.clips, Clips::Together(_));
+        let done = if lost { 0 } else { self.files.len() };
+        Left { out: self.target.out, done, of: self.plan.clips(), noun: "clip" }
     }
 
-    /// The file of each clip.
-    pub(crate) fn finish(self) -> Result<Vec<PathBuf>> {
-        let Target::File(file) = self.target else { return Ok(self.files) };
-        let clips = Tensor::f_cat(&self.together, 0)?;
-        let picture = tile(&clips, self.plan.columns())?;
-        write_gif(file, &Clip::from_tensor(&picture, self.plan.fps)?)?;
-        Ok(vec![file.to_path_buf(); clips.size()[0] as usize])
+    /// The files of each clip.
+    pub(super) fn finish(mut self) -> Result<Vec<Vec<PathBuf>>> {
+        self.write_pictures()?;
+        Ok(self.files)
+    }
+
+    /// Writes what shows several clips.
+    fn write_pictures(&mut self) -> Result<()> {
+        if let (Clips::Together(files), false) = (&self.target.clips, self.together.is_empty()) {
+            let clips = Tensor::f_stack(&self.together, 0)?;
+            let picture = Clip::from_tensor(&tile(&clips, self.plan.columns())?, self.plan.fps)?;
+            for (format, file) in files {
+                formats::announce_padding(*format, &picture);
+                numbers::write(*format, file, &picture, self.array.as_ref(), self.plan.fps)?;
+            }
+        }
+        if let (Some((format, file)), false) = (self.target.grid, self.kept.is_empty()) {
+            let picture = grid(&self.kept, self.plan.columns())?;
+            formats::announce_padding(format, &picture);
+            formats::write(format, file, &picture, self.plan.fps)?;
+        }
+        Ok(())
     }
 }
 
@@ -129,10 +257,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_a_gif_and_everything_else_a_folder() {
-        assert!(matches!(Target::of(Path::new("a/b.GIF")).unwrap(), Target::File(_)));
-        assert!(matches!(Target::of(Path::new("a/step.12")).unwrap(), Target::Folder(_)));
-        let error = Target::of(Path::new("clip.mp4")).unwrap_err();
-        assert!(error.is::<Usage>() && error.to_string().contains("FILE.gif"));
+    fn formats_are_those_of_the_flag_or_of_the_name() {
+        let formats = |out: &str, formats: &[ClipFormat]| {
+            Target::of(Path::new(out), formats, None).unwrap().formats().collect::<Vec<_>>()
+        };
+        // what a folder gets then is up to the model
+        assert_eq!(formats("clips", &[]), []);
+        assert_eq!(formats("clips", &[ClipFormat::Npy]), [ClipFormat::Npy]);
+        assert_eq!(formats("clip.webp", &[]), [ClipFormat::WebP]);
+        let grid = Target::of(Path::new("clips"), &[], Some(Path::new("all.npy"))).unwrap_err();
+        assert!(grid.is::<Usage>() && grid.to_string().contains(".webp or .mp4"), "{grid}");
     }
 }

@@ -48,7 +48,7 @@ impl<'a> Input<'a> {
                        one of them out";
             return Err(Usage(why.to_owned()).into());
         }
-        let output = Output::of(&args.out)?;
+        let output = Output::of(&args.out, &args.format)?;
         let device = args.draw.compute.start()?;
         let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
         let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?;

@@ -53,6 +53,8 @@ impl Task<'_> {
 struct Report {
     video: PathBuf,
     out: PathBuf,
+    /// What was written: a file for each format, or the folder.
+    files: Vec<PathBuf>,
     frames: usize,
     /// Frames of the video that was read.
     known_frames: usize,
@@ -81,19 +83,19 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
     let signals = input.signals(task.total)?;
     input.output.prepare()?;
     input.announce(task.total, windows);
-    input.output.announce(windows);
-    let fps = input.output.fps(task.fps);
+    input.output.announce(windows, task.fps);
     let begun = Instant::now();
-    let exact = draw(input, task, &signals, fps, bars)?;
+    let exact = draw(input, task, &signals, bars)?;
     let report = Report {
         video: input.video.to_path_buf(),
         out: input.args.out.clone(),
+        files: input.output.paths(),
         frames: task.total,
         known_frames: input.frames(),
         windows,
         plan: task.plan.clone(),
         size: [input.size.h, input.size.w],
-        fps,
+        fps: input.output.fps(task.fps),
         weight: input.weight,
         every: input.args.every,
         replace: !input.args.no_replace,
@@ -102,11 +104,12 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
         how: How::new(&input.args.draw, &input.drawing, &input.model),
         seconds: begun.elapsed().as_secs_f64(),
     };
+    let files: Vec<_> = report.files.iter().map(|file| file.display().to_string()).collect();
     let text = format!(
         "wrote {} at {} to {} in {} ({:.1} s)",
         plural(task.total, "frame"),
         input.size,
-        report.out.display(),
+        files.join(", "),
         plural(windows, "window"),
         report.seconds
     );
@@ -118,7 +121,6 @@ fn draw(
     input: &Input<'_>,
     task: &Task<'_>,
     signals: &[GivenSignal],
-    fps: f64,
     bars: &MultiProgress,
 ) -> Result<Option<bool>> {
     let stop = Stop::watch()?;
@@ -137,7 +139,7 @@ fn draw(
         index += 1;
         clip
     };
-    let mut writer = input.output.writer(fps, &task.exact);
+    let mut writer = input.output.writer(task.fps, &task.exact);
     let mut written = Ok(());
     let mut out = |_: Range<usize>, frames: Tensor| {
         written = writer.add(&frames);

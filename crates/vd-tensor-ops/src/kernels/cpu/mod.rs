@@ -11,6 +11,7 @@ mod conv;
 mod conv_function;
 mod conv_grad;
 mod direct;
+mod dropout;
 mod epilogue;
 mod epilogue_grad;
 mod function;
@@ -26,6 +27,7 @@ mod scratch;
 mod simd;
 mod spatial;
 mod temporal;
+mod temporal_conv;
 mod winograd;
 
 pub use adamw::{AdamWTensors, adamw};
@@ -33,6 +35,7 @@ pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish
 pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};
 pub use direct::{DirectCache, Window, direct, direct_transposed, direct_weight_grad};
+pub use dropout::{DropMask, drop_out, dropped_out};
 pub(crate) use function::{none, one};
 pub use group_norm::{
     GroupFinish, GroupFinishGrad, GroupFinished, group_finish, group_finish_grad, group_finished,
@@ -43,7 +46,7 @@ pub use linear_attention::{
     LinearAttentionCache, LinearAttentionGrad, LinearAttentionWeights, linear_attention,
     linear_attention_backward, linear_attention_fits,
 };
-pub(crate) use packed::{Cache, Version, columns, pointer, pointer_or_null, version};
+pub(crate) use packed::{Cache, Version, columns, once, pointer, pointer_or_null, version};
 pub use peak::fma_peak;
 pub use road::Road;
 pub(crate) use scratch::{Block, Scratch};
@@ -56,3 +59,4 @@ pub use temporal::{
     Frames, TemporalCache, TemporalGrads, TemporalWeights, temporal, temporal_attention,
     temporal_attention_backward, temporal_fits,
 };
+pub use temporal_conv::{TapRuns, temporal_conv};

@@ -1,5 +1,6 @@
 //! What kernels keep of weights.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tch::Tensor;
@@ -21,7 +22,7 @@ impl<K, P> Default for Cache<K, P> {
 
 impl<K: Copy + PartialEq, P> Cache<K, P> {
     /// What `make` has made for `key`; where it has to make it, whatever else is held and is not
-    /// to be kept goes first.
+    /// to be kept goes first. Within [`once`] what it makes is not held.
     pub(crate) fn get(
         &self,
         key: K,
@@ -33,10 +34,33 @@ impl<K: Copy + PartialEq, P> Cache<K, P> {
             return Arc::clone(packed);
         }
         held.retain(|(of, _)| keep(of));
+        if ONCE.get() {
+            // Made outside of the lock, and gone with its last user.
+            drop(held);
+            return Arc::new(make());
+        }
         let packed = Arc::new(make());
         held.push((key, Arc::clone(&packed)));
         packed
     }
+}
+
+thread_local! {
+    static ONCE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` with nothing new kept of weights on this thread: in a step of training each form of a
+/// weight is used once before the weight changes, and those of a whole network take more memory
+/// than the activations of a small batch.
+pub(crate) fn once<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ONCE.set(self.0);
+        }
+    }
+    let _restore = Restore(ONCE.replace(true));
+    f()
 }
 
 /// Where a weight lies, and how often it was written to: another one, or another value, differs in
@@ -83,4 +107,25 @@ pub(crate) fn columns(
         gemm::pack_columns(lanes, [k, left], values, |i, j| at(i, first + j));
     });
     block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_once_is_not_held_and_what_is_held_is_found() {
+        let cache: Cache<u32, u32> = Cache::default();
+        let mut made = 0;
+        let mut get = |key| {
+            *cache.get(key, |of| *of != 1, || {
+                made += 1;
+                made
+            })
+        };
+        assert_eq!([once(|| get(1)), once(|| get(1)), get(1), get(1)], [1, 2, 3, 3]);
+        assert_eq!(once(|| get(1)), 3);
+        // What is made for a key drops what is not to be kept, held itself or not.
+        assert_eq!([once(|| get(2)), get(1)], [4, 5]);
+    }
 }

@@ -4,6 +4,7 @@
 //! ones, and the sums are added in the order of the threads: no result depends on who was first.
 
 mod heads;
+mod sums;
 
 use std::ops::Range;
 
@@ -11,10 +12,11 @@ use vd_torch::{Member, team, threads};
 
 use super::forward::LayoutOf;
 use super::lanes::{gather, normalize, normalize_back, scatter};
-use super::pack::{Packed, Sizes, Weights};
-use super::unit::{LINE, Layout, Problem, whole};
+use super::pack::{Packed, Weights};
+use super::unit::{Layout, Problem, whole};
 use crate::kernels::cpu::{Isa, Scratch, Simd, Work};
 use heads::Buffers;
+use sums::Sums;
 
 /// What the gradient is made of beside the attention, and where it goes; all contiguous.
 #[derive(Debug, Clone, Copy)]
@@ -32,20 +34,13 @@ pub(super) struct Gradient<'a> {
     /// c (n d)
     pub(super) to_out: *mut f32,
     /// n f f
-    pub(super) bias: *mut f32,
+    pub(super) bias: Option<*mut f32>,
+    /// (2f - 1) d each
+    pub(super) distances: Option<[*mut f32; 2]>,
 }
 
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for Gradient<'_> {}
-
-/// Where the parts of a thread's sums start, and their length.
-#[derive(Debug, Clone, Copy)]
-struct Sums {
-    to_out: usize,
-    bias: usize,
-    gain: usize,
-    len: usize,
-}
 
 /// Memory that all threads see: sums, the matrices of a unit, and gradients of its input.
 struct Shared {
@@ -64,11 +59,8 @@ unsafe impl Sync for Shared {}
 pub(super) unsafe fn run(problem: &Problem<'_>, gradient: &Gradient<'_>, isa: Isa) {
     let threads = threads();
     let layout = isa.run(LayoutOf(problem, threads));
-    let Sizes { channels, heads, .. } = problem.sizes();
-    let to_out = problem.sizes().inner() * channels;
-    let (bias, pairs) = (4 * to_out, layout.frames * layout.frames);
-    let gain = bias + heads * pairs;
-    let parts = Sums { to_out: 3 * to_out, bias, gain, len: gain + channels };
+    let channels = problem.sizes().channels;
+    let parts = Sums::of(problem, gradient);
     let mut sums = Scratch::take(threads * parts.len);
     // As for the attention itself.
     let mut unit = (!layout.units.is_multiple_of(threads)).then(|| {
@@ -177,66 +169,6 @@ impl Share<'_> {
             }
         }
     }
-
-    /// Adds up what all threads have summed, and takes gain and scale out of the projection.
-    unsafe fn add_up(&self) {
-        let (sizes, parts, member, to) =
-            (self.problem.sizes(), self.parts, &self.member, self.gradient);
-        let (c, three, inner) = (sizes.channels, sizes.three(), sizes.inner());
-        // SAFETY: the caller's; each part is added up by one thread.
-        unsafe {
-            let weights = std::slice::from_raw_parts(to.weights.gamma, c);
-            let gain = part(self.shared.sums, member.index * parts.len + parts.gain, c);
-            for i in member.share(sizes.heads * three) {
-                let row = sizes.row(i / three, i % three) * c;
-                let (out, scale) = (part(to.to_qkv, row, c), to.back.scale(i % three));
-                let weight = std::slice::from_raw_parts(to.weights.to_qkv.add(row), c);
-                for (k, sum) in self.joined(i * c, c).iter().enumerate() {
-                    gain[k] += sum * scale * weight[k];
-                    out[k] = sum * scale * weights[k];
-                }
-            }
-            for block in member.share(inner.div_ceil(LINE)) {
-                let (first, count) = (block * LINE, LINE.min(inner - block * LINE));
-                let sums = self.joined(parts.to_out + first * c, count * c);
-                for k in 0..c {
-                    let out = part(to.to_out, k * inner + first, count);
-                    out.iter_mut().enumerate().for_each(|(i, out)| *out = sums[i * c + k]);
-                }
-            }
-            let pairs = self.layout.frames.pow(2);
-            for i in member.share(sizes.heads) {
-                let sums = self.joined(parts.bias + i * pairs, pairs);
-                part(to.bias, i * pairs, pairs).copy_from_slice(sums);
-            }
-            member.barrier();
-            if member.index == 0 {
-                part(to.gamma, 0, c).copy_from_slice(self.joined(parts.gain, c));
-            }
-        }
-    }
-
-    /// `len` sums of all threads, from `from` on, in the order of the threads.
-    unsafe fn joined(&self, from: usize, len: usize) -> &[f32] {
-        // SAFETY: the caller's, who has these to itself.
-        unsafe {
-            let all = part(self.shared.sums, from, len);
-            for m in 1..self.member.count {
-                let more = part(self.shared.sums, m * self.parts.len + from, len);
-                all.iter_mut().zip(more).for_each(|(sum, more)| *sum += *more);
-            }
-            all
-        }
-    }
-}
-
-/// `len` values from `from` on.
-///
-/// # Safety
-/// They are there, and nobody else's for as long.
-unsafe fn part<'a>(at: *mut f32, from: usize, len: usize) -> &'a mut [f32] {
-    // SAFETY: the caller's.
-    unsafe { std::slice::from_raw_parts_mut(at.add(from), len) }
 }
 
 impl Work for Share<'_> {
@@ -248,15 +180,17 @@ impl Work for Share<'_> {
         let (c, scores) = (sizes.channels, l.frames * l.frames * S::LANES);
         let (head, dx) = (whole::<S>(sizes.three()) * l.row, whole::<S>(c) * l.row);
         let (one, lane) = (whole::<S>(sizes.dim) * l.row, S::LANES * c);
-        let lengths = [head, head, one, one, scores, scores, dx, lane, Unit::len(l, c)];
+        let tables = (self.parts.len - self.parts.distances) * S::LANES;
+        let lengths = [head, head, one, one, scores, scores, dx, lane, Unit::len(l, c), tables];
         let mut taken = lengths.map(Scratch::take);
-        let [qkv, d_qkv, out, d_out, weights, scores, dx, spare, unit] =
+        let [qkv, d_qkv, out, d_out, weights, scores, dx, spare, unit, distances] =
             taken.each_mut().map(Scratch::as_mut_ptr);
         // SAFETY: the caller's; the buffers are those of a unit.
         unsafe {
             let sums = self.shared.sums.add(member.index * self.parts.len);
             sums.write_bytes(0, self.parts.len);
-            let b = Buffers { qkv, d_qkv, out, d_out, weights, scores, dx, sums };
+            distances.write_bytes(0, tables);
+            let b = Buffers { qkv, d_qkv, out, d_out, weights, scores, dx, sums, distances };
             let rest = l.units % member.count;
             let turns = rest * sizes.heads.div_ceil(member.count);
             let shared = self.shared.unit.filter(|_| turns < sizes.heads);
@@ -279,6 +213,9 @@ impl Work for Share<'_> {
                     let parts = (dx, member.count, apart);
                     self.finish::<S>((own, spare), parts, unit, member.share(l.frames));
                 }
+            }
+            for (i, at) in (0..tables).step_by(S::LANES).enumerate() {
+                *sums.add(self.parts.distances + i) = S::sum(S::load(distances.add(at)));
             }
             member.barrier();
             self.add_up();

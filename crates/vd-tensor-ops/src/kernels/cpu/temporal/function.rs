@@ -11,7 +11,8 @@ use super::{
 use crate::kernels::cpu::{Isa, none, one};
 use crate::layers::HeadShape;
 
-/// [`temporal_attention`] with a gradient with respect to the input, the weights and the bias.
+/// [`temporal_attention`] with a gradient with respect to the input, the weights, the bias and the
+/// vectors for distances.
 ///
 /// # Shapes
 /// b f h w c -> b f h w c
@@ -25,11 +26,14 @@ pub fn temporal(
     frames: &Frames<'_>,
 ) -> Tensor {
     let TemporalWeights { gamma, to_qkv, to_out, shape, cache } = *weights;
-    let inputs = [x, gamma, to_qkv, to_out, frames.bias];
-    let function = Temporal { isa, shape, cache: Arc::clone(cache) };
+    let mut inputs = vec![x, gamma, to_qkv, to_out];
+    inputs.extend(frames.bias);
+    inputs.extend(frames.distances.into_iter().flatten());
+    let (bias, distances) = (frames.bias.is_some(), frames.distances.is_some());
+    let function = Temporal { isa, shape, cache: Arc::clone(cache), bias, distances };
     let forward = |saved: &mut Saved| {
         let fixed = [Some(frames.turns), frames.forbidden];
-        inputs.into_iter().chain(fixed.into_iter().flatten()).for_each(|t| saved.keep(t));
+        inputs.iter().copied().chain(fixed.into_iter().flatten()).for_each(|t| saved.keep(t));
         (temporal_attention(isa, x, weights, frames), function)
     };
     one(&inputs, forward)
@@ -40,6 +44,8 @@ struct Temporal {
     isa: Isa,
     shape: HeadShape,
     cache: Arc<TemporalCache>,
+    bias: bool,
+    distances: bool,
 }
 
 impl Function for Temporal {
@@ -49,16 +55,21 @@ impl Function for Temporal {
         grads: &[Option<Tensor>],
         needs: &[bool],
     ) -> Result<Vec<Option<Tensor>>, BoxError> {
-        let (Some(Some(grad)), [x, gamma, to_qkv, to_out, bias, turns, rest @ ..]) =
-            (grads.first(), saved)
+        let (Some(Some(grad)), [x, gamma, to_qkv, to_out, rest @ ..]) = (grads.first(), saved)
         else {
             return Ok(none(needs.len()));
         };
+        let (bias, rest) = rest.split_at(usize::from(self.bias));
+        let (distances, rest) = rest.split_at(2 * usize::from(self.distances));
+        let [turns, forbidden @ ..] = rest else { return Ok(none(needs.len())) };
         let (shape, cache) = (self.shape, &self.cache);
         let weights = TemporalWeights { gamma, to_qkv, to_out, shape, cache };
-        let frames = Frames { turns, bias, forbidden: rest.first() };
+        let distances = distances.first().zip(distances.last()).map(|(k, v)| [k, v]);
+        let (bias, forbidden) = (bias.first(), forbidden.first());
+        let frames = Frames { turns, bias, distances, forbidden };
         let of = temporal_attention_backward(self.isa, (x, grad), &weights, &frames);
-        Ok([of.x, of.gamma, of.to_qkv, of.to_out, of.bias].map(Some).into())
+        let more = of.bias.into_iter().chain(of.distances.into_iter().flatten());
+        Ok([of.x, of.gamma, of.to_qkv, of.to_out].into_iter().chain(more).map(Some).collect())
     }
 
     fn name(&self) -> &'static str {

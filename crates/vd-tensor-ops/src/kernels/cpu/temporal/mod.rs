@@ -1,6 +1,7 @@
 //! The fused attention along time, on tensors.
 
 mod backward;
+mod distances;
 mod forward;
 mod function;
 mod lanes;
@@ -10,7 +11,7 @@ mod unit;
 
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Cache, Isa, Version, pointer, version};
 use crate::kernels::{self, Precision};
@@ -49,7 +50,13 @@ pub struct Frames<'a> {
     ///
     /// # Shapes
     /// n f f
-    pub bias: &'a Tensor,
+    pub bias: Option<&'a Tensor>,
+    /// Vectors that are added to the keys, and to the values, for the distances 1 - f to f - 1 of a
+    /// key from its query.
+    ///
+    /// # Shapes
+    /// (2f - 1) d each
+    pub distances: Option<[&'a Tensor; 2]>,
     /// Pairs that do not see each other.
     ///
     /// # Shapes
@@ -107,8 +114,10 @@ pub fn temporal_fits(isa: Isa, channels: i64, shape: HeadShape) -> bool {
 }
 
 /// Biases of each sample, forbidden pairs at negative infinity, and values between samples.
-fn biases(frames: &Frames<'_>) -> (Tensor, usize) {
-    let bias = frames.bias.detach().unsqueeze(0); // 1 n f f
+fn biases(heads: i64, frames: &Frames<'_>) -> (Tensor, usize) {
+    let f = frames.turns.size()[0];
+    let none = || Tensor::zeros([heads, f, f], (Kind::Float, Device::Cpu));
+    let bias = frames.bias.map_or_else(none, Tensor::detach).unsqueeze(0); // 1 n f f
     let Some(forbidden) = frames.forbidden else { return (bias.contiguous(), 0) };
     let forbidden = forbidden.squeeze_dim(1); // (b or 1) 1 f f
     let bias = bias.masked_fill(&forbidden, f64::NEG_INFINITY).contiguous();
@@ -129,7 +138,8 @@ fn check(isa: Isa, x: &Tensor, weights: &TemporalWeights<'_>, frames: &Frames<'_
     let fits = weights.gamma.numel() as i64 == c
         && weights.to_qkv.size() == [3 * heads * dim, c]
         && weights.to_out.size() == [c, heads * dim]
-        && frames.bias.size() == [heads, f, f]
+        && frames.bias.is_none_or(|bias| bias.size() == [heads, f, f])
+        && frames.distances.is_none_or(|of| of.iter().all(|t| t.size() == [2 * f - 1, dim]))
         && turns == [f, pairs, 2]
         && 2 * pairs <= dim
         && frames.forbidden.is_none_or(|mask| {
@@ -137,8 +147,10 @@ fn check(isa: Isa, x: &Tensor, weights: &TemporalWeights<'_>, frames: &Frames<'_
             (size[0] == 1 || size[0] == b) && size[1..] == [1, 1, f, f]
         });
     assert!(fits, "weights of an attention along time that do not go with {size:?}");
-    let all = [x, weights.gamma, weights.to_qkv, weights.to_out, frames.turns, frames.bias];
-    assert!(all.iter().all(|t| t.kind() == Kind::Float), "a kernel of f32 with another kind");
+    let all = [x, weights.gamma, weights.to_qkv, weights.to_out, frames.turns];
+    let more = frames.bias.into_iter().chain(frames.distances.into_iter().flatten());
+    let is_float = |t: &Tensor| t.kind() == Kind::Float;
+    assert!(all.into_iter().chain(more).all(is_float), "a kernel of f32 with another kind");
 }
 
 /// x plus the attention along time of the normalised x: layer norm, queries, keys and values,
@@ -160,7 +172,7 @@ pub fn temporal_attention(
     frames: &Frames<'_>,
 ) -> Tensor {
     check(isa, x, weights, frames);
-    let given = Given::new(x, frames);
+    let given = Given::new(x, weights.shape.heads, frames);
     let y = given.x.empty_like();
     let paired = kernels::precision() == Precision::Bf16;
     let form = if paired { Form::Paired } else { Form::Whole };
@@ -177,12 +189,14 @@ struct Given {
     bias: Tensor,
     /// Values between the biases of samples.
     step: usize,
+    distances: Option<distances::Held>,
 }
 
 impl Given {
-    fn new(x: &Tensor, frames: &Frames<'_>) -> Self {
-        let (bias, step) = biases(frames);
-        Given { x: x.detach().contiguous(), turns: frames.turns.detach().contiguous(), bias, step }
+    fn new(x: &Tensor, heads: i64, frames: &Frames<'_>) -> Self {
+        let (bias, step) = biases(heads, frames);
+        let [x, turns] = [x, frames.turns].map(|t| t.detach().contiguous());
+        Given { x, turns, bias, step, distances: frames.distances.map(distances::Held::new) }
     }
 
     fn problem<'a>(&self, packed: &'a Packed, y: &Tensor) -> Problem<'a> {
@@ -193,6 +207,7 @@ impl Given {
             y: y.data_ptr() as *mut f32,
             turns: (pointer(&self.turns), self.turns.size()[1] as usize),
             bias: (pointer(&self.bias), self.step),
+            distances: self.distances.as_ref().map(distances::Held::pointers),
             samples: size[0] as usize,
             frames: size[1] as usize,
             sites: (size[2] * size[3]) as usize,
@@ -212,7 +227,9 @@ pub struct TemporalGrads {
     /// Of the projection back.
     pub to_out: Tensor,
     /// Of the biases.
-    pub bias: Tensor,
+    pub bias: Option<Tensor>,
+    /// Of the vectors for distances, of keys and of values.
+    pub distances: Option<[Tensor; 2]>,
 }
 
 /// The gradients of the sum of `grad` times [`temporal_attention`], which is computed again on the
@@ -233,7 +250,8 @@ pub fn temporal_attention_backward(
 ) -> TemporalGrads {
     check(isa, x, weights, frames);
     assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of another shape");
-    let (given, grad) = (Given::new(x, frames), grad.detach().contiguous());
+    let given = Given::new(x, weights.shape.heads, frames);
+    let grad = grad.detach().contiguous();
     let forms = [Form::Whole, Form::Back];
     let [packed, back] = forms.map(|form| weights.cache.packed(weights, isa, form));
     let held = Held::new(weights);
@@ -243,7 +261,10 @@ pub fn temporal_attention_backward(
         gamma: gamma.empty_like(),
         to_qkv: to_qkv.empty_like(),
         to_out: to_out.empty_like(),
-        bias: Tensor::empty(frames.bias.size(), (Kind::Float, x.device())),
+        bias: frames.bias.map(|t| Tensor::empty(t.size(), (Kind::Float, x.device()))),
+        distances: frames
+            .distances
+            .map(|of| of.map(|t| Tensor::empty(t.size(), (Kind::Float, x.device())))),
     };
     let at = |t: &Tensor| t.data_ptr() as *mut f32;
     let gradient = Gradient {
@@ -253,7 +274,8 @@ pub fn temporal_attention_backward(
         gamma: at(&of.gamma),
         to_qkv: at(&of.to_qkv),
         to_out: at(&of.to_out),
-        bias: at(&of.bias),
+        bias: of.bias.as_ref().map(at),
+        distances: of.distances.as_ref().map(|of| of.each_ref().map(at)),
     };
     // SAFETY: all tensors are contiguous, of these shapes and alive; those written to are new.
     unsafe { backward::run(&given.problem(&packed, &of.x), &gradient, isa) };

@@ -56,7 +56,7 @@ pub(super) struct Dots {
 
 /// The next of as few equal parts of `rest` as are at most `most` long.
 #[inline(always)]
-fn part(rest: usize, most: usize) -> usize {
+pub(super) fn part(rest: usize, most: usize) -> usize {
     rest.div_ceil(rest.div_ceil(most))
 }
 

@@ -1,5 +1,6 @@
 //! The piece of an attention that fits a cache: some neighbouring sites of a sample, all frames.
 
+use super::distances::Distances;
 use super::lanes::{softmax, turn};
 use super::pack::{Form, Packed, Sizes};
 use super::products::{Dots, Grid, Product};
@@ -15,6 +16,7 @@ pub(super) struct Problem<'a> {
     pub(super) turns: (*const f32, usize),
     /// Of each head, query and key, and values between those of samples.
     pub(super) bias: (*const f32, usize),
+    pub(super) distances: Option<Distances>,
     pub(super) samples: usize,
     pub(super) frames: usize,
     pub(super) sites: usize,
@@ -182,6 +184,9 @@ impl Problem<'_> {
                 c: Grid { at: weights, row: f * S::LANES, step: S::LANES },
                 shape: [count, f, self.sizes().dim],
             });
+            if let Some(distances) = self.distances {
+                self.score_distances::<S>(l, (q, distances.keys), (first, count), weights);
+            }
             let bias = self.bias.0.add(sample * self.bias.1 + head * f * f);
             for i in 0..count {
                 let bias = bias.add((first + i) * f);
@@ -210,6 +215,9 @@ impl Problem<'_> {
                 c: Grid { at: out.add(first * l.frame), row: l.frame, step: l.row },
                 shape: [count, self.sizes().dim, l.frames],
             });
+            if let Some(distances) = self.distances {
+                self.mix_distances::<S>(l, (weights, distances.values), (first, count), out);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{Share, Unit};
 use crate::kernels::cpu::Simd;
+use crate::kernels::cpu::temporal::distances::Spread;
 use crate::kernels::cpu::temporal::lanes::turn;
 use crate::kernels::cpu::temporal::pack::Sizes;
 use crate::kernels::cpu::temporal::products::{Dots, Grid, Outer, Product};
@@ -24,6 +25,8 @@ pub(super) struct Buffers {
     pub(super) dx: *mut f32,
     /// This thread's sums.
     pub(super) sums: *mut f32,
+    /// A vector for each entry of both tables of distances.
+    pub(super) distances: *mut f32,
 }
 
 impl Share<'_> {
@@ -49,11 +52,26 @@ impl Share<'_> {
             let (a, from) = (keys(b.weights), features(d_out));
             S::call(Dots { a, b: from, c: to(dv), shape: [f, dim, f] });
             S::call(Dots { a: frames(d_out), b: frames(v), c: scores, shape: [f, f, dim] });
+            if let Some(distances) = problem.distances {
+                problem.score_distances::<S>(l, (d_out, distances.values), (0, f), b.scores);
+            }
             self.scores::<S>(b, head);
             let (a, from) = (queries(b.scores.cast_const()), features(k));
             S::call(Dots { a, b: from, c: to(dq), shape: [f, dim, f] });
             let (a, from) = (keys(b.scores), features(q));
             S::call(Dots { a, b: from, c: to(dk), shape: [f, dim, f] });
+            if let Some(distances) = problem.distances {
+                problem.mix_distances::<S>(l, (b.scores, distances.keys), (0, f), dq);
+                let spread = |a: *mut f32, from, c| Spread {
+                    a: a.cast_const(),
+                    b: frames(from),
+                    c,
+                    shape: [f, dim],
+                };
+                S::call(spread(b.scores, q, b.distances));
+                let values = b.distances.add((2 * f - 1) * dim * S::LANES);
+                S::call(spread(b.weights, d_out, values));
+            }
         }
     }
 
@@ -75,7 +93,9 @@ impl Share<'_> {
                     let (w, d) = (S::load(b.weights.add(at(j))), S::load(b.scores.add(at(j))));
                     let d = S::mul(w, S::sub(d, along));
                     S::store(b.scores.add(at(j)), d);
-                    *bias.add(i * f + j) += S::sum(d);
+                    if self.gradient.bias.is_some() {
+                        *bias.add(i * f + j) += S::sum(d);
+                    }
                 }
             }
         }

@@ -1,0 +1,159 @@
+//! Command lines of ffmpeg and ffprobe, and what their end means.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::index::Start;
+use super::{Container, Ffmpeg};
+use crate::process::{PATIENCE, Process};
+use crate::{Error, Result};
+
+/// Characters of a complaint that are passed on.
+const SHOWN: usize = 300;
+
+/// The programs, or why the file cannot be read without them.
+pub(super) fn tools(path: &Path, container: Container) -> Result<&'static Ffmpeg> {
+    Ffmpeg::find().map_err(|why| Error::NeedsFfmpeg {
+        path: path.to_path_buf(),
+        format: container.name(),
+        why: why.to_owned(),
+    })
+}
+
+/// Lists fields of the packets, frames and streams of a file.
+pub(super) fn probe(path: &Path, container: Container, fields: &str) -> Result<Process> {
+    let mut command = Command::new(&tools(path, container)?.ffprobe);
+    command.args(["-v", "error", "-threads", "1"]);
+    input(&mut command, path, container)?;
+    command.args(["-select_streams", "V:0", "-show_entries", fields, "-of", "compact"]);
+    start(path, &mut command)
+}
+
+/// Decodes frames to red, green, blue: from `from` on every `step`-th, `n` in all.
+pub(super) fn decode(
+    path: &Path,
+    container: Container,
+    from: Start,
+    [step, n]: [usize; 2],
+) -> Result<Process> {
+    let mut command = Command::new(&tools(path, container)?.ffmpeg);
+    command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-xerror", "-threads", "1"]);
+    if let Some(at) = from.at {
+        // a time of the file's own clock, which need not begin at 0
+        command.args(["-seek_timestamp", "1", "-ss", &format!("{at:.7}")]);
+    }
+    input(&mut command, path, container)?;
+    let skip = from.skip;
+    let select = match (skip, step) {
+        (0, 1) => "null".to_owned(),
+        _ => format!("select='gte(n,{skip})*not(mod(n-{skip},{step}))'"),
+    };
+    command.args(["-map", "0:V:0", "-vf", &select, "-fps_mode", "passthrough"]);
+    command.args(["-frames:v", &n.to_string(), "-f", "rawvideo", "-pix_fmt", "rgb24"]);
+    command.args(["-sws_flags", "bicubic+accurate_rnd+full_chroma_int", "pipe:1"]);
+    start(path, &mut command)
+}
+
+/// Reads all packets and decodes none: is the file whole?
+pub(super) fn walk(path: &Path, container: Container) -> Result<()> {
+    let mut command = Command::new(&tools(path, container)?.ffmpeg);
+    command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-xerror"]);
+    input(&mut command, path, container)?;
+    command.args(["-map", "0:V:0", "-c", "copy", "-f", "null", "-"]);
+    let process = start(path, &mut command)?;
+    finish(path, container, process).map(drop)
+}
+
+/// Refuses a file of which it is said that it ends before its end.
+pub(super) fn check_whole(path: &Path, container: Container, complaints: &str) -> Result<()> {
+    const CUT: [&str; 3] = ["ended prematurely", "partial file", "Truncat"];
+    if CUT.iter().any(|words| complaints.contains(words)) {
+        let expected = format!("a whole {} file", container.name());
+        let said = complaint(path, complaints);
+        return Err(Error::damaged(path, expected, format!("what ffmpeg calls: {said}")));
+    }
+    Ok(())
+}
+
+/// Names the file in such a way that nothing of its name is taken for anything else: neither `-`
+/// nor `%d` nor `http:`. What the first bytes say is what it is read as: a text with the ending
+/// of a film, that names other files, is none.
+fn input(command: &mut Command, path: &Path, container: Container) -> Result<()> {
+    let mut name = OsString::from("file:");
+    name.push(std::path::absolute(path).map_err(|e| Error::read(path, e))?);
+    command.args(["-protocol_whitelist", "file", "-f", container.demuxer(), "-i"]).arg(name);
+    Ok(())
+}
+
+fn start(path: &Path, command: &mut Command) -> Result<Process> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    Process::start(command, PATIENCE).map_err(|e| Error::Ffmpeg {
+        path: path.to_path_buf(),
+        detail: format!("cannot be started: {e}"),
+    })
+}
+
+/// What goes wrong while a program is listened to: silence is the fault of the file.
+pub(super) fn failed(path: &Path, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::TimedOut => {
+            Error::damaged(path, "a video that ffmpeg gets on with", error.to_string())
+        }
+        _ => Error::Ffmpeg { path: path.to_path_buf(), detail: error.to_string() },
+    }
+}
+
+/// Waits for the end of a program; what it complained of where it ended well.
+pub(super) fn finish(path: &Path, container: Container, process: Process) -> Result<String> {
+    let (status, complaints) = process.finish().map_err(|e| failed(path, &e))?;
+    if status.success() {
+        return Ok(complaints);
+    }
+    match status.code() {
+        Some(code) => {
+            let said = complaint(path, &complaints);
+            let said = if said.is_empty() { format!("exit status {code}") } else { said };
+            let expected = format!("a sound {} file", container.name());
+            Err(Error::damaged(path, expected, format!("what ffmpeg calls: {said}")))
+        }
+        // ended from outside: that says nothing about the file
+        None => {
+            Err(Error::Ffmpeg { path: path.to_path_buf(), detail: format!("was ended: {status}") })
+        }
+    }
+}
+
+/// The first lines of what was complained of, on one line and without the name of the file.
+fn complaint(path: &Path, complaints: &str) -> String {
+    let name = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let name = format!("file:{}", name.to_string_lossy());
+    let text = complaints.replace(&format!("{name}: "), "").replace(&name, "the file");
+    let mut lines: Vec<&str> = text.lines().map(without_origin).collect();
+    lines.retain(|line| !line.trim().is_empty());
+    lines.dedup();
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    lines.join("; ").chars().map(plain).take(SHOWN).collect()
+}
+
+/// A line without the name and the address of the part that wrote it.
+fn without_origin(line: &str) -> &str {
+    match line.split_once("] ") {
+        Some((origin, rest)) if origin.starts_with('[') && origin.contains(" @ 0x") => rest,
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_are_one_line_without_names_and_addresses() {
+        let said = "[mov,mp4 @ 0x55d0] moov atom not found\n\
+                    file:/a/b.mp4: Invalid data found when processing input\n";
+        let expected = "moov atom not found; Invalid data found when processing input";
+        assert_eq!(complaint(Path::new("/a/b.mp4"), said), expected);
+        assert_eq!(complaint(Path::new("/a"), &"x".repeat(999)).len(), SHOWN);
+    }
+}

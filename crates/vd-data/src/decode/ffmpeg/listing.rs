@@ -1,0 +1,130 @@
+//! What ffprobe says of packets and streams, line by line.
+
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// The most packets of one file.
+const MAX_PACKETS: usize = 1 << 26;
+
+/// One coded frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Packet {
+    /// When it is shown, in seconds.
+    pub(super) time: f64,
+    /// For how long, where it says so.
+    pub(super) duration: Option<f64>,
+    /// Whether everything behind it can be decoded without anything before it.
+    pub(super) key: bool,
+}
+
+/// What is said of the stream.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Stream {
+    h: u32,
+    w: u32,
+    /// Degrees by which frames are turned when they are shown.
+    rotation: f64,
+    /// Frames per second, on average.
+    pub(super) rate: Option<f64>,
+}
+
+/// All that was said so far.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) packets: Vec<Packet>,
+    pub(super) stream: Option<Stream>,
+    /// Whether some packet does not say when it is shown.
+    pub(super) untimed: bool,
+}
+
+impl Stream {
+    /// Height and width of a frame as it is shown.
+    pub(super) fn shown(&self) -> (u32, u32) {
+        let quarters = (self.rotation / 90.0).round();
+        let lies =
+            (self.rotation / 90.0 - quarters).abs() < 0.02 && quarters.rem_euclid(2.0) == 1.0;
+        if lies { (self.w, self.h) } else { (self.h, self.w) }
+    }
+}
+
+impl Listing {
+    /// Takes a line of the `compact` writer: a name, then `key=value` with bars between them.
+    pub(super) fn line(&mut self, path: &Path, line: &str) -> Result<()> {
+        let value = |key: &str| {
+            let mut parts = line.split('|').filter_map(|part| part.split_once('='));
+            // keys of what lies inside a stream have its name before them
+            parts.find(|(name, _)| name.rsplit([':', '/']).next() == Some(key)).map(|(_, v)| v)
+        };
+        let number = |key: &str| value(key)?.parse::<f64>().ok().filter(|x| x.is_finite());
+        if line.starts_with("packet|") {
+            // those that an edit list hides are decoded and not shown
+            if value("flags").is_some_and(|flags| flags.contains('D')) {
+                return Ok(());
+            }
+            if self.packets.len() == MAX_PACKETS {
+                let (found, limit) = ("more frames".to_owned(), format!("{MAX_PACKETS} a file"));
+                return Err(Error::TooLarge { path: path.to_path_buf(), found, limit });
+            }
+            let key = value("flags").is_some_and(|flags| flags.contains('K'));
+            let duration = number("duration_time").filter(|duration| *duration > 0.0);
+            match number("pts_time") {
+                Some(time) => self.packets.push(Packet { time, duration, key }),
+                None => self.untimed = true,
+            }
+        } else if line.starts_with("stream|") && value("codec_type") == Some("video") {
+            let side = |key: &str| value(key).and_then(|n| n.parse().ok()).unwrap_or(0);
+            let (h, w) = (side("height"), side("width"));
+            let rotation = number("rotation").unwrap_or(0.0);
+            self.stream =
+                Some(Stream { h, w, rotation, rate: value("avg_frame_rate").and_then(ratio) });
+        }
+        Ok(())
+    }
+}
+
+/// `30000/1001`; `0/0` is nothing.
+fn ratio(text: &str) -> Option<f64> {
+    let (numerator, denominator) = text.split_once('/')?;
+    let ratio = numerator.parse::<f64>().ok()? / denominator.parse::<f64>().ok()?;
+    (ratio.is_finite() && ratio > 0.0).then_some(ratio)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn listing(lines: &[&str]) -> Listing {
+        let mut listing = Listing::default();
+        for line in lines {
+            listing.line(Path::new("a.mp4"), line).unwrap();
+        }
+        listing
+    }
+
+    #[test]
+    fn packets_streams_and_rotations_are_understood() {
+        let found = listing(&[
+            "packet|pts_time=-0.040000|duration_time=0.040000|flags=KD_",
+            "packet|pts_time=0.000000|duration_time=N/A|flags=K__",
+            "packet|pts_time=0.080000|flags=___",
+            "",
+            "stream|codec_type=video|width=64|height=48|avg_frame_rate=0/0|side_data|rotation=-90",
+        ]);
+        assert!(!found.untimed);
+        let packet = |time, key| Packet { time, duration: None, key };
+        assert_eq!(found.packets, [packet(0.0, true), packet(0.08, false)]);
+        let stream = found.stream.unwrap();
+        assert_eq!((stream.shown(), stream.rate), ((64, 48), None));
+        let turned = |rotation| Stream { h: 1, w: 2, rotation, rate: None }.shown();
+        for angle in [90.0, -90.0, 270.0, 89.999] {
+            assert_eq!(turned(angle), (2, 1), "{angle}");
+        }
+        for angle in [0.0, 180.0, -180.0, 45.0, 360.0] {
+            assert_eq!(turned(angle), (1, 2), "{angle}");
+        }
+        assert!(listing(&["packet|pts_time=N/A|flags=K_"]).untimed);
+        assert_eq!(ratio("30000/1001").map(f64::round), Some(30.0));
+    }
+}

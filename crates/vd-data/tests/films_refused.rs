@@ -1,0 +1,91 @@
+//! Damaged films, and films under other names.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{ffmpeg, film};
+use vd_data::{Folder, decode, inspect};
+
+const TEST: &str = "testsrc2=size=64x48:rate=24";
+
+/// Bytes behind the first `at` are of no meaning.
+fn spoil(path: &Path, at: usize, n: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    let mut state = 9u32;
+    for byte in bytes.iter_mut().skip(at).take(n) {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (state >> 24) as u8;
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damaged_films_are_named_and_never_filled_up() {
+    if ffmpeg().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let coded = "-t 4 -c:v libx264 -g 24 -crf 10";
+    film(&path("end.mp4"), TEST, coded);
+    film(&path("start.mp4"), TEST, &format!("{coded} -movflags +faststart"));
+    film(&path("cut.webm"), TEST, "-t 2 -c:v libvpx-vp9 -deadline realtime -cpu-used 8");
+    fs::copy(path("start.mp4"), path("spoiled.mp4")).unwrap();
+    film(&path("cut.avi"), TEST, "-t 2 -c:v mpeg4");
+    for name in ["end.mp4", "start.mp4", "cut.webm", "cut.avi"] {
+        let whole = fs::read(path(name)).unwrap();
+        fs::write(path(name), &whole[..whole.len() * 6 / 10]).unwrap();
+    }
+    let length = fs::metadata(path("spoiled.mp4")).unwrap().len() as usize;
+    spoil(&path("spoiled.mp4"), length / 2, 2048);
+    fs::write(path("empty.mp4"), "").unwrap();
+    fs::write(path("random.mp4"), [7; 4000]).unwrap();
+    spoil(&path("random.mp4"), 0, 4000);
+    fs::write(path("text.mkv"), "#EXTM3U\nnext.mkv\n").unwrap();
+    fs::write(path("head.mp4"), b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2").unwrap();
+    film(&path("sound.mp4"), "sine=duration=1", "-c:a aac");
+    let bad = [
+        ("end.mp4", "moov atom not found"),
+        ("start.mp4", "start.mp4"),
+        ("cut.webm", "ended prematurely"),
+        ("cut.avi", "as its header says"),
+        ("spoiled.mp4", "spoiled.mp4"),
+        ("empty.mp4", "an empty file"),
+        ("random.mp4", "the first bytes of"),
+        ("text.mkv", "#EXTM3U"),
+        ("head.mp4", "head.mp4"),
+        ("sound.mp4", "a video stream"),
+    ];
+    for (name, said) in bad {
+        let error = decode(&path(name), 3).unwrap_err();
+        let text = error.to_string();
+        assert!(error.is_bad_file() && text.contains(said), "{name}: {text}");
+        assert!(!text.contains("file:/") && !text.contains(" @ 0x"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    let report = inspect(dir.path()).unwrap();
+    assert_eq!((report.clips, report.bad_files.len()), (0, bad.len()));
+}
+
+#[test]
+fn the_content_decides_and_not_the_name() {
+    if ffmpeg().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    image::RgbImage::from_pixel(5, 4, image::Rgb([1, 2, 3])).save(path("a.png")).unwrap();
+    fs::rename(path("a.png"), path("picture.mp4")).unwrap();
+    film(&path("film.mp4"), TEST, "-t 0.5 -c:v libx264");
+    fs::copy(path("film.mp4"), path("film.gif")).unwrap();
+    fs::rename(path("film.mp4"), path("film.png")).unwrap();
+    fs::write(path("film.txt"), "shared by both").unwrap();
+    let found = Folder::scan(dir.path(), 0).unwrap();
+    let names: Vec<_> = found.entries().iter().map(|entry| entry.name.clone()).collect();
+    assert_eq!(names, ["film.gif", "film.png", "picture.mp4"].map(PathBuf::from));
+    assert_eq!(decode(&path("film.gif"), 3).unwrap(), decode(&path("film.png"), 3).unwrap());
+    assert_eq!(decode(&path("picture.mp4"), 3).unwrap().frames[..3], [1, 2, 3]);
+}

@@ -1,0 +1,151 @@
+//! Values that are dropped by chance, and the others scaled up: the chance is a function of where a
+//! value is, so that nobody keeps a mask.
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+use vd_torch::{BoxError, Function, team};
+
+use super::{Isa, Simd, Work, none, one, pointer};
+use crate::derive_seed;
+
+/// Which values are dropped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DropMask {
+    /// Of each sample.
+    pub seeds: Arc<[u64]>,
+    /// Which of the masks of a sample.
+    pub site: u64,
+    /// Which part of the values is dropped.
+    ///
+    /// # Range
+    /// 0 or more, below 1
+    pub rate: f64,
+    /// What the others are multiplied by.
+    pub gain: f64,
+}
+
+/// x with values dropped; the same on every call, with any number of threads and any instructions.
+///
+/// A value's fate depends on the mask, its sample's seed, its frame and its place in the frame.
+///
+/// # Shapes
+/// b f ... -> the same
+///
+/// # Panics
+/// Fewer than two axes, another number of seeds than of samples; a tensor that is not f32 on the CPU.
+pub fn drop_out(isa: Isa, x: &Tensor, mask: &DropMask) -> Tensor {
+    let size = x.size();
+    assert!(
+        size.len() >= 2 && size[0] == mask.seeds.len() as i64,
+        "{} seeds for a tensor of shape {size:?}",
+        mask.seeds.len()
+    );
+    let on_cpu = x.kind() == Kind::Float && x.device() == Device::Cpu;
+    assert!(on_cpu, "a kernel of f32 on the CPU with another tensor");
+    let x = x.detach().contiguous();
+    let y = x.empty_like();
+    let frames = size[1] as usize;
+    let total = x.numel();
+    let each = (total / (mask.seeds.len() * frames).max(1)).max(1);
+    let ends = &Ends { x: pointer(&x), y: y.data_ptr() as *mut f32 };
+    team(|member| {
+        let mut range = member.share(total);
+        while !range.is_empty() {
+            let (frame, first) = (range.start / each, range.start % each);
+            let count = (each - first).min(range.len());
+            let key =
+                derive_seed(mask.seeds[frame / frames], &[mask.site, (frame % frames) as u64]);
+            // SAFETY: within both tensors, of which threads write different parts.
+            let (x, y) = unsafe { (ends.x.add(range.start), ends.y.add(range.start)) };
+            isa.run(Part { x, y, count, first, key, mask });
+            range.start += count;
+        }
+    });
+    y
+}
+
+/// Where values are and where they go.
+struct Ends {
+    x: *const f32,
+    y: *mut f32,
+}
+
+// SAFETY: threads read what the pointers show and write apart from each other.
+unsafe impl Sync for Ends {}
+
+/// Neighbouring values of a frame.
+struct Part<'a> {
+    x: *const f32,
+    y: *mut f32,
+    count: usize,
+    /// Place of the first in its frame.
+    first: usize,
+    key: u64,
+    mask: &'a DropMask,
+}
+
+/// 32 bits for a place and two keys.
+///
+/// # Reference
+/// Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": a bijection of a counter
+/// instead of a state. Multipliers and shifts are those of Wellons' `lowbias32` (2018), with one key
+/// before them and one between, so that no mask is another one in a different order.
+#[inline(always)]
+fn bits(place: u32, before: u32, between: u32) -> u32 {
+    let x = place ^ before;
+    let x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D).wrapping_add(between);
+    let x = (x ^ (x >> 15)).wrapping_mul(0x846C_A68B);
+    x ^ (x >> 16)
+}
+
+impl Work for Part<'_> {
+    type Out = ();
+
+    /// Plain arithmetic, of which the compiler makes vectors of the set.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (before, between) = (self.key as u32, (self.key >> 32) as u32);
+        let (bound, gain) = (2f64.powi(32) * self.mask.rate, self.mask.gain as f32);
+        let bound = bound.round() as u32;
+        for i in 0..self.count {
+            let bits = bits((self.first + i) as u32, before, between);
+            let factor = if bits < bound { 0.0 } else { gain };
+            // SAFETY: the caller's.
+            unsafe { *self.y.add(i) = *self.x.add(i) * factor };
+        }
+    }
+}
+
+/// [`drop_out`] with a gradient, which makes the mask again.
+///
+/// # Shapes
+/// b f ... -> the same
+///
+/// # Panics
+/// As [`drop_out`].
+pub fn dropped_out(isa: Isa, x: &Tensor, mask: &DropMask) -> Tensor {
+    one(&[x], |_| (drop_out(isa, x, mask), Backward { isa, mask: mask.clone() }))
+}
+
+#[derive(Debug)]
+struct Backward {
+    isa: Isa,
+    mask: DropMask,
+}
+
+impl Function for Backward {
+    fn backward(
+        &self,
+        _saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>, BoxError> {
+        let Some(Some(grad)) = grads.first() else { return Ok(none(needs.len())) };
+        Ok(vec![Some(drop_out(self.isa, grad, &self.mask))])
+    }
+
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+}

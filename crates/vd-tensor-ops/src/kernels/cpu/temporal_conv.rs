@@ -1,0 +1,187 @@
+//! The convolution along time: a product for each tap, added where its output lies.
+//!
+//! Frames are neighbours in memory, so that a tap of a run of frames is one product of matrices, and
+//! nothing is shifted, padded or hidden in a copy: frames that a tap may not see are not multiplied.
+
+use tch::{Kind, Tensor};
+use vd_torch::{BoxError, Function, Saved};
+
+use super::{none, one};
+
+/// Neighbouring frames of a sample that a tap takes, and those that it adds them to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    sample: i64,
+    from: i64,
+    to: i64,
+    count: i64,
+}
+
+impl Run {
+    /// Rows of the frames from `first` on: a view.
+    ///
+    /// # Shapes
+    /// `x`: b f h w c, contiguous -> (frames h w) c
+    fn rows(&self, x: &Tensor, first: i64) -> Tensor {
+        x.get(self.sample).narrow(0, first, self.count).flatten(0, 2)
+    }
+}
+
+/// The runs of every tap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TapRuns(Vec<Vec<Run>>);
+
+impl TapRuns {
+    /// Of `taps` taps, an odd number, over `b` samples of `f` frames; `forbidden` marks frames that
+    /// do not see each other, of each sample or of all. A frame always sees itself.
+    ///
+    /// # Shapes
+    /// `forbidden`: (b or 1) f f, queries first
+    ///
+    /// # Panics
+    /// Another number of marks.
+    pub fn new(taps: i64, (b, f): (i64, i64), forbidden: Option<&[bool]>) -> Self {
+        let pairs = (f * f) as usize;
+        if let Some(marks) = forbidden {
+            let fits = marks.len() == pairs || marks.len() == b as usize * pairs;
+            assert!(fits, "{} marks for {b} samples of {f} frames", marks.len());
+        }
+        let sees = |sample: i64, to: i64, from: i64| {
+            forbidden.is_none_or(|marks| {
+                let first = if marks.len() == pairs { 0 } else { sample as usize * pairs };
+                !marks[first + (to * f + from) as usize]
+            })
+        };
+        let half = taps / 2;
+        let of = |offset: i64| {
+            let mut runs: Vec<Run> = Vec::new();
+            for sample in 0..b {
+                for to in (-offset).max(0)..f - offset.max(0) {
+                    let from = to + offset;
+                    if offset != 0 && !sees(sample, to, from) {
+                        continue;
+                    }
+                    match runs.last_mut() {
+                        Some(run) if run.sample == sample && run.to + run.count == to => {
+                            run.count += 1;
+                        }
+                        _ => runs.push(Run { sample, from, to, count: 1 }),
+                    }
+                }
+            }
+            runs
+        };
+        TapRuns((-half..=half).map(of).collect())
+    }
+
+    /// Each tap but the one in the middle, with its runs.
+    fn others(&self) -> impl Iterator<Item = (usize, &[Run])> {
+        let runs = self.0.iter().map(Vec::as_slice).enumerate();
+        runs.filter(|(tap, _)| *tap != self.0.len() / 2)
+    }
+}
+
+/// The weight of each tap: o i.
+fn taps(weight: &Tensor) -> Vec<Tensor> {
+    weight.detach().flatten(2, -1).permute([2, 0, 1]).contiguous().unbind(0)
+}
+
+/// A convolution along time with a gradient.
+///
+/// # Shapes
+/// `x`: b f h w i; `weight`: o i k 1 1; `bias`: o -> b f h w o
+pub fn temporal_conv(x: &Tensor, (weight, bias): (&Tensor, &Tensor), runs: &TapRuns) -> Tensor {
+    let forward = |saved: &mut Saved| {
+        let x = x.contiguous();
+        [&x, weight].into_iter().for_each(|t| saved.keep(t));
+        let taps = taps(weight);
+        let y = x.linear(&taps[taps.len() / 2], Some(bias));
+        for (tap, runs) in runs.others() {
+            for run in runs {
+                let _ = run.rows(&y, run.to).addmm_(&run.rows(&x, run.from), &taps[tap].tr());
+            }
+        }
+        (y, TemporalConv(runs.clone()))
+    };
+    one(&[x, weight, bias], forward)
+}
+
+#[derive(Debug)]
+struct TemporalConv(TapRuns);
+
+impl TemporalConv {
+    fn of_input(&self, grad: &Tensor, weight: &Tensor) -> Tensor {
+        let taps = taps(weight);
+        let of = grad.matmul(&taps[taps.len() / 2]);
+        for (tap, runs) in self.0.others() {
+            for run in runs {
+                let _ = run.rows(&of, run.from).addmm_(&run.rows(grad, run.to), &taps[tap]);
+            }
+        }
+        of
+    }
+
+    fn of_weight(&self, grad: &Tensor, x: &Tensor, weight: &Tensor) -> Tensor {
+        let taps = self.0.0.len() as i64;
+        let of =
+            weight.new_zeros([taps, weight.size()[0], weight.size()[1]], (x.kind(), x.device()));
+        let mut own = of.get(taps / 2);
+        let _ = own.addmm_(&grad.flatten(0, 3).tr(), &x.flatten(0, 3));
+        for (tap, runs) in self.0.others() {
+            for run in runs {
+                let grad = run.rows(grad, run.to);
+                let _ = of.get(tap as i64).addmm_(&grad.tr(), &run.rows(x, run.from));
+            }
+        }
+        of.permute([1, 2, 0]).contiguous().view_as(weight)
+    }
+}
+
+impl Function for TemporalConv {
+    fn backward(
+        &self,
+        saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>, BoxError> {
+        let ([x, weight], Some(Some(grad)), [of_x, of_weight, of_bias]) =
+            (saved, grads.first(), needs)
+        else {
+            return Ok(none(needs.len()));
+        };
+        let grad = grad.contiguous();
+        Ok(vec![
+            of_x.then(|| self.of_input(&grad, weight)),
+            of_weight.then(|| self.of_weight(&grad, x, weight)),
+            of_bias.then(|| grad.sum_dim_intlist([0i64, 1, 2, 3].as_slice(), false, None::<Kind>)),
+        ])
+    }
+
+    fn name(&self) -> &'static str {
+        "convolution along time"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_end_where_frames_do_not_see_each_other() {
+        let runs = TapRuns::new(3, (2, 4), None);
+        let run = |sample, from, to, count| Run { sample, from, to, count };
+        assert_eq!(runs.0[0], [run(0, 0, 1, 3), run(1, 0, 1, 3)]);
+        assert_eq!(runs.0[2], [run(0, 1, 0, 3), run(1, 1, 0, 3)]);
+        // A clip of two frames, and two images; for the first sample and for both.
+        let clip: Vec<bool> =
+            (0..16).map(|at| at / 4 != at % 4 && (at / 4).max(at % 4) > 1).collect();
+        let both = TapRuns::new(5, (2, 4), Some(&clip));
+        assert_eq!(both.0[1], [run(0, 0, 1, 1), run(1, 0, 1, 1)]);
+        assert!(both.0[0].is_empty() && both.0[4].is_empty());
+        let one: Vec<bool> = clip.into_iter().chain([false; 16]).collect();
+        let one = TapRuns::new(3, (2, 4), Some(&one));
+        assert_eq!(one.0[2], [run(0, 1, 0, 1), run(1, 1, 0, 3)]);
+        // Taps beyond both ends have none.
+        assert!(TapRuns::new(5, (1, 1), None).others().all(|(_, runs)| runs.is_empty()));
+    }
+}

@@ -1,0 +1,96 @@
+//! Convolution along time, every position by itself.
+
+use tch::Tensor;
+
+use crate::kernels::cpu::{self, TapRuns};
+use crate::{Error, Init, Result, Scope, kernels};
+
+/// A convolution of kernel k x 1 x 1 that keeps the number of frames and starts as the identity: with
+/// a convolution over space before it, a three-dimensional one in two parts.
+///
+/// Beyond the first and the last frame are zeros, and so is a frame that may not be seen: an image
+/// beside a clip is what it is alone.
+///
+/// # Reference
+/// Singer et al. 2022 (Make-A-Video), section 3.2.1, arXiv:2209.14792: a network for images that
+/// becomes one for videos without a change of its output.
+#[derive(Debug)]
+pub struct TemporalConv {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+/// A step along time and the product that it takes part with.
+struct Tap<'a> {
+    /// How many frames later than the output the input is.
+    offset: i64,
+    /// o i
+    weight: &'a Tensor,
+}
+
+impl TemporalConv {
+    /// `weight` (c c k 1 1), 1 from each channel to itself at the output's own frame and 0 elsewhere,
+    /// and `bias` (c), 0.
+    ///
+    /// # Range
+    /// `kernel`: odd
+    /// # Errors
+    /// An even kernel; names that are taken; sizes below 1.
+    pub fn new(scope: &mut Scope, channels: i64, kernel: i64) -> Result<Self> {
+        if kernel < 1 || kernel % 2 == 0 {
+            return Err(Error::Value {
+                what: "kernel of a convolution along time".to_owned(),
+                expected: "an odd number, so that the frames stay".to_owned(),
+                got: kernel.to_string(),
+            });
+        }
+        let shape = [channels, channels, kernel, 1, 1];
+        Ok(TemporalConv {
+            weight: scope.param("weight", &shape, Init::Dirac)?,
+            bias: scope.param("bias", &[channels], Init::Const(0.0))?,
+        })
+    }
+
+    /// The sum over taps of the frames that they reach.
+    ///
+    /// # Shapes
+    /// `x`: b f h w c -> the same; `forbidden`: bool, (b or 1) 1 1 f f
+    pub fn forward(&self, x: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
+        if let Some(runs) = self.runs(x, forbidden) {
+            return cpu::temporal_conv(x, (&self.weight, &self.bias), &runs);
+        }
+        let taps = self.weight.flatten(2, -1).unbind(2); // k of o i
+        let (half, f) = (taps.len() as i64 / 2, x.size()[1]);
+        let own = x.linear(&taps[half as usize], Some(&self.bias));
+        let offsets = (-half..).zip(&taps).map(|(offset, weight)| Tap { offset, weight });
+        // Taps that reach beyond both ends see zeros alone.
+        let others = offsets.filter(|tap| tap.offset != 0 && tap.offset.abs() < f);
+        others.fold(own, |sum, tap| sum + tap.of(x, forbidden))
+    }
+
+    /// What the kernel multiplies, where it takes these frames.
+    fn runs(&self, x: &Tensor, forbidden: Option<&Tensor>) -> Option<TapRuns> {
+        if ![x, &self.weight].into_iter().all(kernels::on_cpu) || x.numel() == 0 {
+            return None;
+        }
+        let marks = forbidden.map(|marks| Vec::<bool>::try_from(marks.flatten(0, -1)));
+        let marks = marks.transpose().ok()?;
+        let (taps, size) = (self.weight.size()[2], (x.size()[0], x.size()[1]));
+        Some(TapRuns::new(taps, size, marks.as_deref()))
+    }
+}
+
+impl Tap<'_> {
+    /// Its part of all frames, zeros where it reaches none.
+    fn of(&self, x: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
+        let (offset, frames) = (self.offset, x.size()[1] - self.offset.abs());
+        let mut seen = x.narrow(1, offset.max(0), frames);
+        if let Some(forbidden) = forbidden {
+            // Queries along the rows: above the main diagonal the key is a later frame.
+            let pairs = forbidden.diagonal(offset, -2, -1); // (b or 1) 1 1 frames
+            seen = seen.masked_fill(&pairs.permute([0, 3, 1, 2]).unsqueeze(-1), 0.0);
+        }
+        let part = seen.linear(self.weight, None::<&Tensor>);
+        part.constant_pad_nd([0, 0, 0, 0, 0, 0, (-offset).max(0), offset.max(0)])
+    }
+}
