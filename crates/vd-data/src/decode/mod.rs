@@ -4,6 +4,7 @@
 mod ffmpeg;
 mod gif;
 mod media;
+mod media_arrays;
 mod pixels;
 mod png;
 mod still;
