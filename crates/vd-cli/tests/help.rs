@@ -5,8 +5,9 @@ mod common;
 
 use common::Place;
 
-const COMMANDS: [(&str, &[&str]); 14] = [
+const COMMANDS: [(&str, &[&str]); 19] = [
     ("train", &["CONFIG.toml", "--set <section.key=value>", "--resume"]),
+    ("plan", &["CONFIG.toml", "--set <section.key=value>", "--gpu <NAME>", "- h100"]),
     (
         "sample",
         &[
@@ -83,7 +84,7 @@ const COMMANDS: [(&str, &[&str]); 14] = [
             "null_mask",
         ],
     ),
-    ("inspect", &["<CHECKPOINT>"]),
+    ("inspect", &["CHECKPOINT", "--preset <NAME>", "--dim <N>", "--frames <F>", "paper_bair"]),
     (
         "bench",
         &[
@@ -97,9 +98,29 @@ const COMMANDS: [(&str, &[&str]); 14] = [
             "peak_mib",
         ],
     ),
-    ("data", &["synth", "inspect"]),
+    ("data", &["synth", "inspect", "prepare", "preview", "stats", "verify"]),
     ("data synth", &["fireworks", "digits", "--num <N>", "--frames <F>", "--size", "--out <DIR>"]),
     ("data inspect", &["<DIR>", "--captions <FROM>"]),
+    (
+        "data prepare",
+        &[
+            "<SRC>",
+            "--out <DIR>",
+            "--captions <FROM>",
+            "--size <H[xW]>",
+            "--fps <R>",
+            "--stride <K>",
+            "--max-frames <F>",
+            "--channels <C>",
+            "--shard-size <BYTES>",
+            "--workers <N>",
+            "--max-bad <N>",
+            "kind = \"shards\"",
+        ],
+    ),
+    ("data preview", &["<SRC>", "--out <FILE.png>", "--num <N>", "--frames <F>"]),
+    ("data stats", &["<SRC>", "--captions <FROM>", "--sample <N>"]),
+    ("data verify", &["<DIR>"]),
     ("doctor", &[]),
 ];
 

@@ -1,5 +1,7 @@
 //! What a run reads, and how.
 
+mod images;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,8 @@ use crate::floats::check_floats;
 use crate::generate::{DigitsConfig, FireworksConfig};
 use crate::normalise::Normalise;
 use crate::{Error, Result};
+
+pub use images::ImagesConfig;
 
 /// The most frames of a clip.
 pub const MAX_FRAMES: u32 = 65_536;
@@ -26,6 +30,11 @@ pub enum Source {
         /// Where the captions come from.
         #[serde(default, skip_serializing_if = "Captions::is_beside")]
         captions: Captions,
+    },
+    /// Clips that were prepared from a folder: see [`crate::prepare`].
+    Shards {
+        /// The folder of shards.
+        path: PathBuf,
     },
     /// Fireworks drawn by the program, without end.
     Fireworks(FireworksConfig),
@@ -115,6 +124,9 @@ pub struct DataConfig {
     /// [-1, 1], and no other numbers are taken.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "normalize")]
     pub normalise: Option<Normalise>,
+    /// Independent images behind the frames of each clip; none where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImagesConfig>,
 }
 
 fn default_frames() -> usize {
@@ -158,6 +170,7 @@ impl Default for DataConfig {
             member: None,
             invalid: None,
             normalise: None,
+            images: None,
         }
     }
 }
@@ -193,23 +206,14 @@ impl DataConfig {
             let expected = format!("0 to {MAX_WORKERS}");
             return Err(Error::config("data.workers", expected, self.workers));
         }
+        let images = self.images.as_ref().map_or(0, |images| images.per_clip);
+        let frames = self.frames.saturating_add(images);
         match self.takes_floats() {
-            true => check_floats(self.frames, self.size, self.channels)?,
-            false => check_shape(self.frames, self.size, self.channels)?,
+            true => check_floats(frames, self.size, self.channels)?,
+            false => check_shape(frames, self.size, self.channels)?,
         }
-        match &self.source {
-            Source::Folder { path, .. } if path.as_os_str().is_empty() => {
-                Err(Error::config("data.source.path", "a folder", "nothing"))
-            }
-            Source::Folder { captions: Captions::Table(table), .. }
-                if table.as_os_str().is_empty() =>
-            {
-                Err(Error::config("data.source.captions.table", "a file", "nothing"))
-            }
-            Source::Folder { .. } => Ok(()),
-            Source::Fireworks(config) => config.validate(),
-            Source::Digits(config) => config.validate(),
-        }
+        self.images.as_ref().map_or(Ok(()), ImagesConfig::validate)?;
+        self.source.validate()
     }
 }
 

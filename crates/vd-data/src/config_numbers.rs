@@ -2,12 +2,25 @@
 
 use crate::array::{ArrayOptions, MAX_CHANNELS};
 use crate::normalise::Normaliser;
-use crate::{DataConfig, Error, Result, Source};
+use crate::{DataConfig, Error, Folder, Result, Source};
 
 impl DataConfig {
     /// How arrays are taken.
     pub fn arrays(&self) -> ArrayOptions {
         ArrayOptions { axes: self.axes.clone(), member: self.member.clone() }
+    }
+
+    /// Lists the clips, as [`Source::list`], arrays taken as the config says.
+    ///
+    /// # Errors
+    /// As [`Source::list`].
+    pub fn list(&self) -> Result<Option<Folder>> {
+        match &self.source {
+            Source::Folder { path, captions } => {
+                Folder::list_arrays(path, captions, &self.arrays()).map(Some)
+            }
+            source => source.list(),
+        }
     }
 
     /// Whether clips are numbers of any unit ([`AnyClip::Floats`](crate::AnyClip)) instead of bytes.
@@ -34,6 +47,10 @@ impl DataConfig {
         {
             let expected = format!("1 or 3; for a folder of arrays 1 to {MAX_CHANNELS}");
             return Err(Error::config("data.channels", expected, self.channels));
+        }
+        if self.images.is_some() && self.takes_floats() {
+            let expected = "no images beside clips of numbers (data.normalise, data.invalid, or other channels than 1 and 3)";
+            return Err(Error::config("data.images", expected, "images"));
         }
         if self.invalid.is_some_and(f64::is_nan) {
             let expected = "a number; NaN is missing in any case";

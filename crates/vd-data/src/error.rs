@@ -91,6 +91,26 @@ pub enum Error {
         /// What this one holds.
         found: String,
     },
+    /// Prepared clips that contradict themselves.
+    #[error("{}: expected {expected}, found {found}", place(path, *line, None))]
+    Shards {
+        /// The index, or a shard.
+        path: PathBuf,
+        /// The line, from 1, where it is about one.
+        line: Option<u64>,
+        /// What a sound one would hold.
+        expected: String,
+        /// What this one holds.
+        found: String,
+    },
+    /// A clip that could not be prepared when the others were.
+    #[error("{}: could not be prepared: {reason}", path.display())]
+    Unprepared {
+        /// Its path below the folder that was prepared.
+        path: PathBuf,
+        /// What was said of it then.
+        reason: String,
+    },
     /// A setting outside its range.
     #[error("{key}: expected {expected}, got {got}")]
     Config {
@@ -144,7 +164,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Whether the error is the fault of one file of a data set, which can be skipped, rather than of the run.
     pub fn is_bad_file(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::Damaged { .. } | Self::TooLarge { .. })
+        matches!(
+            self,
+            Self::Read { .. }
+                | Self::Damaged { .. }
+                | Self::TooLarge { .. }
+                | Self::Unprepared { .. }
+        )
     }
 
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
@@ -172,6 +198,16 @@ impl Error {
             expected: expected.into(),
             found: found.into(),
         }
+    }
+
+    pub(crate) fn shards(
+        path: &Path,
+        line: Option<u64>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        let (expected, found) = (expected.into(), found.into());
+        Self::Shards { path: path.to_path_buf(), line, expected, found }
     }
 
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {

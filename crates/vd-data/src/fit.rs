@@ -32,6 +32,11 @@ pub fn fit(clip: &Clip, size: [usize; 2], place: [f64; 2]) -> Result<Clip> {
     crop(clip, size, place)
 }
 
+/// As [`fit`]; a clip of that size already is not copied.
+pub(crate) fn fit_owned(clip: Clip, size: [usize; 2], place: [f64; 2]) -> Result<Clip> {
+    if [clip.h, clip.w] == size { Ok(clip) } else { fit(&clip, size, place) }
+}
+
 /// The smallest size with the proportions of `from` that is nowhere below `size`, rounded to whole pixels.
 pub(crate) fn cover(from: [usize; 2], size: [usize; 2]) -> [usize; 2] {
     let scales = [0, 1].map(|axis| size[axis] as f64 / from[axis] as f64);

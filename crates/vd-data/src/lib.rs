@@ -40,6 +40,8 @@ mod normalise;
 mod process;
 mod random;
 mod rows;
+mod shards;
+mod source;
 mod synth;
 mod take;
 mod take_floats;
@@ -49,7 +51,7 @@ pub use array::{Array, ArrayOptions, Axes, Dtype};
 pub use captions::{Captions, Row, Value};
 pub use clip::{Clip, UNSTATED_FPS};
 pub use colour::{Colour, colour_votes, dominant_colour};
-pub use config::{Crop, DataConfig, MAX_FRAMES, Short, Source};
+pub use config::{Crop, DataConfig, ImagesConfig, MAX_FRAMES, Short, Source};
 pub use decode::{Ffmpeg, MAX_SIDE, Media, Probe, decode};
 pub use error::{Error, Result};
 pub use fit::fit;
@@ -58,15 +60,21 @@ pub use floats::{AnyClip, FloatClip};
 pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
 pub use inspect::{
-    ArrayReport, Column, Report, SizeCount, Spread, inspect, inspect_arrays, inspect_with,
+    ArrayReport, Channel, Column, Histogram, Pixels, Report, SizeCount, Spread, Stats, inspect,
+    inspect_arrays, inspect_with, stats,
 };
 pub use interval::{Difference, Share, newcombe, wilson};
-pub use loader::{Batch, Cursor, Dataset, Loader};
+pub use loader::{Batch, Cursor, Dataset, Image, ImageInfo, Images, Loader};
 pub use normalise::{ChannelRule, Normalise, Normaliser, Scaling, Transform};
+pub use shards::{
+    Dtype as ShardDtype, Packed, Prepare, Prepared, Progress, Verified, is_shards, prepare,
+    verify as verify_shards,
+};
 pub use synth::{Written, write_synthetic};
 pub use take::{Sample, Taken};
 pub use write::{
-    ArrayFormat, ClipFormat, Line, LinePlot, SheetRow, contact_sheet, gif_fps, grid, mp4_size,
-    picture, tile, webp_fps, write_array, write_contact_sheet, write_floats, write_frames,
-    write_frames_from, write_gif, write_gif_keeping, write_line_plot, write_mp4, write_webp,
+    ArrayFormat, ClipFormat, Line, LinePlot, Previewed, SheetRow, contact_sheet, gif_fps, grid,
+    mp4_size, picture, tile, webp_fps, write_array, write_contact_sheet, write_floats,
+    write_frames, write_frames_from, write_gif, write_gif_keeping, write_line_plot, write_mp4,
+    write_preview, write_webp,
 };

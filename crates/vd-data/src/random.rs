@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Digits = 4,
     /// The words of a generated caption.
     Caption = 5,
+    /// The images beside one clip.
+    Images = 6,
 }
 
 /// A stream that depends on nothing but its key; ChaCha's 256 bits of key hold all four numbers as they are.
@@ -30,6 +32,18 @@ impl Stream {
             part.copy_from_slice(&number.to_le_bytes());
         }
         Self(ChaCha8Rng::from_seed(key))
+    }
+
+    /// The next of the streams that this one leads to, each with 256 bits of its own as its key.
+    pub(crate) fn fork(&mut self) -> Self {
+        let mut key = [0; 32];
+        self.0.fill_bytes(&mut key);
+        Self(ChaCha8Rng::from_seed(key))
+    }
+
+    /// 64 random bits.
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0.next_u64()
     }
 
     /// Uniform in [0, 1).

@@ -34,7 +34,7 @@ pub fn write_synthetic(
     let generator: &dyn Generator = match source {
         Source::Fireworks(config) => config,
         Source::Digits(config) => config,
-        Source::Folder { path, .. } => {
+        Source::Folder { path, .. } | Source::Shards { path } => {
             let expected = "fireworks or digits";
             return Err(Error::config("source", expected, path.display()));
         }

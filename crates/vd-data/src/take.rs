@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::captions::Row;
 use crate::config::{Crop, DataConfig, Short};
 use crate::decode::Media;
-use crate::fit::fit;
+use crate::fit::fit_owned;
 use crate::random::Stream;
 use crate::{AnyClip, Clip, Error, Result};
 
@@ -69,12 +69,42 @@ pub(crate) fn take(
     let taken =
         Taken { start: wanted.first().copied().unwrap_or(0), stride: config.stride, of: probe.f };
     let clip = media.decode_frames(config.channels, &wanted, probe.fps / config.stride as f64)?;
+    let mut clip = to_size(media, clip, config, (place, flip))?;
+    let kept = clip.f;
+    if kept < config.frames {
+        let indices: Vec<usize> = (0..config.frames).map(|i| i.min(kept - 1)).collect();
+        clip = clip.pick(&indices);
+    }
+    Ok(Some((clip, kept, taken)))
+}
+
+/// Takes one frame of a video, each of them with the same chance, by as many draws as [`take`].
+pub(crate) fn take_frame(
+    media: &Media,
+    config: &DataConfig,
+    stream: &mut Stream,
+) -> Result<(Clip, Taken)> {
+    let probe = media.probe()?;
+    let (at, place, flip) = (stream.unit(), [stream.unit(), stream.unit()], stream.chance(0.5));
+    let start = (probe.f as f64 * at) as usize;
+    let clip = media.decode_frames(config.channels, &[start], probe.fps)?;
+    let clip = to_size(media, clip, config, (place, flip))?;
+    Ok((clip, Taken { start, stride: 1, of: probe.f }))
+}
+
+/// The part of a clip that is kept, at its size, mirrored or not.
+fn to_size(
+    media: &Media,
+    clip: Clip,
+    config: &DataConfig,
+    (place, flip): ([f64; 2], bool),
+) -> Result<Clip> {
     let place = match config.crop {
         Crop::Centre => [0.5; 2],
         Crop::Random => place,
     };
     let found = format!("frames of {} x {}", clip.h, clip.w);
-    let mut clip = fit(&clip, config.size, place).map_err(|e| match e {
+    let mut clip = fit_owned(clip, config.size, place).map_err(|e| match e {
         // one odd file is no reason to stop
         Error::Clip { expected, .. } => {
             let limit = format!("{expected} once they cover {:?}", config.size);
@@ -85,12 +115,7 @@ pub(crate) fn take(
     if config.flip && flip {
         clip.flip();
     }
-    let kept = clip.f;
-    if kept < config.frames {
-        let indices: Vec<usize> = (0..config.frames).map(|i| i.min(kept - 1)).collect();
-        clip = clip.pick(&indices);
-    }
-    Ok(Some((clip, kept, taken)))
+    Ok(clip)
 }
 
 /// Which frames of a video of `f` frames are taken; `None` where it is too short and short ones are left out.

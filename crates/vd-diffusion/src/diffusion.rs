@@ -142,7 +142,8 @@ impl Diffusion {
     /// The loss of a batch: noises `x0`, asks the network, compares.
     ///
     /// Row k of everything drawn (first the time, then the noise) comes from the k-th stream of
-    /// `noise`.
+    /// `noise`; what belongs to images behind a clip ([`FrameMask::ClipAndImages`]) comes last. Their
+    /// numbers count in the mean as those of any frame.
     ///
     /// # Shapes
     /// `x0`: b ... (b c f h w for networks on videos), in [-1, 1]
@@ -164,15 +165,18 @@ impl Diffusion {
             let got = format!("{:?}", x0.size());
             return Err(Error::tensor("x0", "shape b ..., with at least one number", got));
         }
-        let t = match request.t {
-            Some(t) => t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?,
-            None => self.frame_times.draw(self.times, self.schedule(), x0, noise)?,
+        let frames = request.frames.unwrap_or(&FrameMask::All);
+        let clip = x0.size().get(2).and_then(|f| frames.clip_before_images(*f));
+        let given = match request.t {
+            Some(t) => Some(t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?),
+            None => None,
         };
+        let times = (self.times, given);
+        let (t, eps) =
+            self.frame_times.draw_with_noise(times, self.schedule(), (x0, clip), noise)?;
         let levels = Levels::at_times(self.schedule(), &t)?;
-        let eps = noise.normal(x0);
         let x = levels.noised(x0, &eps)?;
         let input = levels.time_input(self.schedule(), b, x0);
-        let frames = request.frames.unwrap_or(&FrameMask::All);
         let shown = self.parameterization.shown(&x, &levels)?;
         let out = answer(&x, backbone.forward(&shown, &input, cond, frames, request.train)?)?;
         let target = self.parameterization.target(x0, &eps, &levels)?;

@@ -10,7 +10,8 @@ use crate::{Error, Result, Schedule, TimeSampling};
 /// Which frames of a clip share a time in training.
 ///
 /// All but [`Shared`](FrameTimes::Shared) need clips (b c f ...) and a network that takes a time
-/// per frame.
+/// per frame; of images behind a clip each then has a time of its own, whatever the clip's frames
+/// share. Where all frames share one, the images share it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FrameTimes {
@@ -73,6 +74,43 @@ impl FrameTimes {
         let shared = times.draw(schedule, b, noise)?.f_unsqueeze(1)?;
         let parts = [Tensor::zeros([b, clean], DOUBLE), shared.f_repeat([1, f - clean])?];
         Ok(Tensor::f_cat(&parts, 1)?)
+    }
+}
+
+impl FrameTimes {
+    /// The times of a batch, unless they are given, and its noise. `clip` says how many frames of a
+    /// video are a clip's, where independent images follow it: what they need is drawn after all
+    /// that the clip needs, which is so what it is without images.
+    ///
+    /// # Errors
+    /// As [`FrameTimes::draw`].
+    pub(crate) fn draw_with_noise(
+        self,
+        (times, given): (TimeSampling, Option<Tensor>),
+        schedule: &dyn Schedule,
+        (x0, clip): (&Tensor, Option<i64>),
+        noise: &mut dyn Noise,
+    ) -> Result<(Tensor, Tensor)> {
+        let each = self != FrameTimes::Shared && given.is_none();
+        let times_of = |x: &Tensor, noise: &mut dyn Noise| match &given {
+            Some(t) => Ok(t.shallow_clone()),
+            None => self.draw(times, schedule, x, noise),
+        };
+        let (Some(clip), &[b, _, f, ..]) = (clip, x0.size().as_slice()) else {
+            let t = times_of(x0, noise)?;
+            return Ok((t, noise.normal(x0)));
+        };
+        let (first, images) = (x0.f_narrow(2, 0, clip)?, x0.f_narrow(2, clip, f - clip)?);
+        let t = times_of(&first, noise)?;
+        let eps = noise.normal(&first);
+        let t = match each {
+            true => {
+                let own = Tensor::empty([b, f - clip], DOUBLE);
+                Tensor::f_cat(&[t, times.draw_like(schedule, &own, noise)?], 1)?
+            }
+            false => t,
+        };
+        Ok((t, Tensor::f_cat(&[eps, noise.normal(&images)], 2)?))
     }
 }
 

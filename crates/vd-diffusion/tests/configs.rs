@@ -62,7 +62,9 @@ fn a_kind_is_a_name_or_a_table() {
     let config = read("[schedule]\nkind = \"cosine\"\nlog_snr_max = 15\ntime_input = \"log-snr\"");
     let time_input = TimeInput::LogSnr;
     let expected = ScheduleConfig::Cosine { log_snr_min: -20.0, log_snr_max: 15.0, time_input };
+    assert!(expected.tells_log_snr() && expected.clone().shifted(1.0).tells_log_snr());
     assert_eq!(config.schedule, expected);
+    assert!(!ScheduleConfig::all().iter().any(ScheduleConfig::tells_log_snr));
 }
 
 #[test]

@@ -66,6 +66,14 @@ impl FrameMask {
         }
     }
 
+    /// How many of `f` frames are those of a clip, where images follow it.
+    pub fn clip_before_images(&self, f: i64) -> Option<i64> {
+        match self {
+            FrameMask::ClipAndImages { clip } if *clip < f => Some(*clip),
+            _ => None,
+        }
+    }
+
     /// The same mask for a batch that holds every sample `times` over, one copy after the other.
     pub fn repeat(&self, times: i64) -> FrameMask {
         match self {

@@ -1,6 +1,7 @@
 //! The named parameters of a network.
 
 mod init;
+mod sketch;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -29,13 +30,15 @@ pub struct Params {
     seed: u64,
     kind: Kind,
     device: Device,
+    /// Whether parameters have shapes and no values.
+    sketch: bool,
     entries: BTreeMap<String, Param>,
 }
 
 impl Params {
     /// No parameters yet.
     pub fn new(seed: u64, kind: Kind, device: Device) -> Self {
-        Params { seed, kind, device, entries: BTreeMap::new() }
+        Params { seed, kind, device, sketch: false, entries: BTreeMap::new() }
     }
 
     /// Where a network declares its parameters.
@@ -162,8 +165,12 @@ impl Scope<'_> {
                 Some(second) if more > 0 => *second = more,
                 _ => return Err(Error::shape(name, "a second axis to add entries to", shape)),
             }
-            value =
-                Tensor::cat(&[&value, &value.new_zeros(&zeros, (value.kind(), value.device()))], 1);
+            value = if self.params.sketch {
+                zeros[1] += shape[1];
+                self.params.outline(&zeros)
+            } else {
+                Tensor::cat(&[&value, &value.new_zeros(&zeros, (value.kind(), value.device()))], 1)
+            };
         }
         self.insert(name, value.set_requires_grad(true), true)
     }
@@ -208,6 +215,9 @@ impl Scope<'_> {
     }
 
     fn draw(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        if self.params.sketch {
+            return self.params.outline(shape);
+        }
         init.draw((self.params.seed, name), shape, (self.params.kind, self.params.device))
     }
 }

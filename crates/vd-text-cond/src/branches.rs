@@ -143,10 +143,7 @@ impl Rows<'_> {
         let text = keeps(&Part::Text);
         let cond = self.whole.keeping(text, |name| keeps(&Part::Signal(name.to_owned())));
         Ok(match &self.negative {
-            Some(negative) if !text => {
-                let Cond { pooled, tokens, null, .. } = negative.shallow_clone();
-                Cond { pooled, tokens, null, signals: cond.signals }
-            }
+            Some(negative) if !text => Cond { signals: cond.signals, ..negative.shallow_clone() },
             _ => cond,
         })
     }

@@ -11,8 +11,11 @@ mod autograd;
 mod checkpoint;
 mod device;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod init;
 mod map;
+mod memory;
 mod optim;
 mod shim;
 mod team;
@@ -25,6 +28,7 @@ pub use init::{
     CudaStatus, cuda_status, init, libtorch_dir, loaded_version, set_threads, threads, version,
 };
 pub use map::map_file;
+pub use memory::{available_memory, peak_resident};
 pub use optim::{AdamWState, AdamWStep, fused_adamw};
 pub use tch;
 pub use team::{Member, Tasks, for_each, team, team_of};

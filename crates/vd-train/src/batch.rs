@@ -24,18 +24,18 @@ pub(crate) struct Preparation {
 /// A batch as the loss takes it.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) x0: Tensor, // b c f h w
+    pub(crate) x0: Tensor, // b c (f + k) h w: the clips, and the images beside each
     pub(crate) cond: Cond,
     pub(crate) frames: FrameMask,
-    pub(crate) keep: Option<Tensor>, // b 1 f 1 1 or b c f h w, on the CPU
+    pub(crate) keep: Option<Tensor>, // b 1 (f + k) 1 1 or b c (f + k) h w, on the CPU
 }
 
 impl Preparation {
     pub(crate) fn prepare(&self, batch: &Batch, at: Place) -> Result<Prepared> {
-        let b = batch.video.size()[0];
-        let f = batch.video.size()[2];
+        let size = batch.video.size();
+        let (b, all, clip) = (size[0], size[2], batch.clip_frames as i64);
         let keep = match &batch.keep {
-            Some(keep) => Some(keep.f_view([b, 1, f, 1, 1])?),
+            Some(keep) => Some(keep.f_view([b, 1, all, 1, 1])?),
             None => None,
         };
         let keep = match (keep, &batch.valid) {
@@ -43,8 +43,10 @@ impl Preparation {
             (None, Some(valid)) => Some(valid.shallow_clone()),
             (Some(keep), Some(valid)) => Some(valid.f_logical_and(&keep)?),
         };
-        let frames = if self.focus_present > 0.0 {
-            let focus = chosen(self.focus_present, b, at.noise(Stream::Focus))?;
+        let frames = if clip < all {
+            FrameMask::ClipAndImages { clip }
+        } else if self.focus_present > 0.0 {
+            let focus = chosen(self.focus_present, &[b], at.noise(Stream::Focus))?;
             FrameMask::Focus(focus.f_to_device(self.device)?)
         } else {
             FrameMask::All
@@ -52,7 +54,10 @@ impl Preparation {
         let video = batch.video.f_to_device(self.device)?;
         // numbers that are no bytes come in the range of the diffusion process already
         let x0 = if video.kind() == Kind::Uint8 { video::from_u8(&video) } else { video };
-        let mut cond = self.condition(&batch.captions, at)?;
+        let mut cond = match clip < all {
+            true => self.condition_jointly(batch, at)?,
+            false => self.condition(&batch.captions, at)?,
+        };
         for signal in &self.signals {
             cond.signals.insert(signal.name.clone(), signal.given(batch, &x0, at)?);
         }
@@ -62,19 +67,30 @@ impl Preparation {
     /// Encodes the captions and drops some: a clip without a caption trains the null embedding too.
     fn condition(&self, captions: &[Option<String>], at: Place) -> Result<Cond> {
         let Some((encoder, drop)) = &self.text else { return Ok(Cond::none()) };
+        let (cond, missing) = self.encoded(encoder.as_ref(), captions)?;
+        let dropped = chosen(*drop, &[captions.len() as i64], at.noise(Stream::Drop))?;
+        let null = dropped.f_logical_or(&missing)?;
+        Ok(cond.with_null(null.f_to_device(self.device)?))
+    }
+
+    /// The texts of some captions, with rows that mean nothing where one is missing, and where that
+    /// is (bool, on the CPU).
+    pub(crate) fn encoded(
+        &self,
+        encoder: &dyn TextEncoder,
+        captions: &[Option<String>],
+    ) -> Result<(Cond, Tensor)> {
         let given: Vec<_> = captions.iter().flatten().map(String::as_str).collect();
         let missing: Vec<_> = captions.iter().map(Option::is_none).collect();
         let cond = encoder.encode(&given, self.device)?;
         let cond = if given.len() < missing.len() { spread_all(cond, &missing)? } else { cond };
-        let dropped = chosen(*drop, missing.len() as i64, at.noise(Stream::Drop))?;
-        let null = dropped.f_logical_or(&Tensor::f_from_slice(&missing)?)?;
-        Ok(cond.with_null(null.f_to_device(self.device)?))
+        Ok((cond, Tensor::f_from_slice(&missing)?))
     }
 }
 
-/// Which samples a probability picks: bool, b, on the CPU.
-pub(crate) fn chosen(probability: f64, b: i64, mut noise: SeededNoise) -> Result<Tensor> {
-    let like = Tensor::f_empty([b], (Kind::Float, Device::Cpu))?;
+/// Which samples (b), or images beside them (b k), a probability picks: bool, on the CPU.
+pub(crate) fn chosen(probability: f64, shape: &[i64], mut noise: SeededNoise) -> Result<Tensor> {
+    let like = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
     Ok(noise.uniform(&like).f_lt(probability)?)
 }
 
@@ -189,7 +205,7 @@ mod tests {
     #[test]
     fn draws_have_their_rate_and_are_a_function_of_place_and_purpose() {
         let b = 4000;
-        let drawn = |p, place: Place, stream| chosen(p, b, place.noise(stream)).unwrap();
+        let drawn = |p, place: Place, stream| chosen(p, &[b], place.noise(stream)).unwrap();
         for (p, step) in [(0.1, 0), (0.5, 1), (0.9, 2)] {
             let count =
                 flags(&drawn(p, place(step, 0), Stream::Drop)).iter().filter(|x| **x).count();
@@ -206,8 +222,8 @@ mod tests {
             drawn(0.5, place(4, 0), Stream::Drop),
             drawn(0.5, place(4, 1), Stream::Focus),
             drawn(0.5, Place { seed: 4, ..place(4, 1) }, Stream::Drop),
-            chosen(0.5, b, place(4, 1).named_noise(Stream::SignalDrop, "a")).unwrap(),
-            chosen(0.5, b, place(4, 1).named_noise(Stream::SignalDrop, "b")).unwrap(),
+            chosen(0.5, &[b], place(4, 1).named_noise(Stream::SignalDrop, "a")).unwrap(),
+            chosen(0.5, &[b], place(4, 1).named_noise(Stream::SignalDrop, "b")).unwrap(),
         ] {
             assert_ne!(base, other);
         }

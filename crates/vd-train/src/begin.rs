@@ -44,7 +44,7 @@ pub(crate) fn check_captions(
              prompts will have no effect; add captions, or remove [text]"
         );
     }
-    if let Some(folder) = dataset.folder() {
+    for folder in dataset.folder().into_iter().chain(dataset.image_folder()) {
         let mut captions = folder.entries().iter().filter_map(|entry| entry.caption.as_deref());
         captions.try_for_each(|caption| encoder.check(caption))?;
     }
@@ -59,10 +59,15 @@ pub(crate) fn check_captions(
     Ok(shown.iter().try_for_each(|prompt| encoder.check(prompt))?)
 }
 
-/// Whether the clips are of a folder and none has a caption.
+/// Whether the clips are of a folder and none has a caption, nor any image beside them.
 fn lacks_captions(dataset: &Dataset) -> bool {
     let none = |folder: &Folder| folder.entries().iter().all(|entry| entry.caption.is_none());
-    dataset.folder().is_some_and(none)
+    let generated = dataset.config().images.as_ref().and_then(|images| images.source.as_ref());
+    let images = match dataset.image_folder() {
+        Some(folder) => none(folder),
+        None => generated.is_none(),
+    };
+    dataset.folder().is_some_and(none) && images
 }
 
 #[cfg(test)]

@@ -25,6 +25,12 @@ pub(crate) enum Stream {
     SignalDrop = 7,
     /// The box that is hidden from a masked clip.
     SignalBox = 8,
+    /// Which images beside a clip lose their text.
+    ImageDrop = 9,
+    /// Which of them go without a signal.
+    ImageSignalDrop = 10,
+    /// The box that is hidden from each of them.
+    ImageSignalBox = 11,
 }
 
 /// A micro-batch of a run.

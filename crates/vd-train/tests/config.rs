@@ -105,6 +105,16 @@ fn an_uncertainty_that_is_off_is_not_written() {
 }
 
 #[test]
+fn a_network_that_embeds_the_log_snr_needs_a_schedule_that_tells_it() {
+    let message = refused(EXAMPLE, &["model.time=log-snr"]);
+    assert!(message.contains("model.time") && message.contains("time_input"), "{message}");
+    let told = "diffusion.schedule={ kind = \"cosine\", time_input = \"log-snr\" }";
+    load(EXAMPLE, &["model.time=log-snr", told]).unwrap();
+    let paper = load(EXAMPLE, &["model.preset=paper_bair", "model.dim_mults=[1, 2, 2, 4]", told]);
+    assert_eq!(paper.unwrap().model.blocks, 3);
+}
+
+#[test]
 fn overrides_are_toml_values_or_bare_strings() {
     let config = load(
         EXAMPLE,

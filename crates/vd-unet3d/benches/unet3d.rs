@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 use vd_unet3d::ops::{Params, SeededNoise, torch};
-use vd_unet3d::{Backbone, Cond, FrameMask, Noise, UNet3d, UNet3dConfig};
+use vd_unet3d::{Backbone, Cond, FrameMask, Noise, Preset, UNet3d, UNet3dConfig};
 
 /// b c f h w: what a small model is trained on.
 const SIZES: [[i64; 5]; 2] = [[1, 3, 5, 32, 32], [1, 3, 5, 16, 16]];
@@ -48,6 +48,36 @@ fn unet3d(c: &mut Criterion) {
     group.finish();
 }
 
+/// The graphs of the package and of the paper; `presets` holds their times per operation against each
+/// other.
+fn presets(c: &mut Criterion) {
+    let size = [1, 3, 16, 32, 32];
+    let like = Tensor::empty(size, (Kind::Float, Device::Cpu));
+    let x = SeededNoise::new(1, 0).normal(&like);
+    let weights = SeededNoise::new(2, 0).normal(&like);
+    let t = Tensor::from_slice(&[0.5f32]);
+    let mut group = c.benchmark_group("unet3d_dim64");
+    group.sampling_mode(SamplingMode::Flat);
+    for preset in [Preset::VideoDiffusionPytorch0_7, Preset::PaperUcf101] {
+        let config = UNet3dConfig { dim: 64, ..preset.config() };
+        let mut params = Params::new(0, Kind::Float, Device::Cpu);
+        let net = UNet3d::new(&config, &mut params.root()).unwrap();
+        let leaves: Vec<&Tensor> = params.trainable().into_iter().map(|(_, t)| t).collect();
+        let answer = |x: &Tensor| net.forward(x, &t, &Cond::none(), &FrameMask::All, None).unwrap();
+        group.bench_function(format!("forward/{}", preset.name()), |b| {
+            let _no_gradients = tch::no_grad_guard();
+            b.iter(|| answer(black_box(&x)));
+        });
+        group.bench_function(format!("forward_backward/{}", preset.name()), |b| {
+            b.iter(|| {
+                let value = (answer(black_box(&x)) * &weights).sum(Kind::Float);
+                black_box(Tensor::run_backward(&[value], &leaves, false, false))
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
@@ -55,6 +85,6 @@ criterion_group! {
         .nresamples(1_001)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(2));
-    targets = unet3d
+    targets = unet3d, presets
 }
 criterion_main!(benches);

@@ -3,53 +3,71 @@
 use tch::Tensor;
 use vd_tensor_ops::Scope;
 use vd_tensor_ops::layers::{
-    CrossAttention, HeadShape, LayerNorm, Memory, MemoryHeads, SpatialAttention,
+    CrossAttention, DropoutSeeds, HeadShape, LayerNorm, Memory, MemoryHeads, SpatialAttention,
     SpatialLinearAttention, TemporalAttention, TokenShift,
 };
 
 use crate::text::Seen;
-use crate::{Axes, Result, UNet3dConfig};
+use crate::{Axes, Result, TimePositions, UNet3dConfig};
 
-/// Features of each head of the attentions over space, which `attn_dim_head` does not touch (as in
-/// `video-diffusion-pytorch`).
+/// Features of each head of the attentions over space where the config gives no other number:
+/// `attn_dim_head` does not touch them (as in `video-diffusion-pytorch`).
 pub const SPATIAL_HEAD_DIM: i64 = 32;
 
 /// What the attentions of one evaluation share; `T` stands for each tensor.
 #[derive(Debug)]
 pub(crate) struct Context<T = Tensor> {
-    /// Added to the scores over time: n f f.
-    pub(crate) bias: T,
-    /// Added to the scores of full attention over space: n (h w) (h w).
-    pub(crate) space_bias: Option<T>,
+    /// Added to the scores over time, of which an attention takes as many as it has heads: n f f.
+    pub(crate) bias: Option<T>,
+    /// The same for full attention over space, of each level that has it: n (h w) (h w).
+    pub(crate) space_bias: Vec<Option<T>>,
     /// Pairs of frames that do not see each other: bool, (b or 1) 1 1 f f.
     pub(crate) forbidden: Option<T>,
+    /// How many frames are the clip's, where images follow it that are each alone.
+    pub(crate) clip: Option<i64>,
     /// The text.
     pub(crate) text: Seen<T>,
+    /// What the masks of the dropouts are made of; none in evaluation.
+    pub(crate) dropout: Option<DropoutSeeds>,
 }
 
 impl<T> Context<T> {
     /// What `map` makes of each tensor that is there, in its place.
     pub(crate) fn map<'a, U>(&'a self, mut map: impl FnMut(&'a T) -> U) -> Context<U> {
-        let Seen { tokens, memory } = &self.text;
+        let Seen { tokens, group, memory } = &self.text;
         Context {
-            bias: map(&self.bias),
-            space_bias: self.space_bias.as_ref().map(&mut map),
+            bias: self.bias.as_ref().map(&mut map),
+            space_bias: self.space_bias.iter().map(|bias| bias.as_ref().map(&mut map)).collect(),
             forbidden: self.forbidden.as_ref().map(&mut map),
+            clip: self.clip,
             text: Seen {
                 tokens: tokens.as_ref().map(|(values, weight)| (map(values), map(weight))),
+                group: group.as_ref().map(&mut map),
                 memory: memory.as_ref().map(&mut map),
             },
+            dropout: self.dropout.clone(),
         }
     }
 }
 
-/// What an attention of each kind is made of and how it looks at what.
-fn head_shape(axes: Axes, config: &UNet3dConfig) -> Result<HeadShape> {
-    let dim = match axes {
-        Axes::Space => SPATIAL_HEAD_DIM,
-        Axes::Time => config.attn_dim_head,
-    };
-    Ok(HeadShape::new(config.attn_heads, dim)?)
+/// Number and width of the heads of an attention of so many channels.
+pub(crate) fn head_shape(axes: Axes, channels: i64, config: &UNet3dConfig) -> Result<HeadShape> {
+    let (heads, dim) = config.heads(axes, channels);
+    Ok(HeadShape::new(heads, dim)?)
+}
+
+/// Sets the way out of an attention to zero, where the config has it so.
+fn silenced(scope: &mut Scope, way_out: &[&str], config: &UNet3dConfig) -> Result<()> {
+    if config.zero_init {
+        way_out.iter().try_for_each(|name| scope.zero(name))?;
+    }
+    Ok(())
+}
+
+/// The bias of the first heads, as many as an attention has.
+fn of_heads(bias: Option<&Tensor>, heads: i64) -> Option<Tensor> {
+    let bias = bias?;
+    Some(if bias.size()[0] == heads { bias.shallow_clone() } else { bias.narrow(0, 0, heads) })
 }
 
 /// What comes before an attention: the norm and the shifts, and what it makes of the text.
@@ -95,28 +113,71 @@ impl Entry {
 /// x + attention over time of norm(x).
 #[derive(Debug)]
 pub(crate) struct TemporalResidual {
+    heads: i64,
     entry: Entry,
     attention: TemporalAttention,
 }
 
 impl TemporalResidual {
     pub(crate) fn new(scope: &mut Scope, channels: i64, config: &UNet3dConfig) -> Result<Self> {
-        let shape = head_shape(Axes::Time, config)?;
+        let shape = head_shape(Axes::Time, channels, config)?;
         let mut scope = scope.sub("fn");
         let entry = Entry::new(&mut scope, channels, shape, config)?;
-        let attention = TemporalAttention::new(&mut scope.sub("fn").sub("fn"), channels, shape)?;
-        Ok(TemporalResidual { entry, attention })
+        let mut scope = scope.sub("fn.fn");
+        let attention = match config.time_positions {
+            TimePositions::Bias => TemporalAttention::new(&mut scope, channels, shape)?,
+            TimePositions::Shaw { distance } => {
+                TemporalAttention::shaw(&mut scope, channels, shape, distance)?
+            }
+        };
+        silenced(&mut scope, &["to_out.weight"], config)?;
+        Ok(TemporalResidual { heads: shape.heads, entry, attention })
     }
 
     pub(crate) fn forward(&self, x: &Tensor, context: &Context, masked: bool) -> Tensor {
         let forbidden = context.forbidden.as_ref().filter(|_| masked);
         let memory = self.entry.memory(context);
+        let bias = of_heads(context.bias.as_ref(), self.heads);
+        match context.clip {
+            Some(clip) => self.apart(x, clip, bias.as_ref(), memory.as_ref()),
+            None => self.joint(x, bias.as_ref(), forbidden, memory.as_ref()),
+        }
+    }
+
+    /// A clip, and each of the images behind it as a clip of one frame: what no frame sees is not
+    /// computed either, so that images cost as much as they are many.
+    fn apart(
+        &self,
+        x: &Tensor,
+        clip: i64,
+        bias: Option<&Tensor>,
+        memory: Option<&Memory>,
+    ) -> Tensor {
+        let (b, images) = (x.size()[0], x.size()[1] - clip);
+        // In one go, so that their gradients are put side by side and not added up.
+        let parts = x.split_with_sizes([clip, images], 1);
+        let bias_of = |f: i64| bias.map(|bias| bias.narrow(1, 0, f).narrow(2, 0, f));
+        let seen = memory.map(|memory| memory.frames(0, clip));
+        let first = self.joint(&parts[0], bias_of(clip).as_ref(), None, seen.as_ref());
+        let seen = memory.map(|memory| memory.alone(clip, images));
+        let alone = parts[1].flatten(0, 1).unsqueeze(1); // (b k) 1 h w c
+        let alone = self.joint(&alone, bias_of(1).as_ref(), None, seen.as_ref());
+        Tensor::cat(&[first, alone.squeeze_dim(1).unflatten(0, [b, images])], 1)
+    }
+
+    /// All frames as one clip.
+    fn joint(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        forbidden: Option<&Tensor>,
+        memory: Option<&Memory>,
+    ) -> Tensor {
         if memory.is_none() && self.entry.shift.is_empty() {
-            let bias = Some(&context.bias);
             return self.attention.residual(&self.entry.norm, x, bias, forbidden);
         }
         let inner = self.entry.forward(x, forbidden);
-        x + self.attention.forward_with(&inner, Some(&context.bias), forbidden, memory.as_ref())
+        x + self.attention.forward_with(&inner, bias, forbidden, memory)
     }
 }
 
@@ -129,10 +190,12 @@ pub(crate) struct LinearResidual {
 
 impl LinearResidual {
     pub(crate) fn new(scope: &mut Scope, channels: i64, config: &UNet3dConfig) -> Result<Self> {
-        let shape = head_shape(Axes::Space, config)?;
+        let shape = head_shape(Axes::Space, channels, config)?;
         let mut scope = scope.sub("fn");
         let entry = Entry::new(&mut scope, channels, shape, config)?;
-        let attention = SpatialLinearAttention::new(&mut scope.sub("fn"), channels, shape)?;
+        let mut scope = scope.sub("fn");
+        let attention = SpatialLinearAttention::new(&mut scope, channels, shape)?;
+        silenced(&mut scope, &["to_out.weight", "to_out.bias"], config)?;
         Ok(LinearResidual { entry, attention })
     }
 
@@ -149,21 +212,32 @@ impl LinearResidual {
 /// x + full attention over space of norm(x).
 #[derive(Debug)]
 pub(crate) struct SpatialResidual {
+    heads: i64,
+    level: usize,
     entry: Entry,
     attention: SpatialAttention,
 }
 
 impl SpatialResidual {
-    pub(crate) fn new(scope: &mut Scope, channels: i64, config: &UNet3dConfig) -> Result<Self> {
-        let shape = head_shape(Axes::Space, config)?;
+    /// Of so many channels at a level.
+    pub(crate) fn new(
+        scope: &mut Scope,
+        (channels, level): (i64, usize),
+        config: &UNet3dConfig,
+    ) -> Result<Self> {
+        let shape = head_shape(Axes::Space, channels, config)?;
         let mut scope = scope.sub("fn");
         let entry = Entry::new(&mut scope, channels, shape, config)?;
-        let attention = SpatialAttention::new(&mut scope.sub("fn").sub("fn"), channels, shape)?;
-        Ok(SpatialResidual { entry, attention })
+        let mut scope = scope.sub("fn.fn");
+        let attention = SpatialAttention::new(&mut scope, channels, shape)?;
+        silenced(&mut scope, &["to_out.weight"], config)?;
+        Ok(SpatialResidual { heads: shape.heads, level, entry, attention })
     }
 
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Tensor {
-        let (memory, bias) = (self.entry.memory(context), context.space_bias.as_ref());
+        let bias = context.space_bias.get(self.level).and_then(Option::as_ref);
+        let (memory, bias) = (self.entry.memory(context), of_heads(bias, self.heads));
+        let bias = bias.as_ref();
         if memory.is_none() && self.entry.shift.is_empty() {
             return self.attention.residual(&self.entry.norm, x, bias);
         }
@@ -198,13 +272,14 @@ impl CrossResidual {
         };
         let mut scope = scope.sub(format_args!("{prefix}{name}"));
         let norm = LayerNorm::new(&mut scope.sub("norm"), channels)?;
-        let shape = head_shape(axes, config)?;
+        let shape = head_shape(axes, channels, config)?;
         let attention = CrossAttention::new(&mut scope, channels, tokens.dim, shape)?;
         Ok(Some(CrossResidual { norm, attention }))
     }
 
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Tensor {
         let Some((values, weight)) = &context.text.tokens else { return x.shallow_clone() };
-        x + self.attention.forward(&self.norm.forward(x), values, weight)
+        let group = context.text.group.as_ref();
+        x + self.attention.forward_grouped(&self.norm.forward(x), values, weight, group)
     }
 }

@@ -1,71 +1,111 @@
-//! The residual block: two convolutions, conditioned by a scale and a shift per channel.
+//! The residual block: two convolutions, conditioned by the embedding.
 
 use tch::Tensor;
 use vd_tensor_ops::Scope;
-use vd_tensor_ops::layers::{ConvBlock, Linear, NormKind, ScaleShift};
+use vd_tensor_ops::layers::{ConvBlock, Dropout, Linear, NormKind, ScaleShift, TemporalConv};
 
-use crate::Result;
 use crate::attend::Context;
 use crate::recompute::Part;
+use crate::{EmbeddingKind, Result, UNet3dConfig};
 
-/// Two convolution blocks around a skip; the embedding enters the first as scale and shift.
+/// Two convolution blocks around a skip; the embedding enters the first as scale and shift, or is
+/// added.
 ///
 /// # Reference
 /// Perez et al. 2018 (FiLM), arXiv:1709.07871.
 #[derive(Debug)]
 pub(crate) struct ResidualBlock {
-    film: Option<Linear>,
+    embedded: Option<(EmbeddingKind, Linear)>,
     block1: ConvBlock,
+    dropout: Dropout,
     block2: ConvBlock,
     skip: Option<Linear>,
 }
 
 impl ResidualBlock {
-    /// `emb_dim`: width of the embedding, `None` for a block without one.
+    /// `embedded`: whether the block has a place for the embedding.
     pub(crate) fn new(
         scope: &mut Scope,
         (inputs, outputs): (i64, i64),
-        emb_dim: Option<i64>,
-        norm: NormKind,
+        embedded: bool,
+        config: &UNet3dConfig,
     ) -> Result<Self> {
-        let film = match emb_dim {
+        let (kind, norm) = (config.embedding.kind, config.norm);
+        let width = match kind {
+            EmbeddingKind::Film => 2 * outputs,
+            EmbeddingKind::Add => outputs,
+        };
+        let embedded = if embedded {
             // Entry 0 of the sequence is the activation, which has no parameters.
-            Some(d) => Some(Linear::new(&mut scope.sub("mlp.1"), d, 2 * outputs)?),
-            None => None,
+            let linear = Linear::new(&mut scope.sub("mlp.1"), config.embedding_width(), width)?;
+            Some((kind, linear))
+        } else {
+            None
         };
         let skip = if inputs == outputs {
             None
         } else {
             Some(Linear::pointwise(&mut scope.sub("res_conv"), inputs, outputs, 3, true)?)
         };
-        Ok(ResidualBlock {
-            film,
-            block1: ConvBlock::new(&mut scope.sub("block1"), inputs, outputs, norm)?,
-            block2: ConvBlock::new(&mut scope.sub("block2"), outputs, outputs, norm)?,
-            skip,
+        let dropout = Dropout::new(config.dropout, scope.site())?;
+        let block1 = convolution(&mut scope.sub("block1"), (inputs, outputs), config)?;
+        let mut second = scope.sub("block2");
+        let block2 = convolution(&mut second, (outputs, outputs), config)?;
+        if config.zero_init {
+            second.zero(match norm {
+                NormKind::Rms => "norm.gamma",
+                NormKind::Group { .. } => "norm.weight",
+            })?;
+        }
+        Ok(ResidualBlock { embedded, block1, dropout, block2, skip })
+    }
+
+    /// What a scale and a shift per channel are made of.
+    fn film(&self, emb: &Tensor) -> Option<ScaleShift> {
+        let (kind, linear) = self.embedded.as_ref()?;
+        let both = linear.forward(&emb.silu()).unsqueeze(2).unsqueeze(3); // b (1 or f) 1 1 (2)c
+        Some(match kind {
+            EmbeddingKind::Film => {
+                let c = both.size()[4] / 2;
+                ScaleShift { scale: both.narrow(4, 0, c), shift: both.narrow(4, c, c) }
+            }
+            EmbeddingKind::Add => ScaleShift { scale: both.zeros_like(), shift: both },
         })
     }
 
     /// Of inputs whose channels follow each other; `emb`: b 1 d, or b f d.
-    pub(crate) fn forward(&self, inputs: &[&Tensor], emb: Option<&Tensor>) -> Tensor {
-        let film = self.film.as_ref().zip(emb).map(|(film, emb)| {
-            let both = film.forward(&emb.silu()).unsqueeze(2).unsqueeze(3); // b (1 or f) 1 1 2c
-            let c = both.size()[4] / 2;
-            ScaleShift { scale: both.narrow(4, 0, c), shift: both.narrow(4, c, c) }
-        });
-        let inner = self.block1.forward(inputs, film.as_ref(), None);
+    pub(crate) fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
+        let forbidden = context.forbidden.as_ref();
+        let film = self.film(emb);
+        let inner = self.block1.masked(inputs, (film.as_ref(), None), forbidden);
+        let inner = self.dropout.forward(&inner, context.dropout.as_ref());
         let skip = match (&self.skip, inputs) {
             (Some(skip), inputs) => skip.forward_parts(inputs),
             (None, [x]) => x.shallow_clone(),
             (None, inputs) => Tensor::cat(inputs, -1),
         };
-        self.block2.forward(&[&inner], None, Some(&skip))
+        self.block2.masked(&[&inner], (None, Some(&skip)), forbidden)
     }
 }
 
+/// Convolution, norm and SiLU, as the config has them.
+fn convolution(
+    scope: &mut Scope,
+    (inputs, outputs): (i64, i64),
+    config: &UNet3dConfig,
+) -> Result<ConvBlock> {
+    let block = ConvBlock::new(scope, inputs, outputs, config.norm)?.wrapped(config.wrap);
+    Ok(match config.temporal_kernel {
+        Some(kernel) => {
+            block.in_time(TemporalConv::new(&mut scope.sub("temporal"), outputs, kernel)?)
+        }
+        None => block,
+    })
+}
+
 impl Part for ResidualBlock {
-    /// A block made without an embedding passes over it.
-    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, _context: &Context) -> Tensor {
-        self.forward(inputs, Some(emb))
+    /// A block made without a place for the embedding passes over it.
+    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Vec<Tensor> {
+        vec![self.forward(inputs, emb, context)]
     }
 }

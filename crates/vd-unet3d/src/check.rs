@@ -32,11 +32,18 @@ pub(crate) fn here(what: &str, x: &Tensor, device: Device) -> Result<()> {
     Err(Error::input(what, expected, format!("one on {:?}", x.device())))
 }
 
-/// A bool per sample, on the device of the network.
-pub(crate) fn null_mask(what: &str, mask: &Tensor, b: i64, device: Device) -> Result<()> {
-    if mask.size() != [b] || mask.kind() != Kind::Bool {
-        let got = format!("{:?} of shape {:?}", mask.kind(), mask.size());
-        return Err(Error::input(what, format!("bool of shape [{b}]"), got));
+/// A bool per sample or per frame, on the device of the network.
+pub(crate) fn null_mask(what: &str, mask: &Tensor, [b, f]: [i64; 2], device: Device) -> Result<()> {
+    let size = mask.size();
+    if (size != [b] && size != [b, f]) || mask.kind() != Kind::Bool {
+        let got = format!("{:?} of shape {size:?}", mask.kind());
+        let expected = format!("bool of shape [{b}], or [{b}, {f}] for one per frame");
+        return Err(Error::input(what, expected, got));
     }
     here(what, mask, device)
+}
+
+/// A mask of samples (b) or of frames (b f), as it broadcasts to b f d.
+pub(crate) fn over_rows(mask: &Tensor) -> Tensor {
+    if mask.dim() == 2 { mask.unsqueeze(-1) } else { mask.view([-1, 1, 1]) }
 }

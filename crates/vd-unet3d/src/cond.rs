@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use self::parts::{all_rows, cat_nulls, cat_rows};
+use self::parts::{all_rows, cat_nulls, cat_rows, cat_texts};
 use crate::{Error, Result};
 
 pub use self::parts::{Given, Tokens};
@@ -27,11 +27,17 @@ pub struct Cond {
     /// embedding of the tokens passes over `pooled`. What a network looks at must be there where
     /// there is a text at all.
     pub tokens: Option<Tokens>,
-    /// Which samples get the network's learned null embedding instead of their text; `None` means
-    /// none of them where there is a text, and all of them where there is none.
+    /// Which of several texts each frame reads, where the tokens are of several (b g l d); `None`
+    /// where there is one for all frames.
     ///
     /// # Shapes
-    /// bool, b
+    /// i64, b f, from 0 to g - 1
+    pub group: Option<Tensor>,
+    /// Which samples, or which frames, get the network's learned null embedding instead of their
+    /// text; `None` means none of them where there is a text, and all of them where there is none.
+    ///
+    /// # Shapes
+    /// bool, b or b f
     pub null: Option<Tensor>,
     /// What else is known, by the names that the network's config gives it
     /// ([`SignalConfig`](crate::SignalConfig)).
@@ -49,10 +55,17 @@ impl Cond {
         Cond { pooled: Some(embeddings), ..Cond::default() }
     }
 
-    /// The same conditioning with the tokens of its text.
+    /// The same conditioning with the tokens of its text (b l d).
     #[must_use]
     pub fn with_tokens(self, tokens: Tokens) -> Cond {
-        Cond { tokens: Some(tokens), ..self }
+        Cond { tokens: Some(tokens), group: None, ..self }
+    }
+
+    /// The same conditioning with the tokens of several texts (b g l d), of which `group` (b f) says
+    /// the one that each frame reads.
+    #[must_use]
+    pub fn with_groups(self, tokens: Tokens, group: Tensor) -> Cond {
+        Cond { tokens: Some(tokens), group: Some(group), ..self }
     }
 
     /// The same conditioning and a signal that all samples have.
@@ -62,8 +75,8 @@ impl Cond {
         self
     }
 
-    /// The same conditioning, with the texts of the samples that `null` (bool, b) marks replaced by
-    /// the null embedding.
+    /// The same conditioning, with the texts of the samples (bool, b) or frames (b f) that `null`
+    /// marks replaced by the null embedding.
     pub fn with_null(&self, null: Tensor) -> Cond {
         Cond { null: Some(null), ..self.shallow_clone() }
     }
@@ -116,7 +129,8 @@ impl Cond {
             let given = Given { value: rows(&given.value)?, null: maybe(&given.null)? };
             signals.insert(name.clone(), given);
         }
-        Ok(Cond { pooled: maybe(&self.pooled)?, tokens, null: maybe(&self.null)?, signals })
+        let (group, null) = (maybe(&self.group)?, maybe(&self.null)?);
+        Ok(Cond { pooled: maybe(&self.pooled)?, tokens, group, null, signals })
     }
 
     /// One batch that holds the samples of all parts, one part after the other; shorter texts are
@@ -127,7 +141,8 @@ impl Cond {
     /// Something that some parts have and some have not, or whose shape differs between them.
     pub fn cat(parts: &[&Cond]) -> Result<Cond> {
         let pooled = in_all("an embedding", parts, |part| part.pooled.as_ref())?;
-        let tokens = in_all("tokens", parts, |part| part.tokens.as_ref())?;
+        let tokens =
+            in_all("tokens", parts, |part| Some((part.tokens.as_ref()?, part.group.as_ref())))?;
         let texts: Vec<_> = parts.iter().filter_map(|part| part.text_rows()).collect();
         let nulls: Vec<_> = parts.iter().map(|part| part.null.as_ref()).zip(texts).collect();
         let mut signals = BTreeMap::new();
@@ -136,9 +151,12 @@ impl Cond {
                 signals.insert(name.clone(), Given::cat(&given)?);
             }
         }
+        let texts = tokens.map(|parts| cat_texts(&parts)).transpose()?;
+        let (tokens, group) = texts.map_or((None, None), |(tokens, group)| (Some(tokens), group));
         Ok(Cond {
             pooled: pooled.map(|rows| cat_rows(&rows)).transpose()?,
-            tokens: tokens.map(|parts| Tokens::cat(&parts)).transpose()?,
+            tokens,
+            group,
             null: cat_nulls(&nulls)?,
             signals,
         })
@@ -150,6 +168,7 @@ impl Cond {
         Cond {
             pooled: self.pooled.as_ref().map(Tensor::shallow_clone),
             tokens: self.tokens.as_ref().map(Tokens::shallow_clone),
+            group: self.group.as_ref().map(Tensor::shallow_clone),
             null: self.null.as_ref().map(Tensor::shallow_clone),
             signals: signals.map(|(name, given)| (name.clone(), given.shallow_clone())).collect(),
         }
@@ -165,8 +184,8 @@ impl Cond {
 fn in_all<'a, T>(
     what: &str,
     parts: &[&'a Cond],
-    of: impl Fn(&'a Cond) -> Option<&'a T>,
-) -> Result<Option<Vec<&'a T>>> {
+    of: impl Fn(&'a Cond) -> Option<T>,
+) -> Result<Option<Vec<T>>> {
     let given: Vec<_> = parts.iter().filter_map(|part| of(part)).collect();
     if given.is_empty() {
         return Ok(None);

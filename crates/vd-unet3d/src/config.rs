@@ -1,42 +1,25 @@
 //! What a network is made of, as plain data.
 
 mod cond;
+mod network;
+mod paper;
+mod presets;
 mod validate;
 mod written;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vd_tensor_ops::layers::NormKind;
+use vd_tensor_ops::layers::{NormKind, Wrap};
+
+use crate::SPATIAL_HEAD_DIM;
 
 pub use cond::{Axes, SignalConfig, TokensConfig};
-
-/// A known graph, which a config starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Preset {
-    /// The graph of video-diffusion-pytorch 0.7: RMS norm per position.
-    #[default]
-    #[serde(rename = "video-diffusion-pytorch-0.7")]
-    VideoDiffusionPytorch0_7,
-    /// The graph of video-diffusion-pytorch 0.6: group norm over all frames.
-    #[serde(rename = "video-diffusion-pytorch-0.6")]
-    VideoDiffusionPytorch0_6,
-    /// The graph of video-diffusion-pytorch 0.5.2 and 0.5.3: group norm, and the long skip taken
-    /// before the first temporal attention.
-    #[serde(rename = "video-diffusion-pytorch-0.5")]
-    VideoDiffusionPytorch0_5,
-}
-
-impl Preset {
-    /// The config of the preset.
-    pub fn config(self) -> UNet3dConfig {
-        match self {
-            Preset::VideoDiffusionPytorch0_7 => UNet3dConfig::video_diffusion_pytorch_0_7(),
-            Preset::VideoDiffusionPytorch0_6 => UNet3dConfig::video_diffusion_pytorch_0_6(),
-            Preset::VideoDiffusionPytorch0_5 => UNet3dConfig::video_diffusion_pytorch_0_5(),
-        }
-    }
-}
+pub use network::{EmbeddingConfig, EmbeddingKind, Skips, TimeEmbedding, TimePositions};
+pub use presets::Preset;
 
 /// What a [`UNet3d`](crate::UNet3d) is made of.
 ///
@@ -45,7 +28,7 @@ impl Preset {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "written::Written")]
 pub struct UNet3dConfig {
-    /// Channels that `dim_mults` multiplies; a quarter of the width of the time embedding.
+    /// Channels that `dim_mults` multiplies, and features of the sinusoids of time.
     pub dim: i64,
     /// Channels after the first convolution; `dim` where not given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,11 +46,11 @@ pub struct UNet3dConfig {
     /// from them ([`TokensConfig::pool`]), and none if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cond_dim: Option<i64>,
-    /// Heads of every attention.
+    /// Heads of every attention; passed over where `heads_by_channels` is on.
     pub attn_heads: i64,
-    /// Features of each head of the temporal attentions; those over space have 32.
+    /// Features of each head of the temporal attentions.
     pub attn_dim_head: i64,
-    /// Whether each level has linear attention over space.
+    /// Whether each level without full attention has linear attention over space.
     pub use_sparse_linear_attn: bool,
     /// The norm after the convolutions of the residual blocks.
     pub norm: NormKind,
@@ -91,10 +74,70 @@ pub struct UNet3dConfig {
     /// own; the order does not matter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token_shift: Vec<Axes>,
+    /// Residual blocks of each level on the way down.
+    #[serde(skip_serializing_if = "is_two")]
+    pub blocks: i64,
+    /// Levels, 0 the finest, with full attention over space and attention over time. The others have
+    /// both kinds where `use_sparse_linear_attn` gives them linear attention over space, and none
+    /// where it does not. Where not given, no level has full attention, all have attention over
+    /// time, and one more of these follows the first convolution. The middle always has both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_levels: Option<Vec<usize>>,
+    /// What crosses from the way down to the way up, and where attention is.
+    #[serde(skip_serializing_if = "is_default")]
+    pub skips: Skips,
+    /// Features of each head of the attentions over space; [`SPATIAL_HEAD_DIM`] where not given.
+    ///
+    /// [`SPATIAL_HEAD_DIM`]: crate::SPATIAL_HEAD_DIM
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spatial_dim_head: Option<i64>,
+    /// Whether an attention has as many heads as fit into its channels, at least one, instead of
+    /// `attn_heads`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub heads_by_channels: bool,
+    /// The embedding of time and text.
+    #[serde(skip_serializing_if = "is_default")]
+    pub embedding: EmbeddingConfig,
+    /// What the number is that tells the noise level.
+    #[serde(skip_serializing_if = "is_default")]
+    pub time: TimeEmbedding,
+    /// How attention over time knows where frames are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub time_positions: TimePositions,
+    /// Share of the values between the two convolutions of a block that training leaves out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropout: f64,
+    /// Whether every block and every attention starts as its skip, and the network with the answer
+    /// 0: the gain of the second norm, the way out of the attentions and the last layer are zero.
+    #[serde(skip_serializing_if = "is_false")]
+    pub zero_init: bool,
+    /// Kernel, odd, of a convolution over time behind each one over space, which starts as the
+    /// identity; none where not given. Frames that do not see each other give each other nothing.
+    ///
+    /// # Reference
+    /// Singer et al. 2022, section 3.2.1, arXiv:2209.14792.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temporal_kernel: Option<i64>,
+    /// Along which axes convolutions over space go on at the other side of the frame instead of at
+    /// zeros.
+    #[serde(skip_serializing_if = "is_default")]
+    pub wrap: Wrap,
 }
 
 fn is_false(on: &bool) -> bool {
     !on
+}
+
+fn is_two(n: &i64) -> bool {
+    *n == 2
+}
+
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for UNet3dConfig {
@@ -124,18 +167,19 @@ impl UNet3dConfig {
             signals: BTreeMap::new(),
             spatial_bias: false,
             token_shift: Vec::new(),
+            blocks: 2,
+            attention_levels: None,
+            skips: Skips::Level,
+            spatial_dim_head: None,
+            heads_by_channels: false,
+            embedding: EmbeddingConfig::default(),
+            time: TimeEmbedding::Step,
+            time_positions: TimePositions::Bias,
+            dropout: 0.0,
+            zero_init: false,
+            temporal_kernel: None,
+            wrap: Wrap::default(),
         }
-    }
-
-    /// The defaults of video-diffusion-pytorch 0.6, with dim = 64: a group norm of 8 groups.
-    pub fn video_diffusion_pytorch_0_6() -> Self {
-        let norm = NormKind::Group { groups: 8 };
-        UNet3dConfig { norm, ..Self::video_diffusion_pytorch_0_7() }
-    }
-
-    /// The defaults of video-diffusion-pytorch 0.5.2 and 0.5.3, with dim = 64.
-    pub fn video_diffusion_pytorch_0_5() -> Self {
-        UNet3dConfig { skip_before_temporal: true, ..Self::video_diffusion_pytorch_0_6() }
     }
 
     /// Channels after the first convolution.
@@ -148,10 +192,40 @@ impl UNet3dConfig {
         self.out_dim.unwrap_or(self.channels)
     }
 
-    /// Width of the conditioning embedding that the residual blocks see, if there is one.
+    /// Width of the conditioning embedding, if there is one.
     pub fn pooled_width(&self) -> Option<i64> {
         let pool = || self.tokens.as_ref().filter(|tokens| tokens.pool).map(|tokens| tokens.dim);
         self.cond_dim.or_else(pool)
+    }
+
+    /// Width of the embedding of time.
+    pub fn time_width(&self) -> i64 {
+        self.embedding.width.unwrap_or(4 * self.dim)
+    }
+
+    /// Width of the embedding that the residual blocks see.
+    pub fn embedding_width(&self) -> i64 {
+        let beside = match self.embedding.kind {
+            EmbeddingKind::Film => self.pooled_width().unwrap_or(0),
+            EmbeddingKind::Add => 0,
+        };
+        self.time_width() + beside
+    }
+
+    /// Number and width of the heads of an attention of so many channels.
+    pub(crate) fn heads(&self, axes: Axes, channels: i64) -> (i64, i64) {
+        let dim = match axes {
+            Axes::Space => self.spatial_dim_head.unwrap_or(SPATIAL_HEAD_DIM),
+            Axes::Time => self.attn_dim_head,
+        };
+        let by_channels = || (channels / dim.max(1)).max(1);
+        (if self.heads_by_channels { by_channels() } else { self.attn_heads }, dim)
+    }
+
+    /// The most heads that any attention along these axes has: those of the widest channels.
+    pub(crate) fn most_heads(&self, axes: Axes) -> i64 {
+        let widest = self.level_channels().iter().flat_map(|(a, b)| [*a, *b]).max();
+        self.heads(axes, widest.unwrap_or(1)).0
     }
 
     /// Channels that the signals put beside the video before the first convolution: those of each
@@ -164,6 +238,17 @@ impl UNet3dConfig {
         self.signals.values().map(channels).sum()
     }
 
+    /// What couples the frames of a video whatever a [`FrameMask`](crate::FrameMask) says: beside a
+    /// clip images are then not independent of it. `None` where nothing does.
+    pub fn coupling(&self) -> Option<String> {
+        match self.norm {
+            NormKind::Rms => None,
+            NormKind::Group { groups } => Some(format!(
+                "model.norm = {{ kind = \"group\", groups = {groups} }}, whose statistics run over all frames"
+            )),
+        }
+    }
+
     /// Height and width must divide by this: 2 for each level but the last.
     pub fn spatial_multiple(&self) -> i64 {
         1 << self.dim_mults.len().saturating_sub(1)
@@ -174,57 +259,5 @@ impl UNet3dConfig {
         let after: Vec<i64> = self.dim_mults.iter().map(|m| self.dim * m).collect();
         let before = std::iter::once(self.first_channels()).chain(after.iter().copied());
         before.zip(after.iter().copied()).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_preset_is_changed_by_the_other_keys_and_written_out_in_full() {
-        let text = "preset = \"video-diffusion-pytorch-0.5\"\ndim = 32\ndim_mults = [1, 2]\n\
-                    norm = { kind = \"group\", groups = 4 }";
-        let config: UNet3dConfig = toml::from_str(text).unwrap();
-        assert!(config.skip_before_temporal && config.dim == 32);
-        assert_eq!(config.norm, NormKind::Group { groups: 4 });
-        let written = toml::to_string(&config).unwrap();
-        assert!(!written.contains("preset"), "{written}");
-        assert_eq!(toml::from_str::<UNet3dConfig>(&written).unwrap(), config);
-    }
-
-    #[test]
-    fn unknown_keys_are_refused_with_the_known_ones() {
-        let message = toml::from_str::<UNet3dConfig>("dims = 3").unwrap_err().to_string();
-        assert!(message.contains("dims") && message.contains("dim_mults"), "{message}");
-    }
-
-    #[test]
-    fn every_option_is_read_as_it_was_written() {
-        let text = "token_shift = [\"space\", \"time\"]\nspatial_bias = true\n\
-                    [tokens]\ndim = 12\ncross = [\"time\"]\nmemory = 6\npool = true\n\
-                    [signals.weather]\nkind = \"class\"\nclasses = [\"sun\", \"rain\"]\n\
-                    [signals.speed]\nkind = \"scalar\"\nmean = 3.5\nstd = 0.25\n\
-                    [signals.plain]\nkind = \"scalar\"\n\
-                    [signals.path]\nkind = \"series\"\nwidth = 7\n\
-                    [signals.low]\nkind = \"video\"\nchannels = 3\n";
-        let config: UNet3dConfig = toml::from_str(text).unwrap();
-        config.validate().unwrap();
-        assert_eq!(config.signals["plain"], SignalConfig::Scalar { mean: 0.0, std: 1.0 });
-        assert_eq!((config.pooled_width(), config.extra_channels()), (Some(12), 4));
-        let written = toml::to_string(&config).unwrap();
-        assert_eq!(toml::from_str::<UNet3dConfig>(&written).unwrap(), config);
-        let json = serde_json::to_string(&config).unwrap();
-        assert_eq!(serde_json::from_str::<UNet3dConfig>(&json).unwrap(), config);
-        for (wrong, known) in [
-            ("[tokens]\ndim = 3\nmemori = 4", "memory"),
-            ("[signals.a]\nkind = \"series\"\nwith = 3", "width"),
-            ("[signals.a]\nkind = \"colour\"", "scalar"),
-            ("token_shift = [\"up\"]", "space"),
-        ] {
-            let message = toml::from_str::<UNet3dConfig>(wrong).unwrap_err().to_string();
-            assert!(message.contains(known), "{message}");
-        }
     }
 }

@@ -1,41 +1,77 @@
 //! The embedding that conditions every residual block: time, and what the video should show.
 
+use std::f64::consts::FRAC_PI_2;
+
 use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{Linear, SinusoidalEmbedding};
 use vd_tensor_ops::{Init, Scope};
 
 use crate::signals::Signals;
 use crate::text::Pooled;
-use crate::{Cond, Result, UNet3dConfig};
+use crate::{Cond, EmbeddingKind, Result, TimeEmbedding, UNet3dConfig};
 
-/// Time through sinusoids and a two-layer perceptron, the signals added, the text appended.
+/// Steps that the sinusoids were made for.
+const STEPS: f64 = 1000.0;
+
+/// Time through sinusoids and a perceptron, and the signals added.
+///
+/// The text stands beside it, or is added to the first layer's output and goes through the others.
 #[derive(Debug)]
 pub(crate) struct Embedding {
+    time: TimeEmbedding,
     sinusoids: SinusoidalEmbedding,
     first: Linear,
-    second: Linear,
+    others: Vec<Linear>,
     null: Option<Tensor>,
+    /// What makes the text an addend.
+    added: Option<Linear>,
 }
 
 impl Embedding {
+    /// `time_mlp.1`, `time_mlp.3` and so on, and where there is a text `null_cond_emb` and, to add
+    /// it, `cond_emb`.
     pub(crate) fn new(scope: &mut Scope, config: &UNet3dConfig) -> Result<Self> {
-        let time_dim = 4 * config.dim;
-        let null = match config.pooled_width() {
-            Some(d) => Some(scope.param("null_cond_emb", &[1, d], Init::Normal)?),
-            None => None,
-        };
+        let width = config.time_width();
+        let (mut null, mut added) = (None, None);
+        if let Some(d) = config.pooled_width() {
+            // One that is added starts as that of the paper, which is nothing.
+            let start = match config.embedding.kind {
+                EmbeddingKind::Film => Init::Normal,
+                EmbeddingKind::Add => Init::Const(0.0),
+            };
+            null = Some(scope.param("null_cond_emb", &[1, d], start)?);
+            if config.embedding.kind == EmbeddingKind::Add {
+                added = Some(Linear::without_bias(&mut scope.sub("cond_emb"), d, width)?);
+            }
+        }
         let mut mlp = scope.sub("time_mlp");
+        let mut layer = |i: i64, inputs| Linear::new(&mut mlp.sub(2 * i + 1), inputs, width);
         Ok(Embedding {
+            time: config.time,
             sinusoids: SinusoidalEmbedding::new(config.dim)?,
-            first: Linear::new(&mut mlp.sub(1), config.dim, time_dim)?,
-            second: Linear::new(&mut mlp.sub(3), time_dim, time_dim)?,
+            first: layer(0, config.dim)?,
+            others: (1..config.embedding.layers)
+                .map(|i| Ok(layer(i, width)?))
+                .collect::<Result<_>>()?,
             null,
+            added,
         })
     }
 
-    /// Width of what [`Embedding::forward`] gives.
-    pub(crate) fn width(config: &UNet3dConfig) -> i64 {
-        4 * config.dim + config.pooled_width().unwrap_or(0)
+    /// The number whose sinusoids are taken.
+    fn step(&self, t: &Tensor) -> Tensor {
+        match self.time {
+            TimeEmbedding::Step => t.shallow_clone(),
+            TimeEmbedding::LogSnr => {
+                // Half precision has too few digits for a hundred sinusoids.
+                let log_snr = if t.kind() == Kind::Double {
+                    t.shallow_clone()
+                } else {
+                    t.to_kind(Kind::Float)
+                };
+                (log_snr * -0.5).exp().atan() * (STEPS / FRAC_PI_2)
+            }
+        }
     }
 
     /// # Shapes
@@ -48,10 +84,17 @@ impl Embedding {
         kind: Kind,
     ) -> Tensor {
         let t = if t.dim() == 1 { t.unsqueeze(1) } else { t.shallow_clone() }; // b (1 or f)
-        let time = self.first.forward(&self.sinusoids.forward(&t, kind)).gelu("none");
-        let time = signals.add(self.second.forward(&time), cond);
-        let Some(null) = &self.null else { return time };
-        let text = given_or_null(text, null, t.size()[0]); // b (1 or f) d
+        let b = t.size()[0];
+        let text = self.null.as_ref().map(|null| given_or_null(text, null, b)); // b (1 or f) d
+        let mut time = self.first.forward(&self.sinusoids.forward(&self.step(&t), kind));
+        if let (Some(added), Some(text)) = (&self.added, &text) {
+            time = time + added.forward(text);
+        }
+        for layer in &self.others {
+            time = layer.forward(&time.gelu("none"));
+        }
+        let time = signals.add(time, cond);
+        let Some(text) = text.filter(|_| self.added.is_none()) else { return time };
         let f = time.size()[1].max(text.size()[1]);
         let frames = |x: &Tensor| x.expand([-1, f, -1], false);
         Tensor::cat(&[frames(&time), frames(&text)], -1)

@@ -1,9 +1,10 @@
 //! The arithmetic of one forward pass, counted from the config.
 
-use crate::{Axes, SPATIAL_HEAD_DIM, UNet3dConfig};
+use crate::plan::{self, Plan, Spatial, Unit};
+use crate::{Axes, EmbeddingKind, Skips, TimePositions, UNet3dConfig};
 
-/// Features of each head of the attentions over space.
-const HEAD_DIM: u64 = SPATIAL_HEAD_DIM as u64;
+#[cfg(test)]
+mod tests;
 
 /// What passes through the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,41 +22,55 @@ pub struct Shape {
 }
 
 /// Floating-point operations of one forward pass: two for each multiply-add of convolutions,
-/// projections and attention. Norms, activations, softmax and sums are left out, and so is what
-/// signals add to the embedding of time; videos that they show are inputs of the first convolution,
-/// whether given or not.
+/// projections and attention. Norms, activations, dropout, softmax and sums are left out, and so is
+/// what signals add to the embedding of time; videos that they show are inputs of the first
+/// convolution, whether given or not. A convolution over time counts the taps that reach beyond the
+/// clip.
 pub fn forward(config: &UNet3dConfig, shape: Shape) -> u64 {
-    let count = Count { config, shape };
-    let n = |n: i64| n.unsigned_abs();
-    let (dim, first) = (n(config.dim), n(config.first_channels()));
-    let levels: Vec<u64> = config.dim_mults.iter().map(|mult| dim * n(*mult)).collect();
-    let last = levels.len().saturating_sub(1);
-    let kernel = n(config.init_kernel_size);
-    let mut macs = shape.b * (dim * 4 * dim + 16 * dim * dim);
-    let inputs = n(config.channels) + n(config.extra_channels());
-    macs += count.positions(0) * kernel * kernel * inputs * first;
-    macs += count.text();
-    macs += count.over_time(0, first);
-    let mut before = first;
-    for (i, &after) in levels.iter().enumerate() {
-        macs += count.level(i, before, after);
-        // the way up: the skip comes beside, and the level gives what its way down was given
-        macs += count.level(i, 2 * after, before);
-        if i < last {
-            // four taps of two axes at half the positions; transposed, at those of the input
-            macs += count.positions(i + 1) * 16 * after * after;
-        }
-        if i > 0 {
-            macs += count.positions(i) * 16 * before * before;
-        }
-        before = after;
+    let (count, plan) = (Count { config, shape }, Plan::new(config));
+    let [first, inputs, outputs, kernel] = [
+        config.first_channels(),
+        config.channels + config.extra_channels(),
+        config.out_channels(),
+        config.init_kernel_size,
+    ]
+    .map(i64::unsigned_abs);
+    let mut macs = count.embedding() + count.text();
+    macs += count.positions(0) * kernel * kernel * inputs * first + count.in_time(0, first);
+    if plan::first_temporal(config) {
+        macs += count.over_time(0, first);
     }
-    macs += 2 * count.block(last, before, before, true);
-    macs += count.over_space(last, before) + count.over_time(last, before);
-    macs += count.cross(last, before);
-    macs += count.block(0, 2 * first, dim, false);
-    macs += count.positions(0) * dim * n(config.out_channels());
+    macs += plan.units().map(|unit| count.unit(unit)).sum::<u64>();
+    // Four taps of two axes at half the positions; transposed, at those of the input.
+    let half = |unit: &Unit| {
+        let c = unit.outputs.unsigned_abs();
+        count.positions(unit.level + 1) * 16 * c * c
+    };
+    for unit in plan.downs.iter().rev().skip(1).filter_map(|units| units.last()) {
+        macs += half(unit) + count.in_time(unit.level + 1, unit.outputs.unsigned_abs());
+    }
+    for unit in plan.ups.iter().rev().skip(1).filter_map(|units| units.last()) {
+        let c = unit.outputs.unsigned_abs();
+        macs += count.positions(unit.level) * 16 * c * c + count.in_time(unit.level - 1, c);
+    }
+    macs += match config.skips {
+        Skips::Level => {
+            let (dim, last) = (config.dim, plan.last + config.first_channels());
+            count.block(0, last, dim, false) + count.positions(0) * dim.unsigned_abs() * outputs
+        }
+        Skips::Block => {
+            count.positions(0) * 9 * plan.last.unsigned_abs() * outputs + count.in_time(0, outputs)
+        }
+    };
     2 * macs
+}
+
+/// The same of clips of `shape` with `images` independent images behind each
+/// ([`FrameMask::ClipAndImages`](crate::FrameMask::ClipAndImages)): as many clips of one frame. Left
+/// out is that the embedding has a row for each frame of a clip where anything is told per frame.
+pub fn joint(config: &UNet3dConfig, shape: Shape, images: u64) -> u64 {
+    let alone = Shape { b: shape.b * images, f: 1, ..shape };
+    forward(config, shape) + forward(config, alone)
 }
 
 struct Count<'a> {
@@ -75,55 +90,88 @@ impl Count<'_> {
         self.shape.b * self.shape.f * self.pixels(level)
     }
 
-    /// Two residual blocks, attention over space if there is one, attention over time.
-    fn level(&self, level: usize, inputs: u64, outputs: u64) -> u64 {
-        let linear = if self.config.use_sparse_linear_attn {
-            self.linear_over_space(level, outputs)
-        } else {
-            0
+    /// The layers over the sinusoids, and over the text where it is added to them.
+    fn embedding(&self) -> u64 {
+        let config = self.config;
+        let [dim, width, others] =
+            [config.dim, config.time_width(), config.embedding.layers - 1].map(i64::unsigned_abs);
+        let text = match (config.embedding.kind, config.pooled_width()) {
+            (EmbeddingKind::Add, Some(d)) => d.unsigned_abs() * width,
+            _ => 0,
         };
-        self.block(level, inputs, outputs, true)
-            + self.block(level, outputs, outputs, true)
-            + linear
-            + self.over_time(level, outputs)
-            + self.cross(level, outputs)
+        self.shape.b * (dim * width + others * width * width + text)
     }
 
-    fn block(&self, level: usize, inputs: u64, outputs: u64, embedded: bool) -> u64 {
-        let width = self.config.dim * 4 + self.config.pooled_width().unwrap_or(0);
-        let film = if embedded { self.shape.b * width.unsigned_abs() * 2 * outputs } else { 0 };
+    /// A residual block and the attentions behind it.
+    fn unit(&self, unit: &Unit) -> u64 {
+        let (level, outputs) = (unit.level, unit.outputs.unsigned_abs());
+        let spatial = match unit.spatial {
+            Some(Spatial::Linear) => self.linear_over_space(level, outputs),
+            Some(Spatial::Full) => self.over_space(level, outputs),
+            None => 0,
+        };
+        let temporal = if unit.temporal { self.over_time(level, outputs) } else { 0 };
+        let cross = if unit.attends() { self.cross(level, outputs) } else { 0 };
+        self.block(level, unit.inputs, unit.outputs, true) + spatial + temporal + cross
+    }
+
+    fn block(&self, level: usize, inputs: i64, outputs: i64, embedded: bool) -> u64 {
+        let parts = match self.config.embedding.kind {
+            EmbeddingKind::Film => 2,
+            EmbeddingKind::Add => 1,
+        };
+        let [inputs, outputs, width] =
+            [inputs, outputs, self.config.embedding_width()].map(i64::unsigned_abs);
+        let film = if embedded { self.shape.b * width * parts * outputs } else { 0 };
         let skip = if inputs == outputs { 0 } else { inputs * outputs };
         let convolutions = 9 * inputs * outputs + 9 * outputs * outputs;
-        film + self.positions(level) * (convolutions + skip)
+        film + self.positions(level) * (convolutions + skip) + 2 * self.in_time(level, outputs)
+    }
+
+    /// A convolution over time, if there are any.
+    fn in_time(&self, level: usize, channels: u64) -> u64 {
+        let kernel = self.config.temporal_kernel.unwrap_or(0).unsigned_abs();
+        self.positions(level) * kernel * channels * channels
+    }
+
+    /// Number and width of the heads of an attention.
+    fn heads(&self, axes: Axes, channels: u64) -> (u64, u64) {
+        let (heads, dim) = self.config.heads(axes, i64::try_from(channels).unwrap_or(i64::MAX));
+        (heads.unsigned_abs(), dim.unsigned_abs())
     }
 
     /// Queries, keys, values and the way out.
-    fn projections(&self, level: usize, channels: u64, head_dim: u64) -> u64 {
-        self.positions(level) * 4 * self.heads() * head_dim * channels
+    fn projections(&self, level: usize, channels: u64, inner: u64) -> u64 {
+        self.positions(level) * 4 * inner * channels
     }
 
     fn over_time(&self, level: usize, channels: u64) -> u64 {
-        let d = self.config.attn_dim_head.unsigned_abs();
+        let (heads, d) = self.heads(Axes::Time, channels);
+        // Keys and values, and the vectors of their distances.
+        let products = match self.config.time_positions {
+            TimePositions::Bias => 2,
+            TimePositions::Shaw { .. } => 4,
+        };
         let pairs = self.positions(level) * self.shape.f;
         let recalled =
-            self.memory(d) + 2 * self.positions(level) * self.memories() * self.heads() * d;
-        self.projections(level, channels, d) + 2 * pairs * self.heads() * d + recalled
+            self.memory(heads * d) + 2 * self.positions(level) * self.memories() * heads * d;
+        self.projections(level, channels, heads * d) + products * pairs * heads * d + recalled
     }
 
     fn over_space(&self, level: usize, channels: u64) -> u64 {
+        let (heads, d) = self.heads(Axes::Space, channels);
         let pairs = self.positions(level) * self.pixels(level);
-        let d = HEAD_DIM;
         let recalled =
-            self.memory(d) + 2 * self.positions(level) * self.memories() * self.heads() * d;
-        self.projections(level, channels, d) + 2 * pairs * self.heads() * d + recalled
+            self.memory(heads * d) + 2 * self.positions(level) * self.memories() * heads * d;
+        self.projections(level, channels, heads * d) + 2 * pairs * heads * d + recalled
     }
 
     fn linear_over_space(&self, level: usize, channels: u64) -> u64 {
-        let d = HEAD_DIM;
+        let (heads, d) = self.heads(Axes::Space, channels);
         let frames = self.shape.b * self.shape.f;
-        let recalled = self.memory(d) + frames * self.memories() * self.heads() * d * d;
-        let own = 2 * self.positions(level) * self.heads() * d * d;
-        self.projections(level, channels, d) + own + recalled
+        let recalled = self.memory(heads * d) + frames * self.memories() * heads * d * d;
+        let own = 2 * self.positions(level) * heads * d * d;
+        self.projections(level, channels, heads * d) + own + recalled
     }
 
     /// Keys and values that the text becomes in every attention.
@@ -132,15 +180,17 @@ impl Count<'_> {
     }
 
     /// One attention's keys and values of the memory tokens.
-    fn memory(&self, head_dim: u64) -> u64 {
+    fn memory(&self, inner: u64) -> u64 {
         let width = self.config.tokens.as_ref().map_or(0, |tokens| tokens.dim.unsigned_abs());
-        self.shape.b * self.memories() * width * 2 * self.heads() * head_dim
+        self.shape.b * self.memories() * width * 2 * inner
     }
 
     /// The tokens pooled into an embedding and into memory tokens, the null token among the latter.
     fn text(&self) -> u64 {
         let Some(tokens) = &self.config.tokens else { return 0 };
-        let (dim, inner) = (tokens.dim.unsigned_abs(), self.heads() * HEAD_DIM);
+        let dim = tokens.dim.unsigned_abs();
+        let (heads, d) = self.heads(Axes::Space, dim);
+        let inner = heads * d;
         let queries = |count: u64, length: u64, width: u64| {
             self.shape.b * (length * dim * 2 * inner + 2 * count * length * inner)
                 + self.shape.b * count * inner * width
@@ -158,91 +208,11 @@ impl Count<'_> {
         let Some(tokens) = &self.config.tokens else { return 0 };
         let (length, dim) = (self.shape.tokens + 1, tokens.dim.unsigned_abs());
         let one = |axes: &Axes| {
-            let d = match axes {
-                Axes::Space => HEAD_DIM,
-                Axes::Time => self.config.attn_dim_head.unsigned_abs(),
-            };
-            let inner = self.heads() * d;
+            let (heads, d) = self.heads(*axes, channels);
+            let inner = heads * d;
             let positions = self.positions(level);
             positions * 2 * inner * (channels + length) + self.shape.b * length * dim * 2 * inner
         };
         tokens.cross.iter().map(one).sum()
-    }
-
-    fn heads(&self) -> u64 {
-        self.config.attn_heads.unsigned_abs()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{SignalConfig, TokensConfig};
-
-    #[test]
-    fn counts_are_those_of_pytorchs_own_counter_on_the_python_network() {
-        // torch.utils.flop_counter.FlopCounterMode around video-diffusion-pytorch 0.7.0
-        let base = || UNet3dConfig { dim: 8, dim_mults: vec![1, 2, 4], ..Default::default() };
-        let odd = UNet3dConfig {
-            dim_mults: vec![2, 3],
-            cond_dim: Some(5),
-            attn_heads: 3,
-            attn_dim_head: 20,
-            init_kernel_size: 5,
-            channels: 1,
-            out_dim: Some(2),
-            ..base()
-        };
-        let flat =
-            UNet3dConfig { dim: 12, dim_mults: vec![1], use_sparse_linear_attn: false, ..base() };
-        let shape = Shape { b: 2, f: 3, h: 16, w: 24, tokens: 9 };
-        assert_eq!(forward(&base(), shape), 603_087_872);
-        assert_eq!(forward(&odd, shape), 361_683_840);
-        assert_eq!(forward(&flat, Shape { b: 1, f: 5, h: 8, w: 8, tokens: 0 }), 81_657_984);
-    }
-    /// One level of 8 channels, 2 heads of 4 over time and of 32 over space, 6 positions of 5
-    /// frames of 2 samples; 3 tokens of width 7.
-    #[test]
-    fn a_text_adds_what_its_products_take() {
-        let plain = || UNet3dConfig {
-            dim: 8,
-            dim_mults: vec![1],
-            attn_heads: 2,
-            attn_dim_head: 4,
-            ..UNet3dConfig::default()
-        };
-        let shape = Shape { b: 2, f: 5, h: 2, w: 3, tokens: 3 };
-        let more = |cross: Vec<Axes>, memory, pool| {
-            let tokens = Some(TokensConfig { dim: 7, cross, memory, pool });
-            forward(&UNet3dConfig { tokens, ..plain() }, shape) - forward(&plain(), shape)
-        };
-        let product = |rows: u64, inner: u64, columns: u64| 2 * rows * inner * columns;
-        let (positions, seen) = (2 * 5 * 6, 4);
-        // Queries and the way out, keys and values of the tokens, scores and sums; down, up, middle.
-        let cross = |inner: u64| {
-            product(positions, 8, inner)
-                + product(positions, inner, 8)
-                + product(2 * seen, 7, 2 * inner)
-                + 2 * product(positions, inner, seen)
-        };
-        assert_eq!(more(vec![Axes::Space], 0, false), 3 * cross(64));
-        assert_eq!(more(vec![Axes::Time], 0, false), 3 * cross(8));
-        // The embedding of the tokens, 7 more inputs of the scales and shifts of six blocks.
-        let queries = |count: u64, length: u64, inner: u64| {
-            product(2 * length, 7, 2 * inner)
-                + 2 * product(2 * count, inner, length)
-                + product(2 * count, inner, 7)
-        };
-        let film = 6 * product(2, 7, 16);
-        assert_eq!(more(vec![], 0, true), queries(1, 3, 64) + film);
-        // Five memory tokens: four attentions over time, one over space, two linear ones.
-        let heads = |inner: u64| product(2 * 5, 7, 2 * inner);
-        let time = 4 * (heads(8) + 2 * product(positions, 8, 5));
-        let space = heads(64) + 2 * product(positions, 64, 5);
-        let linear = 2 * (heads(64) + product(2 * 5, 5, 2 * 32 * 32));
-        assert_eq!(more(vec![], 5, false), queries(5, seen, 64) + time + space + linear);
-        let signals = [("low".to_owned(), SignalConfig::Video { channels: 2 })].into();
-        let shown = forward(&UNet3dConfig { signals, ..plain() }, shape);
-        assert_eq!(shown - forward(&plain(), shape), product(positions, 49 * 3, 8));
     }
 }

@@ -5,8 +5,8 @@ use vd_tensor_ops::Scope;
 
 use crate::attend::{Context, CrossResidual, LinearResidual, SpatialResidual, TemporalResidual};
 use crate::block::ResidualBlock;
-use crate::embed::Embedding;
-use crate::recompute::Part;
+use crate::plan;
+use crate::recompute::{Part, gate};
 use crate::{Axes, Result, UNet3dConfig};
 
 /// Attention over the text after that over space and after that over time.
@@ -33,81 +33,151 @@ fn through(cross: Option<&CrossResidual>, x: Tensor, context: &Context) -> Tenso
     }
 }
 
-/// One resolution, on the way down or up.
+#[derive(Debug)]
+enum Spatial {
+    Linear(LinearResidual),
+    Full(SpatialResidual),
+}
+
+/// What the parts of a unit are called, and what stands before the names of the attentions over the
+/// text.
+#[derive(Debug)]
+pub(crate) struct Names {
+    block: String,
+    spatial: String,
+    temporal: String,
+    cross: String,
+}
+
+impl Names {
+    /// The places in a level of video-diffusion-pytorch, behind which further blocks are put.
+    pub(crate) fn numbered(block: usize) -> Names {
+        let block = if block < 2 { block.to_string() } else { format!("blocks.{block}") };
+        let [spatial, temporal] = ["2", "3"].map(str::to_owned);
+        Names { block, spatial, temporal, cross: String::new() }
+    }
+
+    /// Those of one of several units with attention.
+    pub(crate) fn unit(number: usize) -> Names {
+        let [block, spatial, temporal] =
+            ["block", "spatial", "temporal"].map(|part| format!("{number}.{part}"));
+        Names { block, spatial, temporal, cross: format!("{number}.") }
+    }
+
+    /// Those of the middle, of whose units the first has the attentions.
+    pub(crate) fn middle(number: usize) -> Names {
+        let [spatial, temporal] = ["mid_spatial_attn", "mid_temporal_attn"].map(str::to_owned);
+        Names {
+            block: format!("mid_block{}", number + 1),
+            spatial,
+            temporal,
+            cross: "mid_".to_owned(),
+        }
+    }
+}
+
+/// A residual block and the attentions behind it.
+#[derive(Debug)]
+struct Unit {
+    block: ResidualBlock,
+    spatial: Option<Spatial>,
+    temporal: Option<TemporalResidual>,
+    cross: Option<Cross>,
+}
+
+impl Unit {
+    fn new(
+        scope: &mut Scope,
+        unit: &plan::Unit,
+        names: &Names,
+        config: &UNet3dConfig,
+    ) -> Result<Self> {
+        let plan::Unit { level, inputs, outputs, spatial, temporal } = *unit;
+        let block =
+            ResidualBlock::new(&mut scope.sub(&names.block), (inputs, outputs), true, config)?;
+        let mut place = scope.sub(&names.spatial);
+        let spatial = match spatial {
+            Some(plan::Spatial::Linear) => {
+                Some(Spatial::Linear(LinearResidual::new(&mut place, outputs, config)?))
+            }
+            Some(plan::Spatial::Full) => {
+                Some(Spatial::Full(SpatialResidual::new(&mut place, (outputs, level), config)?))
+            }
+            None => None,
+        };
+        let temporal = if temporal {
+            Some(TemporalResidual::new(&mut scope.sub(&names.temporal), outputs, config)?)
+        } else {
+            None
+        };
+        let cross = if unit.attends() {
+            Some(Cross::new(scope, &names.cross, outputs, config)?)
+        } else {
+            None
+        };
+        Ok(Unit { block, spatial, temporal, cross })
+    }
+
+    /// Of inputs whose channels follow each other.
+    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
+        let cross = self.cross.as_ref();
+        let mut x = self.block.forward(inputs, emb, context);
+        x = match &self.spatial {
+            Some(Spatial::Linear(linear)) => linear.forward(&x, context),
+            Some(Spatial::Full(full)) => full.forward(&x, context),
+            None => x,
+        };
+        x = through(cross.and_then(|cross| cross.space.as_ref()), x, context);
+        if let Some(temporal) = &self.temporal {
+            x = temporal.forward(&x, context, true);
+        }
+        through(cross.and_then(|cross| cross.time.as_ref()), x, context)
+    }
+}
+
+/// Units one after the other: a resolution on the way down or up, or the middle.
+///
+/// The first input goes through all of them; a further one is a skip beside the input of its unit.
 #[derive(Debug)]
 pub(crate) struct Level {
-    block1: ResidualBlock,
-    block2: ResidualBlock,
-    spatial: Option<LinearResidual>,
-    temporal: TemporalResidual,
-    cross: Cross,
+    units: Vec<Unit>,
+    /// Whether every unit's output is one of the level, instead of the last one's alone.
+    each: bool,
 }
 
 impl Level {
     pub(crate) fn new(
         scope: &mut Scope,
-        (inputs, outputs): (i64, i64),
+        units: &[plan::Unit],
+        each: bool,
         config: &UNet3dConfig,
+        names: fn(usize) -> Names,
     ) -> Result<Self> {
-        let (emb, norm) = (Some(Embedding::width(config)), config.norm);
-        let spatial = if config.use_sparse_linear_attn {
-            Some(LinearResidual::new(&mut scope.sub(2), outputs, config)?)
-        } else {
-            None
-        };
-        Ok(Level {
-            block1: ResidualBlock::new(&mut scope.sub(0), (inputs, outputs), emb, norm)?,
-            block2: ResidualBlock::new(&mut scope.sub(1), (outputs, outputs), emb, norm)?,
-            spatial,
-            temporal: TemporalResidual::new(&mut scope.sub(3), outputs, config)?,
-            cross: Cross::new(scope, "", outputs, config)?,
-        })
+        let units = units.iter().enumerate();
+        let units = units.map(|(i, unit)| Unit::new(scope, unit, &names(i), config));
+        Ok(Level { units: units.collect::<Result<_>>()?, each })
     }
 }
 
 impl Part for Level {
-    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
-        let mut x = self.block1.forward(inputs, Some(emb));
-        x = self.block2.forward(&[&x], Some(emb));
-        if let Some(spatial) = &self.spatial {
-            x = spatial.forward(&x, context);
+    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Vec<Tensor> {
+        let mut outputs = Vec::new();
+        let (first, skips) = match inputs.split_first() {
+            Some((first, skips)) => (first.shallow_clone(), skips),
+            None => return outputs,
+        };
+        let mut x = first;
+        for (i, unit) in self.units.iter().enumerate() {
+            x = match skips.get(i) {
+                Some(skip) => unit.forward(&[&x, skip], emb, context),
+                None => unit.forward(&[&x], emb, context),
+            };
+            if self.each && i + 1 < self.units.len() {
+                let own = gate(&x);
+                outputs.push(std::mem::replace(&mut x, own));
+            }
         }
-        x = through(self.cross.space.as_ref(), x, context);
-        x = self.temporal.forward(&x, context, true);
-        through(self.cross.time.as_ref(), x, context)
-    }
-}
-
-/// The coarsest resolution, with full attention over space.
-#[derive(Debug)]
-pub(crate) struct Middle {
-    block1: ResidualBlock,
-    spatial: SpatialResidual,
-    temporal: TemporalResidual,
-    cross: Cross,
-    block2: ResidualBlock,
-}
-
-impl Middle {
-    pub(crate) fn new(scope: &mut Scope, channels: i64, config: &UNet3dConfig) -> Result<Self> {
-        let (io, emb) = ((channels, channels), Some(Embedding::width(config)));
-        Ok(Middle {
-            block1: ResidualBlock::new(&mut scope.sub("mid_block1"), io, emb, config.norm)?,
-            spatial: SpatialResidual::new(&mut scope.sub("mid_spatial_attn"), channels, config)?,
-            temporal: TemporalResidual::new(&mut scope.sub("mid_temporal_attn"), channels, config)?,
-            cross: Cross::new(scope, "mid_", channels, config)?,
-            block2: ResidualBlock::new(&mut scope.sub("mid_block2"), io, emb, config.norm)?,
-        })
-    }
-}
-
-impl Part for Middle {
-    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
-        let mut x = self.block1.forward(inputs, Some(emb));
-        x = self.spatial.forward(&x, context);
-        x = through(self.cross.space.as_ref(), x, context);
-        x = self.temporal.forward(&x, context, true);
-        x = through(self.cross.time.as_ref(), x, context);
-        self.block2.forward(&[&x], Some(emb))
+        outputs.push(x);
+        outputs
     }
 }

@@ -29,6 +29,7 @@
 mod attend;
 mod backbone;
 mod block;
+mod body;
 mod check;
 mod cond;
 mod config;
@@ -36,6 +37,7 @@ mod embed;
 mod error;
 pub mod flops;
 mod level;
+mod plan;
 mod recompute;
 mod signals;
 mod text;
@@ -44,9 +46,13 @@ mod unet;
 pub use attend::SPATIAL_HEAD_DIM;
 pub use backbone::Backbone;
 pub use cond::{Cond, Given, Tokens};
-pub use config::{Axes, Preset, SignalConfig, TokensConfig, UNet3dConfig};
+pub use config::{
+    Axes, EmbeddingConfig, EmbeddingKind, Preset, SignalConfig, Skips, TimeEmbedding,
+    TimePositions, TokensConfig, UNet3dConfig,
+};
 pub use error::{Error, Result};
 pub use tch;
 pub use unet::UNet3d;
 pub use vd_tensor_ops as ops;
+pub use vd_tensor_ops::layers::Wrap;
 pub use vd_tensor_ops::{FrameMask, Noise};

@@ -11,14 +11,15 @@ use crate::{Error, Result};
 
 /// What may be computed twice: a function of its inputs, the embedding and the context.
 pub(crate) trait Part: Debug + Send + 'static {
-    /// Of inputs whose channels follow each other.
-    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor;
+    /// Its outputs, none of which is one of its inputs.
+    fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Vec<Tensor>;
 }
 
 /// A part that keeps its activations for the backward, or its inputs alone.
 ///
 /// Either way the gradients are the same to the last bit: what reaches an input on several ways
-/// within the part is added up before it leaves it.
+/// within the part is added up before it leaves it, and a part sees to the same for an output that
+/// it goes on from ([`gate`]).
 #[derive(Debug)]
 pub(crate) struct Stage<P> {
     /// Of graphs too, which a thread of libtorch may go through. Tensors cannot be shared between
@@ -44,7 +45,7 @@ impl<P: Part> Stage<P> {
         inputs: &[&Tensor],
         (emb, context): (&Tensor, &Context),
         again: bool,
-    ) -> Result<Tensor> {
+    ) -> Result<Vec<Tensor>> {
         if !torch::grad_enabled() {
             return Ok(run(&self.part, inputs, emb, context));
         }
@@ -56,7 +57,23 @@ impl<P: Part> Stage<P> {
         Ok(run(&self.part, &inputs, &gate(emb), &context.map(gate)))
     }
 
-    fn checkpointed(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Result<Tensor> {
+    /// The same for a part of one output.
+    pub(crate) fn one(
+        &self,
+        inputs: &[&Tensor],
+        around: (&Tensor, &Context),
+        again: bool,
+    ) -> Result<Tensor> {
+        let last = self.forward(inputs, around, again)?.pop();
+        last.ok_or_else(|| Error::custom("a part of the network has no output"))
+    }
+
+    fn checkpointed(
+        &self,
+        inputs: &[&Tensor],
+        emb: &Tensor,
+        context: &Context,
+    ) -> Result<Vec<Tensor>> {
         let mut all = inputs.to_vec();
         all.push(emb);
         // Where in the list each tensor of the context is: one that the function held itself would
@@ -70,25 +87,25 @@ impl<P: Part> Stage<P> {
         let outputs = torch::checkpoint(&all, &params, move |all| {
             let inputs: Vec<&Tensor> = all[..count].iter().collect();
             let context = places.map(|place| all[*place].shallow_clone());
-            let y = kernels::with(precision, || {
+            Ok(kernels::with(precision, || {
                 kernels::passing(|| run(&part, &inputs, &all[count], &context))
-            });
-            Ok(vec![y])
+            }))
         });
-        match outputs.map(|mut outputs| outputs.pop()) {
-            Ok(Some(y)) => Ok(y),
-            Ok(None) => Err(Error::custom("a part of the network that is computed again is empty")),
-            Err(error) => Err(Error::custom(error.to_string())),
-        }
+        outputs.map_err(|error| Error::custom(error.to_string()))
     }
 }
 
-fn run<P: Part>(part: &Mutex<P>, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
+fn run<P: Part>(
+    part: &Mutex<P>,
+    inputs: &[&Tensor],
+    emb: &Tensor,
+    context: &Context,
+) -> Vec<Tensor> {
     // A panic in the midst of a part leaves it as it was: it only reads.
     part.lock().unwrap_or_else(PoisonError::into_inner).forward(inputs, emb, context)
 }
 
 /// The same tensor behind a node of its own, where gradients are added up.
-fn gate(x: &Tensor) -> Tensor {
+pub(crate) fn gate(x: &Tensor) -> Tensor {
     if x.requires_grad() { x.alias() } else { x.shallow_clone() }
 }

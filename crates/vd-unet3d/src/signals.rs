@@ -45,13 +45,14 @@ enum Value {
 
 impl Signals {
     /// Below `signals`: NAME.null (1 d) for all but videos; NAME.table.weight (classes d) for
-    /// classes, NAME.mlp.0 and NAME.mlp.2 for numbers and series; d = 4 dim.
+    /// classes, NAME.mlp.0 and NAME.mlp.2 for numbers and series; d is the width of the embedding of
+    /// time.
     pub(crate) fn new(scope: &mut Scope, config: &UNet3dConfig) -> Result<Self> {
         let (kind, device) = (scope.kind(), scope.device());
         let mut scope = scope.sub("signals");
         let mut signals = Vec::new();
         for (name, signal) in &config.signals {
-            let added = Added::new(&mut scope.sub(name), signal, 4 * config.dim)?;
+            let added = Added::new(&mut scope.sub(name), signal, config.time_width())?;
             signals.push(Signal { name: name.clone(), config: signal.clone(), added });
         }
         Ok(Signals { signals, kind, device })
@@ -136,7 +137,7 @@ impl Signal {
         };
         let rows = if rows.dim() == 2 { rows.unsqueeze(1) } else { rows };
         match null {
-            Some(null) => added.null.where_self(&null.view([-1, 1, 1]), &rows),
+            Some(null) => added.null.where_self(&check::over_rows(null), &rows),
             None => rows,
         }
     }
@@ -169,7 +170,7 @@ impl Signal {
             }
         }
         if let Some(null) = &given.null {
-            check::null_mask(&format!("null mask of {what}"), null, b, device)?;
+            check::null_mask(&format!("null mask of {what}"), null, [b, f], device)?;
         }
         match &self.config {
             SignalConfig::Class { classes } => in_range(what, given, classes),
@@ -212,11 +213,16 @@ impl Value {
     }
 }
 
-/// The classes, with 0 in the samples that go without: whatever stands there is never looked at.
+/// The classes, with 0 where they are gone without: whatever stands there is never looked at.
 fn classes(given: &Given) -> Tensor {
     let index = given.value.to_kind(Kind::Int64);
     let Some(null) = &given.null else { return index };
-    let null = if index.dim() == 2 { null.unsqueeze(1) } else { null.shallow_clone() };
+    let null = match (index.dim(), null.dim()) {
+        (2, 1) => null.unsqueeze(1),
+        // looked at by the frames that do not go without
+        (1, 2) => null.all_dim(1, false),
+        _ => null.shallow_clone(),
+    };
     index.masked_fill(&null, 0)
 }
 
@@ -244,7 +250,7 @@ fn shown(given: &Given, kind: Kind) -> Tensor {
     let Some(null) = &given.null else {
         return Tensor::cat(&[&value, &value.new_ones(&one, (kind, value.device()))], 1);
     };
-    let null = null.view([-1, 1, 1, 1, 1]);
+    let null = check::over_rows(null).unsqueeze(1).unsqueeze(-1); // b 1 (1 or f) 1 1
     let there = null.logical_not().to_kind(kind).expand(&one, false);
     Tensor::cat(&[value.masked_fill(&null, 0.0), there], 1)
 }

@@ -1,12 +1,12 @@
 //! The text: an embedding, and the tokens that attentions look at.
 
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::layers::{AttentionPool, HeadShape, MemoryProjection};
+use vd_tensor_ops::layers::{AttentionPool, MemoryProjection};
 use vd_tensor_ops::{Init, Scope};
 
-use crate::attend::SPATIAL_HEAD_DIM;
+use crate::attend::head_shape;
 use crate::cond::Tokens;
-use crate::{Cond, Error, Result, UNet3dConfig, check};
+use crate::{Axes, Cond, Error, Result, UNet3dConfig, check};
 
 /// What a network makes of a text before its levels see it.
 #[derive(Debug)]
@@ -36,8 +36,10 @@ pub(crate) struct Pooled {
 /// What the attentions see of a text.
 #[derive(Debug)]
 pub(crate) struct Seen<T = Tensor> {
-    /// Tokens and their weights: b l d; b l or b f l.
+    /// Tokens and their weights: b l d; b l or b f l. With a group b g l d and b f l.
     pub(crate) tokens: Option<(T, T)>,
+    /// Which of several texts each frame reads: b f.
+    pub(crate) group: Option<T>,
     /// Memory tokens: b m d or b f m d.
     pub(crate) memory: Option<T>,
 }
@@ -57,7 +59,7 @@ impl Text {
             device,
         };
         let Some(tokens) = &config.tokens else { return Ok(text) };
-        let shape = HeadShape::new(config.attn_heads, SPATIAL_HEAD_DIM)?;
+        let shape = head_shape(Axes::Space, tokens.dim, config)?;
         let (mut scope, dim) = (scope.sub("text"), tokens.dim);
         text.tokens = Some(dim);
         if tokens.pool {
@@ -77,14 +79,15 @@ impl Text {
 
     /// The embedding given, or made of the tokens given.
     pub(crate) fn pooled(&self, cond: &Cond) -> Option<Pooled> {
-        let null = cond.null.as_ref().map(|null| null.view([-1, 1, 1]));
+        let null = cond.null.as_ref().map(check::over_rows);
         let row = |rows: Tensor| if rows.dim() == 2 { rows.unsqueeze(1) } else { rows };
         let Some(pool) = &self.pool else {
             let rows = row(cond.pooled.as_ref()?.to_kind(self.kind));
             return Some(Pooled { rows, null });
         };
         let Tokens { values, weight } = cond.tokens.as_ref()?;
-        let rows = row(pool.forward(&values.to_kind(self.kind), weight));
+        let (values, group) = (values.to_kind(self.kind), cond.group.as_ref());
+        let rows = row(pool.forward_grouped(&values, weight, group));
         let nothing = row(nothing_counts(weight)); // b (1 or f) 1
         let null = null.map_or_else(|| nothing.shallow_clone(), |null| null.logical_or(&nothing));
         Some(Pooled { rows, null: Some(null) })
@@ -92,26 +95,41 @@ impl Text {
 
     /// What the attentions look at in a batch of `b` samples.
     pub(crate) fn seen(&self, cond: &Cond, b: i64) -> Seen {
-        let Some(null_token) = &self.null_token else { return Seen { tokens: None, memory: None } };
+        let Some(null_token) = &self.null_token else {
+            return Seen { tokens: None, group: None, memory: None };
+        };
         let (values, weight) = self.or_null_token(null_token, cond, b);
-        let memory = self.memory.as_ref().map(|memory| memory.forward(&values, &weight));
-        Seen { tokens: Some((values, weight)), memory }
+        // Without tokens there is nothing to choose from.
+        let group = cond.group.as_ref().filter(|_| cond.tokens.is_some());
+        let project = |memory: &MemoryProjection| memory.forward_grouped(&values, &weight, group);
+        let memory = self.memory.as_ref().map(project);
+        let group = group.map(Tensor::shallow_clone);
+        Seen { tokens: Some((values, weight)), group, memory }
     }
 
     /// The null token in front of all others. It counts where the text is null or no token of it
     /// counts; where it counts, no other does.
     fn or_null_token(&self, null_token: &Tensor, cond: &Cond, b: i64) -> (Tensor, Tensor) {
-        let first = null_token.unsqueeze(0).expand([b, -1, -1], false);
         let Some(Tokens { values, weight }) = &cond.tokens else {
+            let first = null_token.unsqueeze(0).expand([b, -1, -1], false);
             return (first, Tensor::ones([b, 1], (self.kind, self.device)));
         };
         let mut weight = weight.shallow_clone();
         if let Some(null) = &cond.null {
-            let rows = if weight.dim() == 3 { vec![b, 1, 1] } else { vec![b, 1] };
-            weight = weight.masked_fill(&null.view(rows.as_slice()), 0.0);
+            if null.dim() == 2 && weight.dim() == 2 {
+                weight = weight.unsqueeze(1).expand([-1, null.size()[1], -1], false);
+            }
+            let rows = check::over_rows(null);
+            let rows = if weight.dim() == 3 { rows } else { rows.squeeze_dim(1) };
+            weight = weight.masked_fill(&rows, 0.0);
         }
         let alone = nothing_counts(&weight).to_kind(weight.kind());
-        let values = Tensor::cat(&[first, values.to_kind(self.kind)], 1);
+        let mut first = values.size();
+        if let [.., l, _] = first.as_mut_slice() {
+            *l = 1;
+        }
+        let first = null_token.expand(&first, false);
+        let values = Tensor::cat(&[first, values.to_kind(self.kind)], -2);
         (values, Tensor::cat(&[alone, weight], -1))
     }
 
@@ -127,7 +145,7 @@ impl Text {
             return Err(Error::input("conditioning", expected, got.to_owned()));
         }
         if let Some(null) = &cond.null {
-            check::null_mask("null mask of the conditioning", null, b, self.device)?;
+            check::null_mask("null mask of the conditioning", null, [b, f], self.device)?;
         }
         match (self.given, &cond.pooled) {
             (Some(d), Some(pooled)) => self.fits_pooled(pooled, [b, f, d])?,
@@ -139,7 +157,7 @@ impl Text {
             _ => {}
         }
         match (self.tokens, &cond.tokens) {
-            (Some(d), Some(tokens)) => self.fits_tokens(tokens, [b, f, d]),
+            (Some(d), Some(tokens)) => self.fits_tokens(tokens, cond.group.as_ref(), [b, f, d]),
             (Some(d), None) if cond.has_text() => {
                 let expected = format!("tokens of width {d}, which this network looks at");
                 let got = "an embedding without them".to_owned();
@@ -158,18 +176,32 @@ impl Text {
         check::floats(what, pooled, self.device)
     }
 
-    fn fits_tokens(&self, tokens: &Tokens, [b, f, d]: [i64; 3]) -> Result<()> {
+    fn fits_tokens(
+        &self,
+        tokens: &Tokens,
+        group: Option<&Tensor>,
+        [b, f, d]: [i64; 3],
+    ) -> Result<()> {
         let Tokens { values, weight } = tokens;
-        let l = match *values.size().as_slice() {
-            [rows, l, width] if rows == b && width == d && l > 0 => l,
-            _ => {
-                let expected = format!("shape [{b}, l, {d}] with l from 1 on");
-                return Err(Error::input("tokens", expected, format!("{:?}", values.size())));
+        let l = match (values.size().as_slice(), group) {
+            (&[rows, l, width], None) if rows == b && width == d && l > 0 => l,
+            (&[rows, g, l, width], Some(group)) if rows == b && width == d && g > 0 && l > 0 => {
+                self.fits_group(group, [b, f, g])?;
+                l
+            }
+            (size, group) => {
+                let texts = if group.is_some() { "g, l" } else { "l" };
+                let expected = format!("shape [{b}, {texts}, {d}] with l from 1 on");
+                return Err(Error::input("tokens", expected, format!("{size:?}")));
             }
         };
         let size = weight.size();
-        if size != [b, l] && size != [b, f, l] {
-            let expected = format!("shape [{b}, {l}], or [{b}, {f}, {l}] for one row per frame");
+        if size != [b, f, l] && (size != [b, l] || group.is_some()) {
+            let each = format!("[{b}, {f}, {l}] for one row per frame");
+            let expected = match group {
+                None => format!("shape [{b}, {l}], or {each}"),
+                Some(_) => format!("shape {each}"),
+            };
             return Err(Error::input("weights of the tokens", expected, format!("{size:?}")));
         }
         check::floats("tokens", values, self.device)?;
@@ -180,6 +212,28 @@ impl Text {
             if least < 0.0 {
                 let expected = "numbers from 0 on";
                 return Err(Error::input("weights of the tokens", expected, least.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Text {
+    /// Checks which of `g` texts each frame reads.
+    fn fits_group(&self, group: &Tensor, [b, f, g]: [i64; 3]) -> Result<()> {
+        let (what, size) = ("group of the tokens", group.size());
+        if size != [b, f] || group.kind() != Kind::Int64 {
+            let expected = format!("Int64 of shape [{b}, {f}], the text of each frame");
+            let got = format!("{:?} of shape {size:?}", group.kind());
+            return Err(Error::input(what, expected, got));
+        }
+        check::here(what, group, self.device)?;
+        // Elsewhere the values cannot be read without waiting for the device.
+        if group.device() == Device::Cpu {
+            let ends = [group.min(), group.max()].map(|end| end.int64_value(&[]));
+            if let Some(end) = ends.into_iter().find(|end| !(0..g).contains(end)) {
+                let expected = format!("texts from 0 to {}", g - 1);
+                return Err(Error::input(what, expected, end.to_string()));
             }
         }
         Ok(())

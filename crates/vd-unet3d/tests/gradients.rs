@@ -10,10 +10,11 @@ mod small;
 use oracle::differences::{check, check_together, leaves};
 use oracle::draw::cases;
 use proptest::prelude::*;
-use small::{ask, build, conditional, everything, levels, mixes, scene, told};
+use small::{ask, build, conditional, everything, levels, mixes, noise_levels, paper, scene, told};
 use tch::{Kind, Tensor};
+use vd_unet3d::ops::SeededNoise;
 use vd_unet3d::ops::layers::NormKind;
-use vd_unet3d::{Backbone, Cond, FrameMask, UNet3dConfig};
+use vd_unet3d::{Backbone, Cond, FrameMask, TokensConfig, UNet3dConfig, Wrap};
 
 fn gradients_hold(config: &UNet3dConfig, seed: u64) {
     let (net, params) = build(config, Kind::Double, seed);
@@ -73,6 +74,30 @@ fn half_told(config: &UNet3dConfig, seed: u64, per_frame: bool) -> Cond {
         given.null = first();
     }
     cond
+}
+
+/// Dropout has the same masks at every call, for they are those of a stream.
+#[test]
+fn gradients_of_the_papers_form_are_the_slopes_of_its_values() {
+    let tokens = TokensConfig { dim: 5, cross: vec![], memory: 0, pool: true };
+    let config = UNet3dConfig {
+        dropout: 0.25,
+        temporal_kernel: Some(3),
+        wrap: Wrap { height: false, width: true },
+        tokens: Some(tokens),
+        ..paper()
+    };
+    let (net, params) = build(&config, Kind::Double, 6);
+    let mut scene = scene(&config, Kind::Double, 7, [2, 3, 4, 8]);
+    scene.t = noise_levels(&config, 7, &[2, 3]);
+    scene.frames = FrameMask::ClipAndImages { clip: 2 };
+    scene.cond.null = Some(Tensor::from_slice(&[false, true]));
+    let x = scene.x.set_requires_grad(true);
+    let leaves = leaves(&params, &x);
+    check_together("network", &leaves, (8, 3), &|| {
+        let mut dropout = SeededNoise::new(1, 0);
+        net.forward(&x, &scene.t, &scene.cond, &scene.frames, Some(&mut dropout)).unwrap()
+    });
 }
 
 proptest! {

@@ -9,11 +9,12 @@ mod small;
 
 use oracle::draw::cases;
 use proptest::prelude::*;
-use small::{Scene, ask, build, conditional, everything, levels, mixes, scene, told};
+use small::{Scene, ask, build, conditional, everything, levels, mixes, paper, scene, told};
 use tch::{Kind, Tensor};
+use vd_unet3d::ops::SeededNoise;
 use vd_unet3d::ops::kernels::{self, Precision};
 use vd_unet3d::ops::layers::NormKind;
-use vd_unet3d::{FrameMask, UNet3d, UNet3dConfig};
+use vd_unet3d::{Backbone, FrameMask, Skips, UNet3d, UNet3dConfig, Wrap};
 
 /// Three levels with channels that the kernels take.
 fn wide(base: UNet3dConfig) -> UNet3dConfig {
@@ -26,9 +27,11 @@ fn bits(x: &Tensor) -> Option<Vec<u64>> {
     Some(Vec::<f64>::try_from(x).unwrap().into_iter().map(f64::to_bits).collect())
 }
 
-/// Answer, loss, and the gradients of the loss.
+/// Answer, loss, and the gradients of the loss, in training.
 fn pass(net: &UNet3d, scene: &Scene, leaves: &[&Tensor]) -> Vec<Option<Vec<u64>>> {
-    let answer = ask(net, scene);
+    let mut dropout = SeededNoise::new(11, 0);
+    let Scene { x, t, cond, frames } = scene;
+    let answer = net.forward(x, t, cond, frames, Some(&mut dropout)).unwrap();
     let loss = (answer.square() * answer.cos()).mean(answer.kind());
     let gradients = Tensor::run_backward(&[&loss], leaves, false, false);
     let all = [&answer, &loss].into_iter().chain(&gradients);
@@ -115,6 +118,25 @@ proptest! {
     fn any_mix_of_options_has_the_same_gradients(config in mixes(), seed: u64, double: bool) {
         let kind = if double { Kind::Double } else { Kind::Float };
         holds(&config, (seed, kind), |_| ());
+    }
+}
+
+#[test]
+fn dropout_and_a_skip_for_every_block_have_the_same_gradients() {
+    let dropped = UNet3dConfig { dropout: 0.3, ..wide(paper()) };
+    let more = UNet3dConfig {
+        dropout: 0.2,
+        temporal_kernel: Some(3),
+        wrap: Wrap { height: true, width: false },
+        skips: Skips::Block,
+        ..wide(everything())
+    };
+    for (seed, config) in [(10, dropped), (11, more)] {
+        for kind in [Kind::Float, Kind::Double] {
+            holds(&config, (seed, kind), |scene| {
+                scene.frames = FrameMask::ClipAndImages { clip: 2 };
+            });
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use vd_data::Axes;
 
-use super::values::MOST_FRAMES;
-use super::{FrameSize, texts};
+use super::values::{MOST_FRAMES, positive, size_in_bytes};
+use super::{FrameSize, texts, texts_data};
 
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
@@ -22,6 +22,18 @@ pub(crate) enum DataCommand {
     /// Show what a folder of videos holds, before a run is spent on it
     #[command(after_help = texts::INSPECT_DATA)]
     Inspect(InspectDataArgs),
+    /// Decode a folder of videos once, for training that decodes nothing
+    #[command(after_help = texts_data::PREPARE, allow_negative_numbers = true)]
+    Prepare(PrepareArgs),
+    /// Draw a contact sheet of some clips
+    #[command(after_help = texts_data::PREVIEW)]
+    Preview(PreviewArgs),
+    /// Count lengths, rates, sizes, captions and pixel values
+    #[command(after_help = texts_data::STATS)]
+    Stats(StatsArgs),
+    /// Compare prepared clips with their checksums
+    #[command(after_help = texts_data::VERIFY)]
+    Verify(VerifyArgs),
 }
 
 /// What is drawn.
@@ -73,4 +85,83 @@ pub(crate) struct InspectDataArgs {
     /// The number in arrays that stands where none was measured
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub(crate) invalid: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PrepareArgs {
+    /// The folder of videos; those below it count too
+    #[arg(value_name = "SRC")]
+    pub(crate) source: PathBuf,
+    /// The folder to write; new, empty, or prepared in the same way before
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Captions: `beside` clips, `folders`, or a .csv or .jsonl file
+    #[arg(long, value_name = "FROM", default_value = "beside")]
+    pub(crate) captions: String,
+    /// Pixels of each frame, H or HxW [default: as they are]
+    #[arg(long, value_name = "H[xW]")]
+    pub(crate) size: Option<FrameSize>,
+    /// Frames a second, of faster videos [default: all]
+    #[arg(long, value_name = "R", value_parser = positive, conflicts_with = "stride")]
+    pub(crate) fps: Option<f64>,
+    /// Every K-th frame is kept
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_FRAMES))]
+    pub(crate) stride: u32,
+    /// Frames of each clip at most, the first [default: all]
+    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_frames: Option<u32>,
+    /// 1 (grey) or 3 (colour)
+    #[arg(long, value_name = "C", default_value = "3", value_parser = ["1", "3"])]
+    pub(crate) channels: String,
+    /// Bytes of a shard at most, with K, M or G of 1024
+    #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = size_in_bytes)]
+    pub(crate) shard_size: u64,
+    /// Threads that decode [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: Option<u16>,
+    /// Stop when more files than this cannot be prepared [default: never]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_bad: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PreviewArgs {
+    /// A folder of videos, or of prepared clips
+    #[arg(value_name = "SRC")]
+    pub(crate) source: PathBuf,
+    /// The picture to write
+    #[arg(long, short, value_name = "FILE.png")]
+    pub(crate) out: PathBuf,
+    /// Clips to show
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) num: u32,
+    /// Frames of each, the first and the last among them
+    #[arg(long, value_name = "F", default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) frames: u32,
+    /// Captions: `beside` clips, `folders`, or a .csv or .jsonl file
+    #[arg(long, value_name = "FROM", default_value = "beside")]
+    pub(crate) captions: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    /// A folder of videos, or of prepared clips
+    #[arg(value_name = "SRC")]
+    pub(crate) source: PathBuf,
+    /// Captions: `beside` clips, `folders`, or a .csv or .jsonl file
+    #[arg(long, value_name = "FROM", default_value = "beside")]
+    pub(crate) captions: String,
+    /// Clips whose pixels are looked at
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) sample: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A folder that `vd data prepare` wrote
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }

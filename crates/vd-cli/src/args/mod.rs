@@ -4,8 +4,10 @@ mod data;
 mod draw;
 mod encode;
 mod model;
+mod plan;
 mod tables;
 mod texts;
+mod texts_data;
 mod texts_video;
 mod values;
 mod video;
@@ -18,10 +20,14 @@ use tch::Device;
 use vd_tensor_ops::kernels::cpu::Isa;
 use vd_torch::DeviceChoice;
 
-pub(crate) use data::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
+pub(crate) use data::{
+    DataArgs, DataCommand, GeneratorName, InspectDataArgs, PrepareArgs, PreviewArgs, StatsArgs,
+    SynthArgs, VerifyArgs,
+};
 pub(crate) use draw::DrawArgs;
 pub(crate) use encode::{EncodeArgs, PoolingName, PrecisionName};
 pub(crate) use model::{BenchArgs, ConvertArgs, InspectArgs, SampleArgs, TrainArgs};
+pub(crate) use plan::PlanArgs;
 pub(crate) use tables::PlanArg;
 pub(crate) use values::{
     DownName, FrameSize, LARGEST_SCALE, MOST_FRAMES, NoiseName, PeerVersion, PixelBox, WeightsName,
@@ -45,6 +51,9 @@ pub(crate) enum Command {
     /// Train a model as a TOML config says
     #[command(after_help = texts::TRAIN)]
     Train(TrainArgs),
+    /// Say what a run will take: time, memory, and the largest batch
+    #[command(after_help = texts::PLAN)]
+    Plan(PlanArgs),
     /// Draw clips from a checkpoint
     #[command(after_help = texts::SAMPLE, allow_negative_numbers = true)]
     #[command(override_usage = texts::SAMPLE_USAGE)]
@@ -74,7 +83,7 @@ pub(crate) enum Command {
     #[command(after_help = texts::BENCH, allow_negative_numbers = true)]
     Bench(BenchArgs),
     /// Write or look at training data
-    #[command(after_help = texts::DATA, arg_required_else_help = true)]
+    #[command(after_help = texts_data::DATA, arg_required_else_help = true)]
     Data(DataArgs),
     /// Show what vd finds on this machine
     #[command(after_help = texts::DOCTOR)]

@@ -6,6 +6,7 @@ use clap::Args;
 use vd_data::{ClipFormat, Dtype};
 use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::Text;
+use vd_unet3d::Preset;
 
 use super::values::{MOST_FRAMES, format, positive, prompt, setting};
 use super::{CheckpointArg, Compute, DrawArgs, FrameSize, PeerVersion, WeightsName};
@@ -113,8 +114,27 @@ pub(crate) struct ConvertArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    #[command(flatten)]
-    pub(crate) checkpoint: CheckpointArg,
+    /// A step's folder, a run's folder (its newest step), or what `vd convert` wrote
+    #[arg(value_name = "CHECKPOINT", required_unless_present = "preset")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// A network of this preset instead of a checkpoint's
+    #[arg(long, value_name = "NAME", conflicts_with = "checkpoint")]
+    pub(crate) preset: Option<Preset>,
+    /// Channels that the preset's multipliers multiply [default: the preset's]
+    #[arg(long, value_name = "N", requires = "preset")]
+    #[arg(value_parser = clap::value_parser!(i64).range(4..=65_536))]
+    pub(crate) dim: Option<i64>,
+    /// Clips in a batch
+    #[arg(long, value_name = "B", default_value_t = 1, requires = "preset")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) batch: u32,
+    /// Frames of each clip [default: those that the preset was made for]
+    #[arg(long, value_name = "F", requires = "preset")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_FRAMES))]
+    pub(crate) frames: Option<u32>,
+    /// Pixels of each frame, H or HxW [default: those that the preset was made for]
+    #[arg(long, value_name = "H[xW]", requires = "preset")]
+    pub(crate) size: Option<FrameSize>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ First steps:
   vd doctor
   vd data synth fireworks --num 300 --frames 8 --size 32 --out videos
   vd data inspect videos
+  vd plan CONFIG.toml
   vd train CONFIG.toml
   vd sample runs/first --prompt \"a red firework\" --out red.gif
 
@@ -52,6 +53,14 @@ or from the names of the folders that clips lie in:
   source = { kind = \"folder\", path = \"videos\", captions = { table = \"captions.csv\" } }  # or .jsonl
   source = { kind = \"folder\", path = \"videos\", captions = \"folders\" }
 
+Videos that `vd data prepare` has decoded cost next to nothing to read, and give the same batches:
+  source = { kind = \"shards\", path = \"shards\" }
+
+Independent images behind the frames of each clip, with captions of their own, steady the gradient
+(joint training); they are frames of other clips, or of a source of their own:
+  images = { per_clip = 4 }                                                  # in [data]
+  images = { source = { kind = \"folder\", path = \"stills\" }, per_clip = 4 }   # a.png with a.txt
+
 What else the model is told are signals, each with where it comes from:
   [model.signals]
   kind = { kind = \"class\" }                     # its classes are those of the data
@@ -95,6 +104,19 @@ Examples:
   vd train first.toml --set train.steps=2000 --set train.out=runs/second
   vd train first.toml --set 'data.size=[24, 40]' --set data.source.path=/data/videos
   vd train first.toml --resume";
+
+pub(super) const PLAN: &str = "\
+A few steps of the run are done at two small batches, on drawn clips in place of its data, each in a
+process of its own; time and memory are straight lines through the two. The same is done with all
+levels' activations computed again. Nothing is written. A card that is named with --gpu is not
+measured: its figures are estimates from its maker's, and say so.
+
+JSON: parameters, flops (of a step), weight_bytes, optimizer_bytes, plan and recomputed
+(seconds_per_step, peak_bytes, activation_bytes, largest_batch, measured), available_bytes, gpus.
+
+Examples:
+  vd plan first.toml
+  vd plan first.toml --set train.batch=32 --gpu h100 --gpu rtx-4090 --json";
 
 pub(super) const SAMPLE_USAGE: &str = "\
 vd sample [OPTIONS] --out <FILE.gif|DIR> <CHECKPOINT>
@@ -222,9 +244,23 @@ pub(super) const INSPECT: &str = "\
 Shows the network, its parameters by part, the weights in the checkpoint, the step, the config and
 the files. With --json all of it, the whole config included.
 
+With --preset NAME nothing is read and nothing of the network's size is allocated: shown are its
+parameters by part, what one batch costs in floating-point operations (as `vd bench` counts them;
+backward counts as two forwards, texts have 32 tokens), the memory of weights, gradients, the
+optimiser's two moments and the moving average in f32 (activations come on top), and its config as
+`[model]` of a run. Names, as `preset = \"NAME\"` in `[model]`:
+  paper_ucf101, paper_bair, paper_kinetics600, paper_text_small, paper_text_large_16x64,
+  paper_text_large_9x128, video-diffusion-pytorch-0.7, video-diffusion-pytorch-0.6,
+  video-diffusion-pytorch-0.5
+
+JSON with --preset: preset, batch, frames, size, tokens, parameters, modules, flops (forward,
+training), memory (weights, gradients, optimizer, ema, all; bytes), config.
+
 Examples:
   vd inspect runs/first
-  vd inspect runs/first/checkpoints/step-00000200 --json";
+  vd inspect runs/first/checkpoints/step-00000200 --json
+  vd inspect --preset paper_ucf101
+  vd inspect --preset paper_bair --dim 32 --frames 20 --size 48x64 --batch 8 --json";
 
 pub(super) const BENCH: &str = "\
 Two passes are made before the timed ones. Forward runs without gradients; --train times forward
@@ -243,11 +279,6 @@ are left out); backward counts as two forwards.
 Examples:
   vd bench runs/first --batch 4 --frames 8 --size 32
   vd bench runs/first --batch 4 --frames 8 --size 24x40 --train --iters 30 --threads 2 --json";
-
-pub(super) const DATA: &str = "\
-Examples:
-  vd data synth fireworks --num 300 --frames 8 --size 32 --out videos
-  vd data inspect videos";
 
 pub(super) const SYNTH: &str = "\
 Examples:

@@ -210,6 +210,19 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
+/// A number of bytes: 1048576, 1024K, 1M.
+pub(crate) fn size_in_bytes(text: &str) -> Result<u64, String> {
+    let (number, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
+    let bytes = bytes.filter(|bytes| (1 << 20..=1 << 50).contains(bytes));
+    bytes.ok_or_else(|| "expected 1M to 1048576G, such as 256M".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -234,6 +247,15 @@ mod tests {
         }
         assert!(positive("0").is_err());
         assert!(scale("1001").is_err());
+    }
+
+    #[test]
+    fn bytes_have_units_of_1024() {
+        assert_eq!(size_in_bytes("3M"), Ok(3 << 20));
+        assert_eq!((size_in_bytes("2g"), size_in_bytes("1048576")), (Ok(2 << 30), Ok(1 << 20)));
+        for bad in ["", "G", "-1G", "1.5G", "1T", "1", "99999999999G"] {
+            assert!(size_in_bytes(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -77,16 +77,8 @@ fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Report {
         flops: if args.train { 3 * forward } else { forward },
         iters: args.iters,
         recompute: args.recompute,
-        peak_mib: peak_mib(),
+        peak_mib: vd_torch::peak_resident().map(|bytes| bytes as f64 / 1_048_576.0),
     }
-}
-
-/// Resident memory of the process at most so far, where the system tells.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024.0)
 }
 
 /// What the network is given, drawn before the clock runs.

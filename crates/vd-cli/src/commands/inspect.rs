@@ -1,4 +1,6 @@
-//! `vd inspect`: what a checkpoint holds.
+//! `vd inspect`: what a checkpoint holds, or what a preset is made of.
+
+mod preset;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,7 +18,7 @@ use vd_unet3d::{Backbone, SignalConfig};
 
 use crate::args::InspectArgs;
 use crate::model::Model;
-use crate::output::{Outcome, bytes, count, plural};
+use crate::output::{Outcome, Usage, bytes, count, plural};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -50,7 +52,15 @@ struct Module {
 }
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
-    let model = Model::open(&args.checkpoint.path, None, Device::Cpu, Precision::default())?;
+    match (&args.checkpoint, args.preset) {
+        (Some(path), _) => checkpoint(path),
+        (None, Some(preset)) => preset::run(preset, args),
+        (None, None) => Err(Usage("give a CHECKPOINT or --preset NAME".to_owned()).into()),
+    }
+}
+
+fn checkpoint(path: &Path) -> Result<Outcome> {
+    let model = Model::open(path, None, Device::Cpu, Precision::default())?;
     let checkpoint = &model.checkpoint;
     let conditional = model.loaded.network.takes_text();
     let Geometry { frames, size, fps, .. } = checkpoint.geometry();
@@ -131,11 +141,7 @@ fn describe(report: &Report) -> Result<String> {
         writeln!(out, "  signal      {name}: {}", what(signal))?;
     }
     writeln!(out, "  parameters  {}", count(report.parameters))?;
-    for module in &report.modules {
-        let share = 100.0 * module.parameters as f64 / report.parameters.max(1) as f64;
-        let (name, n) = (&module.name, count(module.parameters));
-        writeln!(out, "    {name:<20} {n:>14} {share:>5.1} %")?;
-    }
+    describe_modules(&mut out, &report.modules, report.parameters)?;
     writeln!(out, "  files")?;
     for (name, size) in &report.files {
         writeln!(out, "    {name:<24} {:>10}", bytes(*size))?;
@@ -145,6 +151,15 @@ fn describe(report: &Report) -> Result<String> {
         writeln!(out, "    {line}")?;
     }
     Ok(out)
+}
+
+fn describe_modules(out: &mut String, modules: &[Module], parameters: u64) -> Result<()> {
+    for module in modules {
+        let share = 100.0 * module.parameters as f64 / parameters.max(1) as f64;
+        let (name, n) = (&module.name, count(module.parameters));
+        writeln!(out, "    {name:<20} {n:>14} {share:>5.1} %")?;
+    }
+    Ok(())
 }
 
 fn prompts(report: &Report) -> String {

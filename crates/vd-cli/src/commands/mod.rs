@@ -8,6 +8,7 @@ mod drawing;
 mod encode;
 mod formats;
 mod inspect;
+mod plan;
 mod sample;
 mod train;
 mod video;
@@ -15,6 +16,8 @@ mod video;
 use anyhow::{Result, ensure};
 use indicatif::MultiProgress;
 use vd_unet3d::UNet3dConfig;
+
+pub(crate) use plan::Gpu;
 
 use crate::args::{Command, FrameSize};
 use crate::output::{Outcome, plural};
@@ -31,8 +34,9 @@ pub(crate) fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
         Command::Encode(args) => encode::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::Data(args) => data::run(args),
+        Command::Data(args) => data::run(args, bars),
         Command::Doctor => doctor::run(),
     }
 }

@@ -1,6 +1,6 @@
 //! `vd train`: the run with its bar, its log and its signals.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
@@ -38,7 +38,8 @@ struct Report {
 }
 
 pub(crate) fn run(args: &TrainArgs, bars: &MultiProgress) -> Result<Outcome> {
-    let config = RunConfig::load(&args.config, &args.set).map_err(|e| blame(e, args))?;
+    let config =
+        RunConfig::load(&args.config, &args.set).map_err(|e| blame(e, &args.config, &args.set))?;
     let stop = signals::stop_flag()?;
     let resume = if args.resume { Resume::Newest } else { Resume::No };
     let mut watch = Watch::new(bars, args.resume);
@@ -49,9 +50,9 @@ pub(crate) fn run(args: &TrainArgs, bars: &MultiProgress) -> Result<Outcome> {
 }
 
 /// A bad --set is the command line's fault, a bad config file is not.
-fn blame(error: vd_train::Error, args: &TrainArgs) -> Error {
-    let alone = || RunConfig::load(&args.config, &[]).is_ok();
-    if matches!(error, vd_train::Error::Override { .. }) || !args.set.is_empty() && alone() {
+pub(super) fn blame(error: vd_train::Error, config: &Path, set: &[String]) -> Error {
+    let alone = || RunConfig::load(config, &[]).is_ok();
+    if matches!(error, vd_train::Error::Override { .. }) || !set.is_empty() && alone() {
         return Usage(error.to_string()).into();
     }
     error.into()

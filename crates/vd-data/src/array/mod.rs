@@ -155,6 +155,11 @@ impl Array {
         &self.file.path
     }
 
+    /// The one file that it lies in.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        std::slice::from_ref(&self.file.path)
+    }
+
     /// Its name in the file, if it has one.
     pub fn member(&self) -> Option<&str> {
         self.file.member.as_deref()

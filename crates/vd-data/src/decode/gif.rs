@@ -6,7 +6,7 @@ use ::gif::{DecodeOptions, Decoder};
 use image::codecs::gif::GifDecoder;
 use image::{AnimationDecoder, Frames, ImageDecoder};
 
-use super::{Probe, check_size, limits, open, rate, undecodable};
+use super::{Probe, check_claim, check_size, limits, open, rate, undecodable};
 use crate::{Error, Result};
 
 /// Height and width of the canvas, from the header.
@@ -49,6 +49,7 @@ pub(super) fn frames(path: &Path) -> Result<Frames<'static>> {
         GifDecoder::new(open(path)?).map_err(|e| undecodable(path, "a GIF header", e))?;
     let (w, h) = decoder.dimensions();
     check_size(path, h, w)?;
+    check_claim(path, h, w)?;
     decoder
         .set_limits(limits())
         .map_err(|e| undecodable(path, "a GIF of an acceptable size", e))?;

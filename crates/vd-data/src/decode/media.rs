@@ -6,11 +6,12 @@ use image::DynamicImage;
 
 use super::media_arrays::{bytes, no_frame};
 use super::{
-    Format, Probe, check_size, ffmpeg, gif, is_still_name, pixels, png, single, sniff, still,
-    undecodable, webp,
+    Format, Probe, check_claim, check_size, ffmpeg, gif, is_still_name, pixels, png, single, sniff,
+    still, undecodable, webp,
 };
 use crate::array::Array;
 use crate::clip::{MAX_CLIP_BYTES, UNSTATED_FPS};
+use crate::shards::Packed;
 use crate::{Clip, Error, Result};
 
 /// Where a video lies.
@@ -27,6 +28,8 @@ pub enum Media {
     },
     /// One clip of an array.
     Array(Array),
+    /// A clip that was prepared.
+    Packed(Packed),
 }
 
 impl Media {
@@ -64,6 +67,17 @@ impl Media {
             Self::File(path) => path,
             Self::Frames { folder, .. } => folder,
             Self::Array(array) => array.path(),
+            Self::Packed(packed) => packed.path(),
+        }
+    }
+
+    /// The files that it is made of; none for a clip that was prepared.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::File(path) => std::slice::from_ref(path),
+            Self::Frames { files, .. } => files,
+            Self::Array(array) => array.files(),
+            Self::Packed(_) => &[],
         }
     }
 
@@ -75,6 +89,9 @@ impl Media {
     /// # Errors
     /// When it is not.
     pub fn check_header(&self) -> Result<()> {
+        if let Self::Packed(packed) = self {
+            return packed.probe().map(drop);
+        }
         if self.array()?.is_some() {
             return Ok(());
         }
@@ -83,11 +100,16 @@ impl Media {
             Format::Gif => gif::size(path)?,
             Format::Png => png::size(path)?,
             Format::Jpeg => still::size(path)?,
-            Format::WebP => webp::size(path)?,
+            // Lossless WebP has no least size for a frame of one colour.
+            Format::WebP => {
+                let (h, w) = webp::size(path)?;
+                return check_size(path, h, w);
+            }
             Format::Film(container) => return ffmpeg::check(path, container),
             Format::Array(_) => return Err(no_frame(path)),
         };
-        check_size(path, h, w)
+        check_size(path, h, w)?;
+        check_claim(path, h, w)
     }
 
     /// Walks the structure of the file without decoding pixels.
@@ -95,6 +117,9 @@ impl Media {
     /// # Errors
     /// When it cannot be read, is cut off, or is larger than is accepted.
     pub fn probe(&self) -> Result<Probe> {
+        if let Self::Packed(packed) = self {
+            return packed.probe();
+        }
         if let Some(array) = self.array()? {
             return Ok(array.probe());
         }
@@ -141,6 +166,9 @@ impl Media {
         wanted: Option<&[usize]>,
         fps: f64,
     ) -> Result<Clip> {
+        if let Self::Packed(packed) = self {
+            return packed.frames(channels, wanted, fps);
+        }
         if channels != 1 && channels != 3 {
             return Err(Error::config("data.channels", "1 or 3, for pictures", channels));
         }
@@ -203,6 +231,7 @@ impl Media {
                 Ok(())
             }
             Self::Array(array) => Err(no_frame(array.path())),
+            Self::Packed(packed) => packed.for_each_frame(wanted, visit),
             Self::File(path) => match sniff(path)? {
                 Format::Gif => animated(path, gif::frames(path)?, wanted, visit),
                 Format::Png if png::is_animated(path)? => {
@@ -223,6 +252,7 @@ impl Media {
                 .first()
                 .map(PathBuf::as_path)
                 .ok_or_else(|| Error::damaged(folder, "at least one frame", "none")),
+            Self::Packed(packed) => Ok(packed.path()),
         }
     }
 }

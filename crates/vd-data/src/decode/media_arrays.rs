@@ -11,7 +11,7 @@ impl Media {
     pub(super) fn array(&self) -> Result<Option<Array>> {
         let path = match self {
             Self::Array(array) => return Ok(Some(array.clone())),
-            Self::Frames { .. } => return Ok(None),
+            Self::Frames { .. } | Self::Packed(_) => return Ok(None),
             Self::File(path) => path,
         };
         let Format::Array(kind) = sniff(path)? else { return Ok(None) };

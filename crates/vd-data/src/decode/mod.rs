@@ -16,6 +16,7 @@ use std::path::Path;
 
 pub use ffmpeg::Ffmpeg;
 pub use media::Media;
+pub(crate) use pixels::append as append_pixels;
 
 use ffmpeg::Container;
 
@@ -159,7 +160,7 @@ fn check_size(path: &Path, h: u32, w: u32) -> Result<()> {
     if h == 0 || w == 0 {
         return Err(Error::damaged(path, "a height and width of at least 1", format!("{h} x {w}")));
     }
-    let bytes = u64::from(h) * u64::from(w) * 4;
+    let bytes = u64::from(h).saturating_mul(u64::from(w)).saturating_mul(4);
     if h > MAX_SIDE || w > MAX_SIDE || bytes > MAX_FRAME_BYTES {
         return Err(Error::TooLarge {
             path: path.to_path_buf(),
@@ -168,6 +169,22 @@ fn check_size(path: &Path, h: u32, w: u32) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Refuses a header that claims more pixels than its file can hold, before anything is allocated for them.
+///
+/// Deflate makes at most 1032 bytes of one, and a byte holds at most eight pixels of a PNG; no GIF or JPEG that somebody
+/// made comes near that.
+fn check_claim(path: &Path, h: u32, w: u32) -> Result<()> {
+    const PIXELS_PER_BYTE: u64 = 1032 * 8;
+    const ALWAYS: u64 = 1 << 16;
+    let bytes = path.metadata().map_err(|e| Error::read(path, e))?.len();
+    let most = bytes.saturating_mul(PIXELS_PER_BYTE).saturating_add(ALWAYS);
+    if u64::from(h).saturating_mul(u64::from(w)) <= most {
+        return Ok(());
+    }
+    let expected = format!("at most {most} pixels a frame, as a file of {bytes} bytes can hold");
+    Err(Error::damaged(path, expected, format!("a header of {h} x {w}")))
 }
 
 /// An error of `image` in terms of the file.

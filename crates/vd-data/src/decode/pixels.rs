@@ -3,7 +3,7 @@
 use image::DynamicImage;
 
 /// Appends the pixels of `image` with `channels` bytes each; transparency is laid over black.
-pub(super) fn append(frames: &mut Vec<u8>, image: DynamicImage, channels: usize) {
+pub(crate) fn append(frames: &mut Vec<u8>, image: DynamicImage, channels: usize) {
     let image = if image.color().has_alpha() { over_black(image) } else { image };
     if channels == 1 {
         frames.extend_from_slice(image.into_luma8().as_raw());

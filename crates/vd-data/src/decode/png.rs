@@ -6,7 +6,7 @@ use std::path::Path;
 use image::codecs::png::PngDecoder;
 use image::{AnimationDecoder, Frames, ImageDecoder};
 
-use super::{Probe, check_size, limits, open, rate, single, undecodable};
+use super::{Probe, check_claim, check_size, limits, open, rate, single, undecodable};
 use crate::{Error, Result};
 
 /// The chunks that matter here.
@@ -80,6 +80,7 @@ pub(super) fn frames(path: &Path) -> Result<Frames<'static>> {
         .map_err(|e| undecodable(path, "a PNG header", e))?;
     let (w, h) = decoder.dimensions();
     check_size(path, h, w)?;
+    check_claim(path, h, w)?;
     let decoder = decoder.apng().map_err(|e| undecodable(path, "an animated PNG", e))?;
     Ok(decoder.into_frames())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, ImageReader};
 
-use super::{Format, limits, open, undecodable, webp};
+use super::{Format, check_claim, check_size, limits, open, undecodable, webp};
 use crate::{Error, Result};
 
 /// Height and width, from the header.
@@ -34,6 +34,11 @@ pub(super) fn read(path: &Path, format: Format) -> Result<DynamicImage> {
     if format == ImageFormat::Jpeg && !reaches_its_end(&bytes) {
         return Err(Error::damaged(path, "a JPEG up to its end marker", "the file ends before"));
     }
+    let (w, h) = ImageReader::with_format(Cursor::new(&bytes), format)
+        .into_dimensions()
+        .map_err(|e| undecodable(path, name, e))?;
+    check_size(path, h, w)?;
+    check_claim(path, h, w)?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
     reader.decode().map_err(|e| undecodable(path, name, e))

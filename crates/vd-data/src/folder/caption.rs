@@ -13,6 +13,8 @@ pub(super) fn beside(root: &Path, media: &Media) -> Result<Option<String>> {
     let path = media.path();
     match media {
         Media::File(_) | Media::Array(_) => read(&path.with_extension("txt")),
+        // its index has it
+        Media::Packed(_) => Ok(None),
         Media::Frames { folder, .. } => {
             let inside = read(&folder.join("caption.txt"))?;
             match folder.file_name() {

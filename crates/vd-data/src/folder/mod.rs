@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub use bad::BadFile;
 pub use contains::folder_contains;
 pub(crate) use natural::natural_order;
+use walk::Stills;
 
 use crate::array::{ArrayOptions, open};
 use crate::captions::{Captions, Row, Table, of_folder};
@@ -86,20 +87,56 @@ impl Folder {
         arrays: &ArrayOptions,
         max_bad_files: usize,
     ) -> Result<Self> {
-        let folder = Self::list_arrays(root, captions, arrays)?;
-        check_bad_files(root, &folder.bad, max_bad_files)?;
-        for line in BadFile::lines(&folder.bad) {
+        Self::list_arrays(root, captions, arrays)?.judged(captions, max_bad_files)
+    }
+
+    /// As [`Folder::scan_with`], of images: every still image is one by itself, with its caption beside it in `NAME.txt`, or
+    /// in a row of the table with its own path, and no folder is a clip. Of an animation each frame is an image.
+    ///
+    /// # Errors
+    /// As [`Folder::scan_with`].
+    pub fn scan_images(root: &Path, captions: &Captions, max_bad_files: usize) -> Result<Self> {
+        Self::list_images(root, captions)?.judged(captions, max_bad_files)
+    }
+
+    /// The clips that were prepared into the folder of shards `root`, under the names of their sources and in their order;
+    /// the rest is as in [`Folder::scan`].
+    ///
+    /// # Errors
+    /// When the index or a shard is not sound, or as [`Folder::scan_with`].
+    pub fn scan_shards(root: &Path, max_bad_files: usize) -> Result<Self> {
+        let (folder, captions) = crate::shards::list(root)?;
+        folder.judged(&captions, max_bad_files)
+    }
+
+    /// As [`Folder::scan_shards`], but silent and with no bound on the bad files.
+    ///
+    /// # Errors
+    /// When the index or a shard is not sound.
+    pub fn list_shards(root: &Path) -> Result<Self> {
+        crate::shards::list(root).map(|(folder, _)| folder)
+    }
+
+    /// A folder of what was found otherwise.
+    pub(crate) fn of(root: &Path, entries: Vec<Entry>, bad: Vec<BadFile>) -> Self {
+        Self { root: root.to_path_buf(), entries, bad, other: BTreeMap::new() }
+    }
+
+    /// Refuses or warns of what a run should not begin with.
+    fn judged(self, captions: &Captions, max_bad_files: usize) -> Result<Self> {
+        check_bad_files(&self.root, &self.bad, max_bad_files)?;
+        for line in BadFile::lines(&self.bad) {
             tracing::warn!("left out: {line}");
         }
-        if folder.entries.is_empty() {
-            return Err(folder.no_clips());
+        if self.entries.is_empty() {
+            return Err(self.no_clips());
         }
         if let Captions::Table(table) = captions
-            && let Some(warning) = without_rows(&folder.entries, table)
+            && let Some(warning) = without_rows(&self.entries, table)
         {
             tracing::warn!("{warning}");
         }
-        Ok(folder)
+        Ok(self)
     }
 
     /// As [`Folder::scan`], but silent and with no bound on the bad files: they are reported, not judged.
@@ -123,8 +160,25 @@ impl Folder {
     /// # Errors
     /// As [`Folder::list_with`].
     pub fn list_arrays(root: &Path, captions: &Captions, arrays: &ArrayOptions) -> Result<Self> {
+        Self::list_as(root, captions, Stills::Frames, arrays)
+    }
+
+    /// As [`Folder::list_with`], of images as [`Folder::scan_images`] has them.
+    ///
+    /// # Errors
+    /// As [`Folder::list_with`].
+    pub fn list_images(root: &Path, captions: &Captions) -> Result<Self> {
+        Self::list_as(root, captions, Stills::Images, &ArrayOptions::default())
+    }
+
+    fn list_as(
+        root: &Path,
+        captions: &Captions,
+        stills: Stills,
+        arrays: &ArrayOptions,
+    ) -> Result<Self> {
         let table = captions.table_below(root);
-        let walk::Found { media, bad, other } = walk::walk(root, table.as_deref())?;
+        let walk::Found { media, bad, other } = walk::walk(root, table.as_deref(), stills)?;
         let table = table.map(|path| Table::read(&path)).transpose()?;
         let mut folder =
             Self { root: root.to_path_buf(), entries: Vec::with_capacity(media.len()), bad, other };
@@ -171,7 +225,11 @@ impl Folder {
         &self.other
     }
 
-    fn no_clips(&self) -> Error {
+    pub(crate) fn no_clips(&self) -> Error {
+        if crate::shards::is_shards(&self.root) {
+            let detail = "it holds prepared clips: data.source = { kind = \"shards\", path = ... } reads them";
+            return Error::NoClips { folder: self.root.clone(), detail: detail.to_owned() };
+        }
         let mut detail = String::from(
             "expected GIF, APNG, WebP, MP4, MOV, WebM, MKV, AVI, folders of PNG, JPEG or WebP frames, or \
              arrays (.npy, .npz, .safetensors); found ",

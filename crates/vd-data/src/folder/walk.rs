@@ -7,6 +7,15 @@ use super::{BadFile, natural_order};
 use crate::decode::{Media, extension, is_animation_name, is_array_name, is_still_name, moves};
 use crate::{Error, Result};
 
+/// What the still images of a folder are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stills {
+    /// Together one video, a frame each.
+    Frames,
+    /// Each an image by itself.
+    Images,
+}
+
 /// What a walk found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -16,7 +25,7 @@ pub(super) struct Found {
 }
 
 /// Walks `root` and all folders below it; the videos come in natural order of their paths. The file `known` is not counted.
-pub(super) fn walk(root: &Path, known: Option<&Path>) -> Result<Found> {
+pub(super) fn walk(root: &Path, known: Option<&Path>, stills: Stills) -> Result<Found> {
     let mut found = Found::default();
     let mut seen = HashSet::new();
     let mut open = vec![root.to_path_buf()];
@@ -24,7 +33,8 @@ pub(super) fn walk(root: &Path, known: Option<&Path>) -> Result<Found> {
         // a link may lead back up, or two links to one place
         let real = folder.canonicalize().map_err(|e| Error::read(&folder, e));
         let listed = real.and_then(|real| {
-            if seen.insert(real) { list(&folder, known, &mut found) } else { Ok(Vec::new()) }
+            let new = seen.insert(real);
+            if new { list(&folder, known, stills, &mut found) } else { Ok(Vec::new()) }
         });
         match listed {
             // the stack is popped from its end: reversed, the folders come in their order, so that
@@ -39,7 +49,12 @@ pub(super) fn walk(root: &Path, known: Option<&Path>) -> Result<Found> {
 }
 
 /// Sorts the files of one folder into `found` and returns the folders in it.
-fn list(folder: &Path, known: Option<&Path>, found: &mut Found) -> Result<Vec<PathBuf>> {
+fn list(
+    folder: &Path,
+    known: Option<&Path>,
+    stills: Stills,
+    found: &mut Found,
+) -> Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))? {
         let entry = entry.map_err(|e| Error::read(folder, e))?;
@@ -72,7 +87,9 @@ fn list(folder: &Path, known: Option<&Path>, found: &mut Found) -> Result<Vec<Pa
             Err(_) => {}
         }
     }
-    if !frames.is_empty() {
+    if stills == Stills::Images {
+        found.media.extend(frames.into_iter().map(Media::File));
+    } else if !frames.is_empty() {
         found.media.push(Media::Frames { folder: folder.to_path_buf(), files: frames });
     }
     Ok(folders)

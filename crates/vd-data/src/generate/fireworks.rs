@@ -1,6 +1,7 @@
 //! Fireworks: one or two bursts in a night sky, with captions.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -202,12 +203,12 @@ impl FireworksConfig {
     }
 }
 
-impl Generator for FireworksConfig {
-    fn clip(
+impl FireworksConfig {
+    /// Draws some of the `frames` frames that tell the story of a clip.
+    fn drawn(
         &self,
-        seed: u64,
-        index: u64,
-        frames: usize,
+        (seed, index): (u64, u64),
+        (which, frames): (Range<usize>, usize),
         size: [usize; 2],
         channels: usize,
     ) -> Result<(Clip, String)> {
@@ -219,8 +220,9 @@ impl Generator for FireworksConfig {
         let aspect = [w as f64 / unit, h as f64 / unit];
         let bursts = self.plan(&mut stream, Frame { aspect, unit });
         let caption = self.caption(Stream::new(Purpose::Caption, seed, 0, index), &bursts);
-        let mut bytes = Vec::with_capacity(frames * h * w * channels);
-        for frame in 0..frames {
+        let count = which.len();
+        let mut bytes = Vec::with_capacity(count * h * w * channels);
+        for frame in which {
             let time = (frame as f64 + 0.5) / frames as f64;
             let mut canvas = Canvas::new(h, w, sky);
             for burst in &bursts {
@@ -229,7 +231,31 @@ impl Generator for FireworksConfig {
             canvas.finish(channels, &mut bytes);
         }
         let fps = frames as f64 / self.seconds;
-        Ok((Clip::new(bytes, [frames, h, w, channels], fps)?, caption))
+        Ok((Clip::new(bytes, [count, h, w, channels], fps)?, caption))
+    }
+}
+
+impl Generator for FireworksConfig {
+    fn clip(
+        &self,
+        seed: u64,
+        index: u64,
+        frames: usize,
+        size: [usize; 2],
+        channels: usize,
+    ) -> Result<(Clip, String)> {
+        self.drawn((seed, index), (0..frames, frames), size, channels)
+    }
+
+    fn frame(
+        &self,
+        seed: u64,
+        index: u64,
+        (frame, frames): (usize, usize),
+        size: [usize; 2],
+        channels: usize,
+    ) -> Result<(Clip, String)> {
+        self.drawn((seed, index), (frame..frame + 1, frames), size, channels)
     }
 }
 

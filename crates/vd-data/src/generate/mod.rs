@@ -4,6 +4,7 @@ mod burst;
 mod canvas;
 mod digits;
 mod fireworks;
+mod strokes;
 
 use std::fmt::Debug;
 
@@ -28,4 +29,23 @@ pub trait Generator: Debug + Send + Sync {
         size: [usize; 2],
         channels: usize,
     ) -> Result<(Clip, String)>;
+
+    /// Frame `frame` of that clip alone, with the clip's caption: an image beside another clip. Images are drawn from the
+    /// clips from number 2^40 on. By default the whole clip is drawn for it.
+    ///
+    /// # Shapes
+    /// As [`Generator::clip`], `frame` below `frames` -> 1 h w c
+    /// # Errors
+    /// As [`Generator::clip`].
+    fn frame(
+        &self,
+        seed: u64,
+        index: u64,
+        (frame, frames): (usize, usize),
+        size: [usize; 2],
+        channels: usize,
+    ) -> Result<(Clip, String)> {
+        let (clip, caption) = self.clip(seed, index, frames, size, channels)?;
+        Ok((clip.pick(&[frame]), caption))
+    }
 }

@@ -3,13 +3,17 @@
 mod arrays;
 mod columns;
 mod report;
+mod stats;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use report::{ArrayReport, Column, Report, SizeCount, Spread};
+pub(crate) use stats::spread_over;
+pub use stats::{Channel, Histogram, Pixels, Stats, stats};
 
 use arrays::Numbers;
 
@@ -17,6 +21,7 @@ use crate::array::ArrayOptions;
 use crate::captions::Captions;
 use crate::decode::Media;
 use crate::folder::{BadFile, Entry, Folder};
+use crate::shards::is_shards;
 use crate::{Error, Result};
 
 /// What one sound video says of itself.
@@ -43,7 +48,7 @@ pub fn inspect(folder: &Path) -> Result<Report> {
     inspect_with(folder, &Captions::Beside)
 }
 
-/// As [`inspect`], with captions from where `captions` says.
+/// As [`inspect`], with captions from where `captions` says; prepared clips have their own.
 ///
 /// # Errors
 /// As [`inspect`]; a table that is not sound, or that has rows for files that are not there.
@@ -61,8 +66,12 @@ pub fn inspect_arrays(
     arrays: &ArrayOptions,
     invalid: Option<f64>,
 ) -> Result<Report> {
-    let listed = Folder::list_arrays(folder, captions, arrays)?;
-    let found = look_at_all(listed.entries(), invalid);
+    let listed = if *captions == Captions::Beside && is_shards(folder) {
+        Folder::list_shards(folder)?
+    } else {
+        Folder::list_arrays(folder, captions, arrays)?
+    };
+    let found = for_all(listed.entries(), &|media: &Media| look(media, invalid));
     let mut bad_files = listed.bad_files().to_vec();
     let mut sound = Vec::new();
     for (entry, about) in listed.entries().iter().zip(found) {
@@ -97,7 +106,10 @@ pub fn inspect_arrays(
 }
 
 /// Looks at all videos with one thread per core; the answers stand in the order of the entries.
-fn look_at_all(entries: &[Entry], invalid: Option<f64>) -> Vec<Result<About>> {
+fn for_all<T: Send>(
+    entries: &[Entry],
+    look: &(dyn Fn(&Media) -> Result<T> + Sync),
+) -> Vec<Result<T>> {
     let next = AtomicUsize::new(0);
     let found = Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -108,7 +120,7 @@ fn look_at_all(entries: &[Entry], invalid: Option<f64>) -> Vec<Result<About>> {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     entries.get(index).map(|entry| (index, entry))
                 } {
-                    let about = look_safely(&entry.media, invalid);
+                    let about = safely(&entry.media, look);
                     if let Ok(mut found) = found.lock() {
                         found.insert(index, about);
                     }
@@ -120,8 +132,8 @@ fn look_at_all(entries: &[Entry], invalid: Option<f64>) -> Vec<Result<About>> {
 }
 
 /// A decoder that panics on a damaged file makes it a bad file.
-fn look_safely(media: &Media, invalid: Option<f64>) -> Result<About> {
-    std::panic::catch_unwind(|| look(media, invalid)).unwrap_or_else(|_| {
+fn safely<T>(media: &Media, look: &(dyn Fn(&Media) -> Result<T> + Sync)) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| look(media))).unwrap_or_else(|_| {
         Err(Error::damaged(
             media.path(),
             "a video that can be decoded",
@@ -166,12 +178,12 @@ fn look(media: &Media, invalid: Option<f64>) -> Result<About> {
 }
 
 fn bytes(media: &Media) -> Result<u64> {
-    let files = match media {
-        Media::File(path) => std::slice::from_ref(path),
-        Media::Frames { files, .. } => files,
+    match media {
+        Media::Packed(packed) => return Ok(packed.bytes()),
         Media::Array(array) => return Ok(array.bytes()),
-    };
-    files.iter().try_fold(0, |sum, path| {
+        Media::File(_) | Media::Frames { .. } => {}
+    }
+    media.files().iter().try_fold(0, |sum, path| {
         let about = path.metadata().map_err(|e| Error::read(path, e))?;
         Ok(sum + about.len())
     })

@@ -4,23 +4,28 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::Cursor;
-use crate::{Error, Result, Row, Sample, Taken};
+use super::images::{Image, ImageInfo};
+use super::{Cursor, Loaded};
+use crate::{Error, Result, Row, Taken};
 
 /// A batch on the CPU.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Batch {
-    /// The pixels, [0, 255], kind u8; of numbers in another unit those of the diffusion process, kind f32, 0 where they are
-    /// missing.
+    /// The frames of each clip, and behind them the k images beside it: the pixels, [0, 255], kind u8; of numbers in
+    /// another unit those of the diffusion process, kind f32, 0 where they are missing.
     ///
     /// # Shapes
-    /// b c f h w; in memory channels last (b f h w c), so that neither layout costs a copy from here
+    /// b c (f + k) h w; in memory channels last, so that neither layout costs a copy from here
     pub video: Tensor,
     /// Which numbers are there: kind bool, the shape and layout of `video`; `None` where all are.
     pub valid: Option<Tensor>,
-    /// Which frames are real: kind bool, b f; `None` where all are.
+    /// How many of the frames are the clip's: f.
+    pub clip_frames: usize,
+    /// Which frames are real, as all images are: kind bool, b (f + k); `None` where all are.
     pub keep: Option<Tensor>,
+    /// What is known of the images beside each clip, in their order: b k.
+    pub images: Vec<Vec<ImageInfo>>,
     /// What the clips show.
     pub captions: Vec<Option<String>>,
     /// What a table says of each clip.
@@ -36,17 +41,19 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Puts samples of one shape together.
-    pub(super) fn assemble(samples: Vec<Sample>, cursor_after: Cursor) -> Result<Self> {
-        let first = samples.first().ok_or(Error::WorkersGone)?;
-        let [f, h, w, c] = first.clip.shape();
-        let mut kept = Vec::with_capacity(samples.len() * f);
-        for sample in &samples {
+    /// Puts samples of one shape together, each with as many images.
+    pub(super) fn assemble(loaded: Vec<Loaded>, cursor_after: Cursor) -> Result<Self> {
+        let first = loaded.first().ok_or(Error::WorkersGone)?;
+        let [f, h, w, c] = first.sample.clip.shape();
+        let all = f + first.images.len();
+        let mut kept = Vec::with_capacity(loaded.len() * all);
+        for Loaded { sample, images, .. } in &loaded {
             kept.extend((0..f).map(|frame| frame < sample.kept));
+            kept.extend(images.iter().map(|_| true));
         }
-        let b = samples.len() as i64;
-        let shape = [b, f as i64, h as i64, w as i64, c as i64];
-        let (video, valid) = numbers(&samples)?;
+        let b = loaded.len() as i64;
+        let shape = [b, all as i64, h as i64, w as i64, c as i64];
+        let (video, valid) = numbers(&loaded)?;
         let public =
             |x: Tensor| -> Result<Tensor> { Ok(x.f_view(shape)?.f_permute([0, 4, 1, 2, 3])?) };
         let keep = if kept.iter().all(|&real| real) {
@@ -54,10 +61,15 @@ impl Batch {
         } else {
             Some(Tensor::f_from_slice(&kept)?.f_view(&shape[..2])?)
         };
+        let infos = |images: Vec<Image>| images.into_iter().map(|image| image.info).collect();
+        let (samples, images): (Vec<_>, Vec<Vec<_>>) =
+            loaded.into_iter().map(|loaded| (loaded.sample, infos(loaded.images))).unzip();
         Ok(Self {
             video: public(video)?,
             valid: valid.map(public).transpose()?,
+            clip_frames: f,
             keep,
+            images,
             fps: samples.iter().map(|sample| sample.clip.fps()).collect(),
             taken: samples.iter().map(|sample| sample.taken).collect(),
             rows: samples.iter().map(|sample| sample.row.clone()).collect(),
@@ -68,14 +80,18 @@ impl Batch {
     }
 }
 
-/// The numbers of all samples one after the other, and which of them are there.
-fn numbers(samples: &[Sample]) -> Result<(Tensor, Option<Tensor>)> {
-    if samples.iter().all(|sample| sample.clip.bytes().is_some()) {
-        let frames = samples.iter().filter_map(|sample| sample.clip.bytes());
-        let bytes: Vec<_> = frames.map(|clip| clip.frames.as_slice()).collect();
-        return Ok((Tensor::f_from_slice(&bytes.concat())?, None));
+/// The numbers of all samples and of what stands beside them one after the other, and which of them are
+/// there. Beside numbers that are no bytes the config allows no images.
+fn numbers(loaded: &[Loaded]) -> Result<(Tensor, Option<Tensor>)> {
+    if loaded.iter().all(|loaded| loaded.sample.clip.bytes().is_some()) {
+        let mut parts = Vec::new();
+        for Loaded { sample, images, .. } in loaded {
+            parts.extend(sample.clip.bytes().map(|clip| clip.frames.as_slice()));
+            parts.extend(images.iter().map(|image| image.clip.frames.as_slice()));
+        }
+        return Ok((Tensor::f_from_slice(&parts.concat())?, None));
     }
-    let clips: Vec<_> = samples.iter().filter_map(|sample| sample.clip.floats()).collect();
+    let clips: Vec<_> = loaded.iter().filter_map(|loaded| loaded.sample.clip.floats()).collect();
     let valid: Vec<bool> = clips.iter().flat_map(|clip| clip.valid()).collect();
     let values = clips.iter().flat_map(|clip| clip.values.iter());
     let values: Vec<f32> = values.map(|x| if x.is_finite() { *x } else { 0.0 }).collect();

@@ -1,8 +1,10 @@
 //! Clips by number, from a folder or a generator.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::array::Dtype;
+use crate::captions::Captions;
 use crate::config::{DataConfig, Source};
 use crate::decode::Media;
 use crate::folder::Folder;
@@ -17,15 +19,39 @@ use crate::{AnyClip, Error, FloatClip, Normaliser, Result};
 #[derive(Debug)]
 pub struct Dataset {
     config: DataConfig,
-    items: Items,
+    pub(super) items: Items,
+    /// Where images come from, if not from the clips.
+    pub(super) beside: Option<Items>,
     /// What brings numbers to the range of the diffusion process; `None` for bytes.
     normaliser: Option<Normaliser>,
 }
 
 #[derive(Debug)]
-enum Items {
+pub(super) enum Items {
     Folder(Folder),
     Endless(Box<dyn Generator>),
+}
+
+/// How a folder is read.
+type Scan<'a> = &'a dyn Fn(&Path, &Captions, usize) -> Result<Folder>;
+
+impl Items {
+    fn open(source: &Source, scan: Scan<'_>, max_bad_files: usize) -> Result<Self> {
+        Ok(match source {
+            Source::Folder { path, captions } => Self::Folder(scan(path, captions, max_bad_files)?),
+            Source::Shards { path } => Self::Folder(Folder::scan_shards(path, max_bad_files)?),
+            Source::Fireworks(fireworks) => Self::Endless(Box::new(fireworks.clone())),
+            Source::Digits(digits) => Self::Endless(Box::new(digits.clone())),
+        })
+    }
+
+    /// The images that have a source of their own.
+    fn beside(config: &DataConfig) -> Result<Option<Self>> {
+        let source = config.images.as_ref().and_then(|images| images.source.as_ref());
+        source
+            .map(|source| Self::open(source, &Folder::scan_images, config.max_bad_files))
+            .transpose()
+    }
 }
 
 impl Dataset {
@@ -39,29 +65,25 @@ impl Dataset {
     /// `data.channels`, or of other numbers than bytes without `data.normalise`.
     pub fn open(config: &DataConfig) -> Result<Self> {
         config.validate()?;
-        let items = match &config.source {
-            Source::Folder { path, captions } => {
-                let max = config.max_bad_files;
-                Items::Folder(Folder::scan_arrays(path, captions, &config.arrays(), max)?)
-            }
-            Source::Fireworks(fireworks) => Items::Endless(Box::new(fireworks.clone())),
-            Source::Digits(digits) => Items::Endless(Box::new(digits.clone())),
+        let scan = |path: &Path, captions: &Captions, max_bad_files| {
+            Folder::scan_arrays(path, captions, &config.arrays(), max_bad_files)
         };
-        Self::normalised(config, items)
+        let items = Items::open(&config.source, &scan, config.max_bad_files)?;
+        Self::normalised(config, items, Items::beside(config)?)
     }
 
     /// A data set of a generator of one's own; `config.source` is passed over.
     ///
     /// # Errors
-    /// When the config is outside its range.
+    /// When the config is outside its range, or its images cannot be opened.
     pub fn endless(config: &DataConfig, generator: Box<dyn Generator>) -> Result<Self> {
         config.validate()?;
-        Self::normalised(config, Items::Endless(generator))
+        Self::normalised(config, Items::Endless(generator), Items::beside(config)?)
     }
 
     /// Finds out how numbers are brought to the range of the diffusion process.
-    fn normalised(config: &DataConfig, items: Items) -> Result<Self> {
-        let mut dataset = Self { config: config.clone(), items, normaliser: None };
+    fn normalised(config: &DataConfig, items: Items, beside: Option<Items>) -> Result<Self> {
+        let mut dataset = Self { config: config.clone(), items, beside, normaliser: None };
         dataset.check_arrays()?;
         if let Some(rules) = config.normalise.as_ref().filter(|rules| !rules.is_complete()) {
             dataset.config.normalise = Some(measure(&dataset, rules)?);
@@ -161,12 +183,21 @@ impl Dataset {
         }
     }
 
+    /// The folder that images beside the clips come from, if it is another than that of the clips.
+    pub fn image_folder(&self) -> Option<&Folder> {
+        match &self.beside {
+            Some(Items::Folder(folder)) => Some(folder),
+            _ => None,
+        }
+    }
+
     /// How many clips an epoch has; `None` for a generator.
     pub fn clips(&self) -> Option<usize> {
         self.folder().map(|folder| folder.entries().len())
     }
 
-    /// The sample of clip `index` in `epoch`: start, part and flip are drawn from a stream of its own.
+    /// The sample of clip `index` in `epoch`: start, part and flip are drawn from a stream of its own. The images beside it
+    /// are those of [`Dataset::images`].
     ///
     /// `None` where the clip is too short and `short = "skip"`.
     ///

@@ -3,25 +3,28 @@
 mod batch;
 mod cursor;
 mod dataset;
+mod images;
 mod workers;
 
 use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use batch::Batch;
 pub use cursor::Cursor;
 pub use dataset::Dataset;
+pub use images::{Image, ImageInfo, Images};
 
 use cursor::Walk;
-use workers::{Outcome, Ticket, Workers};
+use workers::{Loaded, Outcome, Ticket, Workers};
 
-use crate::folder::{BadFile, check_bad_files};
+use crate::folder::{BadFile, Entry, Folder, check_bad_files};
 use crate::{DataConfig, Error, Result};
 
 /// An endless row of batches, from a cursor on.
 ///
 /// The batches are a function of the config, the batch size and the cursor: neither the number of workers nor their speed
-/// changes a byte. In every epoch each clip of a folder comes once, in an order of its own; a batch may run across the end
+/// changes a byte, and images beside the clips change none of theirs. In every epoch each clip of a folder comes once, in an order of its own; a batch may run across the end
 /// of an epoch, or of several. A file that turns out unreadable gives its place to the next one. Dropping the loader ends
 /// its threads.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ pub struct Loader {
     ahead: VecDeque<Ticket>,
     workers: Option<Workers>,
     bad: Vec<BadFile>,
-    known_bad: HashSet<usize>,
+    known_bad: HashSet<PathBuf>,
     /// Places in a row that gave no clip.
     barren: usize,
 }
@@ -63,7 +66,8 @@ impl Loader {
             0 => None,
             _ => Some(Workers::start(&dataset, threads, depth(batch, threads))?),
         };
-        let bad = dataset.folder().map_or_else(Vec::new, |folder| folder.bad_files().to_vec());
+        let folders = dataset.folder().into_iter().chain(dataset.image_folder());
+        let bad = folders.flat_map(|folder| folder.bad_files().to_vec()).collect();
         Ok(Self {
             cursor: walk.cursor(),
             batch,
@@ -87,26 +91,33 @@ impl Loader {
         reason = "the row has no end and its items can fail: an Iterator's Option would say nothing"
     )]
     pub fn next(&mut self) -> Result<Batch> {
-        let mut samples = Vec::with_capacity(self.batch);
-        while samples.len() < self.batch {
+        let mut loaded = Vec::with_capacity(self.batch);
+        while loaded.len() < self.batch {
             let (ticket, outcome) = self.next_outcome()?;
             self.cursor = ticket.after;
             match outcome {
-                Outcome::Clip(sample) => {
+                Outcome::Clip(mut clip) => {
                     self.barren = 0;
-                    samples.push(*sample);
+                    for bad in std::mem::take(&mut clip.bad) {
+                        self.note_bad(bad)?;
+                    }
+                    loaded.push(*clip);
                     continue;
                 }
                 Outcome::Short => {}
                 Outcome::Bad(error) if error.is_bad_file() => {
-                    self.note_bad(ticket.index as usize, &error)?;
+                    let entries = self.dataset.folder().map(Folder::entries).unwrap_or_default();
+                    if let Some(entry) = entries.get(ticket.index as usize) {
+                        let path = entry.media.path().to_path_buf();
+                        self.note_bad(BadFile { path, reason: error.to_string() })?;
+                    }
                 }
                 Outcome::Bad(error) => return Err(error),
             }
             self.barren += 1;
             self.check_barren()?;
         }
-        Batch::assemble(samples, self.cursor)
+        Batch::assemble(loaded, self.cursor)
     }
 
     /// Where the next batch begins.
@@ -141,18 +152,17 @@ impl Loader {
     }
 
     /// Counts a bad file once, names it, and stops the run when there are too many.
-    fn note_bad(&mut self, index: usize, error: &Error) -> Result<()> {
-        let Some(folder) = self.dataset.folder() else {
+    fn note_bad(&mut self, bad: BadFile) -> Result<()> {
+        let images =
+            self.dataset.image_folder().filter(|folder| bad.path.starts_with(folder.root()));
+        let Some(folder) = images.or(self.dataset.folder()) else {
             return Ok(());
         };
-        if !self.known_bad.insert(index) {
+        if !self.known_bad.insert(bad.path.clone()) {
             return Ok(());
         }
-        tracing::warn!("left out: {error}");
-        self.bad.push(BadFile {
-            path: folder.entries()[index].media.path().to_path_buf(),
-            reason: error.to_string(),
-        });
+        tracing::warn!("left out: {}", bad.reason);
+        self.bad.push(bad);
         check_bad_files(folder.root(), &self.bad, self.dataset.config().max_bad_files)
     }
 
@@ -166,7 +176,8 @@ impl Loader {
             return Ok(());
         }
         let config = self.dataset.config();
-        let unread = self.known_bad.len();
+        let bad = |entry: &&Entry| self.known_bad.contains(entry.media.path());
+        let unread = folder.entries().iter().filter(bad).count();
         let first = self.bad.first().map_or("", |bad| bad.reason.as_str());
         let missing = match config.takes_floats() {
             true => ", or no value in the part that was taken",

@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{Cursor, Dataset};
+use super::{Cursor, Dataset, Image, Images};
+use crate::folder::BadFile;
 use crate::{Error, Result, Sample};
 
 /// One place in the order.
@@ -23,10 +24,19 @@ pub(super) struct Ticket {
     pub(super) after: Cursor,
 }
 
+/// A clip and the images beside it.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) sample: Sample,
+    pub(super) images: Vec<Image>,
+    /// Files that were drawn for an image and could not be read.
+    pub(super) bad: Vec<BadFile>,
+}
+
 /// What was found at a place.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Clip(Box<Sample>),
+    Clip(Box<Loaded>),
     Short,
     Bad(Error),
 }
@@ -112,12 +122,17 @@ impl Drop for Workers {
 
 /// Loads what a ticket names; a decoder that panics on a damaged file makes it a bad file, not a lost thread.
 pub(super) fn load(dataset: &Dataset, ticket: &Ticket) -> Outcome {
-    let sample = || dataset.sample(ticket.seed, ticket.epoch, ticket.index);
-    match catch_unwind(AssertUnwindSafe(sample)) {
-        Ok(Ok(Some(sample))) => Outcome::Clip(Box::new(sample)),
+    let Ticket { seed, epoch, index, .. } = *ticket;
+    let loaded = || {
+        let Some(sample) = dataset.sample(seed, epoch, index)? else { return Ok(None) };
+        let Images { images, bad } = dataset.images(seed, epoch, index)?;
+        Ok(Some(Loaded { sample, images, bad }))
+    };
+    match catch_unwind(AssertUnwindSafe(loaded)) {
+        Ok(Ok(Some(loaded))) => Outcome::Clip(Box::new(loaded)),
         Ok(Ok(None)) => Outcome::Short,
         Ok(Err(error)) => Outcome::Bad(error),
-        Err(_) => Outcome::Bad(panicked(dataset, ticket.index)),
+        Err(_) => Outcome::Bad(panicked(dataset, index)),
     }
 }
 

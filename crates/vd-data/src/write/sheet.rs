@@ -146,7 +146,7 @@ fn label_letters(rows: &[SheetRow<'_>]) -> usize {
 }
 
 /// At most `most` of 0 .. f, evenly spread, first and last among them.
-fn evenly(f: usize, most: usize) -> Vec<usize> {
+pub(super) fn evenly(f: usize, most: usize) -> Vec<usize> {
     if f <= most {
         return (0..f).collect();
     }

@@ -1,6 +1,8 @@
 //! Files to read, made on the spot.
 #![allow(dead_code)]
 
+pub(crate) mod apng;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

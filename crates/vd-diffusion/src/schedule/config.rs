@@ -243,6 +243,16 @@ impl ScheduleConfig {
         ]
     }
 
+    /// Whether the number that the network is told of a noise level is its log-SNR (of a shifted
+    /// schedule, that before the shift).
+    pub fn tells_log_snr(&self) -> bool {
+        match self {
+            ScheduleConfig::Cosine { time_input, .. } => *time_input == TimeInput::LogSnr,
+            ScheduleConfig::Shifted { of, .. } => of.tells_log_snr(),
+            _ => false,
+        }
+    }
+
     /// The schedule itself.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ pub enum TimeInput {
     /// discrete steps is used to.
     #[default]
     T1000,
-    /// The log-SNR, as in Ho et al. 2022, arXiv:2204.03458. Of the range of the embedding only
-    /// the upper frequencies then tell levels apart (40 units are 6 periods of the highest).
+    /// The log-SNR, as in Ho et al. 2022, arXiv:2204.03458, for networks that embed it
+    /// ([`TimeEmbedding::LogSnr`](vd_unet3d::TimeEmbedding::LogSnr)). In the range of steps only the
+    /// upper frequencies tell levels apart (40 units are 6 periods of the highest).
     LogSnr,
 }

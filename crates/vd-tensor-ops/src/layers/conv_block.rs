@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{GroupNorm, Norm, NormKind, RmsNorm, SpaceConv, Wrap};
+use super::{GroupNorm, Norm, NormKind, RmsNorm, SpaceConv, TemporalConv, Wrap};
 use crate::kernels;
 use crate::kernels::cpu::{self, Finish, GroupFinish, Isa};
 use crate::{Result, Scope};
@@ -11,6 +11,7 @@ use crate::{Result, Scope};
 #[derive(Debug)]
 pub struct ConvBlock {
     proj: SpaceConv,
+    temporal: Option<TemporalConv>,
     norm: Norm,
 }
 
@@ -36,6 +37,7 @@ impl ConvBlock {
     pub fn new(scope: &mut Scope, inputs: i64, outputs: i64, norm: NormKind) -> Result<Self> {
         Ok(ConvBlock {
             proj: SpaceConv::new(&mut scope.sub("proj"), inputs, outputs, 3)?,
+            temporal: None,
             norm: Norm::new(&mut scope.sub("norm"), outputs, norm)?,
         })
     }
@@ -43,6 +45,11 @@ impl ConvBlock {
     /// The same on frames that are rings.
     pub fn wrapped(self, wrap: Wrap) -> Self {
         ConvBlock { proj: self.proj.wrapped(wrap), ..self }
+    }
+
+    /// The same with a convolution over time between that over space and the norm.
+    pub fn in_time(self, temporal: TemporalConv) -> Self {
+        ConvBlock { temporal: Some(temporal), ..self }
     }
 
     /// Of inputs whose channels follow each other; `residual` is added at the end.
@@ -55,10 +62,24 @@ impl ConvBlock {
         film: Option<&ScaleShift>,
         residual: Option<&Tensor>,
     ) -> Tensor {
-        if let Some(out) = self.fused(inputs, film, residual) {
+        self.masked(inputs, (film, residual), None)
+    }
+
+    /// The same, in which a convolution over time does not see the pairs of frames that `forbidden`
+    /// marks.
+    ///
+    /// # Shapes
+    /// As [`ConvBlock::forward`]; `forbidden`: bool, (b or 1) 1 1 f f
+    pub fn masked(
+        &self,
+        inputs: &[&Tensor],
+        (film, residual): (Option<&ScaleShift>, Option<&Tensor>),
+        forbidden: Option<&Tensor>,
+    ) -> Tensor {
+        if let Some(out) = self.fused(inputs, (film, residual), forbidden) {
             return out;
         }
-        let x = self.norm.forward(&self.proj.joined(inputs));
+        let x = self.norm.forward(&self.convolved(inputs, forbidden));
         let y = match film {
             Some(film) => film.shift.addcmul(&x, &(&film.scale + 1.0)).silu(),
             None => x.silu(),
@@ -69,12 +90,21 @@ impl ConvBlock {
         }
     }
 
+    /// What the norm is given.
+    fn convolved(&self, inputs: &[&Tensor], forbidden: Option<&Tensor>) -> Tensor {
+        let x = self.proj.joined(inputs);
+        match &self.temporal {
+            Some(temporal) => temporal.forward(&x, forbidden),
+            None => x,
+        }
+    }
+
     /// The same by kernels, where they fit.
     fn fused(
         &self,
         inputs: &[&Tensor],
-        film: Option<&ScaleShift>,
-        residual: Option<&Tensor>,
+        (film, residual): (Option<&ScaleShift>, Option<&Tensor>),
+        forbidden: Option<&Tensor>,
     ) -> Option<Tensor> {
         let isa = Isa::current();
         let c = self.proj.bias.numel() as i64;
@@ -89,17 +119,18 @@ impl ConvBlock {
                 let (gain, shift) = rows(norm, film);
                 let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
                 // A ring's convolution has positions to cut off before anything may follow it.
-                let road = self.proj.is_flat().then(|| self.proj.road(inputs)).flatten();
+                let alone = self.proj.is_flat() && self.temporal.is_none();
+                let road = alone.then(|| self.proj.road(inputs)).flatten();
                 if let Some(road) = road {
                     return Some(cpu::conv(isa, inputs, self.proj.weights(&road), Some(&finish)));
                 }
-                cpu::finished(isa, &self.proj.joined(inputs), &finish)
+                cpu::finished(isa, &self.convolved(inputs, forbidden), &finish)
             }
             Norm::Group(norm) => {
                 let (gain, shift) = group_rows(norm, film);
                 let finish =
                     GroupFinish { groups: norm.groups, gain: &gain, shift: &shift, residual };
-                cpu::group_finished(isa, &self.proj.joined(inputs), &finish)
+                cpu::group_finished(isa, &self.convolved(inputs, forbidden), &finish)
             }
         })
     }

@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::{HeadShape, Linear, tokens};
+use super::tokens::{self, Seen};
+use super::{HeadShape, Linear};
 use crate::{Result, Scope};
 
 /// Attention over text: each position of each frame attends over the tokens.
@@ -42,11 +43,26 @@ impl CrossAttention {
     /// # Range
     /// `weight`: 0 or more; of any kind
     pub fn forward(&self, x: &Tensor, tokens: &Tensor, weight: &Tensor) -> Tensor {
+        self.forward_grouped(x, tokens, weight, None)
+    }
+
+    /// The same with several texts, of which each frame sees one.
+    ///
+    /// # Shapes
+    /// `tokens`: b g l d; `weight`: b f l; `group`: i64, b f, from 0 to g - 1. Without a group as
+    /// [`CrossAttention::forward`].
+    pub fn forward_grouped(
+        &self,
+        x: &Tensor,
+        tokens: &Tensor,
+        weight: &Tensor,
+        group: Option<&Tensor>,
+    ) -> Tensor {
         let size = x.size();
         let q = self.to_q.forward(&x.flatten(1, 3)); // b (f s) (n d)
         let q = self.shape.heads(&q).transpose(1, 2); // b n (f s) d
-        let [k, v] = self.shape.pair(&self.to_kv.forward(tokens)).map(|t| t.transpose(1, 2));
-        let out = tokens::attend(&q, [&k, &v], weight, self.shape.scale());
+        let [k, v] = self.shape.pair(&self.to_kv.forward(tokens)).map(|t| t.transpose(-3, -2));
+        let out = tokens::attend(&q, [&k, &v], Seen { weight, group }, self.shape.scale());
         let out = out.transpose(1, 2).flatten(2, 3); // b (f s) (n d)
         self.to_out.forward(&out).view(size.as_slice())
     }

@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::pool::Queries;
+use super::tokens::Seen;
 use super::{HeadShape, Linear};
 use crate::{Result, Scope};
 
@@ -21,6 +22,29 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// What the `n` frames from `first` on see.
+    #[must_use]
+    pub fn frames(&self, first: i64, n: i64) -> Memory {
+        let some = |t: &Tensor| match t.dim() {
+            4 => t.shallow_clone(),
+            _ => t.narrow(1, first, n),
+        };
+        Memory { keys: some(&self.keys), values: some(&self.values) }
+    }
+
+    /// What each of the `n` frames from `first` on sees, as a sample of its own.
+    ///
+    /// # Shapes
+    /// Result: (b n) m n d
+    #[must_use]
+    pub fn alone(&self, first: i64, n: i64) -> Memory {
+        let one = |t: &Tensor| match t.dim() {
+            4 => t.repeat_interleave_self_int(n, 0, None),
+            _ => t.narrow(1, first, n).flatten(0, 1),
+        };
+        Memory { keys: one(&self.keys), values: one(&self.values) }
+    }
+
     /// Keys and values for each of `f` frames.
     ///
     /// # Shapes
@@ -66,7 +90,21 @@ impl MemoryProjection {
     /// # Range
     /// `weight`: 0 or more, of any kind
     pub fn forward(&self, tokens: &Tensor, weight: &Tensor) -> Tensor {
-        self.queries.forward(tokens, weight)
+        self.forward_grouped(tokens, weight, None)
+    }
+
+    /// The same with several texts, of which each frame sees one.
+    ///
+    /// # Shapes
+    /// `tokens`: b g l d; `weight`: b f l; `group`: i64, b f, from 0 to g - 1 -> b f m e. Without a
+    /// group as [`MemoryProjection::forward`].
+    pub fn forward_grouped(
+        &self,
+        tokens: &Tensor,
+        weight: &Tensor,
+        group: Option<&Tensor>,
+    ) -> Tensor {
+        self.queries.forward(tokens, Seen { weight, group })
     }
 }
 

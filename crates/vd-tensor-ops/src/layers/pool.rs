@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::{HeadShape, Linear, tokens};
+use super::tokens::{self, Seen};
+use super::{HeadShape, Linear};
 use crate::{Init, Result, Scope};
 
 /// Learned queries attend over tokens; what each finds goes through one linear map.
@@ -36,16 +37,18 @@ impl Queries {
     }
 
     /// # Shapes
-    /// `tokens`: b l d; `weight`: b l -> b m e, or b f l -> b f m e
-    pub(super) fn forward(&self, tokens: &Tensor, weight: &Tensor) -> Tensor {
+    /// `tokens`: b l d; `weight`: b l -> b m e, or b f l -> b f m e; with a group (b f) `tokens` are
+    /// b g l d, of which each frame sees one
+    pub(super) fn forward(&self, tokens: &Tensor, seen: Seen<'_>) -> Tensor {
         let (b, m) = (tokens.size()[0], self.queries.size()[0]);
-        let f = if weight.dim() == 3 { weight.size()[1] } else { 1 };
+        let per_frame = seen.weight.dim() == 3;
+        let f = if per_frame { seen.weight.size()[1] } else { 1 };
         let q = self.shape.heads(&self.queries).repeat([f, 1, 1]); // (f m) n d
         let q = q.transpose(0, 1).unsqueeze(0).expand([b, -1, -1, -1], false); // b n (f m) d
-        let [k, v] = self.shape.pair(&self.to_kv.forward(tokens)).map(|t| t.transpose(1, 2));
-        let out = tokens::attend(&q, [&k, &v], weight, self.shape.scale());
+        let [k, v] = self.shape.pair(&self.to_kv.forward(tokens)).map(|t| t.transpose(-3, -2));
+        let out = tokens::attend(&q, [&k, &v], seen, self.shape.scale());
         let out = self.to_out.forward(&out.transpose(1, 2).flatten(2, 3)); // b (f m) e
-        if weight.dim() == 3 { out.unflatten(1, [f, m]) } else { out }
+        if per_frame { out.unflatten(1, [f, m]) } else { out }
     }
 }
 
@@ -77,6 +80,20 @@ impl AttentionPool {
     /// # Range
     /// `weight`: 0 or more, of any kind
     pub fn forward(&self, tokens: &Tensor, weight: &Tensor) -> Tensor {
-        self.queries.forward(tokens, weight).squeeze_dim(-2)
+        self.forward_grouped(tokens, weight, None)
+    }
+
+    /// The same with several texts, of which each frame sees one.
+    ///
+    /// # Shapes
+    /// `tokens`: b g l d; `weight`: b f l; `group`: i64, b f, from 0 to g - 1 -> b f e. Without a
+    /// group as [`AttentionPool::forward`].
+    pub fn forward_grouped(
+        &self,
+        tokens: &Tensor,
+        weight: &Tensor,
+        group: Option<&Tensor>,
+    ) -> Tensor {
+        self.queries.forward(tokens, Seen { weight, group }).squeeze_dim(-2)
     }
 }

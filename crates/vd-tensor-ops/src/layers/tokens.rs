@@ -2,13 +2,42 @@
 
 use tch::{Kind, Tensor};
 
+/// Tokens that an attention looks at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    /// How much each counts: b l, or b f l.
+    pub(super) weight: &'a Tensor,
+    /// Which of several texts each frame reads, where keys and values have an axis of texts:
+    /// b f, with `weight` b f l.
+    pub(super) group: Option<&'a Tensor>,
+}
+
 /// softmax(q k^T scale + log weight) v: a token of weight 2 counts as two of them, one of weight 0
 /// is not there, and a query for which no token is there gets 0.
 ///
 /// # Shapes
 /// `q`: b n (f s) d; `k`, `v`: b n l d; `weight`: b l, or b f l with s queries for each frame ->
-/// b n (f s) d
-pub(super) fn attend(q: &Tensor, kv: [&Tensor; 2], weight: &Tensor, scale: f64) -> Tensor {
+/// b n (f s) d. With a group `k` and `v` are b g n l d.
+pub(super) fn attend(q: &Tensor, kv: [&Tensor; 2], seen: Seen<'_>, scale: f64) -> Tensor {
+    let Some(group) = seen.group else { return shared(q, kv, seen.weight, scale) };
+    // Every frame is a sample of its own: each looks at its text alone, at the cost of one.
+    let (b, f) = (group.size()[0], group.size()[1]);
+    let [k, v] = kv.map(|t| rows_of(t, group).flatten(0, 1)); // (b f) n l d
+    let q = q.unflatten(2, [f, -1]).transpose(1, 2).flatten(0, 1); // (b f) n s d
+    let out = shared(&q, [&k, &v], &seen.weight.flatten(0, 1), scale);
+    out.unflatten(0, [b, f]).transpose(1, 2).flatten(2, 3) // b n (f s) d
+}
+
+/// The row of each frame: b g ... and b f -> b f ...
+fn rows_of(x: &Tensor, group: &Tensor) -> Tensor {
+    let (b, g) = (x.size()[0], x.size()[1]);
+    let first = Tensor::arange(b, (Kind::Int64, group.device())).unsqueeze(1) * g;
+    let index = (group.to_kind(Kind::Int64) + first).flatten(0, 1); // (b f)
+    x.flatten(0, 1).index_select(0, &index).unflatten(0, group.size())
+}
+
+/// [`attend`] where all frames of a sample see one text.
+fn shared(q: &Tensor, kv: [&Tensor; 2], weight: &Tensor, scale: f64) -> Tensor {
     let queries = q.size()[2];
     let weight = match weight.dim() {
         3 => {

@@ -1,5 +1,6 @@
 //! What a run is made of, as its TOML file says it.
 
+mod classes;
 mod overrides;
 mod signals;
 mod statistics;
@@ -12,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use vd_data::{DataConfig, Source};
 use vd_diffusion::DiffusionConfig;
 use vd_text_cond::TextConfig;
-use vd_unet3d::UNet3dConfig;
+use vd_unet3d::{TimeEmbedding, UNet3dConfig};
 
-pub(crate) use signals::columns;
+pub(crate) use classes::columns;
 pub use signals::{SignalFrom, SignalSource, Upsampling};
 pub use train::TrainConfig;
 
@@ -72,7 +73,7 @@ impl RunConfig {
             text.validate()?;
             complete_widths(&mut self.model, text.encoder.widths()?)?;
         }
-        signals::complete_classes(&mut self)?;
+        classes::complete_classes(&mut self)?;
         statistics::complete(&mut self)?;
         self.model.init_dim = Some(self.model.first_channels());
         self.model.out_dim = Some(self.model.out_channels());
@@ -97,12 +98,17 @@ impl RunConfig {
         self.check_network()?;
         signals::check_sources(self)?;
         self.check_previews()?;
-        if let Source::Folder { path, .. } = &self.data.source
-            && path.exists()
-            && vd_data::folder_contains(path, &self.train.out)?
-        {
-            let expected = format!("a folder outside of data.source.path = \"{}\"", path.display());
-            return Err(Error::config("train.out", expected, self.train.out.display()));
+        self.check_images()?;
+        let images = self.data.images.as_ref().and_then(|images| images.source.as_ref());
+        let sources = [("data.source", Some(&self.data.source)), ("data.images.source", images)];
+        for (key, source) in sources {
+            if let Some(path) = source.and_then(Source::path)
+                && path.exists()
+                && vd_data::folder_contains(path, &self.train.out)?
+            {
+                let expected = format!("a folder outside of {key}.path = \"{}\"", path.display());
+                return Err(Error::config("train.out", expected, self.train.out.display()));
+            }
         }
         Ok(())
     }
@@ -138,6 +144,11 @@ impl RunConfig {
             let expected = format!("{}, as model.channels, to be trained", model.channels);
             return Err(Error::config("model.out_dim", expected, model.out_channels()));
         }
+        if model.time == TimeEmbedding::LogSnr && !self.diffusion.schedule.tells_log_snr() {
+            let expected = "\"step\", or a schedule that tells the log-SNR: diffusion.schedule = \
+                            { kind = \"cosine\", time_input = \"log-snr\" }";
+            return Err(Error::config("model.time", expected, "\"log-snr\""));
+        }
         let multiple = model.spatial_multiple();
         if data.size.iter().any(|n| *n as i64 % multiple != 0) {
             let halvings = model.dim_mults.len() - 1;
@@ -147,6 +158,26 @@ impl RunConfig {
             return Err(Error::config("data.size", expected, format!("{:?}", data.size)));
         }
         Ok(())
+    }
+
+    /// Whether images beside the clips would be independent of them.
+    fn check_images(&self) -> Result<()> {
+        if self.data.images.is_none() {
+            return Ok(());
+        }
+        if self.train.focus_present > 0.0 {
+            let expected = "0 with data.images, whose frames are independent images already";
+            return Err(Error::config("train.focus_present", expected, self.train.focus_present));
+        }
+        match self.model.coupling() {
+            Some(coupling) if !self.train.coupled_images => {
+                let expected = "nothing with a network that couples the clip and the images beside it \
+                                beyond the mask of its attention (another norm, or \
+                                train.coupled_images = true for images that are not independent)";
+                Err(Error::config("data.images", expected, coupling))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_previews(&self) -> Result<()> {

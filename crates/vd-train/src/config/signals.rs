@@ -1,13 +1,10 @@
 //! The `[signals.NAME]` sections of a run: where the data say what the network is told.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
-use vd_data::{Captions, DataConfig, Folder, Source};
+use vd_data::{Captions, DataConfig, Source};
 use vd_text_cond::NullEmbedding;
 use vd_unet3d::SignalConfig;
 
-use crate::checkpoint::{Use, newest};
 use crate::{Error, Result, RunConfig};
 
 /// Where the values of a signal come from, and how often they are dropped.
@@ -169,14 +166,16 @@ fn check_kind(name: &str, signal: &SignalConfig, from: &SignalFrom) -> Result<()
 }
 
 /// Whether the data have what it comes from.
-fn check_data(name: &str, from: &SignalFrom, data: &DataConfig) -> Result<()> {
+pub(super) fn check_data(name: &str, from: &SignalFrom, data: &DataConfig) -> Result<()> {
     let wanted = match from {
         SignalFrom::Column { .. } | SignalFrom::Array { .. } => match &data.source {
-            Source::Folder { captions: Captions::Table(_), .. } => return Ok(()),
+            Source::Folder { captions: Captions::Table(_), .. } | Source::Shards { .. } => {
+                return Ok(());
+            }
             _ => "a folder with captions = { table = \"...\" }",
         },
         SignalFrom::Folder {} => match &data.source {
-            Source::Folder { .. } => return Ok(()),
+            Source::Folder { .. } | Source::Shards { .. } => return Ok(()),
             _ => "a folder with a folder in it for each class",
         },
         SignalFrom::LowResolution { .. } | SignalFrom::Masked { .. } => return Ok(()),
@@ -232,69 +231,4 @@ fn check_video(
         }
         _ => Ok(()),
     }
-}
-
-/// Gives every signal of classes that are left out those of the run that is in `train.out` already,
-/// which a resume goes on with, else those that the data have, sorted.
-pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
-    let left_out =
-        |kind: &SignalConfig| matches!(kind, SignalConfig::Class { classes } if classes.is_empty());
-    if !config.model.signals.values().any(left_out) {
-        return Ok(());
-    }
-    // The number of a class is its place: a folder more or less must not move those that are learned.
-    let before = newest(&config.train.out, Use::Resume)?.map(|found| found.config.model.signals);
-    let mut folder: Option<Folder> = None;
-    for (name, signal) in &mut config.model.signals {
-        let SignalConfig::Class { classes } = signal else { continue };
-        let Some(SignalSource { from, .. }) = config.signals.get(name) else { continue };
-        if !classes.is_empty() {
-            continue;
-        }
-        check_data(name, from, &config.data)?;
-        if let Some(SignalConfig::Class { classes: learned }) =
-            before.as_ref().and_then(|signals| signals.get(name))
-        {
-            classes.clone_from(learned);
-            continue;
-        }
-        let Source::Folder { path, captions } = &config.data.source else { continue };
-        let folder = match &mut folder {
-            Some(folder) => folder,
-            none => none.insert(Folder::list_arrays(path, captions, &config.data.arrays())?),
-        };
-        *classes = found(folder, from)?.into_iter().collect();
-        if classes.is_empty() {
-            let expected = "a class at one clip at least";
-            let got = format!("none in {}{}", path.display(), columns(folder, from));
-            return Err(Error::config(format!("signals.{name}.from"), expected, got));
-        }
-    }
-    Ok(())
-}
-
-/// The different classes of a folder.
-fn found(folder: &Folder, from: &SignalFrom) -> Result<BTreeSet<String>> {
-    let mut classes = BTreeSet::new();
-    for entry in folder.entries() {
-        let class = match from.column() {
-            Some(column) => entry.row.as_ref().map(|row| row.name(column)).transpose()?.flatten(),
-            None => entry.folder().map(str::to_owned),
-        };
-        classes.extend(class);
-    }
-    Ok(classes)
-}
-
-/// The columns of a table, to find the right one among them; nothing for other sources.
-pub(crate) fn columns(folder: &Folder, from: &SignalFrom) -> String {
-    let Some(wanted) = from.column() else { return String::new() };
-    let mut count = BTreeMap::<&str, usize>::new();
-    let rows = folder.entries().iter().filter_map(|entry| entry.row.as_ref());
-    for name in rows.flat_map(|row| row.columns.keys()) {
-        *count.entry(name).or_default() += 1;
-    }
-    let listed: Vec<_> = count.iter().map(|(name, n)| format!("{name} ({n} clips)")).collect();
-    let listed = if listed.is_empty() { "none".to_owned() } else { listed.join(", ") };
-    format!(", column `{wanted}`; the columns are: {listed}")
 }

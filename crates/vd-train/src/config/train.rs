@@ -65,8 +65,14 @@ pub struct TrainConfig {
     pub preview_format: ClipFormat,
     /// What every random draw of the run derives from.
     pub seed: u64,
-    /// The probability that a clip's frames are trained as independent images.
+    /// The probability that a clip's frames are trained as independent images; 0 where there are
+    /// images beside the clips (`data.images`).
     pub focus_present: f64,
+    /// Whether a network that couples frames whatever their mask says, as one with a group norm does,
+    /// may be trained with images beside the clips (`data.images`), which are then not independent;
+    /// `false` refuses it, and is left out where the config is written.
+    #[serde(skip_serializing_if = "is_false")]
+    pub coupled_images: bool,
     /// Cosines of the log-SNR of which a learned [`Uncertainty`](vd_diffusion::Uncertainty) of the
     /// loss is made, so that every noise level comes to weigh as much as any other; 0 is none, and
     /// is left out where the config is written.
@@ -117,6 +123,7 @@ impl Default for TrainConfig {
             preview_format: ClipFormat::Gif,
             seed: 0,
             focus_present: 0.0,
+            coupled_images: false,
             uncertainty: 0,
             device: DeviceChoice::default(),
             threads: 0,
@@ -240,6 +247,11 @@ impl TrainConfig {
 /// By reference, as serde asks.
 fn is_gif(format: &ClipFormat) -> bool {
     *format == ClipFormat::Gif
+}
+
+/// Whether a setting is off; by reference, as serde asks.
+fn is_false(on: &bool) -> bool {
+    !on
 }
 
 /// Whether a setting is off; by reference, as serde asks.

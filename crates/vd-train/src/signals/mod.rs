@@ -1,11 +1,12 @@
 //! What a network is told besides the text, made of a batch.
 
+mod images;
 #[cfg(test)]
 mod tests;
 mod video;
 
 use tch::{Device, Kind, Tensor};
-use vd_data::{Batch, Dataset, Entry, Row};
+use vd_data::{Batch, Dataset, Entry, Folder, Row, Taken};
 use vd_tensor_ops::Noise;
 use vd_unet3d::{Given, SignalConfig};
 
@@ -13,6 +14,7 @@ pub use video::{known_part, low_resolution};
 
 use crate::batch::chosen;
 use crate::config::columns;
+use crate::joint::one_behind_the_other;
 use crate::streams::{Place, Stream};
 use crate::{Error, Result, RunConfig, SignalFrom, SignalSource};
 
@@ -41,19 +43,36 @@ impl Signal {
     }
 
     /// The signal of a batch: clips without a value go without it, and so do those that are drawn.
+    /// Images beside the clips have values and draws of their own.
     ///
     /// # Shapes
-    /// `x0`: b c f h w, the batch's clips in [-1, 1]
+    /// `x0`: b c (f + k) h w, the batch's clips and images in [-1, 1]
     pub(crate) fn given(&self, batch: &Batch, x0: &Tensor, at: Place) -> Result<Given> {
-        let b = x0.size()[0];
+        let f = batch.clip_frames as i64;
+        let k = x0.size()[2] - f;
+        let given = match k {
+            0 => self.of_clips(batch, x0, at)?,
+            _ => {
+                let clips = self.of_clips(batch, &x0.f_narrow(2, 0, f)?, at)?;
+                let images = self.of_images(batch, &x0.f_narrow(2, f, k)?, at)?;
+                one_behind_the_other(&clips, &images, f)?
+            }
+        };
+        let device = x0.device();
+        let null = given.null.map(|null| null.f_to_device(device)).transpose()?;
+        Ok(Given { value: given.value.f_to_device(device)?, null })
+    }
+
+    /// That of the clips alone; `x0`: b c f h w.
+    fn of_clips(&self, batch: &Batch, x0: &Tensor, at: Place) -> Result<Given> {
+        let (b, _, f, h, w) = x0.size5()?;
         let noise = |stream| at.named_noise(stream, &self.name);
-        let dropped = chosen(self.source.drop, b, noise(Stream::SignalDrop))?;
+        let dropped = chosen(self.source.drop, &[b], noise(Stream::SignalDrop))?;
         let (value, null) = match &self.source.from {
             SignalFrom::LowResolution { factor, upsampling } => {
                 (low_resolution(x0, *factor as i64, *upsampling)?, dropped)
             }
             SignalFrom::Masked { first_frames, hidden_box } => {
-                let (_, _, f, h, w) = x0.size5()?;
                 let known = match (first_frames, hidden_box) {
                     (Some(n), _) => video::first_frames(*n, f)?,
                     (None, sides) => {
@@ -65,29 +84,37 @@ impl Signal {
                 (known_part(x0, &known)?, dropped)
             }
             _ => {
-                let (value, missing) = self.stacked(batch)?;
+                let told = (0..batch.rows.len()).map(|k| {
+                    let about = (batch.rows[k].as_deref(), batch.folders[k].as_deref());
+                    self.told_in(about, (&batch.taken[k], f), &format!("clip {k} of a batch"))
+                });
+                let (value, missing) = self.stacked(told.collect::<Result<_>>()?, f)?;
                 (value, dropped.f_logical_or(&Tensor::f_from_slice(&missing)?)?)
             }
         };
-        let device = x0.device();
-        Ok(Given { value: value.f_to_device(device)?, null: Some(null.f_to_device(device)?) })
+        Ok(Given { value, null: Some(null) })
     }
 
-    /// The values of all clips, and which have none; the numbers of these mean nothing.
-    fn stacked(&self, batch: &Batch) -> Result<(Tensor, Vec<bool>)> {
-        let (b, f) = (batch.rows.len(), batch.video.size()[2]);
-        let told = (0..b).map(|k| {
-            let (row, folder) = (batch.rows[k].as_deref(), batch.folders[k].as_deref());
-            match (&self.source.from, row) {
-                (SignalFrom::Array { name }, Some(row)) => {
-                    let series = row.series(name, self.width(), &batch.taken[k], f as usize)?;
-                    Ok(series.map(Told::Numbers))
-                }
-                (SignalFrom::Array { .. }, None) => Ok(None),
-                _ => self.told(row, folder, &format!("clip {k} of a batch")),
+    /// What is told of a clip, or of the `frames` frames that were taken of it.
+    fn told_in(
+        &self,
+        (row, folder): (Option<&Row>, Option<&str>),
+        (taken, frames): (&Taken, i64),
+        clip: &str,
+    ) -> Result<Option<Told>> {
+        match (&self.source.from, row) {
+            (SignalFrom::Array { name }, Some(row)) => {
+                let series = row.series(name, self.width(), taken, frames as usize)?;
+                Ok(series.map(Told::Numbers))
             }
-        });
-        let told: Vec<Option<Told>> = told.collect::<Result<_>>()?;
+            (SignalFrom::Array { .. }, None) => Ok(None),
+            _ => self.told(row, folder, clip),
+        }
+    }
+
+    /// The values of all clips of `f` frames, and which have none; the numbers of these mean nothing.
+    fn stacked(&self, told: Vec<Option<Told>>, f: i64) -> Result<(Tensor, Vec<bool>)> {
+        let b = told.len();
         let missing = told.iter().map(Option::is_none).collect();
         let rows = told.into_iter();
         if matches!(self.kind, SignalConfig::Class { .. }) {
@@ -177,6 +204,9 @@ pub(crate) fn check_signals(config: &RunConfig, dataset: &Dataset) -> Result<()>
         if from.column().is_none() && !matches!(from, SignalFrom::Folder {}) {
             continue;
         }
+        // Of images one without a value is nothing to speak of, as one without a caption.
+        let images = dataset.image_folder().map(Folder::entries).unwrap_or_default();
+        images.iter().try_for_each(|entry| signal.is_told(entry).map(|_| ()))?;
         let mut without = 0;
         for entry in folder.entries() {
             without += usize::from(!signal.is_told(entry)?);

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod images;
 mod sections;
 
 use std::collections::BTreeMap;

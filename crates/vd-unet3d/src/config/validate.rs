@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 
 use vd_tensor_ops::layers::NormKind;
 
-use super::{Axes, SignalConfig, TokensConfig, UNet3dConfig};
+use super::{Axes, SignalConfig, Skips, TimePositions, TokensConfig, UNet3dConfig};
+use crate::plan::{Plan, Unit};
 use crate::{Error, Result};
+
+#[cfg(test)]
+mod tests;
 
 /// More parameters than any machine holds: beyond it a size is a slip of the pen.
 const MOST_PARAMETERS: f64 = 1e11;
@@ -13,50 +17,58 @@ const MOST_PARAMETERS: f64 = 1e11;
 const MOST_WIDTH: i64 = 1_048_576;
 /// Channels of anything, and classes.
 const MOST_CHANNELS: i64 = 65_536;
+/// Blocks of a level, and layers of the embedding.
+const MOST_BLOCKS: i64 = 64;
 /// Keys and values that a text becomes.
 const MOST_MEMORY: i64 = 64;
 /// What parameters and files call the text, so that no signal may.
 const TEXT: &str = "text";
 
 impl UNet3dConfig {
-    /// The number of parameters but for norms and biases.
+    /// The number of parameters but for norms and biases, and as if every attention had all
+    /// options.
     fn parameters_about(&self) -> f64 {
         let float = |n: i64| n as f64;
-        let emb = 4.0 * float(self.dim) + float(self.pooled_width().unwrap_or(0));
-        let per_channel = 4.0 * float(self.attn_heads) * float(self.attn_dim_head + 32);
-        // Two convolutions of 3 x 3, the scales and shifts, and the projection beside them.
-        let block = |a: f64, b: f64| 9.0 * (a + b) * b + 2.0 * emb * b + a * b;
-        let level = |(a, b): (i64, i64)| {
-            let (a, b) = (float(a), float(b));
-            let down = block(a, b) + block(b, b) + 16.0 * b * b;
-            let up = block(2.0 * b, a) + block(a, a) + 16.0 * a * a;
-            down + up + per_channel * (a + b)
+        let plan = Plan::new(self);
+        let emb = float(self.embedding_width());
+        let taps = float(self.temporal_kernel.unwrap_or(0));
+        let unit = |unit: &Unit| {
+            let (a, b) = (float(unit.inputs), float(unit.outputs));
+            // Two convolutions of 3 x 3, the scales and shifts, and the projection beside them.
+            let block = 9.0 * (a + b) * b + 2.0 * emb * b + a * b + 2.0 * taps * b * b;
+            let inner = |axes| float(product(self.heads(axes, unit.outputs)));
+            let spatial = unit.spatial.map_or(0.0, |_| 4.0 * inner(Axes::Space) * b);
+            let temporal = if unit.temporal { 4.0 * inner(Axes::Time) * b } else { 0.0 };
+            // Halving and doubling, once for two blocks at most.
+            block + spatial + temporal + (16.0 + taps) * b * b
         };
-        let levels = self.level_channels();
-        let last = levels.last().map_or(0.0, |(_, b)| float(*b));
+        let width = float(self.time_width());
+        let mlp = width * (float(self.dim) + width * float(self.embedding.layers) + emb);
         let area = float(self.init_kernel_size).powi(2);
-        let ends =
-            area * float(self.channels + self.extra_channels()) * float(self.first_channels())
-                + float(self.dim) * float(self.out_channels())
-                + 5.0 * emb * float(self.dim);
-        let middle = 2.0 * block(last, last) + per_channel * last;
-        let told = self.tokens_about(per_channel) + self.signals_about();
-        ends + middle + told + levels.into_iter().map(level).sum::<f64>()
+        let inputs = float(self.channels + self.extra_channels());
+        let first = area * inputs * float(self.first_channels());
+        let last = 9.0 * float(self.dim) * float(self.out_channels());
+        let told = self.tokens_about(&plan) + self.signals_about();
+        mlp + first + last + told + plan.units().map(unit).sum::<f64>()
     }
 
     /// The part of it that looks at tokens, if every attention had both ways.
-    fn tokens_about(&self, per_channel: f64) -> f64 {
+    fn tokens_about(&self, plan: &Plan) -> f64 {
         let Some(tokens) = &self.tokens else { return 0.0 };
-        let channels: i64 = self.level_channels().iter().map(|(a, b)| a + b).sum();
-        let (dim, sites) = (tokens.dim as f64, 2.0 * self.dim_mults.len() as f64 + 2.0);
+        let dim = tokens.dim as f64;
         let ways = tokens.cross.len() as f64 + f64::from(u8::from(tokens.memory > 0));
+        let one = |unit: &Unit| {
+            let inner = [Axes::Space, Axes::Time].map(|axes| self.heads(axes, unit.outputs));
+            let inner: f64 = inner.map(|heads| product(heads) as f64).iter().sum();
+            2.0 * inner * (unit.outputs as f64 + dim)
+        };
         let pool = if tokens.pool { 2.0 * dim * dim } else { 0.0 };
-        ways * per_channel * (channels as f64 + sites * dim) + tokens.memory as f64 * dim + pool
+        ways * plan.units().map(one).sum::<f64>() + tokens.memory as f64 * dim + pool
     }
 
     /// The part of it that the signals add to the embedding of time.
     fn signals_about(&self) -> f64 {
-        let width = 4.0 * self.dim as f64;
+        let width = self.time_width() as f64;
         let one = |signal: &SignalConfig| match signal {
             SignalConfig::Class { classes } => width * classes.len() as f64,
             SignalConfig::Scalar { .. } => width * (1.0 + width),
@@ -79,6 +91,7 @@ impl UNet3dConfig {
             signal.validate(name)?;
         }
         once("token_shift", &self.token_shift)?;
+        self.validate_graph()?;
         let parameters = self.parameters_about();
         if parameters > MOST_PARAMETERS {
             let expected = format!("sizes that make at most {MOST_PARAMETERS:e} parameters");
@@ -86,7 +99,8 @@ impl UNet3dConfig {
             let got = format!("about {parameters:.0e} (dim {}, dim_mults {mults:?})", self.dim);
             return refuse("dim", &expected, got);
         }
-        if self.attn_dim_head < 32 && self.attn_dim_head % 2 != 0 {
+        let rotary = self.time_positions == TimePositions::Bias;
+        if rotary && self.attn_dim_head < 32 && self.attn_dim_head % 2 != 0 {
             let expected = "an even number where below 32 (rotary positions turn pairs)";
             return refuse("attn_dim_head", expected, self.attn_dim_head.to_string());
         }
@@ -99,6 +113,40 @@ impl UNet3dConfig {
             }
         }
         Ok(())
+    }
+
+    /// What is where: blocks, attentions, embeddings.
+    fn validate_graph(&self) -> Result<()> {
+        within("blocks", self.blocks, 1, MOST_BLOCKS)?;
+        if let Some(levels) = &self.attention_levels {
+            let (count, distinct) = (self.dim_mults.len(), levels.iter().collect::<BTreeSet<_>>());
+            if distinct.len() < levels.len() || levels.iter().any(|level| *level >= count) {
+                let expected = format!(
+                    "levels from 0 to {}, each at most once, for dim_mults has {count}",
+                    count - 1
+                );
+                return refuse("attention_levels", &expected, format!("{levels:?}"));
+            }
+        }
+        if self.skips == Skips::Block && self.skip_before_temporal {
+            let expected = "false where every block has a skip, for no long skip is left";
+            return refuse("skip_before_temporal", expected, "true".to_owned());
+        }
+        within("spatial_dim_head", self.spatial_dim_head.unwrap_or(1), 1, 4096)?;
+        within("embedding.width", self.time_width(), 1, MOST_WIDTH)?;
+        within("embedding.layers", self.embedding.layers, 1, MOST_BLOCKS)?;
+        if let TimePositions::Shaw { distance } = self.time_positions {
+            within("time_positions.distance", distance, 1, MOST_WIDTH)?;
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return refuse("dropout", "a number from 0 to below 1", self.dropout.to_string());
+        }
+        match self.temporal_kernel {
+            Some(kernel) if !(1..=255).contains(&kernel) || kernel % 2 == 0 => {
+                refuse("temporal_kernel", "an odd number from 1 to 255", kernel.to_string())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The bounds from above keep every product of sizes far from overflow.
@@ -179,6 +227,11 @@ impl SignalConfig {
     }
 }
 
+/// Features of all heads.
+fn product((heads, dim): (i64, i64)) -> i64 {
+    heads * dim
+}
+
 fn refuse<T>(field: impl Into<String>, expected: &str, got: String) -> Result<T> {
     Err(Error::Config { field: field.into(), expected: expected.to_owned(), got })
 }
@@ -197,91 +250,4 @@ fn once(field: &str, axes: &[Axes]) -> Result<()> {
         return Ok(());
     }
     refuse(field, "each of \"space\" and \"time\" at most once", format!("{axes:?}"))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn every_field_out_of_range_is_named() {
-        let base = UNet3dConfig::default;
-        let cases = [
-            ("dim", UNet3dConfig { dim: 7, ..base() }),
-            ("dim_mults", UNet3dConfig { dim_mults: vec![], ..base() }),
-            ("dim_mults", UNet3dConfig { dim_mults: vec![1, 0], ..base() }),
-            ("channels", UNet3dConfig { channels: 0, ..base() }),
-            ("init_kernel_size", UNet3dConfig { init_kernel_size: 4, ..base() }),
-            ("attn_dim_head", UNet3dConfig { attn_dim_head: 5, ..base() }),
-            ("cond_dim", UNet3dConfig { cond_dim: Some(0), ..base() }),
-            ("norm", UNet3dConfig { norm: NormKind::Group { groups: 7 }, ..base() }),
-            ("dim", UNet3dConfig { dim: i64::MAX - 1, ..base() }),
-            ("dim", UNet3dConfig { dim: 65_536, dim_mults: vec![1024; 16], ..base() }),
-            ("dim_mults", UNet3dConfig { dim_mults: vec![i64::MAX], ..base() }),
-            ("init_dim", UNet3dConfig { init_dim: Some(i64::MAX), ..base() }),
-            ("init_kernel_size", UNet3dConfig { init_kernel_size: 257, ..base() }),
-            ("channels", UNet3dConfig { channels: 1 << 40, ..base() }),
-            ("out_dim", UNet3dConfig { out_dim: Some(65_537), ..base() }),
-            ("cond_dim", UNet3dConfig { cond_dim: Some(1 << 21), ..base() }),
-            ("attn_heads", UNet3dConfig { attn_heads: 1025, ..base() }),
-            ("attn_dim_head", UNet3dConfig { attn_dim_head: 4098, ..base() }),
-        ];
-        for (field, config) in cases {
-            let message = config.validate().unwrap_err().to_string();
-            assert!(message.contains(&format!("`model.{field}`")), "{message}");
-        }
-        base().validate().unwrap();
-        UNet3dConfig { dim: 1024, ..base() }.validate().unwrap();
-    }
-    fn with_tokens(change: fn(&mut TokensConfig)) -> UNet3dConfig {
-        let mut tokens = TokensConfig { dim: 6, cross: vec![], memory: 4, pool: false };
-        change(&mut tokens);
-        UNet3dConfig { tokens: Some(tokens), ..UNet3dConfig::default() }
-    }
-
-    fn with_signal(name: &str, signal: SignalConfig) -> UNet3dConfig {
-        UNet3dConfig { signals: [(name.to_owned(), signal)].into(), ..UNet3dConfig::default() }
-    }
-
-    #[test]
-    fn every_way_of_telling_out_of_range_is_named() {
-        let class = |names: &[&str]| SignalConfig::Class {
-            classes: names.iter().map(|name| (*name).to_owned()).collect(),
-        };
-        let scalar = |mean, std| SignalConfig::Scalar { mean, std };
-        let cases = [
-            ("tokens.dim", with_tokens(|t| t.dim = 0)),
-            ("tokens.dim", with_tokens(|t| t.dim = i64::MAX)),
-            ("tokens.memory", with_tokens(|t| t.memory = 65)),
-            ("tokens.memory", with_tokens(|t| t.memory = -1)),
-            ("tokens.cross", with_tokens(|t| t.cross = vec![Axes::Time, Axes::Time])),
-            ("tokens", with_tokens(|t| t.memory = 0)),
-            (
-                "token_shift",
-                UNet3dConfig { token_shift: vec![Axes::Space; 2], ..UNet3dConfig::default() },
-            ),
-            ("signals", with_signal("", scalar(0.0, 1.0))),
-            ("signals", with_signal("text", scalar(0.0, 1.0))),
-            ("signals", with_signal("Rain", scalar(0.0, 1.0))),
-            ("signals", with_signal("a.b", scalar(0.0, 1.0))),
-            ("signals.rain.std", with_signal("rain", scalar(0.0, 0.0))),
-            ("signals.rain.std", with_signal("rain", scalar(0.0, f64::NAN))),
-            ("signals.rain.mean", with_signal("rain", scalar(f64::INFINITY, 1.0))),
-            ("signals.kind.classes", with_signal("kind", class(&[]))),
-            ("signals.kind.classes", with_signal("kind", class(&["a", ""]))),
-            ("signals.kind.classes", with_signal("kind", class(&["a", "b", "a"]))),
-            ("signals.s.width", with_signal("s", SignalConfig::Series { width: 0 })),
-            ("signals.v.channels", with_signal("v", SignalConfig::Video { channels: i64::MAX })),
-        ];
-        for (field, config) in cases {
-            let message = config.validate().unwrap_err().to_string();
-            assert!(message.contains(&format!("`model.{field}`")), "{field}: {message}");
-        }
-        with_tokens(|_| ()).validate().unwrap();
-        with_signal("wind_2", class(&["a", "b"])).validate().unwrap();
-        let heavy = with_signal("s", SignalConfig::Series { width: MOST_WIDTH });
-        let message = UNet3dConfig { dim: 65_536, ..heavy }.validate().unwrap_err().to_string();
-        assert!(message.contains("parameters"), "{message}");
-    }
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use vd_tensor_ops::layers::NormKind;
+use vd_tensor_ops::layers::{NormKind, Wrap};
 
-use super::{Axes, Preset, SignalConfig, TokensConfig, UNet3dConfig};
+use super::{
+    Axes, EmbeddingConfig, Preset, SignalConfig, Skips, TimeEmbedding, TimePositions, TokensConfig,
+    UNet3dConfig,
+};
 
 /// The config as files have it: a preset and what differs from it.
 #[derive(Debug, Deserialize)]
@@ -30,6 +33,18 @@ pub(super) struct Written {
     signals: Option<BTreeMap<String, SignalConfig>>,
     spatial_bias: Option<bool>,
     token_shift: Option<Vec<Axes>>,
+    blocks: Option<i64>,
+    attention_levels: Option<Vec<usize>>,
+    skips: Option<Skips>,
+    spatial_dim_head: Option<i64>,
+    heads_by_channels: Option<bool>,
+    embedding: Option<EmbeddingConfig>,
+    time: Option<TimeEmbedding>,
+    time_positions: Option<TimePositions>,
+    dropout: Option<f64>,
+    zero_init: Option<bool>,
+    temporal_kernel: Option<i64>,
+    wrap: Option<Wrap>,
 }
 
 impl From<Written> for UNet3dConfig {
@@ -53,6 +68,18 @@ impl From<Written> for UNet3dConfig {
             signals: w.signals.unwrap_or(base.signals),
             spatial_bias: w.spatial_bias.unwrap_or(base.spatial_bias),
             token_shift: w.token_shift.unwrap_or(base.token_shift),
+            blocks: w.blocks.unwrap_or(base.blocks),
+            attention_levels: w.attention_levels.or(base.attention_levels),
+            skips: w.skips.unwrap_or(base.skips),
+            spatial_dim_head: w.spatial_dim_head.or(base.spatial_dim_head),
+            heads_by_channels: w.heads_by_channels.unwrap_or(base.heads_by_channels),
+            embedding: w.embedding.unwrap_or(base.embedding),
+            time: w.time.unwrap_or(base.time),
+            time_positions: w.time_positions.unwrap_or(base.time_positions),
+            dropout: w.dropout.unwrap_or(base.dropout),
+            zero_init: w.zero_init.unwrap_or(base.zero_init),
+            temporal_kernel: w.temporal_kernel.or(base.temporal_kernel),
+            wrap: w.wrap.unwrap_or(base.wrap),
         }
     }
 }

@@ -46,7 +46,7 @@ impl Network<'_> {
             .map(|n| self.matrix(&format!("{name}.{n}")));
         let bias = self.row(&format!("{name}.to_out.bias"));
         let (ask, out) = ((&queries, &to_kv), (&to_out, &bias));
-        text::pool(text, ask, out, self.spatial_heads(), &mut Sizes::default())
+        text::pool(text, ask, out, self.text_heads(), &mut Sizes::default())
     }
 
     /// The embedding that the network makes of the tokens, where it does, and where there are any.
@@ -69,7 +69,7 @@ impl Network<'_> {
     /// What the signals add to the embedding of time: b f d.
     pub(super) fn added(&self, question: &Question) -> ArrayD<f64> {
         let (b, f, _) = question.t.dim();
-        let d = 4 * self.config.dim as usize;
+        let d = self.config.time_width() as usize;
         let mut sum = Array3::zeros((b, f, d));
         for (name, config) in &self.config.signals {
             if matches!(config, SignalConfig::Video { .. }) {
@@ -141,7 +141,7 @@ impl Network<'_> {
     }
 
     /// x and what its positions find in the text.
-    pub(super) fn cross(&self, name: &str, x: Video, heard: &Heard, shape: Heads) -> Video {
+    pub(super) fn cross(&self, name: &str, x: Video, heard: &Heard, axes: Axes) -> Video {
         if !self.weights.has(&format!("{name}.to_q.weight")) {
             return x;
         }
@@ -149,6 +149,7 @@ impl Network<'_> {
         let parts = ["to_q", "to_kv", "to_out"].map(|n| self.matrix(&format!("{name}.{n}.weight")));
         let text = heard.text.as_ref().unwrap();
         let parts = [&parts[0], &parts[1], &parts[2]];
+        let shape = self.heads(axes, x.dim().4);
         x + text::cross(&normal, text, parts, shape, &mut Sizes::default())
     }
 

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use vd_unet3d::ops::{Params, derive_seed};
 use vd_unet3d::{
-    Axes, Backbone, Cond, FrameMask, Given, SignalConfig, Tokens, TokensConfig, UNet3d,
-    UNet3dConfig,
+    Axes, Backbone, Cond, EmbeddingConfig, EmbeddingKind, FrameMask, Given, SignalConfig,
+    TimeEmbedding, TimePositions, Tokens, TokensConfig, UNet3d, UNet3dConfig,
 };
 
 use crate::oracle::draw::{normal, one_thread, perturb, uniform};
@@ -27,6 +27,22 @@ pub fn config() -> UNet3dConfig {
 /// The same, conditioned on embeddings of five features.
 pub fn conditional() -> UNet3dConfig {
     UNet3dConfig { cond_dim: Some(5), ..config() }
+}
+
+/// The form of the paper's models, with attention at the second of three levels: of 6 channels, so
+/// that one head of 4 has two left over, and of 12.
+pub fn paper() -> UNet3dConfig {
+    UNet3dConfig {
+        dim: 6,
+        dim_mults: vec![1, 2, 1],
+        attention_levels: Some(vec![1, 2]),
+        attn_dim_head: 4,
+        spatial_dim_head: Some(4),
+        embedding: EmbeddingConfig { kind: EmbeddingKind::Add, width: Some(10), layers: 3 },
+        time_positions: TimePositions::Shaw { distance: 2 },
+        tokens: None,
+        ..UNet3dConfig::paper_text_small()
+    }
 }
 
 /// Every kind of signal.
@@ -101,12 +117,12 @@ pub struct Scene {
     pub frames: FrameMask,
 }
 
-/// Video, levels per sample in 0..1000, and whatever the network can be told, once per sample.
+/// Video, levels per sample in the range of the config, and whatever the network can be told, once per sample.
 pub fn scene(config: &UNet3dConfig, kind: Kind, seed: u64, size: [i64; 4]) -> Scene {
     let [b, f, h, w] = size;
     Scene {
         x: normal(derive_seed(seed, &[0]), &[b, config.channels, f, h, w]).to_kind(kind),
-        t: levels(seed, &[b]).to_kind(kind),
+        t: noise_levels(config, seed, &[b]).to_kind(kind),
         cond: told(config, kind, seed, size, false),
         frames: FrameMask::All,
     }
@@ -190,6 +206,12 @@ pub fn with_some_null(cond: &Cond, b: i64, draws: u64) -> Cond {
 pub fn mix(rows: &Tensor, of: &Tensor, than: &Tensor) -> Tensor {
     let shape: Vec<i64> = (0..of.dim()).map(|axis| if axis == 0 { -1 } else { 1 }).collect();
     of.where_self(&rows.view(shape.as_slice()), than)
+}
+
+/// Steps, or log-SNRs from -20 to 20.
+pub fn noise_levels(config: &UNet3dConfig, seed: u64, shape: &[i64]) -> Tensor {
+    let steps = levels(seed, shape);
+    if config.time == TimeEmbedding::LogSnr { (steps - 500.0) / 25.0 } else { steps }
 }
 
 pub fn levels(seed: u64, shape: &[i64]) -> Tensor {

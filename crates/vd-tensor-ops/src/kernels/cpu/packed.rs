@@ -118,10 +118,14 @@ mod tests {
         let cache: Cache<u32, u32> = Cache::default();
         let mut made = 0;
         let mut get = |key| {
-            *cache.get(key, |of| *of != 1, || {
-                made += 1;
-                made
-            })
+            *cache.get(
+                key,
+                |of| *of != 1,
+                || {
+                    made += 1;
+                    made
+                },
+            )
         };
         assert_eq!([once(|| get(1)), once(|| get(1)), get(1), get(1)], [1, 2, 3, 3]);
         assert_eq!(once(|| get(1)), 3);

@@ -1,8 +1,12 @@
-//! `vd data`: synthetic clips, and what a folder of videos holds.
+//! `vd data`: synthetic clips, what a folder of videos holds, and clips prepared for training.
+
+mod prepare;
+mod stats;
 
 use std::fmt::Write;
 
 use anyhow::Result;
+use indicatif::MultiProgress;
 use vd_data::{
     ArrayOptions, BadFile, Captions, DigitsConfig, FireworksConfig, Report, Source, Spread,
 };
@@ -14,10 +18,14 @@ use crate::output::{Outcome, bytes, count, plural};
 /// Bad files that are shown to people; programs get them all.
 const BAD_SHOWN: usize = 20;
 
-pub(crate) fn run(args: DataArgs) -> Result<Outcome> {
+pub(crate) fn run(args: DataArgs, bars: &MultiProgress) -> Result<Outcome> {
     match args.command {
         DataCommand::Synth(args) => synth(&args),
         DataCommand::Inspect(args) => inspect(&args),
+        DataCommand::Prepare(args) => prepare::prepare(&args, bars),
+        DataCommand::Preview(args) => stats::preview(&args),
+        DataCommand::Stats(args) => stats::stats(&args),
+        DataCommand::Verify(args) => prepare::verify(&args),
     }
 }
 
@@ -41,13 +49,18 @@ fn synth(args: &SynthArgs) -> Result<Outcome> {
     Outcome::new(&written, text)
 }
 
-fn inspect(args: &InspectDataArgs) -> Result<Outcome> {
-    let captions = match args.captions.as_str() {
+/// Where a flag says that captions come from.
+fn captions(from: &str) -> Captions {
+    match from {
         "beside" => Captions::Beside,
         "folders" => Captions::Folders,
         table => Captions::Table(table.into()),
-    };
+    }
+}
+
+fn inspect(args: &InspectDataArgs) -> Result<Outcome> {
     let arrays = ArrayOptions { axes: args.axes.clone(), member: args.member.clone() };
+    let captions = captions(&args.captions);
     let report = vd_data::inspect_arrays(&args.folder, &captions, &arrays, args.invalid)?;
     Ok(Outcome::new(&report, describe(&report)?)?.with_success(report.clips > 0))
 }
@@ -101,27 +114,37 @@ fn describe(report: &Report) -> Result<String> {
             report.other_files.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
         writeln!(out, "  not video {}", kinds.join(", "))?;
     }
-    if !report.bad_files.is_empty() {
-        writeln!(out, "  {} cannot be read:", plural(report.bad_files.len(), "file"))?;
-        let lines = BadFile::lines(&report.bad_files);
-        for line in lines.iter().take(BAD_SHOWN) {
-            writeln!(out, "    {line}")?;
-        }
-        if lines.len() > BAD_SHOWN {
-            writeln!(out, "    and {} more (--json lists all)", lines.len() - BAD_SHOWN)?;
-        }
-    }
+    bad_files(&mut out, &report.bad_files)?;
     Ok(out)
+}
+
+/// The first files that cannot be read, each with its reason.
+fn bad_files(out: &mut String, bad: &[BadFile]) -> Result<()> {
+    if bad.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  {} cannot be read:", plural(bad.len(), "file"))?;
+    let lines = BadFile::lines(bad);
+    for line in lines.iter().take(BAD_SHOWN) {
+        // a name may hold anything: a line stays one, and the terminal what it is
+        writeln!(out, "    {}", line.replace(char::is_control, "?"))?;
+    }
+    if lines.len() > BAD_SHOWN {
+        writeln!(out, "    and {} more (--json lists all)", lines.len() - BAD_SHOWN)?;
+    }
+    Ok(())
 }
 
 /// `8`, or `8 to 24, half of them up to 16`.
 fn spread(of: Spread) -> String {
-    let short = |x: f64| {
-        let text = format!("{x:.2}");
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
     if of.min == of.max {
         return short(of.min);
     }
     format!("{} to {}, half of them up to {}", short(of.min), short(of.max), short(of.median))
+}
+
+/// At most two decimals, none where they are 0.
+fn short(x: f64) -> String {
+    let text = format!("{x:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -1,0 +1,48 @@
+//! What a run will take is said before it is begun, and nothing is left behind.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Place, number};
+
+#[test]
+fn a_plan_has_time_memory_and_the_largest_batch_and_writes_nothing() {
+    let place = Place::new();
+    // The data that the config names is not needed to count what a step takes.
+    let plan = place.json("plan config.toml --set train.batch=3 --set train.accumulate=2");
+    let parameters = number(&plan, "parameters");
+    assert!(parameters > 1000.0);
+    assert_eq!(number(&plan, "weight_bytes"), 4.0 * parameters);
+    assert_eq!(number(&plan, "optimizer_bytes"), 8.0 * parameters);
+    for (way, recompute) in [("plan", 0.0), ("recomputed", 2.0)] {
+        let way = &plan[way];
+        assert_eq!(number(way, "recompute"), recompute);
+        assert!(number(way, "seconds_per_step") > 0.0);
+        assert!(number(way, "peak_bytes") > 20.0 * parameters);
+        assert!(number(way, "largest_batch") >= 3.0);
+        assert_eq!(way["measured"]["batches"].to_string(), "[1,3]");
+    }
+    assert!(plan["gpus"].as_array().unwrap().is_empty());
+    assert!(!place.exists("run"));
+}
+
+#[test]
+fn a_card_that_is_not_here_is_estimated_and_the_text_says_so() {
+    let place = Place::new();
+    let ran = place.vd("plan config.toml --set train.recompute=2 --gpu t4 --gpu h200");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for part in ["estimates, not measured", "h200", "t4", "computed again (train.recompute = 2)"] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("activations kept"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_cannot_run_cannot_be_planned() {
+    let place = Place::new();
+    let message = place.error("plan config.toml --set data.size=[9,9]", 2);
+    assert!(message.contains("data.size"), "{message}");
+    assert!(place.error("plan nowhere.toml", 1).contains("nowhere.toml"));
+    let message = place.error("plan config.toml --gpu tpu", 2);
+    assert!(message.contains("h100"), "{message}");
+}

@@ -1,0 +1,296 @@
+//! The numbers of a data set: lengths, rates, sizes, and what its pixels hold.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::report::{Column, SizeCount, Spread};
+use super::{bytes, columns, for_all, sizes, spread};
+use crate::config::Source;
+use crate::decode::{Media, Probe};
+use crate::folder::{BadFile, Entry};
+use crate::{Clip, Error, Result};
+
+/// Bars of a histogram of lengths.
+const BARS: usize = 10;
+/// Bars of a histogram of samples: each is 16 values of 256.
+const LEVELS: usize = 16;
+/// Frames of a clip whose pixels are looked at.
+const FRAMES: usize = 4;
+/// Pixels of a frame that are looked at.
+const PIXELS: usize = 1 << 16;
+
+/// What [`stats`] found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Whether its clips were prepared.
+    pub shards: bool,
+    /// Clips that can be read as far as their structure tells.
+    pub clips: usize,
+    /// Frames of all clips.
+    pub frames: u64,
+    /// How long all clips are.
+    pub seconds: f64,
+    /// Frames of a clip; `None` without a clip.
+    pub lengths: Option<Spread>,
+    /// How many clips have how many frames.
+    pub length_histogram: Option<Histogram>,
+    /// Frames a second; `None` without a clip.
+    pub fps: Option<Spread>,
+    /// The sizes of frames, the most frequent first.
+    pub sizes: Vec<SizeCount>,
+    /// How many clips have a caption.
+    pub captions: usize,
+    /// How many different captions there are.
+    pub different_captions: usize,
+    /// Clips in each class folder, by its name.
+    pub folders: BTreeMap<String, usize>,
+    /// The columns of a table, by name.
+    pub columns: Vec<Column>,
+    /// Bytes of all clips on disk.
+    pub bytes: u64,
+    /// What the pixels hold: of a part of them; `None` where no clip of that part can be decoded.
+    pub pixels: Option<Pixels>,
+    /// Files that cannot be read, with their reasons.
+    pub bad_files: Vec<BadFile>,
+}
+
+/// What some of the pixels hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pixels {
+    /// Clips that were looked at, evenly spread over the data set.
+    pub clips: usize,
+    /// Frames of them that were looked at.
+    pub frames: usize,
+    /// Pixels of these.
+    pub pixels: u64,
+    /// How many of the clips are grey in all that was looked at.
+    pub grey_clips: usize,
+    /// Red, green and blue.
+    pub channels: Vec<Channel>,
+}
+
+/// The samples of one channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Channel {
+    /// Its name.
+    pub name: String,
+    /// The least.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation.
+    pub std: f64,
+    /// How many have which value.
+    pub histogram: Histogram,
+}
+
+/// Counts of values in intervals of one width.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Where the first interval begins.
+    pub low: f64,
+    /// How wide each is.
+    pub width: f64,
+    /// How many values each holds.
+    pub counts: Vec<u64>,
+}
+
+/// Looks at the structure of every clip, and at the pixels of at most `sample` of them: four frames of each, and 65536 pixels
+/// of a frame.
+///
+/// # Errors
+/// When `source` is a generator, or its folder cannot be listed.
+pub fn stats(source: &Source, sample: usize) -> Result<Stats> {
+    let listed = source.list()?.ok_or_else(|| {
+        Error::config("source", "a folder of videos or of prepared clips", "a generator")
+    })?;
+    let found = for_all(listed.entries(), &|media| Ok((media.probe()?, bytes(media)?)));
+    let mut bad_files = listed.bad_files().to_vec();
+    let mut sound: Vec<(&Entry, Probe)> = Vec::new();
+    let mut total = 0;
+    for (entry, found) in listed.entries().iter().zip(found) {
+        match found {
+            Ok((probe, bytes)) => {
+                total += bytes;
+                sound.push((entry, probe));
+            }
+            Err(error) => bad_files.push(bad(entry, &error)),
+        }
+    }
+    let pixels = pixels(&sound, sample, &mut bad_files);
+    let captions: Vec<&String> =
+        sound.iter().filter_map(|(entry, _)| entry.caption.as_ref()).collect();
+    let different: std::collections::BTreeSet<_> = captions.iter().collect();
+    let mut folders = BTreeMap::new();
+    for name in sound.iter().filter_map(|(entry, _)| entry.folder()) {
+        *folders.entry(name.to_owned()).or_default() += 1;
+    }
+    Ok(Stats {
+        folder: listed.root().to_path_buf(),
+        shards: matches!(source, Source::Shards { .. }),
+        clips: sound.len(),
+        frames: sound.iter().map(|(_, probe)| probe.f as u64).sum(),
+        seconds: sound.iter().map(|(_, probe)| probe.f as f64 / probe.fps).sum(),
+        lengths: spread(sound.iter().map(|(_, probe)| probe.f as f64)),
+        length_histogram: lengths(sound.iter().map(|(_, probe)| probe.f)),
+        fps: spread(sound.iter().map(|(_, probe)| probe.fps)),
+        sizes: sizes(sound.iter().map(|(_, probe)| (probe.h, probe.w))),
+        captions: captions.len(),
+        different_captions: different.len(),
+        folders,
+        columns: columns::columns(sound.iter().filter_map(|(entry, _)| entry.row.as_deref())),
+        bytes: total,
+        pixels,
+        bad_files,
+    })
+}
+
+fn bad(entry: &Entry, error: &Error) -> BadFile {
+    BadFile { path: entry.media.path().to_path_buf(), reason: error.to_string() }
+}
+
+/// Ten intervals from the shortest clip to the longest; fewer where there are fewer lengths.
+fn lengths(values: impl Iterator<Item = usize>) -> Option<Histogram> {
+    let values: Vec<usize> = values.collect();
+    let (low, high) = (*values.iter().min()?, *values.iter().max()?);
+    let width = (high - low + 1).div_ceil(BARS);
+    let mut counts = vec![0; (high - low + 1).div_ceil(width)];
+    for value in values {
+        counts[(value - low) / width] += 1;
+    }
+    Some(Histogram { low: low as f64, width: width as f64, counts })
+}
+
+/// Looks at the pixels of some clips, a clip for each thread at a time.
+fn pixels(
+    sound: &[(&Entry, Probe)],
+    sample: usize,
+    bad_files: &mut Vec<BadFile>,
+) -> Option<Pixels> {
+    let picked: Vec<(&Entry, Probe)> =
+        spread_over(sound.len(), sample).map(|index| sound[index]).collect();
+    let entries: Vec<Entry> = picked.iter().map(|(entry, _)| (*entry).clone()).collect();
+    let found = for_all(&entries, &counted);
+    let mut sum = Counts::default();
+    let mut about = Pixels { clips: 0, frames: 0, pixels: 0, grey_clips: 0, channels: Vec::new() };
+    for (entry, found) in entries.iter().zip(found) {
+        match found {
+            Ok((frames, counts)) => {
+                about.clips += 1;
+                about.frames += frames;
+                about.grey_clips += usize::from(counts.grey);
+                sum.add(&counts);
+            }
+            Err(error) => bad_files.push(bad(entry, &error)),
+        }
+    }
+    about.pixels = sum.values[0].iter().sum();
+    let names = ["red", "green", "blue"];
+    about.channels = names.iter().zip(&sum.values).filter_map(|(n, v)| channel(n, v)).collect();
+    (about.clips > 0).then_some(about)
+}
+
+/// At most `most` of 0 .. n, evenly spread.
+pub(crate) fn spread_over(n: usize, most: usize) -> impl Iterator<Item = usize> {
+    let shown = n.min(most);
+    (0..shown).map(move |k| k * n / shown.max(1))
+}
+
+/// How often each channel has each value.
+#[derive(Debug, Clone)]
+struct Counts {
+    values: [Vec<u64>; 3],
+    grey: bool,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { values: [(); 3].map(|()| vec![0; 256]), grey: true }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        for (sum, more) in self.values.iter_mut().zip(&other.values) {
+            for (sum, more) in sum.iter_mut().zip(more) {
+                *sum += more;
+            }
+        }
+    }
+}
+
+/// Counts the pixels of a clip: of some frames, and of each some pixels.
+fn counted(media: &Media) -> Result<(usize, Counts)> {
+    let probe = media.probe()?;
+    let wanted: Vec<usize> = spread_over(probe.f, FRAMES).collect();
+    let clip = media.decode_frames(3, &wanted, probe.fps)?;
+    let mut counts = Counts::default();
+    count_clip(&clip, &mut counts);
+    Ok((clip.f, counts))
+}
+
+fn count_clip(clip: &Clip, counts: &mut Counts) {
+    for index in 0..clip.f {
+        let frame = clip.frame(index);
+        let pixels = clip.h * clip.w;
+        for at in spread_over(pixels, PIXELS) {
+            let pixel = &frame[at * clip.c..(at + 1) * clip.c];
+            for (channel, values) in counts.values.iter_mut().enumerate() {
+                values[usize::from(pixel[channel.min(clip.c - 1)])] += 1;
+            }
+            counts.grey &= pixel.iter().all(|value| *value == pixel[0]);
+        }
+    }
+}
+
+/// What the counts of a channel say.
+fn channel(name: &str, counts: &[u64]) -> Option<Channel> {
+    let n = counts.iter().sum::<u64>() as f64;
+    let values = || (0u32..).map(f64::from).zip(counts.iter().map(|count| *count as f64));
+    let there = || values().filter(|(_, count)| *count > 0.0).map(|(value, _)| value);
+    let mean = values().map(|(value, count)| value * count).sum::<f64>() / n;
+    let variance = values().map(|(value, count)| (value - mean).powi(2) * count).sum::<f64>() / n;
+    let width = counts.len() / LEVELS;
+    let bars = counts.chunks(width).map(|some| some.iter().sum()).collect();
+    Some(Channel {
+        name: name.to_owned(),
+        min: there().next()?,
+        max: there().last()?,
+        mean,
+        std: variance.sqrt(),
+        histogram: Histogram { low: 0.0, width: width as f64, counts: bars },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_give_range_mean_and_deviation() {
+        let mut counts = vec![0; 256];
+        (counts[10], counts[20], counts[255]) = (3, 3, 2);
+        let found = channel("red", &counts);
+        // (3 * 10 + 3 * 20 + 2 * 255) / 8 = 75, and the mean square around it 65^2 * 3 + 55^2 * 3 + 180^2 * 2 over 8
+        let expected = (75.0, ((4225.0 * 3.0 + 3025.0 * 3.0 + 32400.0 * 2.0) / 8.0f64).sqrt());
+        let found = found.map(|c| (c.mean, c.std, c.min, c.max, c.histogram.counts));
+        let bars = [&[3, 3][..], &[0; 13], &[2]].concat();
+        assert_eq!(found, Some((expected.0, expected.1, 10.0, 255.0, bars)));
+        assert_eq!(channel("red", &[0; 256]), None);
+    }
+
+    #[test]
+    fn lengths_fall_into_ten_intervals_at_most() {
+        let found = lengths([3, 3, 5].into_iter());
+        assert_eq!(found, Some(Histogram { low: 3.0, width: 1.0, counts: vec![2, 0, 1] }));
+        let many = lengths(1..=1000).map(|found| (found.width, found.counts));
+        assert_eq!(many, Some((100.0, vec![100; 10])));
+        assert_eq!(lengths(std::iter::empty()), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! Videos to shards: once, by several threads, and from where it stopped.
+
+mod clip;
+mod options;
+mod state;
+mod work;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::INDEX;
+use super::record::{BadLine, FORMAT, Header, Line, Name, Settings, Told, VERSION};
+use crate::decode::{Media, extension};
+use crate::folder::{BadFile, Entry, Folder, folder_contains};
+use crate::write::write_file;
+use crate::{Error, Result};
+
+pub use options::Prepare;
+
+use state::State;
+
+/// What could not be prepared, a line each.
+const BAD: &str = "bad.jsonl";
+
+/// How far a [`prepare`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Clips that are behind it, those of earlier runs included.
+    pub done: usize,
+    /// Clips in all.
+    pub clips: usize,
+    /// How many of them could not be prepared.
+    pub bad: usize,
+    /// Bytes that were written.
+    pub bytes: u64,
+}
+
+/// What [`prepare`] did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The folder of shards.
+    pub out: PathBuf,
+    /// Clips in it.
+    pub clips: usize,
+    /// Frames of all of them.
+    pub frames: u64,
+    /// Bytes of all shards.
+    pub bytes: u64,
+    /// How many shards there are.
+    pub shards: usize,
+    /// Clips that this run prepared.
+    pub new: usize,
+    /// Clips that earlier runs had prepared.
+    pub kept: usize,
+    /// Bytes of the shards that belong to clips which have gone or changed since.
+    pub unused: u64,
+    /// Whether all was there already, so that nothing was written.
+    pub unchanged: bool,
+    /// Whether it was stopped; the next run goes on.
+    pub stopped: bool,
+    /// What could not be prepared.
+    pub bad_files: Vec<BadFile>,
+    /// How many files there are of kinds that are not read, by the ending of their names.
+    pub other_files: BTreeMap<String, usize>,
+}
+
+/// Decodes every video below a folder once, into shards: see [`crate::Source::Shards`].
+///
+/// What one run has finished the next one keeps, whether it ended by itself or was killed, as long as the file has the same
+/// length and time of writing; files that could not be prepared are tried again. `watch` hears of every clip and may stop.
+///
+/// # Errors
+/// When a setting is outside its range, `out` is not empty and holds something else, or clips prepared in another way, or is
+/// being written by another process; when `source` holds no video, more than `max_bad` files cannot be prepared, or a file
+/// cannot be written.
+pub fn prepare(
+    config: &Prepare,
+    watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Prepared> {
+    config.validate()?;
+    let settings = config.settings()?;
+    let listed = Folder::list_with(&config.source, &config.captions)?;
+    if listed.entries().is_empty() {
+        return Err(listed.no_clips());
+    }
+    check_apart(&config.source, &config.out)?;
+    std::fs::create_dir_all(&config.out).map_err(|e| Error::write(&config.out, e))?;
+    if let Some(Media::Array(array)) = listed
+        .entries()
+        .iter()
+        .map(|entry| &entry.media)
+        .find(|media| matches!(media, Media::Array(_)))
+    {
+        let expected = "videos; arrays are read as they lie (data.source = { kind = \"folder\", path = ... }), and need no preparing";
+        return Err(Error::damaged(array.path(), expected, "an array"));
+    }
+    check_bad(config, listed.bad_files())?;
+    let mut state = State::open(&config.out, &settings)?;
+    let done = work::prepare_all(config, &listed, &mut state, watch)?;
+    let stopped = done.lines.len() < listed.entries().len();
+    let mut report = Prepared {
+        out: config.out.clone(),
+        clips: 0,
+        frames: 0,
+        bytes: state.bytes(),
+        shards: state.shards().len(),
+        new: done.new,
+        kept: done.kept,
+        unused: 0,
+        unchanged: false,
+        stopped,
+        bad_files: listed.bad_files().to_vec(),
+        other_files: listed.other_files().clone(),
+    };
+    report.bad_files.extend(done.bad);
+    count(&mut report, &done.lines);
+    if !stopped {
+        report.unchanged = !finish(config, &settings, &listed, state, done.lines)?;
+    }
+    Ok(report)
+}
+
+/// Fills in what the lines tell.
+fn count(report: &mut Prepared, lines: &[Line]) {
+    let mut used = 0;
+    for line in lines {
+        if let Line::Clip(clip) = line {
+            report.clips += 1;
+            report.frames += clip.shape[0] as u64;
+            used += super::index::bytes(clip).unwrap_or(0).next_multiple_of(super::ALIGN);
+        }
+    }
+    // the last clip of a shard is not filled up
+    let slack = report.shards as u64 * super::ALIGN;
+    let unused = report.bytes.saturating_sub(used);
+    report.unused = if unused > slack { unused } else { 0 };
+}
+
+/// Stops a run with too many files that cannot be prepared.
+fn check_bad(config: &Prepare, bad: &[BadFile]) -> Result<()> {
+    const SHOWN: usize = 5;
+    match config.max_bad {
+        Some(max) if bad.len() > max => {
+            let first: Vec<_> =
+                bad.iter().take(SHOWN).map(|b| format!("\n  {}", b.reason)).collect();
+            let got = format!("{max}, with at least {} of them:{}", bad.len(), first.concat());
+            Err(Error::config("max_bad", "as many as there are files that cannot be read", got))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The shards must not become a part of their own source, nor the other way round.
+fn check_apart(source: &Path, out: &Path) -> Result<()> {
+    let inside = folder_contains(source, out)? || (out.is_dir() && folder_contains(out, source)?);
+    if inside {
+        let expected = format!("a folder apart from the source {}", source.display());
+        return Err(Error::config("out", expected, out.display()));
+    }
+    Ok(())
+}
+
+/// Writes the index, the table and the report; says whether anything has changed.
+fn finish(
+    config: &Prepare,
+    settings: &Settings,
+    listed: &Folder,
+    state: State,
+    mut lines: Vec<Line>,
+) -> Result<bool> {
+    for bad in listed.bad_files() {
+        let name = bad.path.strip_prefix(&config.source).unwrap_or(&bad.path);
+        let reason = bad.reason.clone();
+        lines.push(Line::Unlisted(BadLine { name: Name::of(name), caption: None, reason }));
+    }
+    let mut changed = false;
+    let captions = match config.captions.table_below(&config.source) {
+        None => Told::Lines,
+        Some(table) => {
+            let name = format!("table.{}", extension(&table));
+            let bytes = std::fs::read(&table).map_err(|e| Error::read(&table, e))?;
+            changed |= replace(&config.out.join(&name), &bytes)?;
+            Told::Table(name)
+        }
+    };
+    let header = Header {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        settings: settings.clone(),
+        captions,
+        shards: state.shards().to_vec(),
+        lines: lines.len() as u64,
+    };
+    let mut index = line(&header);
+    let mut bad = Vec::new();
+    for each in &lines {
+        index.extend(line(each));
+        if let Line::Bad(one) | Line::Unlisted(one) = each {
+            bad.extend(line(&serde_json::json!({ "name": one.name, "reason": one.reason })));
+        }
+    }
+    changed |= replace(&config.out.join(BAD), &bad)?;
+    changed |= replace(&config.out.join(INDEX), &index)?;
+    state.close()?;
+    Ok(changed)
+}
+
+/// Writes a file that does not hold these bytes already.
+fn replace(path: &Path, bytes: &[u8]) -> Result<bool> {
+    if std::fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(false);
+    }
+    write_file(path, bytes).map(|()| true)
+}
+
+/// A value as a line of JSON.
+fn line(value: &impl Serialize) -> Vec<u8> {
+    // plain structures of text and numbers: there is nothing that JSON cannot hold
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+/// The line of a clip that could not be prepared, and what is said of it.
+fn bad(entry: &Entry, error: &Error) -> (Line, BadFile) {
+    let reason = error.to_string();
+    let line = BadLine {
+        name: Name::of(&entry.name),
+        caption: entry.caption.clone(),
+        reason: reason.clone(),
+    };
+    (Line::Bad(line), BadFile { path: entry.media.path().to_path_buf(), reason })
+}

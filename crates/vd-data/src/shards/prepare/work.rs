@@ -1,0 +1,190 @@
+//! Threads that decode, and the one that writes in order.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::clip::{decode, signature};
+use super::state::State;
+use super::writer::Writer;
+use super::{Prepare, Progress, bad, check_bad};
+use crate::folder::{BadFile, Entry, Folder};
+use crate::shards::record::{ClipLine, Dtype, Line, Name, Signature};
+use crate::shards::verify::checksum;
+use crate::{Clip, Error, Result};
+
+/// What became of the clips of a folder.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// In the order of the folder; fewer than its clips where it was stopped.
+    pub(super) lines: Vec<Line>,
+    pub(super) bad: Vec<BadFile>,
+    pub(super) new: usize,
+    pub(super) kept: usize,
+}
+
+/// What a thread made of a clip.
+type Outcome = Result<(Clip, Signature, String)>;
+
+/// What is known of a clip before it is opened.
+enum Known {
+    /// It is there, and only its caption may be another.
+    Kept(Box<ClipLine>),
+    New,
+}
+
+/// Prepares what is not there yet. The clips are written in their order, whichever thread is done first, so that the bytes
+/// do not depend on the threads.
+pub(super) fn prepare_all(
+    config: &Prepare,
+    listed: &Folder,
+    state: &mut State,
+    watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Done> {
+    let known: Vec<Known> = listed.entries().iter().map(|entry| look_up(state, entry)).collect();
+    let window = config.workers * 2;
+    std::thread::scope(|scope| {
+        // the channels end with this closure, before the threads are waited for, which ends them too
+        let (jobs, work) = bounded::<usize>(window);
+        let (send, outcomes) = bounded(window);
+        for _ in 0..config.workers {
+            let (work, send) = (work.clone(), send.clone());
+            let run = move || run(config, listed, &work, &send);
+            std::thread::Builder::new().spawn_scoped(scope, run).map_err(Error::Threads)?;
+        }
+        drop((work, send));
+        let mut course = Course {
+            config,
+            listed,
+            writer: Writer::new(state, config.shard_bytes),
+            done: Done::default(),
+        };
+        let written = course.go(known, window, (jobs, outcomes), watch);
+        // what was finished is kept, whatever ended it
+        let kept = course.writer.commit();
+        written.and(kept).map(|()| course.done)
+    })
+}
+
+/// A clip of an earlier run counts where its source is what it was then.
+fn look_up(state: &State, entry: &Entry) -> Known {
+    let found = state.find(&Name::of(&entry.name));
+    match found.filter(|clip| signature(&entry.media).is_ok_and(|now| now == clip.from)) {
+        Some(clip) => {
+            let mut clip = clip.clone();
+            clip.caption = own_caption(entry);
+            Known::Kept(Box::new(clip))
+        }
+        None => Known::New,
+    }
+}
+
+/// The caption that stands in the clip's line: a table has its own.
+fn own_caption(entry: &Entry) -> Option<String> {
+    entry.caption.clone().filter(|_| entry.row.is_none())
+}
+
+/// Decodes what it is handed until there is no more.
+fn run(config: &Prepare, listed: &Folder, work: &Receiver<usize>, send: &Sender<(usize, Outcome)>) {
+    for index in work {
+        let media = &listed.entries()[index].media;
+        // before the frames: a file that changes meanwhile is prepared again next time
+        let outcome = signature(media).and_then(|from| {
+            let clip = decode(media, config)?;
+            let sum = checksum(&clip.frames);
+            Ok((clip, from, sum))
+        });
+        if send.send((index, outcome)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The thread that writes.
+struct Course<'a, 'b> {
+    config: &'a Prepare,
+    listed: &'a Folder,
+    writer: Writer<'b>,
+    done: Done,
+}
+
+impl Course<'_, '_> {
+    fn go(
+        &mut self,
+        known: Vec<Known>,
+        window: usize,
+        (jobs, outcomes): (Sender<usize>, Receiver<(usize, Outcome)>),
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let new = |(index, known): (usize, &Known)| matches!(known, Known::New).then_some(index);
+        let mut waiting = known.iter().enumerate().filter_map(new).collect::<Vec<_>>().into_iter();
+        let mut arrived = HashMap::new();
+        let mut under_way = 0;
+        let clips = known.len();
+        for (index, known) in known.into_iter().enumerate() {
+            match known {
+                Known::Kept(clip) => {
+                    self.done.kept += 1;
+                    self.done.lines.push(Line::Clip(*clip));
+                }
+                Known::New => {
+                    let outcome = loop {
+                        while under_way < window
+                            && let Some(next) = waiting.next()
+                        {
+                            jobs.send(next).map_err(|_| Error::WorkersGone)?;
+                            under_way += 1;
+                        }
+                        if let Some(outcome) = arrived.remove(&index) {
+                            break outcome;
+                        }
+                        let (other, outcome) = outcomes.recv().map_err(|_| Error::WorkersGone)?;
+                        arrived.insert(other, outcome);
+                    };
+                    under_way -= 1;
+                    self.write(index, outcome)?;
+                }
+            }
+            let (done, bad) = (self.done.lines.len(), self.done.bad.len());
+            let progress = Progress { done, clips, bad, bytes: self.writer.total() };
+            if watch(progress).is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a clip, or notes why there is none.
+    fn write(&mut self, index: usize, outcome: Outcome) -> Result<()> {
+        let entry = &self.listed.entries()[index];
+        match outcome {
+            Ok((clip, from, sha256)) => {
+                let mut line = ClipLine {
+                    name: Name::of(&entry.name),
+                    shard: 0,
+                    offset: 0,
+                    shape: [clip.f, clip.h, clip.w, clip.c],
+                    dtype: Dtype::U8,
+                    fps: clip.fps.to_string(),
+                    caption: own_caption(entry),
+                    sha256,
+                    from,
+                };
+                self.writer.write(&clip.frames, &mut line)?;
+                self.done.new += 1;
+                self.done.lines.push(Line::Clip(line));
+            }
+            Err(error) => {
+                let (line, file) = bad(entry, &error);
+                self.done.lines.push(line);
+                self.done.bad.push(file);
+                let before = self.listed.bad_files();
+                if self.config.max_bad.is_some() {
+                    check_bad(self.config, &[before, &self.done.bad[..]].concat())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! Where the clips of a source lie, whichever kind it is.
+
+use std::path::Path;
+
+use crate::{Folder, Result, Source};
+
+impl Source {
+    /// Where the clips lie; `None` for a generator.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Folder { path, .. } | Self::Shards { path } => Some(path),
+            Self::Fireworks(_) | Self::Digits(_) => None,
+        }
+    }
+
+    /// Lists the clips, as [`Folder::list_with`] or [`Folder::list_shards`]; `None` for a generator.
+    ///
+    /// # Errors
+    /// As these two.
+    pub fn list(&self) -> Result<Option<Folder>> {
+        match self {
+            Self::Folder { path, captions } => Folder::list_with(path, captions).map(Some),
+            Self::Shards { path } => Folder::list_shards(path).map(Some),
+            Self::Fireworks(_) | Self::Digits(_) => Ok(None),
+        }
+    }
+}

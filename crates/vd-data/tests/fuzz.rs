@@ -1,0 +1,142 @@
+//! Damaged files by the thousand: an error or a value, never a panic, a hang or much memory.
+//!
+//! `VD_FUZZ=1000000` makes as many inputs for each parser.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use common::apng::write_apng;
+use common::{gifs, marked};
+use image::{ImageFormat, Rgb, RgbImage};
+use vd_data::{Captions, Clip, Folder, Media, Prepare, prepare, write_gif};
+use vd_torch::fuzz::{Counting, Fuzz};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A frame may hold 8256 pixels for each byte of its file, of 4 bytes while it is decoded; an animation has a canvas, the one
+/// before and what is kept of both.
+const PER_BYTE: usize = 8256 * 4 * 8;
+
+/// A folder in memory, where there is one: a disk is slow to write a file that often.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Frames of a clip that are decoded: two, so that what goes from one to the next is too.
+fn decode(path: &Path) -> vd_data::Result<Clip> {
+    let media = Media::File(path.to_path_buf());
+    let probe = media.probe()?;
+    let wanted: Vec<usize> = (0..probe.f.min(2)).collect();
+    media.decode_frames(3, &wanted, probe.fps)
+}
+
+/// Gives what is made of `seeds` to the decoders of a file.
+fn images(seeds: Vec<Vec<u8>>, inputs: u64) {
+    let dir = scratch();
+    let path = dir.path().join("a");
+    let fuzz = Fuzz::new(seeds).inputs(inputs).allocation(PER_BYTE, 8 << 20);
+    fuzz.run(|bytes| {
+        fs::write(&path, bytes).unwrap();
+        decode(&path)
+    });
+}
+
+fn encoded(format: ImageFormat) -> Vec<u8> {
+    let image = RgbImage::from_fn(17, 9, |x, y| Rgb([x as u8 * 15, y as u8 * 28, 7]));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn gif() {
+    let dir = scratch();
+    let path = dir.path().join("a.gif");
+    let seeds = [[3, 6, 8], [1, 1, 1], [2, 30, 20]].map(|shape| {
+        write_gif(&path, &marked(3, shape)).unwrap();
+        fs::read(&path).unwrap()
+    });
+    images(seeds.to_vec(), 20_000);
+}
+
+#[test]
+fn png_and_apng() {
+    let dir = scratch();
+    let path = dir.path().join("a.png");
+    let frames =
+        [3, 90, 200].map(|red| RgbImage::from_fn(5, 4, |x, y| Rgb([red, x as u8, y as u8])));
+    write_apng(&path, &frames, 3);
+    images(vec![encoded(ImageFormat::Png), fs::read(&path).unwrap()], 20_000);
+}
+
+#[test]
+fn jpeg() {
+    images(vec![encoded(ImageFormat::Jpeg)], 10_000);
+}
+
+/// Tables of two clips that are there.
+fn tables(name: &str, seeds: &[&str]) {
+    let dir = scratch();
+    let path = dir.path().join(name);
+    let captions = Captions::Table(name.into());
+    for k in ["0.gif", "1.gif"] {
+        write_gif(&dir.path().join(k), &marked(0, [1, 1, 1])).unwrap();
+    }
+    // a value of one letter takes a node of its own, with its name
+    let seeds = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
+    let fuzz = Fuzz::new(seeds).inputs(20_000).allocation(512, 1 << 20);
+    fuzz.run(|bytes| {
+        fs::write(&path, bytes).unwrap();
+        Folder::list_with(dir.path(), &captions).map(drop)
+    });
+}
+
+#[test]
+fn comma_separated_captions() {
+    tables(
+        "t.csv",
+        &[
+            "file,caption,speed\n0.gif,\"a \"\"red\"\" one,\ntwo\",1.5\n1.gif,,2e3\n",
+            "\u{feff}caption,file\r\nä,0.gif\r\n",
+        ],
+    );
+}
+
+#[test]
+fn captions_in_lines_of_json() {
+    tables(
+        "t.jsonl",
+        &[
+            "{\"file\": \"0.gif\", \"caption\": \"a \\u00e4\", \"n\": [1, 2.5e-3]}\n{\"file\": \"1.gif\", \"yes\": true}\n",
+            "{\"file\": \"1.gif\", \"at\": [[1, 2], [3, 4]], \"t\": null}",
+        ],
+    );
+}
+
+#[test]
+fn index_of_shards() {
+    let dir = scratch();
+    let (videos, out) = (dir.path().join("videos"), dir.path().join("out"));
+    fs::create_dir(&videos).unwrap();
+    gifs(&videos, 3, |k| 1 + usize::from(k));
+    fs::write(videos.join("bad.gif"), "GIF89a").unwrap();
+    prepare(&Prepare::new(&videos, &out), &mut |_| ControlFlow::Continue(())).unwrap();
+    let index = out.join("index.jsonl");
+    let seed = fs::read(&index).unwrap();
+    Fuzz::new(vec![seed]).inputs(20_000).allocation(64, 1 << 20).run(|bytes| {
+        fs::write(&index, bytes).unwrap();
+        let folder = Folder::list_shards(&out)?;
+        // what the index says is believed, so it has to be true
+        for entry in folder.entries() {
+            if let Ok(probe) = entry.media.probe() {
+                entry.media.decode_frames(3, &[probe.f - 1], probe.fps)?;
+            }
+        }
+        vd_data::Result::Ok(())
+    });
+}

@@ -1,0 +1,77 @@
+//! How much memory a thread has taken.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+/// The system's allocator, which counts what each thread takes and gives back.
+///
+/// ```
+/// use vd_torch::fuzz::Counting;
+///
+/// #[global_allocator]
+/// static ALLOCATOR: Counting = Counting;
+///
+/// let before = Counting::begin();
+/// drop(vec![0u8; 1000]);
+/// assert!((1000..2000).contains(&Counting::most_since(before)));
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Counting;
+
+thread_local! {
+    // plain cells without a destructor: reading them never allocates
+    static NOW: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
+}
+
+impl Counting {
+    /// Begins to look for the largest amount; what is taken now.
+    pub fn begin() -> isize {
+        let now = NOW.get();
+        MOST.set(now);
+        now
+    }
+
+    /// How many bytes more than at [`Counting::begin`] this thread had at once.
+    pub fn most_since(begin: isize) -> usize {
+        (MOST.get() - begin).max(0) as usize
+    }
+}
+
+/// Notes that a thread has `bytes` more.
+fn note(bytes: isize) {
+    // a thread that ends has no cells any more
+    let _ = NOW.try_with(|now| {
+        now.set(now.get() + bytes);
+        let _ = MOST.try_with(|most| most.set(most.get().max(now.get())));
+    });
+}
+
+// SAFETY: every call goes to the system's allocator as it is; counting touches no memory of theirs.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size() as isize);
+        // SAFETY: the caller keeps to the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        note(-(layout.size() as isize));
+        // SAFETY: the caller keeps to the contract of `dealloc`, and the block is the system's.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size() as isize);
+        // SAFETY: the caller keeps to the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // where it is moved both are there for a moment
+        note(size as isize);
+        note(-(layout.size() as isize));
+        // SAFETY: the caller keeps to the contract of `realloc`, and the block is the system's.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}

@@ -1,0 +1,157 @@
+//! For tests of parsers: inputs that are nearly right, by the hundred thousand, the same in every run.
+//!
+//! A test binary installs [`Counting`] as its allocator, gives [`Fuzz`] sound inputs, and a parser; the parser may refuse
+//! what it is given, but must not panic, hang, or allocate more than a stated multiple of the input.
+
+mod counting;
+mod mutate;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub use counting::Counting;
+pub use mutate::mutated;
+
+/// A parser that is busy with one input for so long hangs.
+const HANG: Duration = Duration::from_secs(60);
+
+/// Sound inputs, and what a parser may need for one that is made of them.
+#[derive(Debug, Clone)]
+pub struct Fuzz {
+    seeds: Vec<Vec<u8>>,
+    inputs: u64,
+    multiple: usize,
+    base: usize,
+}
+
+impl Fuzz {
+    /// Inputs that are made of `seeds`, 20,000 of them; at most 64 bytes may be allocated at once for each byte of an input,
+    /// and 1 MiB besides.
+    ///
+    /// # Panics
+    /// Without a seed.
+    pub fn new(seeds: Vec<Vec<u8>>) -> Self {
+        assert!(!seeds.is_empty(), "inputs are made of sound ones: at least one is needed");
+        Self { seeds, inputs: 20_000, multiple: 64, base: 1 << 20 }
+    }
+
+    /// Makes so many inputs, where the variable `VD_FUZZ` does not say how many.
+    #[must_use]
+    pub fn inputs(self, inputs: u64) -> Self {
+        Self { inputs, ..self }
+    }
+
+    /// At most `multiple` bytes may be allocated at once for each byte of an input, and `base` bytes besides.
+    ///
+    /// Counted is what the thread that parses allocates in Rust.
+    #[must_use]
+    pub fn allocation(self, multiple: usize, base: usize) -> Self {
+        Self { multiple, base, ..self }
+    }
+
+    /// Gives every seed to `parse`, which has to take it, and then every input, which it may refuse. Returns how many
+    /// inputs were taken.
+    ///
+    /// # Panics
+    /// Where a seed is refused, or an input makes the parser panic, or allocate too much; the message says which, and
+    /// [`mutated`] makes it again. A parser that hangs ends the process.
+    pub fn run<T, E: std::fmt::Display>(
+        &self,
+        mut parse: impl FnMut(&[u8]) -> Result<T, E>,
+    ) -> u64 {
+        for (k, seed) in self.seeds.iter().enumerate() {
+            if let Err(error) = parse(seed) {
+                panic!("seed {k} is refused: {error}");
+            }
+        }
+        let given = std::env::var("VD_FUZZ").ok().and_then(|n| n.parse().ok());
+        let inputs = given.unwrap_or(self.inputs);
+        let watch = Watch::start();
+        let mut taken = 0;
+        for number in 0..inputs {
+            watch.begins(number);
+            let input = mutated(&self.seeds, number);
+            let before = Counting::begin();
+            let outcome = catch_unwind(AssertUnwindSafe(|| parse(&input).is_ok()));
+            let most = Counting::most_since(before);
+            let bound = input.len() * self.multiple + self.base;
+            match outcome {
+                Ok(sound) => taken += u64::from(sound),
+                Err(_) => panic!("input {number} makes the parser panic: {}", shown(&input)),
+            }
+            assert!(
+                most <= bound,
+                "input {number} of {} bytes: {most} bytes allocated at once, at most {bound} are allowed: {}",
+                input.len(),
+                shown(&input)
+            );
+        }
+        taken
+    }
+}
+
+/// An input for a message.
+fn shown(input: &[u8]) -> String {
+    const SHOWN: usize = 400;
+    let more = if input.len() > SHOWN { " ..." } else { "" };
+    format!("\"{}\"{more}", input[..input.len().min(SHOWN)].escape_ascii())
+}
+
+/// A thread that ends the process when one input takes too long.
+struct Watch(Arc<AtomicU64>);
+
+impl Watch {
+    fn start() -> Self {
+        let at = Arc::new(AtomicU64::new(0));
+        let seen = Arc::downgrade(&at);
+        // detached: it ends when nobody is at work any more
+        std::thread::spawn(move || {
+            let (mut last, mut since) = (u64::MAX, Instant::now());
+            while let Some(at) = seen.upgrade() {
+                let now = at.load(Ordering::Relaxed);
+                drop(at);
+                if now != last {
+                    (last, since) = (now, Instant::now());
+                } else if since.elapsed() > HANG {
+                    // the thread that hangs cannot be asked: only the end of the process ends it
+                    std::process::abort();
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        Self(at)
+    }
+
+    fn begins(&self, number: u64) {
+        self.0.store(number, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_the_same_in_every_run_and_differ_from_each_other() {
+        let seeds = vec![b"GIF89a, 12 frames of 34".to_vec(), vec![0; 40]];
+        let all: Vec<_> = (0..500).map(|number| mutated(&seeds, number)).collect();
+        assert!((0..500).all(|number| mutated(&seeds, number) == all[number as usize]));
+        let different: std::collections::HashSet<_> = all.iter().collect();
+        assert!(different.len() > 450, "{}", different.len());
+        assert!(all.iter().any(|input| input.len() < 20) && all.iter().any(|i| i.len() > 45));
+    }
+
+    #[test]
+    fn a_parser_that_panics_is_found_with_the_number_of_the_input() {
+        let fuzz = Fuzz::new(vec![vec![1, 2, 3, 4]]).inputs(2000);
+        let taken = fuzz.run(|bytes| if bytes.len() > 3 { Ok(()) } else { Err("short") });
+        assert!((1..2000).contains(&taken));
+        let broken = |bytes: &[u8]| -> Result<u8, String> { Ok(bytes[3]) };
+        let found = catch_unwind(|| fuzz.run(broken));
+        let message = found.expect_err("some input is shorter").downcast::<String>();
+        assert!(message.is_ok_and(|text| text.contains("makes the parser panic")));
+    }
+}
