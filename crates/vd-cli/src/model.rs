@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use tch::Device;
+use vd_data::Normaliser;
 use vd_diffusion::Diffusion;
 use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::{Generator, NullEmbedding, TextEncoder};
@@ -21,6 +22,8 @@ pub(crate) struct Model {
     encoder: Option<Box<dyn TextEncoder>>,
     /// For each signal, whether what stands in for it was trained.
     signals: Vec<(String, NullEmbedding)>,
+    /// What brings its clips back to their unit; `None` where they are pixels.
+    pub(crate) normaliser: Option<Normaliser>,
     pub(crate) device: Device,
 }
 
@@ -39,7 +42,8 @@ impl Model {
         let diffusion = Diffusion::new(&checkpoint.config.diffusion)?;
         let encoder = None;
         let signals = checkpoint.signal_nulls();
-        Ok(Model { checkpoint, loaded, diffusion, encoder, signals, device })
+        let normaliser = checkpoint.normaliser()?;
+        Ok(Model { checkpoint, loaded, diffusion, encoder, signals, normaliser, device })
     }
 
     /// Opens what encodes prompts, in `moved` where it is not where it was.
@@ -56,6 +60,11 @@ impl Model {
     /// What the network is made of.
     pub(crate) fn config(&self) -> &UNet3dConfig {
         self.loaded.network.config()
+    }
+
+    /// Whether what it learned from lies in [-1, 1], as pixels do.
+    pub(crate) fn is_within(&self) -> bool {
+        self.normaliser.as_ref().is_none_or(Normaliser::is_within)
     }
 
     /// What draws clips from it.

@@ -1,5 +1,6 @@
 //! A video in memory.
 
+use crate::rows::{flip_rows, pick_frames};
 use crate::{Error, Result};
 
 /// The rate that is assumed where a file states none: browsers show an unmarked GIF so.
@@ -109,17 +110,7 @@ impl Clip {
 
     /// Mirrors every frame left to right.
     pub fn flip(&mut self) {
-        let c = self.c;
-        for row in self.frames.chunks_exact_mut(self.w * c) {
-            let (mut left, mut right) = (0, row.len() - c);
-            while left < right {
-                for channel in 0..c {
-                    row.swap(left + channel, right + channel);
-                }
-                left += c;
-                right -= c;
-            }
-        }
+        flip_rows(&mut self.frames, self.w, self.c);
     }
 
     /// The frames at `indices`, in that order; an index may come more than once.
@@ -128,10 +119,7 @@ impl Clip {
     /// When an index is not below `f`.
     #[must_use]
     pub fn pick(&self, indices: &[usize]) -> Self {
-        let mut frames = Vec::with_capacity(indices.len() * self.h * self.w * self.c);
-        for &index in indices {
-            frames.extend_from_slice(self.frame(index));
-        }
+        let frames = pick_frames(&self.frames, self.h * self.w * self.c, indices);
         Self { frames, f: indices.len(), ..*self }
     }
 }

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::array::Axes;
 use crate::captions::Captions;
 use crate::clip::check_shape;
+use crate::floats::check_floats;
 use crate::generate::{DigitsConfig, FireworksConfig};
+use crate::normalise::Normalise;
 use crate::{Error, Result};
 
 pub use images::ImagesConfig;
@@ -90,7 +93,7 @@ pub struct DataConfig {
     /// Every `stride`-th frame of a file is taken; the generators tell their whole story in `frames` frames and ignore it.
     #[serde(default = "one")]
     pub stride: usize,
-    /// 1 (grey) or 3 (red, green, blue).
+    /// 1 (grey) or 3 (red, green, blue); of arrays any number, theirs.
     #[serde(default = "default_channels")]
     pub channels: usize,
     /// Which part of a frame is kept.
@@ -108,6 +111,19 @@ pub struct DataConfig {
     /// Threads that load ahead; 0 loads in the calling thread. The batches do not depend on it.
     #[serde(default = "default_workers")]
     pub workers: usize,
+    /// Which axis of an array is what; 3 axes are `fhw` and 4 are `fhwc` where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub axes: Option<Axes>,
+    /// The array of an `.npz` or safetensors file that is taken; all are, where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// The number that stands where none was measured; NaN and infinities are missing in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invalid: Option<f64>,
+    /// How numbers become those of the diffusion process; where nothing is said bytes, 0 to 255, become
+    /// [-1, 1], and no other numbers are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "normalize")]
+    pub normalise: Option<Normalise>,
     /// Independent images behind the frames of each clip; none where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImagesConfig>,
@@ -150,6 +166,10 @@ impl Default for DataConfig {
             short: Short::default(),
             max_bad_files: default_max_bad_files(),
             workers: default_workers(),
+            axes: None,
+            member: None,
+            invalid: None,
+            normalise: None,
             images: None,
         }
     }
@@ -181,15 +201,17 @@ impl DataConfig {
             let expected = format!("1 to {MAX_FRAMES}");
             return Err(Error::config("data.stride", expected, self.stride));
         }
-        if self.channels != 1 && self.channels != 3 {
-            return Err(Error::config("data.channels", "1 or 3", self.channels));
-        }
+        self.check_channels()?;
         if self.workers > MAX_WORKERS {
             let expected = format!("0 to {MAX_WORKERS}");
             return Err(Error::config("data.workers", expected, self.workers));
         }
         let images = self.images.as_ref().map_or(0, |images| images.per_clip);
-        check_shape(self.frames.saturating_add(images), self.size, self.channels)?;
+        let frames = self.frames.saturating_add(images);
+        match self.takes_floats() {
+            true => check_floats(frames, self.size, self.channels)?,
+            false => check_shape(frames, self.size, self.channels)?,
+        }
         self.images.as_ref().map_or(Ok(()), ImagesConfig::validate)?;
         self.source.validate()
     }

@@ -4,6 +4,7 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::clip::check_shape;
+use crate::rows::window;
 use crate::{Clip, Error, Result};
 
 /// Scales a clip so that it just covers `size`, then cuts out the part at `place`.
@@ -37,7 +38,7 @@ pub(crate) fn fit_owned(clip: Clip, size: [usize; 2], place: [f64; 2]) -> Result
 }
 
 /// The smallest size with the proportions of `from` that is nowhere below `size`, rounded to whole pixels.
-fn cover(from: [usize; 2], size: [usize; 2]) -> [usize; 2] {
+pub(crate) fn cover(from: [usize; 2], size: [usize; 2]) -> [usize; 2] {
     let scales = [0, 1].map(|axis| size[axis] as f64 / from[axis] as f64);
     let scale = scales[0].max(scales[1]);
     [0, 1].map(|axis| ((from[axis] as f64 * scale).round() as usize).max(size[axis]))
@@ -75,19 +76,12 @@ fn crop(clip: &Clip, [h, w]: [usize; 2], place: [f64; 2]) -> Result<Clip> {
     }
     let top = offset(clip.h - h, place[0]);
     let left = offset(clip.w - w, place[1]);
-    let c = clip.c;
-    let mut frames = Vec::with_capacity(clip.f * h * w * c);
-    for index in 0..clip.f {
-        let frame = clip.frame(index);
-        for row in frame.chunks_exact(clip.w * c).skip(top).take(h) {
-            frames.extend_from_slice(&row[left * c..(left + w) * c]);
-        }
-    }
-    Clip::new(frames, [clip.f, h, w, c], clip.fps)
+    let frames = window(&clip.frames, [clip.h, clip.w, clip.c], [top, left], [h, w]);
+    Clip::new(frames, [clip.f, h, w, clip.c], clip.fps)
 }
 
 /// Where a window begins that leaves `spare` pixels: each of the spare + 1 places has an equal share of [0, 1].
-fn offset(spare: usize, place: f64) -> usize {
+pub(crate) fn offset(spare: usize, place: f64) -> usize {
     ((spare + 1) as f64 * place.clamp(0.0, 1.0)) as usize - usize::from(place >= 1.0)
 }
 

@@ -20,26 +20,34 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod array;
 mod captions;
 mod clip;
 mod colour;
 mod config;
+mod config_numbers;
 mod decode;
 mod error;
 mod fit;
+mod fit_floats;
+mod floats;
 mod folder;
 mod generate;
 mod inspect;
 mod interval;
 mod loader;
+mod normalise;
 mod process;
 mod random;
+mod rows;
 mod shards;
 mod source;
 mod synth;
 mod take;
+mod take_floats;
 mod write;
 
+pub use array::{Array, ArrayOptions, Axes, Dtype};
 pub use captions::{Captions, Row, Value};
 pub use clip::{Clip, UNSTATED_FPS};
 pub use colour::{Colour, colour_votes, dominant_colour};
@@ -47,22 +55,26 @@ pub use config::{Crop, DataConfig, ImagesConfig, MAX_FRAMES, Short, Source};
 pub use decode::{Ffmpeg, MAX_SIDE, Media, Probe, decode};
 pub use error::{Error, Result};
 pub use fit::fit;
+pub use fit_floats::fit_floats;
+pub use floats::{AnyClip, FloatClip};
 pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
 pub use inspect::{
-    Channel, Column, Histogram, Pixels, Report, SizeCount, Spread, Stats, inspect, inspect_with,
-    stats,
+    ArrayReport, Channel, Column, Histogram, Pixels, Report, SizeCount, Spread, Stats, inspect,
+    inspect_arrays, inspect_with, stats,
 };
 pub use interval::{Difference, Share, newcombe, wilson};
 pub use loader::{Batch, Cursor, Dataset, Image, ImageInfo, Images, Loader};
+pub use normalise::{ChannelRule, Normalise, Normaliser, Scaling, Transform};
 pub use shards::{
-    Dtype, Packed, Prepare, Prepared, Progress, Verified, is_shards, prepare,
+    Dtype as ShardDtype, Packed, Prepare, Prepared, Progress, Verified, is_shards, prepare,
     verify as verify_shards,
 };
 pub use synth::{Written, write_synthetic};
 pub use take::{Sample, Taken};
 pub use write::{
-    ClipFormat, Line, LinePlot, Previewed, SheetRow, contact_sheet, gif_fps, grid, mp4_size, tile,
-    webp_fps, write_contact_sheet, write_frames, write_frames_from, write_gif, write_gif_keeping,
-    write_line_plot, write_mp4, write_npy, write_preview, write_safetensors, write_webp,
+    ArrayFormat, ClipFormat, Line, LinePlot, Previewed, SheetRow, contact_sheet, gif_fps, grid,
+    mp4_size, picture, tile, webp_fps, write_array, write_contact_sheet, write_floats,
+    write_frames, write_frames_from, write_gif, write_gif_keeping, write_line_plot, write_mp4,
+    write_preview, write_webp,
 };

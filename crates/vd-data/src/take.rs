@@ -7,14 +7,15 @@ use crate::config::{Crop, DataConfig, Short};
 use crate::decode::Media;
 use crate::fit::fit_owned;
 use crate::random::Stream;
-use crate::{Clip, Error, Result};
+use crate::{AnyClip, Clip, Error, Result};
 
 /// A clip of exactly the configured shape.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// The frames; its rate is that of the file divided by the stride.
-    pub clip: Clip,
+    /// The frames, their numbers those of the diffusion process where they are no bytes; its rate is that
+    /// of the file divided by the stride.
+    pub clip: AnyClip,
     /// How many frames at the front are real; the rest repeat the last real one.
     pub kept: usize,
     /// What it shows.
@@ -121,7 +122,7 @@ fn to_size(
 ///
 /// # Range
 /// `start`: [0, 1), every legal first frame has an equal share of it.
-fn frames_of(f: usize, config: &DataConfig, start: f64) -> Option<Vec<usize>> {
+pub(crate) fn frames_of(f: usize, config: &DataConfig, start: f64) -> Option<Vec<usize>> {
     let span = config.span();
     let first = if f >= span {
         (((f - span + 1) as f64) * start) as usize

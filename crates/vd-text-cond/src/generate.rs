@@ -41,7 +41,7 @@ pub struct Progress {
 /// `on_step` sees every step, and stops the call by `ControlFlow::Break`.
 ///
 /// # Shapes
-/// Result: n c f h w, f32 on the CPU, in [-1, 1]
+/// Result: n c f h w, f32 on the CPU, in [-1, 1] unless the request's `clamp` is off
 /// # Errors
 /// Prompts, embeddings or signals for a model that cannot take them; guidance for a model whose
 /// conditioning was never dropped in training; known parts that do not fit the clips; whatever the
@@ -131,7 +131,8 @@ impl Call<'_> {
         let x0 = sample(sampler, &denoiser, schedule, grid, x, noise, on_step)?;
         // A grid may end with a little noise; what replaces it has none.
         let x0 = denoiser.constrain(x0, CLEAN, noise)?;
-        Ok(x0.f_clamp(-1.0, 1.0)?.f_to_device(Device::Cpu)?)
+        let x0 = if request.clamp { x0.f_clamp(-1.0, 1.0)? } else { x0 };
+        Ok(x0.f_to_device(Device::Cpu)?)
     }
 
     /// The network, guided and thresholded.

@@ -155,6 +155,8 @@ pub struct GenerateRequest {
     pub rule: GuidanceConfig,
     /// How x0-hat is kept in [-1, 1].
     pub threshold: Threshold,
+    /// Whether clips are clamped to [-1, 1] at the end, the range of pixels; other numbers may lie beyond.
+    pub clamp: bool,
     /// Names the noise, together with the clip's number.
     pub seed: u64,
     /// Where the noise of the steps comes from.
@@ -188,6 +190,7 @@ impl GenerateRequest {
             guidance: 1.0,
             rule: GuidanceConfig::default(),
             threshold: Threshold::default(),
+            clamp: true,
             seed: 0,
             noise: NoiseSource::default(),
             first_sample: 0,

@@ -27,7 +27,7 @@ pub(crate) struct Prepared {
     pub(crate) x0: Tensor, // b c (f + k) h w: the clips, and the images beside each
     pub(crate) cond: Cond,
     pub(crate) frames: FrameMask,
-    pub(crate) keep: Option<Tensor>, // b 1 (f + k) 1 1, on the CPU
+    pub(crate) keep: Option<Tensor>, // b 1 (f + k) 1 1 or b c (f + k) h w, on the CPU
 }
 
 impl Preparation {
@@ -38,6 +38,11 @@ impl Preparation {
             Some(keep) => Some(keep.f_view([b, 1, all, 1, 1])?),
             None => None,
         };
+        let keep = match (keep, &batch.valid) {
+            (keep, None) => keep,
+            (None, Some(valid)) => Some(valid.shallow_clone()),
+            (Some(keep), Some(valid)) => Some(valid.f_logical_and(&keep)?),
+        };
         let frames = if clip < all {
             FrameMask::ClipAndImages { clip }
         } else if self.focus_present > 0.0 {
@@ -46,7 +51,9 @@ impl Preparation {
         } else {
             FrameMask::All
         };
-        let x0 = video::from_u8(&batch.video.f_to_device(self.device)?);
+        let video = batch.video.f_to_device(self.device)?;
+        // numbers that are no bytes come in the range of the diffusion process already
+        let x0 = if video.kind() == Kind::Uint8 { video::from_u8(&video) } else { video };
         let mut cond = match clip < all {
             true => self.condition_jointly(batch, at)?,
             false => self.condition(&batch.captions, at)?,

@@ -4,9 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vd_data::{Clip, Dataset, tile};
-use vd_diffusion::Diffusion;
-use vd_tensor_ops::video;
+use vd_data::{Clip, Dataset, Normaliser, picture, tile};
+use vd_diffusion::{Diffusion, Threshold};
 use vd_text_cond::{Condition, GenerateRequest, Generator, NullEmbedding, generate};
 
 use crate::streams::{Stream, seed_of};
@@ -18,8 +17,8 @@ const SEARCH: u64 = 16;
 
 /// Draws the preview of the present weights' average and writes it, clips side by side.
 ///
-/// Of what a clip can be told only its text is: what stands in for the signals is used for them,
-/// which the config's check has found to be trained.
+/// Clips of numbers are shown as [`picture`] says. Of what a clip can be told only its text is: what
+/// stands in for the signals is used for them, which the config's check has found to be trained.
 ///
 /// Returns whether it was finished: `stop` breaks it off.
 pub(crate) fn write_preview(
@@ -34,7 +33,11 @@ pub(crate) fn write_preview(
     let guided = matches!(condition, Condition::Prompts(_));
     let [height, width] = data.size;
     let shape = [data.frames, height, width].map(|n| n as i64);
+    let normaliser = trainer.loader.dataset().normaliser();
+    let within = normaliser.is_none_or(Normaliser::is_within);
     let request = GenerateRequest {
+        threshold: if within { Threshold::default() } else { Threshold::None },
+        clamp: within,
         channels: data.channels as i64,
         steps: steps(train.preview_steps, &trainer.diffusion),
         guidance: if guided { train.preview_scale } else { 1.0 },
@@ -60,7 +63,7 @@ pub(crate) fn write_preview(
     };
     let fps = trainer.fps.unwrap_or(vd_data::UNSTATED_FPS);
     // One row, however many they are.
-    let row = tile(&video::to_u8(&videos), usize::MAX)?;
+    let row = tile(&picture(&videos, normaliser)?, usize::MAX)?;
     let format = train.preview_format;
     format.write(path, &Clip::from_tensor(&row, format.fps(fps))?)?;
     Ok(true)

@@ -98,7 +98,7 @@ pub fn train(
     on_event: &mut dyn FnMut(&Event<'_>),
 ) -> Result<Summary> {
     let config = config.clone().resolved()?;
-    let out = &config.train.out;
+    let out = &config.train.out.clone();
     // Looked at before the data is, which may take long.
     check_room(out, resume)?;
     config.train.check_programs()?;
@@ -108,6 +108,8 @@ pub fn train(
         vd_torch::set_threads(config.train.threads);
     }
     let dataset = Dataset::open(&config.data)?;
+    // with the statistics that were measured: they belong to the weights
+    let config = RunConfig { data: dataset.config().clone(), ..config };
     // Opened once: of a language model that reads its tokenizer and hashes its files.
     let encoder = config.text.as_ref().map(|text| text.encoder.build()).transpose()?;
     check_captions(&config, &dataset, encoder.as_deref())?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use vd_data::Axes;
 
 use super::values::{MOST_FRAMES, positive, size_in_bytes};
 use super::{FrameSize, texts, texts_data};
@@ -75,6 +76,15 @@ pub(crate) struct InspectDataArgs {
     /// Captions: `beside`, `folders`, or a .csv or .jsonl file
     #[arg(long, value_name = "FROM", default_value = "beside")]
     pub(crate) captions: String,
+    /// Which axis of an array is what [default: fhw of 3 axes, fhwc of 4]
+    #[arg(long, value_name = "AXES", value_parser = str::parse::<Axes>)]
+    pub(crate) axes: Option<Axes>,
+    /// The array of an .npz or safetensors file that is looked at [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) member: Option<String>,
+    /// The number in arrays that stands where none was measured
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub(crate) invalid: Option<f64>,
 }
 
 #[derive(Debug, Args)]

@@ -47,9 +47,9 @@ pub(crate) struct DrawArgs {
     #[arg(long, value_name = "SCALE", default_value = "2", requires = "guide")]
     #[arg(value_parser = scale)]
     pub(crate) guide_scale: f64,
-    /// How each step's clip is kept in the range of pixels: static, dynamic, none, or a table
-    #[arg(long, value_name = "NAME|TABLE", default_value = "static", value_parser = threshold)]
-    pub(crate) threshold: Threshold,
+    /// How each step's clip is kept in range: static, dynamic, none, or a table [default: static]
+    #[arg(long, value_name = "NAME|TABLE", value_parser = threshold)]
+    pub(crate) threshold: Option<Threshold>,
     /// Where the model's text encoder lies now, if it was moved since the training
     #[arg(long, value_name = "DIR")]
     pub(crate) encoder: Option<PathBuf>,

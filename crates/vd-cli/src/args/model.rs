@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use vd_data::ClipFormat;
+use vd_data::{ClipFormat, Dtype};
 use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::Text;
 use vd_unet3d::Preset;
@@ -35,6 +35,9 @@ pub(crate) struct SampleArgs {
     /// gif, webp, mp4, png, npy, safetensors; several with commas [default: by --out, else gif]
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
     pub(crate) format: Vec<ClipFormat>,
+    /// Numbers in npy and safetensors of a model of arrays: f64, f16, u8, i16, ... [default: f32]
+    #[arg(long, value_name = "DTYPE", value_parser = str::parse::<Dtype>)]
+    pub(crate) dtype: Option<Dtype>,
     /// One more file with all clips and their captions: .gif, .webp or .mp4
     #[arg(long, value_name = "FILE.gif")]
     pub(crate) grid: Option<PathBuf>,

@@ -71,6 +71,20 @@ What else the model is told are signals, each with where it comes from:
   speed = { from = { kind = \"column\", name = \"speed\" } }    # array: a value for each frame
   small = { from = { kind = \"low-resolution\", factor = 4 } }  # masked: first_frames, hidden_box
 
+A folder may hold arrays: .npy, .npz and .safetensors, of any number of channels and any unit. NaN
+is missing, and so is data.invalid: it is kept out of the loss, and is 0 for the network.
+  [data]
+  source = { kind = \"folder\", path = \"radar\" }
+  channels = 2                # and [model] channels = 2
+  axes = \"fhwc\"              # of the shape; 3 axes are fhw, 4 are fhwc; n: many clips in one array
+  invalid = -9999.0
+  # member = \"rain\"           one array of an .npz or .safetensors file; all are, as clips of their own
+  [data.normalise]            # or [[data.normalise]] for each channel
+  kind = \"percentile\"         # min-max, z-score, percentile (low = 1, high = 99), none
+  transform = \"log\"           # none, log, sqrt; of the number plus offset (1 for log, else 0)
+  # statistics = [0.0, 3.4]   of the transformed numbers; measured before the first step if left out
+Statistics are written into the run's config and go with its weights; nothing is clipped.
+
 OUT gets config.toml (with every default), metrics.jsonl, previews/ and
 checkpoints/step-NNNNNNNN/. SIGINT (Ctrl-C) and SIGTERM finish the step, save and exit with 0; a
 second one ends at once. --resume goes on to the same bytes that an unbroken run would have
@@ -149,6 +163,14 @@ Formats, by the ending of FILE or by --format (with a FILE, the others stand bes
   webp         exact, at most 90 frames a second          npy    u8, f h w c, exact
   mp4          small, through ffmpeg; sides made even     safetensors  the same, with its fps
 A file of npy or safetensors holds one clip. Each file is whole or not there.
+
+A model of arrays ([data] normalise, or channels other than 1 and 3) draws numbers, and brings them
+back to their unit: npy and safetensors then hold these, f32, f h w c, and a folder gets gif and npy
+where nothing is said. --dtype u16 rounds to whole numbers and holds them in range. Pictures show
+the network's range, -1 black and 1 white (of kind = \"z-score\" three standard deviations); three
+channels are colours, and of any number but 1 and 3 each is grey, side by side. Such models have
+--threshold none by default, unless all rules are kind = \"min-max\": others have values beyond
+[-1, 1] by right.
 
 A conditional model without --prompt, --prompts and --cond draws from its null embedding: whatever
 it has learned, in any mix. --cfg-scale other than 1 needs something to guide towards, and --negative
@@ -267,15 +289,18 @@ Training can also draw them itself, without end: [data] source = { kind = \"fire
 
 pub(super) const INSPECT_DATA: &str = "\
 Videos are GIF, APNG and animated WebP, folders of PNG, JPEG or WebP frames, and, through ffmpeg where
-it is installed, MP4, MOV, M4V, WebM, MKV and AVI; a caption stands in NAME.txt beside NAME.gif. What
-is in a file its first bytes say. Files that cannot be read are listed with the reason: training
+it is installed, MP4, MOV, M4V, WebM, MKV and AVI; arrays are .npy, .npz and .safetensors. A caption
+stands in NAME.txt beside NAME.gif. What is in a file its first bytes say. Files that cannot be read are listed with the reason: training
 leaves them out, up to data.max_bad_files. The exit status is 1 where no video can be read.
 
---captions is as in [data.source]: a relative path of a table starts at DIR.
+--captions is as in [data.source]: a relative path of a table starts at DIR. Of arrays the type, the
+range of each channel and the share of missing values are shown; --axes, --member and --invalid are
+as in [data].
 
 Examples:
   vd data inspect videos
   vd data inspect videos --captions captions.csv
+  vd data inspect radar --axes cfhw --invalid -9999
   vd data inspect videos --json";
 
 pub(super) const DOCTOR: &str = "\

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use image::DynamicImage;
 
+use super::media_arrays::{bytes, no_frame};
 use super::{
     Format, Probe, check_claim, check_size, ffmpeg, gif, is_still_name, pixels, png, single, sniff,
     still, undecodable, webp,
 };
+use crate::array::Array;
 use crate::clip::{MAX_CLIP_BYTES, UNSTATED_FPS};
 use crate::shards::Packed;
 use crate::{Clip, Error, Result};
@@ -24,6 +26,8 @@ pub enum Media {
         /// The frames in order, each with its folder.
         files: Vec<PathBuf>,
     },
+    /// One clip of an array.
+    Array(Array),
     /// A clip that was prepared.
     Packed(Packed),
 }
@@ -62,6 +66,7 @@ impl Media {
         match self {
             Self::File(path) => path,
             Self::Frames { folder, .. } => folder,
+            Self::Array(array) => array.path(),
             Self::Packed(packed) => packed.path(),
         }
     }
@@ -71,6 +76,7 @@ impl Media {
         match self {
             Self::File(path) => std::slice::from_ref(path),
             Self::Frames { files, .. } => files,
+            Self::Array(array) => array.files(),
             Self::Packed(_) => &[],
         }
     }
@@ -86,6 +92,9 @@ impl Media {
         if let Self::Packed(packed) = self {
             return packed.probe().map(drop);
         }
+        if self.array()?.is_some() {
+            return Ok(());
+        }
         let path = self.first_file()?;
         let (h, w) = match sniff(path)? {
             Format::Gif => gif::size(path)?,
@@ -97,6 +106,7 @@ impl Media {
                 return check_size(path, h, w);
             }
             Format::Film(container) => return ffmpeg::check(path, container),
+            Format::Array(_) => return Err(no_frame(path)),
         };
         check_size(path, h, w)?;
         check_claim(path, h, w)
@@ -110,6 +120,9 @@ impl Media {
         if let Self::Packed(packed) = self {
             return packed.probe();
         }
+        if let Some(array) = self.array()? {
+            return Ok(array.probe());
+        }
         self.check_header()?;
         let path = self.first_file()?;
         let mut probe = match sniff(path)? {
@@ -121,6 +134,7 @@ impl Media {
             }
             Format::WebP => webp::probe(path)?,
             Format::Film(container) => ffmpeg::probe(path, container)?,
+            Format::Array(_) => return Err(no_frame(path)),
         };
         if let Self::Frames { files, .. } = self {
             probe.f = files.len();
@@ -129,7 +143,7 @@ impl Media {
         Ok(probe)
     }
 
-    /// Reads all frames.
+    /// Reads all frames; of arrays those of bytes alone.
     ///
     /// # Errors
     /// As [`crate::decode`].
@@ -146,12 +160,20 @@ impl Media {
         self.collect(channels, Some(wanted), fps)
     }
 
-    fn collect(&self, channels: usize, wanted: Option<&[usize]>, fps: f64) -> Result<Clip> {
+    pub(super) fn collect(
+        &self,
+        channels: usize,
+        wanted: Option<&[usize]>,
+        fps: f64,
+    ) -> Result<Clip> {
         if let Self::Packed(packed) = self {
             return packed.frames(channels, wanted, fps);
         }
         if channels != 1 && channels != 3 {
-            return Err(Error::config("data.channels", "1 or 3", channels));
+            return Err(Error::config("data.channels", "1 or 3, for pictures", channels));
+        }
+        if let Some(array) = self.array()? {
+            return bytes(&array, channels, wanted, fps);
         }
         let path = self.path();
         if let Self::File(path) = self
@@ -208,6 +230,7 @@ impl Media {
                 }
                 Ok(())
             }
+            Self::Array(array) => Err(no_frame(array.path())),
             Self::Packed(packed) => packed.for_each_frame(wanted, visit),
             Self::File(path) => match sniff(path)? {
                 Format::Gif => animated(path, gif::frames(path)?, wanted, visit),
@@ -224,6 +247,7 @@ impl Media {
     fn first_file(&self) -> Result<&Path> {
         match self {
             Self::File(path) => Ok(path),
+            Self::Array(array) => Ok(array.path()),
             Self::Frames { folder, files } => files
                 .first()
                 .map(PathBuf::as_path)

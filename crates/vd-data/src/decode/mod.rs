@@ -1,9 +1,10 @@
-//! Videos on disk to clips: GIF, APNG, WebP, PNG and JPEG, folders of frames, and through ffmpeg
-//! MP4, MOV, WebM, MKV and AVI.
+//! Videos on disk to clips: GIF, APNG, WebP, PNG and JPEG, folders of frames, arrays, and through
+//! ffmpeg MP4, MOV, WebM, MKV and AVI.
 
 mod ffmpeg;
 mod gif;
 mod media;
+mod media_arrays;
 mod pixels;
 mod png;
 mod still;
@@ -19,6 +20,7 @@ pub(crate) use pixels::append as append_pixels;
 
 use ffmpeg::Container;
 
+use crate::array::{Kind, is_tensors};
 use crate::clip::UNSTATED_FPS;
 use crate::{Clip, Error, Result};
 
@@ -51,6 +53,8 @@ enum Format {
     WebP,
     /// Read through ffmpeg.
     Film(Container),
+    /// Numbers: see [`crate::array`].
+    Array(Kind),
 }
 
 /// Reads a whole video: a file, or a folder of frames (natural order of their names).
@@ -74,10 +78,23 @@ pub(crate) fn is_animation_name(path: &Path) -> bool {
     ENDINGS.contains(&extension(path).as_str())
 }
 
+/// Whether a name ends like a file of arrays.
+pub(crate) fn is_array_name(path: &Path) -> bool {
+    matches!(extension(path).as_str(), "npy" | "npz" | "safetensors")
+}
+
+/// What kind of arrays a file holds, by its first bytes; `None` for other files and unreadable ones.
+pub(crate) fn array_kind(path: &Path) -> Option<Kind> {
+    match sniff(path) {
+        Ok(Format::Array(kind)) => Some(kind),
+        _ => None,
+    }
+}
+
 /// Whether a file is one that moves, whatever its name; anything unreadable does not.
 pub(crate) fn moves(path: &Path) -> bool {
     match sniff(path) {
-        Ok(Format::Gif | Format::Film(_)) => true,
+        Ok(Format::Gif | Format::Film(_) | Format::Array(_)) => true,
         Ok(Format::Png) => png::is_animated(path).unwrap_or(false),
         Ok(Format::WebP) => webp::is_animated(path).unwrap_or(false),
         Ok(Format::Jpeg) | Err(_) => false,
@@ -103,15 +120,26 @@ fn sniff(path: &Path) -> Result<Format> {
         Ok(Format::WebP)
     } else if let Some(container) = Container::sniff(&head) {
         Ok(Format::Film(container))
+    } else if head.starts_with(b"\x93NUMPY") {
+        Ok(Format::Array(Kind::Npy))
+    } else if head.starts_with(b"PK\x03\x04") {
+        Ok(Format::Array(Kind::Npz))
+    } else if is_tensors(&head, length(path)?) {
+        Ok(Format::Array(Kind::Tensors))
     } else if head.is_empty() {
-        Err(Error::damaged(path, "a GIF, PNG, JPEG, WebP or film", "an empty file"))
+        Err(Error::damaged(path, "a GIF, PNG, JPEG, WebP, film or array", "an empty file"))
     } else {
         Err(Error::damaged(
             path,
-            "the first bytes of a GIF, PNG, JPEG, WebP, MP4, MOV, WebM, MKV or AVI",
+            "the first bytes of a GIF, PNG, JPEG, WebP, MP4, MOV, WebM, MKV or AVI, or of an array (.npy, \
+             .npz, .safetensors)",
             format!("\"{}\"", head.escape_ascii()),
         ))
     }
+}
+
+fn length(path: &Path) -> Result<u64> {
+    Ok(path.metadata().map_err(|e| Error::read(path, e))?.len())
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {

@@ -27,6 +27,7 @@ pub(super) fn read(path: &Path, format: Format) -> Result<DynamicImage> {
             let found = format!("a film, {}", container.name());
             return Err(Error::damaged(path, "a single image", found));
         }
+        Format::Array(_) => return Err(Error::damaged(path, "a single image", "an array")),
     };
     let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
     // the decoder fills what is missing of a JPEG with grey

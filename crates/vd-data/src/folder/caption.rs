@@ -12,7 +12,7 @@ use crate::{Error, Result};
 pub(super) fn beside(root: &Path, media: &Media) -> Result<Option<String>> {
     let path = media.path();
     match media {
-        Media::File(_) => read(&path.with_extension("txt")),
+        Media::File(_) | Media::Array(_) => read(&path.with_extension("txt")),
         // its index has it
         Media::Packed(_) => Ok(None),
         Media::Frames { folder, .. } => {

@@ -15,8 +15,9 @@ pub use contains::folder_contains;
 pub(crate) use natural::natural_order;
 use walk::Stills;
 
+use crate::array::{ArrayOptions, open};
 use crate::captions::{Captions, Row, Table, of_folder};
-use crate::decode::Media;
+use crate::decode::{Media, array_kind};
 use crate::{Error, Result};
 
 /// One video of a folder.
@@ -46,6 +47,8 @@ impl Entry {
 ///   caption stands beside it in `NAME.txt`. What is in a file its first bytes say: the name only says that it is looked at.
 /// - The other `.png`, `.jpg`, `.jpeg` and `.webp` files directly in one folder are together one clip, a frame each, in natural order
 ///   of their names; its caption stands in `caption.txt` in that folder, or else beside the folder in `FOLDER.txt`.
+/// - A `.npy`, `.npz` or `.safetensors` file holds one clip or several, one for each of its arrays, and where these have an
+///   axis `n` one for each place along it ([`ArrayOptions`]); all of them have the file's caption.
 /// - Captions may come from elsewhere: see [`Captions`].
 /// - Names that begin with a dot are passed over, links are followed, and a folder that is reached twice counts once.
 #[derive(Debug, Clone)]
@@ -71,7 +74,20 @@ impl Folder {
     /// # Errors
     /// As [`Folder::scan`]; a table that is not sound, or that has rows for files that are not there.
     pub fn scan_with(root: &Path, captions: &Captions, max_bad_files: usize) -> Result<Self> {
-        Self::list_with(root, captions)?.judged(captions, max_bad_files)
+        Self::scan_arrays(root, captions, &ArrayOptions::default(), max_bad_files)
+    }
+
+    /// As [`Folder::scan_with`], with arrays taken as `arrays` says.
+    ///
+    /// # Errors
+    /// As [`Folder::scan_with`].
+    pub fn scan_arrays(
+        root: &Path,
+        captions: &Captions,
+        arrays: &ArrayOptions,
+        max_bad_files: usize,
+    ) -> Result<Self> {
+        Self::list_arrays(root, captions, arrays)?.judged(captions, max_bad_files)
     }
 
     /// As [`Folder::scan_with`], of images: every still image is one by itself, with its caption beside it in `NAME.txt`, or
@@ -80,7 +96,7 @@ impl Folder {
     /// # Errors
     /// As [`Folder::scan_with`].
     pub fn scan_images(root: &Path, captions: &Captions, max_bad_files: usize) -> Result<Self> {
-        Self::list_as(root, captions, Stills::Images)?.judged(captions, max_bad_files)
+        Self::list_images(root, captions)?.judged(captions, max_bad_files)
     }
 
     /// The clips that were prepared into the folder of shards `root`, under the names of their sources and in their order;
@@ -136,7 +152,15 @@ impl Folder {
     /// # Errors
     /// As [`Folder::list`]; a table that is not sound, or that has rows for files that are not there.
     pub fn list_with(root: &Path, captions: &Captions) -> Result<Self> {
-        Self::list_as(root, captions, Stills::Frames)
+        Self::list_arrays(root, captions, &ArrayOptions::default())
+    }
+
+    /// As [`Folder::list_with`], with arrays taken as `arrays` says.
+    ///
+    /// # Errors
+    /// As [`Folder::list_with`].
+    pub fn list_arrays(root: &Path, captions: &Captions, arrays: &ArrayOptions) -> Result<Self> {
+        Self::list_as(root, captions, Stills::Frames, arrays)
     }
 
     /// As [`Folder::list_with`], of images as [`Folder::scan_images`] has them.
@@ -144,19 +168,25 @@ impl Folder {
     /// # Errors
     /// As [`Folder::list_with`].
     pub fn list_images(root: &Path, captions: &Captions) -> Result<Self> {
-        Self::list_as(root, captions, Stills::Images)
+        Self::list_as(root, captions, Stills::Images, &ArrayOptions::default())
     }
 
-    fn list_as(root: &Path, captions: &Captions, stills: Stills) -> Result<Self> {
+    fn list_as(
+        root: &Path,
+        captions: &Captions,
+        stills: Stills,
+        arrays: &ArrayOptions,
+    ) -> Result<Self> {
         let table = captions.table_below(root);
         let walk::Found { media, bad, other } = walk::walk(root, table.as_deref(), stills)?;
         let table = table.map(|path| Table::read(&path)).transpose()?;
         let mut folder =
             Self { root: root.to_path_buf(), entries: Vec::with_capacity(media.len()), bad, other };
-        for media in media {
+        for media in media.into_iter().flat_map(|media| clips(media, arrays)) {
+            let (media, opened) = media;
             let name = below(root, media.path());
             let mut entry = Entry { media, name, caption: None, row: None };
-            let sound = entry.media.check_header();
+            let sound = opened.and_then(|()| entry.media.check_header());
             match sound.and_then(|()| describe(&mut entry, root, captions, table.as_ref())) {
                 Ok(()) => folder.entries.push(entry),
                 Err(error) => folder.bad.push(BadFile {
@@ -201,7 +231,8 @@ impl Folder {
             return Error::NoClips { folder: self.root.clone(), detail: detail.to_owned() };
         }
         let mut detail = String::from(
-            "expected GIF, APNG, WebP, MP4, MOV, WebM, MKV, AVI, or folders of PNG, JPEG or WebP frames; found ",
+            "expected GIF, APNG, WebP, MP4, MOV, WebM, MKV, AVI, folders of PNG, JPEG or WebP frames, or \
+             arrays (.npy, .npz, .safetensors); found ",
         );
         if self.bad.is_empty() && self.other.is_empty() {
             detail.push_str("no file");
@@ -237,6 +268,19 @@ fn without_rows(entries: &[Entry], table: &Path) -> Option<String> {
     Some(format!(
         "{count} of {clips} clips have no row in {table}, so neither a caption nor columns: {shown}{more}"
     ))
+}
+
+/// The clips of a file of arrays; anything else is one by itself. What cannot be opened stays a file.
+fn clips(media: Media, options: &ArrayOptions) -> Vec<(Media, Result<()>)> {
+    let kind = match &media {
+        Media::File(path) => array_kind(path),
+        _ => None,
+    };
+    match kind.map(|kind| open(media.path(), kind, options)) {
+        None => vec![(media, Ok(()))],
+        Some(Ok(arrays)) => arrays.into_iter().map(|array| (Media::Array(array), Ok(()))).collect(),
+        Some(Err(error)) => vec![(media, Err(error))],
+    }
 }
 
 /// Gives an entry its caption and what else is known of it.

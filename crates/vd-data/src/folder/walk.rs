@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::{BadFile, natural_order};
-use crate::decode::{Media, extension, is_animation_name, is_still_name, moves};
+use crate::decode::{Media, extension, is_animation_name, is_array_name, is_still_name, moves};
 use crate::{Error, Result};
 
 /// What the still images of a folder are.
@@ -65,11 +65,12 @@ fn list(
     names.sort_by(|a, b| natural_order(a, b));
     let (mut folders, mut frames) = (Vec::new(), Vec::new());
     for path in names {
-        let video = is_animation_name(&path) || is_still_name(&path);
+        let whole = is_animation_name(&path) || is_array_name(&path);
+        let video = whole || is_still_name(&path);
         match path.metadata() {
             Ok(about) if about.is_dir() => folders.push(path),
             Ok(about) if !about.is_file() => {}
-            Ok(_) if is_animation_name(&path) || (video && moves(&path)) => {
+            Ok(_) if whole || (video && moves(&path)) => {
                 found.media.push(Media::File(path));
             }
             Ok(_) if video => frames.push(path),

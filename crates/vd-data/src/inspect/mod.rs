@@ -1,5 +1,6 @@
 //! What a folder of videos holds, before a run is spent on it.
 
+mod arrays;
 mod columns;
 mod report;
 mod stats;
@@ -10,10 +11,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub use report::{Column, Report, SizeCount, Spread};
+pub use report::{ArrayReport, Column, Report, SizeCount, Spread};
 pub(crate) use stats::spread_over;
 pub use stats::{Channel, Histogram, Pixels, Stats, stats};
 
+use arrays::Numbers;
+
+use crate::array::ArrayOptions;
 use crate::captions::Captions;
 use crate::decode::Media;
 use crate::folder::{BadFile, Entry, Folder};
@@ -21,7 +25,7 @@ use crate::shards::is_shards;
 use crate::{Error, Result};
 
 /// What one sound video says of itself.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct About {
     f: usize,
     h: usize,
@@ -29,7 +33,12 @@ struct About {
     fps: f64,
     grey: bool,
     bytes: u64,
+    /// Of an array, what its numbers are.
+    numbers: Option<Numbers>,
 }
+
+/// A video and what it says of itself.
+type Found<'a> = (&'a Entry, About);
 
 /// Reads every video below `folder` to its end and reports what is there; unreadable files are listed, not refused.
 ///
@@ -44,12 +53,25 @@ pub fn inspect(folder: &Path) -> Result<Report> {
 /// # Errors
 /// As [`inspect`]; a table that is not sound, or that has rows for files that are not there.
 pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
+    inspect_arrays(folder, captions, &ArrayOptions::default(), None)
+}
+
+/// As [`inspect_with`], with arrays taken as `arrays` says and with `invalid` for a missing number.
+///
+/// # Errors
+/// As [`inspect_with`].
+pub fn inspect_arrays(
+    folder: &Path,
+    captions: &Captions,
+    arrays: &ArrayOptions,
+    invalid: Option<f64>,
+) -> Result<Report> {
     let listed = if *captions == Captions::Beside && is_shards(folder) {
         Folder::list_shards(folder)?
     } else {
-        Folder::list_with(folder, captions)?
+        Folder::list_arrays(folder, captions, arrays)?
     };
-    let found = for_all(listed.entries(), &look);
+    let found = for_all(listed.entries(), &|media: &Media| look(media, invalid));
     let mut bad_files = listed.bad_files().to_vec();
     let mut sound = Vec::new();
     for (entry, about) in listed.entries().iter().zip(found) {
@@ -63,6 +85,7 @@ pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
     }
     let captions: Vec<&String> =
         sound.iter().filter_map(|(entry, _)| entry.caption.as_ref()).collect();
+    let pictures = sound.iter().filter(|(_, about)| about.numbers.is_none()).count();
     let grey_clips = sound.iter().filter(|(_, about)| about.grey).count();
     Ok(Report {
         folder: folder.to_path_buf(),
@@ -71,7 +94,8 @@ pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
         fps: spread(sound.iter().map(|(_, about)| about.fps)),
         sizes: sizes(sound.iter().map(|(_, about)| (about.h, about.w))),
         grey_clips,
-        colour_clips: sound.len() - grey_clips,
+        colour_clips: pictures - grey_clips,
+        arrays: arrays::report(&sound),
         captions: captions.len(),
         caption_examples: examples(&captions),
         columns: columns::columns(sound.iter().filter_map(|(entry, _)| entry.row.as_deref())),
@@ -118,10 +142,20 @@ fn safely<T>(media: &Media, look: &(dyn Fn(&Media) -> Result<T> + Sync)) -> Resu
     })
 }
 
-fn look(media: &Media) -> Result<About> {
+fn look(media: &Media, invalid: Option<f64>) -> Result<About> {
+    if let Media::Array(array) = media {
+        return arrays::look(media, array, invalid);
+    }
     let probe = media.probe()?;
-    let mut about =
-        About { f: 0, h: probe.h, w: probe.w, fps: probe.fps, grey: true, bytes: bytes(media)? };
+    let mut about = About {
+        f: 0,
+        h: probe.h,
+        w: probe.w,
+        fps: probe.fps,
+        grey: true,
+        bytes: bytes(media)?,
+        numbers: None,
+    };
     media.for_each_frame(None, &mut |file, image| {
         let (h, w) = (image.height() as usize, image.width() as usize);
         if (h, w) != (about.h, about.w) {
@@ -144,8 +178,10 @@ fn look(media: &Media) -> Result<About> {
 }
 
 fn bytes(media: &Media) -> Result<u64> {
-    if let Media::Packed(packed) = media {
-        return Ok(packed.bytes());
+    match media {
+        Media::Packed(packed) => return Ok(packed.bytes()),
+        Media::Array(array) => return Ok(array.bytes()),
+        Media::File(_) | Media::Frames { .. } => {}
     }
     media.files().iter().try_fold(0, |sum, path| {
         let about = path.metadata().map_err(|e| Error::read(path, e))?;

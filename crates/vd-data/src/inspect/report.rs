@@ -25,6 +25,9 @@ pub struct Report {
     pub grey_clips: usize,
     /// How many are in colour.
     pub colour_clips: usize,
+    /// The arrays, those of one kind and number of channels together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrays: Vec<ArrayReport>,
     /// How many have a caption.
     pub captions: usize,
     /// A few of the captions.
@@ -38,6 +41,41 @@ pub struct Report {
     pub other_files: BTreeMap<String, usize>,
     /// Bytes of all videos on disk.
     pub bytes: u64,
+}
+
+/// Arrays of one kind of numbers and as many channels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArrayReport {
+    /// What their numbers are.
+    pub dtype: String,
+    /// Their channels.
+    pub channels: usize,
+    /// How many clips there are of them.
+    pub clips: usize,
+    /// The least and the largest number of each channel; `None` where all are missing.
+    pub ranges: Vec<Option<[f64; 2]>>,
+    /// The share of values that are missing.
+    pub missing: f64,
+}
+
+/// What the arrays hold, on a line; at most eight channels are named.
+impl fmt::Display for ArrayReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMED: usize = 8;
+        let Self { dtype, channels, clips, ranges, missing } = self;
+        let range = |range: &Option<[f64; 2]>| match range {
+            Some([low, high]) => format!("{low} to {high}"),
+            None => "nothing".to_owned(),
+        };
+        let named: Vec<_> = ranges.iter().take(NAMED).map(range).collect();
+        let more = if *channels > NAMED { ", ..." } else { "" };
+        write!(
+            f,
+            "{dtype}, {channels} channels ({clips} clips): {}{more}; {:.2} % missing",
+            named.join(", "),
+            100.0 * missing
+        )
+    }
 }
 
 /// A column of a table.
@@ -107,6 +145,9 @@ impl fmt::Display for Report {
             writeln!(f, "height x width (clips): {}{more}", named.join(", "))?;
             writeln!(f, "colour: {}, grey: {}", self.colour_clips, self.grey_clips)?;
             writeln!(f, "captions: {} of {}", self.captions, self.clips)?;
+        }
+        for array in &self.arrays {
+            writeln!(f, "array {array}")?;
         }
         for caption in &self.caption_examples {
             writeln!(f, "  {caption}")?;

@@ -6,17 +6,20 @@ use tch::Tensor;
 
 use super::images::{Image, ImageInfo};
 use super::{Cursor, Loaded};
-use crate::{Clip, Error, Result, Row, Taken};
+use crate::{Error, Result, Row, Taken};
 
 /// A batch on the CPU.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Batch {
-    /// The pixels, [0, 255]: the frames of each clip, and behind them the k images beside it.
+    /// The frames of each clip, and behind them the k images beside it: the pixels, [0, 255], kind u8; of numbers in
+    /// another unit those of the diffusion process, kind f32, 0 where they are missing.
     ///
     /// # Shapes
-    /// b c (f + k) h w, kind u8; in memory channels last, so that neither layout costs a copy from here
+    /// b c (f + k) h w; in memory channels last, so that neither layout costs a copy from here
     pub video: Tensor,
+    /// Which numbers are there: kind bool, the shape and layout of `video`; `None` where all are.
+    pub valid: Option<Tensor>,
     /// How many of the frames are the clip's: f.
     pub clip_frames: usize,
     /// Which frames are real, as all images are: kind bool, b (f + k); `None` where all are.
@@ -41,20 +44,18 @@ impl Batch {
     /// Puts samples of one shape together, each with as many images.
     pub(super) fn assemble(loaded: Vec<Loaded>, cursor_after: Cursor) -> Result<Self> {
         let first = loaded.first().ok_or(Error::WorkersGone)?;
-        let Clip { f, h, w, c, .. } = first.sample.clip;
+        let [f, h, w, c] = first.sample.clip.shape();
         let all = f + first.images.len();
-        let mut bytes = Vec::with_capacity(loaded.len() * all * h * w * c);
         let mut kept = Vec::with_capacity(loaded.len() * all);
         for Loaded { sample, images, .. } in &loaded {
-            bytes.extend_from_slice(&sample.clip.frames);
             kept.extend((0..f).map(|frame| frame < sample.kept));
-            for image in images {
-                bytes.extend_from_slice(&image.clip.frames);
-                kept.push(true);
-            }
+            kept.extend(images.iter().map(|_| true));
         }
         let b = loaded.len() as i64;
         let shape = [b, all as i64, h as i64, w as i64, c as i64];
+        let (video, valid) = numbers(&loaded)?;
+        let public =
+            |x: Tensor| -> Result<Tensor> { Ok(x.f_view(shape)?.f_permute([0, 4, 1, 2, 3])?) };
         let keep = if kept.iter().all(|&real| real) {
             None
         } else {
@@ -64,11 +65,12 @@ impl Batch {
         let (samples, images): (Vec<_>, Vec<Vec<_>>) =
             loaded.into_iter().map(|loaded| (loaded.sample, infos(loaded.images))).unzip();
         Ok(Self {
-            video: Tensor::f_from_slice(&bytes)?.f_view(shape)?.f_permute([0, 4, 1, 2, 3])?,
+            video: public(video)?,
+            valid: valid.map(public).transpose()?,
             clip_frames: f,
             keep,
             images,
-            fps: samples.iter().map(|sample| sample.clip.fps).collect(),
+            fps: samples.iter().map(|sample| sample.clip.fps()).collect(),
             taken: samples.iter().map(|sample| sample.taken).collect(),
             rows: samples.iter().map(|sample| sample.row.clone()).collect(),
             folders: samples.iter().map(|sample| sample.folder.clone()).collect(),
@@ -76,4 +78,24 @@ impl Batch {
             cursor_after,
         })
     }
+}
+
+/// The numbers of all samples and of what stands beside them one after the other, and which of them are
+/// there. Beside numbers that are no bytes the config allows no images.
+fn numbers(loaded: &[Loaded]) -> Result<(Tensor, Option<Tensor>)> {
+    if loaded.iter().all(|loaded| loaded.sample.clip.bytes().is_some()) {
+        let mut parts = Vec::new();
+        for Loaded { sample, images, .. } in loaded {
+            parts.extend(sample.clip.bytes().map(|clip| clip.frames.as_slice()));
+            parts.extend(images.iter().map(|image| image.clip.frames.as_slice()));
+        }
+        return Ok((Tensor::f_from_slice(&parts.concat())?, None));
+    }
+    let clips: Vec<_> = loaded.iter().filter_map(|loaded| loaded.sample.clip.floats()).collect();
+    let valid: Vec<bool> = clips.iter().flat_map(|clip| clip.valid()).collect();
+    let values = clips.iter().flat_map(|clip| clip.values.iter());
+    let values: Vec<f32> = values.map(|x| if x.is_finite() { *x } else { 0.0 }).collect();
+    let all = valid.iter().all(|valid| *valid);
+    let valid = if all { None } else { Some(Tensor::f_from_slice(&valid)?) };
+    Ok((Tensor::f_from_slice(&values)?, valid))
 }

@@ -3,13 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::array::Dtype;
 use crate::captions::Captions;
 use crate::config::{DataConfig, Source};
+use crate::decode::Media;
 use crate::folder::Folder;
 use crate::generate::Generator;
+use crate::normalise::measure;
 use crate::random::{Purpose, Stream};
 use crate::take::{Sample, Taken, take};
-use crate::{Error, Result};
+use crate::take_floats::{read, take_floats};
+use crate::{AnyClip, Error, FloatClip, Normaliser, Result};
 
 /// A source of samples of one shape.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub struct Dataset {
     pub(super) items: Items,
     /// Where images come from, if not from the clips.
     pub(super) beside: Option<Items>,
+    /// What brings numbers to the range of the diffusion process; `None` for bytes.
+    normaliser: Option<Normaliser>,
 }
 
 #[derive(Debug)]
@@ -27,10 +33,10 @@ pub(super) enum Items {
 }
 
 /// How a folder is read.
-type Scan = fn(&Path, &Captions, usize) -> Result<Folder>;
+type Scan<'a> = &'a dyn Fn(&Path, &Captions, usize) -> Result<Folder>;
 
 impl Items {
-    fn open(source: &Source, scan: Scan, max_bad_files: usize) -> Result<Self> {
+    fn open(source: &Source, scan: Scan<'_>, max_bad_files: usize) -> Result<Self> {
         Ok(match source {
             Source::Folder { path, captions } => Self::Folder(scan(path, captions, max_bad_files)?),
             Source::Shards { path } => Self::Folder(Folder::scan_shards(path, max_bad_files)?),
@@ -43,7 +49,7 @@ impl Items {
     fn beside(config: &DataConfig) -> Result<Option<Self>> {
         let source = config.images.as_ref().and_then(|images| images.source.as_ref());
         source
-            .map(|source| Self::open(source, Folder::scan_images, config.max_bad_files))
+            .map(|source| Self::open(source, &Folder::scan_images, config.max_bad_files))
             .transpose()
     }
 }
@@ -51,12 +57,19 @@ impl Items {
 impl Dataset {
     /// Checks the config and opens its source; a folder is listed and its headers are checked.
     ///
+    /// Statistics that `data.normalise` leaves out are measured, in one pass over the data that the log
+    /// tells of; [`Dataset::config`] has them.
+    ///
     /// # Errors
-    /// When the config is outside its range, or as [`Folder::scan`].
+    /// When the config is outside its range, or as [`Folder::scan`]; arrays of other channels than
+    /// `data.channels`, or of other numbers than bytes without `data.normalise`.
     pub fn open(config: &DataConfig) -> Result<Self> {
         config.validate()?;
-        let items = Items::open(&config.source, Folder::scan_with, config.max_bad_files)?;
-        Ok(Self { beside: Items::beside(config)?, config: config.clone(), items })
+        let scan = |path: &Path, captions: &Captions, max_bad_files| {
+            Folder::scan_arrays(path, captions, &config.arrays(), max_bad_files)
+        };
+        let items = Items::open(&config.source, &scan, config.max_bad_files)?;
+        Self::normalised(config, items, Items::beside(config)?)
     }
 
     /// A data set of a generator of one's own; `config.source` is passed over.
@@ -65,8 +78,96 @@ impl Dataset {
     /// When the config is outside its range, or its images cannot be opened.
     pub fn endless(config: &DataConfig, generator: Box<dyn Generator>) -> Result<Self> {
         config.validate()?;
-        let (items, beside) = (Items::Endless(generator), Items::beside(config)?);
-        Ok(Self { config: config.clone(), items, beside })
+        Self::normalised(config, Items::Endless(generator), Items::beside(config)?)
+    }
+
+    /// Finds out how numbers are brought to the range of the diffusion process.
+    fn normalised(config: &DataConfig, items: Items, beside: Option<Items>) -> Result<Self> {
+        let mut dataset = Self { config: config.clone(), items, beside, normaliser: None };
+        dataset.check_arrays()?;
+        if let Some(rules) = config.normalise.as_ref().filter(|rules| !rules.is_complete()) {
+            dataset.config.normalise = Some(measure(&dataset, rules)?);
+        }
+        dataset.normaliser = dataset.config.normaliser()?;
+        Ok(dataset)
+    }
+
+    /// Refuses a config that no array of the folder fits, by the first of them.
+    fn check_arrays(&self) -> Result<()> {
+        let entries = self.folder().map(Folder::entries).unwrap_or_default();
+        let first = entries.iter().find_map(|entry| match &entry.media {
+            Media::Array(array) => Some(array),
+            _ => None,
+        });
+        let Some(array) = first else { return Ok(()) };
+        let (name, channels) = (array.path().display(), array.channels());
+        if channels != self.config.channels {
+            let expected = format!("{channels}, as {name} has (data.axes says which axis is what)");
+            return Err(Error::config("data.channels", expected, self.config.channels));
+        }
+        if self.config.normalise.is_none() && array.dtype() != Dtype::U8 {
+            let expected = format!(
+                "a rule for numbers that are no bytes, such as {{ kind = \"min-max\" }}: {name} is \
+                 an array of {}",
+                array.dtype()
+            );
+            return Err(Error::config("data.normalise", expected, "none"));
+        }
+        Ok(())
+    }
+
+    /// What brings numbers to the range of the diffusion process; `None` for clips of bytes.
+    pub fn normaliser(&self) -> Option<&Normaliser> {
+        self.normaliser.as_ref()
+    }
+
+    /// A clip at full size and in its own unit, of at most so many values: of more, frames that lie
+    /// evenly among all.
+    pub(crate) fn whole(&self, index: usize, values: usize) -> Result<FloatClip> {
+        let config = &self.config;
+        let folder = match &self.items {
+            Items::Folder(folder) => folder,
+            Items::Endless(generator) => {
+                let (frames, size) = (config.frames, config.size);
+                let clip = generator.clip(0, index as u64, frames, size, config.channels)?.0;
+                return Ok(FloatClip::from(&clip));
+            }
+        };
+        let media = &self.entry(folder, index as u64)?.media;
+        let probe = media.probe()?;
+        let fit = values / probe.h.saturating_mul(probe.w).saturating_mul(config.channels).max(1);
+        let n = probe.f.min(fit.max(1));
+        // in u128: a file may claim more frames than can be multiplied
+        let wanted: Vec<usize> =
+            (0..n).map(|k| (k as u128 * probe.f as u128 / n as u128) as usize).collect();
+        read(media, config, Some(&wanted), probe.fps)
+    }
+
+    /// An error about numbers as one about the file that has them.
+    pub(crate) fn of_file(&self, index: u64, error: Error) -> Error {
+        let entry = self.folder().and_then(|folder| folder.entries().get(index as usize));
+        match (entry, error) {
+            (Some(entry), Error::Clip { expected, got }) => {
+                Error::damaged(entry.media.path(), expected, got)
+            }
+            (_, error) => error,
+        }
+    }
+
+    fn entry<'a>(&self, folder: &'a Folder, index: u64) -> Result<&'a crate::Entry> {
+        let entry = usize::try_from(index).ok().and_then(|index| folder.entries().get(index));
+        entry.ok_or_else(|| Error::Cursor {
+            expected: format!("a clip below {}", folder.entries().len()),
+            got: index.to_string(),
+        })
+    }
+
+    /// Numbers in the range of the diffusion process.
+    fn mapped(&self, index: u64, mut clip: FloatClip) -> Result<AnyClip> {
+        if let Some(normaliser) = &self.normaliser {
+            normaliser.apply(&mut clip).map_err(|error| self.of_file(index, error))?;
+        }
+        Ok(AnyClip::Floats(clip))
     }
 
     /// The config that it was opened with.
@@ -107,13 +208,15 @@ impl Dataset {
         let mut stream = Stream::new(Purpose::Sample, seed, epoch, index);
         match &self.items {
             Items::Folder(folder) => {
-                let entry =
-                    usize::try_from(index).ok().and_then(|index| folder.entries().get(index));
-                let entry = entry.ok_or_else(|| Error::Cursor {
-                    expected: format!("a clip below {}", folder.entries().len()),
-                    got: index.to_string(),
-                })?;
-                let taken = take(&entry.media, config, &mut stream)?;
+                let entry = self.entry(folder, index)?;
+                let taken = match config.takes_floats() {
+                    false => take(&entry.media, config, &mut stream)?
+                        .map(|(clip, kept, taken)| (AnyClip::Bytes(clip), kept, taken)),
+                    true => match take_floats(&entry.media, config, &mut stream)? {
+                        None => None,
+                        Some((clip, kept, taken)) => Some((self.mapped(index, clip)?, kept, taken)),
+                    },
+                };
                 Ok(taken.map(|(clip, kept, taken)| Sample {
                     clip,
                     kept,
@@ -132,6 +235,10 @@ impl Dataset {
                 let f = clip.f;
                 let taken = Taken { start: 0, stride: 1, of: f };
                 let caption = Some(caption);
+                let clip = match config.takes_floats() {
+                    false => AnyClip::Bytes(clip),
+                    true => self.mapped(index, FloatClip::from(&clip))?,
+                };
                 Ok(Some(Sample { clip, kept: f, caption, row: None, folder: None, taken }))
             }
         }

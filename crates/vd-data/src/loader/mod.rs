@@ -179,11 +179,15 @@ impl Loader {
         let bad = |entry: &&Entry| self.known_bad.contains(entry.media.path());
         let unread = folder.entries().iter().filter(bad).count();
         let first = self.bad.first().map_or("", |bad| bad.reason.as_str());
+        let missing = match config.takes_floats() {
+            true => ", or no value in the part that was taken",
+            false => "",
+        };
         let detail = if unread == clips {
             format!("none of the {clips} files can be read, the first: {first}")
         } else {
             format!(
-                "{} of {clips} have fewer than the {} frames that frames = {} at stride = {} span, \
+                "{} of {clips} have fewer than the {} frames that frames = {} at stride = {} span{missing}, \
                  {unread} cannot be read; take fewer frames, or short = \"pad\"",
                 clips - unread,
                 config.span(),

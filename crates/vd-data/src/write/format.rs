@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{fresh, write_webp};
-use super::{gif_fps, webp_fps, write_frames, write_gif, write_mp4, write_npy, write_safetensors};
+use super::{ArrayFormat, array, fresh};
+use super::{gif_fps, webp_fps, write_frames, write_gif, write_mp4, write_webp};
 use crate::{Clip, Result};
 
 /// A format that a clip can be written in.
@@ -59,6 +59,15 @@ impl ClipFormat {
         !matches!(self, Self::Gif | Self::Mp4)
     }
 
+    /// The array that it is, where it is one and no picture.
+    pub fn array(self) -> Option<ArrayFormat> {
+        match self {
+            Self::Npy => Some(ArrayFormat::Npy),
+            Self::Safetensors => Some(ArrayFormat::Safetensors),
+            Self::Gif | Self::WebP | Self::Mp4 | Self::Png => None,
+        }
+    }
+
     /// Where a clip of this name without ending goes.
     pub fn path(self, stem: &Path) -> PathBuf {
         if self.is_folder() {
@@ -90,8 +99,8 @@ impl ClipFormat {
             Self::WebP => write_webp(path, clip),
             Self::Mp4 => write_mp4(path, clip),
             Self::Png => fresh::folder(path, |folder| write_frames(folder, clip).map(drop)),
-            Self::Npy => write_npy(path, clip),
-            Self::Safetensors => write_safetensors(path, clip),
+            Self::Npy => array::write_clip(path, ArrayFormat::Npy, clip),
+            Self::Safetensors => array::write_clip(path, ArrayFormat::Safetensors, clip),
         }
     }
 }

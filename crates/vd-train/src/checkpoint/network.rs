@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tch::{Device, Kind};
+use vd_data::Normaliser;
 use vd_tensor_ops::{Params, Weights};
 use vd_text_cond::{EncoderConfig, NullEmbedding, PretrainedConfig, TextEncoder};
 use vd_unet3d::UNet3d;
@@ -197,6 +198,17 @@ impl Checkpoint {
         let sources = &self.config.signals;
         let null = |name| sources.get(name).map_or(NullEmbedding::Unknown, SignalSource::null);
         self.config.model.signals.keys().map(|name| (name.clone(), null(name))).collect()
+    }
+
+    /// What brings its clips back to their unit; `None` where they are pixels or nobody knows.
+    ///
+    /// # Errors
+    /// A config whose statistics are missing or out of their range.
+    pub fn normaliser(&self) -> Result<Option<Normaliser>> {
+        match &self.config.data {
+            Some(data) => Ok(data.normaliser()?),
+            None => Ok(None),
+        }
     }
 
     /// The shape of its clips, or a guess.

@@ -51,7 +51,7 @@ pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
 /// The folder of the clips, and that of the images beside them.
 fn listed(data: &DataConfig) -> Result<Vec<Folder>> {
     let mut folders = Vec::new();
-    folders.extend(data.source.list()?);
+    folders.extend(data.list()?);
     let images = data.images.as_ref().and_then(|images| images.source.as_ref());
     match images {
         Some(Source::Folder { path, captions }) => {

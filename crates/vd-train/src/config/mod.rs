@@ -3,6 +3,7 @@
 mod classes;
 mod overrides;
 mod signals;
+mod statistics;
 mod train;
 
 use std::collections::BTreeMap;
@@ -60,7 +61,8 @@ impl RunConfig {
 
     /// The config with what follows from its other parts written out: the widths of embeddings and
     /// tokens, the channels of the network, and the names of classes that are left out, which are
-    /// those of the newest checkpoint in `train.out`, else those that the data have, sorted.
+    /// those of the newest checkpoint in `train.out`, else those that the data have, sorted. Statistics
+    /// of `data.normalise` that are left out are those of that checkpoint too, if there is one.
     ///
     /// # Errors
     /// As [`RunConfig::validate`]; an encoder's file, or a folder of clips, that cannot be read.
@@ -72,6 +74,7 @@ impl RunConfig {
             complete_widths(&mut self.model, text.encoder.widths()?)?;
         }
         classes::complete_classes(&mut self)?;
+        statistics::complete(&mut self)?;
         self.model.init_dim = Some(self.model.first_channels());
         self.model.out_dim = Some(self.model.out_channels());
         self.validate()?;

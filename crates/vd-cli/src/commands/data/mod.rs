@@ -7,7 +7,9 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use indicatif::MultiProgress;
-use vd_data::{BadFile, Captions, DigitsConfig, FireworksConfig, Report, Source, Spread};
+use vd_data::{
+    ArrayOptions, BadFile, Captions, DigitsConfig, FireworksConfig, Report, Source, Spread,
+};
 
 use crate::args::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
 use crate::folder;
@@ -57,7 +59,9 @@ fn captions(from: &str) -> Captions {
 }
 
 fn inspect(args: &InspectDataArgs) -> Result<Outcome> {
-    let report = vd_data::inspect_with(&args.folder, &captions(&args.captions))?;
+    let arrays = ArrayOptions { axes: args.axes.clone(), member: args.member.clone() };
+    let captions = captions(&args.captions);
+    let report = vd_data::inspect_arrays(&args.folder, &captions, &arrays, args.invalid)?;
     Ok(Outcome::new(&report, describe(&report)?)?.with_success(report.clips > 0))
 }
 
@@ -89,6 +93,9 @@ fn describe(report: &Report) -> Result<String> {
         writeln!(out, "  colour    {} in colour, {} grey", report.colour_clips, report.grey_clips)?;
         writeln!(out, "  captions  {}", count(report.captions as u64))?;
     }
+    for array in &report.arrays {
+        writeln!(out, "  array     {array}")?;
+    }
     for caption in &report.caption_examples {
         writeln!(out, "            \"{caption}\"")?;
     }
@@ -98,7 +105,8 @@ fn describe(report: &Report) -> Result<String> {
     if report.clips == 0 {
         writeln!(
             out,
-            "  looked for GIF, APNG, WebP, MP4, MOV, WebM, MKV, AVI, and folders of PNG, JPEG or WebP frames"
+            "  looked for GIF, APNG, WebP, MP4, MOV, WebM, MKV, AVI, folders of PNG, JPEG or WebP frames, \
+             and arrays (.npy, .npz, .safetensors)"
         )?;
     }
     if !report.other_files.is_empty() {

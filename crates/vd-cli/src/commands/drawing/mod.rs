@@ -39,6 +39,8 @@ pub(crate) struct Drawing {
     spacing: Spacing,
     rule: GuidanceConfig,
     threshold: Threshold,
+    /// Whether clips end in the range of pixels.
+    clamp: bool,
     scale: f64,
     seed: u64,
     noise: NoiseSource,
@@ -66,7 +68,8 @@ impl Drawing {
             sampler: args.sampler.clone(),
             spacing: args.spacing.clone(),
             rule: args.guidance,
-            threshold: args.threshold,
+            threshold: threshold(args, model),
+            clamp: model.is_within(),
             scale: args.cfg_scale,
             seed: args.seed,
             noise: match args.noise {
@@ -113,6 +116,7 @@ impl Drawing {
             guidance: self.scale,
             rule: self.rule,
             threshold: self.threshold,
+            clamp: self.clamp,
             seed: self.seed,
             noise: self.noise,
             batch: condition.clips(),
@@ -184,17 +188,34 @@ impl How {
                 sampler: args.sampler.clone(),
                 spacing: args.spacing.clone(),
                 guidance: args.guidance,
-                threshold: args.threshold,
+                threshold: drawing.threshold,
             },
             cfg_scale: args.cfg_scale,
             guide: args.guide.clone(),
             guide_scale: args.guide.as_ref().map(|_| args.guide_scale),
-            threshold: args.threshold.name(),
+            threshold: drawing.threshold.name(),
             seed: args.seed,
             noise: args.noise,
             device: device_name(model.device),
             threads: vd_torch::threads(),
         }
+    }
+}
+
+/// The rule that was asked for; else none where numbers lie beyond [-1, 1] by right.
+fn threshold(args: &DrawArgs, model: &Model) -> Threshold {
+    match args.threshold {
+        Some(rule) if rule != Threshold::None && !model.is_within() => {
+            tracing::warn!(
+                "--threshold {}: what this model was trained on lies beyond the range of the \
+                 threshold in parts (data.normalise), and these cannot be drawn; leave it out",
+                rule.name()
+            );
+            rule
+        }
+        Some(rule) => rule,
+        None if model.is_within() => Threshold::default(),
+        None => Threshold::None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `vd sample`: clips from a checkpoint.
 
 mod list;
+mod numbers;
 mod plan;
 mod target;
 
@@ -10,7 +11,6 @@ use std::time::Instant;
 use anyhow::Result;
 use indicatif::MultiProgress;
 use serde::Serialize;
-use vd_tensor_ops::video;
 use vd_text_cond::Progress;
 
 use super::drawing::{Asked, How, Stop};
@@ -43,7 +43,7 @@ struct Clip {
     /// Its number, which with the seed names its noise.
     clip: usize,
     file: PathBuf,
-    /// All files, where --format asks for several formats.
+    /// All files, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     files: Vec<PathBuf>,
     #[serde(flatten)]
@@ -83,6 +83,7 @@ fn draw_to(
     if asks {
         model.open_encoder(args.draw.encoder.as_deref())?;
     }
+    let target = target.of_model(&model, args.dtype)?;
     let plan = Plan::new(args, &model)?;
     target.check(&plan)?;
     // Looked at before the clips are drawn, which may take long.
@@ -122,7 +123,7 @@ fn draw_to(
     Outcome::new(&report, text)
 }
 
-/// Draws all clips, and hands each batch on as soon as it is drawn, as pixels: n c f h w, u8.
+/// Draws all clips, and hands each batch on as soon as it is drawn: n c f h w, f32.
 fn draw(
     model: &Model,
     plan: &Plan,
@@ -139,7 +140,7 @@ fn draw(
         };
         let videos =
             plan.drawing.generate(model, &plan.request(clips.clone(), model)?, &mut on_step)?;
-        writer.add(&video::to_u8(&videos))?;
+        writer.add(&videos)?;
         bar.set_message(format!("{} of {}", writer.clips(), plural(plan.clips(), "clip")));
     }
     bar.finish_and_clear();

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tch::Tensor;
-use vd_data::{Clip, ClipFormat, grid, tile};
+use vd_data::{Clip, ClipFormat, Dtype, grid, picture, tile};
 use vd_tensor_ops::write_atomically;
 
+use super::numbers::{self, Array, Numbers};
 use super::plan::Plan;
 use crate::commands::drawing::Left;
 use crate::commands::formats::{self, Files};
+use crate::model::Model;
 use crate::output::Usage;
 
 /// Where clips go.
@@ -20,6 +22,8 @@ pub(super) struct Target<'a> {
     clips: Clips,
     /// One more file, with the captions of all clips below them.
     grid: Option<(ClipFormat, &'a Path)>,
+    /// What arrays hold instead of pixels.
+    numbers: Option<Numbers>,
 }
 
 #[derive(Debug)]
@@ -38,12 +42,29 @@ impl<'a> Target<'a> {
     ) -> Result<Self> {
         let clips = match formats::of_file(out, formats)? {
             Some(files) => Clips::Together(files),
-            None if formats.is_empty() => Clips::Each(vec![ClipFormat::Gif]),
             None => Clips::Each(formats.to_vec()),
         };
-        let target = Target { out, clips, grid: grid.map(picture).transpose()? };
+        let target = Target { out, clips, grid: grid.map(shown).transpose()?, numbers: None };
         formats::check(target.formats())?;
         Ok(target)
+    }
+
+    /// Fits it to what a model draws: arrays hold the numbers of one of arrays. Where no format is asked
+    /// for, pictures are written, and these.
+    pub(super) fn of_model(mut self, model: &Model, dtype: Option<Dtype>) -> Result<Self> {
+        self.numbers = Numbers::of(model, dtype)?;
+        if let Clips::Each(formats) = &mut self.clips
+            && formats.is_empty()
+        {
+            formats.push(ClipFormat::Gif);
+            if self.numbers.is_some() {
+                formats.push(ClipFormat::Npy);
+            }
+        }
+        if let Some(numbers) = &self.numbers {
+            numbers.check(&self.formats().collect::<Vec<_>>(), dtype)?;
+        }
+        Ok(self)
     }
 
     /// All formats that are written.
@@ -64,8 +85,7 @@ impl<'a> Target<'a> {
     pub(super) fn check(&self, plan: &Plan) -> Result<()> {
         let Clips::Together(files) = &self.clips else { return Ok(()) };
         plan.check_one_picture()?;
-        let array = |format| matches!(format, ClipFormat::Npy | ClipFormat::Safetensors);
-        match files.iter().find(|(format, _)| array(*format)) {
+        match files.iter().find(|(format, _)| format.array().is_some()) {
             Some((_, file)) if plan.clips() > 1 => Err(Usage(format!(
                 "--out {}: holds one clip, and {} are asked for; give a folder with --format",
                 file.display(),
@@ -87,7 +107,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Takes clips (n c f h w, u8) in their order; a folder gets each at once.
+    /// Takes clips (n c f h w, f32, as the model has them) in their order; a folder gets each at once.
     pub(super) fn writer(&'a self, plan: &'a Plan, seed: u64) -> Writer<'a> {
         Writer {
             target: self,
@@ -96,14 +116,15 @@ impl<'a> Target<'a> {
             files: Vec::new(),
             kept: Vec::new(),
             together: Vec::new(),
+            array: None,
         }
     }
 }
 
 /// A file that shows many clips to people.
-fn picture(path: &Path) -> Result<(ClipFormat, &Path)> {
-    let shown = [ClipFormat::Gif, ClipFormat::WebP, ClipFormat::Mp4];
-    match ClipFormat::of_name(path).filter(|format| shown.contains(format)) {
+fn shown(path: &Path) -> Result<(ClipFormat, &Path)> {
+    let known = [ClipFormat::Gif, ClipFormat::WebP, ClipFormat::Mp4];
+    match ClipFormat::of_name(path).filter(|format| known.contains(format)) {
         Some(format) => Ok((format, path)),
         None => {
             let why = format!("--grid {}: expected FILE.gif, .webp or .mp4", path.display());
@@ -122,6 +143,8 @@ pub(super) struct Writer<'a> {
     files: Vec<Vec<PathBuf>>,
     /// Those that share a picture.
     together: Vec<Tensor>,
+    /// The numbers of the one that has a file for them.
+    array: Option<Array>,
     /// Those that a grid shows, with their captions.
     kept: Vec<(Clip, String)>,
 }
@@ -132,18 +155,25 @@ impl Writer<'_> {
         self.files.len()
     }
 
-    pub(super) fn add(&mut self, clips: &Tensor) -> Result<()> {
-        for k in 0..clips.size()[0] {
-            let clip = clips.f_get(k)?;
-            self.add_one(&Clip::from_tensor(&clip, self.plan.fps)?)?;
-            if let Clips::Together(_) = self.target.clips {
-                self.together.push(clip);
+    pub(super) fn add(&mut self, videos: &Tensor) -> Result<()> {
+        let (target, fps) = (self.target, self.plan.fps);
+        let numbers = target.numbers.as_ref();
+        let pictures = picture(videos, numbers.map(Numbers::normaliser))?;
+        let numbers = numbers.filter(|_| target.formats().any(|format| format.array().is_some()));
+        for k in 0..videos.size()[0] {
+            let pixels = pictures.f_get(k)?;
+            let of_clip = |numbers: &Numbers| numbers.of_clip(&videos.f_get(k)?, fps);
+            let array = numbers.map(of_clip).transpose()?;
+            self.add_one(&Clip::from_tensor(&pixels, fps)?, array.as_ref())?;
+            if let Clips::Together(_) = target.clips {
+                self.together.push(pixels);
+                self.array = array;
             }
         }
         Ok(())
     }
 
-    fn add_one(&mut self, clip: &Clip) -> Result<()> {
+    fn add_one(&mut self, clip: &Clip, numbers: Option<&Array>) -> Result<()> {
         let number = self.files.len();
         let prompt = self.plan.prompt(number);
         let files = match &self.target.clips {
@@ -157,7 +187,7 @@ impl Writer<'_> {
                         formats::announce_padding(*format, clip);
                     }
                     let file = format.path(&stem);
-                    formats::write(*format, &file, clip, self.plan.fps)?;
+                    numbers::write(*format, &file, clip, numbers, self.plan.fps)?;
                     files.push(file);
                 }
                 write_caption(&stem.with_extension("txt"), prompt.as_deref())?;
@@ -196,7 +226,7 @@ impl Writer<'_> {
             let picture = Clip::from_tensor(&tile(&clips, self.plan.columns())?, self.plan.fps)?;
             for (format, file) in files {
                 formats::announce_padding(*format, &picture);
-                formats::write(*format, file, &picture, self.plan.fps)?;
+                numbers::write(*format, file, &picture, self.array.as_ref(), self.plan.fps)?;
             }
         }
         if let (Some((format, file)), false) = (self.target.grid, self.kept.is_empty()) {
@@ -227,11 +257,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_gets_gifs_unless_something_else_is_said() {
+    fn formats_are_those_of_the_flag_or_of_the_name() {
         let formats = |out: &str, formats: &[ClipFormat]| {
             Target::of(Path::new(out), formats, None).unwrap().formats().collect::<Vec<_>>()
         };
-        assert_eq!(formats("clips", &[]), [ClipFormat::Gif]);
+        // what a folder gets then is up to the model
+        assert_eq!(formats("clips", &[]), []);
         assert_eq!(formats("clips", &[ClipFormat::Npy]), [ClipFormat::Npy]);
         assert_eq!(formats("clip.webp", &[]), [ClipFormat::WebP]);
         let grid = Target::of(Path::new("clips"), &[], Some(Path::new("all.npy"))).unwrap_err();

@@ -52,6 +52,11 @@ impl<'a> Input<'a> {
         let device = args.draw.compute.start()?;
         let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
         let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?;
+        ensure!(
+            model.normaliser.is_none(),
+            "this model draws numbers in a unit of their own (data.normalise), and pictures are not \
+             in it; draw from it with `vd sample`"
+        );
         if args.prompt.is_some() {
             model.open_encoder(args.draw.encoder.as_deref())?;
         }

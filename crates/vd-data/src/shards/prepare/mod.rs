@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::INDEX;
 use super::record::{BadLine, FORMAT, Header, Line, Name, Settings, Told, VERSION};
-use crate::decode::extension;
+use crate::decode::{Media, extension};
 use crate::folder::{BadFile, Entry, Folder, folder_contains};
 use crate::write::write_file;
 use crate::{Error, Result};
@@ -90,6 +90,15 @@ pub fn prepare(
     }
     check_apart(&config.source, &config.out)?;
     std::fs::create_dir_all(&config.out).map_err(|e| Error::write(&config.out, e))?;
+    if let Some(Media::Array(array)) = listed
+        .entries()
+        .iter()
+        .map(|entry| &entry.media)
+        .find(|media| matches!(media, Media::Array(_)))
+    {
+        let expected = "videos; arrays are read as they lie (data.source = { kind = \"folder\", path = ... }), and need no preparing";
+        return Err(Error::damaged(array.path(), expected, "an array"));
+    }
     check_bad(config, listed.bad_files())?;
     let mut state = State::open(&config.out, &settings)?;
     let done = work::prepare_all(config, &listed, &mut state, watch)?;

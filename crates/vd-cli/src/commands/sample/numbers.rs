@@ -1,0 +1,88 @@
+//! Clips of numbers: those of a model of arrays, in the unit that they were learned in.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tch::Tensor;
+use vd_data::{ArrayFormat, Clip, ClipFormat, Dtype, FloatClip, Normaliser, write_floats};
+
+use crate::commands::formats;
+use crate::model::Model;
+use crate::output::Usage;
+
+/// What arrays hold, of a model of numbers.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    normaliser: Normaliser,
+    dtype: Dtype,
+}
+
+impl Numbers {
+    /// What --dtype asks of a model; `None` for a model of pixels, which arrays have as u8.
+    pub(super) fn of(model: &Model, dtype: Option<Dtype>) -> Result<Option<Self>> {
+        match (&model.normaliser, dtype) {
+            (Some(normaliser), dtype) => {
+                let dtype = dtype.unwrap_or(Dtype::F32);
+                Ok(Some(Self { normaliser: normaliser.clone(), dtype }))
+            }
+            (None, None) => Ok(None),
+            (None, Some(dtype)) => Err(Usage(format!(
+                "--dtype {dtype}: this model draws pixels, which npy and safetensors have as u8; leave \
+                 --dtype out"
+            ))
+            .into()),
+        }
+    }
+
+    /// Refuses formats that cannot hold them, and a type that no format asks for.
+    pub(super) fn check(&self, formats: &[ClipFormat], asked: Option<Dtype>) -> Result<()> {
+        let arrays: Vec<_> = formats.iter().filter_map(|format| format.array()).collect();
+        let why = match asked {
+            Some(dtype) if arrays.is_empty() => {
+                format!("--dtype {dtype}: only npy and safetensors hold numbers; give --format npy")
+            }
+            _ if self.dtype == Dtype::Bf16 && arrays.contains(&ArrayFormat::Npy) => {
+                "--dtype bf16: npy has no such kind; give --format safetensors, or f16 or f32"
+                    .to_owned()
+            }
+            _ => return Ok(()),
+        };
+        Err(Usage(why).into())
+    }
+
+    /// What brings them to their unit.
+    pub(super) fn normaliser(&self) -> &Normaliser {
+        &self.normaliser
+    }
+
+    /// The numbers of a clip (c f h w, f32) in their unit.
+    pub(super) fn of_clip(&self, clip: &Tensor, fps: f64) -> Result<Array> {
+        let mut clip = FloatClip::from_tensor(clip, fps)?;
+        self.normaliser.undo(&mut clip)?;
+        Ok(Array { clip, dtype: self.dtype })
+    }
+}
+
+/// The numbers of a clip, and as what they are written.
+#[derive(Debug)]
+pub(super) struct Array {
+    clip: FloatClip,
+    dtype: Dtype,
+}
+
+/// Writes a clip in a format, at the rate that the format has for it: of one of numbers these, where
+/// the format is an array, else what shows it.
+pub(super) fn write(
+    format: ClipFormat,
+    path: &Path,
+    shown: &Clip,
+    numbers: Option<&Array>,
+    fps: f64,
+) -> Result<()> {
+    match (format.array(), numbers) {
+        (Some(array), Some(numbers)) => {
+            Ok(write_floats(path, array, numbers.dtype, &numbers.clip)?)
+        }
+        _ => formats::write(format, path, shown, fps),
+    }
+}

@@ -1,0 +1,145 @@
+//! Arrays from the first look at them to clips in their own unit.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Place, gif_shape, number};
+use serde_json::json;
+use tch::{Device, Tensor};
+use vd_data::{ArrayFormat, Dtype, FloatClip, Media, write_array};
+use vd_tensor_ops::Weights;
+
+/// Frames of 16 x 24 with rain in [0, 50), a tenth of it missing, and a temperature.
+fn radar(place: &Place) {
+    std::fs::create_dir(place.path("radar")).unwrap();
+    for clip in 0..4usize {
+        let value = |k: usize| {
+            let drawn = ((k * 7919 + clip * 104_729) % 1009) as f32 / 1009.0;
+            match k % 2 {
+                0 if k % 20 == 0 => -9999.0,
+                0 => 50.0 * drawn.powi(4),
+                _ => 270.0 + 20.0 * drawn,
+            }
+        };
+        let values: Vec<f32> = (0..3 * 16 * 24 * 2).map(value).collect();
+        let path = place.path(&format!("radar/{clip}.npy"));
+        write_array(&path, ArrayFormat::Npy, Dtype::F32, &[3, 16, 24, 2], &values).unwrap();
+    }
+    place.write("radar.toml", CONFIG);
+}
+
+const CONFIG: &str = r#"
+[model]
+dim = 8
+dim_mults = [1, 2]
+channels = 2
+attn_heads = 2
+attn_dim_head = 8
+init_kernel_size = 3
+[data]
+source = { kind = "folder", path = "radar" }
+frames = 2
+size = [16, 24]
+channels = 2
+workers = 1
+invalid = -9999.0
+[[data.normalise]]
+kind = "percentile"
+transform = "log"
+offset = 0.1
+[[data.normalise]]
+kind = "min-max"
+[train]
+out = "run"
+steps = 3
+batch = 2
+preview_every = 0
+device = "cpu"
+threads = 1
+"#;
+
+fn read(place: &Place, name: &str, channels: usize) -> FloatClip {
+    Media::at(&place.path(name)).unwrap().decode_floats(channels, None, 10.0).unwrap()
+}
+
+#[test]
+fn arrays_are_looked_at_learned_from_and_drawn_in_their_own_unit() {
+    let place = Place::new();
+    radar(&place);
+    let report = place.json("data inspect radar --invalid -9999");
+    let arrays = &report["arrays"][0];
+    assert_eq!((&arrays["dtype"], &arrays["channels"]), (&json!("f32"), &json!(2)));
+    assert!((number(arrays, "missing") - 0.05).abs() < 0.001);
+    let (rain, warm) = (&arrays["ranges"][0], &arrays["ranges"][1]);
+    assert!(rain[0].as_f64().unwrap() >= 0.0 && warm[0].as_f64().unwrap() >= 270.0, "{arrays}");
+
+    place.json("train radar.toml");
+    let resolved = std::fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert_eq!(resolved.matches("statistics = [").count(), 2, "{resolved}");
+    let report = place.json("sample run --num 2 --steps 3 --out clips --threads 1");
+    assert_eq!(report["threshold"], "none");
+    for k in 0..2 {
+        let clip = &report["clips"][k];
+        assert_eq!(clip["files"][1], format!("clips/seed-0-clip-0000{k}.npy"));
+        let numbers = read(&place, clip["files"][1].as_str().unwrap(), 2);
+        assert_eq!(numbers.shape(), [2, 16, 24, 2]);
+        assert!(numbers.valid().all(|valid| valid));
+        // the inverse of the logarithm stays above what the offset takes away
+        assert!(numbers.values.iter().step_by(2).all(|x| *x >= -0.1));
+        // the two channels beside each other
+        let picture = gif_shape(&place.path(clip["file"].as_str().unwrap()));
+        assert_eq!(picture, (2, [16, 2 * 24 + 2]));
+    }
+}
+
+#[test]
+fn numbers_are_written_as_asked_and_pictures_are_not_taken_for_them() {
+    let place = Place::new();
+    radar(&place);
+    place.json("train radar.toml");
+    let sample = "sample run --steps 2 --threads 1";
+    let report = place.json(&format!("{sample} --format gif,npy --out both.npy --dtype i16"));
+    assert_eq!(report["clips"][0]["files"], json!(["both.npy", "both.gif"]));
+    let bytes = std::fs::read(place.path("both.npy")).unwrap();
+    let header = String::from_utf8_lossy(&bytes[..128]).into_owned();
+    assert!(header.contains("'<i2'") && header.contains("(2, 16, 24, 2)"), "{header}");
+    // the same clip as f32, with its rate
+    place.json(&format!("{sample} --fps 12.5 --out one.safetensors"));
+    let one = Weights::read(&place.path("one.safetensors"), Device::Cpu).unwrap();
+    assert_eq!((&*one.metadata["fps"], &*one.metadata["axes"]), ("12.5", "f h w c"));
+    let rounded = Tensor::from_slice(&read(&place, "both.npy", 2).values);
+    // halves are rounded away from zero there, and to even here
+    let away = (one.tensors["video"].view([-1]) - rounded).abs().max().double_value(&[]);
+    assert!(away <= 0.5, "{away}");
+    let several = place.error(&format!("{sample} --num 2 --out one.npy"), 2);
+    assert!(several.contains("holds one clip"), "{several}");
+    let bf16 = place.error(&format!("{sample} --out never --dtype bf16"), 2);
+    assert!(bf16.contains("npy has no such kind") && !place.exists("never"), "{bf16}");
+    let alone = place.error(&format!("{sample} --out never.gif --dtype f16"), 2);
+    assert!(alone.contains("--format npy"), "{alone}");
+    let report = place.json(&format!("{sample} --num 2 --out all.gif --grid grid.webp"));
+    assert_eq!((&report["clips"][1]["file"], place.exists("all.npy")), (&json!("all.gif"), false));
+    assert!(place.exists("grid.webp"));
+    let pictures = place.vd("extend run all.gif --frames 2 --out longer.gif");
+    assert_eq!(pictures.code, Some(1));
+    assert!(pictures.stderr.contains("data.normalise"), "{pictures:?}");
+    let warned = place.vd(&format!("{sample} --threshold static --out x.gif"));
+    assert!(warned.stderr.contains("cannot be drawn"), "{warned:?}");
+}
+
+#[test]
+fn arrays_of_a_model_of_pixels_are_bytes_and_of_no_other_type() {
+    let place = Place::new();
+    place.json("train config.toml --set data.size=[16,24] --set train.steps=1");
+    let sample = "sample run --steps 2 --threads 1 --out";
+    let plain = place.json(&format!("{sample} clips"));
+    let clip = &plain["clips"][0];
+    assert_eq!((&clip["files"], &plain["threshold"]), (&json!(null), &json!("static")));
+    assert_eq!(gif_shape(&place.path("clips/seed-0-clip-00000.gif")), (2, [16, 24]));
+    place.json(&format!("{sample} b --format npy"));
+    let numbers = read(&place, "b/seed-0-clip-00000.npy", 3);
+    assert_eq!(numbers.shape(), [2, 16, 24, 3]);
+    assert!(numbers.values.iter().any(|x| *x > 1.0));
+    let refused = place.error(&format!("{sample} c --format npy --dtype f32"), 2);
+    assert!(refused.contains("as u8"), "{refused}");
+}

@@ -1,0 +1,78 @@
+//! One video that is an array.
+
+use std::path::Path;
+
+use super::{Format, Media, Probe, sniff};
+use crate::array::{Array, ArrayOptions, Dtype, open};
+use crate::{Clip, Error, FloatClip, Result};
+
+impl Media {
+    /// The array that it is, if it is one: of a file of arrays that is taken by itself, the only one.
+    pub(super) fn array(&self) -> Result<Option<Array>> {
+        let path = match self {
+            Self::Array(array) => return Ok(Some(array.clone())),
+            Self::Frames { .. } | Self::Packed(_) => return Ok(None),
+            Self::File(path) => path,
+        };
+        let Format::Array(kind) = sniff(path)? else { return Ok(None) };
+        let mut arrays = open(path, kind, &ArrayOptions::default())?;
+        match (arrays.pop(), arrays.len()) {
+            (Some(array), 0) => Ok(Some(array)),
+            (_, more) => {
+                let expected = "one clip; as data.source a folder may hold files of several";
+                Err(Error::damaged(path, expected, format!("{}", more + 1)))
+            }
+        }
+    }
+
+    /// Reads the frames at `wanted` (ascending; all, if `None`) as numbers: those of an array as they
+    /// are, the pixels of a picture as 0 to 255.
+    ///
+    /// # Errors
+    /// As [`crate::decode`]; and when the video has fewer frames, or an array other channels.
+    pub fn decode_floats(
+        &self,
+        channels: usize,
+        wanted: Option<&[usize]>,
+        fps: f64,
+    ) -> Result<FloatClip> {
+        let Some(array) = self.array()? else {
+            return Ok(FloatClip::from(&self.collect(channels, wanted, fps)?));
+        };
+        let shape = shape(&array, channels, wanted)?;
+        FloatClip::new(array.numbers(wanted)?, shape, fps)
+    }
+}
+
+/// The shape of the wanted frames of an array.
+fn shape(array: &Array, channels: usize, wanted: Option<&[usize]>) -> Result<[usize; 4]> {
+    let Probe { f, h, w, .. } = array.probe();
+    if array.channels() != channels {
+        let expected = format!("{channels} channels (data.channels)");
+        let found = format!("an array of {}", array.channels());
+        return Err(Error::damaged(array.path(), expected, found));
+    }
+    Ok([wanted.map_or(f, <[usize]>::len), h, w, channels])
+}
+
+/// An array of bytes as pixels.
+pub(super) fn bytes(
+    array: &Array,
+    channels: usize,
+    wanted: Option<&[usize]>,
+    fps: f64,
+) -> Result<Clip> {
+    if array.dtype() != Dtype::U8 {
+        return Err(Error::damaged(
+            array.path(),
+            "an array of u8, which are pixels; for numbers of other kinds a run says data.normalise",
+            format!("one of {}", array.dtype()),
+        ));
+    }
+    let shape = shape(array, channels, wanted)?;
+    Clip::new(array.numbers(wanted)?, shape, fps)
+}
+
+pub(super) fn no_frame(path: &Path) -> Error {
+    Error::damaged(path, "a picture", "an array")
+}

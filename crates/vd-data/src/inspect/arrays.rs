@@ -1,0 +1,83 @@
+//! What the arrays of a folder hold.
+
+use std::collections::BTreeMap;
+
+use super::report::ArrayReport;
+use super::{About, Found};
+use crate::Result;
+use crate::array::Array;
+use crate::decode::{Media, Probe};
+
+/// The most values that are looked at at once.
+const AT_ONCE: usize = 1 << 22;
+
+/// What one array says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Numbers {
+    dtype: &'static str,
+    /// The least and the largest of each channel; the least above the largest where all are missing.
+    ranges: Vec<[f64; 2]>,
+    values: u64,
+    missing: u64,
+}
+
+/// Reads an array to its end.
+pub(super) fn look(media: &Media, array: &Array, invalid: Option<f64>) -> Result<About> {
+    let Probe { f, h, w, fps } = array.probe();
+    let c = array.channels();
+    let mut numbers = Numbers {
+        dtype: array.dtype().name(),
+        ranges: vec![[f64::INFINITY, f64::NEG_INFINITY]; c],
+        values: 0,
+        missing: 0,
+    };
+    let step = (AT_ONCE / (h * w * c)).max(1);
+    for first in (0..f).step_by(step) {
+        let wanted: Vec<usize> = (first..f.min(first + step)).collect();
+        let mut clip = media.decode_floats(c, Some(&wanted), fps)?;
+        if let Some(invalid) = invalid {
+            clip.forget(invalid);
+        }
+        numbers.values += clip.values.len() as u64;
+        for pixel in clip.values.chunks_exact(c) {
+            for (value, range) in pixel.iter().zip(&mut numbers.ranges) {
+                let x = f64::from(*value);
+                match x.is_finite() {
+                    true => *range = [range[0].min(x), range[1].max(x)],
+                    false => numbers.missing += 1,
+                }
+            }
+        }
+    }
+    let bytes = array.bytes();
+    Ok(About { f, h, w, fps, grey: false, bytes, numbers: Some(numbers) })
+}
+
+/// All arrays, those of one kind and number of channels together.
+pub(super) fn report(sound: &[Found<'_>]) -> Vec<ArrayReport> {
+    let mut kinds = BTreeMap::<(usize, &str), (usize, Numbers)>::new();
+    for numbers in sound.iter().filter_map(|(_, about)| about.numbers.as_ref()) {
+        let key = (numbers.ranges.len(), numbers.dtype);
+        let Some((clips, all)) = kinds.get_mut(&key) else {
+            kinds.insert(key, (1, numbers.clone()));
+            continue;
+        };
+        *clips += 1;
+        all.values += numbers.values;
+        all.missing += numbers.missing;
+        for (all, one) in all.ranges.iter_mut().zip(&numbers.ranges) {
+            *all = [all[0].min(one[0]), all[1].max(one[1])];
+        }
+    }
+    let report = |((channels, dtype), (clips, numbers)): ((usize, &str), (usize, Numbers))| {
+        let range = |range: [f64; 2]| (range[0] <= range[1]).then_some(range);
+        ArrayReport {
+            dtype: dtype.to_owned(),
+            channels,
+            clips,
+            ranges: numbers.ranges.into_iter().map(range).collect(),
+            missing: numbers.missing as f64 / numbers.values.max(1) as f64,
+        }
+    };
+    kinds.into_iter().map(report).collect()
+}

@@ -1,0 +1,263 @@
+//! The map of each channel and its inverse.
+
+use super::{ChannelRule, Normalise, Scaling, Transform};
+use crate::{Error, FloatClip, Result};
+
+/// How many standard deviations a picture shows to either side.
+const SHOWN: f64 = 3.0;
+
+/// Numbers of any unit to those of the diffusion process, channel by channel, and back.
+///
+/// Computed in f64; going there and back changes a number by a few units in the last place of f32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normaliser {
+    maps: Vec<Map>,
+    within: bool,
+}
+
+/// y = (transform(x) - centre) / spread
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Map {
+    transform: Transform,
+    offset: f64,
+    centre: f64,
+    spread: f64,
+    /// The y that a picture shows as white, its negative as black.
+    shown: f64,
+}
+
+impl Normaliser {
+    /// The maps of a config's rules.
+    ///
+    /// # Errors
+    /// Settings out of their range; statistics that are still to be measured.
+    pub fn new(config: &Normalise, channels: usize) -> Result<Self> {
+        let rules = config.rules(channels)?;
+        let within = rules.iter().all(|rule| rule.kind == Scaling::MinMax);
+        let maps = rules.iter().map(Map::new).collect::<Result<_>>()?;
+        Ok(Self { maps, within })
+    }
+
+    /// Bytes, 0 to 255, to [-1, 1]: what pictures go through.
+    pub fn bytes(channels: usize) -> Self {
+        let (transform, offset) = (Transform::None, 0.0);
+        let map = Map { transform, offset, centre: 127.5, spread: 127.5, shown: 1.0 };
+        Self { maps: vec![map; channels], within: true }
+    }
+
+    /// Whether the numbers that were measured all lie in [-1, 1] afterwards; else a clamp to that range,
+    /// as samplers have for pixels, would cut some of them off.
+    pub fn is_within(&self) -> bool {
+        self.within
+    }
+
+    /// How many channels there are.
+    pub fn channels(&self) -> usize {
+        self.maps.len()
+    }
+
+    /// Brings numbers to the range of the diffusion process; what is missing stays so.
+    ///
+    /// # Errors
+    /// Another number of channels; a number of which there is no logarithm or root.
+    pub fn apply(&self, clip: &mut FloatClip) -> Result<()> {
+        self.check(clip)?;
+        for pixel in clip.values.chunks_exact_mut(self.maps.len()) {
+            for (value, map) in pixel.iter_mut().zip(&self.maps) {
+                let there = value.is_finite();
+                let mapped = if there { map.apply(f64::from(*value)) as f32 } else { f32::NAN };
+                if there && !mapped.is_finite() {
+                    let expected = format!("numbers {}", map.domain());
+                    return Err(Error::clip(expected, format!("{value}")));
+                }
+                *value = mapped;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings numbers back to their unit. What lies beyond the numbers that f32 has becomes the largest
+    /// of them.
+    ///
+    /// # Errors
+    /// Another number of channels.
+    pub fn undo(&self, clip: &mut FloatClip) -> Result<()> {
+        self.check(clip)?;
+        let most = f64::from(f32::MAX);
+        for pixel in clip.values.chunks_exact_mut(self.maps.len()) {
+            for (value, map) in pixel.iter_mut().zip(&self.maps) {
+                *value = map.undo(f64::from(*value)).clamp(-most, most) as f32;
+            }
+        }
+        Ok(())
+    }
+
+    /// For each channel the number of the diffusion process that a picture shows as white, its negative
+    /// as black: three standard deviations where it is scaled by those, else 1.
+    pub(crate) fn shown(&self) -> Vec<f32> {
+        self.maps.iter().map(|map| map.shown as f32).collect()
+    }
+
+    fn check(&self, clip: &FloatClip) -> Result<()> {
+        if clip.c == self.maps.len() {
+            return Ok(());
+        }
+        Err(Error::clip(format!("{} channels", self.maps.len()), format!("{}", clip.c)))
+    }
+}
+
+impl Map {
+    fn new(rule: &ChannelRule) -> Result<Self> {
+        let missing = || {
+            let expected = "statistics for each channel, which `vd train` measures";
+            Error::config("data.normalise.statistics", expected, "none")
+        };
+        let (centre, spread) = match (rule.kind, rule.statistics) {
+            (Scaling::None, _) => (0.0, 1.0),
+            (_, None) => return Err(missing()),
+            (Scaling::ZScore, Some([mean, std])) => (mean, std),
+            (_, Some([low, high])) => (low / 2.0 + high / 2.0, high / 2.0 - low / 2.0),
+        };
+        let shown = if rule.kind == Scaling::ZScore { SHOWN } else { 1.0 };
+        Ok(Self { transform: rule.transform, offset: rule.offset(), centre, spread, shown })
+    }
+
+    fn apply(&self, x: f64) -> f64 {
+        (transformed(self.transform, self.offset, x) - self.centre) / self.spread
+    }
+
+    fn undo(&self, y: f64) -> f64 {
+        let t = y * self.spread + self.centre;
+        match self.transform {
+            Transform::None => t,
+            Transform::Log => t.exp() - self.offset,
+            // a root is not negative: what is drawn below 0 is 0
+            Transform::Sqrt => t.max(0.0).powi(2) - self.offset,
+        }
+    }
+
+    fn domain(&self) -> String {
+        let least = -self.offset;
+        match self.transform {
+            Transform::None => "that f32 holds once they are scaled".to_owned(),
+            Transform::Log => format!("above {least}, for the logarithm (data.normalise.offset)"),
+            Transform::Sqrt => format!("from {least} on, for the root (data.normalise.offset)"),
+        }
+    }
+}
+
+/// A number after the transform; not finite where there is none.
+pub(super) fn transformed(transform: Transform, offset: f64, x: f64) -> f64 {
+    match transform {
+        Transform::None => x,
+        Transform::Log => (x + offset).ln(),
+        Transform::Sqrt => (x + offset).sqrt(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rule(kind: Scaling, transform: Transform, statistics: [f64; 2]) -> ChannelRule {
+        let statistics = Some(statistics).filter(|_| kind != Scaling::None);
+        ChannelRule { transform, statistics, ..ChannelRule::new(kind) }
+    }
+
+    /// How far there and back may lead from x: half a unit in the last place of y, which the line makes
+    /// `spread` times as large and the inverse of the transform by its slope, and one of x itself; the
+    /// few roundings in f64 are 2^29 times smaller than those, but for the differences that they enter.
+    fn bound(map: &Map, x: f64) -> f64 {
+        let half_ulp = 2f64.powi(-24);
+        let t = transformed(map.transform, map.offset, x);
+        let y = (t - map.centre) / map.spread;
+        let slope = match map.transform {
+            Transform::None => 1.0,
+            Transform::Log => x + map.offset,
+            Transform::Sqrt => 2.0 * t,
+        };
+        let rounded = y.abs() * map.spread + 1e-6 * (map.centre.abs() + t.abs());
+        1.01 * half_ulp * (rounded * slope + x.abs() + 1e-6 * map.offset.abs())
+    }
+
+    fn kinds() -> impl Strategy<Value = (Scaling, Transform)> {
+        use Scaling::{MinMax, None, Percentile, ZScore};
+        let kind = prop::sample::select(vec![MinMax, ZScore, Percentile, None]);
+        let transforms = vec![Transform::None, Transform::Log, Transform::Sqrt];
+        (kind, prop::sample::select(transforms))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_done_is_undone_within_the_bound(
+            (kind, transform) in kinds(),
+            at in -3.0f64..3.0, width in 0.1f64..4.0,
+            values in prop::collection::vec(0.0f32..500.0, 1..40),
+        ) {
+            let statistics = match kind {
+                Scaling::ZScore => [at, width],
+                _ => [at, at + width],
+            };
+            let rule = rule(kind, transform, statistics);
+            let normaliser = Normaliser::new(&Normalise::all(rule), 1).unwrap();
+            let shape = [1, 1, values.len(), 1];
+            let mut clip = FloatClip::new(values.clone(), shape, 8.0).unwrap();
+            normaliser.apply(&mut clip).unwrap();
+            normaliser.undo(&mut clip).unwrap();
+            for (x, back) in values.into_iter().zip(clip.values) {
+                let (x, back) = (f64::from(x), f64::from(back));
+                prop_assert!((x - back).abs() <= bound(&normaliser.maps[0], x), "{x} {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn statistics_become_minus_one_and_one_and_values_beyond_stay_beyond() {
+        for kind in [Scaling::MinMax, Scaling::Percentile] {
+            let rule = rule(kind, Transform::None, [-2.0, 6.0]);
+            let normaliser = Normaliser::new(&Normalise::all(rule), 1).unwrap();
+            let values = vec![-2.0, 6.0, 2.0, 14.0, f32::NAN, f32::INFINITY];
+            let mut clip = FloatClip::new(values, [1, 2, 3, 1], 8.0).unwrap();
+            normaliser.apply(&mut clip).unwrap();
+            assert_eq!(clip.values[..4], [-1.0, 1.0, 0.0, 3.0]);
+            assert!(clip.values[4..].iter().all(|x| x.is_nan()));
+            assert_eq!(normaliser.is_within(), kind == Scaling::MinMax);
+        }
+    }
+
+    #[test]
+    fn bytes_go_through_the_map_of_pictures_up_to_one_rounding() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let there = vd_tensor_ops::video::from_u8(&tch::Tensor::from_slice(&bytes));
+        let there: Vec<f32> = Vec::try_from(&there).unwrap();
+        let values = bytes.iter().map(|b| f32::from(*b)).collect();
+        let mut clip = FloatClip::new(values, [1, 16, 16, 1], 8.0).unwrap();
+        Normaliser::bytes(1).apply(&mut clip).unwrap();
+        let away = clip.values.iter().zip(&there).map(|(a, b)| (a - b).abs());
+        // one rounding here, two there: at most half a unit of 2 and half of 1 apart
+        assert!(away.fold(0.0, f32::max) <= 2f32.powi(-23), "{:?}", clip.values);
+    }
+
+    #[test]
+    fn numbers_without_a_logarithm_are_refused_and_none_comes_back_infinite() {
+        let rule = rule(Scaling::None, Transform::Log, [0.0; 2]);
+        let normaliser = Normaliser::new(&Normalise::all(rule), 1).unwrap();
+        let mut clip = FloatClip::new(vec![3.0, -1.0], [1, 1, 2, 1], 8.0).unwrap();
+        let error = normaliser.apply(&mut clip).unwrap_err().to_string();
+        assert!(error.contains("above -1") && error.contains("offset"), "{error}");
+        let mut clip = FloatClip::new(vec![300.0, -300.0], [1, 1, 2, 1], 8.0).unwrap();
+        normaliser.undo(&mut clip).unwrap();
+        assert_eq!(clip.values, [f32::MAX, -1.0]);
+    }
+
+    #[test]
+    fn statistics_that_are_still_to_be_measured_are_asked_for() {
+        let config = Normalise::all(ChannelRule::new(Scaling::MinMax));
+        assert!(!config.is_complete());
+        let error = Normaliser::new(&config, 2).unwrap_err().to_string();
+        assert!(error.starts_with("data.normalise.statistics"), "{error}");
+        assert!(Normalise::all(ChannelRule::new(Scaling::None)).is_complete());
+    }
+}

@@ -1,0 +1,299 @@
+//! Numbers of any unit to the range of the diffusion process, and back.
+
+mod map;
+mod measure;
+mod tally;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use map::Normaliser;
+pub(crate) use measure::measure;
+
+use crate::{Error, Result};
+
+/// The `[data.normalise]` section: how numbers of any unit become those of the diffusion process.
+///
+/// One rule for all channels, or, as `[[data.normalise]]`, one for each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalise(Vec<ChannelRule>);
+
+/// How the numbers of a channel are brought to a range around [-1, 1]: by a function, then by a line.
+///
+/// Nothing is clipped: what lies beyond the statistics lies beyond [-1, 1], and comes back as it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelRule {
+    /// Which statistics become what.
+    pub kind: Scaling,
+    /// The lower percentile, for `percentile` alone \[default: 1\].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<f64>,
+    /// The upper percentile, for `percentile` alone \[default: 99\].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
+    /// What is done to each number first.
+    #[serde(default, skip_serializing_if = "Transform::is_none")]
+    pub transform: Transform,
+    /// What is added to each number before `transform` \[default: 1 for `log`, 0 for `sqrt`\].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<f64>,
+    /// The statistics, of numbers that `transform` has been done to: the two that become -1 and 1, or
+    /// mean and standard deviation. Measured in the data where they are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<[f64; 2]>,
+}
+
+/// Which line numbers go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scaling {
+    /// The least becomes -1, the largest 1.
+    MinMax,
+    /// The mean becomes 0, one standard deviation above it 1.
+    ZScore,
+    /// The percentile `low` becomes -1, `high` becomes 1.
+    Percentile,
+    /// They stay as they are: the data are made so that they fit.
+    None,
+}
+
+/// What is done to a number first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transform {
+    /// Nothing.
+    #[default]
+    None,
+    /// The natural logarithm of the number plus `offset`, which must be above 0.
+    Log,
+    /// The square root of the number plus `offset`, which must not be below 0.
+    Sqrt,
+}
+
+impl Transform {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+impl ChannelRule {
+    /// A rule without a transform whose statistics are measured.
+    pub fn new(kind: Scaling) -> Self {
+        Self {
+            kind,
+            low: None,
+            high: None,
+            transform: Transform::None,
+            offset: None,
+            statistics: None,
+        }
+    }
+
+    /// The two percentiles, each in [0, 100].
+    pub fn percentiles(&self) -> [f64; 2] {
+        [self.low.unwrap_or(1.0), self.high.unwrap_or(99.0)]
+    }
+
+    /// What is added before the transform.
+    pub fn offset(&self) -> f64 {
+        self.offset.unwrap_or(if self.transform == Transform::Log { 1.0 } else { 0.0 })
+    }
+
+    /// Whether nothing is left to be measured.
+    fn is_complete(&self) -> bool {
+        self.kind == Scaling::None || self.statistics.is_some()
+    }
+
+    fn validate(&self) -> Result<()> {
+        let given = self.low.is_some() || self.high.is_some();
+        if given && self.kind != Scaling::Percentile {
+            let expected = "nothing, but for kind = \"percentile\"";
+            return Err(Error::config("data.normalise.low and high", expected, "a number"));
+        }
+        let [low, high] = self.percentiles();
+        if !(0.0 <= low && low < high && high <= 100.0) {
+            let expected = "two percentiles, 0 <= low < high <= 100";
+            return Err(Error::config("data.normalise.low", expected, format!("{low} and {high}")));
+        }
+        if let (Some(offset), Transform::None) = (self.offset, self.transform) {
+            let expected = "nothing, but for transform = \"log\" or \"sqrt\"";
+            return Err(Error::config("data.normalise.offset", expected, offset));
+        }
+        if !self.offset().is_finite() {
+            return Err(Error::config("data.normalise.offset", "a finite number", self.offset()));
+        }
+        let Some([a, b]) = self.statistics else { return Ok(()) };
+        let (sound, expected) = match self.kind {
+            Scaling::None => (false, "nothing, for kind = \"none\""),
+            Scaling::ZScore => (b > 0.0, "a mean and a standard deviation above 0, both finite"),
+            _ => (a < b, "the two numbers that become -1 and 1, finite and rising"),
+        };
+        if !(sound && a.is_finite() && b.is_finite() && (b - a).is_finite()) {
+            return Err(Error::config(
+                "data.normalise.statistics",
+                expected,
+                format!("[{a}, {b}]"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Normalise {
+    /// One rule for all channels.
+    pub fn all(rule: ChannelRule) -> Self {
+        Self(vec![rule])
+    }
+
+    /// A rule for each channel.
+    pub fn each(rules: Vec<ChannelRule>) -> Self {
+        Self(rules)
+    }
+
+    /// The rules of so many channels.
+    ///
+    /// # Errors
+    /// Another number of rules; settings out of their range.
+    pub fn rules(&self, channels: usize) -> Result<Vec<ChannelRule>> {
+        self.0.iter().try_for_each(ChannelRule::validate)?;
+        match self.0.as_slice() {
+            [one] => Ok(vec![one.clone(); channels]),
+            each if each.len() == channels => Ok(each.to_vec()),
+            other => {
+                let expected = format!("one rule, or one for each of {channels} channels");
+                Err(Error::config("data.normalise", expected, format!("{} rules", other.len())))
+            }
+        }
+    }
+
+    /// Whether nothing is left to be measured.
+    pub fn is_complete(&self) -> bool {
+        self.0.iter().all(ChannelRule::is_complete)
+    }
+
+    /// The rules with those statistics of `other` that these leave out, if they are alike in all else.
+    pub fn with_statistics_of(&self, other: &Self, channels: usize) -> Option<Self> {
+        let (own, other) = (self.rules(channels).ok()?, other.rules(channels).ok()?);
+        let filled = own.into_iter().zip(other).map(|(own, other)| {
+            let statistics = own.statistics.or(other.statistics);
+            let filled = ChannelRule { statistics, ..own };
+            let alike = ChannelRule { statistics, ..other } == filled;
+            alike.then_some(filled)
+        });
+        filled.collect::<Option<Vec<_>>>().map(Self)
+    }
+}
+
+/// A table for one rule, a list of tables for several.
+impl Serialize for Normalise {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => one.serialize(serializer),
+            each => each.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Normalise {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct OneOrEach;
+        impl<'de> Visitor<'de> for OneOrEach {
+            type Value = Vec<ChannelRule>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(
+                    "a table such as { kind = \"min-max\" }, or a list of one for each channel",
+                )
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> std::result::Result<Self::Value, A::Error> {
+                Ok(vec![ChannelRule::deserialize(MapAccessDeserializer::new(map))?])
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                seq: A,
+            ) -> std::result::Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq))
+            }
+        }
+        from.deserialize_any(OneOrEach).map(Self)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Section {
+        normalise: Normalise,
+    }
+
+    #[test]
+    fn one_rule_is_a_table_and_several_are_a_list() {
+        let one =
+            "normalise = { kind = \"percentile\", low = 0.5, transform = \"log\", offset = 0.1 }";
+        let each = "[[normalise]]\nkind = \"min-max\"\nstatistics = [0.1, 1e-7]\n\
+                    [[normalise]]\nkind = \"z-score\"\ntransform = \"sqrt\"\n";
+        for (text, rules) in [(one, 1), (each, 2)] {
+            let section: Section = toml::from_str(text).unwrap();
+            assert_eq!(section.normalise.0.len(), rules);
+            let written = toml::to_string(&section).unwrap();
+            assert_eq!(toml::from_str::<Section>(&written).unwrap(), section, "{written}");
+        }
+        for (text, expected) in [
+            ("normalise = { kind = \"minmax\" }", "min-max"),
+            ("normalise = { kind = \"min-max\", scale = 1 }", "statistics"),
+            ("normalise = 3", "a table such as"),
+        ] {
+            let error = toml::from_str::<Section>(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn settings_out_of_their_range_are_named() {
+        let base = || ChannelRule::new(Scaling::Percentile);
+        let error = |rule: ChannelRule| Normalise::all(rule).rules(2).unwrap_err().to_string();
+        for (rule, key) in [
+            (ChannelRule { low: Some(99.5), ..base() }, "data.normalise.low"),
+            (
+                ChannelRule { low: Some(1.0), ..ChannelRule::new(Scaling::MinMax) },
+                "data.normalise.low",
+            ),
+            (ChannelRule { offset: Some(1.0), ..base() }, "data.normalise.offset"),
+            (ChannelRule { statistics: Some([1.0, 1.0]), ..base() }, "data.normalise.statistics"),
+            (
+                ChannelRule { statistics: Some([0.0, f64::NAN]), ..base() },
+                "data.normalise.statistics",
+            ),
+        ] {
+            assert!(error(rule).starts_with(key));
+        }
+        let three = Normalise::each(vec![base(); 3]);
+        assert!(three.rules(2).unwrap_err().to_string().contains("each of 2 channels"));
+        assert_eq!(three.rules(3).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn statistics_are_taken_over_from_rules_that_are_alike_in_all_else() {
+        let rule = ChannelRule::new(Scaling::MinMax);
+        let known = ChannelRule { statistics: Some([1.0, 2.0]), ..rule.clone() };
+        let before = Normalise::each(vec![known.clone(), known.clone()]);
+        let filled = Normalise::all(rule.clone()).with_statistics_of(&before, 2).unwrap();
+        assert_eq!(filled, before);
+        assert!(filled.is_complete());
+        let own = ChannelRule { statistics: Some([1.0, 3.0]), ..rule };
+        let kept = Normalise::all(own.clone()).with_statistics_of(&before, 2).unwrap();
+        assert_eq!(kept, Normalise::each(vec![own.clone(), own]));
+        let other = Normalise::all(ChannelRule::new(Scaling::ZScore));
+        assert_eq!(other.with_statistics_of(&before, 2), None);
+    }
+}
