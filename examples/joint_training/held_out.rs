@@ -30,9 +30,9 @@ impl HeldOut {
         let mut shape = [0; 5];
         for index in 0..CLIPS {
             let sample = dataset.sample(SEED, 0, index)?.context("a generator leaves out none")?;
-            let clip = sample.clip;
+            let clip = sample.clip.bytes().context("a generator draws pixels")?;
             shape = [CLIPS as usize, clip.f, clip.h, clip.w, clip.c].map(|n| n as i64);
-            frames.extend(clip.frames);
+            frames.extend_from_slice(&clip.frames);
             captions.push(sample.caption.unwrap_or_default());
         }
         let bytes = Tensor::f_from_slice(&frames)?.f_view(shape)?.f_permute([0, 4, 1, 2, 3])?;

@@ -16,7 +16,7 @@ fn radar(place: &Place) {
         let value = |k: usize| {
             let drawn = ((k * 7919 + clip * 104_729) % 1009) as f32 / 1009.0;
             match k % 2 {
-                0 if k % 20 == 0 => -9999.0,
+                0 if k.is_multiple_of(20) => -9999.0,
                 0 => 50.0 * drawn.powi(4),
                 _ => 270.0 + 20.0 * drawn,
             }

@@ -42,9 +42,8 @@ impl DataConfig {
 
     pub(crate) fn check_channels(&self) -> Result<()> {
         let folder = matches!(self.source, Source::Folder { .. });
-        if !matches!(self.channels, 1 | 3)
-            && !(folder && (1..=MAX_CHANNELS).contains(&self.channels))
-        {
+        let of_arrays = 1..=if folder { MAX_CHANNELS } else { 0 };
+        if !matches!(self.channels, 1 | 3) && !of_arrays.contains(&self.channels) {
             let expected = format!("1 or 3; for a folder of arrays 1 to {MAX_CHANNELS}");
             return Err(Error::config("data.channels", expected, self.channels));
         }

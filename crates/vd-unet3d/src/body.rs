@@ -36,7 +36,7 @@ impl InTime {
 #[derive(Debug)]
 enum End {
     /// A residual block over the long skip, and a map of each position.
-    Block(ResidualBlock, Linear),
+    Block(Box<ResidualBlock>, Linear),
     /// A norm, SiLU and a convolution.
     Norm(Norm, SpaceConv, InTime),
 }
@@ -49,7 +49,7 @@ impl End {
                 let io = (channels + config.first_channels(), config.dim);
                 let block = ResidualBlock::new(&mut scope.sub(0), io, false, config)?;
                 let last = Linear::pointwise(&mut scope.sub(1), config.dim, outputs, 3, true)?;
-                End::Block(block, last)
+                End::Block(Box::new(block), last)
             }
             Skips::Block => {
                 let norm = Norm::new(&mut scope.sub(0), channels, config.norm)?;

@@ -88,7 +88,7 @@ impl Embedding {
         let text = self.null.as_ref().map(|null| given_or_null(text, null, b)); // b (1 or f) d
         let mut time = self.first.forward(&self.sinusoids.forward(&self.step(&t), kind));
         if let (Some(added), Some(text)) = (&self.added, &text) {
-            time = time + added.forward(text);
+            time = added.forward(text) + time;
         }
         for layer in &self.others {
             time = layer.forward(&time.gelu("none"));

@@ -70,7 +70,7 @@ impl Dataset {
         for _ in 0..images.per_clip {
             let stream = &mut streams.fork();
             let image = match items {
-                Items::Folder(folder) => self.from_folder(folder, own, stream, &mut found.bad)?,
+                Items::Folder(folder) => self.drawn_from(folder, own, stream, &mut found.bad)?,
                 Items::Endless(generator) => {
                     let DataConfig { frames, size, channels, .. } = *self.config();
                     let index = FROM + stream.bits() % FROM;
@@ -91,7 +91,7 @@ impl Dataset {
     }
 
     /// A frame of any file but that of the clip `own`; what cannot be read gives its place to another draw.
-    fn from_folder(
+    fn drawn_from(
         &self,
         folder: &Folder,
         own: Option<u64>,

@@ -18,9 +18,9 @@ pub(super) enum Branches<'a> {
         diffusion: &'a Diffusion,
         backbone: &'a dyn Backbone,
         /// The conditions that are enough for the answer at scale 1, where one answer is.
-        plain: Option<Asked>,
+        plain: Option<Box<Asked>>,
         /// Every signal, then null; `None` where they are never needed.
-        all: Option<Asked>,
+        all: Option<Box<Asked>>,
     },
     /// Two denoisers.
     Denoisers {
@@ -89,7 +89,7 @@ impl Branches<'_> {
     pub(super) fn answers(&self, x: &Tensor, at: &Levels) -> Result<Answers> {
         match self {
             Branches::Network { diffusion, backbone, all: Some(asked), .. } => {
-                let Asked { cond, frames, times } = asked;
+                let Asked { cond, frames, times } = &**asked;
                 let many = Tensor::f_cat(&vec![x; *times], 0)?;
                 let out = ask(diffusion, *backbone, &many, &at.repeat(*times), cond, frames)?;
                 let mut given = out.f_chunk(*times as i64, 0)?;

@@ -81,7 +81,16 @@ impl<'a> Guided<'a> {
             true => Some(Asked::all(backbone, &signals, null, &frames)?),
             false => None,
         };
-        Guided::with(Branches::Network { diffusion, backbone, plain, all }, scales, rule)
+        Guided::with(
+            Branches::Network {
+                diffusion,
+                backbone,
+                plain: plain.map(Box::new),
+                all: all.map(Box::new),
+            },
+            scales,
+            rule,
+        )
     }
 
     fn with(branches: Branches<'a>, scales: Vec<f64>, rule: GuidanceConfig) -> Result<Self> {
