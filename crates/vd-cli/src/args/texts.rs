@@ -290,8 +290,9 @@ Training can also draw them itself, without end: [data] source = { kind = \"fire
 pub(super) const INSPECT_DATA: &str = "\
 Videos are GIF, APNG and animated WebP, folders of PNG, JPEG or WebP frames, and, through ffmpeg where
 it is installed, MP4, MOV, M4V, WebM, MKV and AVI; arrays are .npy, .npz and .safetensors. A caption
-stands in NAME.txt beside NAME.gif. What is in a file its first bytes say. Files that cannot be read are listed with the reason: training
-leaves them out, up to data.max_bad_files. The exit status is 1 where no video can be read.
+stands in NAME.txt beside NAME.gif. What is in a file its first bytes say. Files that cannot be read
+are listed with the reason: training leaves them out, up to data.max_bad_files. The exit status is 1
+where no video can be read.
 
 --captions is as in [data.source]: a relative path of a table starts at DIR. Of arrays the type, the
 range of each channel and the share of missing values are shown; --axes, --member and --invalid are
