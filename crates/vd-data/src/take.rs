@@ -52,30 +52,77 @@ impl Taken {
 /// A clip that was taken, how many of its frames are real, and which they are.
 pub(crate) type TakenClip = (Clip, usize, Taken);
 
-/// Takes a sample from a video; `None` where it is too short and short ones are left out.
+/// Which part of a file a sample is, before anything of it is decoded.
+pub(crate) struct Drawn {
+    pub(crate) wanted: Vec<usize>,
+    pub(crate) taken: Taken,
+    /// The rate of the clip.
+    pub(crate) fps: f64,
+    /// Which part of a frame is kept: shares of what is left over.
+    pub(crate) place: [f64; 2],
+    pub(crate) flip: bool,
+}
+
+/// Draws a sample's part of a video; `None` where it is too short and short ones are left out.
 ///
 /// The stream is read for start, place and flip in this order, whether they are used or not, so that a change of
 /// one setting leaves the other draws as they were.
-pub(crate) fn take(
+pub(crate) fn draw(
     media: &Media,
     config: &DataConfig,
     stream: &mut Stream,
-) -> Result<Option<TakenClip>> {
+) -> Result<Option<Drawn>> {
     let probe = media.probe()?;
-    let (start, place, flip) = (stream.unit(), [stream.unit(), stream.unit()], stream.chance(0.5));
+    let (start, place, flip) = draws(config, stream);
     let Some(wanted) = frames_of(probe.f, config, start) else {
         return Ok(None);
     };
     let taken =
         Taken { start: wanted.first().copied().unwrap_or(0), stride: config.stride, of: probe.f };
-    let clip = media.decode_frames(config.channels, &wanted, probe.fps / config.stride as f64)?;
-    let mut clip = to_size(media, clip, config, (place, flip))?;
+    Ok(Some(Drawn { wanted, taken, fps: probe.fps / config.stride as f64, place, flip }))
+}
+
+/// Start, place and whether it is mirrored, as far as the config lets them be drawn.
+fn draws(config: &DataConfig, stream: &mut Stream) -> (f64, [f64; 2], bool) {
+    let (start, place, flip) = (stream.unit(), [stream.unit(), stream.unit()], stream.chance(0.5));
+    let place = match config.crop {
+        Crop::Centre => [0.5; 2],
+        Crop::Random => place,
+    };
+    (start, place, config.flip && flip)
+}
+
+/// The frames of a clip of `kept` that make one of `frames`, its last one repeated; `None` where none is missing.
+pub(crate) fn padding(kept: usize, frames: usize) -> Option<Vec<usize>> {
+    (kept < frames).then(|| (0..frames).map(|i| i.min(kept - 1)).collect())
+}
+
+/// Of frames of `h` x `w` that cannot be brought to size: one odd file is no reason to stop.
+pub(crate) fn odd(media: &Media, [h, w]: [usize; 2], config: &DataConfig, error: Error) -> Error {
+    match error {
+        Error::Clip { expected, .. } => Error::TooLarge {
+            path: media.path().to_path_buf(),
+            found: format!("frames of {h} x {w}"),
+            limit: format!("{expected} once they cover {:?}", config.size),
+        },
+        other => other,
+    }
+}
+
+/// Takes a sample from a video, as [`draw`] says.
+pub(crate) fn take(
+    media: &Media,
+    config: &DataConfig,
+    stream: &mut Stream,
+) -> Result<Option<TakenClip>> {
+    let Some(drawn) = draw(media, config, stream)? else { return Ok(None) };
+    let clip = media.decode_frames(config.channels, &drawn.wanted, drawn.fps)?;
+    let mut clip = to_size(media, clip, config, (drawn.place, drawn.flip))?;
     let kept = clip.f;
-    if kept < config.frames {
-        let indices: Vec<usize> = (0..config.frames).map(|i| i.min(kept - 1)).collect();
+    if let Some(indices) = padding(kept, config.frames) {
         clip = clip.pick(&indices);
     }
-    Ok(Some((clip, kept, taken)))
+    Ok(Some((clip, kept, drawn.taken)))
 }
 
 /// Takes one frame of a video, each of them with the same chance, by as many draws as [`take`].
@@ -85,7 +132,7 @@ pub(crate) fn take_frame(
     stream: &mut Stream,
 ) -> Result<(Clip, Taken)> {
     let probe = media.probe()?;
-    let (at, place, flip) = (stream.unit(), [stream.unit(), stream.unit()], stream.chance(0.5));
+    let (at, place, flip) = draws(config, stream);
     let start = (probe.f as f64 * at) as usize;
     let clip = media.decode_frames(config.channels, &[start], probe.fps)?;
     let clip = to_size(media, clip, config, (place, flip))?;
@@ -99,20 +146,10 @@ fn to_size(
     config: &DataConfig,
     (place, flip): ([f64; 2], bool),
 ) -> Result<Clip> {
-    let place = match config.crop {
-        Crop::Centre => [0.5; 2],
-        Crop::Random => place,
-    };
-    let found = format!("frames of {} x {}", clip.h, clip.w);
-    let mut clip = fit_owned(clip, config.size, place).map_err(|e| match e {
-        // one odd file is no reason to stop
-        Error::Clip { expected, .. } => {
-            let limit = format!("{expected} once they cover {:?}", config.size);
-            Error::TooLarge { path: media.path().to_path_buf(), found, limit }
-        }
-        other => other,
-    })?;
-    if config.flip && flip {
+    let size = [clip.h, clip.w];
+    let mut clip =
+        fit_owned(clip, config.size, place).map_err(|error| odd(media, size, config, error))?;
+    if flip {
         clip.flip();
     }
     Ok(clip)
@@ -122,7 +159,7 @@ fn to_size(
 ///
 /// # Range
 /// `start`: [0, 1), every legal first frame has an equal share of it.
-pub(crate) fn frames_of(f: usize, config: &DataConfig, start: f64) -> Option<Vec<usize>> {
+fn frames_of(f: usize, config: &DataConfig, start: f64) -> Option<Vec<usize>> {
     let span = config.span();
     let first = if f >= span {
         (((f - span + 1) as f64) * start) as usize

@@ -1,10 +1,10 @@
 //! One training sample of numbers.
 
-use crate::config::{Crop, DataConfig};
+use crate::config::DataConfig;
 use crate::decode::Media;
 use crate::fit_floats::fit_floats;
 use crate::random::Stream;
-use crate::take::{Taken, frames_of};
+use crate::take::{Drawn, Taken, draw, odd, padding};
 use crate::{Error, FloatClip, Result};
 
 /// A clip that was taken, how many of its frames are real, and which they are.
@@ -17,14 +17,9 @@ pub(crate) fn take_floats(
     config: &DataConfig,
     stream: &mut Stream,
 ) -> Result<Option<TakenFloats>> {
-    let probe = media.probe()?;
-    let (start, place, flip) = (stream.unit(), [stream.unit(), stream.unit()], stream.chance(0.5));
-    let Some(wanted) = frames_of(probe.f, config, start) else {
+    let Some(Drawn { wanted, taken, fps, place, flip }) = draw(media, config, stream)? else {
         return Ok(None);
     };
-    let taken =
-        Taken { start: wanted.first().copied().unwrap_or(0), stride: config.stride, of: probe.f };
-    let fps = probe.fps / config.stride as f64;
     let clip = read(media, config, Some(&wanted), fps)?;
     if !clip.valid().any(|valid| valid) {
         let frames = format!("frames {} to {}", taken.start, wanted.last().unwrap_or(&0));
@@ -34,28 +29,17 @@ pub(crate) fn take_floats(
             format!("none in {frames}"),
         ));
     }
-    let place = match config.crop {
-        Crop::Centre => [0.5; 2],
-        Crop::Random => place,
-    };
-    let found = format!("frames of {} x {}", clip.h, clip.w);
-    let mut clip = fit_floats(&clip, config.size, place).map_err(|e| match e {
-        // one odd file is no reason to stop
-        Error::Clip { expected, .. } => {
-            let limit = format!("{expected} once they cover {:?}", config.size);
-            Error::TooLarge { path: media.path().to_path_buf(), found, limit }
-        }
-        other => other,
-    })?;
+    let size = [clip.h, clip.w];
+    let mut clip =
+        fit_floats(&clip, config.size, place).map_err(|error| odd(media, size, config, error))?;
     if !clip.valid().any(|valid| valid) {
         return Ok(None);
     }
-    if config.flip && flip {
+    if flip {
         clip.flip();
     }
     let kept = clip.f;
-    if kept < config.frames {
-        let indices: Vec<usize> = (0..config.frames).map(|i| i.min(kept - 1)).collect();
+    if let Some(indices) = padding(kept, config.frames) {
         clip = clip.pick(&indices);
     }
     Ok(Some((clip, kept, taken)))
