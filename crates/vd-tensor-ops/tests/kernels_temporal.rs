@@ -53,14 +53,19 @@ proptest! {
         let drawn = case.draw();
         let (wide, x) = (drawn.to(Kind::Double), &drawn.leaves[0]);
         let bf16 = |t: &Tensor| t.to_kind(Kind::BFloat16).to_kind(Kind::Double);
-        let (rounded, plain) = (wide.plain_with(bf16) - x, wide.plain() - x);
-        // A value rounded to the other side is off by 2^-8 of itself; measured: 1e-4 and 6e-3 of all.
-        let values = case.size[..4].iter().product::<i64>() * case.heads * case.dim;
-        let bound = 3e-4 + 2f64.powi(-6) / (values as f64).sqrt();
+        let rounded = wide.plain_with(bf16) - x;
+        // A value that f32 takes across a tie comes out a whole step of bf16 away, and the softmax
+        // may spread it over all frames of a site. Each such value is rounded the other way when all
+        // are a little larger, or smaller: what these twins are off by is what an answer may be.
+        let moved = [2e-6, -2e-6].map(|by| {
+            let twin = wide.plain_with(|t| bf16(&(t * (1.0 + by)))) - x;
+            error(&twin, &rounded)
+        });
+        let bound = 2e-5 + 2.0 * (moved[0] + moved[1]);
         for isa in Isa::tested() {
             let got = with(Precision::Bf16, || drawn.fused(isa, &Arc::default())) - x;
-            let (off, all) = (error(&got, &rounded), error(&got, &plain));
-            prop_assert!(off < bound && all < 1.2e-2, "{isa}: {off}, {all}");
+            let off = error(&got, &rounded);
+            prop_assert!(off < bound, "{isa}: {off}, at most {bound}");
         }
     }
 }
