@@ -1,5 +1,5 @@
 //! What options of a network cost, against the layer that they change or stand beside: vectors for
-//! distances in time, the convolution along time, rings, dropout.
+//! distances in time, the convolution along time, rings, dropout, an embedding for each frame, texts.
 //!
 //! Sides take turns, so that whatever else the machine does falls on all of them; the median of each,
 //! and of its ratio to the first within a turn. VD_ISA chooses the instructions, VD_BENCH_THREADS the
@@ -17,8 +17,8 @@ use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::Params;
 use vd_tensor_ops::kernels::{self, Precision};
 use vd_tensor_ops::layers::{
-    ConvBlock, Dropout, DropoutSeeds, HeadShape, LayerNorm, NormKind, RelativeBias, SpaceConv,
-    SpaceDown, SpaceUp, TemporalAttention, TemporalConv, Wrap,
+    ConvBlock, CrossAttention, Dropout, DropoutSeeds, HeadShape, LayerNorm, NormKind, RelativeBias,
+    ScaleShift, SpaceConv, SpaceDown, SpaceUp, TemporalAttention, TemporalConv, Wrap,
 };
 
 /// b f h w c: the first level of a network and its last, and that of a small network in training.
@@ -158,6 +158,48 @@ fn dropout(size: [i64; 5]) {
     turns("residual block", size, &params, &sides);
 }
 
+fn embeddings(size: [i64; 5]) {
+    let [b, f, _, _, c] = size;
+    let mut params = Params::new(0, Kind::Float, Device::Cpu);
+    let block = ConvBlock::new(&mut params.root(), c, c, NormKind::Rms).unwrap();
+    let [whole, each] = [1, f].map(|frames| {
+        let [scale, shift] = [2, 3].map(|seed| draw(seed, &[b, frames, 1, 1, c]));
+        ScaleShift { scale, shift }
+    });
+    let sides: [Side<'_>; 3] = [
+        ("none", Precision::F32, Box::new(|x| block.forward(&[x], None, None))),
+        ("one for the clip", Precision::F32, Box::new(|x| block.forward(&[x], Some(&whole), None))),
+        (
+            "one for each frame",
+            Precision::F32,
+            Box::new(|x| block.forward(&[x], Some(&each), None)),
+        ),
+    ];
+    turns("embedding of a block", size, &params, &sides);
+}
+
+fn texts(size: [i64; 5]) {
+    let [b, f, _, _, c] = size;
+    let shape = HeadShape { heads: 4, dim: 32 };
+    let mut params = Params::new(0, Kind::Float, Device::Cpu);
+    let mut root = params.root();
+    let bias = RelativeBias::new(&mut root.sub("bias"), shape.heads, 32).unwrap();
+    let norm = LayerNorm::new(&mut root.sub("norm"), c).unwrap();
+    let time = TemporalAttention::new(&mut root.sub("time"), c, shape).unwrap();
+    let text = CrossAttention::new(&mut root.sub("text"), c, 64, shape).unwrap();
+    let (tokens, weight) = (draw(3, &[b, 32, 64]), draw(4, &[b, 32]).abs());
+    let over_time = |x: &Tensor| time.residual(&norm, x, Some(&bias.forward(f)), None);
+    let sides: [Side<'_>; 2] = [
+        ("along time", Precision::F32, Box::new(over_time)),
+        (
+            "to 32 tokens",
+            Precision::F32,
+            Box::new(|x| x + text.forward(&norm.forward(x), &tokens, &weight)),
+        ),
+    ];
+    turns("attention", size, &params, &sides);
+}
+
 fn main() {
     common::start();
     for size in SIZES {
@@ -165,5 +207,7 @@ fn main() {
         along_time(size);
         rings(size);
         dropout(size);
+        embeddings(size);
+        texts(size);
     }
 }

@@ -19,7 +19,7 @@ pub(crate) use gpu::Gpu;
 use measure::{Costs, Line, Steps};
 
 /// Steps that a process times.
-const STEPS: usize = 3;
+const STEPS: usize = 5;
 /// The larger of the two batches that are measured, where the run's is not smaller.
 const LARGER: usize = 4;
 /// Tokens of each text, where the network looks at them: a sentence.
