@@ -121,11 +121,61 @@ fn numbers_are_written_as_asked_and_pictures_are_not_taken_for_them() {
     let report = place.json(&format!("{sample} --num 2 --out all.gif --grid grid.webp"));
     assert_eq!((&report["clips"][1]["file"], place.exists("all.npy")), (&json!("all.gif"), false));
     assert!(place.exists("grid.webp"));
-    let pictures = place.vd("extend run all.gif --frames 2 --out longer.gif");
-    assert_eq!(pictures.code, Some(1));
-    assert!(pictures.stderr.contains("data.normalise"), "{pictures:?}");
     let warned = place.vd(&format!("{sample} --threshold static --out x.gif"));
     assert!(warned.stderr.contains("cannot be drawn"), "{warned:?}");
+}
+
+/// The frames of a clip at some places, as bits: what is missing is equal to itself.
+fn bits(clip: &FloatClip, places: &[usize]) -> Vec<u32> {
+    clip.pick(places).values.iter().map(|number| number.to_bits()).collect()
+}
+
+#[test]
+fn numbers_that_are_known_come_back_as_they_were_and_the_others_are_drawn_in_their_unit() {
+    let place = Place::new();
+    radar(&place);
+    place.json("train radar.toml");
+    let few = "--steps 2 --threads 1";
+
+    // What is missing is drawn, and nothing else changes.
+    let hole = place.error(&format!("extend run radar/0.npy {few} --out no.npy"), 1);
+    assert!(hole.contains("are missing") && hole.contains("--missing"), "{hole}");
+    let fill = format!("inpaint run radar/0.npy --missing {few}");
+    let report = place.json(&format!("{fill} --out whole.npy --format npy,gif"));
+    assert_eq!((&report["exact"], &report["frames"]), (&json!(true), &json!(3)));
+    assert_eq!(gif_shape(&place.path("whole.gif")).0, 3);
+    let (mut before, whole) = (read(&place, "radar/0.npy", 2), read(&place, "whole.npy", 2));
+    before.forget(-9999.0);
+    let pixels = before.values.chunks_exact(2).zip(whole.values.chunks_exact(2));
+    let (holes, rest): (Vec<_>, Vec<_>) = pixels.partition(|(old, _)| old[0].is_nan());
+    assert!(holes.len() > 50 && holes.iter().all(|(_, new)| new.iter().all(|x| x.is_finite())));
+    assert!(rest.iter().all(|(old, new)| old == new));
+
+    let report = place.json(&format!("extend run whole.npy --frames 5 {few} --out long.npy"));
+    assert_eq!(report["exact"], true);
+    let long = read(&place, "long.npy", 2);
+    assert_eq!((long.shape(), bits(&long, &[0, 1, 2])), ([5, 16, 24, 2], bits(&whole, &[0, 1, 2])));
+    let between = format!("interpolate run whole.npy {few} --out smooth.safetensors");
+    assert_eq!(place.json(&between)["exact"], true);
+    let smooth = Weights::read(&place.path("smooth.safetensors"), Device::Cpu).unwrap();
+    let smooth = FloatClip::from_tensor(
+        &smooth.tensors["video"].permute([3, 0, 1, 2]).contiguous(), // c f h w
+        10.0,
+    );
+    assert_eq!(bits(&smooth.unwrap(), &[0, 2, 4]), bits(&whole, &[0, 1, 2]));
+    let part = format!("inpaint run whole.npy --box 4,4,8,8 {few} --out part.npy --dtype f16");
+    // Halves hold no number as it was.
+    assert_eq!(place.json(&part)["exact"], false);
+    let larger = format!("upscale run whole.npy --size 32x48 {few} --out large.npy");
+    assert_eq!(place.json(&larger)["exact"], json!(null));
+    assert_eq!(read(&place, "large.npy", 2).shape(), [3, 32, 48, 2]);
+
+    let frames = place.error(&format!("extend run whole.npy {few} --out frames"), 2);
+    assert!(frames.contains("PNG frames do not hold"), "{frames}");
+    let none = place.error(&format!("inpaint run whole.npy --missing {few} --out no.npy"), 1);
+    assert!(none.contains("all numbers are there"), "{none}");
+    let pictures = place.error(&format!("extend run whole.gif {few} --out no.npy"), 1);
+    assert!(pictures.contains("channels"), "{pictures}");
 }
 
 #[test]

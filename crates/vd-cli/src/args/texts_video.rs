@@ -8,9 +8,9 @@ macro_rules! held {
             "
 
 VIDEO is a GIF, APNG, animated WebP, MP4, MOV, WebM, MKV or AVI (the last five through ffmpeg), or a
-folder of PNG, JPEG or WebP frames; it may stand before CHECKPOINT as well as behind it. The model
-draws --window frames at a time; a longer video is drawn in windows, each of which goes on from
-frames of those before.
+folder of PNG, JPEG or WebP frames; of a model of arrays it is an array, and so is FILE (.npy or
+.safetensors). It may stand before CHECKPOINT as well as behind it. The model draws --window frames
+at a time; a longer video is drawn in windows, each of which goes on from frames of those before.
 
 What is known is replaced at every step by itself with as much noise as the rest has, and a
 gradient pulls the rest towards it (reconstruction guidance). --weight is the w_r of the paper; 0
@@ -60,9 +60,11 @@ window does not reach from one to the next, frames further apart are drawn first
 pub(super) const INPAINT: &str = held!(
     "\
 --mask is of the size of the frames; what is white in it (128 or brighter of 255) is drawn, what is
-black stays. A mask that moves is a video of as many frames.",
+black stays. A mask that moves is a video of as many frames. What is missing from an array is drawn in
+any case, and with --missing that alone.",
     "  vd inpaint runs/first clip.gif --mask hole.png --out whole.gif
-  vd inpaint runs/first clip.gif --box 8,8,16,16 --weight 5 --out whole.gif"
+  vd inpaint runs/first clip.gif --box 8,8,16,16 --weight 5 --out whole.gif
+  vd inpaint runs/radar scan.npy --missing --out whole.npy"
 );
 
 pub(super) const UPSCALE: &str = held!(

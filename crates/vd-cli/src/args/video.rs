@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
-use vd_data::ClipFormat;
+use vd_data::{ClipFormat, Dtype};
 use vd_text_cond::Text;
 
 use super::tables::plan;
@@ -15,7 +15,7 @@ use super::{CheckpointArg, DownName, DrawArgs, FrameSize, PixelBox, PlanArg};
 pub(crate) struct VideoArgs {
     #[command(flatten)]
     pub(crate) checkpoint: CheckpointArg,
-    /// The video: GIF, APNG, WebP, MP4 and its like, or a folder of PNG, JPEG or WebP frames
+    /// The video: GIF, APNG, WebP, MP4 and its like, a folder of frames, or an array
     #[arg(value_name = "VIDEO")]
     pub(crate) video: PathBuf,
     /// Where the result goes: a file, or a folder of PNG frames, which hold every colour
@@ -24,6 +24,9 @@ pub(crate) struct VideoArgs {
     /// gif, webp, mp4, png, npy, safetensors; several with commas [default: by --out, else png]
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
     pub(crate) format: Vec<ClipFormat>,
+    /// Numbers in npy and safetensors of a model of arrays: f64, f16, u8, i16, ... [default: f32]
+    #[arg(long, value_name = "DTYPE", value_parser = str::parse::<Dtype>)]
+    pub(crate) dtype: Option<Dtype>,
     /// What the video shows; "A -> B" goes from A at its first frame to B at its last
     #[arg(long, value_name = "TEXT", conflicts_with = "cond", value_parser = prompt)]
     pub(crate) prompt: Option<Text>,
@@ -77,7 +80,7 @@ pub(crate) struct InterpolateArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").args(["mask", "area"]).required(true))]
+#[command(group = ArgGroup::new("what").args(["mask", "area", "missing"]).required(true))]
 pub(crate) struct InpaintArgs {
     /// What is to be drawn, in white (128 or brighter): a picture for all frames, or as many
     #[arg(long, value_name = "FILE")]
@@ -85,6 +88,9 @@ pub(crate) struct InpaintArgs {
     /// What is to be drawn: the pixels from row Y and column X on, H rows of W
     #[arg(long = "box", value_name = "Y,X,H,W", allow_hyphen_values = true, value_parser = boxed)]
     pub(crate) area: Option<PixelBox>,
+    /// What is to be drawn: the numbers that are missing from an array (NaN, or data.invalid)
+    #[arg(long)]
+    pub(crate) missing: bool,
     #[command(flatten)]
     pub(crate) video: VideoArgs,
 }

@@ -12,14 +12,14 @@ use crate::output::Usage;
 
 /// What arrays hold, of a model of numbers.
 #[derive(Debug)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     normaliser: Normaliser,
     dtype: Dtype,
 }
 
 impl Numbers {
     /// What --dtype asks of a model; `None` for a model of pixels, which arrays have as u8.
-    pub(super) fn of(model: &Model, dtype: Option<Dtype>) -> Result<Option<Self>> {
+    pub(crate) fn of(model: &Model, dtype: Option<Dtype>) -> Result<Option<Self>> {
         match (&model.normaliser, dtype) {
             (Some(normaliser), dtype) => {
                 let dtype = dtype.unwrap_or(Dtype::F32);
@@ -35,7 +35,7 @@ impl Numbers {
     }
 
     /// Refuses formats that cannot hold them, and a type that no format asks for.
-    pub(super) fn check(&self, formats: &[ClipFormat], asked: Option<Dtype>) -> Result<()> {
+    pub(crate) fn check(&self, formats: &[ClipFormat], asked: Option<Dtype>) -> Result<()> {
         let arrays: Vec<_> = formats.iter().filter_map(|format| format.array()).collect();
         let why = match asked {
             Some(dtype) if arrays.is_empty() => {
@@ -51,12 +51,12 @@ impl Numbers {
     }
 
     /// What brings them to their unit.
-    pub(super) fn normaliser(&self) -> &Normaliser {
+    pub(crate) fn normaliser(&self) -> &Normaliser {
         &self.normaliser
     }
 
     /// The numbers of a clip (c f h w, f32) in their unit.
-    pub(super) fn of_clip(&self, clip: &Tensor, fps: f64) -> Result<Array> {
+    pub(crate) fn of_clip(&self, clip: &Tensor, fps: f64) -> Result<Array> {
         let mut clip = FloatClip::from_tensor(clip, fps)?;
         self.normaliser.undo(&mut clip)?;
         Ok(Array { clip, dtype: self.dtype })
@@ -65,14 +65,35 @@ impl Numbers {
 
 /// The numbers of a clip, and as what they are written.
 #[derive(Debug)]
-pub(super) struct Array {
+pub(crate) struct Array {
     clip: FloatClip,
     dtype: Dtype,
 }
 
+impl Array {
+    /// Puts back the pixels that are `known` (f h w), of a clip whose frames are at `places`.
+    pub(crate) fn keep(&mut self, clip: &FloatClip, places: &[usize], known: &[bool]) {
+        let (pixels, c) = (self.clip.h * self.clip.w, self.clip.c);
+        for (frame, place) in places.iter().enumerate() {
+            let old = clip.frame(frame).chunks_exact(c);
+            let new = self.clip.values[place * pixels * c..].chunks_exact_mut(c);
+            for ((new, old), known) in new.zip(old).zip(&known[place * pixels..]) {
+                if *known {
+                    new.copy_from_slice(old);
+                }
+            }
+        }
+    }
+
+    /// Whether files hold its numbers as they are.
+    pub(crate) fn is_exact(&self) -> bool {
+        matches!(self.dtype, Dtype::F32 | Dtype::F64)
+    }
+}
+
 /// Writes a clip in a format, at the rate that the format has for it: of one of numbers these, where
 /// the format is an array, else what shows it.
-pub(super) fn write(
+pub(crate) fn write(
     format: ClipFormat,
     path: &Path,
     shown: &Clip,

@@ -14,14 +14,20 @@ impl Media {
             Self::Frames { .. } | Self::Packed(_) => return Ok(None),
             Self::File(path) => path,
         };
-        let Format::Array(kind) = sniff(path)? else { return Ok(None) };
-        let mut arrays = open(path, kind, &ArrayOptions::default())?;
-        match (arrays.pop(), arrays.len()) {
-            (Some(array), 0) => Ok(Some(array)),
-            (_, more) => {
-                let expected = "one clip; as data.source a folder may hold files of several";
-                Err(Error::damaged(path, expected, format!("{}", more + 1)))
-            }
+        only(path, &ArrayOptions::default())
+    }
+
+    /// As [`Media::at`], a file of arrays taken as `arrays` says.
+    ///
+    /// # Errors
+    /// As [`Media::at`]; arrays that are damaged, or more than one.
+    pub fn at_with(path: &Path, arrays: &ArrayOptions) -> Result<Self> {
+        match Self::at(path)? {
+            Self::File(path) => Ok(match only(&path, arrays)? {
+                Some(array) => Self::Array(array),
+                None => Self::File(path),
+            }),
+            other => Ok(other),
         }
     }
 
@@ -41,6 +47,19 @@ impl Media {
         };
         let shape = shape(&array, channels, wanted)?;
         FloatClip::new(array.numbers(wanted)?, shape, fps)
+    }
+}
+
+/// The only array of a file of arrays; `None` for other files.
+fn only(path: &Path, options: &ArrayOptions) -> Result<Option<Array>> {
+    let Format::Array(kind) = sniff(path)? else { return Ok(None) };
+    let mut arrays = open(path, kind, options)?;
+    match (arrays.pop(), arrays.len()) {
+        (Some(array), 0) => Ok(Some(array)),
+        (_, more) => {
+            let expected = "one clip; as data.source a folder may hold files of several";
+            Err(Error::damaged(path, expected, format!("{}", more + 1)))
+        }
     }
 }
 

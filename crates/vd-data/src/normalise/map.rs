@@ -76,8 +76,8 @@ impl Normaliser {
         Ok(())
     }
 
-    /// Brings numbers back to their unit. What lies beyond the numbers that f32 has becomes the largest
-    /// of them.
+    /// Brings numbers back to their unit, to ones that [`Normaliser::apply`] takes. What lies beyond the
+    /// numbers that f32 has becomes the largest of them.
     ///
     /// # Errors
     /// Another number of channels.
@@ -86,7 +86,10 @@ impl Normaliser {
         let most = f64::from(f32::MAX);
         for pixel in clip.values.chunks_exact_mut(self.maps.len()) {
             for (value, map) in pixel.iter_mut().zip(&self.maps) {
-                *value = map.undo(f64::from(*value)).clamp(-most, most) as f32;
+                let number = map.undo(f64::from(*value)).clamp(-most, most) as f32;
+                // Rounded to f32 it may lie where there is no logarithm or root; the next one does not.
+                let is_in = map.apply(f64::from(number)).is_finite();
+                *value = if is_in { number } else { number.next_up() };
             }
         }
         Ok(())
@@ -190,6 +193,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whatever_is_drawn_comes_back_as_a_number_that_can_be_given_again(
+            (kind, transform) in kinds(),
+            at in -3.0f64..3.0, width in 0.1f64..4.0, offset in 0.0f64..2.0,
+            values in prop::collection::vec(-200.0f32..20.0, 1..40),
+        ) {
+            let rule = ChannelRule {
+                offset: (transform != Transform::None).then_some(offset),
+                ..rule(kind, transform, [at - width, at + width])
+            };
+            let normaliser = Normaliser::new(&Normalise::all(rule), 1).unwrap();
+            let mut clip = FloatClip::new(values.clone(), [values.len(), 1, 1, 1], 1.0).unwrap();
+            normaliser.undo(&mut clip).unwrap();
+            prop_assert!(normaliser.apply(&mut clip).is_ok());
+        }
+
         #[test]
         fn what_is_done_is_undone_within_the_bound(
             (kind, transform) in kinds(),

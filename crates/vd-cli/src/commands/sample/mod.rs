@@ -1,7 +1,6 @@
 //! `vd sample`: clips from a checkpoint.
 
 mod list;
-mod numbers;
 mod plan;
 mod target;
 

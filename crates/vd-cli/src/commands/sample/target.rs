@@ -8,10 +8,10 @@ use tch::Tensor;
 use vd_data::{Clip, ClipFormat, Dtype, grid, picture, tile};
 use vd_tensor_ops::write_atomically;
 
-use super::numbers::{self, Array, Numbers};
 use super::plan::Plan;
 use crate::commands::drawing::Left;
 use crate::commands::formats::{self, Files};
+use crate::commands::numbers::{self, Array, Numbers};
 use crate::model::Model;
 use crate::output::Usage;
 

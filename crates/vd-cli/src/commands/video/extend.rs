@@ -11,6 +11,7 @@ use crate::output::{Outcome, plural};
 pub(crate) fn run(args: &ExtendArgs, bars: &MultiProgress) -> Result<Outcome> {
     let input = Input::open(&args.video)?;
     input.check_same_size()?;
+    input.check_whole()?;
     let (known, window) = (input.frames(), input.window);
     let more = window - (window / 2).max(1).min(known);
     let total = args.frames.map_or(known + more, |n| n as usize);
@@ -25,7 +26,8 @@ pub(crate) fn run(args: &ExtendArgs, bars: &MultiProgress) -> Result<Outcome> {
         plan: input.plan(Ok(onward(window)))?,
         total,
         exact: whole_frames(&places, total, input.pixels()),
-        given: Some((places, input.video()?)),
+        places,
+        given: Some(input.video()?),
         fps: input.fps(1),
         parts: &nothing,
     };

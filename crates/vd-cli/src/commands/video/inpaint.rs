@@ -19,17 +19,27 @@ pub(crate) fn run(args: &InpaintArgs, bars: &MultiProgress) -> Result<Outcome> {
     let input = Input::open(&args.video)?;
     input.check_same_size()?;
     let total = input.frames();
-    let known = match (&args.mask, args.area) {
-        (Some(mask), _) => read_mask(mask, input.size, total)?,
-        (None, Some(area)) => box_mask(area, input.size)?,
-        (None, None) => bail!("--mask or --box: say which pixels are to be drawn"),
+    let present = present(&input)?;
+    let known = match (&args.mask, args.area, &present) {
+        (Some(mask), ..) => read_mask(mask, input.size, total)?,
+        (_, Some(area), _) => box_mask(area, input.size)?,
+        (.., Some(present)) if args.missing => present.shallow_clone(),
+        _ if args.missing => bail!("--missing: {}: all numbers are there", input.name()),
+        _ => bail!("--mask, --box or --missing: say which pixels are to be drawn"),
     };
     if known.f_any()?.f_int64_value(&[])? == 0 {
-        let flag =
-            if args.mask.is_some() { "--mask: all white" } else { "--box: all of every frame" };
+        let flag = match (&args.mask, args.missing) {
+            (Some(_), _) => "--mask: all white",
+            (None, true) => "--missing: all of every frame",
+            (None, false) => "--box: all of every frame",
+        };
         tracing::warn!("{flag}, so nothing of the video is kept; what is black in a mask stays");
     }
     let known = known.f_expand([total as i64, -1, -1], false)?.f_contiguous()?; // f h w
+    let known = match &present {
+        Some(present) => known.f_logical_and(present)?,
+        None => known,
+    };
     let video = input.video()?;
     let parts = |window: &Window| part(&video, &known, window);
     let mut exact = vec![false; total * input.pixels()];
@@ -39,12 +49,20 @@ pub(crate) fn run(args: &InpaintArgs, bars: &MultiProgress) -> Result<Outcome> {
     let task = Task {
         plan: input.plan(Ok(onward(input.window)))?,
         total,
+        places: (0..total).collect(),
         given: None,
         fps: input.fps(1),
         parts: &parts,
         exact,
     };
     super::run(&input, &task, bars)
+}
+
+/// Which pixels have all their numbers, bool, f h w; `None` where all have.
+fn present(input: &Input<'_>) -> Result<Option<Tensor>> {
+    let FrameSize { h, w } = input.size;
+    let of = |present: Vec<bool>| Ok(Tensor::f_from_slice(&present)?.f_view([-1, h, w])?);
+    input.present().map(of).transpose()
 }
 
 /// The known pixels of a window's frames.

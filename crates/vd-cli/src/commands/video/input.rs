@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use tch::Tensor;
-use vd_data::Clip;
+use vd_data::AnyClip;
 use vd_diffusion::{LongVideoPlan, ReconstructionConfig};
-use vd_tensor_ops::video::from_u8;
 use vd_text_cond::GivenSignal;
 
+use super::given;
 use super::output::Output;
 use crate::args::{FrameSize, VideoArgs};
 use crate::commands::check_size;
@@ -36,7 +36,7 @@ pub(super) struct Input<'a> {
     pub(super) size: FrameSize,
     /// How strongly what is known pulls.
     pub(super) weight: f64,
-    clip: Clip,
+    clip: AnyClip,
 }
 
 impl<'a> Input<'a> {
@@ -52,11 +52,7 @@ impl<'a> Input<'a> {
         let device = args.draw.compute.start()?;
         let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
         let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?;
-        ensure!(
-            model.normaliser.is_none(),
-            "this model draws numbers in a unit of their own (data.normalise), and pictures are not \
-             in it; draw from it with `vd sample`"
-        );
+        let output = output.of_model(&model, args.dtype)?;
         if args.prompt.is_some() {
             model.open_encoder(args.draw.encoder.as_deref())?;
         }
@@ -76,7 +72,7 @@ impl<'a> Input<'a> {
             window > 1,
             "this model draws one frame at a time; give --window 2 or more to try it on videos"
         );
-        let clip = read(video, model.config().channels)?;
+        let clip = given::read(video, &model)?;
         let usual = if args.no_replace { WEIGHT_ALONE } else { WEIGHT };
         let weight = args.weight.unwrap_or(usual);
         Ok(Input { args, video, output, model, groups, drawing, window, size, weight, clip })
@@ -89,7 +85,7 @@ impl<'a> Input<'a> {
 
     /// Frames of the video.
     pub(super) fn frames(&self) -> usize {
-        self.clip.f
+        self.clip.f()
     }
 
     /// Pixels of a frame of the result.
@@ -99,17 +95,40 @@ impl<'a> Input<'a> {
 
     /// Height and width of the video.
     pub(super) fn video_size(&self) -> FrameSize {
-        FrameSize { h: self.clip.h as i64, w: self.clip.w as i64 }
+        let [_, h, w, _] = self.clip.shape().map(|n| n as i64);
+        FrameSize { h, w }
     }
 
     /// Frames per second of a result at so many times the rate of the video.
     pub(super) fn fps(&self, times: usize) -> f64 {
-        self.args.fps.unwrap_or(self.clip.fps * times as f64)
+        self.args.fps.unwrap_or(self.clip.fps() * times as f64)
     }
 
-    /// The video, 1 c f h w in [-1, 1].
+    /// The video in the range of the diffusion process, 1 c f h w; what is missing is 0.
     pub(super) fn video(&self) -> Result<Tensor> {
-        tensor(&self.clip)
+        given::tensor(&self.clip, &self.model)
+    }
+
+    /// The video as it was read.
+    pub(super) fn clip(&self) -> &AnyClip {
+        &self.clip
+    }
+
+    /// Which pixels have all their numbers (f h w); `None` where all have.
+    pub(super) fn present(&self) -> Option<Vec<bool>> {
+        given::present(&self.clip)
+    }
+
+    /// Refuses a video of which numbers are missing.
+    pub(super) fn check_whole(&self) -> Result<()> {
+        let missing = self.present().map_or(0, |all| all.iter().filter(|there| !**there).count());
+        ensure!(
+            missing == 0,
+            "{}: numbers of {} are missing, expected all; `vd inpaint --missing` draws them",
+            self.name(),
+            plural(missing, "pixel")
+        );
+        Ok(())
     }
 
     /// The plan that was asked for, or else this one.
@@ -169,34 +188,6 @@ impl<'a> Input<'a> {
         );
         self.drawing.announce(&self.groups, model);
     }
-}
-
-/// The video in the channels of the model.
-fn read(path: &Path, channels: i64) -> Result<Clip> {
-    let name = path.display();
-    let decode = |c: usize| vd_data::decode(path, c).with_context(|| name.to_string());
-    match channels {
-        3 => decode(3),
-        1 => {
-            let is_grey = |pixel: &[u8]| pixel.iter().all(|part| *part == pixel[0]);
-            ensure!(
-                decode(3)?.frames.chunks_exact(3).all(is_grey),
-                "{name}: in colour, but this model draws grey frames; turn the video grey, or use \
-                 a model of 3 channels"
-            );
-            decode(1)
-        }
-        _ => bail!(
-            "this model draws {channels} channels; videos have 1 (grey) or 3 (red, green, blue)"
-        ),
-    }
-}
-
-/// A clip as the model has it: 1 c f h w in [-1, 1].
-fn tensor(clip: &Clip) -> Result<Tensor> {
-    let shape = [clip.f, clip.h, clip.w, clip.c].map(|n| n as i64);
-    let frames = Tensor::f_from_slice(&clip.frames)?.f_view(shape)?; // f h w c
-    Ok(from_u8(&frames.f_permute([3, 0, 1, 2])?.f_contiguous()?.f_unsqueeze(0)?))
 }
 
 /// The checkpoint and the video, which the command line may name in either order.

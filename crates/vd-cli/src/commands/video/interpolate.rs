@@ -11,6 +11,7 @@ use crate::output::Outcome;
 pub(crate) fn run(args: &InterpolateArgs, bars: &MultiProgress) -> Result<Outcome> {
     let input = Input::open(&args.video)?;
     input.check_same_size()?;
+    input.check_whole()?;
     let (known, factor) = (input.frames(), args.factor as usize);
     ensure!(
         known >= 2,
@@ -23,7 +24,8 @@ pub(crate) fn run(args: &InterpolateArgs, bars: &MultiProgress) -> Result<Outcom
         plan: input.plan(between(input.window, factor, "--factor"))?,
         total,
         exact: whole_frames(&places, total, input.pixels()),
-        given: Some((places, input.video()?)),
+        places,
+        given: Some(input.video()?),
         fps: input.fps(factor),
         parts: &nothing,
     };

@@ -2,6 +2,7 @@
 //! checkpoint and held to what is.
 
 mod extend;
+mod given;
 mod inpaint;
 mod input;
 mod interpolate;
@@ -23,6 +24,7 @@ use super::drawing::{Asked, How, Stop, of_frames};
 use crate::output::{Outcome, plural};
 use crate::progress;
 use input::Input;
+use output::Kept;
 
 pub(crate) use extend::run as extend;
 pub(crate) use inpaint::run as inpaint;
@@ -34,8 +36,10 @@ struct Task<'a> {
     plan: LongVideoPlan,
     /// Frames of the result.
     total: usize,
-    /// Places in the result whose frames are known whole, and these: 1 c k h w.
-    given: Option<(Vec<usize>, Tensor)>,
+    /// Where the frames of the video are in the result.
+    places: Vec<usize>,
+    /// These frames, 1 c k h w, if they are known whole.
+    given: Option<Tensor>,
     fps: f64,
     /// What is known of a window besides the frames that are known whole.
     parts: &'a dyn Fn(&Window) -> Result<Vec<Known>>,
@@ -45,7 +49,7 @@ struct Task<'a> {
 
 impl Task<'_> {
     fn given_places(&self) -> &[usize] {
-        self.given.as_ref().map_or(&[], |(places, _)| places)
+        if self.given.is_some() { &self.places } else { &[] }
     }
 }
 
@@ -139,14 +143,14 @@ fn draw(
         index += 1;
         clip
     };
-    let mut writer = input.output.writer(task.fps, &task.exact);
+    let kept = Kept { clip: input.clip(), places: &task.places, known: &task.exact };
+    let mut writer = input.output.writer(task.fps, kept);
     let mut written = Ok(());
     let mut out = |_: Range<usize>, frames: Tensor| {
         written = writer.add(&frames);
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    let given =
-        task.given.as_ref().map(|(places, video)| GivenFrames { frames: places.clone(), video });
+    let given = task.given.as_ref().map(|video| GivenFrames { frames: task.places.clone(), video });
     let drawn = draw_long::<anyhow::Error>(&task.plan, task.total, given, &mut draw, &mut out);
     bar.finish_and_clear();
     drawn.map(drop).and(written).map_err(|error| writer.left(task.total).tell(error))?;

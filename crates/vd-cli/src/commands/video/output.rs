@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tch::Tensor;
-use vd_data::{Clip, ClipFormat, write_frames_from, write_gif_keeping};
+use vd_data::{AnyClip, Clip, ClipFormat, Dtype, picture, write_frames_from, write_gif_keeping};
 use vd_tensor_ops::video;
 
 use crate::commands::drawing::Left;
 use crate::commands::formats::{self, Files};
+use crate::commands::numbers::{self, Numbers};
 use crate::folder;
+use crate::model::Model;
+use crate::output::Usage;
 
 /// From so many windows on, somebody may not want to wait for all of them.
 const MANY_WINDOWS: usize = 200;
@@ -19,6 +22,19 @@ const MANY_WINDOWS: usize = 200;
 pub(super) enum Output<'a> {
     Files(Files),
     Frames(&'a Path),
+    /// Files of which arrays hold these and the others show them.
+    Numbers(Files, Numbers),
+}
+
+/// What is known of a result.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept<'a> {
+    /// The video as it was read.
+    pub(super) clip: &'a AnyClip,
+    /// Where its frames are in the result.
+    pub(super) places: &'a [usize],
+    /// Which pixels of the result are known: f h w.
+    pub(super) known: &'a [bool],
 }
 
 impl<'a> Output<'a> {
@@ -41,10 +57,37 @@ impl<'a> Output<'a> {
         Ok(Output::Files(files))
     }
 
+    /// Fits it to what a model draws: arrays hold the numbers of one of arrays.
+    pub(super) fn of_model(self, model: &Model, dtype: Option<Dtype>) -> Result<Self> {
+        let Some(numbers) = Numbers::of(model, dtype)? else { return Ok(self) };
+        let files = match self {
+            Output::Files(files) | Output::Numbers(files, _) => files,
+            Output::Frames(folder) => {
+                let name = folder.display();
+                return Err(Usage(format!(
+                    "--out {name}: this model draws numbers, which PNG frames do not hold; give \
+                     {name}.npy or .safetensors, with --format npy,gif to look at them, too"
+                ))
+                .into());
+            }
+        };
+        numbers.check(&files.iter().map(|(format, _)| *format).collect::<Vec<_>>(), dtype)?;
+        Ok(Output::Numbers(files, numbers))
+    }
+
+    fn files(&self) -> Option<&Files> {
+        match self {
+            Output::Files(files) | Output::Numbers(files, _) => Some(files),
+            Output::Frames(_) => None,
+        }
+    }
+
     /// The files, or the folder.
     pub(super) fn paths(&self) -> Vec<PathBuf> {
         match self {
-            Output::Files(files) => files.iter().map(|(_, file)| file.clone()).collect(),
+            Output::Files(files) | Output::Numbers(files, _) => {
+                files.iter().map(|(_, file)| file.clone()).collect()
+            }
             Output::Frames(folder) => vec![folder.to_path_buf()],
         }
     }
@@ -52,7 +95,7 @@ impl<'a> Output<'a> {
     /// Makes the folders.
     pub(super) fn prepare(&self) -> Result<()> {
         match self {
-            Output::Files(files) => formats::make_folders_of(files),
+            Output::Files(files) | Output::Numbers(files, _) => formats::make_folders_of(files),
             Output::Frames(folder) => formats::make_folder(folder),
         }
     }
@@ -60,15 +103,13 @@ impl<'a> Output<'a> {
     /// The rate of the result, where so many frames per second are asked for: that of the first
     /// format.
     pub(super) fn fps(&self, asked: f64) -> f64 {
-        match self {
-            Output::Files(files) => files.first().map_or(asked, |(format, _)| format.fps(asked)),
-            Output::Frames(_) => asked,
-        }
+        let first = self.files().and_then(|files| files.first());
+        first.map_or(asked, |(format, _)| format.fps(asked))
     }
 
     /// Says what is doubtful about so many windows at this rate.
     pub(super) fn announce(&self, windows: usize, asked: f64) {
-        let Output::Files(files) = self else { return };
+        let Some(files) = self.files() else { return };
         formats::announce_rates(files.iter().map(|(format, _)| *format), asked);
         if let (Some((_, file)), true) = (files.first(), windows > MANY_WINDOWS) {
             tracing::warn!(
@@ -78,9 +119,9 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Takes the frames of a video of which some pixels are known (f h w).
-    pub(super) fn writer(&'a self, fps: f64, known: &'a [bool]) -> Writer<'a> {
-        Writer { output: self, fps, known, together: Vec::new(), written: 0 }
+    /// Takes the frames of a result.
+    pub(super) fn writer(&'a self, fps: f64, kept: Kept<'a>) -> Writer<'a> {
+        Writer { output: self, fps, kept, together: Vec::new(), written: 0 }
     }
 }
 
@@ -90,7 +131,7 @@ pub(super) struct Writer<'a> {
     output: &'a Output<'a>,
     /// What is asked for.
     fps: f64,
-    known: &'a [bool],
+    kept: Kept<'a>,
     /// Those that share a file.
     together: Vec<Tensor>,
     /// How many have a file of their own.
@@ -100,20 +141,23 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Takes the next frames, 1 c f h w in [-1, 1]; a folder gets them at once.
     pub(super) fn add(&mut self, frames: &Tensor) -> Result<()> {
-        let frames = video::to_u8(frames);
-        let Output::Frames(folder) = self.output else {
-            self.together.push(frames);
-            return Ok(());
-        };
-        let clip = Clip::from_tensor(&frames.f_get(0)?, self.fps)?;
-        self.written += write_frames_from(folder, self.written, &clip)?.len();
+        match self.output {
+            Output::Numbers(..) => self.together.push(frames.shallow_clone()),
+            Output::Files(_) => self.together.push(video::to_u8(frames)),
+            Output::Frames(folder) => {
+                let clip = Clip::from_tensor(&video::to_u8(frames).f_get(0)?, self.fps)?;
+                self.written += write_frames_from(folder, self.written, &clip)?.len();
+            }
+        }
         Ok(())
     }
 
     /// What there is of a video of so many frames, if it ends here.
     pub(super) fn left(&self, of: usize) -> Left<'_> {
         let out = match self.output {
-            Output::Files(files) => files.first().map_or(Path::new(""), |(_, file)| file),
+            Output::Files(files) | Output::Numbers(files, _) => {
+                files.first().map_or(Path::new(""), |(_, file)| file)
+            }
             Output::Frames(folder) => folder,
         };
         Left { out, done: self.written, of, noun: "frame" }
@@ -121,8 +165,16 @@ impl Writer<'_> {
 
     /// Whether all known pixels are as they were; nothing where none are known.
     pub(super) fn finish(self) -> Result<Option<bool>> {
-        let held = self.known.contains(&true);
-        let Output::Files(files) = self.output else { return Ok(held.then_some(true)) };
+        let held = self.kept.known.contains(&true);
+        let exact = match self.output {
+            Output::Frames(_) => true,
+            Output::Files(files) => self.write_pixels(files, held)?,
+            Output::Numbers(files, numbers) => self.write_numbers(files, numbers)?,
+        };
+        Ok(held.then_some(exact))
+    }
+
+    fn write_pixels(&self, files: &Files, held: bool) -> Result<bool> {
         let frames = Tensor::f_cat(&self.together, 2)?.f_get(0)?; // c f h w
         let clip = Clip::from_tensor(&frames, self.fps)?;
         let mut exact = true;
@@ -130,7 +182,25 @@ impl Writer<'_> {
             formats::announce_padding(*format, &clip);
             exact &= self.write(*format, file, &clip, held)?;
         }
-        Ok(held.then_some(exact))
+        Ok(exact)
+    }
+
+    /// Writes numbers in their unit, those that are known as they were read, and what shows them;
+    /// whether a file holds what is known as it was.
+    fn write_numbers(&self, files: &Files, numbers: &Numbers) -> Result<bool> {
+        let frames = Tensor::f_cat(&self.together, 2)?; // 1 c f h w
+        let shown = picture(&frames, Some(numbers.normaliser()))?.f_get(0)?;
+        let shown = Clip::from_tensor(&shown, self.fps)?;
+        let mut array = numbers.of_clip(&frames.f_get(0)?, self.fps)?;
+        let Kept { clip, places, known } = self.kept;
+        if let Some(clip) = clip.floats() {
+            array.keep(clip, places, known);
+        }
+        for (format, file) in files {
+            formats::announce_padding(*format, &shown);
+            numbers::write(*format, file, &shown, Some(&array), self.fps)?;
+        }
+        Ok(array.is_exact() && files.iter().any(|(format, _)| format.array().is_some()))
     }
 
     /// Writes one file; whether its known pixels are as they were.
@@ -139,7 +209,7 @@ impl Writer<'_> {
         match format {
             ClipFormat::Gif => {
                 let clip = formats::at_rate(format, clip, self.fps);
-                let exact = write_gif_keeping(file, &clip, self.known)?;
+                let exact = write_gif_keeping(file, &clip, self.kept.known)?;
                 if !exact {
                     tracing::warn!(
                         "{name}: a GIF holds 256 colours a frame, and some frame has more that are known: they were rounded; --format webp holds all, and so do the PNG frames of --out with a folder"

@@ -12,6 +12,7 @@ use crate::output::{Outcome, Usage};
 
 pub(crate) fn run(args: &UpscaleArgs, bars: &MultiProgress) -> Result<Outcome> {
     let mut input = Input::open(&args.video)?;
+    input.check_whole()?;
     let (factor, time) = (factor(&input)?, args.time as usize);
     if factor > 1 {
         // A pixel of the mean of k x k has 1 / k^2 of the gradient. With the square of k, one step
@@ -53,7 +54,8 @@ pub(crate) fn run(args: &UpscaleArgs, bars: &MultiProgress) -> Result<Outcome> {
         plan: input.plan(usual)?,
         total,
         exact: whole_frames(if whole { &places } else { &[] }, total, input.pixels()),
-        given: whole.then(|| (places, video.shallow_clone())),
+        places,
+        given: whole.then(|| video.shallow_clone()),
         fps: input.fps(time),
         parts: &parts,
     };
