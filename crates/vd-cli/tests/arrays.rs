@@ -155,7 +155,7 @@ fn numbers_that_are_known_come_back_as_they_were_and_the_others_are_drawn_in_the
     assert_eq!(report["exact"], true);
     let long = read(&place, "long.npy", 2);
     assert_eq!((long.shape(), bits(&long, &[0, 1, 2])), ([5, 16, 24, 2], bits(&whole, &[0, 1, 2])));
-    let between = format!("interpolate run whole.npy {few} --out smooth.safetensors");
+    let between = format!("interpolate run whole.npy --window 3 {few} --out smooth.safetensors");
     assert_eq!(place.json(&between)["exact"], true);
     let smooth = Weights::read(&place.path("smooth.safetensors"), Device::Cpu).unwrap();
     let smooth = FloatClip::from_tensor(

@@ -206,7 +206,7 @@ fn what_cannot_be_is_said_before_it_is_tried() {
         ("extend run in.gif --guidance apg", 2, "--cfg-scale 1; give --cfg-scale 2"),
         ("interpolate run one.gif", 1, "1 frame, expected 2 or more"),
         ("interpolate run in.gif --factor 7 --window 3", 1, "reaches over 2 at most"),
-        ("inpaint run in.gif", 2, "<--mask <FILE>|--box <Y,X,H,W>>"),
+        ("inpaint run in.gif", 2, "<--mask FILE|--box Y,X,H,W|--missing>"),
         ("inpaint run in.gif --box -1,0,4,4", 2, "8,0,16,32"),
         ("inpaint run in.gif --mask nowhere.png", 1, "error: --mask: nowhere.png: cannot be read"),
         ("inpaint run in.gif --box 4,4,5,1", 1, "rows 4 to 8"),

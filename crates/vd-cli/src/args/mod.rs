@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Interpolate(InterpolateArgs),
     /// Draw a part of a video anew
     #[command(after_help = texts_video::INPAINT, allow_negative_numbers = true)]
+    #[command(override_usage = "vd inpaint [OPTIONS] --out <FILE> \
+                                <--mask FILE|--box Y,X,H,W|--missing> <CHECKPOINT> <VIDEO>")]
     Inpaint(InpaintArgs),
     /// Draw a video larger, and at a higher frame rate
     #[command(after_help = texts_video::UPSCALE, allow_negative_numbers = true)]
