@@ -36,6 +36,7 @@ fn compile_shim(lib: &Path) {
         .define("AT_PER_OPERATOR_HEADERS", None)
         .file("cpp/autograd.cpp")
         .file("cpp/optim.cpp")
+        .file("cpp/stream.cpp")
         .compile("vd_torch_shim");
     println!("cargo::rustc-link-search=native={}", lib.display());
     println!("cargo::rustc-link-lib=torch_cpu");

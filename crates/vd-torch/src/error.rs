@@ -28,6 +28,29 @@ pub enum Error {
     /// A device's name was not understood.
     #[error("device \"{0}\", expected \"auto\", \"cpu\" or \"cuda:N\"")]
     BadDevice(String),
+    /// The compiler of kernels cannot be had.
+    #[error(
+        "no NVRTC, which compiles the kernels for CUDA: {0}; `cargo xtask kernels` gets it, or set VD_NVRTC to libnvrtc.so.13"
+    )]
+    NoNvrtc(String),
+    /// A text that is no kernel, or not for this GPU.
+    #[error("kernels `{name}` for {arch}: {why}")]
+    Kernel {
+        /// Which text.
+        name: String,
+        /// For which generation of GPUs.
+        arch: crate::cuda::Arch,
+        /// What the compiler said.
+        why: String,
+    },
+    /// The driver refused something.
+    #[error("{what}: {why}")]
+    Driver {
+        /// Of what.
+        what: String,
+        /// What it said.
+        why: String,
+    },
     /// Lists that belong together have different lengths.
     #[error("{what}: expected {expected} tensors, as many as there are parameters, got {got}")]
     Length {

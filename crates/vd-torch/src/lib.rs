@@ -1,5 +1,6 @@
 //! What tch lacks: start-up tuning, lazy CUDA, device choice, fused optimiser operations,
-//! differentiable functions written in Rust, and the threads of libtorch for kernels.
+//! differentiable functions written in Rust, the threads of libtorch for kernels, and what compiles
+//! kernels for GPUs and runs them ([`cuda`]).
 //!
 //! The lowest layer of the workspace, and with the kernels of `vd-tensor-ops` the only place with
 //! `unsafe`. Whoever picks a device does it through [`DeviceChoice::resolve`], which calls
@@ -9,6 +10,7 @@
 
 mod autograd;
 mod checkpoint;
+pub mod cuda;
 mod device;
 mod error;
 #[cfg(feature = "fuzz")]

@@ -24,6 +24,12 @@ unsafe extern "C" {
 
     pub(crate) fn vd_grad_enabled() -> c_int;
 
+    pub(crate) fn vd_current_stream(
+        device: c_int,
+        stream: *mut *mut c_void,
+        error: *mut *mut c_char,
+    ) -> c_int;
+
     pub(crate) fn vd_autograd_attach(
         inputs: *const *const C_tensor,
         n_inputs: i64,

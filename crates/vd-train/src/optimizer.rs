@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 use vd_tensor_ops::Params;
 use vd_tensor_ops::kernels::cpu::{self, AdamWTensors, Isa};
-use vd_tensor_ops::kernels::{self, Precision};
+use vd_tensor_ops::kernels::{self, Precision, cuda};
 use vd_torch::{AdamWState, AdamWStep, fused_adamw};
 
 use crate::ema::{average_of, update_ema};
@@ -73,6 +73,15 @@ impl AdamW {
         let grads: Vec<_> =
             grads.iter().map(Tensor::f_contiguous).collect::<std::result::Result<_, _>>()?;
         let tensors = self.tensors(&grads, follow.map(|(average, _)| average))?;
+        if tensors.len() == self.params.len()
+            && let Some(on) = cuda::adamw_fits(&tensors)
+        {
+            let decay = follow.map_or(1.0, |(_, decay)| decay);
+            let numbers = self.numbers(lr);
+            cuda::adamw(&on, &numbers, self.done + 1, (shrink, decay), (&tensors, None))?;
+            self.done += 1;
+            return Ok(());
+        }
         if kernels::precision() != Precision::Reference
             && tensors.len() == self.params.len()
             && tensors.iter().all(AdamWTensors::fits)

@@ -40,7 +40,10 @@ Usage: cargo xtask TASK
   growth [DIM]   how time, memory and operations grow with frames, side and batch (dim 64); writes
                  docs/benchmarks/growth.json and growth-*.svg; takes minutes
   asan           runs the tests of the kernels under AddressSanitizer, built in a folder of their own
-  check          formatting, clippy, documentation, benches, cargo-deny if it is there, layering
+  kernels        compiles the kernels for GPUs for every generation, which needs no GPU, and says what
+                 registers each takes; fetches the compiler (90 MB) where libtorch came without it
+  check          formatting, clippy, documentation, benches, cargo-deny if it is there, layering,
+                 the kernels for GPUs
   layering       which crate may use which, and the rules for source files
   downstream     builds and runs one generated project per public crate, outside of this folder
   help           this text
@@ -58,6 +61,7 @@ pub(crate) enum Task {
     Growth(Vec<String>),
     Asan,
     Check,
+    Kernels,
     Layering,
     Downstream,
 }
@@ -91,6 +95,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Task> {
         "growth" => Ok(Task::Growth(rest.to_vec())),
         "asan" => alone(Task::Asan),
         "check" => alone(Task::Check),
+        "kernels" => alone(Task::Kernels),
         "layering" => alone(Task::Layering),
         "downstream" => alone(Task::Downstream),
         _ => usage(format!("there is no task `{task}`")),

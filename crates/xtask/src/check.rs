@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::error::{Result, at};
+use crate::kernels;
 use crate::layering;
 use crate::paths;
 use crate::setup;
@@ -21,7 +22,8 @@ pub(crate) fn run() -> Result<()> {
     let mut doc = cargo()?;
     doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     stage::run("cargo doc", &mut doc)?;
-    stage::run("cargo bench --no-run", cargo()?.args(["bench", "--workspace", "--no-run"]))
+    stage::run("cargo bench --no-run", cargo()?.args(["bench", "--workspace", "--no-run"]))?;
+    kernels::compile(&libtorch, false)
 }
 
 /// The programs of the generated projects are part of no package, so cargo passes them by.

@@ -18,12 +18,15 @@ const TORCH: &str = "torch==2.11.0";
 const NEEDED_BY_CPU: [&str; 2] = ["nvidia-cuda-cupti==13.0.85", "nvidia-cuda-runtime==13.0.96"];
 /// The compiler of CUDA kernels and the headers that it includes.
 const NVRTC: [&str; 2] = ["nvidia-cuda-nvrtc==13.0.88", "nvidia-cuda-crt==13.0.88"];
+/// The folder of the compiler where libtorch came without it; vd-torch looks into it too.
+const NVRTC_FOLDER: &str = "nvrtc-13.0.88";
 /// Found by libtorch_cuda.so alone: half of the wheel.
 const CUDA_ONLY: [&str; 3] = ["libtorch_cuda.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so"];
 
 /// Disk space that a whole installation takes while it runs: the wheels and what they unpack to.
 const SPACE: u64 = 2_500_000_000;
 const SPACE_CUDA: u64 = 9_000_000_000;
+const SPACE_NVRTC: u64 = 500_000_000;
 
 /// Whose folder is installed into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +70,36 @@ pub(crate) fn install(target: &Path, needs: Needs, owner: Owner) -> Result<(Path
     }
     fs::rename(&site, target).map_err(at("move the installation to", target))?;
     Ok((torch, version))
+}
+
+/// Installs the compiler of CUDA kernels alone into the project's cache, where `wanted` is not in its
+/// folder there; returns that.
+pub(crate) fn nvrtc(cache: &Path, wanted: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(cache).map_err(at("create", cache))?;
+    let target = cache.join(NVRTC_FOLDER);
+    let _lock = lock(cache)?;
+    if target.join(wanted).is_file() {
+        return Ok(target);
+    }
+    clear_partials(cache, NVRTC_FOLDER);
+    disk::check_free(cache, SPACE_NVRTC, "point XDG_CACHE_HOME at another disk")?;
+    let partial = format!("{NVRTC_FOLDER}.partial-{}", std::process::id());
+    let partial = Partial::new(cache.join(partial))?;
+    let python = python::with_pip(&partial.0.join("venv"))?;
+    eprintln!("xtask: installing the compiler of CUDA kernels, a download of 90 MB:");
+    let (site, scratch) = (partial.0.join("site"), partial.0.join("tmp"));
+    fs::create_dir(&scratch).map_err(at("create", &scratch))?;
+    let log = &cache.join(format!("{NVRTC_FOLDER}.pip.log"));
+    let (python, wheels, site, scratch) = (&python, &NVRTC[..1], &site, &scratch);
+    Install { python, wheels, dependencies: false, site, scratch, log }.run()?;
+    if !site.join(wanted).is_file() {
+        return failed(format!("what pip installed has no {}", wanted.display()));
+    }
+    if target.exists() {
+        fs::remove_dir_all(&target).map_err(at("replace", &target))?;
+    }
+    fs::rename(site, &target).map_err(at("move the installation to", &target))?;
+    Ok(target)
 }
 
 /// Everything between an empty partial folder and a complete `site` in it.

@@ -21,6 +21,7 @@ mod error;
 mod find;
 mod growth;
 mod install;
+mod kernels;
 mod layering;
 mod paths;
 mod peer;
@@ -63,6 +64,7 @@ fn run(task: Task) -> Result<()> {
         Task::Growth(args) => growth::run(&args),
         Task::Asan => asan::run(),
         Task::Check => check::run(),
+        Task::Kernels => kernels::run(),
         Task::Downstream => downstream::run(),
         Task::Layering => layering::run(),
     }

@@ -1,13 +1,16 @@
 //! Kernels of our own, below the layers: what libtorch does in many passes over memory, in one.
 //!
-//! [`crate::layers`] take them where they fit: on the CPU, in f32. Everything else takes the road of
-//! plain libtorch operations, the twin that each kernel is tested against. [`with`] chooses.
+//! [`crate::layers`] take them where they fit: on the CPU in f32, on a GPU in f32 and bf16. Everything
+//! else takes the road of plain libtorch operations, the twin that each kernel is tested against.
+//! [`with`] chooses; `VD_KERNELS=reference` in the environment chooses those for all.
 
 pub mod cpu;
+pub mod cuda;
 
 use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -90,14 +93,21 @@ pub fn passing<R>(f: impl FnOnce() -> R) -> R {
     cpu::once(f)
 }
 
-/// What [`with`] has chosen.
+/// What [`with`] has chosen, or `VD_KERNELS=reference` for all.
 pub fn precision() -> Precision {
-    PRECISION.get()
+    allowed(PRECISION.get())
+}
+
+/// The precision, where the environment leaves the choice.
+fn allowed(precision: Precision) -> Precision {
+    static REFERENCE: OnceLock<bool> = OnceLock::new();
+    let set = || std::env::var_os("VD_KERNELS").is_some_and(|word| word == "reference");
+    if *REFERENCE.get_or_init(set) { Precision::Reference } else { precision }
 }
 
 /// How networks compute on the CPU, in words: the precision, and the instructions of the kernels.
 pub fn road(precision: Precision) -> String {
-    road_with(precision, cpu::Isa::current())
+    road_with(allowed(precision), cpu::Isa::current())
 }
 
 fn road_with(precision: Precision, isa: cpu::Isa) -> String {
@@ -111,7 +121,10 @@ fn road_with(precision: Precision, isa: cpu::Isa) -> String {
 
 /// Whether the kernels of the CPU compute with this tensor.
 pub(crate) fn on_cpu(x: &Tensor) -> bool {
-    precision() != Precision::Reference && x.device() == Device::Cpu && x.kind() == Kind::Float
+    precision() != Precision::Reference
+        && x.device() == Device::Cpu
+        && x.kind() == Kind::Float
+        && !cuda::imitating()
 }
 
 /// Whether a result of these tensors would have a gradient.

@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::{GroupNorm, Norm, NormKind, RmsNorm, SpaceConv, TemporalConv, Wrap};
 use crate::kernels;
 use crate::kernels::cpu::{self, Finish, GroupFinish, Isa};
+use crate::kernels::cuda;
 use crate::{Result, Scope};
 
 /// Convolution of kernel 1 x 3 x 3, norm, scale and shift, SiLU.
@@ -79,7 +80,11 @@ impl ConvBlock {
         if let Some(out) = self.fused(inputs, (film, residual), forbidden) {
             return out;
         }
-        let x = self.norm.forward(&self.convolved(inputs, forbidden));
+        let x = self.convolved(inputs, forbidden);
+        if let Some(out) = self.finished_on_gpu(&x, film, residual) {
+            return out;
+        }
+        let x = self.norm.forward(&x);
         let y = match film {
             Some(film) => film.shift.addcmul(&x, &(&film.scale + 1.0)).silu(),
             None => x.silu(),
@@ -96,6 +101,34 @@ impl ConvBlock {
         match &self.temporal {
             Some(temporal) => temporal.forward(&x, forbidden),
             None => x,
+        }
+    }
+
+    /// What follows the convolution by a kernel for GPUs, where it fits.
+    fn finished_on_gpu(
+        &self,
+        x: &Tensor,
+        film: Option<&ScaleShift>,
+        residual: Option<&Tensor>,
+    ) -> Option<Tensor> {
+        // Nothing but the tensors decides first: gains are made only where they are used.
+        if !cuda::may_run(x) {
+            return None;
+        }
+        match &self.norm {
+            Norm::Rms(norm) => {
+                let (gain, shift) = rows(norm, film);
+                let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
+                let on = cuda::rms_fits(x, &finish)?;
+                Some(cuda::rms_finished(&on, x, &finish))
+            }
+            Norm::Group(norm) => {
+                let (gain, shift) = group_rows(norm, film);
+                let finish =
+                    GroupFinish { groups: norm.groups, gain: &gain, shift: &shift, residual };
+                let on = cuda::group_fits(x, &finish)?;
+                Some(cuda::group_finished(&on, x, &finish))
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::kernels;
 use crate::kernels::cpu::{
     self, Isa, LinearAttentionCache, LinearAttentionGrad, LinearAttentionWeights,
 };
+use crate::kernels::cuda;
 use crate::{Result, Scope};
 
 /// Attention over space whose cost grows with the number of positions, not with its square:
@@ -89,6 +90,13 @@ impl SpatialLinearAttention {
     pub fn forward_with(&self, x: &Tensor, memory: Option<&Memory>) -> Tensor {
         let size = x.size();
         let qkv = self.to_qkv.forward(&x.flatten(2, 3).flatten(0, 1)); // (b f) s (3 n d)
+        if memory.is_none()
+            && cuda::may_run(&qkv)
+            && let Some(on) = cuda::linear_fits(&qkv, self.shape)
+        {
+            let out = cuda::linear(&on, &qkv, self.shape); // (b f) s (n d)
+            return self.to_out.forward(&out).view(size.as_slice());
+        }
         let [q, mut k, mut v] = self.shape.split(&qkv); // (b f) s n d
         if let Some(memory) = memory {
             let [keys, values] = memory.of_frames(size[1]).map(|t| t.flatten(0, 1)); // (b f) m n d

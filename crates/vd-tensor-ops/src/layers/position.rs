@@ -33,15 +33,21 @@ impl Rotary {
         Ok(Rotary { freqs: scope.fixed("freqs", &freqs)? })
     }
 
+    /// The frequencies in f32 at least: half precision has no complex kind, and angles of far frames
+    /// need the digits.
+    fn wide(&self) -> Tensor {
+        let kind = if self.freqs.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        self.freqs.to_kind(kind)
+    }
+
     /// The rotation of every position and feature pair, times `gain`, for heads side by side.
     ///
     /// # Shapes
     /// complex, f 1 (n d/2), d rounded up to an even number
     pub fn rotations(&self, f: i64, shape: HeadShape, gain: f64) -> Tensor {
-        // Half precision has no complex kind, and angles of far frames need the digits.
-        let kind = if self.freqs.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let freqs = self.freqs.to_kind(kind);
-        let angle = Tensor::arange(f, (kind, freqs.device())).unsqueeze(1) * freqs; // f width/2
+        let freqs = self.wide();
+        let position = Tensor::arange(f, (freqs.kind(), freqs.device()));
+        let angle = position.unsqueeze(1) * freqs; // f width/2
         let still = (shape.dim + 1) / 2 - angle.size()[1];
         let angle = angle.constant_pad_nd([0, still]).repeat([1, shape.heads]);
         Tensor::complex(&(angle.cos() * gain), &(angle.sin() * gain)).unsqueeze(1)
@@ -52,8 +58,9 @@ impl Rotary {
     /// # Shapes
     /// f (width/2) 2
     pub(crate) fn turns(&self, f: i64) -> Tensor {
-        let position = Tensor::arange(f, (self.freqs.kind(), self.freqs.device()));
-        let angle = position.unsqueeze(1) * &self.freqs;
+        let freqs = self.wide();
+        let position = Tensor::arange(f, (freqs.kind(), freqs.device()));
+        let angle = position.unsqueeze(1) * freqs;
         Tensor::stack(&[angle.cos(), angle.sin()], -1)
     }
 

@@ -8,6 +8,7 @@ use super::norm::softmax;
 use super::relative::{self, RelativeVectors};
 use super::{HeadShape, LayerNorm, Linear, Memory, Rotary};
 use crate::kernels::cpu::{self, Frames, Isa, TemporalCache, TemporalWeights};
+use crate::kernels::cuda;
 use crate::{Result, Scope, kernels};
 
 /// Attention along time: each position of the frame attends over frames.
@@ -129,6 +130,11 @@ impl TemporalAttention {
     ) -> Tensor {
         let (size, f) = (x.size(), x.size()[1]);
         let qkv = self.to_qkv.forward(&x.flatten(2, 3)); // b f s (3 n d)
+        if memory.is_none()
+            && let Some(out) = self.on_gpu(&qkv, bias, forbidden)
+        {
+            return self.to_out.forward(&out).view(size.as_slice());
+        }
         let inner = self.shape.inner();
         let frames_inside = |t: Tensor| self.shape.heads(&t).permute([0, 2, 3, 1, 4]); // b s n f d
         let [q, k] = self.placed(&qkv.narrow(3, 0, 2 * inner), f).map(frames_inside);
@@ -173,6 +179,26 @@ impl TemporalAttention {
             None => out,
         };
         self.to_out.forward(&out.flatten(3, 4)).view(size.as_slice())
+    }
+
+    /// All between the two products by a kernel for GPUs, where it fits.
+    ///
+    /// # Shapes
+    /// b f s (3 n d) -> b f s (n d)
+    fn on_gpu(
+        &self,
+        qkv: &Tensor,
+        bias: Option<&Tensor>,
+        forbidden: Option<&Tensor>,
+    ) -> Option<Tensor> {
+        let Places::Rotary(rotary) = &self.places else { return None };
+        if !cuda::may_run(qkv) {
+            return None;
+        }
+        let turns = &rotary.turns(qkv.size()[1]);
+        let of = cuda::Temporal { turns, bias, forbidden };
+        let on = cuda::temporal_fits(qkv, self.shape, &of)?;
+        Some(cuda::temporal(&on, qkv, self.shape, &of))
     }
 
     /// Queries, scaled, and keys, at their places where features tell them.

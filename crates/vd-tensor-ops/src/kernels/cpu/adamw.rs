@@ -49,17 +49,7 @@ pub fn adamw(
     tensors: &[AdamWTensors<'_>],
 ) {
     assert!(tensors.iter().all(AdamWTensors::fits), "tensors that the kernel does not take");
-    let corrected = |beta: f64| 1.0 - beta.powf(done as f64);
-    let numbers = Numbers {
-        shrink: shrink as f32,
-        keep: (1.0 - step.lr * step.weight_decay) as f32,
-        beta1: step.beta1 as f32,
-        beta2: step.beta2 as f32,
-        rate: (step.lr / corrected(step.beta1)) as f32,
-        root: (1.0 / corrected(step.beta2).sqrt()) as f32,
-        eps: step.eps as f32,
-        follow: (1.0 - decay) as f32,
-    };
+    let numbers = Numbers::new(step, done, (shrink, decay));
     let at = |t: &Tensor| t.data_ptr() as *mut f32;
     let all: Vec<Run> = tensors
         .iter()
@@ -94,17 +84,35 @@ pub fn adamw(
     }
 }
 
-/// The numbers of a step.
+/// The numbers of a step; the kernel for GPUs takes them in this order.
+#[repr(C)]
 #[derive(Debug, Clone, Copy)]
-struct Numbers {
-    shrink: f32,
-    keep: f32,
-    beta1: f32,
-    beta2: f32,
-    rate: f32,
-    root: f32,
-    eps: f32,
-    follow: f32,
+pub(crate) struct Numbers {
+    pub(crate) shrink: f32,
+    pub(crate) keep: f32,
+    pub(crate) beta1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) rate: f32,
+    pub(crate) root: f32,
+    pub(crate) eps: f32,
+    pub(crate) follow: f32,
+}
+
+impl Numbers {
+    /// Those of step `done`, from 1, on gradients times `shrink`, with an average that keeps `decay`.
+    pub(crate) fn new(step: &AdamWStep, done: i64, (shrink, decay): (f64, f64)) -> Self {
+        let corrected = |beta: f64| 1.0 - beta.powf(done as f64);
+        Numbers {
+            shrink: shrink as f32,
+            keep: (1.0 - step.lr * step.weight_decay) as f32,
+            beta1: step.beta1 as f32,
+            beta2: step.beta2 as f32,
+            rate: (step.lr / corrected(step.beta1)) as f32,
+            root: (1.0 / corrected(step.beta2).sqrt()) as f32,
+            eps: step.eps as f32,
+            follow: (1.0 - decay) as f32,
+        }
+    }
 }
 
 /// Entries of a parameter.

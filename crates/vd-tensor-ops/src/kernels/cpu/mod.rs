@@ -30,6 +30,7 @@ mod temporal;
 mod temporal_conv;
 mod winograd;
 
+pub(crate) use adamw::Numbers;
 pub use adamw::{AdamWTensors, adamw};
 pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish};
 pub use conv_function::{ConvWeights, conv, finished};

@@ -1,0 +1,139 @@
+//! The step of the optimiser and the moving average of the weights, of many tensors in one launch.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+use vd_torch::AdamWStep;
+use vd_torch::cuda::Launch;
+
+use super::rows::{THREADS, floats, kind_name, vector};
+use super::{Machine, Unit};
+use crate::kernels::cpu::{AdamWTensors, Numbers};
+
+/// Tensors of one launch, whose struct may have 32764 bytes; as in `cu/adamw.cu`.
+const MOST: usize = 512;
+/// Vectors of a thread.
+const STEPS: u64 = 4;
+
+/// Declared as in `cu/adamw.cu`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    param: *mut c_void,
+    grad: *const c_void,
+    exp_avg: *mut c_void,
+    exp_avg_sq: *mut c_void,
+    average: *mut c_void,
+    count: u64,
+}
+
+/// Declared as in `cu/adamw.cu`.
+#[repr(C)]
+struct Params {
+    live: *const f32,
+    numbers: Numbers,
+    tensors: u32,
+    begin: [u32; MOST],
+    entries: [Entry; MOST],
+}
+
+const _: () = assert!(size_of::<Params>() <= 32764);
+
+/// What runs [`adamw`] on these tensors, if anything does: each parameter's of one kind, f32 or bf16,
+/// contiguous, and all on one device.
+pub fn adamw_fits(tensors: &[AdamWTensors<'_>]) -> Option<Arc<dyn Machine>> {
+    let fits = tensors.iter().all(|of| {
+        let (kind, count) = (of.param.kind(), of.param.numel());
+        [Kind::Float, Kind::BFloat16].contains(&kind)
+            && all(of).all(|t| t.kind() == kind && t.is_contiguous() && t.numel() == count)
+    });
+    let flat: Vec<&Tensor> = tensors.iter().flat_map(all).collect();
+    if fits { super::machine_of(Unit::ADAMW, &flat) } else { None }
+}
+
+fn all<'a>(of: &AdamWTensors<'a>) -> impl Iterator<Item = &'a Tensor> + use<'a> {
+    [of.param, of.grad, of.exp_avg, of.exp_avg_sq].into_iter().chain(of.average)
+}
+
+/// [`crate::kernels::cpu::adamw`] on a GPU, computed in f32 and rounded to the tensors' kind; one launch
+/// for up to 512 tensors of a kind.
+///
+/// `live` holds, in the device's memory, [`adamw_numbers`] that are taken instead of those that follow
+/// from the rest: a captured launch is repeated with numbers of its own.
+///
+/// # Shapes
+/// `live`: 8, f32
+/// # Errors
+/// Whatever the machine says; some parameters may be a step ahead then.
+/// # Panics
+/// Tensors that do not [fit](adamw_fits).
+pub fn adamw(
+    on: &Arc<dyn Machine>,
+    step: &AdamWStep,
+    done: i64,
+    (shrink, decay): (f64, f64),
+    (tensors, live): (&[AdamWTensors<'_>], Option<&Tensor>),
+) -> vd_torch::Result<()> {
+    assert!(adamw_fits(tensors).is_some(), "tensors that the kernel does not take");
+    let whole = |t: &Tensor| t.numel() == 8 && t.kind() == Kind::Float && t.is_contiguous();
+    assert!(live.is_none_or(whole), "numbers that the kernel does not take");
+    let numbers = Numbers::new(step, done, (shrink, decay));
+    let live = live.map_or(std::ptr::null(), |t| floats(t).cast_const());
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let of_kind = |of: &&AdamWTensors<'_>| of.param.kind() == kind && of.param.numel() > 0;
+        let some: Vec<_> = tensors.iter().filter(of_kind).collect();
+        for some in some.chunks(MOST) {
+            launch(&**on, kind, some, (numbers, live))?;
+        }
+    }
+    for tensor in tensors.iter().flat_map(|of| [Some(of.param), of.average]).flatten() {
+        // What a graph has saved of them is of another version now.
+        let _: Tensor = tensor.detach().flatten(0, -1).narrow(0, 0, 0).zero_();
+    }
+    Ok(())
+}
+
+/// The numbers of step `done` (from 1), as the kernel reads them.
+pub fn adamw_numbers(step: &AdamWStep, done: i64, (shrink, decay): (f64, f64)) -> [f32; 8] {
+    let Numbers { shrink, keep, beta1, beta2, rate, root, eps, follow } =
+        Numbers::new(step, done, (shrink, decay));
+    [shrink, keep, beta1, beta2, rate, root, eps, follow]
+}
+
+fn launch(
+    on: &dyn Machine,
+    kind: Kind,
+    tensors: &[&AdamWTensors<'_>],
+    (numbers, live): (Numbers, *const f32),
+) -> vd_torch::Result<()> {
+    let null = std::ptr::null_mut();
+    let nobody =
+        Entry { param: null, grad: null, exp_avg: null, exp_avg_sq: null, average: null, count: 0 };
+    let mut params = Box::new(Params {
+        live,
+        numbers,
+        tensors: tensors.len() as u32,
+        begin: [0; MOST],
+        entries: [nobody; MOST],
+    });
+    let each = u64::from(THREADS) * STEPS * vector(kind) as u64;
+    let mut blocks = 0u64;
+    for (i, of) in tensors.iter().enumerate() {
+        params.begin[i] = u32::try_from(blocks).unwrap_or(u32::MAX);
+        params.entries[i] = Entry {
+            param: of.param.data_ptr(),
+            grad: of.grad.data_ptr(),
+            exp_avg: of.exp_avg.data_ptr(),
+            exp_avg_sq: of.exp_avg_sq.data_ptr(),
+            average: of.average.map_or(null, Tensor::data_ptr),
+            count: of.param.numel() as u64,
+        };
+        blocks += (of.param.numel() as u64).div_ceil(each);
+    }
+    let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+    let launch = Launch { blocks, threads: THREADS, shared: 0 };
+    let kernel = format!("adamw_{}", kind_name(kind));
+    // SAFETY: tensors of one device, with the sizes that the struct says.
+    unsafe { on.run(Unit::ADAMW, &kernel, launch, std::ptr::from_ref(&*params).cast()) }
+}

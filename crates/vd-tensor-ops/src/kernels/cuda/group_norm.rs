@@ -1,0 +1,223 @@
+//! Group norm, scale, shift, SiLU and residual.
+
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+use vd_torch::cuda::Launch;
+use vd_torch::{BoxError, Function};
+
+use super::rows::{Lanes, Norm, THREADS, floats, kind_name, operand, read, read_or_null, run};
+use super::{Machine, Unit};
+use crate::kernels::cpu::{GroupFinish, none, one};
+
+/// Blocks for each multiprocessor: more where nothing is added up at the end of one.
+const FORWARD: u32 = 16;
+const SUMS: u32 = 4;
+
+/// What runs [`group_finished`] on these tensors, if anything does: all of f32 or all of bf16 (gains
+/// and shifts apart), up to 1024 channels, a multiple of 4 or 8.
+pub fn group_fits(x: &Tensor, finish: &GroupFinish<'_>) -> Option<Arc<dyn Machine>> {
+    let mut all = vec![x, finish.gain, finish.shift];
+    all.extend(finish.residual);
+    let alike = |t: &Tensor| t.kind() == x.kind() && t.size() == x.size();
+    if x.numel() == 0 || !finish.residual.is_none_or(alike) {
+        return None;
+    }
+    Lanes::new(x.kind(), x.size()[4])?;
+    super::machine_of(Unit::GROUP_NORM, &all)
+}
+
+/// [`crate::kernels::cpu::group_finished`] on a GPU.
+///
+/// # Shapes
+/// b f h w c -> b f h w c
+///
+/// # Panics
+/// Sizes that do not go together, or that do not [fit](group_fits); a machine that fails.
+pub fn group_finished(on: &Arc<dyn Machine>, x: &Tensor, finish: &GroupFinish<'_>) -> Tensor {
+    // The gradients of gains are f32, whatever the gains are.
+    let [gain, shift] = [finish.gain, finish.shift].map(|t| t.to_kind(Kind::Float));
+    let mut all = vec![x, &gain, &shift];
+    all.extend(finish.residual);
+    one(&all, |saved| {
+        let finish = GroupFinish { gain: &gain, shift: &shift, ..*finish };
+        match forward(&**on, x, &finish) {
+            Ok((y, statistics)) => {
+                [x, &gain, &shift, &statistics].into_iter().for_each(|t| saved.keep(t));
+                let (groups, residual) = (finish.groups, finish.residual.is_some());
+                (y, Backward { on: Arc::clone(on), groups, residual })
+            }
+            Err(error) => panic!("group norm on a GPU: {error}"),
+        }
+    })
+}
+
+/// Tensors as the kernels take them. A segment's positions are of one sample and have one row of
+/// gains.
+struct Operands {
+    lanes: Lanes,
+    samples: u32,
+    /// Of a sample.
+    positions: u32,
+    /// Of a segment.
+    each: u32,
+    segments: u32,
+    per_row: u32,
+    groups: u32,
+    x: Tensor,
+    gain: Tensor,
+    shift: Tensor,
+}
+
+impl Operands {
+    fn new(x: &Tensor, finish: &GroupFinish<'_>) -> Self {
+        let (size, GroupFinish { groups, gain, shift, .. }) = (x.size(), finish);
+        let (rows, c, area) = (gain.size()[0], size[4], size[2] * size[3]);
+        let lanes = Lanes::new(x.kind(), c);
+        let whole = rows > 0
+            && (size[0] * size[1]) % rows == 0
+            && gain.size() == [rows, c]
+            && shift.size() == gain.size()
+            && *groups > 0
+            && c % groups == 0;
+        let (Some(lanes), true) = (lanes, whole) else {
+            panic!("a group norm of {size:?} in {groups} groups that no kernel takes");
+        };
+        let (positions, row) = (size[1] * area, size[0] * size[1] / rows * area);
+        let each = common(positions, row);
+        let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+        Operands {
+            lanes,
+            samples: number(size[0]),
+            positions: number(positions),
+            each: number(each),
+            segments: number(size[0] * positions / each),
+            per_row: number(row / each),
+            groups: number(*groups),
+            x: operand(x),
+            gain: operand(gain),
+            shift: operand(shift),
+        }
+    }
+
+    fn norm(&self, statistics: &Tensor, chunks: u32) -> Norm {
+        Norm {
+            x: read(&self.x),
+            gain: floats(&self.gain),
+            shift: floats(&self.shift),
+            statistics: floats(statistics),
+            positions: self.each,
+            chunks,
+            segments_per_row: self.per_row,
+            segments_per_sample: self.positions / self.each,
+            groups: self.groups,
+            ..self.lanes.norm()
+        }
+    }
+
+    /// Room for 2 c numbers of so many.
+    fn room(&self, count: u32) -> Tensor {
+        let size = [i64::from(count), 2, i64::from(self.lanes.c)];
+        Tensor::empty(size, (Kind::Float, self.x.device()))
+    }
+
+    /// A block for each sample.
+    fn merge(&self) -> Launch {
+        Launch { blocks: self.samples, threads: THREADS, shared: 16 * self.lanes.c }
+    }
+}
+
+/// The largest number that divides both.
+fn common(mut a: i64, mut b: i64) -> i64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+fn forward(
+    on: &dyn Machine,
+    x: &Tensor,
+    finish: &GroupFinish<'_>,
+) -> vd_torch::Result<(Tensor, Tensor)> {
+    let of = Operands::new(x, finish);
+    let (lanes, unit) = (of.lanes, Unit::GROUP_NORM);
+    let (statistics, y) = (of.room(of.samples), of.x.empty_like());
+    let chunks = lanes.chunks_of_sums(of.positions, of.samples, SUMS * on.multiprocessors());
+    let partials = of.room(of.samples * chunks);
+    let whole = Norm {
+        partials: floats(&partials),
+        positions: of.positions,
+        segments_per_sample: 1,
+        ..of.norm(&statistics, chunks)
+    };
+    let sums = lanes.launch(of.samples, chunks, true);
+    let merge = format!("group_statistics_{}", kind_name(x.kind()));
+    let residual = finish.residual.map(operand);
+    let last = lanes.chunks(of.each, of.segments, FORWARD * on.multiprocessors());
+    let norm = Norm {
+        residual: read_or_null(residual.as_ref()),
+        out: y.data_ptr(),
+        ..of.norm(&statistics, last)
+    };
+    let launch = lanes.launch(of.segments, last, false);
+    // SAFETY: tensors of one device, with the sizes that the structs say.
+    unsafe {
+        run(on, unit, &lanes.kernel("group_sums"), sums, &whole)?;
+        run(on, unit, &merge, of.merge(), &whole)?;
+        run(on, unit, &lanes.kernel("group_forward"), launch, &norm)?;
+    }
+    Ok((y, statistics))
+}
+
+#[derive(Debug)]
+struct Backward {
+    on: Arc<dyn Machine>,
+    groups: i64,
+    residual: bool,
+}
+
+impl Function for Backward {
+    fn backward(
+        &self,
+        saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>, BoxError> {
+        let ([x, gain, shift, statistics], Some(Some(grad))) = (saved, grads.first()) else {
+            return Ok(none(needs.len()));
+        };
+        let finish = GroupFinish { groups: self.groups, gain, shift, residual: None };
+        let of = Operands::new(x, &finish);
+        let (lanes, unit, on) = (of.lanes, Unit::GROUP_NORM, &*self.on);
+        let chunks = lanes.chunks_of_sums(of.each, of.segments, SUMS * on.multiprocessors());
+        let (partials, means) = (of.room(of.segments * chunks), of.room(of.samples));
+        let (grad_of_y, out) = (operand(&grad.to_kind(x.kind())), of.x.empty_like());
+        let norm = Norm {
+            grad: read(&grad_of_y),
+            out: out.data_ptr(),
+            means: floats(&means),
+            partials: floats(&partials),
+            ..of.norm(statistics, chunks)
+        };
+        let last = lanes.chunks(of.each, of.segments, FORWARD * on.multiprocessors());
+        // SAFETY: tensors of one device, with the sizes that the structs say.
+        unsafe {
+            let sums = lanes.launch(of.segments, chunks, true);
+            run(on, unit, &lanes.kernel("group_backward_sums"), sums, &norm)?;
+            run(on, unit, "group_means", of.merge(), &norm)?;
+            let (launch, norm) =
+                (lanes.launch(of.segments, last, false), Norm { chunks: last, ..norm });
+            run(on, unit, &lanes.kernel("group_backward"), launch, &norm)?;
+        }
+        let rows = partials.view([gain.size()[0], -1, 2, i64::from(lanes.c)]);
+        let sums = rows.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+        let mut all = vec![Some(out), Some(sums.select(1, 0)), Some(sums.select(1, 1))];
+        all.extend(self.residual.then(|| Some(grad.shallow_clone())));
+        Ok(all)
+    }
+
+    fn name(&self) -> &'static str {
+        "fused group norm on a GPU"
+    }
+}

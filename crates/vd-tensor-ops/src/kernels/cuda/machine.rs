@@ -1,0 +1,177 @@
+//! What runs kernels: a GPU, or in a test something that stands in for one.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tch::{Device, Kind, Tensor};
+use vd_torch::cuda::{self, Arch, Gpu, Launch, Module};
+
+use super::Unit;
+use crate::kernels::{Precision, precision};
+
+/// What runs kernels on the memory of some device.
+pub trait Machine: fmt::Debug + Send + Sync {
+    /// How many blocks it runs at the same time at least.
+    fn multiprocessors(&self) -> u32;
+
+    /// Has the kernels of a unit at hand.
+    ///
+    /// # Errors
+    /// They cannot be had; asked again, the answer is the same.
+    fn prepare(&self, unit: Unit) -> vd_torch::Result<()>;
+
+    /// Runs a kernel.
+    ///
+    /// # Errors
+    /// As [`Machine::prepare`]; no kernel of this name; whatever the machine says.
+    /// # Safety
+    /// `params` is the struct that the kernel takes, and what it points to is on this machine's
+    /// device, as large as the kernel expects, and used in the order of libtorch's stream.
+    unsafe fn run(
+        &self,
+        unit: Unit,
+        kernel: &str,
+        launch: Launch,
+        params: *const c_void,
+    ) -> vd_torch::Result<()>;
+}
+
+type Loaded = std::result::Result<Arc<Module>, String>;
+
+/// One of this computer's GPUs.
+#[derive(Debug)]
+struct OwnGpu {
+    gpu: Gpu,
+    arch: Arch,
+    multiprocessors: u32,
+    modules: Mutex<HashMap<&'static str, Loaded>>,
+}
+
+impl OwnGpu {
+    fn new(number: usize) -> vd_torch::Result<Self> {
+        let gpu = Gpu::new(number)?;
+        let (arch, multiprocessors) = (gpu.arch()?, gpu.multiprocessors()?);
+        Ok(OwnGpu { gpu, arch, multiprocessors, modules: Mutex::default() })
+    }
+
+    fn module(&self, unit: Unit) -> vd_torch::Result<Arc<Module>> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let module = modules.entry(unit.name).or_insert_with(|| {
+            let cubin = cuda::cubin(unit.name, &unit.text(), self.arch);
+            let module = cubin.and_then(|cubin| Module::load(self.gpu, &cubin));
+            module.map(Arc::new).map_err(|error| error.to_string())
+        });
+        let why = |why: &String| vd_torch::Error::Driver {
+            what: format!("kernels `{}`", unit.name),
+            why: why.clone(),
+        };
+        module.as_ref().map(Arc::clone).map_err(why)
+    }
+}
+
+impl Machine for OwnGpu {
+    fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
+    }
+
+    fn prepare(&self, unit: Unit) -> vd_torch::Result<()> {
+        self.module(unit).map(|_| ())
+    }
+
+    unsafe fn run(
+        &self,
+        unit: Unit,
+        kernel: &str,
+        launch: Launch,
+        params: *const c_void,
+    ) -> vd_torch::Result<()> {
+        let function = self.module(unit)?.function(kernel, launch.shared)?;
+        // SAFETY: the caller's.
+        unsafe { function.launch(launch, params) }
+    }
+}
+
+type Found = std::result::Result<Arc<OwnGpu>, String>;
+
+fn gpu(number: usize) -> Found {
+    static GPUS: OnceLock<Mutex<HashMap<usize, Found>>> = OnceLock::new();
+    let gpus = GPUS.get_or_init(Mutex::default);
+    let mut gpus = gpus.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = gpus
+        .entry(number)
+        .or_insert_with(|| OwnGpu::new(number).map(Arc::new).map_err(|error| error.to_string()));
+    found.clone()
+}
+
+thread_local! {
+    static IMITATION: RefCell<Option<Arc<dyn Machine>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` with tensors on the CPU taken, on this thread, for tensors on a GPU that `machine`
+/// stands in for: layers choose as they would there.
+pub fn imitated<R>(machine: Arc<dyn Machine>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<dyn Machine>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let before = self.0.take();
+            IMITATION.with(|now| now.replace(before));
+        }
+    }
+    let _restore = Restore(IMITATION.with(|now| now.replace(Some(machine))));
+    f()
+}
+
+/// Whether tensors on the CPU are taken for others.
+pub(crate) fn imitating() -> bool {
+    IMITATION.with(|machine| machine.borrow().is_some())
+}
+
+/// What runs kernels on a device; none on a CPU, on a GPU whose driver cannot be asked, and with
+/// [`Precision::Reference`].
+pub fn machine(device: Device) -> Option<Arc<dyn Machine>> {
+    if precision() == Precision::Reference {
+        return None;
+    }
+    match device {
+        Device::Cpu => IMITATION.with(|machine| machine.borrow().clone()),
+        Device::Cuda(number) => gpu(number).ok().map(|gpu| gpu as Arc<dyn Machine>),
+        _ => None,
+    }
+}
+
+/// Whether there may be a kernel for this tensor: cheap, asked before anything is made for one.
+pub(crate) fn may_run(x: &Tensor) -> bool {
+    let there = match x.device() {
+        Device::Cpu => imitating(),
+        device => device.is_cuda(),
+    };
+    there && precision() != Precision::Reference
+}
+
+/// What runs a unit's kernels on these tensors: on one device, the first of them of f32 or bf16.
+pub(crate) fn machine_of(unit: Unit, tensors: &[&Tensor]) -> Option<Arc<dyn Machine>> {
+    let first = tensors.first()?;
+    let kinds = [Kind::Float, Kind::BFloat16];
+    if !kinds.contains(&first.kind()) || tensors.iter().any(|t| t.device() != first.device()) {
+        return None;
+    }
+    machine(first.device()).filter(|machine| machine.prepare(unit).is_ok())
+}
+
+/// Whether a device runs the kernels; they are compiled for it where they have not been.
+///
+/// # Errors
+/// Why it does not, and libtorch's operations are taken.
+pub fn state(device: Device) -> vd_torch::Result<()> {
+    let failed = |why| vd_torch::Error::Driver { what: format!("kernels on {device:?}"), why };
+    match device {
+        Device::Cuda(number) => {
+            let gpu = gpu(number).map_err(failed)?;
+            Unit::ALL.into_iter().try_for_each(|unit| gpu.prepare(unit))
+        }
+        _ => Err(failed("it is no GPU".to_owned())),
+    }
+}

@@ -1,0 +1,187 @@
+//! Norms over channels that lie next to each other: how they are shared out, and what they are told.
+
+use std::ffi::c_void;
+
+use tch::{Kind, Tensor};
+use vd_torch::cuda::Launch;
+
+use super::{Machine, Unit};
+
+/// Threads of a block.
+pub(super) const THREADS: u32 = 256;
+/// Positions of which one thread adds up values in f32.
+const IN_F32: u32 = 64;
+
+/// Declared as in `cu/rows.cuh`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Norm {
+    pub(super) x: *const c_void,
+    pub(super) grad: *const c_void,
+    pub(super) residual: *const c_void,
+    pub(super) out: *mut c_void,
+    pub(super) gain: *const f32,
+    pub(super) shift: *const f32,
+    pub(super) statistics: *mut f32,
+    pub(super) means: *mut f32,
+    pub(super) partials: *mut f32,
+    pub(super) positions: u32,
+    pub(super) c: u32,
+    pub(super) lanes: u32,
+    pub(super) chunks: u32,
+    pub(super) segments_per_row: u32,
+    pub(super) segments_per_sample: u32,
+    pub(super) groups: u32,
+}
+
+/// What kernels call a kind.
+pub(super) fn kind_name(kind: Kind) -> &'static str {
+    if kind == Kind::BFloat16 { "bf16" } else { "f32" }
+}
+
+/// Values of 16 bytes.
+pub(super) fn vector(kind: Kind) -> i64 {
+    if kind == Kind::BFloat16 { 8 } else { 4 }
+}
+
+/// How the channels of a position are shared out over lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lanes {
+    pub(super) kind: Kind,
+    pub(super) c: u32,
+    /// Lanes of a position.
+    pub(super) lanes: u32,
+    /// Vectors of a lane.
+    pub(super) vectors: u32,
+}
+
+impl Lanes {
+    /// None where no kernel takes so many channels.
+    pub(super) fn new(kind: Kind, c: i64) -> Option<Self> {
+        let width = vector(kind);
+        if c < width || c % width != 0 || c > 1024 {
+            return None;
+        }
+        let all = u32::try_from(c / width).ok()?;
+        let lanes = all.next_power_of_two().min(32);
+        let vectors = all.div_ceil(lanes).next_power_of_two();
+        Some(Lanes { kind, c: u32::try_from(c).ok()?, lanes, vectors })
+    }
+
+    /// Positions that a block has at a time.
+    fn together(self) -> u32 {
+        THREADS / self.lanes
+    }
+
+    /// Blocks for each of `segments`, so that there are at least `wanted`, where there is so much.
+    pub(super) fn chunks(self, positions: u32, segments: u32, wanted: u32) -> u32 {
+        wanted.div_ceil(segments).clamp(1, positions.div_ceil(self.together()))
+    }
+
+    /// The same with no thread adding up more in f32 than it should.
+    pub(super) fn chunks_of_sums(self, positions: u32, segments: u32, wanted: u32) -> u32 {
+        let rounds = positions.div_ceil(self.together());
+        self.chunks(positions, segments, wanted).max(rounds.div_ceil(IN_F32))
+    }
+
+    pub(super) fn kernel(self, name: &str) -> String {
+        format!("{name}_{}_{}", kind_name(self.kind), self.vectors)
+    }
+
+    /// What is told apart from pointers.
+    pub(super) fn norm(self) -> Norm {
+        let (null, null_mut) = (std::ptr::null(), std::ptr::null_mut());
+        Norm {
+            x: null,
+            grad: null,
+            residual: null,
+            out: null_mut,
+            gain: std::ptr::null(),
+            shift: std::ptr::null(),
+            statistics: std::ptr::null_mut(),
+            means: std::ptr::null_mut(),
+            partials: std::ptr::null_mut(),
+            positions: 0,
+            c: self.c,
+            lanes: self.lanes,
+            chunks: 1,
+            segments_per_row: 1,
+            segments_per_sample: 1,
+            groups: 1,
+        }
+    }
+
+    /// A block for each chunk of each segment; `sums` says that they are added up.
+    pub(super) fn launch(self, segments: u32, chunks: u32, sums: bool) -> Launch {
+        let shared = if sums { THREADS / 32 * self.c * 4 } else { 0 };
+        Launch { blocks: segments * chunks, threads: THREADS, shared }
+    }
+}
+
+/// Runs a kernel that takes a [`Norm`].
+///
+/// # Safety
+/// As [`Machine::run`].
+pub(super) unsafe fn run(
+    on: &dyn Machine,
+    unit: Unit,
+    kernel: &str,
+    launch: Launch,
+    norm: &Norm,
+) -> vd_torch::Result<()> {
+    // SAFETY: the caller's; the struct is the one that these kernels take.
+    unsafe { on.run(unit, kernel, launch, std::ptr::from_ref(norm).cast()) }
+}
+
+/// A tensor as kernels take it: contiguous, from a multiple of 16 bytes on.
+pub(super) fn operand(x: &Tensor) -> Tensor {
+    let x = x.detach().contiguous();
+    if (x.data_ptr() as usize).is_multiple_of(16) { x } else { x.copy() }
+}
+
+pub(super) fn read(x: &Tensor) -> *const c_void {
+    x.data_ptr()
+}
+
+pub(super) fn read_or_null(x: Option<&Tensor>) -> *const c_void {
+    x.map_or(std::ptr::null(), read)
+}
+
+pub(super) fn floats(x: &Tensor) -> *mut f32 {
+    x.data_ptr().cast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_channel_has_a_lane_and_every_lane_a_kernel() {
+        for (kind, most) in [(Kind::Float, 8), (Kind::BFloat16, 4)] {
+            for c in 1..=1100 {
+                let fits = c % vector(kind) == 0 && c <= 1024;
+                let lanes = Lanes::new(kind, c);
+                assert_eq!(lanes.is_some(), fits, "{kind:?} {c}");
+                let Some(of) = lanes else { continue };
+                let room = i64::from(of.lanes * of.vectors) * vector(kind);
+                assert!(room >= c && of.lanes.is_power_of_two() && of.lanes <= 32, "{of:?}");
+                assert!(of.vectors.is_power_of_two() && of.vectors <= most, "{of:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_block_is_without_a_position() {
+        let of = |c| Lanes::new(Kind::Float, c);
+        for lanes in [of(16), of(64), of(1024)].into_iter().flatten() {
+            for positions in [1, 5, 64, 4096, 40960] {
+                for wanted in [1, 500, 100_000] {
+                    let chunks = lanes.chunks_of_sums(positions, 3, wanted);
+                    assert!((chunks - 1) * lanes.together() < positions, "{lanes:?} {positions}");
+                    let each = positions.div_ceil(lanes.together()).div_ceil(chunks);
+                    assert!(each <= IN_F32, "{each}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Attention along time, between the product that makes queries, keys and values and the one after it.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+use vd_torch::cuda::Launch;
+use vd_torch::{BoxError, Function};
+
+use super::rows::{floats, kind_name, operand, read};
+use super::{Machine, Unit};
+use crate::kernels::cpu::{none, one};
+use crate::layers::HeadShape;
+
+/// Frames at most: scores of all pairs are kept.
+const FRAMES: i64 = 32;
+/// Bytes of shared memory that leave room for several blocks, and that every GPU has.
+const SHARED: u32 = 48 << 10;
+const MOST_SHARED: u32 = 96 << 10;
+/// Threads that a block has at most.
+const THREADS: u32 = 256;
+/// Blocks for each multiprocessor where they add up the gradient of the bias.
+const BLOCKS: u32 = 8;
+
+/// What tells frames apart, and which of them see each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Temporal<'a> {
+    /// Cosine and sine of the angle of each frame and pair of features that turns.
+    ///
+    /// # Shapes
+    /// f t 2, f32
+    pub turns: &'a Tensor,
+    /// Added to the scores.
+    ///
+    /// # Shapes
+    /// n f f
+    pub bias: Option<&'a Tensor>,
+    /// Pairs that do not see each other.
+    ///
+    /// # Shapes
+    /// bool, (b or 1) 1 1 f f
+    pub forbidden: Option<&'a Tensor>,
+}
+
+/// Declared as in `cu/temporal.cu`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Params {
+    qkv: *const c_void,
+    grad: *const c_void,
+    out: *mut c_void,
+    turns: *const f32,
+    bias: *const f32,
+    forbidden: *const u8,
+    bias_grad: *mut f32,
+    units: u64,
+    sites: u32,
+    frames: u32,
+    heads: u32,
+    turned: u32,
+    per_block: u32,
+    masks: u32,
+    scale: f32,
+}
+
+/// What runs [`temporal`] on these tensors, if anything does: f32 or bf16, heads of 16, 32 or 64, up to
+/// 32 frames.
+///
+/// # Shapes
+/// `qkv`: b f s (3 n d)
+pub fn temporal_fits(
+    qkv: &Tensor,
+    shape: HeadShape,
+    of: &Temporal<'_>,
+) -> Option<Arc<dyn Machine>> {
+    let mut all = vec![qkv, of.turns];
+    all.extend(of.bias);
+    all.extend(of.forbidden);
+    let frames = qkv.size()[1];
+    let small = (1..=FRAMES).contains(&frames) && [16, 32, 64].contains(&shape.dim);
+    if !small || qkv.numel() == 0 {
+        return None;
+    }
+    // The backward takes more than the forward.
+    Plan::new(frames, shape, Pass::Backward { bias: of.bias.is_some() })?;
+    super::machine_of(Unit::TEMPORAL, &all)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Forward,
+    Backward { bias: bool },
+}
+
+/// How units are shared out over blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    /// Units of a block.
+    units: u32,
+    threads: u32,
+    shared: u32,
+}
+
+impl Plan {
+    /// As many units as leave fewest threads without work; none where shared memory is too small.
+    fn new(frames: i64, shape: HeadShape, pass: Pass) -> Option<Plan> {
+        let number = |n: i64| u32::try_from(n).ok();
+        let (f, d, n) = (number(frames)?, number(shape.dim)?, number(shape.heads)?);
+        let queries = if d == 64 { 1 } else { 2 };
+        let each = f.div_ceil(queries);
+        let plan = |units: u32| {
+            let threads = (units * each).next_multiple_of(32);
+            let floats = 2 * units * f * (d + 4)
+                + match pass {
+                    Pass::Forward => queries * f * threads,
+                    Pass::Backward { bias } => {
+                        2 * units * f * (f + 1) + if bias { n * f * f } else { 0 }
+                    }
+                };
+            Plan { units, threads, shared: (4 * floats).next_multiple_of(16) }
+        };
+        let within = |limit: u32| {
+            let all = (1..=THREADS / each).map(plan).filter(|plan| plan.shared <= limit);
+            all.max_by_key(|plan| (plan.units * each * 1024 / plan.threads, plan.units))
+        };
+        within(SHARED).or_else(|| within(MOST_SHARED))
+    }
+}
+
+/// Attention over frames, position by position.
+///
+/// # Shapes
+/// `qkv`: b f s (3 n d) -> b f s (n d)
+///
+/// # Panics
+/// Sizes that do not go together, or that do not [fit](temporal_fits); a machine that fails.
+pub fn temporal(
+    on: &Arc<dyn Machine>,
+    qkv: &Tensor,
+    shape: HeadShape,
+    of: &Temporal<'_>,
+) -> Tensor {
+    // The gradient of the bias is f32, whatever the bias is.
+    let bias = of.bias.map(|bias| bias.to_kind(Kind::Float));
+    let turns = operand(&of.turns.to_kind(Kind::Float));
+    let forbidden = of.forbidden.map(|t| t.detach().contiguous());
+    let mut inputs = vec![qkv];
+    inputs.extend(&bias);
+    one(&inputs, |saved| {
+        saved.keep(qkv);
+        bias.iter().for_each(|bias| saved.keep(bias));
+        let operands = Operands { shape, turns, forbidden };
+        match operands.forward(&**on, qkv, bias.as_ref()) {
+            Ok(y) => (y, Backward { on: Arc::clone(on), operands }),
+            Err(error) => panic!("attention along time on a GPU: {error}"),
+        }
+    })
+}
+
+/// What is the same forward and backward.
+#[derive(Debug)]
+struct Operands {
+    shape: HeadShape,
+    turns: Tensor,
+    forbidden: Option<Tensor>,
+}
+
+impl Operands {
+    fn params(&self, qkv: &Tensor, bias: Option<&Tensor>, plan: Plan) -> Params {
+        let size = qkv.size();
+        let ([b, f, s], HeadShape { heads: n, dim }) = ([size[0], size[1], size[2]], self.shape);
+        let masks = self.forbidden.as_ref().map_or(1, |t| t.size()[0]);
+        let whole = size.len() == 4
+            && size[3] == 3 * n * dim
+            && self.turns.size().first() == Some(&f)
+            && self.turns.size()[1] <= dim / 2
+            && bias.is_none_or(|bias| bias.size() == [n, f, f])
+            && self.forbidden.as_ref().is_none_or(|t| t.numel() as i64 == masks * f * f)
+            && (masks == 1 || masks == b);
+        assert!(whole, "attention along time of {size:?} that no kernel takes");
+        let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+        Params {
+            qkv: read(qkv),
+            grad: std::ptr::null(),
+            out: std::ptr::null_mut(),
+            turns: floats(&self.turns),
+            bias: bias.map_or(std::ptr::null(), |bias| floats(bias)),
+            forbidden: self.forbidden.as_ref().map_or(std::ptr::null(), read_bytes),
+            bias_grad: std::ptr::null_mut(),
+            units: (b * s * n) as u64,
+            sites: number(s),
+            frames: number(f),
+            heads: number(n),
+            turned: number(self.turns.size()[1]),
+            per_block: plan.units,
+            masks: u32::from(masks > 1),
+            scale: self.shape.scale() as f32,
+        }
+    }
+
+    fn plan(&self, qkv: &Tensor, pass: Pass) -> Plan {
+        match Plan::new(qkv.size()[1], self.shape, pass) {
+            Some(plan) => plan,
+            None => panic!("attention along time of {:?} that no kernel takes", qkv.size()),
+        }
+    }
+
+    fn kernel(&self, name: &str, kind: Kind) -> String {
+        format!("temporal_{name}_{}_{}", kind_name(kind), self.shape.dim)
+    }
+
+    fn forward(
+        &self,
+        on: &dyn Machine,
+        qkv: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> vd_torch::Result<Tensor> {
+        let (qkv, bias) = (operand(qkv), bias.map(operand));
+        let (size, plan) = (qkv.size(), self.plan(&qkv, Pass::Forward));
+        let y = Tensor::empty(
+            [size[0], size[1], size[2], self.shape.inner()],
+            (qkv.kind(), qkv.device()),
+        );
+        let params = Params { out: y.data_ptr(), ..self.params(&qkv, bias.as_ref(), plan) };
+        let blocks = params.units.div_ceil(u64::from(plan.units));
+        let kernel = self.kernel("forward", qkv.kind());
+        // SAFETY: tensors of one device, with the sizes that the struct says.
+        unsafe { run(on, &kernel, blocks, plan, &params)? };
+        Ok(y)
+    }
+}
+
+fn read_bytes(x: &Tensor) -> *const u8 {
+    x.data_ptr().cast()
+}
+
+/// # Safety
+/// As [`Machine::run`].
+unsafe fn run(
+    on: &dyn Machine,
+    kernel: &str,
+    blocks: u64,
+    plan: Plan,
+    params: &Params,
+) -> vd_torch::Result<()> {
+    let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+    let launch = Launch { blocks, threads: plan.threads, shared: plan.shared };
+    // SAFETY: the caller's; the struct is the one that these kernels take.
+    unsafe { on.run(Unit::TEMPORAL, kernel, launch, std::ptr::from_ref(params).cast()) }
+}
+
+#[derive(Debug)]
+struct Backward {
+    on: Arc<dyn Machine>,
+    operands: Operands,
+}
+
+impl Function for Backward {
+    fn backward(
+        &self,
+        saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>, BoxError> {
+        let ([qkv, ..], Some(Some(grad))) = (saved, grads.first()) else {
+            return Ok(none(needs.len()));
+        };
+        let (of, on) = (&self.operands, &*self.on);
+        let (qkv, bias) = (operand(qkv), saved.get(1).map(operand));
+        let grad = operand(&grad.to_kind(qkv.kind()));
+        let wanted = needs.get(1) == Some(&true);
+        let plan = of.plan(&qkv, Pass::Backward { bias: wanted });
+        let out = qkv.empty_like();
+        let params = Params {
+            grad: read(&grad),
+            out: out.data_ptr(),
+            ..of.params(&qkv, bias.as_ref(), plan)
+        };
+        let mut blocks = params.units.div_ceil(u64::from(plan.units));
+        let sums = bias.filter(|_| wanted).map(|bias| {
+            // Each block adds up what it comes by, so there are few.
+            blocks = blocks.min(u64::from(BLOCKS * on.multiprocessors()));
+            let size: Vec<i64> = [blocks as i64].into_iter().chain(bias.size()).collect();
+            Tensor::empty(size.as_slice(), (Kind::Float, bias.device()))
+        });
+        let bias_grad = sums.as_ref().map_or(std::ptr::null_mut(), floats);
+        let params = Params { bias_grad, ..params };
+        let kernel = of.kernel("backward", qkv.kind());
+        // SAFETY: tensors of one device, with the sizes that the struct says.
+        unsafe { run(on, &kernel, blocks, plan, &params)? };
+        let mut all = vec![Some(out)];
+        if needs.len() > 1 {
+            let add_up = |sums: Tensor| sums.sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
+            all.push(sums.map(add_up));
+        }
+        Ok(all)
+    }
+
+    fn name(&self) -> &'static str {
+        "fused attention along time on a GPU"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_have_whole_warps_and_memory_that_every_gpu_has() {
+        for dim in [16, 32, 64] {
+            for frames in 1..=32 {
+                for pass in [Pass::Forward, Pass::Backward { bias: true }] {
+                    let shape = HeadShape { heads: 8, dim };
+                    let plan = Plan::new(frames, shape, pass);
+                    assert!(
+                        plan.is_some_and(|plan| plan.units > 0
+                            && plan.threads.is_multiple_of(32)
+                            && plan.threads <= THREADS
+                            && plan.shared <= MOST_SHARED),
+                        "{dim} {frames} {pass:?} {plan:?}"
+                    );
+                }
+            }
+        }
+        let many = HeadShape { heads: 64, dim: 32 };
+        assert_eq!(Plan::new(32, many, Pass::Backward { bias: true }), None);
+    }
+
+    #[test]
+    fn the_usual_clip_leaves_no_thread_without_work() {
+        let plan = Plan::new(16, HeadShape { heads: 8, dim: 32 }, Pass::Forward);
+        assert!(plan.is_some_and(|plan| plan.units * 8 == plan.threads && plan.threads >= 64));
+    }
+}

@@ -1,0 +1,38 @@
+//! The texts of the kernels.
+
+/// Some kernels that are compiled together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unit {
+    /// What the text is called.
+    pub name: &'static str,
+    parts: &'static [&'static str],
+}
+
+const COMMON: &str = include_str!("cu/common.cuh");
+const ROWS: &str = include_str!("cu/rows.cuh");
+
+impl Unit {
+    /// RMS norm and what follows it.
+    pub const RMS_NORM: Unit =
+        Unit { name: "rms_norm", parts: &[COMMON, ROWS, include_str!("cu/rms_norm.cu")] };
+    /// Group norm and what follows it.
+    pub const GROUP_NORM: Unit =
+        Unit { name: "group_norm", parts: &[COMMON, ROWS, include_str!("cu/group_norm.cu")] };
+    /// Attention along time, between its products.
+    pub const TEMPORAL: Unit =
+        Unit { name: "temporal", parts: &[COMMON, include_str!("cu/temporal.cu")] };
+    /// Linear attention over space, between its products.
+    pub const LINEAR: Unit =
+        Unit { name: "linear", parts: &[COMMON, include_str!("cu/linear.cu")] };
+    /// The step of the optimiser.
+    pub const ADAMW: Unit = Unit { name: "adamw", parts: &[COMMON, include_str!("cu/adamw.cu")] };
+
+    /// All.
+    pub const ALL: [Unit; 5] =
+        [Unit::RMS_NORM, Unit::GROUP_NORM, Unit::TEMPORAL, Unit::LINEAR, Unit::ADAMW];
+
+    /// The whole text, which includes nothing.
+    pub fn text(&self) -> String {
+        self.parts.concat()
+    }
+}

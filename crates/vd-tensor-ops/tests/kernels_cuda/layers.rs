@@ -1,0 +1,192 @@
+//! Which road a layer takes, and that both lead to the same place.
+
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex};
+
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::Params;
+use vd_tensor_ops::kernels::cuda::{self, Machine, Unit};
+use vd_tensor_ops::kernels::{Precision, with};
+use vd_tensor_ops::layers::{
+    ConvBlock, HeadShape, LayerNorm, NormKind, ScaleShift, SpatialLinearAttention,
+    TemporalAttention,
+};
+use vd_tensor_ops::torch::cuda::Launch;
+
+use crate::drawn::draw;
+use crate::{emulator, off};
+
+/// Notes which kernels run.
+#[derive(Debug, Default)]
+struct Noting {
+    kernels: Mutex<Vec<String>>,
+    broken: bool,
+}
+
+impl Noting {
+    fn seen(&self) -> Vec<String> {
+        std::mem::take(&mut *self.kernels.lock().unwrap())
+    }
+}
+
+impl Machine for Noting {
+    fn multiprocessors(&self) -> u32 {
+        2
+    }
+
+    fn prepare(&self, _unit: Unit) -> vd_tensor_ops::torch::Result<()> {
+        let why = "broken".to_owned();
+        let error = vd_tensor_ops::torch::Error::Driver { what: "a machine".to_owned(), why };
+        if self.broken { Err(error) } else { Ok(()) }
+    }
+
+    unsafe fn run(
+        &self,
+        unit: Unit,
+        kernel: &str,
+        launch: Launch,
+        params: *const c_void,
+    ) -> vd_tensor_ops::torch::Result<()> {
+        self.kernels.lock().unwrap().push(kernel.to_owned());
+        // SAFETY: the caller's.
+        unsafe { emulator::machine().run(unit, kernel, launch, params) }
+    }
+}
+
+/// Away from what they start with, where norms have gains of 1 and projections of 0.
+fn shake(params: &Params, seed: u64) {
+    for (name, param) in params.iter() {
+        if param.tensor.requires_grad() {
+            let like = draw(seed ^ name.len() as u64, &param.tensor.size()) * 0.2;
+            let _ = tch::no_grad(|| param.tensor.shallow_clone().g_add_(&like));
+        }
+    }
+}
+
+/// The outputs and all gradients of both roads, libtorch's in f64 first.
+fn both(
+    seed: u64,
+    inputs: &[Tensor],
+    build: impl Fn(&mut Params) -> Box<dyn Fn(&[Tensor]) -> Tensor>,
+) -> (Vec<Tensor>, Vec<Tensor>, Vec<String>) {
+    let machine = Arc::new(Noting::default());
+    let run = |kind: Kind| {
+        let mut params = Params::new(7, kind, Device::Cpu);
+        let layer = build(&mut params);
+        shake(&params, seed);
+        let leaves: Vec<Tensor> =
+            inputs.iter().map(|t| t.copy().to_kind(kind).set_requires_grad(true)).collect();
+        let forward = || {
+            let y = layer(&leaves);
+            let weights = draw(seed ^ 77, &y.size());
+            (&y * weights).sum(kind).backward();
+            y
+        };
+        let y = if kind == Kind::Double {
+            with(Precision::Reference, forward)
+        } else {
+            cuda::imitated(machine.clone(), forward)
+        };
+        let mut all = vec![y.detach()];
+        let leaves = leaves.iter().map(Tensor::grad);
+        let own = params.iter().filter(|(_, p)| p.tensor.requires_grad());
+        all.extend(leaves.chain(own.map(|(_, p)| p.tensor.grad())));
+        all
+    };
+    (run(Kind::Double), run(Kind::Float), machine.seen())
+}
+
+fn compare((want, got, _): &(Vec<Tensor>, Vec<Tensor>, Vec<String>), bound: f64) {
+    assert_eq!(want.len(), got.len());
+    for (i, (want, got)) in want.iter().zip(got).enumerate() {
+        assert!(off(got, want) < bound, "number {i} is off by {:e}", off(got, want));
+    }
+}
+
+#[test]
+fn a_block_answers_and_learns_as_by_libtorchs_operations() {
+    for norm in [NormKind::Rms, NormKind::Group { groups: 2 }] {
+        for frames in [None, Some(1), Some(3)] {
+            let mut inputs = vec![draw(1, &[2, 3, 4, 5, 16]), draw(2, &[2, 3, 4, 5, 16])];
+            if let Some(f) = frames {
+                inputs.extend([draw(3, &[2, f, 1, 1, 16]), draw(4, &[2, f, 1, 1, 16])]);
+            }
+            let done = both(11, &inputs, |params| {
+                let block = ConvBlock::new(&mut params.root(), 16, 16, norm).unwrap();
+                Box::new(move |t| {
+                    let film = (t.len() > 2).then(|| ScaleShift {
+                        scale: t[2].shallow_clone(),
+                        shift: t[3].shallow_clone(),
+                    });
+                    block.forward(&[&t[0]], film.as_ref(), Some(&t[1]))
+                })
+            });
+            compare(&done, 1e-4);
+            let first =
+                if norm == NormKind::Rms { "rms_forward_f32_1" } else { "group_sums_f32_1" };
+            assert_eq!(done.2.first().map(String::as_str), Some(first), "{:?}", done.2);
+        }
+    }
+}
+
+#[test]
+fn attention_along_time_answers_and_learns_as_by_libtorchs_operations() {
+    let inputs = [draw(5, &[2, 5, 3, 2, 16]), draw(6, &[2, 5, 5])];
+    let marks = Tensor::from_slice(&[false, false, true, false, false]).view([1, 1, 1, 1, 5]);
+    let marks = marks.expand([1, 1, 1, 5, 5], false);
+    for forbidden in [None, Some(&marks)] {
+        let forbidden = forbidden.map(Tensor::shallow_clone);
+        let done = both(12, &inputs, |params| {
+            let heads = HeadShape::new(2, 16).unwrap();
+            let norm = LayerNorm::new(&mut params.root().sub("norm"), 16).unwrap();
+            let attention = TemporalAttention::new(&mut params.root(), 16, heads).unwrap();
+            let forbidden = forbidden.as_ref().map(Tensor::shallow_clone);
+            Box::new(move |t| attention.residual(&norm, &t[0], Some(&t[1]), forbidden.as_ref()))
+        });
+        compare(&done, 1e-4);
+        assert_eq!(done.2, ["temporal_forward_f32_16", "temporal_backward_f32_16"]);
+    }
+}
+
+#[test]
+fn linear_attention_answers_and_learns_as_by_libtorchs_operations() {
+    let done = both(13, &[draw(8, &[2, 2, 5, 4, 16])], |params| {
+        let heads = HeadShape::new(2, 16).unwrap();
+        let norm = LayerNorm::new(&mut params.root().sub("norm"), 16).unwrap();
+        let attention = SpatialLinearAttention::new(&mut params.root(), 16, heads).unwrap();
+        Box::new(move |t| attention.residual(&t[0], &norm))
+    });
+    compare(&done, 1e-4);
+}
+
+#[test]
+fn the_reference_other_kinds_and_broken_machines_take_libtorchs_operations() {
+    let run = |precision: Precision, kind: Kind, c: i64, broken: bool| {
+        let machine = Arc::new(Noting { broken, ..Noting::default() });
+        let mut params = Params::new(7, kind, Device::Cpu);
+        let block = ConvBlock::new(&mut params.root(), c, c, NormKind::Rms).unwrap();
+        let x = draw(1, &[1, 2, 3, 3, c]).to_kind(kind);
+        cuda::imitated(machine.clone(), || {
+            let _ = with(precision, || block.forward(&[&x], None, None));
+        });
+        !machine.seen().is_empty()
+    };
+    for precision in [Precision::Exact, Precision::F32, Precision::Bf16] {
+        assert!(run(precision, Kind::Float, 16, false));
+        assert!(run(precision, Kind::BFloat16, 16, false));
+    }
+    assert!(!run(Precision::Reference, Kind::Float, 16, false));
+    assert!(!run(Precision::F32, Kind::Double, 16, false));
+    assert!(!run(Precision::F32, Kind::Float, 10, false));
+    assert!(!run(Precision::F32, Kind::Float, 16, true));
+}
+
+#[test]
+fn nothing_stands_in_for_a_gpu_once_the_test_is_over() {
+    let x = draw(1, &[1, 1, 2, 2, 16]);
+    let gain = Tensor::ones([1, 16], (Kind::Float, Device::Cpu));
+    let finish = vd_tensor_ops::kernels::cpu::Finish { gain: &gain, shift: None, residual: None };
+    assert!(cuda::imitated(emulator::machine(), || cuda::rms_fits(&x, &finish).is_some()));
+    assert!(cuda::rms_fits(&x, &finish).is_none());
+    assert!(cuda::state(Device::Cpu).unwrap_err().to_string().contains("no GPU"));
+}

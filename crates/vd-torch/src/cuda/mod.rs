@@ -1,0 +1,17 @@
+//! Kernels of our own on a GPU: NVRTC compiles their text, the driver runs them on the stream that
+//! libtorch is on.
+//!
+//! Both libraries are opened where they are first asked for, and their functions looked up by name:
+//! a machine without them runs the same program, and what is missing is an error that says so.
+//! Compiling needs no GPU.
+
+mod cache;
+mod driver;
+mod library;
+mod nvrtc;
+mod report;
+
+pub use cache::{cubin, cubin_in};
+pub use driver::{Function, Gpu, Launch, Module};
+pub use nvrtc::{Arch, Compiled, Nvrtc};
+pub use report::KernelReport;
