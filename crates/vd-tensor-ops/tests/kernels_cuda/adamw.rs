@@ -92,7 +92,7 @@ fn a_tensor_that_lies_askew_is_stepped_too() {
     let whole = draw(1, &[101]);
     let [param, others @ ..] = [0, 1, 2, 3].map(|i| draw(i, &[100]).abs());
     let askew = whole.narrow(0, 1, 100);
-    let _ = askew.shallow_clone().copy_(&param);
+    askew.shallow_clone().copy_(&param);
     let before = whole.get(0).double_value(&[]);
     let [grad, exp_avg, exp_avg_sq] = &others;
     let of = [param.copy(), grad.copy(), exp_avg.copy(), exp_avg_sq.copy(), param.copy()];
