@@ -11,7 +11,6 @@ use crate::{Error, Result, shim};
 
 type Handle = *mut c_void;
 type Code = c_int;
-
 /// Numbers of cuda.h.
 const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
 const COMPUTE_CAPABILITY_MINOR: c_int = 76;
@@ -19,7 +18,6 @@ const MULTIPROCESSOR_COUNT: c_int = 16;
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: c_int = 8;
 /// What a block may have without being asked for.
 const SHARED: u32 = 48 << 10;
-
 #[derive(Debug, Clone, Copy)]
 struct Functions {
     error_name: unsafe extern "C" fn(Code, *mut *const c_char) -> Code,
