@@ -30,7 +30,7 @@ pub use init::{
     CudaStatus, cuda_status, init, libtorch_dir, loaded_version, set_threads, threads, version,
 };
 pub use map::map_file;
-pub use memory::{available_memory, peak_resident};
+pub use memory::{available_memory, cpu_time, peak_resident};
 pub use optim::{AdamWState, AdamWStep, fused_adamw};
 pub use tch;
 pub use team::{Member, Tasks, for_each, team, team_of};
