@@ -2,6 +2,7 @@
 
 mod axes;
 mod dtype;
+mod half;
 mod layout;
 mod npy;
 mod npz;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use axes::Axes;
 pub use dtype::Dtype;
+pub(crate) use half::{MAX_HALF, of_half, to_half};
 pub(crate) use layout::MAX_CHANNELS;
 pub(crate) use tensors::is_tensors;
 
