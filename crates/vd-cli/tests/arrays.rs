@@ -194,3 +194,42 @@ fn arrays_of_a_model_of_pixels_are_bytes_and_of_no_other_type() {
     let refused = place.error(&format!("{sample} c --format npy --dtype f32"), 2);
     assert!(refused.contains("as u8"), "{refused}");
 }
+
+#[test]
+fn training_on_shards_of_arrays_reaches_the_weights_of_training_on_the_arrays() {
+    let place = Place::new();
+    radar(&place);
+    let report = place.json("data prepare radar --out shards");
+    assert_eq!((&report["clips"], &report["arrays"][0]["to"]), (&json!(4), &json!("f32")));
+    place.write("shards.toml", CONFIG.replace("\"folder\", path = \"radar\"", "\"shards\", path = \"shards\""));
+    let mut weights = Vec::new();
+    for name in ["radar", "shards"] {
+        place.json(&format!("train {name}.toml --set train.out=of-{name}"));
+        let step = format!("of-{name}/checkpoints/step-00000003/ema.safetensors");
+        weights.push(std::fs::read(place.path(&step)).unwrap());
+    }
+    assert!(weights[0] == weights[1]);
+    // f16 says what it does, and is told what stands for a missing number before
+    let half = place.vd("data prepare radar --out half --dtype f16 --invalid -9999");
+    assert!(half.stdout.contains("numbers rounded, by 0.0"), "{half:?}");
+    place.json("train shards.toml --set data.source.path=half --set train.out=of-half");
+    place.json("data prepare radar --out mixed --dtype f16");
+    let mixed = place.error("train shards.toml --set data.source.path=mixed --set train.out=x", 1);
+    assert!(mixed.contains("--invalid -9999"), "{mixed}");
+    let bytes = place.vd("data prepare radar --out bytes --dtype u8");
+    assert!(bytes.stdout.contains("4 files cannot be read"), "{bytes:?}");
+    for source in ["radar", "shards", "half"] {
+        let stats = place.json(&format!("data stats {source}"));
+        let arrays = &stats["arrays"][0];
+        assert_eq!((&arrays["clips"], &arrays["channels"][1]["name"]), (&json!(4), &json!("channel 1")));
+        let text = place.vd(&format!("data stats {source}")).stdout;
+        for part in ["of 12 frames in 4 clips", "channel 0: ", "##"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        let drawn = place.json(&format!("data preview {source} -o {source}.png"));
+        assert_eq!((&drawn["shown"], &drawn["bad_files"]), (&json!(4), &json!([])));
+        let inspected = place.json(&format!("data inspect {source}"));
+        assert_eq!(inspected["arrays"][0]["channels"], json!(2));
+    }
+    assert_eq!(place.json("data verify half")["damaged"], json!([]));
+}

@@ -1,6 +1,9 @@
 //! What a batch costs: 8 clips of 16 x 64 x 64 from shards, from GIFs, and from MP4s where there is an ffmpeg.
 //!
-//! Beside criterion's times it prints clips a second and CPU seconds a batch, of all threads of the process.
+//! Beside criterion's times it prints what a batch costs of CPU, user and system time of all threads of the process
+//! (`getrusage`), and which share of a core that is where a training step takes `VD_STEP_MS` milliseconds (500, where nothing is
+//! said). The loader is asked for a batch at the beginning of each step and sleeps for the rest of it, as in training, in which
+//! the network has the cores.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -14,25 +17,32 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use vd_data::{
-    Cursor, DataConfig, FireworksConfig, Loader, Prepare, Source, decode, prepare, write_synthetic,
+    ArrayFormat, ChannelRule, Cursor, DataConfig, Dtype, FireworksConfig, Loader, Normalise, Prepare,
+    Scaling, ShardDtype, Source, decode, prepare, write_array, write_synthetic,
 };
 
 const CLIPS: usize = 32;
 const BATCH: usize = 8;
 
-/// Seconds of CPU that the process has taken so far, in its clock's ticks of 1/100.
+/// The share of a core that loading may take.
+const MOST: f64 = 0.05;
+
+/// Seconds of CPU that the process has taken so far.
 fn cpu() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let rest = stat.rsplit_once(')').unwrap().1;
-    let ticks = rest.split_whitespace().skip(11).take(4).map(|n| n.parse::<f64>().unwrap());
-    ticks.sum::<f64>() / 100.0
+    vd_torch::cpu_time().unwrap().as_secs_f64()
+}
+
+/// How long a training step takes.
+fn step() -> Duration {
+    let ms = std::env::var("VD_STEP_MS").map_or(500, |ms| ms.parse().unwrap());
+    Duration::from_millis(ms)
 }
 
 fn config(source: Source, workers: usize) -> DataConfig {
     DataConfig { source, frames: 16, size: [64, 64], workers, ..DataConfig::default() }
 }
 
-/// How fast batches come when nobody waits for anything else.
+/// What a batch costs when nobody waits for anything else.
 fn summary(name: &str, config: &DataConfig, seconds: u64) {
     let mut loader = Loader::new(config, BATCH, Cursor::start(1)).unwrap();
     for _ in 0..4 {
@@ -45,11 +55,65 @@ fn summary(name: &str, config: &DataConfig, seconds: u64) {
     }
     let (wall, cpu) = (begin.elapsed().as_secs_f64(), cpu() - before);
     let clips = f64::from(batches) * BATCH as f64 / wall;
-    let each = 1e3 * cpu / f64::from(batches);
+    let each = cpu / f64::from(batches);
     eprintln!(
-        "{name}, {} workers: {clips:.0} clips/s, {each:.2} ms of CPU a batch",
-        config.workers
+        "{name}, {} workers: {clips:.0} clips/s, {:.2} ms of CPU a batch, {:.0} % of a core from steps of {:.0} ms on",
+        config.workers,
+        1e3 * each,
+        100.0 * MOST,
+        1e3 * each / MOST
     );
+}
+
+/// What loading costs beside training steps of a stated time.
+fn beside_steps(name: &str, config: &DataConfig) {
+    const STEPS: u32 = 12;
+    let mut loader = Loader::new(config, BATCH, Cursor::start(1)).unwrap();
+    loader.next().unwrap();
+    std::thread::sleep(step());
+    let (begin, before, mut waited) = (Instant::now(), cpu(), Duration::ZERO);
+    for _ in 0..STEPS {
+        let asked = Instant::now();
+        black_box(loader.next().unwrap());
+        waited += asked.elapsed();
+        std::thread::sleep(step().saturating_sub(asked.elapsed()));
+    }
+    let (wall, cpu) = (begin.elapsed().as_secs_f64() / f64::from(STEPS), (cpu() - before) / f64::from(STEPS));
+    let share = 100.0 * cpu / wall;
+    eprintln!(
+        "{name}, {} workers: steps of {:.0} ms: {:.2} ms of CPU a step = {share:.2} % of a core, {:.2} ms waited for",
+        config.workers,
+        1e3 * wall,
+        1e3 * cpu,
+        1e3 * waited.as_secs_f64() / f64::from(STEPS)
+    );
+}
+
+/// Arrays of one channel of f32, as they are and as shards of two types.
+fn numbers(dir: &Path) -> Vec<(String, DataConfig)> {
+    let arrays = dir.join("arrays");
+    fs::create_dir(&arrays).unwrap();
+    for k in 0..CLIPS {
+        let shape = [48, 64, 64, 1];
+        let value = |at: usize| ((at * 7919 + k * 104_729) % 1009) as f32;
+        let values: Vec<f32> = (0..shape.iter().product()).map(value).collect();
+        let path = arrays.join(format!("{k}.npy"));
+        write_array(&path, ArrayFormat::Npy, Dtype::F32, &shape, &values).unwrap();
+    }
+    let rule = ChannelRule::new(Scaling::ZScore);
+    let of = |source| DataConfig {
+        channels: 1,
+        normalise: Some(Normalise::all(rule.clone())),
+        ..config(source, 2)
+    };
+    let mut found = vec![("arrays of f32".to_owned(), of(Source::folder(&arrays)))];
+    for (name, dtype) in [("f32", ShardDtype::F32), ("f16", ShardDtype::F16)] {
+        let out = dir.join(name);
+        let plan = Prepare { dtype: Some(dtype), ..Prepare::new(&arrays, &out) };
+        prepare(&plan, &mut |_| ControlFlow::Continue(())).unwrap();
+        found.push((format!("shards of {name}"), of(Source::Shards { path: out })));
+    }
+    found
 }
 
 /// The GIFs as MP4s; false without an ffmpeg, or where MP4s are not read.
@@ -89,6 +153,11 @@ fn loader(c: &mut Criterion) {
         for workers in [0, 2] {
             summary(name, &config(source.clone(), workers), 3);
         }
+        beside_steps(name, &config(source.clone(), 2));
+    }
+    for (name, config) in numbers(dir.path()) {
+        summary(&name, &config, 3);
+        beside_steps(&name, &config);
     }
     let mut group = c.benchmark_group("batch_8x16x64x64");
     group.sample_size(20).measurement_time(Duration::from_secs(4));

@@ -41,10 +41,10 @@ impl DataConfig {
     }
 
     pub(crate) fn check_channels(&self) -> Result<()> {
-        let folder = matches!(self.source, Source::Folder { .. });
-        let of_arrays = 1..=if folder { MAX_CHANNELS } else { 0 };
+        let arrays = matches!(self.source, Source::Folder { .. } | Source::Shards { .. });
+        let of_arrays = 1..=if arrays { MAX_CHANNELS } else { 0 };
         if !matches!(self.channels, 1 | 3) && !of_arrays.contains(&self.channels) {
-            let expected = format!("1 or 3; for a folder of arrays 1 to {MAX_CHANNELS}");
+            let expected = format!("1 or 3; for arrays 1 to {MAX_CHANNELS}");
             return Err(Error::config("data.channels", expected, self.channels));
         }
         if self.images.is_some() && self.takes_floats() {

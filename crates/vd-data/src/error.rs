@@ -111,6 +111,18 @@ pub enum Error {
         /// What was said of it then.
         reason: String,
     },
+    /// Numbers that the type in which they are to be stored does not hold.
+    #[error("{}: cannot be stored as {dtype}: expected {expected}, found {found}", path.display())]
+    Unstorable {
+        /// The file.
+        path: PathBuf,
+        /// The type.
+        dtype: &'static str,
+        /// What it holds.
+        expected: String,
+        /// The first number that is something else.
+        found: String,
+    },
     /// A setting outside its range.
     #[error("{key}: expected {expected}, got {got}")]
     Config {

@@ -12,7 +12,10 @@ use std::path::Path;
 use common::apng::write_apng;
 use common::{gifs, marked};
 use image::{ImageFormat, Rgb, RgbImage};
-use vd_data::{Captions, Clip, Folder, Media, Prepare, prepare, write_gif};
+use vd_data::{
+    ArrayFormat, Captions, Clip, Dtype, Folder, Media, Prepare, ShardDtype, prepare, write_array,
+    write_gif,
+};
 use vd_torch::fuzz::{Counting, Fuzz};
 
 #[global_allocator]
@@ -118,6 +121,26 @@ fn captions_in_lines_of_json() {
     );
 }
 
+/// Gives what is made of the index in `out` to its reader, and reads what it lists.
+fn fuzz_index(out: &Path, channels: usize) {
+    let index = out.join("index.jsonl");
+    let seed = fs::read(&index).unwrap();
+    Fuzz::new(vec![seed]).inputs(20_000).allocation(64, 1 << 20).run(|bytes| {
+        fs::write(&index, bytes).unwrap();
+        let folder = Folder::list_shards(out)?;
+        // what the index says is believed, so it has to be true
+        for entry in folder.entries() {
+            if let Ok(probe) = entry.media.probe() {
+                let last = [probe.f - 1];
+                let pixels = entry.media.decode_frames(3, &last, probe.fps).map(drop);
+                let numbers = entry.media.decode_floats(channels, Some(&last), probe.fps);
+                pixels.or(numbers.map(drop))?;
+            }
+        }
+        vd_data::Result::Ok(())
+    });
+}
+
 #[test]
 fn index_of_shards() {
     let dir = scratch();
@@ -126,17 +149,20 @@ fn index_of_shards() {
     gifs(&videos, 3, |k| 1 + usize::from(k));
     fs::write(videos.join("bad.gif"), "GIF89a").unwrap();
     prepare(&Prepare::new(&videos, &out), &mut |_| ControlFlow::Continue(())).unwrap();
-    let index = out.join("index.jsonl");
-    let seed = fs::read(&index).unwrap();
-    Fuzz::new(vec![seed]).inputs(20_000).allocation(64, 1 << 20).run(|bytes| {
-        fs::write(&index, bytes).unwrap();
-        let folder = Folder::list_shards(&out)?;
-        // what the index says is believed, so it has to be true
-        for entry in folder.entries() {
-            if let Ok(probe) = entry.media.probe() {
-                entry.media.decode_frames(3, &[probe.f - 1], probe.fps)?;
-            }
-        }
-        vd_data::Result::Ok(())
-    });
+    fuzz_index(&out, 3);
+}
+
+#[test]
+fn index_of_shards_of_arrays() {
+    let dir = scratch();
+    let (arrays, out) = (dir.path().join("arrays"), dir.path().join("out"));
+    fs::create_dir(&arrays).unwrap();
+    for k in 0..3 {
+        let path = arrays.join(format!("{k}.npy"));
+        let values: Vec<f32> = (0..2 * 3 * 4 * 2).map(|x| x as f32 / 3.0).collect();
+        write_array(&path, ArrayFormat::Npy, Dtype::F32, &[2, 3, 4, 2], &values).unwrap();
+    }
+    let config = Prepare { dtype: Some(ShardDtype::F16), ..Prepare::new(&arrays, &out) };
+    prepare(&config, &mut |_| ControlFlow::Continue(())).unwrap();
+    fuzz_index(&out, 2);
 }

@@ -22,13 +22,13 @@ pub(crate) enum DataCommand {
     /// Show what a folder of videos holds, before a run is spent on it
     #[command(after_help = texts::INSPECT_DATA)]
     Inspect(InspectDataArgs),
-    /// Decode a folder of videos once, for training that decodes nothing
+    /// Decode a folder of videos or arrays once, for training that decodes nothing
     #[command(after_help = texts_data::PREPARE, allow_negative_numbers = true)]
     Prepare(PrepareArgs),
     /// Draw a contact sheet of some clips
     #[command(after_help = texts_data::PREVIEW)]
     Preview(PreviewArgs),
-    /// Count lengths, rates, sizes, captions and pixel values
+    /// Count lengths, rates, sizes, captions and values
     #[command(after_help = texts_data::STATS)]
     Stats(StatsArgs),
     /// Compare prepared clips with their checksums
@@ -87,9 +87,20 @@ pub(crate) struct InspectDataArgs {
     pub(crate) invalid: Option<f64>,
 }
 
+/// How numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoredType {
+    /// Whole numbers from 0 to 255
+    U8,
+    /// Half precision
+    F16,
+    /// Single precision
+    F32,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PrepareArgs {
-    /// The folder of videos; those below it count too
+    /// The folder of videos or arrays; those below it count too
     #[arg(value_name = "SRC")]
     pub(crate) source: PathBuf,
     /// The folder to write; new, empty, or prepared in the same way before
@@ -111,9 +122,21 @@ pub(crate) struct PrepareArgs {
     /// Frames of each clip at most, the first [default: all]
     #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_frames: Option<u32>,
-    /// 1 (grey) or 3 (colour)
+    /// 1 (grey) or 3 (colour); arrays have their own
     #[arg(long, value_name = "C", default_value = "3", value_parser = ["1", "3"])]
     pub(crate) channels: String,
+    /// How numbers are stored [default: bytes as u8, others as f32]
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub(crate) dtype: Option<StoredType>,
+    /// Which axis of an array is what [default: fhw of 3 axes, fhwc of 4]
+    #[arg(long, value_name = "AXES", value_parser = str::parse::<Axes>)]
+    pub(crate) axes: Option<Axes>,
+    /// The array of an .npz or safetensors file that is taken [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) member: Option<String>,
+    /// The number in arrays that stands where none was measured; it becomes NaN
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub(crate) invalid: Option<f64>,
     /// Bytes of a shard at most, with K, M or G of 1024
     #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = size_in_bytes)]
     pub(crate) shard_size: u64,
@@ -127,7 +150,7 @@ pub(crate) struct PrepareArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PreviewArgs {
-    /// A folder of videos, or of prepared clips
+    /// A folder of videos or arrays, or of prepared clips
     #[arg(value_name = "SRC")]
     pub(crate) source: PathBuf,
     /// The picture to write
@@ -148,13 +171,13 @@ pub(crate) struct PreviewArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
-    /// A folder of videos, or of prepared clips
+    /// A folder of videos or arrays, or of prepared clips
     #[arg(value_name = "SRC")]
     pub(crate) source: PathBuf,
     /// Captions: `beside`, `folders`, or a .csv or .jsonl file
     #[arg(long, value_name = "FROM", default_value = "beside")]
     pub(crate) captions: String,
-    /// Clips whose pixels are looked at
+    /// Clips whose pixels or numbers are looked at
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) sample: u32,
 }

@@ -22,7 +22,7 @@ use vd_torch::DeviceChoice;
 
 pub(crate) use data::{
     DataArgs, DataCommand, GeneratorName, InspectDataArgs, PrepareArgs, PreviewArgs, StatsArgs,
-    SynthArgs, VerifyArgs,
+    StoredType, SynthArgs, VerifyArgs,
 };
 pub(crate) use draw::DrawArgs;
 pub(crate) use encode::{EncodeArgs, PoolingName, PrecisionName};

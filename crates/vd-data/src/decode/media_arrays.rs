@@ -6,7 +6,25 @@ use super::{Format, Media, Probe, sniff};
 use crate::array::{Array, ArrayOptions, Dtype, open};
 use crate::{Clip, Error, FloatClip, Result};
 
+/// What numbers are, of an array or of a clip that was prepared as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) dtype: Dtype,
+    pub(crate) channels: usize,
+}
+
 impl Media {
+    /// What its numbers are, where it is listed as an array or prepared as one; `None` of pictures.
+    pub(crate) fn numbers(&self) -> Option<Numbers> {
+        match self {
+            Self::Array(array) => {
+                Some(Numbers { dtype: array.dtype(), channels: array.channels() })
+            }
+            Self::Packed(packed) => packed.numbers(),
+            Self::File(_) | Self::Frames { .. } => None,
+        }
+    }
+
     /// The array that it is, if it is one: of a file of arrays that is taken by itself, the only one.
     pub(super) fn array(&self) -> Result<Option<Array>> {
         let path = match self {
@@ -42,6 +60,9 @@ impl Media {
         wanted: Option<&[usize]>,
         fps: f64,
     ) -> Result<FloatClip> {
+        if let Self::Packed(packed) = self {
+            return packed.floats(channels, wanted, fps);
+        }
         let Some(array) = self.array()? else {
             return Ok(FloatClip::from(&self.collect(channels, wanted, fps)?));
         };

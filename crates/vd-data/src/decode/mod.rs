@@ -16,6 +16,7 @@ use std::path::Path;
 
 pub use ffmpeg::Ffmpeg;
 pub use media::Media;
+pub(crate) use media_arrays::Numbers;
 pub(crate) use pixels::append as append_pixels;
 
 use ffmpeg::Container;

@@ -39,6 +39,14 @@ impl Entry {
     pub fn folder(&self) -> Option<&str> {
         self.name.parent()?.file_name()?.to_str()
     }
+
+    /// What it is called below `root` where it cannot be read: of prepared clips many share one file.
+    pub(crate) fn place(&self, root: &Path) -> PathBuf {
+        match &self.media {
+            Media::Packed(_) => root.join(&self.name),
+            media => media.path().to_path_buf(),
+        }
+    }
 }
 
 /// All videos below a folder, in natural order of their paths.

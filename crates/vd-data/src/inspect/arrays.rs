@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::report::ArrayReport;
-use super::{About, Found};
+use super::{About, Found, bytes};
 use crate::Result;
-use crate::array::Array;
-use crate::decode::{Media, Probe};
+use crate::decode::{self, Media, Probe};
 
 /// The most values that are looked at at once.
 const AT_ONCE: usize = 1 << 22;
@@ -22,11 +21,15 @@ pub(super) struct Numbers {
 }
 
 /// Reads an array to its end.
-pub(super) fn look(media: &Media, array: &Array, invalid: Option<f64>) -> Result<About> {
-    let Probe { f, h, w, fps } = array.probe();
-    let c = array.channels();
+pub(super) fn look(
+    media: &Media,
+    of: decode::Numbers,
+    invalid: Option<f64>,
+) -> Result<About> {
+    let Probe { f, h, w, fps } = media.probe()?;
+    let c = of.channels;
     let mut numbers = Numbers {
-        dtype: array.dtype().name(),
+        dtype: of.dtype.name(),
         ranges: vec![[f64::INFINITY, f64::NEG_INFINITY]; c],
         values: 0,
         missing: 0,
@@ -49,7 +52,7 @@ pub(super) fn look(media: &Media, array: &Array, invalid: Option<f64>) -> Result
             }
         }
     }
-    let bytes = array.bytes();
+    let bytes = bytes(media)?;
     Ok(About { f, h, w, fps, grey: false, bytes, numbers: Some(numbers) })
 }
 

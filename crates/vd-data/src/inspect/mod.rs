@@ -4,6 +4,7 @@ mod arrays;
 mod columns;
 mod report;
 mod stats;
+mod stats_numbers;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub use report::{ArrayReport, Column, Report, SizeCount, Spread};
 pub(crate) use stats::spread_over;
 pub use stats::{Channel, Histogram, Pixels, Stats, stats};
+pub use stats_numbers::ArrayStats;
 
 use arrays::Numbers;
 
@@ -143,10 +145,10 @@ fn safely<T>(media: &Media, look: &(dyn Fn(&Media) -> Result<T> + Sync)) -> Resu
 }
 
 fn look(media: &Media, invalid: Option<f64>) -> Result<About> {
-    if let Media::Array(array) = media {
-        return arrays::look(media, array, invalid);
-    }
     let probe = media.probe()?;
+    if let Some(numbers) = media.numbers() {
+        return arrays::look(media, numbers, invalid);
+    }
     let mut about = About {
         f: 0,
         h: probe.h,

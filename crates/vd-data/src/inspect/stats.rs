@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::report::{Column, SizeCount, Spread};
+use super::stats_numbers::{ArrayStats, numbers};
 use super::{bytes, columns, for_all, sizes, spread};
 use crate::config::Source;
 use crate::decode::{Media, Probe};
@@ -17,9 +18,9 @@ const BARS: usize = 10;
 /// Bars of a histogram of samples: each is 16 values of 256.
 const LEVELS: usize = 16;
 /// Frames of a clip whose pixels are looked at.
-const FRAMES: usize = 4;
+pub(super) const FRAMES: usize = 4;
 /// Pixels of a frame that are looked at.
-const PIXELS: usize = 1 << 16;
+pub(super) const PIXELS: usize = 1 << 16;
 
 /// What [`stats`] found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct Stats {
     pub bytes: u64,
     /// What the pixels hold: of a part of them; `None` where no clip of that part can be decoded.
     pub pixels: Option<Pixels>,
+    /// What the numbers of arrays hold, of the same part of the clips.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrays: Vec<ArrayStats>,
     /// Files that cannot be read, with their reasons.
     pub bad_files: Vec<BadFile>,
 }
@@ -101,7 +105,7 @@ pub struct Histogram {
     pub counts: Vec<u64>,
 }
 
-/// Looks at the structure of every clip, and at the pixels of at most `sample` of them: four frames of each, and 65536 pixels
+/// Looks at the structure of every clip, and at the pixels or numbers of at most `sample` of them: four frames of each, and 65536 pixels
 /// of a frame.
 ///
 /// # Errors
@@ -123,7 +127,11 @@ pub fn stats(source: &Source, sample: usize) -> Result<Stats> {
             Err(error) => bad_files.push(bad(entry, &error)),
         }
     }
-    let pixels = pixels(&sound, sample, &mut bad_files);
+    let (arrays, pictures): (Vec<Entry>, Vec<Entry>) = spread_over(sound.len(), sample)
+        .map(|index| sound[index].0.clone())
+        .partition(|entry| entry.media.numbers().is_some());
+    let pixels = pixels(&pictures, &mut bad_files);
+    let arrays = numbers(&arrays, &mut bad_files);
     let captions: Vec<&String> =
         sound.iter().filter_map(|(entry, _)| entry.caption.as_ref()).collect();
     let different: std::collections::BTreeSet<_> = captions.iter().collect();
@@ -147,11 +155,12 @@ pub fn stats(source: &Source, sample: usize) -> Result<Stats> {
         columns: columns::columns(sound.iter().filter_map(|(entry, _)| entry.row.as_deref())),
         bytes: total,
         pixels,
+        arrays,
         bad_files,
     })
 }
 
-fn bad(entry: &Entry, error: &Error) -> BadFile {
+pub(super) fn bad(entry: &Entry, error: &Error) -> BadFile {
     BadFile { path: entry.media.path().to_path_buf(), reason: error.to_string() }
 }
 
@@ -167,16 +176,9 @@ fn lengths(values: impl Iterator<Item = usize>) -> Option<Histogram> {
     Some(Histogram { low: low as f64, width: width as f64, counts })
 }
 
-/// Looks at the pixels of some clips, a clip for each thread at a time.
-fn pixels(
-    sound: &[(&Entry, Probe)],
-    sample: usize,
-    bad_files: &mut Vec<BadFile>,
-) -> Option<Pixels> {
-    let picked: Vec<(&Entry, Probe)> =
-        spread_over(sound.len(), sample).map(|index| sound[index]).collect();
-    let entries: Vec<Entry> = picked.iter().map(|(entry, _)| (*entry).clone()).collect();
-    let found = for_all(&entries, &counted);
+/// Looks at the pixels of clips, a clip for each thread at a time.
+fn pixels(entries: &[Entry], bad_files: &mut Vec<BadFile>) -> Option<Pixels> {
+    let found = for_all(entries, &counted);
     let mut sum = Counts::default();
     let mut about = Pixels { clips: 0, frames: 0, pixels: 0, grey_clips: 0, channels: Vec::new() };
     for (entry, found) in entries.iter().zip(found) {

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::array::Dtype;
+use super::arrays::check_arrays;
 use crate::captions::Captions;
 use crate::config::{DataConfig, Source};
-use crate::decode::Media;
 use crate::folder::Folder;
 use crate::generate::Generator;
 use crate::normalise::measure;
@@ -84,36 +83,12 @@ impl Dataset {
     /// Finds out how numbers are brought to the range of the diffusion process.
     fn normalised(config: &DataConfig, items: Items, beside: Option<Items>) -> Result<Self> {
         let mut dataset = Self { config: config.clone(), items, beside, normaliser: None };
-        dataset.check_arrays()?;
+        check_arrays(config, dataset.folder())?;
         if let Some(rules) = config.normalise.as_ref().filter(|rules| !rules.is_complete()) {
             dataset.config.normalise = Some(measure(&dataset, rules)?);
         }
         dataset.normaliser = dataset.config.normaliser()?;
         Ok(dataset)
-    }
-
-    /// Refuses a config that no array of the folder fits, by the first of them.
-    fn check_arrays(&self) -> Result<()> {
-        let entries = self.folder().map(Folder::entries).unwrap_or_default();
-        let first = entries.iter().find_map(|entry| match &entry.media {
-            Media::Array(array) => Some(array),
-            _ => None,
-        });
-        let Some(array) = first else { return Ok(()) };
-        let (name, channels) = (array.path().display(), array.channels());
-        if channels != self.config.channels {
-            let expected = format!("{channels}, as {name} has (data.axes says which axis is what)");
-            return Err(Error::config("data.channels", expected, self.config.channels));
-        }
-        if self.config.normalise.is_none() && array.dtype() != Dtype::U8 {
-            let expected = format!(
-                "a rule for numbers that are no bytes, such as {{ kind = \"min-max\" }}: {name} is \
-                 an array of {}",
-                array.dtype()
-            );
-            return Err(Error::config("data.normalise", expected, "none"));
-        }
-        Ok(())
     }
 
     /// What brings numbers to the range of the diffusion process; `None` for clips of bytes.

@@ -103,7 +103,7 @@ impl Dataset {
             match self.frame_of(entry, stream) {
                 Ok(image) => return Ok(image),
                 Err(error) if error.is_bad_file() => bad.push(BadFile {
-                    path: entry.media.path().to_path_buf(),
+                    path: entry.place(folder.root()),
                     reason: error.to_string(),
                 }),
                 Err(error) => return Err(error),

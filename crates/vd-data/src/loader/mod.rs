@@ -1,5 +1,6 @@
 //! Clips in an order that the seed alone decides, loaded ahead by threads.
 
+mod arrays;
 mod batch;
 mod cursor;
 mod dataset;
@@ -18,7 +19,7 @@ pub use images::{Image, ImageInfo, Images};
 use cursor::Walk;
 use workers::{Loaded, Outcome, Ticket, Workers};
 
-use crate::folder::{BadFile, Entry, Folder, check_bad_files};
+use crate::folder::{BadFile, Entry, check_bad_files};
 use crate::{DataConfig, Error, Result};
 
 /// An endless row of batches, from a cursor on.
@@ -106,9 +107,11 @@ impl Loader {
                 }
                 Outcome::Short => {}
                 Outcome::Bad(error) if error.is_bad_file() => {
-                    let entries = self.dataset.folder().map(Folder::entries).unwrap_or_default();
-                    if let Some(entry) = entries.get(ticket.index as usize) {
-                        let path = entry.media.path().to_path_buf();
+                    let found = self.dataset.folder().and_then(|folder| {
+                        let entry = folder.entries().get(ticket.index as usize)?;
+                        Some(entry.place(folder.root()))
+                    });
+                    if let Some(path) = found {
                         self.note_bad(BadFile { path, reason: error.to_string() })?;
                     }
                 }
@@ -176,7 +179,7 @@ impl Loader {
             return Ok(());
         }
         let config = self.dataset.config();
-        let bad = |entry: &&Entry| self.known_bad.contains(entry.media.path());
+        let bad = |entry: &&Entry| self.known_bad.contains(&entry.place(folder.root()));
         let unread = folder.entries().iter().filter(bad).count();
         let first = self.bad.first().map_or("", |bad| bad.reason.as_str());
         let missing = match config.takes_floats() {

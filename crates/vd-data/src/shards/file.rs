@@ -1,56 +1,86 @@
 //! Shards, open for reading.
 
+use std::fmt::Debug;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
+
+use vd_tensor_ops::torch::map_file;
 
 use crate::{Error, Result};
 
 /// A shard of which any part can be read, by any number of threads at once.
 ///
-/// Read, not mapped: a copy out of a mapping takes a third less CPU (docs/data.md), which no batch notices; but a part that is
-/// not in memory comes in one request, and a file that has shrunk is an error, where a mapping would end the process.
+/// It is mapped. A file that has become shorter is looked for before each part is, and is an error then; one that is cut while
+/// a part is being copied ends the process (docs/data.md).
 #[derive(Debug)]
 pub(super) struct ShardFile {
     path: PathBuf,
-    /// `None` where it is opened for each read: a process may hold only so many files.
-    open: Option<File>,
+    /// `None` where it is opened and mapped for each part: a process may hold only so many files.
+    kept: Option<Kept>,
+}
+
+/// A file and its mapping.
+#[derive(Debug)]
+struct Kept {
+    file: File,
+    map: Box<dyn Mapping>,
+}
+
+trait Mapping: Deref<Target = [u8]> + Send + Sync + Debug {}
+
+impl<T: Deref<Target = [u8]> + Send + Sync + Debug> Mapping for T {}
+
+impl Kept {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::read(path, e))?;
+        let map = Box::new(map_file(&file).map_err(|e| Error::read(path, e))?);
+        Ok(Self { file, map })
+    }
+
+    /// The bytes of a part, unless the file no longer has them.
+    fn part(&self, path: &Path, part: Range<u64>) -> Result<&[u8]> {
+        let now = self.file.metadata().map_err(|e| Error::read(path, e))?.len();
+        let range = usize::try_from(part.start).ok().zip(usize::try_from(part.end).ok());
+        let found = range.filter(|_| part.end <= now).and_then(|(a, b)| self.map.get(a..b));
+        found.ok_or_else(|| {
+            let expected = format!("bytes {} to {}", part.start, part.end);
+            Error::damaged(path, expected, format!("a file that has become shorter, {now} bytes"))
+        })
+    }
 }
 
 impl ShardFile {
     /// Opens a shard, and refuses one of less than `bytes`.
     pub(super) fn open(path: &Path, bytes: u64, keep: bool) -> Result<Self> {
-        let about = path.metadata().map_err(|e| Error::read(path, e))?;
-        if !about.is_file() || about.len() < bytes {
-            let found = if about.is_file() {
-                format!("{} bytes", about.len())
-            } else {
-                "no regular file".to_owned()
-            };
+        let refuse = |found: String| {
             let expected = format!("{bytes} bytes, as its index says");
-            return Err(Error::shards(path, None, expected, found));
+            Err(Error::shards(path, None, expected, found))
+        };
+        let about = path.metadata().map_err(|e| Error::read(path, e))?;
+        if !about.is_file() {
+            return refuse("no regular file".to_owned());
         }
-        let open = keep.then(|| File::open(path)).transpose().map_err(|e| Error::read(path, e))?;
-        Ok(Self { path: path.to_path_buf(), open })
+        if about.len() < bytes {
+            return refuse(format!("{} bytes", about.len()));
+        }
+        let kept = keep.then(|| Kept::open(path)).transpose()?;
+        // another file may have taken the place of the one that was looked at
+        match kept.as_ref().map(|kept| kept.map.len() as u64) {
+            Some(mapped) if mapped < bytes => refuse(format!("{mapped} bytes")),
+            _ => Ok(Self { path: path.to_path_buf(), kept }),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Fills `out` from `offset` on.
-    pub(super) fn read(&self, out: &mut [u8], offset: u64) -> Result<()> {
-        let read = match &self.open {
-            Some(file) => file.read_exact_at(out, offset),
-            None => File::open(&self.path).and_then(|file| file.read_exact_at(out, offset)),
-        };
-        read.map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                let expected = format!("{} bytes from byte {offset} on", out.len());
-                Error::damaged(&self.path, expected, "a file that has become shorter")
-            }
-            _ => Error::read(&self.path, e),
-        })
+    /// Shows the bytes of a part to `visit`.
+    pub(super) fn with<T>(&self, part: Range<u64>, visit: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        match &self.kept {
+            Some(kept) => kept.part(&self.path, part).map(visit),
+            None => Kept::open(&self.path)?.part(&self.path, part).map(visit),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A folder of shards holds
 //! - `shard-00000.bin` and so on: the samples of one clip after another, f h w c, each clip without a gap and at a multiple
-//!   of 64 bytes;
+//!   of 64 bytes; bytes, or little-endian floats of 16 or 32 bits;
 //! - `index.jsonl`: a header on the first line (the format's version, how the clips were prepared, the length of each shard),
 //!   then a line for each clip, in the order of the source;
 //! - `table.csv` or `table.jsonl`: the table of the captions, where the source has one, as it was;
@@ -11,6 +11,7 @@
 
 mod file;
 mod index;
+mod name;
 mod open;
 mod packed;
 mod prepare;
@@ -22,7 +23,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use packed::Packed;
-pub use prepare::{Prepare, Prepared, Progress, prepare};
+pub use prepare::{Prepare, Prepared, Progress, StoredArrays, prepare};
 pub use record::Dtype;
 pub use verify::{Verified, verify};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::file::ShardFile;
 use super::index::{Index, rate};
-use super::packed::Packed;
-use super::record::{Line, Told};
+use super::packed::{Packed, Stored};
+use super::record::{ClipLine, Line, Settings, Told};
 use super::shard_path;
 use crate::captions::{Captions, Table};
 use crate::decode::Media;
@@ -35,12 +35,10 @@ pub(crate) fn list(folder: &Path) -> Result<(Folder, Captions)> {
         let name = line.name().path();
         let (packed, caption) = match line {
             Line::Clip(clip) => {
-                // both were checked with the index
-                let (Some(shard), Some(fps)) = (shards.get(clip.shard as usize), rate(clip)) else {
+                let Some(stored) = stored(clip, &shards, &index.header.settings) else {
                     continue;
                 };
-                let shard = Arc::clone(shard);
-                (Packed::clip(shard, clip.offset, clip.shape, clip.dtype, fps), &clip.caption)
+                (Packed::clip(stored), &clip.caption)
             }
             Line::Bad(bad) => (Packed::bad(name.clone(), bad.reason.clone()), &bad.caption),
             Line::Unlisted(bad) => {
@@ -61,6 +59,21 @@ pub(crate) fn list(folder: &Path) -> Result<(Folder, Captions)> {
         table.check_files(names.chain(unlisted.iter().map(|bad| bad.path.as_path())))?;
     }
     Ok((Folder::of(folder, entries, unlisted), captions))
+}
+
+/// A clip in its shard; `None` where there is no such shard or rate, which an index that was checked has.
+fn stored(clip: &ClipLine, shards: &[Arc<ShardFile>], settings: &Settings) -> Option<Stored> {
+    let array = clip.array.as_ref();
+    Some(Stored {
+        shard: Arc::clone(shards.get(clip.shard as usize)?),
+        offset: clip.offset,
+        shape: clip.shape,
+        dtype: clip.dtype,
+        fps: rate(clip)?,
+        array: array.is_some(),
+        changed: array.is_some_and(|array| array.rounded > 0 || settings.size.is_some()),
+        invalid: settings.invalid.as_ref().and_then(|invalid| invalid.parse().ok()),
+    })
 }
 
 /// Opens every shard that an index counts on.

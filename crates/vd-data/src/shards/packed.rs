@@ -1,5 +1,6 @@
 //! One clip in a shard.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,8 +9,9 @@ use image::{DynamicImage, GrayImage, RgbImage};
 use super::file::ShardFile;
 use super::record::Dtype;
 use crate::clip::check_shape;
-use crate::decode::{Probe, append_pixels};
-use crate::{Clip, Error, Result};
+use crate::decode::{Numbers, Probe, append_pixels};
+use crate::floats::check_floats;
+use crate::{Clip, Error, FloatClip, Result};
 
 /// A clip that was prepared (see [`crate::prepare`]), or one that could not be.
 #[derive(Debug, Clone)]
@@ -17,18 +19,35 @@ pub struct Packed(Arc<Content>);
 
 #[derive(Debug)]
 enum Content {
-    Clip { shard: Arc<ShardFile>, offset: u64, shape: [usize; 4], dtype: Dtype, fps: f64 },
+    Clip(Stored),
     Bad { path: PathBuf, reason: String },
+}
+
+/// A clip as an index that was checked has it.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) shard: Arc<ShardFile>,
+    pub(super) offset: u64,
+    /// f h w c
+    pub(super) shape: [usize; 4],
+    pub(super) dtype: Dtype,
+    pub(super) fps: f64,
+    /// Whether it was prepared from an array.
+    pub(super) array: bool,
+    /// Whether its numbers are others than those of its array: rounded, or scaled.
+    pub(super) changed: bool,
+    /// The number that stood for none and was made missing.
+    pub(super) invalid: Option<f64>,
 }
 
 /// Two are equal that are the same bytes of the same file.
 impl PartialEq for Packed {
     fn eq(&self, other: &Self) -> bool {
         match (&*self.0, &*other.0) {
-            (
-                Content::Clip { shard, offset, shape, .. },
-                Content::Clip { shard: shard2, offset: offset2, shape: shape2, .. },
-            ) => (shard.path(), offset, shape) == (shard2.path(), offset2, shape2),
+            (Content::Clip(one), Content::Clip(two)) => {
+                (one.shard.path(), one.offset, one.shape)
+                    == (two.shard.path(), two.offset, two.shape)
+            }
             (Content::Bad { path, reason }, Content::Bad { path: path2, reason: reason2 }) => {
                 (path, reason) == (path2, reason2)
             }
@@ -40,15 +59,8 @@ impl PartialEq for Packed {
 impl Eq for Packed {}
 
 impl Packed {
-    /// A clip of an index that was checked.
-    pub(super) fn clip(
-        shard: Arc<ShardFile>,
-        offset: u64,
-        shape: [usize; 4],
-        dtype: Dtype,
-        fps: f64,
-    ) -> Self {
-        Self(Arc::new(Content::Clip { shard, offset, shape, dtype, fps }))
+    pub(super) fn clip(stored: Stored) -> Self {
+        Self(Arc::new(Content::Clip(stored)))
     }
 
     /// A place in the order without a clip.
@@ -59,7 +71,7 @@ impl Packed {
     /// The shard, or the file that could not be prepared.
     pub(crate) fn path(&self) -> &Path {
         match &*self.0 {
-            Content::Clip { shard, .. } => shard.path(),
+            Content::Clip(stored) => stored.shard.path(),
             Content::Bad { path, .. } => path,
         }
     }
@@ -67,10 +79,26 @@ impl Packed {
     /// How many bytes it takes.
     pub(crate) fn bytes(&self) -> u64 {
         match &*self.0 {
-            Content::Clip { shape, dtype, .. } => {
-                shape.iter().product::<usize>() as u64 * dtype.bytes() as u64
-            }
+            Content::Clip(stored) => stored.bytes(),
             Content::Bad { .. } => 0,
+        }
+    }
+
+    /// What its numbers are; `None` of pictures, and without a clip.
+    pub(crate) fn numbers(&self) -> Option<Numbers> {
+        match &*self.0 {
+            Content::Clip(stored) if !stored.is_picture() => {
+                Some(Numbers { dtype: stored.dtype.numbers(), channels: stored.shape[3] })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `invalid`, a number that stands for none, can be told from the others.
+    pub(crate) fn tells(&self, invalid: f64) -> bool {
+        match &*self.0 {
+            Content::Clip(stored) => !stored.changed || stored.invalid == Some(invalid),
+            Content::Bad { .. } => true,
         }
     }
 
@@ -79,43 +107,39 @@ impl Packed {
     /// # Errors
     /// Why it could not be prepared.
     pub(crate) fn probe(&self) -> Result<Probe> {
+        let Stored { shape: [f, h, w, _], fps, .. } = self.stored()?;
+        Ok(Probe { f: *f, h: *h, w: *w, fps: *fps })
+    }
+
+    fn stored(&self) -> Result<&Stored> {
         match &*self.0 {
-            Content::Clip { shape: [f, h, w, _], fps, .. } => {
-                Ok(Probe { f: *f, h: *h, w: *w, fps: *fps })
-            }
+            Content::Clip(stored) => Ok(stored),
             Content::Bad { path, reason } => {
                 Err(Error::Unprepared { path: path.clone(), reason: reason.clone() })
             }
         }
     }
 
-    /// The frames at `wanted` (ascending), or all.
+    /// The frames at `wanted` (ascending), or all, as pixels.
     pub(crate) fn frames(
         &self,
         channels: usize,
         wanted: Option<&[usize]>,
         fps: f64,
     ) -> Result<Clip> {
-        let Probe { f, h, w, .. } = self.probe()?;
-        let own = self.channels()?;
+        let stored = self.stored()?;
+        let ([f, h, w, _], own) = (stored.shape, stored.pixels()?);
         if channels != 1 && channels != 3 {
             return Err(Error::config("data.channels", "1 or 3", channels));
         }
-        let all: Vec<usize>;
-        let wanted = match wanted {
-            Some(wanted) => wanted,
-            None => {
-                all = (0..f).collect();
-                &all
-            }
-        };
-        if let Some(beyond) = wanted.iter().find(|index| **index >= f) {
-            let expected = format!("a frame {beyond}");
-            return Err(Error::damaged(self.path(), expected, format!("a clip of {f} frames")));
+        if stored.array {
+            stored.check_channels(channels)?;
         }
+        let wanted = list(wanted, f);
+        stored.check_frames(&wanted)?;
         check_shape(wanted.len(), [h, w], channels.max(own))?;
-        let mut bytes = vec![0; wanted.len() * h * w * own];
-        self.read(&mut bytes, wanted)?;
+        let mut bytes = Vec::with_capacity(wanted.len() * h * w * own);
+        stored.read(&wanted, &mut |part| bytes.extend_from_slice(part))?;
         if own != channels {
             let frames = bytes.chunks_exact(h * w * own);
             let mut changed = Vec::with_capacity(wanted.len() * h * w * channels);
@@ -127,46 +151,101 @@ impl Packed {
         Clip::new(bytes, [wanted.len(), h, w, channels], fps)
     }
 
+    /// The frames at `wanted` (ascending), or all, as numbers.
+    pub(crate) fn floats(
+        &self,
+        channels: usize,
+        wanted: Option<&[usize]>,
+        fps: f64,
+    ) -> Result<FloatClip> {
+        let stored = self.stored()?;
+        if stored.is_picture() {
+            return Ok(FloatClip::from(&self.frames(channels, wanted, fps)?));
+        }
+        stored.check_channels(channels)?;
+        let [f, h, w, c] = stored.shape;
+        let wanted = list(wanted, f);
+        stored.check_frames(&wanted)?;
+        check_floats(wanted.len(), [h, w], c)?;
+        let mut values = Vec::with_capacity(wanted.len() * h * w * c);
+        let kind = stored.dtype.numbers();
+        stored.read(&wanted, &mut |part| kind.decode(part, false, &mut values))?;
+        FloatClip::new(values, [wanted.len(), h, w, c], fps)
+    }
+
     /// Hands the wanted frames (all, if `None`) to `visit`, in order, one in memory at a time.
     pub(crate) fn for_each_frame(
         &self,
         wanted: Option<&[usize]>,
         visit: &mut dyn FnMut(&Path, DynamicImage) -> Result<()>,
     ) -> Result<()> {
-        let Probe { f, h, w, .. } = self.probe()?;
-        let mut bytes = vec![0; h * w * self.channels()?];
+        let stored = self.stored()?;
+        let [f, h, w, _] = stored.shape;
+        stored.pixels()?;
         for index in (0..f).filter(|k| wanted.is_none_or(|list| list.binary_search(k).is_ok())) {
-            self.read(&mut bytes, &[index])?;
+            let mut bytes = Vec::new();
+            stored.read(&[index], &mut |part| bytes.extend_from_slice(part))?;
             visit(self.path(), image(&bytes, [h, w])?)?;
         }
         Ok(())
     }
+}
+
+/// The wanted frames, or all.
+fn list(wanted: Option<&[usize]>, f: usize) -> Cow<'_, [usize]> {
+    wanted.map_or_else(|| (0..f).collect(), Cow::Borrowed)
+}
+
+impl Stored {
+    fn bytes(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64 * self.dtype.bytes() as u64
+    }
+
+    fn is_picture(&self) -> bool {
+        !self.array && self.pixels().is_ok()
+    }
 
     /// Its own channels; refuses what clips of bytes cannot hold.
-    fn channels(&self) -> Result<usize> {
-        match &*self.0 {
-            Content::Clip { shape: [.., c @ (1 | 3)], dtype: Dtype::U8, .. } => Ok(*c),
-            Content::Clip { shape: [.., c], dtype, .. } => {
-                let found = format!("{c} channels of {dtype:?}");
-                Err(Error::damaged(self.path(), "1 or 3 channels of bytes", found))
+    fn pixels(&self) -> Result<usize> {
+        match (self.dtype, self.shape[3]) {
+            (Dtype::U8, c @ (1 | 3)) => Ok(c),
+            (dtype, c) => {
+                let expected =
+                    "1 or 3 channels of u8, which are pixels; for others a run says data.normalise";
+                let found = format!("{c} channels of {}", dtype.numbers());
+                Err(Error::damaged(self.shard.path(), expected, found))
             }
-            Content::Bad { .. } => Ok(1),
         }
     }
 
-    /// Reads frames one after the other; those that follow each other in the file at once.
-    fn read(&self, out: &mut [u8], wanted: &[usize]) -> Result<()> {
-        let Content::Clip { shard, offset, shape, dtype, .. } = &*self.0 else {
+    fn check_channels(&self, channels: usize) -> Result<()> {
+        if self.shape[3] == channels {
             return Ok(());
-        };
-        let frame = shape[1..].iter().product::<usize>() * dtype.bytes();
-        let mut rest = out;
-        for run in wanted.chunk_by(|a, b| a + 1 == *b) {
-            let (now, later) = rest.split_at_mut(run.len() * frame);
-            shard.read(now, offset + (run[0] * frame) as u64)?;
-            rest = later;
         }
-        Ok(())
+        let expected = format!("{channels} channels (data.channels)");
+        let found = format!("an array of {}", self.shape[3]);
+        Err(Error::damaged(self.shard.path(), expected, found))
+    }
+
+    fn check_frames(&self, wanted: &[usize]) -> Result<()> {
+        let f = self.shape[0];
+        match wanted.iter().find(|index| **index >= f) {
+            Some(beyond) => {
+                let (expected, found) = (format!("a frame {beyond}"), format!("a clip of {f} frames"));
+                Err(Error::damaged(self.shard.path(), expected, found))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Shows the bytes of frames to `visit`, those that follow each other at once.
+    fn read(&self, wanted: &[usize], visit: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let frame = self.shape[1..].iter().product::<usize>() * self.dtype.bytes();
+        self.shard.with(self.offset..self.offset + self.bytes(), |clip| {
+            for run in wanted.chunk_by(|a, b| a + 1 == *b) {
+                visit(&clip[run[0] * frame..(run[0] + run.len()) * frame]);
+            }
+        })
     }
 }
 

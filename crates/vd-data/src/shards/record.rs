@@ -1,9 +1,9 @@
 //! The lines of an index and of a journal.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-
 use serde::{Deserialize, Serialize};
+
+use super::name::Name;
+use crate::array::{self, Axes};
 
 /// The version that is written, and the only one that is read.
 pub(super) const VERSION: u32 = 1;
@@ -30,6 +30,15 @@ impl Dtype {
             Self::U8 => 1,
             Self::F16 => 2,
             Self::F32 => 4,
+        }
+    }
+
+    /// The same as a kind of array.
+    pub fn numbers(self) -> array::Dtype {
+        match self {
+            Self::U8 => array::Dtype::U8,
+            Self::F16 => array::Dtype::F16,
+            Self::F32 => array::Dtype::F32,
         }
     }
 }
@@ -77,6 +86,14 @@ pub(super) struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_frames: Option<usize>,
     pub(super) shard_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dtype: Option<Dtype>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) axes: Option<Axes>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) member: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) invalid: Option<String>,
 }
 
 impl Settings {
@@ -95,6 +112,10 @@ impl Settings {
                 ("max_frames", maybe(s.max_frames.map(|n| n.to_string()))),
                 ("channels", s.channels.to_string()),
                 ("shard_bytes", s.shard_bytes.to_string()),
+                ("dtype", maybe(s.dtype.map(|dtype| dtype.numbers().to_string()))),
+                ("axes", maybe(s.axes.as_ref().map(Axes::to_string))),
+                ("member", maybe(s.member.clone())),
+                ("invalid", maybe(s.invalid.clone())),
             ]
         };
         let pairs = of(self).into_iter().zip(of(other));
@@ -141,6 +162,43 @@ pub(super) struct ClipLine {
     /// The first half of the SHA-256 of its bytes, in hexadecimal.
     pub(super) sha256: String,
     pub(super) from: Signature,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) array: Option<ArrayLine>,
+}
+
+/// Which clip of a folder it is: a file of arrays holds several.
+pub(super) type Key = (Name, Option<String>, u64);
+
+impl ClipLine {
+    pub(super) fn key(&self) -> Key {
+        let (member, clip) =
+            self.array.as_ref().map_or((None, 0), |array| (array.member.clone(), array.clip));
+        (self.name.clone(), member, clip)
+    }
+}
+
+/// What a clip was that was prepared from an array.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ArrayLine {
+    /// The name of the array in its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) member: Option<String>,
+    /// Which clip of the array it is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) clip: u64,
+    /// What the numbers were.
+    pub(super) dtype: array::Dtype,
+    /// How many of them are stored as another number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) rounded: u64,
+    /// How far at most, as a share of the number: decimals, as those of `fps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) furthest: Option<String>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// What could not be prepared.
@@ -164,72 +222,12 @@ pub(super) struct Signature {
     pub(super) modified: i64,
 }
 
-/// A path, whatever its bytes are.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Name {
-    /// One that is text.
-    Text(String),
-    /// Any other.
-    Bytes {
-        /// Its bytes in hexadecimal.
-        hex: String,
-    },
-}
-
-impl Name {
-    pub(super) fn of(path: &Path) -> Self {
-        match path.to_str() {
-            Some(text) => Self::Text(text.to_owned()),
-            None => Self::Bytes { hex: to_hex(path.as_os_str().as_encoded_bytes()) },
-        }
-    }
-
-    pub(super) fn path(&self) -> PathBuf {
-        match self {
-            Self::Text(text) => PathBuf::from(text),
-            Self::Bytes { hex } => PathBuf::from(from_bytes(of_hex(hex))),
-        }
-    }
-}
-
-#[cfg(unix)]
-fn from_bytes(bytes: Vec<u8>) -> OsString {
-    std::os::unix::ffi::OsStringExt::from_vec(bytes)
-}
-
-#[cfg(not(unix))]
-fn from_bytes(bytes: Vec<u8>) -> OsString {
-    String::from_utf8_lossy(&bytes).into_owned().into()
-}
-
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |n: u8| char::from(DIGITS[usize::from(n)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-/// What is no digit counts as 0: such a name leads nowhere, and nothing is opened by it.
-fn of_hex(hex: &str) -> Vec<u8> {
-    let digit = |c: &u8| char::from(*c).to_digit(16).unwrap_or(0) as u8;
-    hex.as_bytes().chunks(2).map(|two| two.iter().fold(0, |n, c| (n << 4) | digit(c))).collect()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
+    use std::path::Path;
 
-    #[test]
-    fn any_name_survives_a_line() {
-        use std::os::unix::ffi::OsStringExt;
-        for bytes in [&b"a/b.gif"[..], b"-n\n\"x\".gif", b"\xff\xfe/\x80.gif", "ä".as_bytes()] {
-            let path = PathBuf::from(OsString::from_vec(bytes.to_vec()));
-            let text = serde_json::to_string(&Name::of(&path)).unwrap();
-            assert!(!text.contains('\n'));
-            assert_eq!(serde_json::from_str::<Name>(&text).unwrap().path(), path);
-        }
-    }
+    use super::*;
 
     #[test]
     fn the_first_different_setting_is_named_with_both_values() {
@@ -241,10 +239,19 @@ mod tests {
             stride: 1,
             max_frames: Some(8),
             shard_bytes: 64,
+            dtype: None,
+            axes: None,
+            member: None,
+            invalid: None,
         };
         assert_eq!(one.difference(&one), None);
         let other = Settings { size: Some([8, 4]), stride: 2, ..one.clone() };
         let found = one.difference(&other).unwrap();
         assert_eq!(found, ("size", "as it is".to_owned(), "8x4".to_owned()));
+        let other = Settings { dtype: Some(Dtype::F16), ..one.clone() };
+        assert_eq!(one.difference(&other), Some(("dtype", "none".to_owned(), "f16".to_owned())));
+        // what a preparation of videos said before there were arrays is what it says now
+        let text = serde_json::to_string(&one).unwrap();
+        assert!(!text.contains("dtype") && !text.contains("invalid"), "{text}");
     }
 }

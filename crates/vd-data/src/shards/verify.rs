@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::index::{Index, bytes};
-use super::record::{ClipLine, to_hex};
+use super::name::to_hex;
+use super::record::ClipLine;
 use super::shard_path;
 use crate::folder::BadFile;
 use crate::{Error, Result};

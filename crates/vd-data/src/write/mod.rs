@@ -12,6 +12,7 @@ mod palette;
 mod picture;
 mod plot;
 mod preview;
+mod preview_numbers;
 mod sheet;
 mod text;
 mod tile;

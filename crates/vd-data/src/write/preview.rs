@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::preview_numbers::numbers_as_picture;
 use super::sheet::{SheetRow, evenly, write_contact_sheet};
 use crate::fit::fit;
 use crate::folder::{BadFile, Entry, Folder};
@@ -30,7 +31,7 @@ pub struct Previewed {
 }
 
 /// Draws `clips` clips of a data set, evenly spread over it, as rows of `frames` frames each beside their names, lengths and
-/// captions.
+/// captions. Of arrays each channel goes from black, its least number in these frames, to white; what is missing is black too.
 ///
 /// # Errors
 /// As [`crate::contact_sheet`]; when none of the clips can be read, or the file cannot be written.
@@ -70,13 +71,25 @@ pub fn write_preview(
 /// Some frames of a clip, no larger than is shown, and what stands beside them.
 fn excerpt(entry: &Entry, frames: usize) -> Result<(String, Clip)> {
     let probe = entry.media.probe()?;
-    let mut clip = entry.media.decode_frames(3, &evenly(probe.f, frames), probe.fps)?;
+    let wanted = evenly(probe.f, frames);
+    let clip = match entry.media.numbers() {
+        Some(numbers) => {
+            let clip = entry.media.decode_floats(numbers.channels, Some(&wanted), probe.fps)?;
+            numbers_as_picture(&clip, LARGEST)?
+        }
+        None => small(entry.media.decode_frames(3, &wanted, probe.fps)?)?,
+    };
+    Ok((label(entry, probe.f, [probe.h, probe.w]), clip))
+}
+
+/// A clip no larger than is shown.
+fn small(clip: Clip) -> Result<Clip> {
     let side = clip.h.max(clip.w);
     if side > LARGEST {
         let less = |n: usize| (n * LARGEST / side).max(1);
-        clip = fit(&clip, [less(clip.h), less(clip.w)], [0.5; 2])?;
+        return fit(&clip, [less(clip.h), less(clip.w)], [0.5; 2]);
     }
-    Ok((label(entry, probe.f, [probe.h, probe.w]), clip))
+    Ok(clip)
 }
 
 /// Name, length, size and caption; long ones are cut.

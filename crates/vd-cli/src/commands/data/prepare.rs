@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use indicatif::MultiProgress;
-use vd_data::{Prepare, Prepared};
+use vd_data::{ArrayOptions, Prepare, Prepared, ShardDtype, StoredArrays};
 
 use super::{bad_files, captions};
-use crate::args::{PrepareArgs, VerifyArgs};
+use crate::args::{PrepareArgs, StoredType, VerifyArgs};
 use crate::output::{Outcome, bytes, count, plural};
 use crate::progress::bar;
 use crate::signals::stop_flag;
@@ -24,6 +24,13 @@ pub(super) fn prepare(args: &PrepareArgs, bars: &MultiProgress) -> Result<Outcom
         stride: args.stride as usize,
         max_frames: args.max_frames.map(|n| n as usize),
         channels: if args.channels == "1" { 1 } else { 3 },
+        dtype: args.dtype.map(|dtype| match dtype {
+            StoredType::U8 => ShardDtype::U8,
+            StoredType::F16 => ShardDtype::F16,
+            StoredType::F32 => ShardDtype::F32,
+        }),
+        arrays: ArrayOptions { axes: args.axes.clone(), member: args.member.clone() },
+        invalid: args.invalid,
         shard_bytes: args.shard_size,
         workers: args.workers.map_or(base.workers, usize::from),
         max_bad: args.max_bad.map(|n| n as usize),
@@ -74,6 +81,9 @@ fn describe(report: &Prepared) -> Result<String> {
         )?;
         writeln!(out, "  train     [data] source = {{ kind = \"shards\", path = \"{place}\" }}")?;
     }
+    for stored in &report.arrays {
+        writeln!(out, "  arrays    {}", arrays(stored))?;
+    }
     if report.unused > 0 {
         let unused = bytes(report.unused);
         writeln!(out, "  unused    {unused} of clips that have gone or changed since")?;
@@ -81,6 +91,23 @@ fn describe(report: &Prepared) -> Result<String> {
     others(&mut out, &report.other_files)?;
     bad_files(&mut out, &report.bad_files)?;
     Ok(out)
+}
+
+/// What became of the numbers of arrays of one type.
+fn arrays(stored: &StoredArrays) -> String {
+    let to = stored.to.numbers();
+    let mut said = format!("{} of {} as {to}", plural(stored.clips, "clip"), stored.from);
+    if stored.is_wider() {
+        said += ", rounded to f32 as training on the arrays rounds them";
+    }
+    if stored.rounded > 0 {
+        let (some, all) = (count(stored.rounded), count(stored.values));
+        let share = 100.0 * stored.furthest;
+        said += &format!(", {some} of {all} numbers rounded, by {share:.2} % of them at most");
+    } else if !stored.is_wider() {
+        said += ", no number rounded";
+    }
+    said
 }
 
 fn others(out: &mut String, kinds: &BTreeMap<String, usize>) -> Result<()> {

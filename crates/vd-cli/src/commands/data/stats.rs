@@ -4,12 +4,14 @@ use std::fmt::Write;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use vd_data::{Captions, Histogram, Source, Stats};
+use vd_data::{ArrayStats, Captions, Channel, Histogram, Source, Stats};
 
 use super::{bad_files, captions, short, spread};
 use crate::args::{PreviewArgs, StatsArgs};
 use crate::output::{Outcome, Usage, bytes, count, plural};
 
+/// Channels of arrays that are shown to people; programs get them all.
+const CHANNELS: usize = 8;
 /// The longest bar, in letters.
 const BAR: usize = 40;
 /// Class folders that are shown to people; programs get them all.
@@ -96,6 +98,9 @@ fn describe(stats: &Stats) -> Result<String> {
         bars(&mut out, lengths)?;
     }
     pixels(&mut out, stats)?;
+    for found in &stats.arrays {
+        arrays(&mut out, found)?;
+    }
     bad_files(&mut out, &stats.bad_files)?;
     Ok(out)
 }
@@ -125,19 +130,58 @@ fn pixels(out: &mut String, stats: &Stats) -> Result<()> {
     Ok(())
 }
 
-/// A line for each interval: where it begins and ends, a bar, the count.
+fn arrays(out: &mut String, found: &ArrayStats) -> Result<()> {
+    let (frames, clips) = (plural(found.frames, "frame"), plural(found.clips, "clip"));
+    let (kind, missing) = (&found.dtype, 100.0 * found.missing);
+    writeln!(out, "\n  numbers ({kind}) of {frames} in {clips}, {missing:.2} % missing")?;
+    for Channel { name, min, max, mean, std, histogram } in found.channels.iter().take(CHANNELS) {
+        let [min, max, mean, std] = [min, max, mean, std].map(|x| six_digits(*x));
+        writeln!(out, "  {name}: {min} to {max}, mean {mean}, deviation {std}")?;
+        histogram_lines(out, histogram, |low, _| six_digits(low))?;
+    }
+    if let Some(more) = found.channels.len().checked_sub(CHANNELS).filter(|more| *more > 0) {
+        writeln!(out, "  and {} (--json lists all)", plural(more, "more channel"))?;
+    }
+    Ok(())
+}
+
+/// Intervals of whole numbers.
 fn bars(out: &mut String, found: &Histogram) -> Result<()> {
+    histogram_lines(out, found, |low, width| match width > 1.0 {
+        true => format!("{low}-{}", low + width - 1.0),
+        false => format!("{low}"),
+    })
+}
+
+/// A line for each interval: what `named` says of where it begins and how wide it is, a bar, the count.
+fn histogram_lines(
+    out: &mut String,
+    found: &Histogram,
+    named: impl Fn(f64, f64) -> String,
+) -> Result<()> {
     let most = found.counts.iter().copied().max().unwrap_or(0).max(1);
     for (k, n) in found.counts.iter().enumerate() {
-        let low = found.low + k as f64 * found.width;
-        let high = low + found.width - 1.0;
-        let range = if found.width > 1.0 { format!("{low}-{high}") } else { format!("{low}") };
+        let range = named(found.low + k as f64 * found.width, found.width);
         // a bar that rounds to nothing would say that there is nothing
         let length = (*n as f64 / most as f64 * BAR as f64).round() as usize;
         let bar = "#".repeat(length.max(usize::from(*n > 0)));
         writeln!(out, "    {range:>9}  {bar:<BAR$}  {}", count(*n))?;
     }
     Ok(())
+}
+
+/// Six digits that count, of any size of number.
+fn six_digits(x: f64) -> String {
+    let places = 5 - x.abs().log10().floor().clamp(-99.0, 99.0) as i32;
+    match places {
+        _ if x == 0.0 => "0".to_owned(),
+        0..=10 => {
+            let text = format!("{x:.*}", places as usize);
+            let trimmed = text.trim_end_matches('0').trim_end_matches('.');
+            if places > 0 { trimmed.to_owned() } else { text }
+        }
+        _ => format!("{x:.5e}"),
+    }
 }
 
 /// `8.4 s`, `3 min 20 s`, `2 h 5 min`.
@@ -163,6 +207,13 @@ mod tests {
     fn durations_are_written_for_people() {
         let found = [8.44, 59.9, 200.0, 7500.0].map(duration);
         assert_eq!(found, ["8.4 s", "59.9 s", "3 min 20 s", "2 h 5 min"]);
+    }
+
+    #[test]
+    fn numbers_of_any_size_have_six_digits() {
+        let found = [0.0, 1.5, -273.15, 123456.7, 1234567.0, 0.000_123_456_789, -3e-9].map(six_digits);
+        let expected = ["0", "1.5", "-273.15", "123457", "1.23457e6", "0.000123457", "-3.00000e-9"];
+        assert_eq!(found, expected);
     }
 
     #[test]

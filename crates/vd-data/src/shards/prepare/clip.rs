@@ -1,15 +1,19 @@
-//! One video, as it is stored.
+//! One clip, as it is stored.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::UNIX_EPOCH;
 
 use super::Prepare;
+use super::numbers::Encoder;
+use crate::array;
 use crate::clip::check_shape;
-use crate::decode::{Media, Probe};
+use crate::decode::{Media, Numbers, Probe};
 use crate::fit::fit;
-use crate::shards::record::Signature;
-use crate::{Clip, Error, Result};
+use crate::fit_floats::fit_floats;
+use crate::shards::record::{ArrayLine, Dtype, Signature};
+use crate::{Error, Result};
 
-/// How many bytes of frames are decoded at once.
+/// How many bytes of frames are read at once.
 const PART: usize = 256 << 20;
 
 /// What tells whether a video has changed.
@@ -26,46 +30,132 @@ pub(super) fn signature(media: &Media) -> Result<Signature> {
     Ok(found)
 }
 
-/// Decodes a video part by part, each part at once brought to the size that is asked for; a decoder that panics on a damaged
-/// file makes it a bad file.
-pub(super) fn decode(media: &Media, config: &Prepare) -> Result<Clip> {
-    std::panic::catch_unwind(|| decode_parts(media, config)).unwrap_or_else(|_| {
+/// A clip as its bytes are stored.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub(super) bytes: Vec<u8>,
+    /// f h w c
+    pub(super) shape: [usize; 4],
+    pub(super) dtype: Dtype,
+    pub(super) fps: f64,
+    /// What it was, of an array.
+    pub(super) array: Option<ArrayLine>,
+}
+
+/// Reads a clip part by part, each part at once brought to the size and the type that are asked for; a decoder that panics on
+/// a damaged file makes it a bad file.
+pub(super) fn encode(media: &Media, config: &Prepare) -> Result<Encoded> {
+    catch_unwind(AssertUnwindSafe(|| encode_parts(media, config))).unwrap_or_else(|_| {
         let found = "one on which the decoder panics";
         Err(Error::damaged(media.path(), "a video that can be decoded", found))
     })
 }
 
-fn decode_parts(media: &Media, config: &Prepare) -> Result<Clip> {
+/// How the numbers of a clip are read and stored.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// As numbers of any unit, not as pixels.
+    floats: bool,
+    dtype: Dtype,
+    channels: usize,
+}
+
+/// Pixels, and arrays that training takes for such, are bytes where nothing else is asked for; other arrays are what it makes
+/// of them, f32, unless they are bytes that stay what they are.
+fn way(media: &Media, config: &Prepare) -> Way {
+    let Some(Numbers { dtype, channels }) = media.numbers() else {
+        let dtype = config.dtype.unwrap_or(Dtype::U8);
+        return Way { floats: dtype != Dtype::U8, dtype, channels: config.channels };
+    };
+    let bytes = dtype == array::Dtype::U8 && config.invalid.is_none();
+    let pixels = bytes && matches!(channels, 1 | 3) && config.dtype.is_none_or(|d| d == Dtype::U8);
+    let kept = pixels || (bytes && config.size.is_none());
+    let dtype = config.dtype.unwrap_or(if kept { Dtype::U8 } else { Dtype::F32 });
+    Way { floats: !pixels, dtype, channels }
+}
+
+fn encode_parts(media: &Media, config: &Prepare) -> Result<Encoded> {
     let probe = media.probe()?;
+    let way = way(media, config);
+    let Way { dtype, channels, .. } = way;
     let (wanted, fps) = frames_of(&probe, config);
-    let channels = config.channels;
     let too_large = |h: usize, w: usize| Error::TooLarge {
         path: media.path().to_path_buf(),
         found: format!("{} frames of {h} x {w}", wanted.len()),
         limit: "2 GiB a clip; take fewer frames (max_frames) or smaller ones (size)".to_owned(),
     };
     let [h, w] = config.size.unwrap_or([probe.h, probe.w]);
-    check_shape(wanted.len(), [h, w], channels).map_err(|_| too_large(h, w))?;
-    let frame = (probe.h * probe.w * channels).max(1);
-    let mut bytes = Vec::new();
+    check_shape(wanted.len(), [h, w], channels * dtype.bytes()).map_err(|_| too_large(h, w))?;
+    let number = if way.floats { size_of::<f32>() } else { 1 };
+    let frame = [probe.w, channels, number].into_iter().fold(probe.h, usize::saturating_mul).max(1);
+    let mut encoder = Encoder::new(dtype);
     let mut shape = None;
     for part in wanted.chunks((PART / frame).max(1)) {
-        let mut clip = media.decode_frames(channels, part, fps)?;
-        if let Some(size) = config.size.filter(|size| *size != [clip.h, clip.w]) {
-            clip = fit(&clip, size, [0.5; 2]).map_err(|_| too_large(clip.h, clip.w))?;
-        }
-        if *shape.get_or_insert([clip.h, clip.w]) != [clip.h, clip.w] {
+        let from = match way.floats {
+            true => floats(media, (config, channels), (part, fps), &mut encoder),
+            false => pixels(media, (config, channels), (part, fps), &mut encoder),
+        };
+        let from = from.map_err(|error| match error {
+            Error::Clip { .. } => too_large(h, w),
+            other => other,
+        })?;
+        if *shape.get_or_insert(from) != from {
             let expected = "frames of one size";
             return Err(Error::damaged(media.path(), expected, "frames of several"));
         }
-        if bytes.is_empty() {
-            bytes = clip.frames;
-        } else {
-            bytes.extend_from_slice(&clip.frames);
-        }
     }
     let [h, w] = shape.unwrap_or([h, w]);
-    Clip::new(bytes, [wanted.len(), h, w, channels], fps)
+    let array = array_line(media, &encoder);
+    let shape = [wanted.len(), h, w, channels];
+    Ok(Encoded { bytes: encoder.bytes, shape, dtype, fps, array })
+}
+
+/// Frames to pixels of the size that is asked for; returns it.
+fn pixels(
+    media: &Media,
+    (config, channels): (&Prepare, usize),
+    (wanted, fps): (&[usize], f64),
+    encoder: &mut Encoder,
+) -> Result<[usize; 2]> {
+    let mut clip = media.decode_frames(channels, wanted, fps)?;
+    if let Some(size) = config.size.filter(|size| *size != [clip.h, clip.w]) {
+        clip = fit(&clip, size, [0.5; 2])?;
+    }
+    match encoder.bytes.is_empty() {
+        true => encoder.bytes = clip.frames,
+        false => encoder.bytes.extend_from_slice(&clip.frames),
+    }
+    Ok([clip.h, clip.w])
+}
+
+/// Frames to numbers of the size that is asked for; returns it.
+fn floats(
+    media: &Media,
+    (config, channels): (&Prepare, usize),
+    (wanted, fps): (&[usize], f64),
+    encoder: &mut Encoder,
+) -> Result<[usize; 2]> {
+    let mut clip = media.decode_floats(channels, Some(wanted), fps)?;
+    if let Some(invalid) = config.invalid {
+        clip.forget(invalid);
+    }
+    if let Some(size) = config.size.filter(|size| *size != [clip.h, clip.w]) {
+        clip = fit_floats(&clip, size, [0.5; 2])?;
+    }
+    encoder.push(media.path(), &clip.values)?;
+    Ok([clip.h, clip.w])
+}
+
+/// What the index says of a clip of an array.
+fn array_line(media: &Media, encoder: &Encoder) -> Option<ArrayLine> {
+    let Media::Array(array) = media else { return None };
+    Some(ArrayLine {
+        member: array.member().map(str::to_owned),
+        clip: array.clip(),
+        dtype: array.dtype(),
+        rounded: encoder.rounded,
+        furthest: (encoder.rounded > 0).then(|| encoder.furthest.to_string()),
+    })
 }
 
 /// Which frames of a video are kept, and how many of them a second has.

@@ -1,75 +1,37 @@
-//! Videos to shards: once, by several threads, and from where it stopped.
+//! Videos and arrays to shards: once, by several threads, and from where it stopped.
 
 mod clip;
+mod numbers;
 mod options;
+mod report;
 mod state;
 mod work;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::INDEX;
-use super::record::{BadLine, FORMAT, Header, Line, Name, Settings, Told, VERSION};
-use crate::decode::{Media, extension};
+use super::name::Name;
+use super::record::{BadLine, FORMAT, Header, Line, Settings, Told, VERSION};
+use crate::decode::extension;
 use crate::folder::{BadFile, Entry, Folder, folder_contains};
 use crate::write::write_file;
 use crate::{Error, Result};
 
 pub use options::Prepare;
+pub use report::{Prepared, Progress, StoredArrays};
 
 use state::State;
 
 /// What could not be prepared, a line each.
 const BAD: &str = "bad.jsonl";
 
-/// How far a [`prepare`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// Clips that are behind it, those of earlier runs included.
-    pub done: usize,
-    /// Clips in all.
-    pub clips: usize,
-    /// How many of them could not be prepared.
-    pub bad: usize,
-    /// Bytes that were written.
-    pub bytes: u64,
-}
-
-/// What [`prepare`] did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Prepared {
-    /// The folder of shards.
-    pub out: PathBuf,
-    /// Clips in it.
-    pub clips: usize,
-    /// Frames of all of them.
-    pub frames: u64,
-    /// Bytes of all shards.
-    pub bytes: u64,
-    /// How many shards there are.
-    pub shards: usize,
-    /// Clips that this run prepared.
-    pub new: usize,
-    /// Clips that earlier runs had prepared.
-    pub kept: usize,
-    /// Bytes of the shards that belong to clips which have gone or changed since.
-    pub unused: u64,
-    /// Whether all was there already, so that nothing was written.
-    pub unchanged: bool,
-    /// Whether it was stopped; the next run goes on.
-    pub stopped: bool,
-    /// What could not be prepared.
-    pub bad_files: Vec<BadFile>,
-    /// How many files there are of kinds that are not read, by the ending of their names.
-    pub other_files: BTreeMap<String, usize>,
-}
-
-/// Decodes every video below a folder once, into shards: see [`crate::Source::Shards`].
+/// Reads every video and array below a folder once, into shards: see [`crate::Source::Shards`].
+///
+/// A clip with a number that [`Prepare::dtype`] does not hold is one that cannot be prepared.
 ///
 /// What one run has finished the next one keeps, whether it ended by itself or was killed, as long as the file has the same
 /// length and time of writing; files that could not be prepared are tried again. `watch` hears of every clip and may stop.
@@ -84,21 +46,12 @@ pub fn prepare(
 ) -> Result<Prepared> {
     config.validate()?;
     let settings = config.settings()?;
-    let listed = Folder::list_with(&config.source, &config.captions)?;
+    let listed = Folder::list_arrays(&config.source, &config.captions, &config.arrays)?;
     if listed.entries().is_empty() {
         return Err(listed.no_clips());
     }
     check_apart(&config.source, &config.out)?;
     std::fs::create_dir_all(&config.out).map_err(|e| Error::write(&config.out, e))?;
-    if let Some(Media::Array(array)) = listed
-        .entries()
-        .iter()
-        .map(|entry| &entry.media)
-        .find(|media| matches!(media, Media::Array(_)))
-    {
-        let expected = "videos; arrays are read as they lie (data.source = { kind = \"folder\", path = ... }), and need no preparing";
-        return Err(Error::damaged(array.path(), expected, "an array"));
-    }
     check_bad(config, listed.bad_files())?;
     let mut state = State::open(&config.out, &settings)?;
     let done = work::prepare_all(config, &listed, &mut state, watch)?;
@@ -114,31 +67,16 @@ pub fn prepare(
         unused: 0,
         unchanged: false,
         stopped,
+        arrays: Vec::new(),
         bad_files: listed.bad_files().to_vec(),
         other_files: listed.other_files().clone(),
     };
     report.bad_files.extend(done.bad);
-    count(&mut report, &done.lines);
+    report.count(&done.lines);
     if !stopped {
         report.unchanged = !finish(config, &settings, &listed, state, done.lines)?;
     }
     Ok(report)
-}
-
-/// Fills in what the lines tell.
-fn count(report: &mut Prepared, lines: &[Line]) {
-    let mut used = 0;
-    for line in lines {
-        if let Line::Clip(clip) = line {
-            report.clips += 1;
-            report.frames += clip.shape[0] as u64;
-            used += super::index::bytes(clip).unwrap_or(0).next_multiple_of(super::ALIGN);
-        }
-    }
-    // the last clip of a shard is not filled up
-    let slack = report.shards as u64 * super::ALIGN;
-    let unused = report.bytes.saturating_sub(used);
-    report.unused = if unused > slack { unused } else { 0 };
 }
 
 /// Stops a run with too many files that cannot be prepared.

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::array::ArrayOptions;
 use crate::captions::Captions;
 use crate::config::MAX_FRAMES;
 use crate::decode::MAX_SIDE;
-use crate::shards::record::{Name, Settings};
+use crate::shards::name::Name;
+use crate::shards::record::{Dtype, Settings};
 use crate::{Error, Result};
 
 /// The smallest shard that may be asked for.
@@ -14,7 +16,7 @@ const LEAST_SHARD: u64 = 1 << 20;
 /// What [`crate::prepare`] does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepare {
-    /// The folder of videos.
+    /// The folder of videos or arrays.
     pub source: PathBuf,
     /// Where their captions come from.
     pub captions: Captions,
@@ -28,8 +30,14 @@ pub struct Prepare {
     pub stride: usize,
     /// Keeps at most so many frames, the first.
     pub max_frames: Option<usize>,
-    /// 1 (grey) or 3 (red, green, blue).
+    /// 1 (grey) or 3 (red, green, blue); arrays have their own.
     pub channels: usize,
+    /// How numbers are stored; `None` stores bytes as bytes and other numbers as f32.
+    pub dtype: Option<Dtype>,
+    /// How arrays are taken.
+    pub arrays: ArrayOptions,
+    /// The number in arrays that stands where none was measured; it is made missing before it is scaled or rounded.
+    pub invalid: Option<f64>,
     /// A shard is at most so long, unless a single clip is longer.
     pub shard_bytes: u64,
     /// Threads that decode; the bytes do not depend on it. As many clips as twice this are in memory at once.
@@ -39,7 +47,7 @@ pub struct Prepare {
 }
 
 impl Prepare {
-    /// All frames as they are, in colour, in shards of 1 GiB.
+    /// All frames as they are, pictures in colour, in shards of 1 GiB.
     pub fn new(source: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
         Self {
             source: source.into(),
@@ -50,6 +58,9 @@ impl Prepare {
             stride: 1,
             max_frames: None,
             channels: 3,
+            dtype: None,
+            arrays: ArrayOptions::default(),
+            invalid: None,
             shard_bytes: 1 << 30,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             max_bad: None,
@@ -78,6 +89,9 @@ impl Prepare {
         if self.channels != 1 && self.channels != 3 {
             return Err(Error::config("channels", "1 or 3", self.channels));
         }
+        if self.invalid.is_some_and(f64::is_nan) {
+            return Err(Error::config("invalid", "a number; NaN is missing in any case", "NaN"));
+        }
         if self.shard_bytes < LEAST_SHARD {
             let expected = format!("at least {LEAST_SHARD} bytes");
             return Err(Error::config("shard_bytes", expected, self.shard_bytes));
@@ -98,6 +112,10 @@ impl Prepare {
             stride: self.stride,
             max_frames: self.max_frames,
             shard_bytes: self.shard_bytes,
+            dtype: self.dtype,
+            axes: self.arrays.axes.clone(),
+            member: self.arrays.member.clone(),
+            invalid: self.invalid.map(|invalid| invalid.to_string()),
         })
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::line;
 use super::writer::Ends;
 use crate::shards::index::{self, Index};
-use crate::shards::record::{ClipLine, FORMAT, Header, Line, Name, Settings, Told, VERSION};
+use crate::shards::record::{ClipLine, FORMAT, Header, Key, Line, Settings, Told, VERSION};
 use crate::shards::{MAGIC, is_shards, shard_path};
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ const JOURNAL: &str = "journal.jsonl";
 #[derive(Debug)]
 pub(super) struct State {
     folder: PathBuf,
-    done: HashMap<Name, ClipLine>,
+    done: HashMap<Key, ClipLine>,
     pub(super) ends: Ends,
     journal: File,
     /// Held as long as the state lives.
@@ -44,7 +44,7 @@ impl State {
                 ends.reach(number, *length);
             }
             for (_, clip) in index.clips() {
-                done.insert(clip.name.clone(), clip.clone());
+                done.insert(clip.key(), clip.clone());
             }
         }
         let journal = journal(folder, settings, &mut |clip, bytes| {
@@ -53,7 +53,7 @@ impl State {
             let end = clip.offset.saturating_add(bytes);
             if path.metadata().is_ok_and(|about| about.len() >= end) {
                 ends.reach(clip.shard, end);
-                done.insert(clip.name.clone(), clip);
+                done.insert(clip.key(), clip);
             }
         })?;
         cut(folder, ends.all())?;
@@ -61,8 +61,8 @@ impl State {
     }
 
     /// What is known of a clip from earlier.
-    pub(super) fn find(&self, name: &Name) -> Option<&ClipLine> {
-        self.done.get(name)
+    pub(super) fn find(&self, key: &Key) -> Option<&ClipLine> {
+        self.done.get(key)
     }
 
     pub(super) fn folder(&self) -> &Path {

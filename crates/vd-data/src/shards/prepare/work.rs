@@ -5,14 +5,16 @@ use std::ops::ControlFlow;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::clip::{decode, signature};
+use super::clip::{Encoded, encode, signature};
 use super::state::State;
 use super::writer::Writer;
 use super::{Prepare, Progress, bad, check_bad};
+use crate::decode::Media;
 use crate::folder::{BadFile, Entry, Folder};
-use crate::shards::record::{ClipLine, Dtype, Line, Name, Signature};
+use crate::shards::name::Name;
+use crate::shards::record::{ClipLine, Key, Line, Signature};
 use crate::shards::verify::checksum;
-use crate::{Clip, Error, Result};
+use crate::{Error, Result};
 
 /// What became of the clips of a folder.
 #[derive(Debug, Default)]
@@ -25,7 +27,7 @@ pub(super) struct Done {
 }
 
 /// What a thread made of a clip.
-type Outcome = Result<(Clip, Signature, String)>;
+type Outcome = Result<(Encoded, Signature, String)>;
 
 /// What is known of a clip before it is opened.
 enum Known {
@@ -69,7 +71,7 @@ pub(super) fn prepare_all(
 
 /// A clip of an earlier run counts where its source is what it was then.
 fn look_up(state: &State, entry: &Entry) -> Known {
-    let found = state.find(&Name::of(&entry.name));
+    let found = state.find(&key(entry));
     match found.filter(|clip| signature(&entry.media).is_ok_and(|now| now == clip.from)) {
         Some(clip) => {
             let mut clip = clip.clone();
@@ -78,6 +80,14 @@ fn look_up(state: &State, entry: &Entry) -> Known {
         }
         None => Known::New,
     }
+}
+
+fn key(entry: &Entry) -> Key {
+    let (member, clip) = match &entry.media {
+        Media::Array(array) => (array.member().map(str::to_owned), array.clip()),
+        _ => (None, 0),
+    };
+    (Name::of(&entry.name), member, clip)
 }
 
 /// The caption that stands in the clip's line: a table has its own.
@@ -91,8 +101,8 @@ fn run(config: &Prepare, listed: &Folder, work: &Receiver<usize>, send: &Sender<
         let media = &listed.entries()[index].media;
         // before the frames: a file that changes meanwhile is prepared again next time
         let outcome = signature(media).and_then(|from| {
-            let clip = decode(media, config)?;
-            let sum = checksum(&clip.frames);
+            let clip = encode(media, config)?;
+            let sum = checksum(&clip.bytes);
             Ok((clip, from, sum))
         });
         if send.send((index, outcome)).is_err() {
@@ -164,14 +174,15 @@ impl Course<'_, '_> {
                     name: Name::of(&entry.name),
                     shard: 0,
                     offset: 0,
-                    shape: [clip.f, clip.h, clip.w, clip.c],
-                    dtype: Dtype::U8,
+                    shape: clip.shape,
+                    dtype: clip.dtype,
                     fps: clip.fps.to_string(),
                     caption: own_caption(entry),
                     sha256,
                     from,
+                    array: clip.array,
                 };
-                self.writer.write(&clip.frames, &mut line)?;
+                self.writer.write(&clip.bytes, &mut line)?;
                 self.done.new += 1;
                 self.done.lines.push(Line::Clip(line));
             }

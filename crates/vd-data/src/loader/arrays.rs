@@ -1,0 +1,47 @@
+//! Whether a config fits the arrays of a data set.
+
+use crate::array::Dtype;
+use crate::decode::Media;
+use crate::{DataConfig, Error, Folder, Result};
+
+/// Refuses a config that no array of the folder fits, by the first of them; and one of prepared arrays in which what stands for
+/// a missing number can no longer be found.
+pub(super) fn check_arrays(config: &DataConfig, folder: Option<&Folder>) -> Result<()> {
+    let Some(folder) = folder else { return Ok(()) };
+    let mut arrays = folder.entries().iter().filter_map(|entry| Some((entry, entry.media.numbers()?)));
+    let Some((entry, numbers)) = arrays.next() else { return Ok(()) };
+    let (name, channels) = (entry.place(folder.root()), numbers.channels);
+    let name = name.display();
+    if channels != config.channels {
+        let which = match entry.media {
+            Media::Packed(_) => "",
+            _ => " (data.axes says which axis is what)",
+        };
+        let expected = format!("{channels}, as {name} has{which}");
+        return Err(Error::config("data.channels", expected, config.channels));
+    }
+    if config.normalise.is_none() && numbers.dtype != Dtype::U8 {
+        let expected = format!(
+            "a rule for numbers that are no bytes, such as {{ kind = \"min-max\" }}: {name} is \
+             an array of {}",
+            numbers.dtype
+        );
+        return Err(Error::config("data.normalise", expected, "none"));
+    }
+    check_invalid(config, folder)
+}
+
+/// A number that stands for none is no longer what it was where it was rounded, or scaled together with others.
+fn check_invalid(config: &DataConfig, folder: &Folder) -> Result<()> {
+    let Some(invalid) = config.invalid else { return Ok(()) };
+    let mixed = folder.entries().iter().find(
+        |entry| matches!(&entry.media, Media::Packed(packed) if !packed.tells(invalid)),
+    );
+    let Some(entry) = mixed else { return Ok(()) };
+    let expected = format!(
+        "none, or shards that were prepared with --invalid {invalid}: {} was rounded or scaled with \
+         that number in it",
+        entry.name.display()
+    );
+    Err(Error::config("data.invalid", expected, invalid))
+}
