@@ -201,7 +201,10 @@ fn training_on_shards_of_arrays_reaches_the_weights_of_training_on_the_arrays() 
     radar(&place);
     let report = place.json("data prepare radar --out shards");
     assert_eq!((&report["clips"], &report["arrays"][0]["to"]), (&json!(4), &json!("f32")));
-    place.write("shards.toml", CONFIG.replace("\"folder\", path = \"radar\"", "\"shards\", path = \"shards\""));
+    place.write(
+        "shards.toml",
+        CONFIG.replace("\"folder\", path = \"radar\"", "\"shards\", path = \"shards\""),
+    );
     let mut weights = Vec::new();
     for name in ["radar", "shards"] {
         place.json(&format!("train {name}.toml --set train.out=of-{name}"));
@@ -221,7 +224,10 @@ fn training_on_shards_of_arrays_reaches_the_weights_of_training_on_the_arrays() 
     for source in ["radar", "shards", "half"] {
         let stats = place.json(&format!("data stats {source}"));
         let arrays = &stats["arrays"][0];
-        assert_eq!((&arrays["clips"], &arrays["channels"][1]["name"]), (&json!(4), &json!("channel 1")));
+        assert_eq!(
+            (&arrays["clips"], &arrays["channels"][1]["name"]),
+            (&json!(4), &json!("channel 1"))
+        );
         let text = place.vd(&format!("data stats {source}")).stdout;
         for part in ["of 12 frames in 4 clips", "channel 0: ", "##"] {
             assert!(text.contains(part), "{part} is not in\n{text}");

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use vd_data::{
-    ArrayFormat, ChannelRule, Cursor, DataConfig, Dtype, FireworksConfig, Loader, Normalise, Prepare,
-    Scaling, ShardDtype, Source, decode, prepare, write_array, write_synthetic,
+    ArrayFormat, ChannelRule, Cursor, DataConfig, Dtype, FireworksConfig, Loader, Normalise,
+    Prepare, Scaling, ShardDtype, Source, decode, prepare, write_array, write_synthetic,
 };
 
 const CLIPS: usize = 32;
@@ -78,7 +78,8 @@ fn beside_steps(name: &str, config: &DataConfig) {
         waited += asked.elapsed();
         std::thread::sleep(step().saturating_sub(asked.elapsed()));
     }
-    let (wall, cpu) = (begin.elapsed().as_secs_f64() / f64::from(STEPS), (cpu() - before) / f64::from(STEPS));
+    let (wall, cpu) =
+        (begin.elapsed().as_secs_f64() / f64::from(STEPS), (cpu() - before) / f64::from(STEPS));
     let share = 100.0 * cpu / wall;
     eprintln!(
         "{name}, {} workers: steps of {:.0} ms: {:.2} ms of CPU a step = {share:.2} % of a core, {:.2} ms waited for",

@@ -60,16 +60,15 @@ pub use floats::{AnyClip, FloatClip};
 pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
 pub use inspect::{
-    ArrayReport, ArrayStats, Channel, Column, Histogram, Pixels, Report, SizeCount, Spread, Stats, inspect,
-    inspect_arrays, inspect_with, stats,
+    ArrayReport, ArrayStats, Channel, Column, Histogram, Pixels, Report, SizeCount, Spread, Stats,
+    inspect, inspect_arrays, inspect_with, stats,
 };
 pub use interval::{Difference, Share, newcombe, wilson};
 pub use loader::{Batch, Cursor, Dataset, Image, ImageInfo, Images, Loader};
 pub use normalise::{ChannelRule, Normalise, Normaliser, Scaling, Transform};
 pub use shards::{
     Dtype as ShardDtype, Packed, Prepare, Prepared, Progress, StoredArrays, Verified, is_shards,
-    prepare,
-    verify as verify_shards,
+    prepare, verify as verify_shards,
 };
 pub use synth::{Written, write_synthetic};
 pub use take::{Sample, Taken};

@@ -1,102 +1,22 @@
-//! Prepared arrays give the batches of their folder, bit for bit or rounded, and say what they cannot hold.
+//! Prepared arrays give the batches of their folder, bit for bit or rounded.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/arrays.rs"]
 mod arrays;
+#[path = "common/prepared.rs"]
+mod prepared;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 
-use arrays::{kinds, npy, npz};
+use prepared::{INVALID, config, folder, plan, run};
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tch::{Kind, Tensor};
 use vd_data::{
     ArrayFormat, ArrayOptions, Batch, ChannelRule, Crop, Cursor, DataConfig, Dtype, Loader,
-    Normalise, Prepare, Prepared, Scaling, ShardDtype, Short, Source, Transform, prepare, stats,
-    verify_shards, write_array,
+    Normalise, Prepare, Scaling, ShardDtype, Short, Source, write_array,
 };
-
-/// What stands where nothing was measured.
-const INVALID: f32 = -9999.0;
-
-fn axes() -> ArrayOptions {
-    ArrayOptions { axes: Some("nfhwc".parse().unwrap()), member: None }
-}
-
-/// A number from 0.3 to 50.
-fn number(random: &mut ChaCha8Rng) -> f32 {
-    0.3 + 49.7 * (random.next_u32() >> 8) as f32 / (1 << 24) as f32
-}
-
-/// Random arrays of `channels`: of several types, lengths and sizes, with several clips in a file, with numbers that are missing in
-/// every way that there is; two clips without any number and a file that is cut. `change` may do something to the numbers.
-fn folder(root: &Path, seed: u64, channels: usize, change: impl Fn(&mut Vec<f32>)) {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    fs::create_dir_all(root.join("deep")).unwrap();
-    for (k, dtype) in [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::I16, Dtype::F32].into_iter().enumerate() {
-        let mut up_to = |n: u32| 1 + (random.next_u32() % n) as usize;
-        let shape = [up_to(3), up_to(9), 3 + up_to(6), 3 + up_to(6), channels];
-        let mut values: Vec<f32> = (0..shape.iter().product()).map(|_| number(&mut random)).collect();
-        for value in &mut values {
-            // a type of whole numbers has no NaN, and f16 no -9999
-            let missing = match dtype {
-                Dtype::I16 => [INVALID; 3],
-                Dtype::F16 => [f32::NAN, f32::INFINITY, f32::NEG_INFINITY],
-                _ => [f32::NAN, f32::INFINITY, INVALID],
-            };
-            if let Some(missing) = missing.get(random.next_u32() as usize % 40) {
-                *value = *missing;
-            }
-        }
-        if k == 4 {
-            values.fill(f32::NAN);
-        }
-        change(&mut values);
-        let name = if k % 2 == 0 { format!("{k}.npy") } else { format!("deep/{k}.safetensors") };
-        let format = if k % 2 == 0 { ArrayFormat::Npy } else { ArrayFormat::Safetensors };
-        write_array(&root.join(&name), format, dtype, &shape, &values).unwrap();
-        fs::write(root.join(&name).with_extension("txt"), format!("clip {k}")).unwrap();
-    }
-    let kind = kinds().into_iter().find(|kind| kind.name == "u16").unwrap();
-    let member = |n: usize| {
-        let shape = [n, 5, 6, 7, channels];
-        npy(kind, &shape, [true, false], |at| (3 + at.iter().sum::<usize>() % 90) as u8)
-    };
-    fs::write(root.join("z.npz"), npz(&[("b.npy", member(2)), ("a.npy", member(1))], true)).unwrap();
-    fs::write(root.join("cut.npy"), &member(1)[..300]).unwrap();
-}
-
-fn run(config: &Prepare) -> Prepared {
-    prepare(config, &mut |_| ControlFlow::Continue(())).unwrap()
-}
-
-fn plan(from: &Path, to: &Path, dtype: Option<ShardDtype>) -> Prepare {
-    Prepare { dtype, arrays: axes(), workers: 2, ..Prepare::new(from, to) }
-}
-
-fn config(source: Source, channels: usize) -> DataConfig {
-    let rule = |kind, transform, offset| ChannelRule { transform, offset, ..ChannelRule::new(kind) };
-    let rules = [
-        rule(Scaling::ZScore, Transform::None, None),
-        rule(Scaling::Percentile, Transform::Log, Some(0.5)),
-        rule(Scaling::MinMax, Transform::Sqrt, None),
-    ];
-    DataConfig {
-        source,
-        frames: 4,
-        size: [5, 6],
-        channels,
-        workers: 0,
-        axes: axes().axes,
-        invalid: Some(f64::from(INVALID)),
-        normalise: Some(Normalise::each(rules.into_iter().cycle().take(channels).collect())),
-        ..DataConfig::default()
-    }
-}
 
 /// Everything of a batch, floats by their bits.
 fn content(batch: &Batch) -> impl PartialEq + std::fmt::Debug + use<> {
@@ -244,167 +164,13 @@ fn bytes_stay_bytes_and_train_as_pixels() {
         let rule = ChannelRule::new(Scaling::MinMax);
         for normalise in [None, Some(Normalise::all(rule))] {
             let folder = DataConfig { normalise, ..base.clone() };
-            let shards = DataConfig { source: Source::Shards { path: to.clone() }, ..folder.clone() };
+            let shards =
+                DataConfig { source: Source::Shards { path: to.clone() }, ..folder.clone() };
             let batches = |config| Loader::new(config, 2, Cursor::start(1)).unwrap();
             let (mut one, mut two) = (batches(&folder), batches(&shards));
             for _ in 0..6 {
                 assert_eq!(content(&one.next().unwrap()), content(&two.next().unwrap()));
             }
         }
-    }
-}
-
-#[test]
-fn a_number_that_a_type_does_not_hold_makes_its_clip_bad_and_no_other() {
-    let dir = tempfile::tempdir().unwrap();
-    let from = dir.path().join("arrays");
-    fs::create_dir(&from).unwrap();
-    let write = |name: &str, values: &[f32]| {
-        let path = from.join(name);
-        write_array(&path, ArrayFormat::Npy, Dtype::F32, &[1, 1, 2, 2], values).unwrap();
-    };
-    write("whole.npy", &[0.0, 255.0, 3.0, 4.0]);
-    write("third.npy", &[1.0 / 3.0, 1e-9, 3.0, 4.0]);
-    write("large.npy", &[1.0, 2.0, -7e4, 4.0]);
-    write("missing.npy", &[1.0, f32::NAN, 3.0, 4.0]);
-    let prepared = |name: &str, dtype| {
-        let report = run(&Prepare { dtype, ..Prepare::new(&from, dir.path().join(name)) });
-        let bad = report.bad_files.iter().map(|bad| bad.reason.clone()).collect::<Vec<_>>();
-        assert!(verify_shards(&dir.path().join(name)).unwrap().damaged.is_empty());
-        (report.arrays.first().cloned().unwrap(), bad)
-    };
-    let (stored, bad) = prepared("f32", None);
-    assert_eq!((stored.clips, stored.rounded, bad.len()), (4, 0, 0));
-    let (stored, bad) = prepared("f16", Some(ShardDtype::F16));
-    assert_eq!((stored.clips, stored.values, stored.rounded), (3, 12, 2));
-    // 1e-9 is below half of the least number, 2^-24, and becomes 0
-    assert_eq!(stored.furthest, 1.0);
-    assert!(bad.len() == 1 && bad[0].contains("large.npy"), "{bad:?}");
-    for part in ["as f16", "at most 65504", "found -70000", "--dtype f32"] {
-        assert!(bad[0].contains(part), "{part} is not in {}", bad[0]);
-    }
-    let (stored, bad) = prepared("u8", Some(ShardDtype::U8));
-    assert_eq!((stored.clips, stored.rounded, bad.len()), (1, 0, 3));
-    assert!(bad.iter().all(|reason| reason.contains("whole numbers from 0 to 255")), "{bad:?}");
-    // the place in the order is kept
-    let config = |source| DataConfig {
-        size: [1, 2],
-        frames: 1,
-        channels: 2,
-        workers: 0,
-        normalise: Some(Normalise::all(ChannelRule::new(Scaling::MinMax))),
-        source,
-        ..DataConfig::default()
-    };
-    let f16 = config(Source::Shards { path: dir.path().join("f16") });
-    let loader = Loader::new(&f16, 1, Cursor::start(0)).unwrap();
-    assert_eq!(loader.dataset().clips(), Some(4));
-    // arrays need a rule, and their own channels, from shards too
-    let no_rule = DataConfig { normalise: None, channels: 2, ..f16.clone() };
-    let message = Loader::new(&no_rule, 1, Cursor::start(0)).unwrap_err().to_string();
-    assert!(message.contains("data.normalise") && message.contains("an array of f16"), "{message}");
-    let other = DataConfig { channels: 5, ..f16 };
-    let message = Loader::new(&other, 1, Cursor::start(0)).unwrap_err().to_string();
-    assert!(message.contains("data.channels: expected 2"), "{message}");
-}
-
-#[test]
-fn what_stands_for_a_missing_number_is_known_before_anything_is_rounded_or_scaled() {
-    let dir = tempfile::tempdir().unwrap();
-    let from = dir.path().join("arrays");
-    folder(&from, 7, 2, |_| {});
-    let invalid = Some(f64::from(INVALID));
-    let open = |name: &str, change: &dyn Fn(&mut Prepare)| {
-        let to = dir.path().join(name);
-        let mut plan = plan(&from, &to, None);
-        change(&mut plan);
-        run(&plan);
-        let config = config(Source::Shards { path: to }, 2);
-        Loader::new(&config, 2, Cursor::start(0)).map_err(|error| error.to_string())
-    };
-    for (name, dtype, size) in
-        [("half", Some(ShardDtype::F16), None), ("small", None, Some([4, 4]))]
-    {
-        let message = open(name, &|plan| (plan.dtype, plan.size) = (dtype, size)).unwrap_err();
-        assert!(message.contains("data.invalid") && message.contains("--invalid -9999"), "{message}");
-        let told = |plan: &mut Prepare| {
-            (plan.dtype, plan.size, plan.invalid) = (dtype, size, invalid);
-        };
-        open(&format!("{name}-told"), &told).unwrap();
-    }
-    open("f32", &|_| {}).unwrap();
-    let nan = Prepare { invalid: Some(f64::NAN), ..plan(&from, &dir.path().join("x"), None) };
-    let error = prepare(&nan, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-    assert!(error.contains("NaN is missing in any case"), "{error}");
-}
-
-/// Every file of a folder.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap())).collect()
-}
-
-#[test]
-fn several_clips_of_a_file_survive_a_stop_and_a_second_run() {
-    let dir = tempfile::tempdir().unwrap();
-    let from = dir.path().join("arrays");
-    folder(&from, 23, 2, |_| {});
-    let plan = |name: &str| plan(&from, &dir.path().join(name), Some(ShardDtype::F16));
-    let whole = run(&plan("whole"));
-    let expected = files(&dir.path().join("whole"));
-    for stop in 1..whole.clips {
-        let (name, mut done) = (format!("stopped-{stop}"), 0);
-        let first = prepare(&plan(&name), &mut |_| {
-            done += 1;
-            if done == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        assert!(first.unwrap().stopped);
-        let rest = run(&plan(&name));
-        assert_eq!((rest.kept, rest.kept + rest.new), (stop, whole.new));
-        assert_eq!(rest.arrays, whole.arrays);
-        assert!(files(&dir.path().join(&name)) == expected, "{stop}");
-    }
-    assert!(run(&plan("whole")).unchanged);
-    let other = Prepare { dtype: None, ..plan("whole") };
-    let error = prepare(&other, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-    assert!(error.contains("dtype: expected f16"), "{error}");
-}
-
-#[test]
-fn the_numbers_of_shards_are_those_of_their_arrays() {
-    let dir = tempfile::tempdir().unwrap();
-    let (from, to) = (dir.path().join("arrays"), dir.path().join("shards"));
-    fs::create_dir(&from).unwrap();
-    let mut random = ChaCha8Rng::seed_from_u64(31);
-    let mut all = [Vec::new(), Vec::new()];
-    for k in 0..5 {
-        let mut values: Vec<f32> = (0..3 * 4 * 5 * 2).map(|_| number(&mut random)).collect();
-        values[k] = f32::NAN;
-        for (at, value) in values.iter().enumerate().filter(|(_, x)| x.is_finite()) {
-            all[at % 2].push(f64::from(*value));
-        }
-        let path = from.join(format!("{k}.npy"));
-        write_array(&path, ArrayFormat::Npy, Dtype::F32, &[3, 4, 5, 2], &values).unwrap();
-    }
-    run(&Prepare::new(&from, &to));
-    let of = stats(&Source::folder(&from), 100).unwrap();
-    let shards = stats(&Source::Shards { path: to }, 100).unwrap();
-    assert_eq!((&of.arrays, of.pixels), (&shards.arrays, None));
-    assert!(of.bad_files.is_empty() && shards.bad_files.is_empty());
-    let found = &of.arrays[0];
-    assert_eq!((found.clips, found.frames, found.values), (5, 15, 600));
-    assert!((found.missing - 5.0 / 600.0).abs() < 1e-12);
-    for (channel, numbers) in found.channels.iter().zip(&all) {
-        let n = numbers.len() as f64;
-        let mean = numbers.iter().sum::<f64>() / n;
-        let std = (numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-        // 300 numbers up to 50: a few hundred roundings of f64
-        assert!((channel.mean - mean).abs() < 1e-10 && (channel.std - std).abs() < 1e-10);
-        assert_eq!(channel.min, numbers.iter().copied().fold(f64::INFINITY, f64::min));
-        assert_eq!(channel.max, numbers.iter().copied().fold(0.0, f64::max));
-        assert_eq!(channel.histogram.counts.iter().sum::<u64>(), numbers.len() as u64);
-        let first = channel.histogram.low + channel.histogram.width;
-        let below = numbers.iter().filter(|x| **x < first).count() as u64;
-        assert_eq!(channel.histogram.counts[0], below);
     }
 }

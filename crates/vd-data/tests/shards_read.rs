@@ -53,7 +53,10 @@ fn shards_of_before_there_were_arrays_are_read_as_they_were() {
     let floats = entries[1].media.decode_floats(1, Some(&[0, 2]), 12.5).unwrap();
     assert_eq!(floats.values, [192.0, 193.0, 194.0, 195.0, 200.0, 201.0, 202.0, 203.0]);
     // a grey clip in colour, as of any video
-    assert_eq!(entries[1].media.decode_frames(3, &[0], 12.5).unwrap().frames[..6], [192, 192, 192, 193, 193, 193]);
+    assert_eq!(
+        entries[1].media.decode_frames(3, &[0], 12.5).unwrap().frames[..6],
+        [192, 192, 192, 193, 193, 193]
+    );
     assert!(verify_shards(dir.path()).unwrap().damaged.is_empty());
 }
 

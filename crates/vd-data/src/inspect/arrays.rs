@@ -21,11 +21,7 @@ pub(super) struct Numbers {
 }
 
 /// Reads an array to its end.
-pub(super) fn look(
-    media: &Media,
-    of: decode::Numbers,
-    invalid: Option<f64>,
-) -> Result<About> {
+pub(super) fn look(media: &Media, of: decode::Numbers, invalid: Option<f64>) -> Result<About> {
     let Probe { f, h, w, fps } = media.probe()?;
     let c = of.channels;
     let mut numbers = Numbers {

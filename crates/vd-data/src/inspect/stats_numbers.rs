@@ -103,7 +103,9 @@ pub(super) fn numbers(picked: &[Entry], bad_files: &mut Vec<BadFile>) -> Vec<Arr
         .collect();
     let mut counts = BTreeMap::<Kind, Vec<Vec<u64>>>::new();
     // what cannot be read was named the first time
-    for (kind, found) in for_all(picked, &|media| counted(media, &ranges)).into_iter().flatten().flatten() {
+    for (kind, found) in
+        for_all(picked, &|media| counted(media, &ranges)).into_iter().flatten().flatten()
+    {
         let all = counts.entry(kind).or_insert_with(|| vec![vec![0; BARS]; kind.1]);
         for (all, one) in all.iter_mut().flatten().zip(found.into_iter().flatten()) {
             *all += one;
@@ -116,7 +118,8 @@ pub(super) fn numbers(picked: &[Entry], bad_files: &mut Vec<BadFile>) -> Vec<Arr
         stats.missing = missing as f64 / stats.values.max(1) as f64;
         let counts = counts.remove(&kind).unwrap_or_default();
         let channels = tallies.iter().zip(counts).enumerate();
-        stats.channels = channels.filter_map(|(k, (tally, counts))| channel(k, tally, counts)).collect();
+        stats.channels =
+            channels.filter_map(|(k, (tally, counts))| channel(k, tally, counts)).collect();
         found.push(stats);
     }
     found

@@ -8,7 +8,8 @@ use crate::{DataConfig, Error, Folder, Result};
 /// a missing number can no longer be found.
 pub(super) fn check_arrays(config: &DataConfig, folder: Option<&Folder>) -> Result<()> {
     let Some(folder) = folder else { return Ok(()) };
-    let mut arrays = folder.entries().iter().filter_map(|entry| Some((entry, entry.media.numbers()?)));
+    let mut arrays =
+        folder.entries().iter().filter_map(|entry| Some((entry, entry.media.numbers()?)));
     let Some((entry, numbers)) = arrays.next() else { return Ok(()) };
     let (name, channels) = (entry.place(folder.root()), numbers.channels);
     let name = name.display();
@@ -34,9 +35,10 @@ pub(super) fn check_arrays(config: &DataConfig, folder: Option<&Folder>) -> Resu
 /// A number that stands for none is no longer what it was where it was rounded, or scaled together with others.
 fn check_invalid(config: &DataConfig, folder: &Folder) -> Result<()> {
     let Some(invalid) = config.invalid else { return Ok(()) };
-    let mixed = folder.entries().iter().find(
-        |entry| matches!(&entry.media, Media::Packed(packed) if !packed.tells(invalid)),
-    );
+    let mixed = folder
+        .entries()
+        .iter()
+        .find(|entry| matches!(&entry.media, Media::Packed(packed) if !packed.tells(invalid)));
     let Some(entry) = mixed else { return Ok(()) };
     let expected = format!(
         "none, or shards that were prepared with --invalid {invalid}: {} was rounded or scaled with \

@@ -102,10 +102,8 @@ impl Dataset {
             let entry = &folder.entries()[other(folder.entries().len(), own, stream)];
             match self.frame_of(entry, stream) {
                 Ok(image) => return Ok(image),
-                Err(error) if error.is_bad_file() => bad.push(BadFile {
-                    path: entry.place(folder.root()),
-                    reason: error.to_string(),
-                }),
+                Err(error) if error.is_bad_file() => bad
+                    .push(BadFile { path: entry.place(folder.root()), reason: error.to_string() }),
                 Err(error) => return Err(error),
             }
         }

@@ -231,7 +231,8 @@ impl Stored {
         let f = self.shape[0];
         match wanted.iter().find(|index| **index >= f) {
             Some(beyond) => {
-                let (expected, found) = (format!("a frame {beyond}"), format!("a clip of {f} frames"));
+                let (expected, found) =
+                    (format!("a frame {beyond}"), format!("a clip of {f} frames"));
                 Err(Error::damaged(self.shard.path(), expected, found))
             }
             None => Ok(()),

@@ -25,7 +25,11 @@ pub(super) fn numbers_as_picture(clip: &FloatClip, largest: usize) -> Result<Cli
     let byte = |at: usize| {
         let (x, [low, high]) = (clip.values[at], ranges[at % c]);
         // of numbers that are all one the least is white, so that it differs from a missing one
-        let share = if high > low { (f64::from(x) - f64::from(low)) / (f64::from(high) - f64::from(low)) } else { 1.0 };
+        let share = if high > low {
+            (f64::from(x) - f64::from(low)) / (f64::from(high) - f64::from(low))
+        } else {
+            1.0
+        };
         if x.is_finite() { (255.0 * share).round() as u8 } else { 0 }
     };
     if c == 1 || c == 3 {
@@ -62,7 +66,8 @@ mod tests {
         let shown = numbers_as_picture(&clip, 8).unwrap();
         assert_eq!((shown.h, shown.w, shown.c), (2, 6, 1));
         assert_eq!(shown.frames, [0, 128, 0, 0, 255, 255, 255, 0, 0, 0, 0, 255]);
-        let colours = FloatClip::new(vec![0.0, 2.0, 4.0, 1.0, 3.0, 8.0], [1, 1, 2, 3], 10.0).unwrap();
+        let colours =
+            FloatClip::new(vec![0.0, 2.0, 4.0, 1.0, 3.0, 8.0], [1, 1, 2, 3], 10.0).unwrap();
         let shown = numbers_as_picture(&colours, 8).unwrap();
         assert_eq!((shown.frames, shown.c), (vec![0, 0, 0, 255, 255, 255], 3));
         let large = FloatClip::new(vec![1.0; 40 * 20 * 6], [1, 40, 20, 6], 10.0).unwrap();

@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn numbers_of_any_size_have_six_digits() {
-        let found = [0.0, 1.5, -273.15, 123456.7, 1234567.0, 0.000_123_456_789, -3e-9].map(six_digits);
+        let found =
+            [0.0, 1.5, -273.15, 123456.7, 1234567.0, 0.000_123_456_789, -3e-9].map(six_digits);
         let expected = ["0", "1.5", "-273.15", "123457", "1.23457e6", "0.000123457", "-3.00000e-9"];
         assert_eq!(found, expected);
     }
