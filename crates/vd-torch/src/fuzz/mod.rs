@@ -16,6 +16,8 @@ pub use mutate::mutated;
 
 /// A parser that is busy with one input for so long hangs.
 const HANG: Duration = Duration::from_secs(60);
+/// Of so many inputs some are refused, unless no damage reaches the parser.
+const SOME: u64 = 1000;
 
 /// Sound inputs, and what a parser may need for one that is made of them.
 #[derive(Debug, Clone)]
@@ -27,14 +29,14 @@ pub struct Fuzz {
 }
 
 impl Fuzz {
-    /// Inputs that are made of `seeds`, 20,000 of them; at most 64 bytes may be allocated at once for each byte of an input,
+    /// Inputs that are made of `seeds`, 100,000 of them; at most 64 bytes may be allocated at once for each byte of an input,
     /// and 1 MiB besides.
     ///
     /// # Panics
     /// Without a seed.
     pub fn new(seeds: Vec<Vec<u8>>) -> Self {
         assert!(!seeds.is_empty(), "inputs are made of sound ones: at least one is needed");
-        Self { seeds, inputs: 20_000, multiple: 64, base: 1 << 20 }
+        Self { seeds, inputs: 100_000, multiple: 64, base: 1 << 20 }
     }
 
     /// Makes so many inputs, where the variable `VD_FUZZ` does not say how many.
@@ -56,7 +58,7 @@ impl Fuzz {
     ///
     /// # Panics
     /// Where a seed is refused, or an input makes the parser panic, or allocate too much; the message says which, and
-    /// [`mutated`] makes it again. A parser that hangs ends the process.
+    /// [`mutated`] makes it again. Where each of a thousand inputs or more is taken. A parser that hangs ends the process.
     pub fn run<T, E: std::fmt::Display>(
         &self,
         mut parse: impl FnMut(&[u8]) -> Result<T, E>,
@@ -88,6 +90,7 @@ impl Fuzz {
                 shown(&input)
             );
         }
+        assert!(taken < inputs.max(SOME), "all {inputs} inputs are taken: no damage is seen");
         taken
     }
 }
