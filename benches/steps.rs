@@ -1,23 +1,22 @@
 //! Whole steps of the demo's network: one step of training, one guided step of sampling.
 //!
-//! Threads come from VD_BENCH_THREADS (2 where not set).
+//! Threads come from VD_BENCH_THREADS (2 where not set), the device from VD_TEST_DEVICE (`cpu`).
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::print_stderr, reason = "says once under which conditions it measures")]
 
 use std::error::Error;
-use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_diffusion::{
     Ddim, Diffusion, DiffusionConfig, LossRequest, Parameterization, ScheduleConfig, Spacing,
     keep_going, sample, start,
 };
 use vd_tensor_ops::{FrameMask, Noise, Params, SeededNoise};
+use vd_torch::testing::{device, finished};
 use vd_train::AdamW;
 use vd_unet3d::{Cond, UNet3d, UNet3dConfig};
 
-const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 const BATCH: i64 = 8;
 const SHAPE: [i64; 5] = [BATCH, 3, 8, 32, 32];
 const WIDTH: i64 = 64;
@@ -34,7 +33,7 @@ fn model() -> Result<Model, Box<dyn Error>> {
     let threads = std::env::var("VD_BENCH_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
     vd_torch::init()?;
     vd_torch::set_threads(threads);
-    eprintln!("steps: {threads} threads, f32, cpu, clips b c f h w = {SHAPE:?}");
+    eprintln!("steps: {threads} threads, f32, {:?}, clips b c f h w = {SHAPE:?}", device());
     let config = UNet3dConfig {
         dim: 16,
         dim_mults: vec![1, 2, 4],
@@ -45,7 +44,7 @@ fn model() -> Result<Model, Box<dyn Error>> {
         cond_dim: Some(WIDTH),
         ..UNet3dConfig::default()
     };
-    let mut params = Params::new(0, Kind::Float, Device::Cpu);
+    let mut params = Params::new(0, Kind::Float, device());
     let unet = UNet3d::new(&config, &mut params.root())?;
     let diffusion = Diffusion::new(&DiffusionConfig {
         schedule: ScheduleConfig::cosine(),
@@ -53,8 +52,8 @@ fn model() -> Result<Model, Box<dyn Error>> {
         ..DiffusionConfig::default()
     })?;
     let mut noise = SeededNoise::new(1, 0);
-    let x0 = noise.normal(&Tensor::empty(SHAPE, CPU)).tanh();
-    let cond = Cond::pooled(noise.normal(&Tensor::empty([BATCH, WIDTH], CPU)));
+    let x0 = noise.normal(&Tensor::empty(SHAPE, (Kind::Float, device()))).tanh();
+    let cond = Cond::pooled(noise.normal(&Tensor::empty([BATCH, WIDTH], (Kind::Float, device()))));
     Ok(Model { params, unet, diffusion, x0, cond })
 }
 
@@ -81,13 +80,13 @@ fn steps(c: &mut Criterion) {
     let mut group = c.benchmark_group("steps");
     group.sample_size(10);
     group.bench_function("train", |b| {
-        b.iter(|| match train_step(&m, &mut optimizer, &mut noise) {
+        b.iter(|| match finished(train_step(&m, &mut optimizer, &mut noise)) {
             Ok(()) => {}
             Err(e) => panic!("training step: {e}"),
         });
     });
     group.bench_function("sample, guided", |b| {
-        b.iter(|| black_box(sampling_step(&m).unwrap_or_else(|e| panic!("sampling step: {e}"))));
+        b.iter(|| finished(sampling_step(&m).unwrap_or_else(|e| panic!("sampling step: {e}"))));
     });
     group.finish();
 }

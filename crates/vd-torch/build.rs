@@ -35,6 +35,7 @@ fn compile_shim(lib: &Path) {
         // Refuses the two to three times heavier ATen/Functions.h.
         .define("AT_PER_OPERATOR_HEADERS", None)
         .file("cpp/autograd.cpp")
+        .file("cpp/modes.cpp")
         .file("cpp/optim.cpp")
         .file("cpp/stream.cpp")
         .compile("vd_torch_shim");

@@ -8,6 +8,7 @@ use vd_data::Normaliser;
 use vd_diffusion::Diffusion;
 use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::{Generator, NullEmbedding, TextEncoder};
+use vd_torch::Autocast;
 use vd_train::{Checkpoint, LoadedNetwork, WeightKind};
 use vd_unet3d::UNet3dConfig;
 
@@ -44,6 +45,12 @@ impl Model {
         let signals = checkpoint.signal_nulls();
         let normaliser = checkpoint.normaliser()?;
         Ok(Model { checkpoint, loaded, diffusion, encoder, signals, normaliser, device })
+    }
+
+    /// The same, with libtorch's operators casting so.
+    pub(crate) fn with_autocast(mut self, autocast: Autocast) -> Self {
+        self.loaded.network.set_autocast(autocast);
+        self
     }
 
     /// Opens what encodes prompts, in `moved` where it is not where it was.

@@ -76,7 +76,8 @@ pub(crate) fn message(error: &Error) -> String {
         already if cause.starts_with(&format!("{already}: ")) => cause,
         _ => format!("{said}: {cause}"),
     });
-    if OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
+    let advised = said.contains("lower train.batch");
+    if !advised && OUT_OF_MEMORY.iter().any(|words| said.contains(words)) {
         return format!("{said}; {USE_LESS}");
     }
     said

@@ -76,6 +76,10 @@ fn the_doctor_names_machine_libtorch_cuda_and_variables() {
     assert!(report["libtorch"]["found"].as_str().unwrap().starts_with("2.11.0"), "{report}");
     assert!(report["libtorch"]["path"].is_string() && report["libtorch"]["from"].is_string());
     assert_eq!(report["cuda"]["reason"], "VD_CUDA=off");
+    let told = |what: &str| {
+        report["cuda"][what].is_null() != report["cuda"][format!("{what}_reason")].is_null()
+    };
+    assert!(told("driver") && told("nvrtc") && report["libtorch"]["cuda"].is_boolean(), "{report}");
     assert_eq!(report["variables"]["VD_CUDA"], "off");
     assert_eq!(report["problems"], json!([]));
     let doctor = |name: &str, value: &str| {

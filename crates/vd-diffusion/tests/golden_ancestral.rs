@@ -3,8 +3,6 @@
 //! golden/ancestral.py wrote the fixture and says what it holds.
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{
@@ -12,6 +10,7 @@ use vd_diffusion::{
     Threshold, Thresholded, keep_going, sample,
 };
 use vd_unet3d::ops::Weights;
+use vd_unet3d::ops::torch::testing::{device, folder};
 
 #[path = "../../vd-unet3d/tests/common/mod.rs"]
 mod common;
@@ -38,7 +37,7 @@ impl Noise for Replay {
     fn normal(&mut self, like: &Tensor) -> Tensor {
         let values = unit(&format!("noise/{}", self.calls), &like.size());
         self.calls += 1;
-        values.to_kind(like.kind())
+        values.to_device(like.device()).to_kind(like.kind())
     }
 
     fn uniform(&mut self, _: &Tensor) -> Tensor {
@@ -47,7 +46,7 @@ impl Noise for Replay {
 }
 
 fn check(name: &str, threshold: Threshold, scale: f64) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ancestral.safetensors");
+    let path = folder(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ancestral.safetensors");
     let file = Weights::read(&path, Device::Cpu).unwrap();
     let golden: Golden = serde_json::from_str(&file.metadata["golden"]).unwrap();
     let config = config("0.7.0", &golden.network);
@@ -60,17 +59,18 @@ fn check(name: &str, threshold: Threshold, scale: f64) {
     })
     .unwrap();
     let schedule = diffusion.schedule();
-    let cond = Cond::pooled(unit("input/cond", &[golden.size[0], config.cond_dim.unwrap()]));
+    let cond = unit("input/cond", &[golden.size[0], config.cond_dim.unwrap()]);
+    let cond = Cond::pooled(cond.to_device(device()));
     let guided = diffusion.guided(&network, cond, FrameMask::All, scale).unwrap();
     let denoiser = Thresholded::new(guided, threshold).unwrap();
     let grid = Spacing::UniformT.grid(schedule, golden.timesteps).unwrap();
 
     let mut noise = Replay { calls: 0 };
-    let x = noise.normal(&Tensor::empty(golden.size, (Kind::Float, Device::Cpu)));
+    let x = noise.normal(&Tensor::empty(golden.size, (Kind::Float, device())));
     let sampler = Ancestral { gamma: 0.0 };
     let x0 = sample(&sampler, &denoiser, schedule, &grid, x, &mut noise, &mut keep_going).unwrap();
 
-    let video = (x0 + 1.0) * 0.5; // the range in which the package returns it
+    let video = ((x0 + 1.0) * 0.5).to_device(Device::Cpu); // the range in which the package returns it
     let expected = &file.tensors[name];
     let (l2, max) = (relative_l2(&video, expected), (video - expected).abs().max());
     let max = max.double_value(&[]);

@@ -2,14 +2,13 @@
 //! last one's rounding.
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
-
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{
     Ancestral, Cond, Diffusion, DiffusionConfig, FrameMask, Noise, Parameterization,
     ScheduleConfig, SeededNoise, Spacing, Threshold, Thresholded, keep_going, sample,
 };
 use vd_unet3d::ops::kernels::Precision;
+use vd_unet3d::ops::torch::testing::folder;
 use vd_unet3d::ops::{Params, Weights};
 use vd_unet3d::{UNet3d, UNet3dConfig};
 
@@ -29,9 +28,9 @@ fn trained() -> UNet3d {
     };
     let mut params = Params::new(0, Kind::Float, Device::Cpu);
     let network = UNet3d::new(&config, &mut params.root()).unwrap();
-    let path =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../vd-unet3d/tests/parity/trained.safetensors");
-    params.load(&Weights::read(Path::new(path), Device::Cpu).unwrap().tensors).unwrap();
+    let path = folder(env!("CARGO_MANIFEST_DIR"));
+    let path = path.join("../vd-unet3d/tests/parity/trained.safetensors");
+    params.load(&Weights::read(&path, Device::Cpu).unwrap().tensors).unwrap();
     network
 }
 

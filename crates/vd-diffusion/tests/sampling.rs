@@ -7,12 +7,13 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 
 use known::{Basis, Flow, Mixture, NoNoise, Toy, cosine, even, largest, random, run, values};
-use vd_diffusion::tch::{Device, Kind, Tensor};
+use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
     Ancestral, Cond, CosineDiscrete, Ddim, Denoiser, Diffusion, DiffusionConfig, Error, FrameMask,
     Interval, Noise, NoiseLevel, Result, Sampler, Schedule, SeededNoise, Spacing, Step, StepTaken,
     Threshold, Thresholded, sample, start,
 };
+use vd_unet3d::ops::torch::testing::device;
 
 fn toy_samples(sampler: &dyn Sampler, kind: Kind, first: u64, b: i64) -> Tensor {
     let diffusion = Diffusion::new(&DiffusionConfig::default()).unwrap();
@@ -21,7 +22,7 @@ fn toy_samples(sampler: &dyn Sampler, kind: Kind, first: u64, b: i64) -> Tensor 
     let denoiser = Thresholded::new(denoiser, Threshold::dynamic()).unwrap();
     let grid = Spacing::UniformT.grid(diffusion.schedule(), 12).unwrap();
     let mut noise = SeededNoise::new(11, first);
-    let x = start(&Tensor::empty([b, 3, 2, 4, 5], (kind, Device::Cpu)), grid[0], &mut noise);
+    let x = start(&Tensor::empty([b, 3, 2, 4, 5], (kind, device())), grid[0], &mut noise);
     run(sampler, &denoiser, diffusion.schedule(), &grid, &x, &mut noise)
 }
 

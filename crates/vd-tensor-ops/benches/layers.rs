@@ -1,6 +1,6 @@
 //! What the layers cost: forward, and forward with backward, at a training size and at a small one.
 //!
-//! VD_BENCH_THREADS sets the threads (2 where it is not set).
+//! VD_BENCH_THREADS sets the threads (2 where it is not set), VD_TEST_DEVICE the device (`cpu`).
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -11,15 +11,18 @@ use std::hint::black_box;
 use common::{draw, name};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{
     CrossAttention, GroupNorm, HeadShape, LayerNorm, Memory, RelativeBias, RmsNorm, SpaceConv,
     SpatialAttention, SpatialLinearAttention, TemporalAttention, TokenShift,
 };
+use vd_tensor_ops::torch::testing::{device, finished};
 use vd_tensor_ops::{Params, Scope};
 
 /// b f h w c: a level of a network in training, and the end of a small one.
 const SIZES: [[i64; 5]; 2] = [[1, 5, 32, 32, 64], [1, 5, 8, 8, 32]];
+/// What fills a large device.
+const ON_CUDA: [[i64; 5]; 1] = [[8, 10, 32, 32, 128]];
 const SHAPE: HeadShape = HeadShape { heads: 4, dim: 32 };
 
 type Layer = Box<dyn Fn(&Tensor) -> Tensor>;
@@ -73,22 +76,23 @@ const LAYERS: [(&str, Build); 10] = [
 
 fn layers(c: &mut Criterion) {
     common::start();
+    let sizes: &[[i64; 5]] = if device().is_cuda() { &ON_CUDA } else { &SIZES };
     for (name, build) in LAYERS {
         let mut group = c.benchmark_group(name);
-        for size in SIZES {
-            both_ways(&mut group, build, size);
+        for size in sizes {
+            both_ways(&mut group, build, *size);
         }
         group.finish();
     }
 }
 
 fn both_ways(group: &mut BenchmarkGroup<WallTime>, build: Build, size: [i64; 5]) {
-    let mut params = Params::new(0, Kind::Float, Device::Cpu);
+    let mut params = Params::new(0, Kind::Float, device());
     let layer = build(&mut params.root(), size[1], size[4]);
     let (x, weights, at) = (draw(1, &size), draw(2, &size), name(size));
     group.bench_function(format!("forward/{at}"), |b| {
         let _no_gradients = tch::no_grad_guard();
-        b.iter(|| layer(black_box(&x)));
+        b.iter(|| finished(layer(black_box(&x))));
     });
     let leaf = x.set_requires_grad(true);
     let mut leaves: Vec<Tensor> =
@@ -97,7 +101,7 @@ fn both_ways(group: &mut BenchmarkGroup<WallTime>, build: Build, size: [i64; 5])
     group.bench_function(format!("forward_backward/{at}"), |b| {
         b.iter(|| {
             let value = (layer(black_box(&leaf)) * &weights).sum(Kind::Float);
-            black_box(Tensor::run_backward(&[value], &leaves, false, false))
+            finished(Tensor::run_backward(&[value], &leaves, false, false))
         });
     });
 }

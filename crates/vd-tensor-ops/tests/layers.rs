@@ -12,8 +12,9 @@ use ndarray::{Array1, ArrayD};
 use oracle::draw::{cases, normal, one_thread, perturb};
 use oracle::{U32, Video, Weights, array, dense, norm, relative, share, video};
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{GroupNorm, LayerNorm, Linear, RmsNorm, SpaceConv, SpaceDown, SpaceUp};
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{Params, Result, Scope};
 
 /// Relative difference that f64 arithmetic explains.
@@ -23,7 +24,7 @@ const KINDS: [Kind; 2] = [Kind::Double, Kind::Float];
 /// A layer of a kind, moved away from its start, with its parameters.
 fn build<L>(kind: Kind, seed: u64, new: impl Fn(&mut Scope) -> Result<L>) -> (L, Weights) {
     one_thread();
-    let mut params = Params::new(seed, kind, Device::Cpu);
+    let mut params = Params::new(seed, kind, device());
     let layer = new(&mut params.root()).unwrap();
     perturb(&params, seed ^ 0xFACE);
     (layer, Weights::of(&params))

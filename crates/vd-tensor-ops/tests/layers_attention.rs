@@ -10,11 +10,12 @@ use oracle::build::{EXACT, KINDS, build, tolerance};
 use oracle::draw::{cases, normal, uniform};
 use oracle::{U32, array, matrix, position, relative, row, share, video};
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{
     HeadShape, RelativeBias, SinusoidalEmbedding, SpatialAttention, SpatialLinearAttention,
     TemporalAttention,
 };
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{FrameMask, Params};
 
 /// Distance from which on all frames are equally far.
@@ -57,7 +58,7 @@ proptest! {
         let (mask, sees): (_, attention::Sight) = match variant {
             0 => (FrameMask::All, Box::new(|_, _, _| true)),
             1 => {
-                let mask = FrameMask::Focus(Tensor::from_slice(&focus));
+                let mask = FrameMask::Focus(Tensor::from_slice(&focus).to_device(device()));
                 (mask, Box::new(move |b, i, j| !focus[b] || i == j))
             }
             _ => {
@@ -75,7 +76,7 @@ proptest! {
                 ))
             });
             let x = normal(draws, &[b, f, h, w, c]).to_kind(kind);
-            let forbidden = mask.forbidden(f, Device::Cpu);
+            let forbidden = mask.forbidden(f, device());
             let got = layer.forward(&x, Some(&bias.forward(f)), forbidden.as_ref());
 
             let table = weights.matrix("b.relative_attention_bias.weight");
@@ -218,7 +219,7 @@ fn buckets_are_those_of_t5() {
 #[test]
 fn distances_without_a_logarithmic_range_are_refused() {
     for far in [-1, 0, 7, 8] {
-        let mut params = Params::new(0, Kind::Float, Device::Cpu);
+        let mut params = Params::new(0, Kind::Float, device());
         let message = RelativeBias::new(&mut params.root(), 1, far).unwrap_err().to_string();
         assert!(message.contains("more than 8") && message.contains(&far.to_string()), "{message}");
     }
@@ -229,7 +230,7 @@ fn distances_without_a_logarithmic_range_are_refused() {
 #[test]
 fn the_sinusoids_of_a_low_precision_network_tell_steps_apart() {
     let layer = SinusoidalEmbedding::new(16).unwrap();
-    let t = Tensor::from_slice(&[997i64, 998, 999]);
+    let t = Tensor::from_slice(&[997i64, 998, 999]).to_device(device());
     let expected = position::sinusoids(&array(&t), 16);
     for (kind, u) in [(Kind::BFloat16, 2f64.powi(-9)), (Kind::Half, 2f64.powi(-12))] {
         let got = layer.forward(&t, kind);
@@ -246,8 +247,8 @@ fn a_frame_that_sees_only_itself_gets_its_own_value() {
     let shape = HeadShape::new(2, 6).unwrap();
     let (layer, weights) = build(Kind::Double, 3, |s| TemporalAttention::new(s, 5, shape));
     let x = normal(4, &[2, 4, 3, 2, 5]);
-    let mask = FrameMask::Focus(Tensor::from_slice(&[true, true]));
-    let forbidden = mask.forbidden(4, Device::Cpu);
+    let mask = FrameMask::Focus(Tensor::from_slice(&[true, true]).to_device(device()));
+    let forbidden = mask.forbidden(4, device());
     let got = layer.forward(&x, Some(&normal(5, &[2, 4, 4])), forbidden.as_ref());
     let to_value: Array2<f64> =
         weights.matrix("to_qkv.weight").slice(ndarray::s![24.., ..]).to_owned();

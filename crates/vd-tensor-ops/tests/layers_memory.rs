@@ -10,11 +10,12 @@ use oracle::draw::{cases, normal};
 use oracle::text::{self, Sizes};
 use oracle::{array, position, relative, video};
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{
     HeadShape, Memory, MemoryHeads, RelativeBias, RelativeBias2d, SpatialAttention,
     SpatialLinearAttention, TemporalAttention,
 };
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{FrameMask, Params};
 
 /// Distance from which on all places are equally far.
@@ -64,7 +65,7 @@ proptest! {
         let (mask, sees): (_, Sight) = match variant {
             0 => (FrameMask::All, Box::new(|_, _, _| true)),
             1 => {
-                let mask = FrameMask::Focus(Tensor::from_slice(&focus));
+                let mask = FrameMask::Focus(Tensor::from_slice(&focus).to_device(device()));
                 (mask, Box::new(move |b, i, j| !focus[b] || i == j))
             }
             _ => {
@@ -79,7 +80,7 @@ proptest! {
             });
             let x = normal(seed, &[b, f, h, w, c]).to_kind(kind);
             let (memory, twin) = recall((seed, kind), (b, f), (shape, m, per_frame));
-            let forbidden = mask.forbidden(f, Device::Cpu);
+            let forbidden = mask.forbidden(f, device());
             let bias = bias.forward(f);
             let got = layer.forward_with(&x, Some(&bias), forbidden.as_ref(), Some(&memory));
 
@@ -182,7 +183,7 @@ proptest! {
         // Every frame is as far from itself as from any other frame it may not see.
         let bias = normal(seed ^ 5, &[shape.heads, f, f]);
         let bias = bias.constant_pad_nd([0, images, 0, images]);
-        let mask = FrameMask::ClipAndImages { clip: f }.forbidden(f + images, Device::Cpu);
+        let mask = FrameMask::ClipAndImages { clip: f }.forbidden(f + images, device());
         let all = layer.forward_with(&x, Some(&bias), mask.as_ref(), Some(&memory));
         for (first, len) in [(0, f), (f, 1), (f + images - 1, 1)] {
             let part = |t: &Tensor| t.narrow(1, first, len);
@@ -214,7 +215,7 @@ proptest! {
 
 #[test]
 fn bias_tables_over_space_without_a_logarithmic_range_are_refused() {
-    let mut params = Params::new(0, Kind::Float, Device::Cpu);
+    let mut params = Params::new(0, Kind::Float, device());
     let message = RelativeBias2d::new(&mut params.root(), 1, 8).unwrap_err().to_string();
     assert!(message.contains("more than 8"), "{message}");
     // One pixel: the buckets of distance 0 of both tables.

@@ -11,8 +11,9 @@ use oracle::dense::channels;
 use oracle::draw::{cases, normal, one_thread, perturb};
 use oracle::{Video, Weights, array, relative, video};
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{HeadShape, Memory, TemporalAttention};
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{FrameMask, Params};
 
 /// A layer moved away from its start, its vectors as large as keys and values, and its weights.
@@ -23,7 +24,7 @@ fn shaw(
     distance: i64,
 ) -> (TemporalAttention, Weights) {
     one_thread();
-    let mut params = Params::new(seed, kind, Device::Cpu);
+    let mut params = Params::new(seed, kind, device());
     let layer = TemporalAttention::shaw(&mut params.root(), c, shape, distance).unwrap();
     perturb(&params, seed ^ 0xFACE);
     for (i, name) in ["rel_keys.weight", "rel_values.weight"].into_iter().enumerate() {
@@ -107,7 +108,7 @@ fn mask(variant: u8, (b, f): (i64, i64), seed: u64) -> (FrameMask, Sight) {
     match variant {
         0 => (FrameMask::All, Box::new(|_, _, _| true)),
         1 => {
-            let mask = FrameMask::Focus(Tensor::from_slice(&focus));
+            let mask = FrameMask::Focus(Tensor::from_slice(&focus).to_device(device()));
             (mask, Box::new(move |b, i, j| !focus[b] || i == j))
         }
         _ => {
@@ -129,7 +130,7 @@ proptest! {
             let (layer, weights) = shaw((kind, seed), c, shape, distance);
             let x = normal(seed, &[b, f, h, w, c]).to_kind(kind);
             let (mask, sees) = mask(variant, (b, f), seed);
-            let forbidden = mask.forbidden(f, Device::Cpu);
+            let forbidden = mask.forbidden(f, device());
             let size = [b, f, m, shape.heads, shape.dim];
             let [keys, values] = [21, 22].map(|k| normal(seed ^ k, &size).to_kind(kind));
             let recalled = Recalled { keys: video(&keys), values: video(&values) };
@@ -152,7 +153,7 @@ proptest! {
     ) {
         let (layer, _) = shaw((Kind::Double, seed), c, shape, distance);
         let x = normal(seed, &[b, f + 1, h, w, c]);
-        let mask = FrameMask::ClipAndImages { clip: f }.forbidden(f + 1, Device::Cpu);
+        let mask = FrameMask::ClipAndImages { clip: f }.forbidden(f + 1, device());
         let both = layer.forward(&x, None, mask.as_ref());
         let clip = layer.forward(&x.narrow(1, 0, f), None, None);
         let image = layer.forward(&x.narrow(1, f, 1), None, None);
@@ -166,7 +167,7 @@ proptest! {
     ) {
         // Equal vectors for all distances move every score of a query alike, and every value by
         // the same: what is left of them is the vector of the values.
-        let mut params = Params::new(seed, Kind::Double, Device::Cpu);
+        let mut params = Params::new(seed, Kind::Double, device());
         let layer = TemporalAttention::shaw(&mut params.root(), c, shape, 2).unwrap();
         let x = normal(seed, &[b, f, h, w, c]);
         let bias = normal(seed ^ 1, &[shape.heads, f, f]);
@@ -174,7 +175,7 @@ proptest! {
             let table = &params.get(name).unwrap().tensor;
             table.detach().copy_(&value.expand_as(table));
         };
-        let zero = Tensor::zeros([1], (Kind::Double, Device::Cpu));
+        let zero = Tensor::zeros([1], (Kind::Double, device()));
         let row = normal(seed ^ 2, &[1, shape.dim]);
         set("rel_keys.weight", &zero);
         set("rel_values.weight", &zero);
@@ -193,7 +194,7 @@ proptest! {
 fn tables_start_small_and_normal_beside_the_projections_of_a_layer_without_them() {
     let (shape, seed) = (HeadShape { heads: 2, dim: 64 }, 9);
     let start = |shaw: bool| {
-        let mut params = Params::new(seed, Kind::Float, Device::Cpu);
+        let mut params = Params::new(seed, Kind::Float, device());
         let layer = if shaw {
             TemporalAttention::shaw(&mut params.root(), 48, shape, 30)
         } else {
@@ -220,7 +221,7 @@ fn tables_start_small_and_normal_beside_the_projections_of_a_layer_without_them(
         assert!((moment(4) - 3.0).abs() < 5.0 * (96.0 / n).sqrt());
     }
     assert_ne!(with["rel_keys.weight"], with["rel_values.weight"]);
-    let mut params = Params::new(seed, Kind::Float, Device::Cpu);
+    let mut params = Params::new(seed, Kind::Float, device());
     let refused = TemporalAttention::shaw(&mut params.root(), 48, shape, 0).unwrap_err();
     assert!(refused.to_string().contains("got 0"), "{refused}");
 }

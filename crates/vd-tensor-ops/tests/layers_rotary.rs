@@ -9,14 +9,15 @@ use oracle::differences::check;
 use oracle::draw::{cases, normal, one_thread};
 use oracle::{U32, Weights, array, position, relative, share};
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::Params;
 use vd_tensor_ops::layers::{HeadShape, Rotary};
+use vd_tensor_ops::torch::testing::device;
 
 /// The layer, and its frequencies.
 fn rotary(kind: Kind, width: i64) -> (Rotary, Array1<f64>) {
     one_thread();
-    let mut params = Params::new(0, kind, Device::Cpu);
+    let mut params = Params::new(0, kind, device());
     let layer = Rotary::new(&mut params.root(), width).unwrap();
     (layer, Weights::of(&params).row("freqs"))
 }

@@ -8,9 +8,10 @@ use oracle::differences::check;
 use oracle::draw::{cases, normal};
 use oracle::{Video, array, relative, video};
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::FrameMask;
 use vd_tensor_ops::layers::TokenShift;
+use vd_tensor_ops::torch::testing::device;
 
 /// Videos b f h w c, one frame and one pixel and fewer than eight channels among them.
 fn videos() -> impl Strategy<Value = [i64; 5]> {
@@ -77,7 +78,7 @@ proptest! {
         let focus: Vec<bool> = (0..b).map(|k| seed >> k & 1 == 1).collect();
         let clip = 1 + (seed % f as u64) as i64;
         let mask = if arrested {
-            FrameMask::Focus(Tensor::from_slice(&focus))
+            FrameMask::Focus(Tensor::from_slice(&focus).to_device(device()))
         } else {
             FrameMask::ClipAndImages { clip }
         };
@@ -85,7 +86,7 @@ proptest! {
             i == j || if arrested { !focus[b] } else { i.max(j) < clip }
         };
         let x = normal(seed, &[b, f, h, w, c]);
-        let got = TokenShift::time(&x, mask.forbidden(f, Device::Cpu).as_ref());
+        let got = TokenShift::time(&x, mask.forbidden(f, device()).as_ref());
         prop_assert_eq!(relative(&got, &shifted(&video(&x), &TIME, &sees)), 0.0);
         if !arrested {
             // A clip beside images is the clip alone, and each image a clip of one frame.
@@ -116,8 +117,8 @@ proptest! {
         [b, f, h, w, c] in videos(), seed: u64,
     ) {
         let x = normal(seed, &[b, f + 1, h, w, c]);
-        let mask = FrameMask::ClipAndImages { clip: f }.forbidden(f + 1, Device::Cpu);
-        let last = Tensor::from_slice(&[f]);
+        let mask = FrameMask::ClipAndImages { clip: f }.forbidden(f + 1, device());
+        let last = Tensor::from_slice(&[f]).to_device(device());
         let broken = x.index_fill(1, &last, f64::NAN);
         let [whole, broken] = [x, broken].map(|x| TokenShift::time(&x, mask.as_ref()));
         prop_assert_eq!(whole.narrow(1, 0, f), broken.narrow(1, 0, f));
@@ -127,7 +128,8 @@ proptest! {
 #[test]
 fn shifts_pass_gradients_on() {
     let x = normal(2, &[2, 3, 2, 3, 17]).set_requires_grad(true);
-    let mask = FrameMask::Focus(Tensor::from_slice(&[true, false])).forbidden(3, Device::Cpu);
+    let mask = FrameMask::Focus(Tensor::from_slice(&[true, false]).to_device(device()))
+        .forbidden(3, device());
     let leaf = [("input".to_owned(), x.shallow_clone())];
     check("shifts", &leaf, 4, &|| TokenShift::space(&TokenShift::time(&x, mask.as_ref())).sin());
 }

@@ -9,9 +9,10 @@ use oracle::build::{EXACT, build, tolerance};
 use oracle::draw::{cases, normal};
 use oracle::{Video, Weights, array, relative, video};
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::{Precision, with};
 use vd_tensor_ops::layers::TemporalConv;
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{FrameMask, Params};
 
 /// Videos b f h w c, one frame and one pixel among them.
@@ -41,12 +42,12 @@ fn twin(x: &Video, weights: &Weights, sees: &dyn Fn(usize, usize, usize) -> bool
 
 /// A mask, and what it lets see.
 fn mask(variant: u8, (b, f): (i64, i64), seed: u64) -> (Option<Tensor>, Sight) {
-    let of = |mask: FrameMask| mask.forbidden(f, Device::Cpu);
+    let of = |mask: FrameMask| mask.forbidden(f, device());
     match variant {
         0 => (None, Box::new(|_, _, _| true)),
         1 => {
             let focus: Vec<bool> = (0..b).map(|k| seed >> k & 1 == 1).collect();
-            let mask = of(FrameMask::Focus(Tensor::from_slice(&focus)));
+            let mask = of(FrameMask::Focus(Tensor::from_slice(&focus).to_device(device())));
             (mask, Box::new(move |b, i, j| !focus[b] || i == j))
         }
         2 => {
@@ -102,7 +103,7 @@ proptest! {
             (Kind::Float, Precision::F32),
             (Kind::BFloat16, Precision::F32),
         ] {
-            let mut params = Params::new(seed, kind, Device::Cpu);
+            let mut params = Params::new(seed, kind, device());
             let layer = TemporalConv::new(&mut params.root(), c, 2 * half + 1).unwrap();
             let x = (normal(seed, &[b, f, h, w, c]) * 2f64.powi(scale)).to_kind(kind);
             let (forbidden, _) = mask(variant, (b, f), seed);
@@ -119,9 +120,9 @@ proptest! {
         {
             let (layer, _) = build(kind, seed, |s| TemporalConv::new(s, c, 2 * half + 1));
             let x = normal(seed, &[b, f + 1, h, w, c]).to_kind(kind);
-            let mask = FrameMask::ClipAndImages { clip: f }.forbidden(f + 1, Device::Cpu);
+            let mask = FrameMask::ClipAndImages { clip: f }.forbidden(f + 1, device());
             let run = |x: &Tensor| with(precision, || layer.forward(x, mask.as_ref()));
-            let broken = run(&x.index_fill(1, &Tensor::from_slice(&[f]), f64::NAN));
+            let broken = run(&x.index_fill(1, &Tensor::from_slice(&[f]).to_device(device()), f64::NAN));
             let whole = run(&x);
             prop_assert_eq!(whole.narrow(1, 0, f), broken.narrow(1, 0, f));
             let alone = with(precision, || layer.forward(&x.narrow(1, 0, f), None));
@@ -133,21 +134,21 @@ proptest! {
 #[test]
 fn kernels_without_a_middle_are_refused_and_parameters_are_those_of_a_convolution() {
     for kernel in [0, 2, -3] {
-        let mut params = Params::new(0, Kind::Float, Device::Cpu);
+        let mut params = Params::new(0, Kind::Float, device());
         let refused = TemporalConv::new(&mut params.root(), 4, kernel).unwrap_err().to_string();
         assert!(
             refused.contains("odd number") && refused.contains(&kernel.to_string()),
             "{refused}"
         );
     }
-    let mut params = Params::new(0, Kind::Double, Device::Cpu);
+    let mut params = Params::new(0, Kind::Double, device());
     TemporalConv::new(&mut params.root(), 3, 5).unwrap();
     let tensors = params.tensors();
     assert_eq!((tensors["weight"].size(), tensors["bias"].size()), (vec![3, 3, 5, 1, 1], vec![3]));
     // In the terms of the library's own convolution.
     let weight = normal(1, &[3, 3, 5, 1, 1]);
     tensors["weight"].shallow_clone().copy_(&weight);
-    let mut again = Params::new(0, Kind::Double, Device::Cpu);
+    let mut again = Params::new(0, Kind::Double, device());
     let layer = TemporalConv::new(&mut again.root(), 3, 5).unwrap();
     again.load(&tensors).unwrap();
     let x = normal(2, &[2, 4, 3, 2, 3]);

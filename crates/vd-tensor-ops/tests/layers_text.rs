@@ -12,8 +12,9 @@ use oracle::draw::{cases, normal, uniform};
 use oracle::text::{self, Sizes, Text};
 use oracle::{array, relative, video};
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{AttentionPool, CrossAttention, HeadShape, MemoryProjection};
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{Params, Result, Scope};
 
 /// Videos b f h w c, one frame and one pixel among them.
@@ -178,7 +179,11 @@ fn a_text_of_which_nothing_is_there_gives_0_and_finite_gradients() {
         let (x, tokens) = (leaf(6, &[2, 3, 2, 2, 4]), leaf(7, &[2, 5, 3]));
         // The first sample has nothing in its second frame, the second nothing at all.
         let weight = weights(8, 2, 3, 5, true).clamp_min(0.5);
-        let weight = weight.select(0, 0).index_fill(0, &Tensor::from_slice(&[1i64]), 0.0);
+        let weight = weight.select(0, 0).index_fill(
+            0,
+            &Tensor::from_slice(&[1i64]).to_device(device()),
+            0.0,
+        );
         let weight = Tensor::stack(&[weight.shallow_clone(), weight.zeros_like()], 0);
         let weight = weight.set_requires_grad(true);
         let out = layer.forward(&x, &tokens, &weight);
@@ -193,14 +198,14 @@ fn a_text_of_which_nothing_is_there_gives_0_and_finite_gradients() {
         }
         // No tokens at all are the same as tokens that are not there.
         for shape in [&[2, 0][..], &[2, 3, 0]] {
-            let none = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+            let none = Tensor::zeros(shape, (Kind::Float, device()));
             let out = layer.forward(&x, &tokens.narrow(1, 0, 0), &none);
             assert_eq!((out.size(), largest(out)), (x.size(), 0.0));
         }
     }
     let (pool, own) = build(Kind::Double, 5, |s| AttentionPool::new(s, 3, 4, shape));
     let tokens = normal(7, &[2, 5, 3]);
-    let nothing = pool.forward(&tokens, &Tensor::zeros([2, 5], (Kind::Float, Device::Cpu)));
+    let nothing = pool.forward(&tokens, &Tensor::zeros([2, 5], (Kind::Float, device())));
     let bias = own.row("to_out.bias");
     assert_eq!(relative(&nothing.get(0), &bias), 0.0);
 }
@@ -208,7 +213,7 @@ fn a_text_of_which_nothing_is_there_gives_0_and_finite_gradients() {
 #[test]
 fn a_network_that_gains_cross_attention_starts_as_it_was() {
     oracle::draw::one_thread();
-    let mut params = Params::new(3, Kind::Float, Device::Cpu);
+    let mut params = Params::new(3, Kind::Float, device());
     let shape = HeadShape::new(2, 4).unwrap();
     let layer = CrossAttention::new(&mut params.root(), 5, 6, shape).unwrap();
     let [x, tokens] = [&[2, 3, 2, 2, 5][..], &[2, 4, 6]].map(|s| normal(4, s).to_kind(Kind::Float));
@@ -227,11 +232,14 @@ fn tokens_that_fade_into_others_along_time_give_each_end_its_own() {
     for (i, ask) in layers(11, 4, 3, shape).iter().enumerate() {
         let x = normal(12, &[2, 3, 2, 2, 4]);
         let [a, b] = [13, 14].map(|seed| normal(seed, &[2, 4, 3]));
-        let share = Tensor::from_slice(&[0.0, 0.4, 1.0]).view([1, 3, 1]).expand([2, 3, 4], false);
+        let share = Tensor::from_slice(&[0.0, 0.4, 1.0])
+            .to_device(device())
+            .view([1, 3, 1])
+            .expand([2, 3, 4], false);
         let weight = Tensor::cat(&[share.ones_like() - &share, share], 2);
         let faded = ask(&x, &Tensor::cat(&[&a, &b], 1), &weight);
         for (frame, tokens) in [(0, &a), (2, &b)] {
-            let alone = ask(&x, tokens, &Tensor::ones([2, 3, 4], (Kind::Double, Device::Cpu)));
+            let alone = ask(&x, tokens, &Tensor::ones([2, 3, 4], (Kind::Double, device())));
             let error = relative(&faded.select(1, frame), &array(&alone.select(1, frame)));
             assert!(error <= EXACT, "layer {i}, frame {frame}: {error:e}");
         }

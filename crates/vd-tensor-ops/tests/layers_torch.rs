@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 
 use oracle::build::EXACT;
 use oracle::{array, relative};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{CrossAttention, HeadShape, Memory, SpatialAttention};
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{Params, Result, Scope, Weights};
 
 const SHAPE: HeadShape = HeadShape { heads: 2, dim: 6 };
@@ -21,8 +22,8 @@ const SHAPE: HeadShape = HeadShape { heads: 2, dim: 6 };
 fn load<L>(name: &str, new: impl Fn(&mut Scope) -> Result<L>) -> (BTreeMap<String, Tensor>, L) {
     oracle::draw::one_thread();
     let path = fixtures::fixture(&format!("attention/{name}.safetensors"));
-    let tensors = Weights::read(&path, Device::Cpu).unwrap().tensors;
-    let mut params = Params::new(0, Kind::Double, Device::Cpu);
+    let tensors = Weights::read(&path, device()).unwrap().tensors;
+    let mut params = Params::new(0, Kind::Double, device());
     let layer = new(&mut params.root()).unwrap();
     let own = tensors.iter().filter(|(name, _)| params.get(name).is_some());
     params.load(&own.map(|(name, t)| (name.clone(), t.shallow_clone())).collect()).unwrap();

@@ -1,7 +1,8 @@
 //! Activations computed a second time in the backward instead of kept.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
+use crate::autocast::{Autocast, autocast, autocast_now};
 use crate::autograd::{BoxError, Function, Saved, apply, grad};
 use crate::{Error, Result};
 
@@ -34,7 +35,7 @@ where
             saved.keep(tensor);
         }
         let params = params.iter().map(|t| t.shallow_clone()).collect();
-        Ok((outputs, Recompute { f, params }))
+        Ok((outputs, Recompute { f, params, cast: autocast_now() }))
     })
 }
 
@@ -47,6 +48,8 @@ struct Recompute<F> {
     f: F,
     /// The very tensors that `f` reads: saved ones have no place in a graph.
     params: Vec<Tensor>,
+    /// What was set at the first time.
+    cast: (Device, Autocast),
 }
 
 impl<F> Function for Recompute<F>
@@ -63,7 +66,8 @@ where
         let inputs: Vec<Tensor> =
             saved[..n].iter().zip(needs).map(|(t, need)| leaf(t, *need)).collect();
         // The node sets the mode back, also after a panic.
-        let outputs = tch::with_grad(|| (self.f)(&inputs))?;
+        let (device, cast) = self.cast;
+        let outputs = tch::with_grad(|| autocast(device, cast, || (self.f)(&inputs)))??;
         if outputs.len() != grads.len() {
             return Err(Box::new(Error::Torch(format!(
                 "checkpoint: expected {} outputs, as in the forward, got {}",

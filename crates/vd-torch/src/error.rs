@@ -51,6 +51,9 @@ pub enum Error {
         /// What it said.
         why: String,
     },
+    /// A dtype of autocast was not understood.
+    #[error("autocast \"{0}\", expected off, bf16 or fp16")]
+    BadAutocast(String),
     /// Lists that belong together have different lengths.
     #[error("{what}: expected {expected} tensors, as many as there are parameters, got {got}")]
     Length {

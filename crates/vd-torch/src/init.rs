@@ -114,7 +114,7 @@ fn look_for_cuda() -> CudaStatus {
 }
 
 /// Loads a library for the life of the process.
-fn open(name: &CStr) -> std::result::Result<(), String> {
+pub(crate) fn open(name: &CStr) -> std::result::Result<(), String> {
     // SAFETY: `name` is NUL-terminated; the handle is kept open for good.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     if !handle.is_null() {

@@ -8,10 +8,13 @@
 //! must be in the process before anybody asks. The variable `VD_CUDA` (`auto`, `off`, `require`)
 //! says whether CUDA is looked for; an explicit device `cpu` wins over it, and loads nothing.
 
+mod autocast;
 mod autograd;
 mod checkpoint;
 pub mod cuda;
 mod device;
+mod device_memory;
+mod driver;
 mod error;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
@@ -21,10 +24,17 @@ mod memory;
 mod optim;
 mod shim;
 mod team;
+pub mod testing;
 
+pub use autocast::{Autocast, autocast};
 pub use autograd::{BoxError, Function, Saved, apply, grad, grad_enabled};
 pub use checkpoint::checkpoint;
 pub use device::DeviceChoice;
+pub use device_memory::{
+    DeviceMemory, allow_tf32, catch_out_of_memory, device_memory, restart_device_peak,
+    restart_tf32, says_out_of_memory, synchronize,
+};
+pub use driver::{Driver, Gpu, driver, find_nvrtc};
 pub use error::{Error, Result, brief};
 pub use init::{
     CudaStatus, cuda_status, init, libtorch_dir, loaded_version, set_threads, threads, version,

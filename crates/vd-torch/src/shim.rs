@@ -44,6 +44,29 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> c_int;
 
+    pub(crate) fn vd_autocast_enter(
+        cuda: c_int,
+        half: c_int,
+        before: *mut AutocastBefore,
+        error: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn vd_autocast_leave(before: *const AutocastBefore);
+
+    pub(crate) fn vd_allow_tf32(allow: c_int, error: *mut *mut c_char) -> c_int;
+
+    pub(crate) fn vd_restart_tf32(error: *mut *mut c_char) -> c_int;
+
+    pub(crate) fn vd_synchronize(index: c_int, error: *mut *mut c_char) -> c_int;
+
+    pub(crate) fn vd_device_memory(
+        index: c_int,
+        figures: *mut i64,
+        error: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn vd_restart_device_peak(index: c_int, error: *mut *mut c_char) -> c_int;
+
     pub(crate) fn vd_autograd_grad(
         outputs: *const *const C_tensor,
         seeds: *const *const C_tensor,
@@ -53,6 +76,15 @@ unsafe extern "C" {
         result: *mut *mut C_tensor,
         error: *mut *mut c_char,
     ) -> c_int;
+}
+
+/// What autocast was before; as the shim declares it.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct AutocastBefore {
+    cuda: c_int,
+    enabled: c_int,
+    dtype: c_int,
 }
 
 /// What a node hands to its backward; as the shim declares it.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::Draw;
-use vd_torch::tch::{Kind, Tensor, no_grad};
-use vd_torch::{Result, checkpoint};
+use vd_torch::tch::{Device, Kind, Tensor, no_grad};
+use vd_torch::{Autocast, Result, autocast, checkpoint};
 
 /// A block with a convolution, a norm, and a second output.
 fn block(x: &Tensor, scale: &Tensor, params: &[Tensor]) -> Vec<Tensor> {
@@ -75,6 +75,24 @@ fn values_and_gradients_equal_those_without_it_bit_for_bit() {
             assert_eq!(plain, again, "{needs:?} {uses:?}");
             assert_eq!(plain.1.iter().map(Option::is_some).collect::<Vec<_>>(), needs);
         }
+    }
+}
+
+#[test]
+fn what_was_cast_at_the_first_time_is_cast_at_the_second() {
+    for cast in [Autocast::Bf16, Autocast::Fp16] {
+        let run = |again: bool| {
+            let case = case(6, [true; 4]);
+            let outputs = autocast(Device::Cpu, cast, || match again {
+                true => recomputed(&case).unwrap(),
+                false => block(&case.x, &case.scale, &case.params),
+            });
+            // outside, as a backward should be
+            let outputs = outputs.unwrap();
+            outputs[0].to_kind(Kind::Float).square().mean(Kind::Float).backward();
+            (outputs[0].to_kind(Kind::Double).sum(Kind::Double).double_value(&[]), gradients(&case))
+        };
+        assert_eq!(run(false), run(true), "{cast}");
     }
 }
 

@@ -78,8 +78,8 @@ mod tests {
 
     /// A model that has no weights to read.
     fn no_weights(at: &Path) {
-        let bert =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../vd-text-cond/tests/encoders/bert");
+        let own = vd_torch::testing::folder(env!("CARGO_MANIFEST_DIR"));
+        let bert = own.join("../vd-text-cond/tests/encoders/bert");
         for name in ["config.json", "tokenizer.json"] {
             std::fs::copy(bert.join(name), at.join(name)).unwrap();
         }

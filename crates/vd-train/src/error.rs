@@ -101,6 +101,27 @@ pub enum Error {
         /// The first bad tensor: a parameter by its name, else the loss, else a gradient by its name.
         tensor: String,
     },
+    /// Memory that runs out in the midst of a step.
+    #[error(
+        "step {step}: {device} is out of memory with train.batch = {batch} clips of {clip} ({said}); lower train.batch, for which train.accumulate makes up{}",
+        advice(*recompute, *levels)
+    )]
+    OutOfMemory {
+        /// The step, counted from 1, that was given up.
+        step: u64,
+        /// Whose memory.
+        device: String,
+        /// Clips in a micro-batch.
+        batch: usize,
+        /// What a clip is, in words.
+        clip: String,
+        /// Levels that compute their activations again already.
+        recompute: usize,
+        /// Levels that there are.
+        levels: usize,
+        /// What libtorch said.
+        said: String,
+    },
     /// The data refused something.
     #[error(transparent)]
     Data(#[from] vd_data::Error),
@@ -141,6 +162,17 @@ impl Error {
     pub(crate) fn checkpoint(path: &Path, what: impl Into<String>) -> Self {
         Error::Checkpoint { path: path.to_path_buf(), what: what.into() }
     }
+}
+
+/// The other way to need less memory, while there is one.
+fn advice(recompute: usize, levels: usize) -> String {
+    if recompute >= levels {
+        return String::new();
+    }
+    format!(
+        ", or raise train.recompute from {recompute} (at most {levels}): activations of as many \
+         levels are then computed again instead of kept"
+    )
 }
 
 /// Result of this crate.

@@ -26,14 +26,28 @@ pub struct StepReport {
     pub loss_by_log_snr: [Option<f64>; 8],
     /// Its learning rate.
     pub lr: f64,
-    /// The norm of the network's gradients before clipping.
+    /// The norm of the network's gradients before clipping; 0 of a step that was skipped.
     pub grad_norm: f64,
+    /// What the loss was scaled by for the way back; only with fp16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Whether it changed no weight, for its gradients left the range of fp16; told where it did.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub skipped: bool,
     /// How long it took, loading included.
     pub seconds: f64,
     /// Clips a second.
     pub samples_per_second: f64,
     /// Files of the data set that could not be read so far.
     pub skipped_files: usize,
+    /// Bytes that tensors took of a CUDA device at most so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
+}
+
+/// By reference, as serde asks.
+fn is_false(yes: &bool) -> bool {
+    !yes
 }
 
 /// The edges of [`StepReport::loss_by_log_snr`]: the same for every schedule, so that runs compare.
@@ -145,9 +159,12 @@ mod tests {
             ],
             lr: 1e-3,
             grad_norm: 2.5,
+            loss_scale: None,
+            skipped: false,
             seconds: 0.25,
             samples_per_second: 32.0,
             skipped_files: 1,
+            peak_memory: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use vd_data::Dataset;
 use vd_tensor_ops::kernels::cpu::Isa;
 use vd_tensor_ops::write_atomically;
+use vd_torch::device_memory;
 
 use crate::begin::{check_captions, check_room};
 use crate::checkpoint::{Machine, Parts, State, Use, newest, prune, save};
@@ -15,7 +16,8 @@ use crate::metrics::{Metrics, StepReport, put_aside};
 use crate::preview::write_preview;
 use crate::resume::{check_config, warn_of_machine};
 use crate::signals::check_signals;
-use crate::trainer::{Outcome, Trainer};
+use crate::step::Outcome;
+use crate::trainer::Trainer;
 use crate::uncertainty::Learned;
 use crate::{Result, RunConfig};
 
@@ -125,7 +127,7 @@ pub fn train(
         check_config(checkpoint, &config)?;
         checkpoint.check_encoder(identity.as_deref())?;
     }
-    let machine = Machine::here(device, config.train.precision);
+    let machine = Machine::here(device, config.train.precision, config.train.autocast);
     if let Some(state) = from.as_ref().and_then(|checkpoint| checkpoint.state.as_ref()) {
         warn_of_machine(&state.machine, &machine);
     }
@@ -216,17 +218,22 @@ impl Run<'_> {
     fn step(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<StepReport> {
         let train = &self.config.train;
         let begun = Instant::now();
-        let Outcome { loss, loss_by_log_snr, lr, grad_norm } = self.trainer.advance()?;
+        let outcome = self.trainer.advance()?;
+        let Outcome { loss, loss_by_log_snr, lr, grad_norm, loss_scale, skipped } = outcome;
         let seconds = begun.elapsed().as_secs_f64();
+        let peak_memory = device_memory(self.trainer.device)?.map(|memory| memory.peak_allocated);
         let report = StepReport {
             step: self.trainer.step,
             loss,
             loss_by_log_snr,
             lr,
             grad_norm,
+            loss_scale,
+            skipped,
             seconds,
             samples_per_second: (train.batch * train.accumulate) as f64 / seconds.max(1e-9),
             skipped_files: self.trainer.loader.bad_files().len(),
+            peak_memory,
         };
         if is_due(report.step, train.log_every) || report.step == train.steps {
             self.metrics.write(&report)?;
@@ -243,6 +250,7 @@ impl Run<'_> {
         let (seed, machine) = (self.config.train.seed, self.machine.clone());
         let state = State {
             encoder: self.identity.clone(),
+            loss_scale: trainer.loss_scale,
             ..State::new(trainer.step, seed, trainer.cursor, fps, machine)
         };
         let parts = Parts {

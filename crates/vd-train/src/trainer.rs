@@ -2,36 +2,38 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Device, Kind, Tensor};
-use vd_data::{Batch, Cursor, Dataset, Loader};
-use vd_diffusion::{Diffusion, LossRequest};
-use vd_tensor_ops::{Params, Weights, kernels};
+use tch::{Device, Kind};
+use vd_data::{Cursor, Dataset, Loader};
+use vd_diffusion::Diffusion;
+use vd_tensor_ops::{Params, Weights};
 use vd_text_cond::TextEncoder;
+use vd_torch::Autocast;
 use vd_unet3d::UNet3d;
 
-use crate::batch::{Preparation, Prepared};
+use crate::batch::Preparation;
 use crate::checkpoint::{Checkpoint, WeightKind};
-use crate::clip::{global_norm, shrink_to_norm};
-use crate::metrics::LevelLosses;
+use crate::loss_scale::LossScale;
 use crate::optimizer::AdamW;
 use crate::signals::Signal;
-use crate::streams::{Place, Stream, seed_of};
-use crate::uncertainty::{Learned, plain_mean};
+use crate::streams::{Stream, seed_of};
+use crate::uncertainty::Learned;
 use crate::{Error, Result, RunConfig};
 
 /// Everything that changes from step to step.
 #[derive(Debug)]
 pub(crate) struct Trainer {
-    config: RunConfig,
+    pub(crate) config: RunConfig,
     pub(crate) device: Device,
     pub(crate) diffusion: Diffusion,
-    network: UNet3d,
+    pub(crate) network: UNet3d,
     pub(crate) params: Params,
     pub(crate) ema_network: UNet3d,
     pub(crate) ema: Params,
     pub(crate) optimizer: AdamW,
     /// What divides the loss; not averaged, and not used to sample.
     pub(crate) learned: Option<Learned>,
+    /// With fp16 alone.
+    pub(crate) loss_scale: Option<LossScale>,
     pub(crate) preparation: Preparation,
     pub(crate) loader: Loader,
     /// Steps done.
@@ -42,15 +44,6 @@ pub(crate) struct Trainer {
     pub(crate) sound: bool,
     /// Frames per second of the first clip that was seen.
     pub(crate) fps: Option<f64>,
-}
-
-/// What a step found.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Outcome {
-    pub(crate) loss: f64,
-    pub(crate) loss_by_log_snr: [Option<f64>; 8],
-    pub(crate) lr: f64,
-    pub(crate) grad_norm: f64,
 }
 
 impl Trainer {
@@ -70,6 +63,7 @@ impl Trainer {
         let mut ema_network = UNet3d::new(&config.model, &mut ema.root())?;
         for network in [&mut network, &mut ema_network] {
             network.set_precision(train.precision);
+            network.set_autocast(train.autocast);
         }
         network.set_recompute(train.recompute);
         let state = from.and_then(|checkpoint| checkpoint.state.as_ref());
@@ -78,6 +72,8 @@ impl Trainer {
             diffusion: Diffusion::new(&config.diffusion)?,
             optimizer: AdamW::new(&params, train.betas, train.weight_decay),
             learned: Learned::new(train, device)?,
+            loss_scale: (train.autocast == Autocast::Fp16)
+                .then(|| state.and_then(|state| state.loss_scale).unwrap_or_default()),
             preparation: Preparation {
                 text: encoder.zip(config.text.as_ref().map(|text| text.drop)),
                 signals: Signal::all(config),
@@ -118,102 +114,6 @@ impl Trainer {
             None => Ok(()),
         }
     }
-
-    /// One step of the optimiser.
-    ///
-    /// # Errors
-    /// A loss or a gradient that is not finite: the weights are left as they were.
-    pub(crate) fn advance(&mut self) -> Result<Outcome> {
-        let mut levels = LevelLosses::default();
-        let (loss, grads) = self.gradients(&mut levels)?;
-        let train = &self.config.train;
-        let (own, beside) = grads.split_at(self.optimizer.params().len());
-        let norm = global_norm(own)?;
-        // The one time in a step that the host waits for the device.
-        let mut read = vec![Tensor::f_stack(&[&loss, &norm], 0)?];
-        read.append(&mut levels.means);
-        if !beside.is_empty() {
-            read.push(global_norm(beside)?.f_reshape([1])?);
-        }
-        let read: Vec<f64> = Vec::try_from(&Tensor::f_cat(&read, 0)?)?;
-        let (loss, grad_norm) = (read[0], read[1]);
-        let (means, beside_norms) = read[2..].split_at(levels.counts.len());
-        if ![loss, grad_norm].iter().chain(beside_norms).all(|number| number.is_finite()) {
-            return Err(self.not_finite(loss, &grads));
-        }
-        let loss_by_log_snr = levels.binned(means)?;
-        let lr = train.learning_rate().at(self.step);
-        // An error in the midst of these leaves some weights of one step and some of the next.
-        self.sound = false;
-        let shrink = if train.clip > 0.0 { shrink_to_norm(grad_norm, train.clip) } else { 1.0 };
-        let follow = (&self.ema, train.ema_decay().at(self.step));
-        kernels::with(train.precision, || self.optimizer.step(lr, own, shrink, Some(follow)))?;
-        if let Some(learned) = &mut self.learned {
-            learned.optimizer.step(lr, beside, 1.0, None)?;
-        }
-        self.step += 1;
-        self.cursor = self.loader.cursor();
-        self.sound = true;
-        Ok(Outcome { loss, loss_by_log_snr, lr, grad_norm })
-    }
-
-    /// The mean loss of all micro-batches (f64, on the device) and the gradients: those of the
-    /// network, then those of the uncertainty.
-    fn gradients(&mut self, levels: &mut LevelLosses) -> Result<(Tensor, Vec<Tensor>)> {
-        let parts = self.config.train.accumulate;
-        let mut sum: Option<(Tensor, Vec<Tensor>)> = None;
-        for micro in 0..parts {
-            let batch = self.loader.next()?;
-            self.fps = self.fps.or_else(|| batch.fps.first().copied());
-            let (loss, grads) = self.micro_batch(&batch, micro as u64, levels)?;
-            sum = Some(match sum {
-                None => (loss, grads),
-                Some((total, so_far)) => {
-                    for (sum, grad) in so_far.iter().zip(&grads) {
-                        let _: Tensor = sum.shallow_clone().f_add_(grad)?;
-                    }
-                    (total.f_add(&loss)?, so_far)
-                }
-            });
-        }
-        sum.ok_or_else(|| Error::config("train.accumulate", "at least 1", parts))
-    }
-
-    /// One micro-batch's share of the loss and the gradients.
-    fn micro_batch(
-        &self,
-        batch: &Batch,
-        micro: u64,
-        levels: &mut LevelLosses,
-    ) -> Result<(Tensor, Vec<Tensor>)> {
-        let train = &self.config.train;
-        let at = Place { seed: train.seed, step: self.step, micro };
-        let Prepared { x0, cond, frames, keep } = self.preparation.prepare(batch, at)?;
-        let (mut noise, mut dropout) = (at.noise(Stream::Loss), at.noise(Stream::Dropout));
-        let request = LossRequest {
-            frames: Some(&frames),
-            keep: keep.as_ref(),
-            uncertainty: self.learned.as_ref().map(|learned| &learned.uncertainty),
-            train: Some(&mut dropout),
-            ..LossRequest::default()
-        };
-        let loss = self.diffusion.loss(&self.network, &x0, &cond, request, &mut noise)?;
-        levels.push(&loss)?;
-        let share = loss.mean.f_mul_scalar(1.0 / train.accumulate as f64)?;
-        let beside = self.learned.iter().flat_map(|learned| learned.optimizer.params());
-        let params: Vec<_> = self.optimizer.params().iter().chain(beside).collect();
-        let grads = Tensor::f_run_backward(&[&share], &params, false, false)?;
-        let grads = grads.into_iter().zip(params).map(|(grad, param)| {
-            // A parameter that the loss does not reach: its gradient is zero.
-            let grad = if grad.defined() { grad } else { param.detach().f_zeros_like()? };
-            Ok(grad.f_contiguous()?)
-        });
-        let reported = match &self.learned {
-            None => share.detach().f_to_kind(Kind::Double)?,
-            Some(_) => plain_mean(&loss)?.f_mul_scalar(1.0 / train.accumulate as f64)?,
-        };
-        Ok((reported, grads.collect::<Result<_>>()?))
-    }
 }
 
 #[cfg(test)]
@@ -221,6 +121,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::TrainConfig;
+    use crate::metrics::LevelLosses;
+    use tch::Tensor;
     use vd_data::{DataConfig, DigitsConfig, Source};
     use vd_unet3d::UNet3dConfig;
 
@@ -294,5 +196,65 @@ mod tests {
         let untouched = after.iter().zip(&before).filter(|((n, _), _)| *n != name);
         assert!(untouched.into_iter().all(|((_, now), then)| now == then));
         assert_eq!(trainer.step, 0);
+    }
+    fn scaled(scale: f64) -> Trainer {
+        let mut trainer = trainer(2);
+        trainer.loss_scale = Some(LossScale { scale, ..LossScale::default() });
+        trainer
+    }
+
+    #[test]
+    fn a_scale_that_is_a_power_of_two_changes_no_bit() {
+        let (mut plain, mut scaled) = (trainer(2), scaled(65_536.0));
+        for _ in 0..3 {
+            let (a, b) = (plain.advance().unwrap(), scaled.advance().unwrap());
+            assert_eq!((a.loss, a.grad_norm, a.skipped), (b.loss, b.grad_norm, b.skipped));
+            assert_eq!((a.loss_scale, b.loss_scale), (None, Some(65_536.0)));
+        }
+        assert_eq!(plain.params.tensors(), scaled.params.tensors());
+        assert_eq!(plain.ema.tensors(), scaled.ema.tensors());
+        assert_eq!(scaled.loss_scale.unwrap().good_steps, 3);
+    }
+
+    #[test]
+    fn a_step_that_overflows_changes_the_scale_alone_and_the_next_goes_on_with_other_data() {
+        let mut trainer = scaled(2f64.powi(128));
+        // A loss of about 10^8, and gradients of the same kind.
+        let weight = trainer.params.get("final_conv.1.weight").unwrap().tensor.detach();
+        let _ = weight.shallow_clone().g_mul_scalar_(1e4);
+        let before: Vec<_> = trainer.params.tensors().values().map(Tensor::copy).collect();
+        let start = trainer.cursor;
+        let outcome = trainer.advance().unwrap();
+        assert!(outcome.skipped && outcome.loss.is_finite() && outcome.grad_norm == 0.0);
+        let left = LossScale { scale: 2f64.powi(127), good_steps: 0, skipped: 1 };
+        assert_eq!((trainer.loss_scale, trainer.step, trainer.sound), (Some(left), 1, true));
+        assert_ne!(trainer.cursor, start);
+        assert!(trainer.params.tensors().values().zip(&before).all(|(now, then)| now == then));
+        assert_eq!(trainer.optimizer.state()["step"].int64_value(&[0]), 0);
+        let mut steps = 0;
+        while trainer.advance().unwrap().skipped {
+            steps += 1;
+            assert!(steps < 128);
+        }
+        assert!(trainer.params.tensors().values().zip(&before).any(|(now, then)| now != then));
+    }
+
+    #[test]
+    fn where_no_scale_helps_the_bad_tensor_is_named() {
+        let mut trainer = scaled(65_536.0);
+        let weight = trainer.params.get("final_conv.1.weight").unwrap().tensor.detach();
+        let _ = weight.shallow_clone().fill_(f64::NAN);
+        let message = trainer.advance().unwrap_err().to_string();
+        assert!(message.contains("`final_conv.1.weight` is not finite"), "{message}");
+    }
+
+    #[test]
+    fn memory_that_runs_out_names_the_batch_and_what_to_do() {
+        let trainer = trainer(1);
+        let message = trainer.out_of_memory("CUDA out of memory".to_owned()).to_string();
+        for part in ["train.batch = 2 clips of 2 frames of 8x8", "lower", "train.recompute from 0"]
+        {
+            assert!(message.contains(part), "{message}");
+        }
     }
 }

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use common::{assert_same, run, step_dir, tiny};
 use vd_text_cond::{EncoderConfig, PretrainedConfig, TextConfig};
+use vd_torch::testing::folder;
 use vd_train::{Checkpoint, Resume, RunConfig};
 
 /// A copy of a small BERT that a test may damage.
 fn model(at: &Path) -> PathBuf {
-    let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vd-text-cond/tests/encoders/bert");
+    let bert = folder(env!("CARGO_MANIFEST_DIR")).join("../vd-text-cond/tests/encoders/bert");
     fs::create_dir(at).unwrap();
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
         fs::copy(bert.join(name), at.join(name)).unwrap();

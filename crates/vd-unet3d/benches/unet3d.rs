@@ -1,6 +1,6 @@
 //! What one evaluation of the network costs: forward, and forward with backward.
 //!
-//! VD_BENCH_THREADS sets the threads (2 where it is not set).
+//! VD_BENCH_THREADS sets the threads (2 where it is not set), VD_TEST_DEVICE the device (`cpu`).
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -8,7 +8,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+use vd_unet3d::ops::torch::testing::{device, finished};
 use vd_unet3d::ops::{Params, SeededNoise, torch};
 use vd_unet3d::{Backbone, Cond, FrameMask, Noise, Preset, UNet3d, UNet3dConfig};
 
@@ -19,29 +20,29 @@ fn unet3d(c: &mut Criterion) {
     torch::init().unwrap();
     let given = std::env::var("VD_BENCH_THREADS").ok();
     torch::set_threads(given.map_or(2, |n| n.parse().unwrap()));
-    eprintln!("{} threads, Float, Cpu, libtorch {}", torch::threads(), torch::version());
+    eprintln!("{} threads, Float, {:?}, libtorch {}", torch::threads(), device(), torch::version());
     let config = UNet3dConfig { dim: 32, dim_mults: vec![1, 2, 4], ..UNet3dConfig::default() };
-    let mut params = Params::new(0, Kind::Float, Device::Cpu);
+    let mut params = Params::new(0, Kind::Float, device());
     let net = UNet3d::new(&config, &mut params.root()).unwrap();
     let leaves: Vec<&Tensor> = params.trainable().into_iter().map(|(_, t)| t).collect();
 
     let mut group = c.benchmark_group("unet3d_dim32");
     group.sampling_mode(SamplingMode::Flat);
     for size in SIZES {
-        let like = Tensor::empty(size, (Kind::Float, Device::Cpu));
+        let like = Tensor::empty(size, (Kind::Float, device()));
         let x = SeededNoise::new(1, 0).normal(&like);
         let weights = SeededNoise::new(2, 0).normal(&like);
-        let t = Tensor::from_slice(&[500i64]);
+        let t = Tensor::from_slice(&[500i64]).to_device(device());
         let answer = |x: &Tensor| net.forward(x, &t, &Cond::none(), &FrameMask::All, None).unwrap();
         let at = size.map(|n| n.to_string()).join("x");
         group.bench_function(format!("forward/{at}"), |b| {
             let _no_gradients = tch::no_grad_guard();
-            b.iter(|| answer(black_box(&x)));
+            b.iter(|| finished(answer(black_box(&x))));
         });
         group.bench_function(format!("forward_backward/{at}"), |b| {
             b.iter(|| {
                 let value = (answer(black_box(&x)) * &weights).sum(Kind::Float);
-                black_box(Tensor::run_backward(&[value], &leaves, false, false))
+                finished(Tensor::run_backward(&[value], &leaves, false, false))
             });
         });
     }
@@ -52,26 +53,26 @@ fn unet3d(c: &mut Criterion) {
 /// other.
 fn presets(c: &mut Criterion) {
     let size = [1, 3, 16, 32, 32];
-    let like = Tensor::empty(size, (Kind::Float, Device::Cpu));
+    let like = Tensor::empty(size, (Kind::Float, device()));
     let x = SeededNoise::new(1, 0).normal(&like);
     let weights = SeededNoise::new(2, 0).normal(&like);
-    let t = Tensor::from_slice(&[0.5f32]);
+    let t = Tensor::from_slice(&[0.5f32]).to_device(device());
     let mut group = c.benchmark_group("unet3d_dim64");
     group.sampling_mode(SamplingMode::Flat);
     for preset in [Preset::VideoDiffusionPytorch0_7, Preset::PaperUcf101] {
         let config = UNet3dConfig { dim: 64, ..preset.config() };
-        let mut params = Params::new(0, Kind::Float, Device::Cpu);
+        let mut params = Params::new(0, Kind::Float, device());
         let net = UNet3d::new(&config, &mut params.root()).unwrap();
         let leaves: Vec<&Tensor> = params.trainable().into_iter().map(|(_, t)| t).collect();
         let answer = |x: &Tensor| net.forward(x, &t, &Cond::none(), &FrameMask::All, None).unwrap();
         group.bench_function(format!("forward/{}", preset.name()), |b| {
             let _no_gradients = tch::no_grad_guard();
-            b.iter(|| answer(black_box(&x)));
+            b.iter(|| finished(answer(black_box(&x))));
         });
         group.bench_function(format!("forward_backward/{}", preset.name()), |b| {
             b.iter(|| {
                 let value = (answer(black_box(&x)) * &weights).sum(Kind::Float);
-                black_box(Tensor::run_backward(&[value], &leaves, false, false))
+                finished(Tensor::run_backward(&[value], &leaves, false, false))
             });
         });
     }

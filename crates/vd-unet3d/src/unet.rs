@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::{self, Precision};
 use vd_tensor_ops::layers::{DropoutSeeds, RelativeBias, RelativeBias2d};
+use vd_tensor_ops::torch::{self, Autocast};
 use vd_tensor_ops::{FrameMask, Noise, Scope, video};
 
 use crate::attend::Context;
@@ -38,6 +39,7 @@ pub struct UNet3d {
     kind: Kind,
     device: Device,
     precision: Precision,
+    autocast: Autocast,
     bias: Option<RelativeBias>,
     space_bias: Option<RelativeBias2d>,
     /// Which levels have full attention over space.
@@ -78,6 +80,7 @@ impl UNet3d {
             kind: scope.kind(),
             device: scope.device(),
             precision: Precision::default(),
+            autocast: Autocast::default(),
             recompute: 0,
             bias,
             space_bias,
@@ -103,6 +106,18 @@ impl UNet3d {
     /// How exactly the network's kernels compute.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// Has libtorch's operators compute so from now on, on the way forward and on the way back; what
+    /// comes out stays in the dtype of the weights. On a CPU too they do it alone, without the
+    /// kernels, whatever the precision. A network starts with [`Autocast::Off`].
+    pub fn set_autocast(&mut self, autocast: Autocast) {
+        self.autocast = autocast;
+    }
+
+    /// What libtorch's operators cast to.
+    pub fn autocast(&self) -> Autocast {
+        self.autocast
     }
 
     /// Computes the activations of the `levels` outermost resolutions again in the backward instead
@@ -201,7 +216,13 @@ impl Backbone for UNet3d {
             Some(noise) => Some(DropoutSeeds::draw(noise, x.size()[0])?),
             None => None,
         };
-        kernels::with(self.precision, || self.evaluate(x, t, cond, frames, dropout))
+        if self.autocast.is_off() {
+            return kernels::with(self.precision, || self.evaluate(x, t, cond, frames, dropout));
+        }
+        let y = torch::autocast(self.device, self.autocast, || {
+            kernels::with(Precision::Reference, || self.evaluate(x, t, cond, frames, dropout))
+        });
+        Ok(y.map_err(|error| Error::custom(error.to_string()))??.f_to_kind(self.kind)?)
     }
 
     fn is_conditional(&self) -> bool {

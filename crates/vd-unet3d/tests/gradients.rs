@@ -14,17 +14,18 @@ use small::{ask, build, conditional, everything, levels, mixes, noise_levels, pa
 use tch::{Kind, Tensor};
 use vd_unet3d::ops::SeededNoise;
 use vd_unet3d::ops::layers::NormKind;
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Backbone, Cond, FrameMask, TokensConfig, UNet3dConfig, Wrap};
 
 fn gradients_hold(config: &UNet3dConfig, seed: u64) {
     let (net, params) = build(config, Kind::Double, seed);
     let mut scene = scene(config, Kind::Double, seed, [2, 3, 4, 4]);
     scene.t = levels(seed, &[2, 3]);
-    scene.frames = FrameMask::Focus(Tensor::from_slice(&[true, false]));
+    scene.frames = FrameMask::Focus(Tensor::from_slice(&[true, false]).to_device(device()));
     // One row null, so that both the embedding given and the null embedding take part.
     let pooled = scene.cond.pooled.as_ref().unwrap().set_requires_grad(true);
     scene.cond.pooled = Some(pooled.shallow_clone());
-    scene.cond.null = Some(Tensor::from_slice(&[false, true]));
+    scene.cond.null = Some(Tensor::from_slice(&[false, true]).to_device(device()));
     let x = scene.x.set_requires_grad(true);
     scene.x = x.shallow_clone();
     let mut leaves = leaves(&params, &x);
@@ -48,7 +49,7 @@ fn every_parameter_gets_a_gradient() {
     let config = conditional();
     let (net, params) = build(&config, Kind::Double, 3);
     let mut scene = scene(&config, Kind::Double, 4, [2, 3, 4, 4]);
-    scene.cond.null = Some(Tensor::from_slice(&[false, true]));
+    scene.cond.null = Some(Tensor::from_slice(&[false, true]).to_device(device()));
     net.forward(&scene.x, &scene.t, &scene.cond, &scene.frames, None)
         .unwrap()
         .square()
@@ -66,7 +67,7 @@ fn every_parameter_gets_a_gradient() {
 /// All that is told, in which the first sample goes without each of them.
 fn half_told(config: &UNet3dConfig, seed: u64, per_frame: bool) -> Cond {
     let mut cond = told(config, Kind::Double, seed, [2, 3, 4, 4], per_frame);
-    let first = || Some(Tensor::from_slice(&[true, false]));
+    let first = || Some(Tensor::from_slice(&[true, false]).to_device(device()));
     if cond.has_text() {
         cond.null = first();
     }
@@ -91,7 +92,7 @@ fn gradients_of_the_papers_form_are_the_slopes_of_its_values() {
     let mut scene = scene(&config, Kind::Double, 7, [2, 3, 4, 8]);
     scene.t = noise_levels(&config, 7, &[2, 3]);
     scene.frames = FrameMask::ClipAndImages { clip: 2 };
-    scene.cond.null = Some(Tensor::from_slice(&[false, true]));
+    scene.cond.null = Some(Tensor::from_slice(&[false, true]).to_device(device()));
     let x = scene.x.set_requires_grad(true);
     let leaves = leaves(&params, &x);
     check_together("network", &leaves, (8, 3), &|| {

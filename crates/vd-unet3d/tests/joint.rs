@@ -18,6 +18,7 @@ use together::{in_frames, jointly};
 use vd_unet3d::ops::Params;
 use vd_unet3d::ops::kernels::Precision;
 use vd_unet3d::ops::layers::NormKind;
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Cond, FrameMask, Tokens, UNet3d, UNet3dConfig};
 
 /// Two orders of the same sums through the whole network in f64: measured below 1e-14.
@@ -119,7 +120,7 @@ proptest! {
         let mut cond = grouped.cond.shallow_clone();
         let (tokens, group) = (cond.tokens.take().unwrap(), cond.group.take().unwrap());
         let texts = tokens.values.size()[1];
-        let own = group.unsqueeze(-1).eq_tensor(&Tensor::arange(texts, (Kind::Int64, tch::Device::Cpu)));
+        let own = group.unsqueeze(-1).eq_tensor(&Tensor::arange(texts, (Kind::Int64, device())));
         let weight = tokens.weight.unsqueeze(2) * own.unsqueeze(-1).to_kind(Kind::Float);
         let tokens = Tokens { values: tokens.values.flatten(1, 2), weight: weight.flatten(2, 3) };
         let row = with_cond(&grouped, cond.with_tokens(tokens));
@@ -208,7 +209,8 @@ fn a_mask_of_nulls_and_groups_that_do_not_fit_are_refused() {
         );
         answer.unwrap_err().to_string()
     };
-    let group = |values: &[i64], shape: &[i64]| Tensor::from_slice(values).view(shape);
+    let group =
+        |values: &[i64], shape: &[i64]| Tensor::from_slice(values).to_device(device()).view(shape);
     for (change, parts) in [
         (group(&[0; 6], &[2, 3]), "Int64 of shape [2, 4]"),
         (group(&[3; 8], &[2, 4]), "texts from 0 to 2, got 3"),

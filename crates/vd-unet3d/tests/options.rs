@@ -10,8 +10,9 @@ use oracle::draw::cases;
 use oracle::{array, relative};
 use proptest::prelude::*;
 use small::{Scene, ask, build, conditional, config, paper, scene};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_unet3d::ops::kernels::Precision;
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::ops::{Noise, Params, SeededNoise};
 use vd_unet3d::{Backbone, FrameMask, UNet3d, UNet3dConfig, Wrap};
 
@@ -44,7 +45,7 @@ fn convolutions_over_time_change_no_answer_at_their_start() {
     };
     for base in [images, UNet3dConfig { dim: 16, ..paper() }, conditional()] {
         let (mut image, params) = build(&base, Kind::Float, 1);
-        let mut more = Params::new(2, Kind::Float, Device::Cpu);
+        let mut more = Params::new(2, Kind::Float, device());
         let config = UNet3dConfig { temporal_kernel: Some(3), ..base.clone() };
         let mut video = UNet3d::new(&config, &mut more.root()).unwrap();
         copy(&params, &more);
@@ -52,7 +53,7 @@ fn convolutions_over_time_change_no_answer_at_their_start() {
         let first = scene(&base, Kind::Float, 3, [2, 5, 8, 16]);
         let masks = [
             FrameMask::All,
-            FrameMask::Focus(Tensor::from_slice(&[true, false])),
+            FrameMask::Focus(Tensor::from_slice(&[true, false]).to_device(device())),
             FrameMask::ClipAndImages { clip: 3 },
         ];
         for frames in masks {
@@ -163,7 +164,7 @@ fn dropout_isolates_samples_and_images() {
 fn with_zeros_at_the_start_the_answer_is_zero_and_every_block_its_skip() {
     for base in [paper(), conditional()] {
         let config = UNet3dConfig { zero_init: true, ..base };
-        let mut params = Params::new(3, Kind::Float, Device::Cpu);
+        let mut params = Params::new(3, Kind::Float, device());
         let net = UNet3d::new(&config, &mut params.root()).unwrap();
         let scene = scene(&config, Kind::Float, 11, [1, 2, 4, 8]);
         assert_eq!(ask(&net, &scene).abs().max().double_value(&[]), 0.0);

@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use small::{Scene, conditional, config, levels, mixes, scene, told, with_some_null};
 use tch::Tensor;
 use vd_unet3d::ops::layers::NormKind;
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{FrameMask, UNet3dConfig};
 
 const SIZE: [i64; 4] = [2, 3, 4, 6];
@@ -51,7 +52,7 @@ fn rows_of_the_null_mask_get_the_null_embedding() {
     for mask in [[false, false], [true, false], [false, true], [true, true]] {
         holds(&config, 5, &|kind| {
             let scene = scene(&config, kind, 6, SIZE);
-            let cond = scene.cond.with_null(Tensor::from_slice(&mask));
+            let cond = scene.cond.with_null(Tensor::from_slice(&mask).to_device(device()));
             Scene { cond, ..scene }
         });
     }
@@ -75,7 +76,7 @@ fn every_frame_may_have_its_own_level_and_its_own_embedding() {
             if own_embedding {
                 let embeddings = normal(10, &[2, 3, 5]).to_kind(kind);
                 scene.cond.pooled = Some(embeddings);
-                scene.cond.null = Some(Tensor::from_slice(&[false, true]));
+                scene.cond.null = Some(Tensor::from_slice(&[false, true]).to_device(device()));
             }
             scene
         });
@@ -88,7 +89,7 @@ fn a_focus_mask_spares_the_first_attention_unless_asked() {
         let config = UNet3dConfig { mask_first_temporal, ..config() };
         for mask in [[true, false], [true, true], [false, false]] {
             holds(&config, 11, &|kind| {
-                let frames = FrameMask::Focus(Tensor::from_slice(&mask));
+                let frames = FrameMask::Focus(Tensor::from_slice(&mask).to_device(device()));
                 Scene { frames, ..scene(&config, kind, 12, SIZE) }
             });
         }
@@ -153,14 +154,14 @@ proptest! {
             let bits: Vec<bool> = (0..b).map(|k| seed >> k & 1 == 1).collect();
             scene.frames = match mask {
                 0 => FrameMask::All,
-                1 => FrameMask::Focus(Tensor::from_slice(&bits)),
+                1 => FrameMask::Focus(Tensor::from_slice(&bits).to_device(device())),
                 _ => FrameMask::ClipAndImages { clip: 1 + (seed % f as u64) as i64 },
             };
             if per_frame {
                 scene.t = levels(seed, &[b, f]).to_kind(kind);
             }
             if cond_dim.is_some() && seed >> 8 & 1 == 1 {
-                scene.cond.null = Some(Tensor::from_slice(&bits));
+                scene.cond.null = Some(Tensor::from_slice(&bits).to_device(device()));
             }
             scene
         });
@@ -195,7 +196,7 @@ proptest! {
             scene.cond = with_some_null(&cond, 2, seed);
             scene.frames = match mask {
                 0 => FrameMask::All,
-                1 => FrameMask::Focus(Tensor::from_slice(&[true, false])),
+                1 => FrameMask::Focus(Tensor::from_slice(&[true, false]).to_device(device())),
                 _ => FrameMask::ClipAndImages { clip: 1 + (seed % 3) as i64 },
             };
             scene
@@ -209,6 +210,9 @@ fn the_twin_knows_the_normal_distribution() {
     let known =
         Array1::from(vec![0.520_499_877_813_047, 0.842_700_792_949_715, 0.999_977_909_503_001]);
     let got: Vec<f64> = [0.5, 1.0, 3.0].into_iter().map(oracle::position::erf).collect();
-    assert!(relative(&Tensor::from_slice(&got), &known) < 1e-14);
-    assert_eq!(row(&Tensor::from_slice(&[oracle::position::erf(-9.0)]))[0], -1.0);
+    assert!(relative(&Tensor::from_slice(&got).to_device(device()), &known) < 1e-14);
+    assert_eq!(
+        row(&Tensor::from_slice(&[oracle::position::erf(-9.0)]).to_device(device()))[0],
+        -1.0
+    );
 }

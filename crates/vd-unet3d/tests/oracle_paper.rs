@@ -13,6 +13,7 @@ use oracle::{array, relative};
 use proptest::prelude::*;
 use small::{Scene, ask, build, config, noise_levels, paper, scene, told, with_some_null};
 use tch::{Kind, Tensor};
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{
     Axes, EmbeddingConfig, EmbeddingKind, FrameMask, Skips, TimeEmbedding, TimePositions,
     TokensConfig, UNet3dConfig,
@@ -92,7 +93,7 @@ proptest! {
             scene.cond = with_some_null(&cond, 2, seed);
             scene.frames = match mask {
                 0 => FrameMask::All,
-                1 => FrameMask::Focus(Tensor::from_slice(&[true, false])),
+                1 => FrameMask::Focus(Tensor::from_slice(&[true, false]).to_device(device())),
                 _ => FrameMask::ClipAndImages { clip: 1 + (seed % 3) as i64 },
             };
             scene
@@ -108,7 +109,7 @@ fn a_log_snr_is_told_as_the_step_of_its_angle() {
         build(&UNet3dConfig { time: TimeEmbedding::Step, ..told.clone() }, Kind::Double, 4);
     let scene = scene(&told, Kind::Double, 5, SIZE);
     for (log_snr, step) in [(0.0, 500.0), (f64::INFINITY, 0.0), (f64::NEG_INFINITY, 1000.0)] {
-        let at = |t: f64| Tensor::from_slice(&[t, t]);
+        let at = |t: f64| Tensor::from_slice(&[t, t]).to_device(device());
         let with = |t: f64| Scene {
             x: scene.x.shallow_clone(),
             t: at(t),

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fmt::Write;
-use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
+use vd_unet3d::ops::torch::testing::folder;
 use vd_unet3d::ops::{Noise, Params, SeededNoise, derive_seed};
 use vd_unet3d::{
     Backbone, Cond, EmbeddingConfig, FrameMask, Preset, Tokens, TokensConfig, UNet3d, UNet3dConfig,
@@ -36,7 +36,7 @@ fn listed(config: &UNet3dConfig) -> (String, usize) {
 #[test]
 fn the_parameters_of_every_full_model_are_the_listed_ones() {
     for preset in PAPER {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        let path = folder(env!("CARGO_MANIFEST_DIR"))
             .join(format!("tests/parameters/{}.txt", preset.name()));
         let (text, _) = listed(&preset.config());
         if std::env::var_os("VD_WRITE_PARAMETERS").is_some() {

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use small::{Scene, ask, build, conditional, config, levels, scene};
 use tch::{Kind, Tensor};
 use vd_unet3d::ops::layers::NormKind;
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
 /// Two orders of the same sums, through the whole network.
@@ -61,7 +62,7 @@ proptest! {
             prop_assert!(relative(&ask(&net, &each), &expected) <= same_levels(kind));
             // And equal embeddings of all frames are one embedding, also where a row is null.
             let pooled = each.cond.pooled.as_ref().unwrap();
-            let null = Tensor::from_slice(&(0..b).map(|k| k == 1).collect::<Vec<_>>());
+            let null = Tensor::from_slice(&(0..b).map(|k| k == 1).collect::<Vec<_>>()).to_device(device());
             let per_sample = Scene { cond: each.cond.with_null(null.shallow_clone()), ..each };
             let pooled = pooled.unsqueeze(1).repeat([1, f, 1]);
             let expected = array(&ask(&net, &per_sample));
@@ -79,13 +80,13 @@ proptest! {
         let null: Vec<bool> = (0..b).map(|k| draws >> (8 + k) & 1 == 1).collect();
         let frames = |rows: &[bool]| match mask {
             0 => FrameMask::All,
-            1 => FrameMask::Focus(Tensor::from_slice(rows)),
+            1 => FrameMask::Focus(Tensor::from_slice(rows).to_device(device())),
             _ => FrameMask::ClipAndImages { clip: 1 + f / 2 },
         };
         for kind in KINDS {
             let (net, _) = build(&config, kind, draws);
             let all = scene(&config, kind, draws, [b, f, 4, 6]);
-            let cond = all.cond.with_null(Tensor::from_slice(&null));
+            let cond = all.cond.with_null(Tensor::from_slice(&null).to_device(device()));
             let all = Scene { frames: frames(&bits), cond, ..all };
             let together = ask(&net, &all);
             for k in 0..b {
@@ -132,7 +133,7 @@ proptest! {
             let (net, _) = build(&config, kind, seed);
             let whole = scene(&config, kind, seed, [b, f, 4, 6]);
             let all = vec![true; b as usize];
-            let whole = Scene { frames: FrameMask::Focus(Tensor::from_slice(&all)), ..whole };
+            let whole = Scene { frames: FrameMask::Focus(Tensor::from_slice(&all).to_device(device())), ..whole };
             let together = ask(&net, &whole);
             for i in 0..f {
                 let alone = Scene {
@@ -152,7 +153,7 @@ proptest! {
         let config = conditional();
         let (net, _) = build(&config, Kind::Float, seed);
         let given = scene(&config, Kind::Float, seed, [2, 3, 4, 6]);
-        let mask = Tensor::from_slice(&[true, false]);
+        let mask = Tensor::from_slice(&[true, false]).to_device(device());
         let ask_with = |embedding: Tensor| {
             let cond = Cond::pooled(embedding).with_null(mask.shallow_clone());
             net.forward(&given.x, &given.t, &cond, &FrameMask::All, None).unwrap()
@@ -178,10 +179,10 @@ proptest! {
         let t = levels(seed, &[1, f]).to_kind(Kind::Float);
         let mut own = vec![0f32; f as usize];
         own[0] = 100.0;
-        let moved = &t + Tensor::from_slice(&own).unsqueeze(0);
+        let moved = &t + Tensor::from_slice(&own).to_device(device()).unsqueeze(0);
         let rest = |answer: &Tensor| answer.narrow(2, 1, f - 1);
         for (frames, linked) in
-            [(FrameMask::All, true), (FrameMask::Focus(Tensor::from_slice(&[true])), false)]
+            [(FrameMask::All, true), (FrameMask::Focus(Tensor::from_slice(&[true]).to_device(device())), false)]
         {
             let ask_at = |t: &Tensor| net.forward(&base.x, t, &Cond::none(), &frames, None).unwrap();
             let (before, after) = (ask_at(&t), ask_at(&moved));
@@ -232,7 +233,7 @@ fn frames_are_ordered_by_rotary_positions_and_the_relative_bias_alone() {
     let config = config();
     let (net, params) = build(&config, Kind::Double, 7);
     let scene = scene(&config, Kind::Double, 8, [1, 4, 4, 4]);
-    let order = Tensor::from_slice(&[2i64, 0, 3, 1]);
+    let order = Tensor::from_slice(&[2i64, 0, 3, 1]).to_device(device());
     let difference = |net: &UNet3d| {
         let shuffled = scene.x.index_select(2, &order);
         let got = net.forward(&shuffled, &scene.t, &scene.cond, &scene.frames, None).unwrap();
@@ -255,7 +256,7 @@ fn the_input_may_have_any_strides_and_levels_any_number_kind() {
     let config = conditional();
     let (net, _) = build(&config, Kind::Float, 9);
     let scene = scene(&config, Kind::Float, 10, [2, 3, 4, 6]);
-    let whole = Scene { t: Tensor::from_slice(&[3i64, 998]), ..scene };
+    let whole = Scene { t: Tensor::from_slice(&[3i64, 998]).to_device(device()), ..scene };
     let answer = ask(&net, &whole);
     assert!(answer.is_contiguous());
     let strided = whole.x.permute([4, 2, 0, 3, 1]).contiguous().permute([2, 4, 1, 3, 0]);

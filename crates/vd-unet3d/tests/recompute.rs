@@ -14,6 +14,7 @@ use tch::{Kind, Tensor};
 use vd_unet3d::ops::SeededNoise;
 use vd_unet3d::ops::kernels::{self, Precision};
 use vd_unet3d::ops::layers::NormKind;
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Backbone, FrameMask, Skips, UNet3d, UNet3dConfig, Wrap};
 
 /// Three levels with channels that the kernels take.
@@ -102,9 +103,9 @@ fn masks_null_texts_and_levels_per_frame_have_the_same_gradients() {
             let [b, f, h, w] = [size[0], size[2], size[3], size[4]];
             scene.t = levels(seed, &[b, f]);
             scene.cond = told(&config, Kind::Float, seed, [b, f, h, w], per_frame);
-            scene.cond.null = Some(Tensor::from_slice(&[false, true]));
+            scene.cond.null = Some(Tensor::from_slice(&[false, true]).to_device(device()));
             scene.frames = match per_frame {
-                false => FrameMask::Focus(Tensor::from_slice(&[true, false])),
+                false => FrameMask::Focus(Tensor::from_slice(&[true, false]).to_device(device())),
                 true => FrameMask::ClipAndImages { clip: 2 },
             };
         });

@@ -14,8 +14,9 @@ use proptest::prelude::*;
 use small::{
     ask, bits, build, everything, mix, mixes, scene, told, with_cond, with_given, with_some_null,
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_unet3d::ops::Params;
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Backbone, Cond, Given, SignalConfig, Tokens, TokensConfig, UNet3d, UNet3dConfig};
 
 /// Two orders of the same sums through the whole network in f64: measured below 1e-14.
@@ -57,7 +58,7 @@ fn what_starts_at_zero_leaves_the_answer_as_it_was() {
     let less = UNet3dConfig { tokens: None, signals: BTreeMap::new(), ..more.clone() };
     for kind in [Kind::Double, Kind::Float] {
         let fresh = |config: &UNet3dConfig| {
-            let mut params = Params::new(5, kind, Device::Cpu);
+            let mut params = Params::new(5, kind, device());
             let net = UNet3d::new(config, &mut params.root()).unwrap();
             (net, params)
         };
@@ -97,7 +98,7 @@ fn large_numbers_keep_the_digits_that_tell_them_apart() {
     };
     // Seconds since 1970: single precision has every 128th of them.
     let epoch = 1.7e9;
-    let seconds = Tensor::from_slice(&[-7.0, 3.0, 4.5]);
+    let seconds = Tensor::from_slice(&[-7.0, 3.0, 4.5]).to_device(device());
     for kind in [Kind::Double, Kind::Float, Kind::BFloat16] {
         let small = at(0.0, &seconds, kind);
         assert_eq!(at(epoch, &(&seconds + epoch), kind), small);
@@ -130,7 +131,7 @@ proptest! {
         // A sample that goes without may be given anything, also a class that there is not.
         if config.signals.contains_key("weather") {
             let rows = bits(3, draws);
-            let value = mix(&rows, &Tensor::from_slice(&[-1i64, 99, 3]),
+            let value = mix(&rows, &Tensor::from_slice(&[-1i64, 99, 3]).to_device(device()),
                 &base.cond.signals["weather"].value);
             let null = || Some(rows.shallow_clone());
             let one = with_given(&base.cond, "weather", Given { value, null: null() });
@@ -207,7 +208,7 @@ proptest! {
     #[test]
     fn half_precision_tells_the_same(config in mixes(), seed: u64) {
         let (double, params) = build(&config, Kind::Double, seed);
-        let mut short = Params::new(seed, Kind::BFloat16, Device::Cpu);
+        let mut short = Params::new(seed, Kind::BFloat16, device());
         let net = UNet3d::new(&config, &mut short.root()).unwrap();
         let round = |(name, value): (String, Tensor)| (name, value.to_kind(Kind::BFloat16));
         short.load(&params.tensors().into_iter().map(round).collect()).unwrap();

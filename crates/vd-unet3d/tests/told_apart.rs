@@ -13,6 +13,7 @@ use small::{
     Scene, ask, bits, build, levels, mix, mixes, scene, told, with_cond, with_given, with_some_null,
 };
 use tch::{Kind, Tensor};
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Cond, FrameMask, Given, Tokens};
 
 /// Two orders of the same sums through the whole network in f64: measured below 1e-14.
@@ -106,7 +107,7 @@ proptest! {
         base.frames = if images {
             FrameMask::ClipAndImages { clip: 1 }
         } else {
-            FrameMask::Focus(Tensor::from_slice(&[true; 3]))
+            FrameMask::Focus(Tensor::from_slice(&[true; 3]).to_device(device()))
         };
         let cond = told(&config, Kind::Double, draws, SIZE, true);
         let base = with_cond(&base, with_some_null(&cond, 3, draws >> 3));

@@ -37,6 +37,10 @@ Usage: cargo xtask TASK
                    under target/ (a download of about 2.5 GB, 5 GB of disk)
       --name NAME  of the file; the processor's where not given
       --json       prints the JSON, not the table
+  gpu-bundle --out DIR
+                 tests, benches, `vd` and the comparison with video-diffusion-pytorch for a machine
+                 with a GPU and a Python with torch 2.11.0, without Rust and network: DIR/run.sh
+                 runs them there (docs/gpu.md)
   growth [DIM]   how time, memory and operations grow with frames, side and batch (dim 64); writes
                  docs/benchmarks/growth.json and growth-*.svg; takes minutes
   asan           runs the tests of the kernels under AddressSanitizer, built in a folder of their own
@@ -58,6 +62,7 @@ pub(crate) enum Task {
     Test(Vec<String>),
     Demo(Vec<String>),
     BenchPeer(peer::Options),
+    GpuBundle(PathBuf),
     Growth(Vec<String>),
     Asan,
     Check,
@@ -92,6 +97,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Task> {
         "test" => Ok(Task::Test(rest.to_vec())),
         "demo" => Ok(Task::Demo(rest.to_vec())),
         "bench-peer" => peer::Options::parse(rest).map(Task::BenchPeer),
+        "gpu-bundle" => gpu_bundle(rest).map(Task::GpuBundle),
         "growth" => Ok(Task::Growth(rest.to_vec())),
         "asan" => alone(Task::Asan),
         "check" => alone(Task::Check),
@@ -123,6 +129,19 @@ fn setup(args: &[String]) -> Result<SetupOptions> {
         }
     }
     Ok(options)
+}
+
+fn gpu_bundle(args: &[String]) -> Result<PathBuf> {
+    let given = match args {
+        [flag, dir] if flag == "--out" => Some(dir.as_str()),
+        [joined] => joined.strip_prefix("--out="),
+        _ => None,
+    };
+    match given.filter(|dir| !dir.is_empty() && !dir.starts_with("--")) {
+        // Where cargo was called, not the root of the workspace.
+        Some(dir) => std::path::absolute(dir).or_else(|e| usage(format!("`--out {dir}`: {e}"))),
+        None => usage("`gpu-bundle` needs `--out DIR`, and nothing else"),
+    }
 }
 
 fn usage<T>(message: impl Into<String>) -> Result<T> {
@@ -159,9 +178,19 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_told_from_failure() {
-        for line in
-            ["", "tset", "setup --gpu", "setup --dir", "setup --dir --cuda", "check x", "asan x"]
-        {
+        for line in [
+            "",
+            "tset",
+            "setup --gpu",
+            "setup --dir",
+            "setup --dir --cuda",
+            "check x",
+            "asan x",
+            "gpu-bundle",
+            "gpu-bundle x",
+            "gpu-bundle --out",
+            "gpu-bundle --out --x",
+        ] {
             assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
         }
     }

@@ -13,6 +13,7 @@
 
 mod args;
 mod asan;
+mod bundle;
 mod check;
 mod demo;
 mod disk;
@@ -61,6 +62,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::BenchPeer(options) => peer::run(&options),
+        Task::GpuBundle(out) => bundle::run(&out),
         Task::Growth(args) => growth::run(&args),
         Task::Asan => asan::run(),
         Task::Check => check::run(),

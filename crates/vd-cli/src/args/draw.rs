@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
 use vd_tensor_ops::kernels::Precision;
+use vd_torch::Autocast;
 
 use super::tables::{guidance, sampler, spacing, threshold};
 use super::values::{Parts, negative, scale, signal, signal_scale};
@@ -56,6 +57,9 @@ pub(crate) struct DrawArgs {
     /// How a CPU computes: f32, bf16 (in attentions), exact, reference (libtorch)
     #[arg(long, value_name = "HOW", default_value = "f32")]
     pub(crate) precision: Precision,
+    /// What products and convolutions compute in: off (f32), bf16, fp16; libtorch does it
+    #[arg(long, value_name = "DTYPE", default_value = "off")]
+    pub(crate) autocast: Autocast,
     /// Which weights [default: ema where the checkpoint has them, else model]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) weights: Option<WeightsName>,

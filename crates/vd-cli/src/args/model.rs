@@ -6,6 +6,7 @@ use clap::Args;
 use vd_data::{ClipFormat, Dtype};
 use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::Text;
+use vd_torch::Autocast;
 use vd_unet3d::Preset;
 
 use super::values::{MOST_FRAMES, format, positive, prompt, setting};
@@ -160,6 +161,9 @@ pub(crate) struct BenchArgs {
     /// How a CPU computes: f32, bf16, exact, reference (libtorch)
     #[arg(long, value_name = "HOW", default_value = "f32")]
     pub(crate) precision: Precision,
+    /// What products and convolutions compute in: off (f32), bf16, fp16; libtorch does it
+    #[arg(long, value_name = "DTYPE", default_value = "off")]
+    pub(crate) autocast: Autocast,
     /// Timed passes, after two that are not timed
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -5,7 +5,9 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::kernels::Precision;
 use vd_tensor_ops::{FrameMask, Noise, SeededNoise, kernels};
+use vd_torch::Autocast;
 use vd_unet3d::flops::{self, Shape};
 use vd_unet3d::{Backbone, Cond, Tokens};
 
@@ -27,6 +29,8 @@ struct Report {
     threads: usize,
     dtype: &'static str,
     precision: String,
+    /// What products and convolutions are cast to.
+    autocast: Autocast,
     device: String,
     /// Floating-point operations of one pass.
     flops: u64,
@@ -35,50 +39,61 @@ struct Report {
     recompute: usize,
     /// Resident memory at most.
     peak_mib: Option<f64>,
+    /// Memory of a CUDA device that tensors took at most in the timed passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_device_mib: Option<f64>,
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<Outcome> {
     let device = args.compute.start()?;
-    let mut model = Model::open(&args.checkpoint.path, None, device, args.precision)?;
+    let mut model = Model::open(&args.checkpoint.path, None, device, args.precision)?
+        .with_autocast(args.autocast);
     model.loaded.network.set_recompute(args.recompute);
     super::check_size(model.config(), args.size)?;
     let input = Input::new(&model, args)?;
     for _ in 0..WARM_UPS {
         input.pass(&model, args.train)?;
     }
+    vd_torch::restart_device_peak(device)?;
     let pass = |_| input.pass(&model, args.train);
     let mut times = (0..args.iters).map(pass).collect::<Result<Vec<_>>>()?;
     times.sort_by(f64::total_cmp);
-    let report = report(&model, args, &times);
+    let report = report(&model, args, &times)?;
     let text = describe(&report, args);
     Outcome::new(&report, text)
 }
 
-fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Report {
+fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Result<Report> {
     let (h, w) = (args.size.h as u64, args.size.w as u64);
     let tokens = TOKENS.unsigned_abs();
     let shape = Shape { b: args.batch.into(), f: args.frames.into(), h, w, tokens };
     let forward = flops::forward(model.config(), shape);
     let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-    Report {
+    let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
+    let on_device = vd_torch::device_memory(model.device)?;
+    Ok(Report {
         median_ms: (low + high) / 2.0,
         min_ms: sorted[0],
         max_ms: sorted[sorted.len() - 1],
         mode: if args.train { "train" } else { "forward" },
         threads: vd_torch::threads(),
         dtype: "float32",
+        autocast: args.autocast,
         precision: if model.device.is_cuda() {
             // libtorch's default: matrix products in full f32; cuDNN may use TF32 in convolutions.
             "float32, tf32 in convolutions".to_owned()
-        } else {
+        } else if args.autocast.is_off() {
             kernels::road(args.precision)
+        } else {
+            kernels::road(Precision::Reference)
         },
         device: device_name(model.device),
         flops: if args.train { 3 * forward } else { forward },
         iters: args.iters,
         recompute: args.recompute,
-        peak_mib: vd_torch::peak_resident().map(|bytes| bytes as f64 / 1_048_576.0),
-    }
+        peak_mib: vd_torch::peak_resident().map(mib),
+        peak_device_mib: on_device.map(|memory| mib(memory.peak_allocated)),
+    })
 }
 
 /// What the network is given, drawn before the clock runs.
@@ -141,12 +156,18 @@ fn wait_for(device: Device) {
 fn describe(report: &Report, args: &BenchArgs) -> String {
     let Report { median_ms, min_ms, max_ms, mode, device, precision, .. } = report;
     let memory = report.peak_mib.map_or(String::new(), |mib| format!(", {mib:.0} MiB at most"));
+    let on_device = report.peak_device_mib;
+    let on_device = on_device.map_or(String::new(), |mib| format!(", {mib:.0} MiB of the device"));
+    let cast = match report.autocast {
+        Autocast::Off => String::new(),
+        cast => format!(", autocast to {cast}"),
+    };
     let rate = report.flops as f64 / median_ms / 1e6;
     let clips = plural(args.batch as usize, "clip");
     format!(
         "{mode}: {median_ms:.2} ms (min {min_ms:.2}, max {max_ms:.2}, {})\n\
          {clips} of {} frames at {}, {} flops, {rate:.1} Gflop/s\n\
-         {device}, {}, {precision}{memory}",
+         {device}, {}, {precision}{cast}{memory}{on_device}",
         plural(report.iters as usize, "timed run"),
         args.frames,
         args.size,

@@ -10,6 +10,7 @@ use vd_diffusion::{
     Result, Sampler, Schedule, StepTaken, sample,
 };
 use vd_unet3d::ops::Weights;
+use vd_unet3d::ops::torch::testing::folder as crate_folder;
 
 use crate::common::generator::unit;
 
@@ -54,7 +55,7 @@ pub(crate) fn runs(name: &str) -> Vec<Run> {
 
 /// What the files of a folder come from.
 pub(crate) fn schedulers(folder: &str) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
+    let folder = crate_folder(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
     let about = |path: &Path| -> About {
         let file = Weights::read(path, Device::Cpu).unwrap();
         serde_json::from_str(&file.metadata["golden"]).unwrap()
@@ -65,7 +66,7 @@ pub(crate) fn schedulers(folder: &str) -> Vec<String> {
 
 /// The runs of a file.
 pub(crate) fn runs_in(folder: &str, name: &str) -> Vec<Run> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
+    let folder = crate_folder(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
     let file = Weights::read(&folder.join(format!("{name}.safetensors")), Device::Cpu).unwrap();
     let about: About = serde_json::from_str(&file.metadata["golden"]).unwrap();
     let numbers = |key: String| -> Vec<f64> {

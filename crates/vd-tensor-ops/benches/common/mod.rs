@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use criterion::Criterion;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::Isa;
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{Noise, SeededNoise, torch};
 
 /// Names the number of threads; 2 where it is not set.
@@ -18,13 +19,13 @@ pub(crate) fn start() {
     torch::init().unwrap();
     torch::set_threads(std::env::var(THREADS).map_or(2, |n| n.parse().unwrap()));
     let (threads, isa) = (torch::threads(), Isa::current());
-    eprintln!("{threads} threads, {isa}, Float, Cpu, libtorch {}", torch::version());
+    eprintln!("{threads} threads, {isa}, Float, {:?}, libtorch {}", device(), torch::version());
 }
 
 /// Standard normal values.
 pub(crate) fn draw(seed: u64, shape: &[i64]) -> Tensor {
     let size: i64 = shape.iter().product();
-    let like = Tensor::empty([1, size], (Kind::Float, Device::Cpu));
+    let like = Tensor::empty([1, size], (Kind::Float, device()));
     SeededNoise::new(seed, 0).normal(&like).view(shape)
 }
 

@@ -1,6 +1,7 @@
 //! Layers to test, and what arithmetic may do to them.
 
-use tch::{Device, Kind};
+use tch::Kind;
+use vd_tensor_ops::torch::testing::{self, device};
 use vd_tensor_ops::{Params, Result, Scope};
 
 use super::draw::{one_thread, perturb};
@@ -13,7 +14,7 @@ pub const KINDS: [Kind; 2] = [Kind::Double, Kind::Float];
 /// A layer moved away from its start, and its weights for the twin.
 pub fn build<L>(kind: Kind, seed: u64, new: impl Fn(&mut Scope) -> Result<L>) -> (L, Weights) {
     one_thread();
-    let mut params = Params::new(seed, kind, Device::Cpu);
+    let mut params = Params::new(seed, kind, device());
     let layer = new(&mut params.root()).unwrap();
     perturb(&params, seed ^ 0xFACE);
     (layer, Weights::of(&params))
@@ -29,6 +30,6 @@ pub fn build<L>(kind: Kind, seed: u64, new: impl Fn(&mut Scope) -> Result<L>) ->
 pub fn tolerance(kind: Kind, terms: i64, largest_score: f64) -> f64 {
     match kind {
         Kind::Double => EXACT * (1.0 + largest_score),
-        _ => (terms + 32) as f64 * U32 * (1.0 + largest_score),
+        _ => testing::tolerance((terms + 32) as f64 * U32 * (1.0 + largest_score)),
     }
 }

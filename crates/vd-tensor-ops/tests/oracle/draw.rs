@@ -2,18 +2,19 @@
 
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{Noise, Params, SeededNoise, derive_seed};
 
 /// Standard normal values in f64.
 pub fn normal(seed: u64, shape: &[i64]) -> Tensor {
-    let like = Tensor::empty(shape, (Kind::Double, Device::Cpu));
+    let like = Tensor::empty(shape, (Kind::Double, device()));
     SeededNoise::new(seed, 0).normal(&like)
 }
 
 /// Values uniform on [low, high), in f64.
 pub fn uniform(seed: u64, shape: &[i64], low: f64, high: f64) -> Tensor {
-    let like = Tensor::empty(shape, (Kind::Double, Device::Cpu));
+    let like = Tensor::empty(shape, (Kind::Double, device()));
     SeededNoise::new(seed, 0).uniform(&like) * (high - low) + low
 }
 

@@ -1,11 +1,12 @@
 //! Every layer that maps a video to a video, under one roof.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::layers::{
     AttentionPool, CrossAttention, GroupNorm, HeadShape, LayerNorm, Linear, Memory, MemoryHeads,
     MemoryProjection, RelativeBias, RelativeBias2d, RmsNorm, SpaceConv, SpaceDown, SpaceUp,
     SpatialAttention, SpatialLinearAttention, TemporalAttention, TemporalConv, Wrap,
 };
+use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::{FrameMask, Init, Params};
 
 use super::draw::{one_thread, perturb};
@@ -52,7 +53,7 @@ fn temporal(
 /// Every second sample.
 fn focus(b: i64) -> FrameMask {
     let mask: Vec<bool> = (0..b).map(|k| k % 2 == 0).collect();
-    FrameMask::Focus(Tensor::from_slice(&mask))
+    FrameMask::Focus(Tensor::from_slice(&mask).to_device(device()))
 }
 
 /// Tokens of four samples (4 3 5), trained as parameters are, so that they have gradients, and
@@ -60,13 +61,13 @@ fn focus(b: i64) -> FrameMask {
 fn text(params: &mut Params) -> (Tensor, Tensor) {
     let tokens = params.root().param("tokens", &[4, 3, 5], Init::Normal).unwrap();
     let weight = [1.0, 0.0, 2.5, 0.0, 0.0, 0.0, 0.3, 1.0, 1.7, 0.0, 0.6, 0.0f32];
-    (tokens, Tensor::from_slice(&weight).view([4, 3]))
+    (tokens, Tensor::from_slice(&weight).to_device(device()).view([4, 3]))
 }
 
 /// The same for as many samples as a video has, with weights that differ from frame to frame.
 fn text_of(x: &Tensor, (tokens, weight): &(Tensor, Tensor)) -> (Tensor, Tensor) {
     let (b, f) = (x.size()[0], x.size()[1]);
-    let fade = Tensor::arange(f, (Kind::Float, Device::Cpu)).view([1, f, 1]) + 0.5;
+    let fade = Tensor::arange(f, (Kind::Float, device())).view([1, f, 1]) + 0.5;
     (tokens.narrow(0, 0, b), weight.narrow(0, 0, b).unsqueeze(1) * fade)
 }
 
@@ -227,7 +228,7 @@ pub fn zoo(seed: u64, c: i64) -> Vec<Animal> {
 pub fn zoo_of(kind: Kind, seed: u64, c: i64) -> Vec<Animal> {
     one_thread();
     let animal = |(name, build): (&'static str, Build)| {
-        let mut params = Params::new(seed, kind, Device::Cpu);
+        let mut params = Params::new(seed, kind, device());
         let forward = build(&mut params, c);
         perturb(&params, seed ^ 1);
         Animal { name, params, forward }

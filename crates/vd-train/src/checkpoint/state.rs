@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use vd_data::Cursor;
 use vd_tensor_ops::kernels::{self, Precision};
+use vd_torch::Autocast;
 
-use crate::{Error, Result};
+use crate::{Error, LossScale, Result};
 
 /// The format of checkpoints that this version writes.
 const FORMAT: u32 = 1;
@@ -32,6 +33,9 @@ pub struct State {
     /// versions did not write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
+    /// What the loss is scaled by, with `train.autocast = "fp16"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
 }
 
 /// What the bytes of a run depend on, beside its config.
@@ -50,11 +54,16 @@ pub struct Machine {
 
 impl Machine {
     /// This process, computing on `device`.
-    pub fn here(device: tch::Device, precision: Precision) -> Self {
+    pub fn here(device: tch::Device, precision: Precision, autocast: Autocast) -> Self {
+        let by_libtorch = device.is_cuda() || !autocast.is_off();
+        let road = kernels::road(if by_libtorch { Precision::Reference } else { precision });
         Machine {
             threads: vd_torch::threads(),
             torch: vd_torch::loaded_version().unwrap_or_else(|| vd_torch::version().to_owned()),
-            kernels: kernels::road(if device.is_cuda() { Precision::Reference } else { precision }),
+            kernels: match autocast {
+                Autocast::Off => road,
+                _ => format!("{road}, autocast to {autocast}"),
+            },
             device: if device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
         }
     }
@@ -75,7 +84,7 @@ impl Machine {
 impl State {
     /// The state of a run in the present format, of no known encoder.
     pub fn new(step: u64, seed: u64, cursor: Cursor, fps: f64, machine: Machine) -> Self {
-        State { format: FORMAT, step, seed, cursor, fps, machine, encoder: None }
+        State { format: FORMAT, step, seed, cursor, fps, machine, encoder: None, loss_scale: None }
     }
 
     pub(super) fn read(path: &Path) -> Result<State> {
@@ -108,7 +117,7 @@ mod tests {
 
     #[test]
     fn another_machine_is_described_by_what_differs() {
-        let then = Machine::here(tch::Device::Cpu, Precision::Reference);
+        let then = Machine::here(tch::Device::Cpu, Precision::Reference, Autocast::Off);
         assert!(then.differences(&then).is_empty());
         let now =
             Machine { threads: then.threads + 1, kernels: "fused".to_owned(), ..then.clone() };

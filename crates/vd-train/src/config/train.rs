@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use vd_data::{ClipFormat, Ffmpeg};
 use vd_tensor_ops::kernels::Precision;
-use vd_torch::DeviceChoice;
+use vd_torch::{Autocast, DeviceChoice};
 
 use crate::ema::EmaDecay;
 use crate::lr::{LearningRate, LrSchedule};
@@ -89,6 +89,12 @@ pub struct TrainConfig {
     pub threads: usize,
     /// How exactly the network computes on a CPU.
     pub precision: Precision,
+    /// What the network's products and convolutions compute in: `off` (the dtype of the weights, f32),
+    /// `bf16` or `fp16`. Weights, gradients, optimiser and average stay in f32; with `fp16` the loss is
+    /// scaled so that its gradients stay in range, and a step whose gradients leave it is skipped.
+    /// On a CPU libtorch does it without the kernels. Off is left out where the config is written.
+    #[serde(skip_serializing_if = "Autocast::is_off")]
+    pub autocast: Autocast,
     /// Of how many levels, the outermost ones, activations are computed again in the backward
     /// instead of kept: less memory for more time, and the same bytes. As many as the network has
     /// keep none; 0 keeps all, and is left out where the config is written.
@@ -128,6 +134,7 @@ impl Default for TrainConfig {
             device: DeviceChoice::default(),
             threads: 0,
             precision: Precision::default(),
+            autocast: Autocast::default(),
             recompute: 0,
             log_every: 1,
         }

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use vd_data::{DataConfig, FireworksConfig, Source};
 use vd_diffusion::{DiffusionConfig, Parameterization, ScheduleConfig, TimeSampling};
 use vd_text_cond::{EncoderConfig, TextConfig};
-use vd_torch::DeviceChoice;
+use vd_torch::testing;
 use vd_train::{Checkpoint, Resume, RunConfig, Summary, TrainConfig, WeightKind, train};
 use vd_unet3d::UNet3dConfig;
 
@@ -49,7 +49,7 @@ pub(crate) fn tiny(out: &Path) -> RunConfig {
             focus_present: 0.25,
             checkpoint_every: 0,
             preview_every: 0,
-            device: DeviceChoice::Cpu,
+            device: testing::choice(),
             threads: 1,
             seed: 5,
             out: out.to_path_buf(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
+use vd_unet3d::ops::torch::testing::{device, folder};
 use vd_unet3d::ops::{Params, Weights};
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
@@ -55,7 +56,7 @@ impl Case {
     /// One forward and backward pass in `kind`; the loss is sum(output * weight).
     pub(crate) fn run(&self, network: &UNet3d, params: &Params, kind: Kind) -> Pass {
         let output = self.answer(network, kind);
-        let weight = unit("loss/weight", &output.size()).to_kind(kind);
+        let weight = unit("loss/weight", &output.size()).to_device(device()).to_kind(kind);
         (&output * weight).sum(kind).backward();
         let gradient = |tensor: &Tensor| {
             let gradient = tensor.grad();
@@ -74,9 +75,10 @@ impl Case {
             Some(x) => x.to_kind(kind),
             None => unit("input/x", &[b, config.channels, f, h, w]).to_kind(kind),
         };
-        let t = Tensor::from_slice(&self.time);
+        let x = x.to_device(device());
+        let t = Tensor::from_slice(&self.time).to_device(device());
         let cond = self.cond(config, kind);
-        let frames = FrameMask::Focus(Tensor::from_slice(&self.focus));
+        let frames = FrameMask::Focus(Tensor::from_slice(&self.focus).to_device(device()));
         network.forward(&x, &t, &cond, &frames, None).unwrap()
     }
 
@@ -89,8 +91,10 @@ impl Case {
         if !self.trained {
             return weights(params, frequencies);
         }
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/trained.safetensors");
-        let trained = Weights::read(path.as_ref(), Device::Cpu).unwrap().tensors;
+        // Tests of other crates read it too: from the folder beside their own.
+        let own = folder(env!("CARGO_MANIFEST_DIR"));
+        let path = own.join("../vd-unet3d/tests/parity/trained.safetensors");
+        let trained = Weights::read(&path, Device::Cpu).unwrap().tensors;
         let kind = |name: &String| params.get(name).unwrap().tensor.kind();
         trained.into_iter().map(|(name, t)| (name.clone(), t.to_kind(kind(&name)))).collect()
     }
@@ -99,7 +103,8 @@ impl Case {
         let Some(null) = &self.null else { return Cond::none() };
         let width = config.cond_dim.unwrap();
         let pooled = unit("input/cond", &[self.size[0], width]).to_kind(kind);
-        Cond::pooled(pooled).with_null(Tensor::from_slice(null))
+        let null = Tensor::from_slice(null).to_device(device());
+        Cond::pooled(pooled.to_device(device())).with_null(null)
     }
 }
 
@@ -117,7 +122,7 @@ pub(crate) fn config(version: &str, arguments: &Map<String, Value>) -> UNet3dCon
 
 /// A network and its parameters, not yet filled.
 pub(crate) fn build(config: &UNet3dConfig, kind: Kind) -> (UNet3d, Params) {
-    let mut params = Params::new(0, kind, Device::Cpu);
+    let mut params = Params::new(0, kind, device());
     let network = UNet3d::new(config, &mut params.root()).unwrap();
     (network, params)
 }
@@ -145,7 +150,8 @@ pub(crate) fn total_norm<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> f64
 /// |got - expected|, in f64.
 pub(crate) fn distance(got: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(got.size(), expected.size());
-    norm(&(got.to_kind(Kind::Double) - expected.to_kind(Kind::Double)))
+    let values = |t: &Tensor| t.to_device(Device::Cpu).to_kind(Kind::Double);
+    norm(&(values(got) - values(expected)))
 }
 
 /// The Euclidean norm, in f64.

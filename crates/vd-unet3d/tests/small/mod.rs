@@ -3,7 +3,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::ops::{Params, derive_seed};
 use vd_unet3d::{
     Axes, Backbone, Cond, EmbeddingConfig, EmbeddingKind, FrameMask, Given, SignalConfig,
@@ -103,7 +104,7 @@ pub fn mixes() -> impl Strategy<Value = UNet3dConfig> {
 
 pub fn build(config: &UNet3dConfig, kind: Kind, seed: u64) -> (UNet3d, Params) {
     one_thread();
-    let mut params = Params::new(seed, kind, Device::Cpu);
+    let mut params = Params::new(seed, kind, device());
     let net = UNet3d::new(config, &mut params.root()).unwrap();
     perturb(&params, seed ^ 0xFACE);
     (net, params)
@@ -148,7 +149,7 @@ pub fn told(
     if let Some(tokens) = &config.tokens {
         // Four tokens that count more or less; the last but one is padding everywhere.
         let weight = uniform(derive_seed(seed, &[3]), &rows(&[4]), 0.2, 2.0);
-        let weight = weight * Tensor::from_slice(&[1.0, 1.0, 0.0, 1.0]);
+        let weight = weight * Tensor::from_slice(&[1.0, 1.0, 0.0, 1.0]).to_device(device());
         let values = draw(4, &[b, 4, tokens.dim]);
         cond = cond.with_tokens(Tokens { values, weight: weight.to_kind(Kind::Float) });
     }
@@ -187,7 +188,7 @@ pub fn with_cond(scene: &Scene, cond: Cond) -> Scene {
 
 /// A bool per sample.
 pub fn bits(b: i64, from: u64) -> Tensor {
-    Tensor::from_slice(&(0..b).map(|k| from >> k & 1 == 1).collect::<Vec<_>>())
+    Tensor::from_slice(&(0..b).map(|k| from >> k & 1 == 1).collect::<Vec<_>>()).to_device(device())
 }
 
 /// Null masks of the text and of every signal, drawn.

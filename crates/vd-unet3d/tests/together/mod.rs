@@ -2,8 +2,9 @@
 
 #![allow(dead_code, unreachable_pub)]
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_unet3d::ops::derive_seed;
+use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Cond, FrameMask, Tokens, UNet3dConfig};
 
 use crate::oracle::draw::{normal, uniform};
@@ -16,7 +17,7 @@ const LENGTH: i64 = 3;
 fn told_jointly(config: &UNet3dConfig, kind: Kind, seed: u64, size: [i64; 4], clip: i64) -> Cond {
     let [b, f, _, _] = size;
     let texts = 1 + f - clip;
-    let reads = Tensor::arange(f, (Kind::Int64, Device::Cpu)).f_sub_scalar(clip - 1).unwrap();
+    let reads = Tensor::arange(f, (Kind::Int64, device())).f_sub_scalar(clip - 1).unwrap();
     let group = reads.clamp_min(0).expand([b, -1], false);
     let mut cond = told(config, kind, seed, size, true);
     let draw = |part: u64, shape: &[i64]| normal(derive_seed(seed, &[part]), shape).to_kind(kind);
@@ -25,7 +26,7 @@ fn told_jointly(config: &UNet3dConfig, kind: Kind, seed: u64, size: [i64; 4], cl
     }
     if let Some(tokens) = &config.tokens {
         let weight = uniform(derive_seed(seed, &[41]), &[b, f, LENGTH], 0.2, 2.0);
-        let weight = weight * Tensor::from_slice(&[1.0, 0.0, 1.0]);
+        let weight = weight * Tensor::from_slice(&[1.0, 0.0, 1.0]).to_device(device());
         let values = draw(42, &[b, texts, LENGTH, tokens.dim]);
         cond = cond.with_groups(Tokens { values, weight: weight.to_kind(Kind::Float) }, group);
     }
@@ -41,7 +42,7 @@ fn told_jointly(config: &UNet3dConfig, kind: Kind, seed: u64, size: [i64; 4], cl
 
 /// What `one` says, but of some frames what `other` says.
 pub fn in_frames(one: &Scene, other: &Scene, frames: &[bool]) -> Scene {
-    let here = Tensor::from_slice(frames);
+    let here = Tensor::from_slice(frames).to_device(device());
     let f = frames.len() as i64;
     let mixed = |axis: i64, own: &Tensor, new: &Tensor| {
         let mut shape = vec![1; own.dim()];
@@ -61,7 +62,7 @@ pub fn in_frames(one: &Scene, other: &Scene, frames: &[bool]) -> Scene {
         for (text, _) in read.iter().zip(frames).filter(|(_, here)| **here) {
             texts[*text as usize] = true;
         }
-        let texts = Tensor::from_slice(&texts).view([1, -1, 1, 1]);
+        let texts = Tensor::from_slice(&texts).to_device(device()).view([1, -1, 1, 1]);
         own.values = new.values.where_self(&texts, &own.values);
     }
     for (name, given) in &mut cond.signals {

@@ -13,7 +13,7 @@ use crate::pip;
 use crate::python;
 
 /// The version that the shapes, the weights and docs/benchmarks speak of.
-pub(super) const PEER: &str = "0.7.0";
+pub(crate) const PEER: &str = "0.7.0";
 /// torch is the one whose libtorch this project is built on; both versions go together.
 const PACKAGES: [&str; 4] =
     ["torch==2.11.0", "torchvision==0.26.0", "video-diffusion-pytorch==0.7.0", "safetensors"];

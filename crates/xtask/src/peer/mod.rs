@@ -15,6 +15,8 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+#[cfg(test)]
+pub(crate) use environment::PEER;
 pub(crate) use options::Options;
 
 use crate::downstream;

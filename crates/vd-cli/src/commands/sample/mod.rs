@@ -78,7 +78,8 @@ fn draw_to(
     args.draw.check_encoder(asks)?;
     let target = Target::of(out, &args.format, args.grid.as_deref())?;
     let device = args.draw.compute.start()?;
-    let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?;
+    let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?
+        .with_autocast(args.draw.autocast);
     if asks {
         model.open_encoder(args.draw.encoder.as_deref())?;
     }

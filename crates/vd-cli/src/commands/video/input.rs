@@ -51,7 +51,8 @@ impl<'a> Input<'a> {
         let output = Output::of(&args.out, &args.format)?;
         let device = args.draw.compute.start()?;
         let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
-        let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?;
+        let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?
+            .with_autocast(args.draw.autocast);
         let output = output.of_model(&model, args.dtype)?;
         if args.prompt.is_some() {
             model.open_encoder(args.draw.encoder.as_deref())?;

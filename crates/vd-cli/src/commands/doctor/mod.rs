@@ -1,5 +1,7 @@
 //! `vd doctor`: what vd finds on this machine.
 
+mod cuda;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write;
@@ -10,16 +12,17 @@ use anyhow::Result;
 use serde::Serialize;
 use vd_data::Ffmpeg;
 use vd_tensor_ops::kernels::cpu::Isa;
-use vd_torch::CudaStatus;
 
 use crate::logging;
 use crate::output::{Outcome, bytes};
+use cuda::Cuda;
 
 /// The project's own folder in the user's cache.
 const CACHE: &str = "video-diffusion";
 
 /// The variables that vd reads.
-const KNOWN: [&str; 5] = ["VD_CUDA", "VD_FFMPEG", "VD_FFPROBE", "VD_ISA", logging::VARIABLE];
+const KNOWN: [&str; 6] =
+    ["VD_CUDA", "VD_FFMPEG", "VD_FFPROBE", "VD_ISA", "VD_TEST_DEVICE", logging::VARIABLE];
 /// Variables of others that change what vd does.
 const FOREIGN: [&str; 7] = [
     "LIBTORCH",
@@ -65,15 +68,10 @@ struct Libtorch {
     found: Option<String>,
     /// The folder of the library that this process runs on.
     path: Option<PathBuf>,
+    /// Whether it has a part for CUDA.
+    cuda: bool,
     /// How it was found.
     from: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Cuda {
-    available: bool,
-    devices: usize,
-    reason: Option<String>,
 }
 
 /// What reads and writes MP4 and its like.
@@ -92,10 +90,11 @@ struct Cache {
 
 pub(crate) fn run() -> Result<Outcome> {
     let mut problems = Vec::new();
-    let cuda = cuda(&mut problems);
+    let mut cuda = cuda::cuda(&mut problems);
     problems.extend(Isa::named().err().map(|error| error.to_string()));
     let runs = problems.is_empty();
     let libtorch = libtorch();
+    cuda.remedy = cuda::remedy(&cuda, libtorch.cuda);
     if let Some(found) = libtorch.found.as_deref().filter(|v| !is_release(v, libtorch.expected)) {
         problems.push(format!(
             "libtorch is {found}, but vd was built for {}: run `cargo xtask setup`",
@@ -120,21 +119,6 @@ pub(crate) fn run() -> Result<Outcome> {
     Ok(Outcome::new(&report, describe(&report)?)?.with_success(runs))
 }
 
-fn cuda(problems: &mut Vec<String>) -> Cuda {
-    match vd_torch::cuda_status() {
-        Ok(CudaStatus::Ready { devices }) => {
-            Cuda { available: true, devices: *devices, reason: None }
-        }
-        Ok(CudaStatus::Absent { why }) => {
-            Cuda { available: false, devices: 0, reason: Some(why.clone()) }
-        }
-        Err(error) => {
-            problems.push(error.to_string());
-            Cuda { available: false, devices: 0, reason: Some(error.to_string()) }
-        }
-    }
-}
-
 fn ffmpeg() -> Films {
     match Ffmpeg::find() {
         Ok(Ffmpeg { ffmpeg, version, .. }) => {
@@ -151,7 +135,8 @@ fn libtorch() -> Libtorch {
         None => "not found among the libraries of this process".to_owned(),
         Some(path) => origin(path),
     };
-    Libtorch { expected: vd_torch::version(), found, path, from }
+    let cuda = path.as_ref().is_some_and(|path| path.join("libtorch_cuda.so").exists());
+    Libtorch { expected: vd_torch::version(), found, path, cuda, from }
 }
 
 /// `2.11.0` and `2.11.0+cpu` are the same release.
@@ -233,15 +218,13 @@ fn describe(report: &Report) -> Result<String> {
     writeln!(out, "threads    {} in libtorch's operators", report.threads)?;
     let torch = &report.libtorch;
     let found = torch.found.as_deref().unwrap_or("unknown");
-    writeln!(out, "libtorch   {found} (built for {})", torch.expected)?;
+    let part = if torch.cuda { "with" } else { "without" };
+    writeln!(out, "libtorch   {found} (built for {}), {part} a part for CUDA", torch.expected)?;
     if let Some(path) = &torch.path {
         writeln!(out, "           {}", path.display())?;
     }
     writeln!(out, "           from: {}", torch.from)?;
-    match &report.cuda.reason {
-        None => writeln!(out, "CUDA       {} device(s)", report.cuda.devices)?,
-        Some(why) => writeln!(out, "CUDA       not used: {why}")?,
-    }
+    cuda::describe(&mut out, &report.cuda)?;
     match (&report.ffmpeg, report.ffmpeg.path) {
         (Films { version: Some(version), .. }, Some(path)) => {
             writeln!(out, "ffmpeg     {version} ({})", path.display())?;

@@ -1,0 +1,118 @@
+//! What stands between vd and the CUDA devices of this machine.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use vd_torch::{CudaStatus, Driver};
+
+use crate::output::bytes;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Cuda {
+    pub(super) available: bool,
+    devices: usize,
+    reason: Option<String>,
+    driver: Option<DriverReport>,
+    /// What the driver, or its absence, says where there is none to report.
+    driver_reason: Option<String>,
+    /// The compiler of CUDA kernels.
+    nvrtc: Option<PathBuf>,
+    nvrtc_reason: Option<String>,
+    /// What to do for CUDA to be used, where it could be.
+    pub(super) remedy: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct DriverReport {
+    release: Option<String>,
+    /// The newest CUDA that it runs.
+    cuda: String,
+    devices: Vec<Gpu>,
+}
+
+#[derive(Debug, Serialize)]
+struct Gpu {
+    name: String,
+    memory_bytes: u64,
+    compute_capability: String,
+}
+
+/// Asks libtorch, the driver and the loader.
+pub(super) fn cuda(problems: &mut Vec<String>) -> Cuda {
+    let (devices, reason) = match vd_torch::cuda_status() {
+        Ok(CudaStatus::Ready { devices }) => (*devices, None),
+        Ok(CudaStatus::Absent { why }) => (0, Some(why.clone())),
+        Err(error) => {
+            problems.push(error.to_string());
+            (0, Some(error.to_string()))
+        }
+    };
+    let (driver, driver_reason) = match vd_torch::driver() {
+        Ok(driver) => (Some(DriverReport::from(driver)), None),
+        Err(why) => (None, Some(why)),
+    };
+    let (nvrtc, nvrtc_reason) = match vd_torch::find_nvrtc() {
+        Ok(path) => (Some(path), None),
+        Err(why) => (None, Some(why)),
+    };
+    let available = reason.is_none();
+    let remedy = None;
+    Cuda { available, devices, reason, driver, driver_reason, nvrtc, nvrtc_reason, remedy }
+}
+
+impl From<Driver> for DriverReport {
+    fn from(driver: Driver) -> Self {
+        let devices = driver.devices.into_iter().map(|gpu| Gpu {
+            name: gpu.name,
+            memory_bytes: gpu.memory,
+            compute_capability: gpu.capability,
+        });
+        DriverReport { release: driver.release, cuda: driver.cuda, devices: devices.collect() }
+    }
+}
+
+/// What to do where a device is there but not used, or used without its compiler of kernels.
+pub(super) fn remedy(cuda: &Cuda, libtorch_has_cuda: bool) -> Option<String> {
+    let driver = cuda.driver.as_ref()?;
+    let what = if driver.devices.is_empty() {
+        "the driver shows no device: look at CUDA_VISIBLE_DEVICES, and at what `nvidia-smi` says"
+    } else if !libtorch_has_cuda {
+        "run `cargo xtask setup --cuda`, or point LD_LIBRARY_PATH at the torch/lib of a Python's \
+         torch 2.11.0"
+    } else if !cuda.available {
+        "unset VD_CUDA, or set it to auto; if it is, the driver may be older than libtorch's CUDA"
+    } else if cuda.nvrtc.is_none() {
+        "run `cargo xtask setup --nvrtc`, or install nvidia-cuda-nvrtc beside torch"
+    } else {
+        return None;
+    };
+    Some(what.to_owned())
+}
+
+pub(super) fn describe(out: &mut String, cuda: &Cuda) -> std::fmt::Result {
+    match &cuda.reason {
+        None => writeln!(out, "CUDA       {} device(s)", cuda.devices)?,
+        Some(why) => writeln!(out, "CUDA       not used: {why}")?,
+    }
+    if let Some(driver) = &cuda.driver {
+        let release = driver.release.as_deref().unwrap_or("unknown");
+        writeln!(out, "           driver {release}, for CUDA up to {}", driver.cuda)?;
+        for (k, gpu) in driver.devices.iter().enumerate() {
+            let Gpu { name, memory_bytes, compute_capability } = gpu;
+            let memory = bytes(*memory_bytes);
+            writeln!(out, "           {k}: {name}, {memory}, sm {compute_capability}")?;
+        }
+        match (&cuda.nvrtc, &cuda.nvrtc_reason) {
+            (Some(path), _) => writeln!(out, "           NVRTC: {}", path.display())?,
+            (None, why) => {
+                let why = why.as_deref().unwrap_or_default();
+                writeln!(out, "           no NVRTC, so no kernels of vd's own: {why}")?;
+            }
+        }
+    }
+    match &cuda.remedy {
+        Some(remedy) => writeln!(out, "           to do: {remedy}"),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,93 @@
+// Settings of libtorch's operators that tch does not bind: autocast per device and dtype, TF32, and
+// the figures of a device's allocator.
+#include "shim.h"
+
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <cstdint>
+
+// As ATen/autocast_mode.h declares them; that header would bring every operator in with it.
+namespace at::autocast {
+TORCH_API bool is_autocast_enabled(at::DeviceType device_type);
+TORCH_API void set_autocast_enabled(at::DeviceType device_type, bool enabled);
+TORCH_API at::ScalarType get_autocast_dtype(at::DeviceType device_type);
+TORCH_API void set_autocast_dtype(at::DeviceType device_type, at::ScalarType dtype);
+TORCH_API void clear_cache();
+TORCH_API int increment_nesting();
+TORCH_API int decrement_nesting();
+}  // namespace at::autocast
+
+namespace {
+at::DeviceType type_of(int cuda) { return cuda ? at::kCUDA : at::kCPU; }
+}  // namespace
+
+extern "C" {
+
+// What was set before, for vd_autocast_leave.
+struct VdAutocast {
+  int cuda;
+  int enabled;
+  int dtype;
+};
+
+int vd_autocast_enter(int cuda, int half, VdAutocast* before, char** error) {
+  return guarded(error, [&] {
+    const auto type = type_of(cuda);
+    *before = {cuda, at::autocast::is_autocast_enabled(type),
+               static_cast<int>(at::autocast::get_autocast_dtype(type))};
+    at::autocast::set_autocast_dtype(type, half ? at::kHalf : at::kBFloat16);
+    at::autocast::set_autocast_enabled(type, true);
+    at::autocast::increment_nesting();
+  });
+}
+
+void vd_autocast_leave(const VdAutocast* before) {
+  const auto type = type_of(before->cuda);
+  // The outermost one forgets the casts of weights, which change before the next.
+  if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(type, before->enabled != 0);
+  at::autocast::set_autocast_dtype(type, static_cast<at::ScalarType>(before->dtype));
+}
+
+int vd_allow_tf32(int allow, char** error) {
+  return guarded(error, [&] {
+    at::globalContext().setAllowTF32CuBLAS(allow != 0);
+    at::globalContext().setAllowTF32CuDNN(allow != 0);
+  });
+}
+
+int vd_restart_tf32(char** error) {
+  return guarded(error, [&] {
+    at::globalContext().setAllowTF32CuBLAS(false);
+    at::globalContext().setAllowTF32CuDNN(true);
+  });
+}
+
+int vd_synchronize(int index, char** error) {
+  return guarded(error, [&] {
+    c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(static_cast<c10::DeviceIndex>(index));
+  });
+}
+
+// Bytes: given out now and at most, taken from the device now and at most.
+int vd_device_memory(int index, std::int64_t* figures, char** error) {
+  return guarded(error, [&] {
+    auto stats = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(
+        static_cast<c10::DeviceIndex>(index));
+    const auto& used = stats.allocated_bytes[0];
+    const auto& taken = stats.reserved_bytes[0];
+    figures[0] = used.current;
+    figures[1] = used.peak;
+    figures[2] = taken.current;
+    figures[3] = taken.peak;
+  });
+}
+
+int vd_restart_device_peak(int index, char** error) {
+  return guarded(error, [&] {
+    c10::getDeviceAllocator(at::kCUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(index));
+  });
+}
+}

@@ -1,0 +1,153 @@
+//! The memory of a device, as libtorch's allocator counts it, and what to make of it running out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use tch::Device;
+
+use crate::{Result, shim};
+
+/// Words of libtorch's by which it says that memory ran out, on devices and on the CPU.
+const OUT_OF_MEMORY: [&str; 4] =
+    ["out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED"];
+
+/// Bytes of a device's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// Of tensors that live.
+    pub allocated: u64,
+    /// Of tensors at most, since the start or [`restart_device_peak`].
+    pub peak_allocated: u64,
+    /// Taken from the device, what is kept for later included.
+    pub reserved: u64,
+    /// Taken at most.
+    pub peak_reserved: u64,
+}
+
+/// What libtorch's allocator has taken of a CUDA device; `None` for the CPU, which has none
+/// (see [`peak_resident`](crate::peak_resident)).
+///
+/// # Errors
+/// A device that libtorch does not have.
+pub fn device_memory(device: Device) -> Result<Option<DeviceMemory>> {
+    let Device::Cuda(index) = device else { return Ok(None) };
+    let mut figures = [0i64; 4];
+    shim::call(|error| {
+        // SAFETY: writes four numbers, and the error.
+        unsafe { shim::vd_device_memory(index as i32, figures.as_mut_ptr(), error) }
+    })?;
+    let [allocated, peak_allocated, reserved, peak_reserved] = figures.map(|n| n.max(0) as u64);
+    Ok(Some(DeviceMemory { allocated, peak_allocated, reserved, peak_reserved }))
+}
+
+/// Makes the peaks of [`device_memory`] count from here; nothing on the CPU.
+///
+/// # Errors
+/// A device that libtorch does not have.
+pub fn restart_device_peak(device: Device) -> Result<()> {
+    let Device::Cuda(index) = device else { return Ok(()) };
+    shim::call(|error| {
+        // SAFETY: takes a number, writes the error.
+        unsafe { shim::vd_restart_device_peak(index as i32, error) }
+    })
+}
+
+/// Whether products and convolutions of f32 on CUDA may round their operands to TF32 (11 bits);
+/// libtorch starts with yes for convolutions and no for products.
+///
+/// # Errors
+/// What libtorch refuses.
+pub fn allow_tf32(allow: bool) -> Result<()> {
+    shim::call(|error| {
+        // SAFETY: takes a number, writes the error.
+        unsafe { shim::vd_allow_tf32(allow.into(), error) }
+    })
+}
+
+/// As libtorch starts: TF32 in convolutions, not in products.
+///
+/// # Errors
+/// What libtorch refuses.
+pub fn restart_tf32() -> Result<()> {
+    shim::call(|error| {
+        // SAFETY: writes the error.
+        unsafe { shim::vd_restart_tf32(error) }
+    })
+}
+
+/// Waits until a device has done what it was given; the CPU has already.
+///
+/// # Errors
+/// What libtorch refuses: an error of a kernel that ran before, too.
+pub fn synchronize(device: Device) -> Result<()> {
+    let Device::Cuda(index) = device else { return Ok(()) };
+    shim::call(|error| {
+        // SAFETY: takes a number, writes the error.
+        unsafe { shim::vd_synchronize(index as i32, error) }
+    })
+}
+
+/// Whether a message of libtorch says that memory ran out.
+pub fn says_out_of_memory(message: &str) -> bool {
+    OUT_OF_MEMORY.iter().any(|words| message.contains(words))
+}
+
+/// Runs `f`, and gives the message of a panic by which one of libtorch's plain operators said that
+/// memory ran out; any other panic goes on.
+pub fn catch_out_of_memory<R>(f: impl FnOnce() -> R) -> std::result::Result<R, String> {
+    // What `f` has left half done, its caller looks after: as for an error.
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        match text.or_else(|| panic.downcast_ref::<&str>().copied()) {
+            Some(text) if says_out_of_memory(text) => first_line(text),
+            _ => resume_unwind(panic),
+        }
+    })
+}
+
+/// The message that tch quotes, without its stack.
+fn first_line(text: &str) -> String {
+    let text = text.split_once("Torch(\"").map_or(text, |(_, quoted)| quoted);
+    let text = text.split("Exception raised from").next().unwrap_or(text);
+    let line = text.split("\\n").find(|line| says_out_of_memory(line)).unwrap_or(text);
+    line.trim_end_matches("\")").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use tch::{Kind, Tensor};
+
+    #[test]
+    fn memory_that_runs_out_is_known_by_libtorchs_own_words() {
+        // 2^60 bytes: no machine has them, and nothing is touched.
+        let size = [1i64 << 58];
+        let refused = Tensor::f_empty(size, (Kind::Float, Device::Cpu)).unwrap_err();
+        assert!(says_out_of_memory(&refused.to_string()), "{refused}");
+        let caught = catch_out_of_memory(|| Tensor::empty(size, (Kind::Float, Device::Cpu)));
+        let message = caught.unwrap_err();
+        assert!(says_out_of_memory(&message), "{message}");
+        assert!(!message.contains('\n') && !message.contains("frame #"), "{message}");
+        let cuda = "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory. Tried \
+                    to allocate 2.00 GiB.\\nException raised from malloc\")";
+        let message = catch_out_of_memory(|| panic!("{cuda}")).unwrap_err();
+        assert_eq!(message, "CUDA out of memory. Tried to allocate 2.00 GiB.");
+    }
+
+    #[test]
+    fn another_panic_goes_on_and_a_result_comes_through() {
+        assert_eq!(catch_out_of_memory(|| 7), Ok(7));
+        let other = std::panic::catch_unwind(|| catch_out_of_memory(|| panic!("index 3")));
+        assert_eq!(other.unwrap_err().downcast_ref::<&str>(), Some(&"index 3"));
+    }
+
+    #[test]
+    fn the_cpu_has_no_figures_of_a_device_and_a_device_that_is_not_there_is_an_error() {
+        assert_eq!(device_memory(Device::Cpu).unwrap(), None);
+        restart_device_peak(Device::Cpu).unwrap();
+        allow_tf32(true).unwrap();
+        restart_tf32().unwrap();
+        synchronize(Device::Cpu).unwrap();
+        assert!(device_memory(Device::Cuda(4096)).is_err());
+    }
+}

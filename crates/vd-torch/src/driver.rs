@@ -1,0 +1,176 @@
+//! What NVIDIA's driver says of itself and its devices, and where NVRTC is; for reports.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::fs;
+use std::path::PathBuf;
+
+use crate::init::{libtorch_dir, open};
+
+/// The compiler of CUDA kernels, as CUDA 13 names it.
+const NVRTC: &str = "libnvrtc.so.13";
+/// Where wheels put it, from libtorch's folder.
+const NVRTC_PLACES: [&str; 2] = ["../../nvidia/cu13/lib", "../../nvidia/cuda_nvrtc/lib"];
+/// The numbers that CUDA's driver API gives to the two parts of a compute capability.
+const CAPABILITY: [c_int; 2] = [75, 76];
+
+/// NVIDIA's driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Driver {
+    /// Its release, if the kernel module tells.
+    pub release: Option<String>,
+    /// The newest CUDA that it runs, `13.0`.
+    pub cuda: String,
+    /// Its devices, in its own order.
+    pub devices: Vec<Gpu>,
+}
+
+/// A device of the driver's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpu {
+    /// Its name.
+    pub name: String,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Its compute capability, `9.0`.
+    pub capability: String,
+}
+
+/// Asks the driver itself, without libtorch.
+///
+/// # Errors
+/// Why there is none, or what it refuses, in words.
+pub fn driver() -> std::result::Result<Driver, String> {
+    open(c"libcuda.so.1").map_err(|why| format!("no NVIDIA driver ({why})"))?;
+    let api = Api::find()?;
+    // SAFETY: `init` takes flags, which must be 0; it may be called again.
+    checked("cuInit", unsafe { (api.init)(0) })?;
+    let (mut version, mut count) = (0, 0);
+    // SAFETY: writes one number.
+    checked("cuDriverGetVersion", unsafe { (api.version)(&raw mut version) })?;
+    // SAFETY: writes one number.
+    checked("cuDeviceGetCount", unsafe { (api.count)(&raw mut count) })?;
+    let devices = (0..count).map(|index| api.gpu(index)).collect::<Result<_, _>>()?;
+    let cuda = format!("{}.{}", version / 1000, version % 1000 / 10);
+    let text = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+    Ok(Driver { release: release_of(&text), cuda, devices })
+}
+
+/// `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build`
+fn release_of(text: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with("NVRM version"))?;
+    let is_release =
+        |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    line.split_whitespace().find(is_release).map(str::to_owned)
+}
+
+/// Loads the compiler of CUDA kernels as a kernel would, and says what it was found as.
+///
+/// # Errors
+/// Where it was looked for, in words.
+pub fn find_nvrtc() -> std::result::Result<PathBuf, String> {
+    let near = libtorch_dir().into_iter();
+    let near = near.flat_map(|lib| NVRTC_PLACES.map(|place| lib.join(place).join(NVRTC)));
+    for path in near.filter(|path| path.exists()) {
+        let path = fs::canonicalize(&path).unwrap_or(path);
+        let name = CString::new(path.as_os_str().as_encoded_bytes());
+        if let Ok(name) = name {
+            return open(&name).map(|()| path);
+        }
+    }
+    let name = CString::new(NVRTC).map_err(|e| e.to_string())?;
+    open(&name).map(|()| PathBuf::from(NVRTC)).map_err(|_| {
+        format!("{NVRTC} is neither beside libtorch nor where the system looks for libraries")
+    })
+}
+
+/// The few functions that are needed of the driver.
+struct Api {
+    init: unsafe extern "C" fn(c_uint) -> c_int,
+    version: unsafe extern "C" fn(*mut c_int) -> c_int,
+    count: unsafe extern "C" fn(*mut c_int) -> c_int,
+    device: unsafe extern "C" fn(*mut c_int, c_int) -> c_int,
+    name: unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int,
+    memory: unsafe extern "C" fn(*mut usize, c_int) -> c_int,
+    attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int,
+}
+
+impl Api {
+    fn find() -> std::result::Result<Self, String> {
+        // SAFETY: each symbol has the type that the driver's header (cuda.h) declares for it.
+        unsafe {
+            Ok(Api {
+                init: std::mem::transmute::<*mut c_void, _>(symbol(c"cuInit")?),
+                version: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDriverGetVersion")?),
+                count: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceGetCount")?),
+                device: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceGet")?),
+                name: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceGetName")?),
+                memory: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceTotalMem_v2")?),
+                attribute: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceGetAttribute")?),
+            })
+        }
+    }
+
+    fn gpu(&self, index: c_int) -> std::result::Result<Gpu, String> {
+        let (mut device, mut memory, mut parts) = (0, 0, [0; 2]);
+        let mut name = [0u8; 256];
+        // SAFETY: writes one number.
+        checked("cuDeviceGet", unsafe { (self.device)(&raw mut device, index) })?;
+        // SAFETY: writes at most 256 bytes, the last of them NUL.
+        let named = unsafe { (self.name)(name.as_mut_ptr().cast(), 256, device) };
+        checked("cuDeviceGetName", named)?;
+        // SAFETY: writes one number.
+        checked("cuDeviceTotalMem", unsafe { (self.memory)(&raw mut memory, device) })?;
+        for (part, attribute) in parts.iter_mut().zip(CAPABILITY) {
+            // SAFETY: writes one number.
+            let got = unsafe { (self.attribute)(&raw mut *part, attribute, device) };
+            checked("cuDeviceGetAttribute", got)?;
+        }
+        let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+        Ok(Gpu {
+            name: name.to_string_lossy().into_owned(),
+            memory: memory as u64,
+            capability: format!("{}.{}", parts[0], parts[1]),
+        })
+    }
+}
+
+/// A function of the driver, which is in the process.
+fn symbol(name: &CStr) -> std::result::Result<*mut c_void, String> {
+    // SAFETY: the name is NUL-terminated; the libraries of the process stay in it.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    if found.is_null() {
+        return Err(format!("the NVIDIA driver has no {}", name.to_string_lossy()));
+    }
+    Ok(found)
+}
+
+fn checked(what: &str, code: c_int) -> std::result::Result<(), String> {
+    if code == 0 { Ok(()) } else { Err(format!("the NVIDIA driver refuses {what} (error {code})")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_is_found_in_either_form_of_the_line() {
+        let closed = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22\nGCC\n";
+        let opened =
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release\n";
+        assert_eq!(release_of(closed).as_deref(), Some("550.54.14"));
+        assert_eq!(release_of(opened).as_deref(), Some("580.95.05"));
+        assert_eq!(release_of(""), None);
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_and_what_is_there_has_a_name() {
+        match driver() {
+            Ok(driver) => assert!(driver.devices.iter().all(|gpu| !gpu.name.is_empty())),
+            Err(why) => assert!(why.contains("NVIDIA driver"), "{why}"),
+        }
+        match find_nvrtc() {
+            Ok(path) => assert!(path.to_string_lossy().contains("nvrtc")),
+            Err(why) => assert!(why.contains(NVRTC), "{why}"),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! This project's side of the comparison on a device: a forward pass, a step of sampling or one of
+//! training, timed.
+//!
+//! Arguments are `key=value`: `dim`, `mults`, `batch`, `frames`, `side`, `device`, `autocast`,
+//! `what` (forward, sample, train), `seconds` (the most that is spent on timed runs), and, if there
+//! are any, `weights` and `answer` (safetensors: the weights; `x`, `t` and the other side's `output`).
+//! The last line on stdout is a JSON object.
+
+#![allow(clippy::print_stdout, reason = "its lines are what it is for")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use tch::{Device, Kind, Tensor};
+use vd_diffusion::{
+    Ancestral, Diffusion, DiffusionConfig, LossKind, LossRequest, ScheduleConfig, Spacing,
+    Threshold, Thresholded, keep_going, sample,
+};
+use vd_tensor_ops::kernels::{self, Precision};
+use vd_tensor_ops::{FrameMask, Noise, Params, SeededNoise, Weights};
+use vd_torch::{Autocast, DeviceChoice, DeviceMemory};
+use vd_train::AdamW;
+use vd_unet3d::flops::{self, Shape};
+use vd_unet3d::{Backbone, Cond, UNet3d, UNet3dConfig};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Runs before the first that counts.
+const WARM_UPS: usize = 3;
+/// Timed runs at least, and at most.
+const RUNS: (usize, usize) = (5, 50);
+
+fn main() -> Result<()> {
+    let arguments = Arguments::read();
+    let bench = Bench::load(&arguments)?;
+    let error = bench.check(&arguments)?;
+    let what = arguments.text("what")?;
+    let mut runs = serde_json::Map::new();
+    match what {
+        "forward" => {
+            drop(runs.insert("device".to_owned(), bench.time(&arguments, || bench.forward())?))
+        }
+        "sample" | "train" => {
+            // What the noise of the host costs: the same step with noise that the device draws.
+            for (name, host) in [("device", false), ("host", true)] {
+                let mut noise: Box<dyn Noise> = match host {
+                    true => Box::new(SeededNoise::new(3, 0)),
+                    false => Box::new(DeviceNoise),
+                };
+                let mut training = (what == "train").then(|| Training::new(&bench)).transpose()?;
+                let step = || match &mut training {
+                    Some(training) => training.step(&bench, noise.as_mut()),
+                    None => bench.sample(noise.as_mut()),
+                };
+                runs.insert(name.to_owned(), bench.time(&arguments, step)?);
+            }
+        }
+        other => return Err(format!("there is no `what={other}`").into()),
+    }
+    let report = serde_json::json!({
+        "what": what,
+        "flops_forward": bench.flops,
+        "error": error,
+        "noise": runs,
+        "parameters": bench.params.count(),
+    });
+    println!("{report}");
+    Ok(())
+}
+
+struct Arguments(BTreeMap<String, String>);
+
+impl Arguments {
+    fn read() -> Self {
+        let pairs = std::env::args().filter_map(|argument| {
+            argument.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
+        });
+        Arguments(pairs.collect())
+    }
+
+    fn text(&self, key: &str) -> Result<&str> {
+        Ok(self.0.get(key).ok_or_else(|| format!("give {key}=..."))?)
+    }
+
+    fn number<T: FromStr<Err: Error + 'static>>(&self, key: &str) -> Result<T> {
+        Ok(self.text(key)?.parse()?)
+    }
+}
+
+/// Noise that the device draws: not what training and sampling take, for no seed is behind it.
+#[derive(Debug)]
+struct DeviceNoise;
+
+#[allow(clippy::disallowed_methods, reason = "that it draws so is what is measured")]
+impl Noise for DeviceNoise {
+    fn normal(&mut self, like: &Tensor) -> Tensor {
+        like.randn_like()
+    }
+
+    fn uniform(&mut self, like: &Tensor) -> Tensor {
+        like.rand_like()
+    }
+}
+
+struct Bench {
+    config: UNet3dConfig,
+    net: UNet3d,
+    params: Params,
+    diffusion: Diffusion,
+    x: Tensor,
+    device: Device,
+    autocast: Autocast,
+    flops: u64,
+}
+
+impl Bench {
+    fn load(arguments: &Arguments) -> Result<Self> {
+        let device = arguments.number::<DeviceChoice>("device")?.resolve()?;
+        let mults = arguments.text("mults")?.split(',').map(str::parse);
+        let config = UNet3dConfig {
+            dim: arguments.number("dim")?,
+            dim_mults: mults.collect::<std::result::Result<_, _>>()?,
+            ..UNet3dConfig::video_diffusion_pytorch_0_7()
+        };
+        let mut params = Params::new(0, Kind::Float, device);
+        let mut net = UNet3d::new(&config, &mut params.root())?;
+        let autocast = arguments.number("autocast")?;
+        net.set_autocast(autocast);
+        if let Ok(weights) = arguments.text("weights") {
+            params.load(&Weights::read(Path::new(weights), device)?.tensors)?;
+        }
+        let [b, f, side] = ["batch", "frames", "side"].map(|key| arguments.number::<i64>(key));
+        let [b, f, side] = [b?, f?, side?];
+        let like = Tensor::f_empty([b, config.channels, f, side, side], (Kind::Float, device))?;
+        let x = SeededNoise::new(1, 0).normal(&like);
+        let shape = [b, f, side, side].map(i64::unsigned_abs);
+        let shape = Shape { b: shape[0], f: shape[1], h: shape[2], w: shape[3], tokens: 0 };
+        let diffusion = Diffusion::new(&DiffusionConfig {
+            schedule: ScheduleConfig::cosine_discrete(1000),
+            loss: LossKind::L1,
+            ..DiffusionConfig::default()
+        })?;
+        let flops = flops::forward(&config, shape);
+        Ok(Bench { config, net, params, diffusion, x, device, autocast, flops })
+    }
+
+    /// The relative L2 error of the output against the other side's, if there is one; TF32 is off.
+    fn check(&self, arguments: &Arguments) -> Result<Option<f64>> {
+        let Ok(answer) = arguments.text("answer") else { return Ok(None) };
+        let tensors = Weights::read(Path::new(answer), self.device)?.tensors;
+        let of = |name: &str| tensors.get(name).ok_or_else(|| format!("{answer} has no `{name}`"));
+        let (x, t, expected) = (of("x")?, of("t")?, of("output")?);
+        vd_torch::allow_tf32(false)?;
+        let got = tch::no_grad(|| self.net.forward(x, t, &Cond::none(), &FrameMask::All, None))?;
+        // As libtorch, and so Python, has it at the start: for convolutions, not for products.
+        vd_torch::restart_tf32()?;
+        let norm = |t: &Tensor| t.to_kind(Kind::Double).norm().double_value(&[]);
+        Ok(Some(norm(&(got - expected)) / norm(expected)))
+    }
+
+    fn forward(&self) -> Result<()> {
+        let t = Tensor::f_full([self.x.size()[0]], 500, (Kind::Int64, self.device))?;
+        let _ =
+            tch::no_grad(|| self.net.forward(&self.x, &t, &Cond::none(), &FrameMask::All, None))?;
+        Ok(())
+    }
+
+    /// One of the 1000 ancestral steps.
+    fn sample(&self, noise: &mut dyn Noise) -> Result<()> {
+        let schedule = self.diffusion.schedule();
+        let grid = Spacing::UniformT.grid(schedule, 1000)?;
+        let denoiser = self.diffusion.denoiser(&self.net, Cond::none(), FrameMask::All);
+        let denoiser = Thresholded::new(denoiser, Threshold::Static)?;
+        let (grid, x) = (&grid[500..502], self.x.shallow_clone());
+        let sampler = Ancestral { gamma: 0.0 };
+        let _ = sample(&sampler, &denoiser, schedule, grid, x, noise, &mut keep_going)?;
+        Ok(())
+    }
+
+    /// Milliseconds of each run, sorted, and the memory that tensors took at most.
+    fn time(
+        &self,
+        arguments: &Arguments,
+        mut run: impl FnMut() -> Result<()>,
+    ) -> Result<serde_json::Value> {
+        for _ in 0..WARM_UPS {
+            run()?;
+        }
+        vd_torch::restart_device_peak(self.device)?;
+        let most = Duration::from_secs_f64(arguments.number("seconds")?);
+        let begun = Instant::now();
+        let mut times = Vec::new();
+        while times.len() < RUNS.0 || (times.len() < RUNS.1 && begun.elapsed() < most) {
+            vd_torch::synchronize(self.device)?;
+            let start = Instant::now();
+            run()?;
+            vd_torch::synchronize(self.device)?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        let memory = vd_torch::device_memory(self.device)?;
+        let peak = |of: fn(DeviceMemory) -> u64| memory.map(of);
+        Ok(serde_json::json!({
+            "median_ms": times[times.len() / 2],
+            "min_ms": times[0],
+            "max_ms": times[times.len() - 1],
+            "runs": times.len(),
+            "peak_allocated": peak(|memory| memory.peak_allocated),
+            "peak_reserved": peak(|memory| memory.peak_reserved),
+        }))
+    }
+}
+
+/// What a step of training changes.
+struct Training {
+    optimizer: AdamW,
+    ema: Params,
+}
+
+impl Training {
+    fn new(bench: &Bench) -> Result<Self> {
+        let mut ema = Params::new(0, Kind::Float, bench.device);
+        UNet3d::new(&bench.config, &mut ema.root())?;
+        Ok(Training { optimizer: AdamW::new(&bench.params, [0.9, 0.999], 0.0), ema })
+    }
+
+    /// Loss, gradients, AdamW and moving average. The rate is 0: weights stay those of the other side.
+    fn step(&mut self, bench: &Bench, noise: &mut dyn Noise) -> Result<()> {
+        let request = LossRequest::default();
+        let x0 = bench.x.f_clamp(-1.0, 1.0)?;
+        let loss = bench.diffusion.loss(&bench.net, &x0, &Cond::none(), request, noise)?;
+        let grads = Tensor::f_run_backward(&[&loss.mean], self.optimizer.params(), false, false)?;
+        let precision =
+            if bench.autocast.is_off() { Precision::default() } else { Precision::Reference };
+        let follow = Some((&self.ema, 0.995));
+        kernels::with(precision, || self.optimizer.step(0.0, &grads, 1.0, follow))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+"""The comparison with video-diffusion-pytorch on a device: a step of sampling and one of training,
+each side with the same weights, one after the other, and the medians of single runs.
+
+Ours is a program of its own (bench_steps), which reads the weights that are drawn here and compares
+its answer with that of the package in f32. Sides of the package: as it is, and under torch.compile.
+The package's step of training is loss, gradients and Adam; ours has the moving average in it too.
+"""
+
+import contextlib
+import gc
+import importlib.metadata
+import json
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+import zipfile
+
+import torch
+from safetensors.torch import save_file
+
+SEED = 20
+# A gain of exactly 1 would hide one that is applied in the wrong place.
+PERTURBATION = 0.1
+WARM_UPS = 3
+# Timed runs of a side at least and at most, and the seconds after which no new one begins.
+RUNS = (5, 50)
+SECONDS = 4.0
+STEPS = 1000
+
+# What fills a large device: the defaults of the package's Trainer, and a larger network to sample.
+CUDA = {
+    "sample": {"dim": 128, "mults": [1, 2, 4, 8], "batch": 4, "frames": 16, "side": 64},
+    "train": {"dim": 64, "mults": [1, 2, 4, 8], "batch": 32, "frames": 10, "side": 64},
+}
+# What shows within seconds on a CPU that everything runs.
+CPU = {
+    "sample": {"dim": 16, "mults": [1, 2], "batch": 1, "frames": 3, "side": 16},
+    "train": {"dim": 16, "mults": [1, 2], "batch": 2, "frames": 3, "side": 16},
+}
+# In the order in which they are measured: what matters most comes first, in case time runs out.
+ROUNDS = [
+    (["ours", "eager"], ["bf16", "f32"]),
+    (["compile"], ["bf16"]),
+    (["compile, max-autotune"], ["bf16"]),
+    (["compile"], ["f32"]),
+]
+
+
+class Out(Exception):
+    """There is no time left."""
+
+
+def package():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from video_diffusion_pytorch.video_diffusion_pytorch import GaussianDiffusion, Unet3D
+    return GaussianDiffusion, Unet3D
+
+
+def unpack(root):
+    """The package's wheels, which hold nothing but Python."""
+    for wheel in sorted((root / "wheels").glob("*.whl")):
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(root / "site")
+
+
+class Peer:
+    """A network of the package with its process, and one step of work with it."""
+
+    def __init__(self, work, shape, dtype, device, weights=None):
+        diffusion, unet = package()
+        torch.manual_seed(SEED)
+        self.shape, self.work, self.device = shape, work, device
+        size = [shape["batch"], 3, shape["frames"], shape["side"], shape["side"]]
+        self.net = unet(dim=shape["dim"], dim_mults=tuple(shape["mults"])).to(device)
+        if weights is not None:
+            self.net.load_state_dict(weights)
+        self.diffusion = diffusion(
+            self.net, image_size=shape["side"], num_frames=shape["frames"], timesteps=STEPS
+        ).to(device)
+        self.x = torch.randn(size, device=device)
+        self.t = torch.full(size[:1], STEPS // 2, device=device)
+        self.dtype = {"bf16": torch.bfloat16, "f32": None}[dtype]
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=0.0)
+
+    def cast(self):
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=self.dtype)
+
+    def step(self):
+        if self.work == "sample":
+            with self.cast():
+                return self.diffusion.p_sample(self.x, self.t)
+        with self.cast():
+            loss = self.diffusion(self.x.clamp(0, 1))
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def answer(self):
+        with torch.no_grad(), self.cast():
+            return self.net(self.x, self.t).float()
+
+
+def wait(device):
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def relative(got, expected):
+    return ((got.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+def draw(work, shape, device, folder):
+    """Weights and an answer in full f32, for both sides."""
+    tf32 = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    peer = Peer(work, shape, "f32", device)
+    with torch.no_grad():
+        for name, tensor in peer.net.named_parameters():
+            if name.endswith(".gamma"):
+                tensor.add_(PERTURBATION * torch.randn_like(tensor))
+    # Rotary frequencies stand in the state under several names; the format has no sharing.
+    weights = {name: t.detach().clone() for name, t in peer.net.state_dict().items()}
+    output = peer.answer()
+    torch.backends.cudnn.allow_tf32 = tf32
+    files = folder / f"{work}-weights.safetensors", folder / f"{work}-answer.safetensors"
+    save_file(weights, files[0])
+    save_file({"x": peer.x, "t": peer.t, "output": output.contiguous()}, files[1])
+    return weights, output, files
+
+
+def clock(peer, end):
+    for _ in range(WARM_UPS):
+        torch.compiler.cudagraph_mark_step_begin()
+        peer.step()
+        wait(peer.device)
+        if time.monotonic() > end:
+            raise Out
+    if peer.device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    times, begun = [], time.monotonic()
+    while len(times) < RUNS[0] or (len(times) < RUNS[1] and time.monotonic() - begun < SECONDS):
+        torch.compiler.cudagraph_mark_step_begin()
+        wait(peer.device)
+        start = time.perf_counter()
+        peer.step()
+        wait(peer.device)
+        times.append(1e3 * (time.perf_counter() - start))
+    row = {"median_ms": statistics.median(times), "min_ms": min(times), "max_ms": max(times),
+           "runs": len(times)}
+    if peer.device != "cpu":
+        row["peak_allocated"] = torch.cuda.max_memory_allocated()
+        row["peak_reserved"] = torch.cuda.max_memory_reserved()
+    return row
+
+
+def of_package(side, work, shape, dtype, device, drawn, end):
+    weights, expected, _ = drawn
+    peer = Peer(work, shape, dtype, device, weights)
+    row = {}
+    begun = time.monotonic()
+    if side != "eager":
+        torch._dynamo.reset()
+        mode = "max-autotune" if side.endswith("max-autotune") else None
+        # The method that p_sample calls, too, calls this one.
+        peer.net.forward = torch.compile(peer.net.forward, mode=mode)
+    else:
+        row["error_of_output"] = relative(peer.answer(), expected)
+    row.update(clock(peer, end))
+    row["seconds"] = time.monotonic() - begun
+    return row
+
+
+def of_ours(work, shape, dtype, device, drawn, end, root, log):
+    """Rows for our step with noise of the device and with that of the host."""
+    weights, answer = drawn[2]
+    values = {
+        **shape, "mults": ",".join(map(str, shape["mults"])), "device": device, "what": work,
+        "autocast": {"bf16": "bf16", "f32": "off"}[dtype], "seconds": SECONDS,
+        "weights": weights, "answer": answer,
+    }
+    command = [root / "bin" / "bench_steps", *(f"{key}={value}" for key, value in values.items())]
+    left = end - time.monotonic()
+    if left < 5:
+        raise Out
+    done = subprocess.run(command, timeout=left, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, errors="replace")
+    log.write(f"{work} {dtype} ours: exit code {done.returncode}\n{done.stderr}\n{done.stdout}\n")
+    if done.returncode != 0:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def ceilings(device):
+    """What the device does at most, measured: bytes copied and bf16 products, each a second."""
+    if device == "cpu":
+        return {}
+    big = torch.randn(1 << 29, device=device)
+    other = torch.empty_like(big)
+    a = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+
+    def best(run):
+        times = []
+        for _ in range(12):
+            wait(device)
+            start = time.perf_counter()
+            run()
+            wait(device)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times[2:])
+
+    copied = 2 * big.numel() * big.element_size() / best(lambda: other.copy_(big))
+    products = 2 * 8192**3 / best(lambda: a @ a)
+    with_f32 = a.float()
+    return {"copy_bytes_per_s": copied, "bf16_flops_per_s": products,
+            "f32_flops_per_s": 2 * 8192**3 / best(lambda: with_f32 @ with_f32)}
+
+
+def about(device):
+    found = {"torch": torch.__version__, "python": sys.version.split()[0], "device": device,
+             "peer": importlib.metadata.version("video-diffusion-pytorch")}
+    if device != "cpu":
+        properties = torch.cuda.get_device_properties(0)
+        found["name"] = properties.name
+        found["memory"] = properties.total_memory
+        found["tf32"] = {"products": torch.backends.cuda.matmul.allow_tf32,
+                         "convolutions": torch.backends.cudnn.allow_tf32}
+    return found
+
+
+class Cases:
+    """One for each work and dtype, written after every side."""
+
+    def __init__(self, report, write):
+        self.report, self.write, self.rows = report, write, {}
+
+    def case(self, work, dtype, shape):
+        key = work, dtype
+        if key not in self.rows:
+            self.rows[key] = {"work": work, "dtype": dtype, "shape": shape, "sides": []}
+            self.report["cases"].append(self.rows[key])
+        return self.rows[key]
+
+    def add(self, case, side, row):
+        case["sides"].append({"side": side, **row})
+        self.write(self.report)
+
+    def ours(self, case, found):
+        """The step as it is comes first; what its noise costs is told by the other."""
+        rate = self.report["ceilings"].get(f"{case['dtype']}_flops_per_s")
+        times = {"sample": 1, "train": 3}[case["work"]]
+        case["flops"] = times * found["flops_forward"]
+        if rate:
+            case["floor_ms"] = 1e3 * case["flops"] / rate
+        case["ours_ms"] = found["noise"]["device"]["median_ms"]
+        for noise, row in found["noise"].items():
+            self.add(case, f"ours, noise of the {noise}", {**row, "error_of_output": found["error"]})
+
+
+def run(end, log, root, device, write):
+    unpack(root)
+    folder = root / "comparison"
+    folder.mkdir(exist_ok=True)
+    report = {"about": about(device), "ceilings": ceilings(device), "cases": []}
+    write(report)
+    works, drawn, cases = CPU if device == "cpu" else CUDA, {}, Cases(report, write)
+    for sides, dtypes in ROUNDS:
+        for dtype in dtypes:
+            for work, shape in works.items():
+                case = cases.case(work, dtype, shape)
+                for side in sides:
+                    gc.collect()
+                    if device != "cpu":
+                        torch.cuda.empty_cache()
+                    try:
+                        if work not in drawn:
+                            drawn[work] = draw(work, shape, device, folder)
+                        if time.monotonic() > end:
+                            raise Out
+                        if side == "ours":
+                            found = of_ours(work, shape, dtype, device, drawn[work], end, root, log)
+                            cases.ours(case, found)
+                        else:
+                            cases.add(case, f"peer, {side}", of_package(
+                                side, work, shape, dtype, device, drawn[work], end))
+                    except Out:
+                        cases.add(case, side, {"error": "no time left"})
+                    except Exception as error:
+                        log.write(traceback.format_exc())
+                        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                        cases.add(case, side, {"error": said})
+                    log.flush()
