@@ -1,9 +1,9 @@
 //! What a batch costs: 8 clips of 16 x 64 x 64 from shards, from GIFs, and from MP4s where there is an ffmpeg.
 //!
-//! Beside criterion's times it prints what a batch costs of CPU, user and system time of all threads of the process
-//! (`getrusage`), and which share of a core that is where a training step takes `VD_STEP_MS` milliseconds (500, where nothing is
-//! said). The loader is asked for a batch at the beginning of each step and sleeps for the rest of it, as in training, in which
-//! the network has the cores.
+//! Beside criterion's times it prints what a batch costs of CPU: user and system time of all threads of the process
+//! (`getrusage`; ffmpeg, a process of its own, is left out), and which share of a core that is where a training step takes
+//! `VD_STEP_MS` milliseconds (500, where nothing is said). There a batch is asked for at the beginning of each step, and the rest
+//! of it is slept through, as if the network had the cores.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -71,22 +71,22 @@ fn beside_steps(name: &str, config: &DataConfig) {
     let mut loader = Loader::new(config, BATCH, Cursor::start(1)).unwrap();
     loader.next().unwrap();
     std::thread::sleep(step());
-    let (begin, before, mut waited) = (Instant::now(), cpu(), Duration::ZERO);
+    let (before, mut waited) = (cpu(), Duration::ZERO);
     for _ in 0..STEPS {
         let asked = Instant::now();
         black_box(loader.next().unwrap());
         waited += asked.elapsed();
         std::thread::sleep(step().saturating_sub(asked.elapsed()));
     }
-    let (wall, cpu) =
-        (begin.elapsed().as_secs_f64() / f64::from(STEPS), (cpu() - before) / f64::from(STEPS));
-    let share = 100.0 * cpu / wall;
+    let (stated, n) = (step().as_secs_f64(), f64::from(STEPS));
+    let cpu = (cpu() - before) / n;
     eprintln!(
-        "{name}, {} workers: steps of {:.0} ms: {:.2} ms of CPU a step = {share:.2} % of a core, {:.2} ms waited for",
+        "{name}, {} workers: {:.2} ms of CPU a step = {:.2} % of a core at {:.0} ms a step; {:.2} ms a step waited for",
         config.workers,
-        1e3 * wall,
         1e3 * cpu,
-        1e3 * waited.as_secs_f64() / f64::from(STEPS)
+        100.0 * cpu / stated,
+        1e3 * stated,
+        1e3 * waited.as_secs_f64() / n
     );
 }
 
