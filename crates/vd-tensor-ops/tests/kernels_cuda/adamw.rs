@@ -1,14 +1,12 @@
 //! The step of the optimiser and the moving average, of tensors of many sizes.
 
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::AdamWTensors;
 use vd_tensor_ops::kernels::cuda;
 use vd_tensor_ops::torch::AdamWStep;
 
-use crate::drawn::draw;
-use crate::emulator::machine;
-use crate::off;
+use crate::{device, draw, here, off};
 
 const STEP: AdamWStep =
     AdamWStep { lr: 3e-3, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.05 };
@@ -48,10 +46,10 @@ fn check(counts: &[i64], kind: Kind, seed: u64, (averaged, live): (bool, bool)) 
         })
         .collect();
     let numbers = cuda::adamw_numbers(&STEP, done, (shrink, decay));
-    let numbers = live.then(|| Tensor::from_slice(&numbers));
+    let numbers = live.then(|| Tensor::from_slice(&numbers).to_device(device()));
     // What follows from these is passed over where there are numbers in memory.
     let done = if live { done + 7 } else { done };
-    cuda::imitated(machine(), || {
+    here(|| {
         let on = cuda::adamw_fits(&some).expect("a kernel");
         let with = (some.as_slice(), numbers.as_ref());
         cuda::adamw(&on, &STEP, done, (shrink, decay), with).unwrap();
@@ -98,7 +96,7 @@ fn a_tensor_that_lies_askew_is_stepped_too() {
     let of = [param.copy(), grad.copy(), exp_avg.copy(), exp_avg_sq.copy(), param.copy()];
     let want = by_hand(&of, 1, 1.0, 1.0);
     let some = [AdamWTensors { param: &askew, grad, exp_avg, exp_avg_sq, average: None }];
-    cuda::imitated(machine(), || {
+    here(|| {
         let on = cuda::adamw_fits(&some).unwrap();
         cuda::adamw(&on, &STEP, 1, (1.0, 1.0), (&some, None)).unwrap();
     });
@@ -109,10 +107,10 @@ fn a_tensor_that_lies_askew_is_stepped_too() {
 #[test]
 fn tensors_of_other_kinds_and_mixed_ones_are_left_to_libtorch() {
     let fits = |kinds: [Kind; 2]| {
-        let [a, b] = kinds.map(|kind| Tensor::zeros([4], (kind, Device::Cpu)));
+        let [a, b] = kinds.map(|kind| Tensor::zeros([4], (kind, device())));
         let some =
             [AdamWTensors { param: &a, grad: &b, exp_avg: &a, exp_avg_sq: &a, average: None }];
-        cuda::imitated(machine(), || cuda::adamw_fits(&some).is_some())
+        here(|| cuda::adamw_fits(&some).is_some())
     };
     assert!(fits([Kind::Float, Kind::Float]) && fits([Kind::BFloat16, Kind::BFloat16]));
     assert!(!fits([Kind::Float, Kind::BFloat16]) && !fits([Kind::Double, Kind::Double]));

@@ -5,9 +5,7 @@ use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::cuda;
 use vd_tensor_ops::layers::HeadShape;
 
-use crate::drawn::draw;
-use crate::emulator::machine;
-use crate::{bound, off, rounded};
+use crate::{bound, draw, here, off, rounded};
 
 #[derive(Debug, Clone)]
 struct Case {
@@ -57,7 +55,7 @@ fn check(case: &Case) {
     (&want * &wide_grad).sum(Kind::Double).backward();
 
     let qkv = qkv.detach().set_requires_grad(true);
-    let got = cuda::imitated(machine(), || {
+    let got = here(|| {
         let on = cuda::linear_fits(&qkv, heads).expect("a kernel");
         cuda::linear(&on, &qkv, heads)
     });

@@ -1,5 +1,6 @@
 //! The kernels for GPUs without one: the same text compiled for the CPU, behind the same Rust, against
-//! libtorch's operations in f64; and by NVRTC for every generation of GPUs.
+//! libtorch's operations in f64; and by NVRTC for every generation of GPUs. With `VD_TEST_DEVICE=cuda`
+//! the same tests run on a GPU.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(
     clippy::print_stdout,
@@ -17,12 +18,45 @@ mod linear;
 mod norms;
 mod temporal;
 
-use tch::{Kind, Tensor};
+use std::sync::OnceLock;
+
+use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::kernels::cuda;
+use vd_tensor_ops::torch::DeviceChoice;
+
+/// Where the kernels run: on the GPU that `VD_TEST_DEVICE` (`cuda`, `cuda:N`) names, else on the CPU that
+/// stands in for one.
+fn device() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    *DEVICE.get_or_init(|| match std::env::var("VD_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("" | "cpu") => Device::Cpu,
+        Ok("cuda") => "cuda:0".parse::<DeviceChoice>().unwrap().resolve().unwrap(),
+        Ok(named) => named.parse::<DeviceChoice>().unwrap().resolve().unwrap(),
+    })
+}
+
+/// Standard normal, f32, where the kernels run.
+fn draw(seed: u64, shape: &[i64]) -> Tensor {
+    drawn::draw(seed, shape).to_device(device())
+}
+
+/// Runs `f` with what runs kernels there.
+fn here<R>(f: impl FnOnce() -> R) -> R {
+    match device() {
+        Device::Cpu => cuda::imitated(emulator::machine(), f),
+        _ => f(),
+    }
+}
 
 /// What rounding operands and results to a kind may move a result by, relative L2: f32's own error is
-/// that of sums of some thousand values, bf16 keeps 8 bits.
+/// that of sums of some thousand values, bf16 keeps 8 bits. The quick exponential of a GPU has some more
+/// bits wrong.
 fn bound(kind: Kind, f32: f64) -> f64 {
-    if kind == Kind::BFloat16 { 8e-3 } else { f32 }
+    match (kind, device()) {
+        (Kind::BFloat16, _) => 8e-3,
+        (_, Device::Cpu) => f32,
+        _ => f32.max(1e-4),
+    }
 }
 
 /// As a kernel is given it, and what it then stands for.

@@ -5,9 +5,7 @@ use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{Finish, GroupFinish};
 use vd_tensor_ops::kernels::cuda;
 
-use crate::drawn::draw;
-use crate::emulator::machine;
-use crate::{bound, off, rounded};
+use crate::{bound, device, draw, here, off, rounded};
 
 #[derive(Debug, Clone)]
 struct Case {
@@ -82,7 +80,7 @@ fn check(case: &Case) {
     let own = |t: &Tensor| t.detach().set_requires_grad(true);
     let (x, gain, shift) = (own(&x), own(&gain), own(&shift));
     let residual = residual.map(|(residual, _)| own(&residual));
-    let y = cuda::imitated(machine(), || match groups {
+    let y = here(|| match groups {
         None => {
             let shift = case.shift.then_some(&shift);
             let finish = Finish { gain: &gain, shift, residual: residual.as_ref() };
@@ -184,7 +182,7 @@ fn a_mean_that_is_large_hides_no_variance() {
     let ones = Tensor::ones([1, 32], (Kind::Float, x.device()));
     let zeros = ones.zeros_like();
     let finish = GroupFinish { groups: 8, gain: &ones, shift: &zeros, residual: None };
-    let y = cuda::imitated(machine(), || {
+    let y = here(|| {
         let on = cuda::group_fits(&x, &finish).expect("a kernel");
         cuda::group_finished(&on, &x, &finish)
     });
@@ -195,10 +193,9 @@ fn a_mean_that_is_large_hides_no_variance() {
 
 #[test]
 fn a_position_of_zeros_has_a_gradient_as_large_as_its_bound_says() {
-    let x =
-        Tensor::zeros([1, 1, 2, 2, 16], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
-    let gain = Tensor::ones([1, 16], (Kind::Float, tch::Device::Cpu));
-    let y = cuda::imitated(machine(), || {
+    let x = Tensor::zeros([1, 1, 2, 2, 16], (Kind::Float, device())).set_requires_grad(true);
+    let gain = Tensor::ones([1, 16], (Kind::Float, device()));
+    let y = here(|| {
         let finish = Finish { gain: &gain, shift: None, residual: None };
         cuda::rms_finished(&cuda::rms_fits(&x, &finish).expect("a kernel"), &x, &finish)
     });

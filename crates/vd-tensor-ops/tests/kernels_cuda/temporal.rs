@@ -1,13 +1,11 @@
 //! Attention along time between its products, over drawn shapes.
 
 use proptest::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::cuda::{self, Temporal};
 use vd_tensor_ops::layers::HeadShape;
 
-use crate::drawn::draw;
-use crate::emulator::machine;
-use crate::{bound, off, rounded};
+use crate::{bound, device, draw, here, off, rounded};
 
 #[derive(Debug, Clone)]
 struct Case {
@@ -44,7 +42,7 @@ fn case() -> impl Strategy<Value = Case> {
 
 /// Cosine and sine of angles that grow with the frame.
 fn turns(f: i64, pairs: i64) -> Tensor {
-    let options = (Kind::Double, Device::Cpu);
+    let options = (Kind::Double, device());
     let angle =
         Tensor::arange(f, options).unsqueeze(1) * (Tensor::arange(pairs, options) * -0.4).exp();
     Tensor::stack(&[angle.cos(), angle.sin()], -1)
@@ -89,7 +87,7 @@ fn check(case: &Case) {
     let forbidden = case.masks.map(|own| {
         let marks = draw(seed ^ 3, &[if own { b } else { 1 }, 1, 1, f, f]).gt(0.5);
         // Every frame sees itself.
-        marks.logical_and(&Tensor::eye(f, (Kind::Bool, Device::Cpu)).logical_not())
+        marks.logical_and(&Tensor::eye(f, (Kind::Bool, device())).logical_not())
     });
     let turns = turns(f, case.turned);
     let (grad, wide_grad) = rounded(&draw(seed ^ 4, &[b, f, s, heads.inner()]), kind);
@@ -102,7 +100,7 @@ fn check(case: &Case) {
     let own = |t: &Tensor| t.detach().set_requires_grad(true);
     let (qkv, bias) = (own(&qkv), bias.as_ref().map(own));
     let turns = turns.to_kind(Kind::Float);
-    let got = cuda::imitated(machine(), || {
+    let got = here(|| {
         let of = Temporal { turns: &turns, bias: bias.as_ref(), forbidden: forbidden.as_ref() };
         let on = cuda::temporal_fits(&qkv, heads, &of).expect("a kernel");
         cuda::temporal(&on, &qkv, heads, &of)
@@ -152,7 +150,7 @@ fn a_bias_that_wants_no_gradient_has_none() {
     let heads = HeadShape::new(2, 16).unwrap();
     let qkv = draw(3, &[1, 4, 3, 96]).set_requires_grad(true);
     let (bias, turns) = (draw(4, &[2, 4, 4]), turns(4, 8).to_kind(Kind::Float));
-    let got = cuda::imitated(machine(), || {
+    let got = here(|| {
         let of = Temporal { turns: &turns, bias: Some(&bias), forbidden: None };
         cuda::temporal(&cuda::temporal_fits(&qkv, heads, &of).unwrap(), &qkv, heads, &of)
     });
@@ -168,7 +166,7 @@ fn what_no_kernel_takes_is_left_to_libtorch() {
         let qkv = draw(1, &[1, f, 2, 6 * dim]).to_kind(kind);
         let turns = turns(f);
         let of = Temporal { turns: &turns, bias: None, forbidden: None };
-        cuda::imitated(machine(), || cuda::temporal_fits(&qkv, heads, &of).is_some())
+        here(|| cuda::temporal_fits(&qkv, heads, &of).is_some())
     };
     assert!(fits(32, 32, Kind::Float) && fits(1, 64, Kind::BFloat16));
     assert!(!fits(33, 32, Kind::Float) && !fits(8, 24, Kind::Float));
