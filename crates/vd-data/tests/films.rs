@@ -115,6 +115,8 @@ fn frames_of_avi_and_odd_sizes_are_exact() {
     check(
         &[
             a("a.avi", "life=size=48x32:rate=25/2:mold=10", "-t 2 -c:v mpeg4 -g 6", 25, 12.5),
+            // one tick of its clock a frame, and every frame a key frame
+            a("m.avi", TEST, "-t 1 -c:v mjpeg -q:v 2 -pix_fmt yuvj420p", 24, 24.0),
             // no packet of this one says when it is shown
             a("b.avi", TEST, "-t 1 -c:v mpeg4 -bf 2 -g 8", 24, 24.0),
             a("odd.mkv", "testsrc2=size=37x29:rate=10", "-t 1 -c:v ffv1 -pix_fmt gbrp", 10, 10.0),
