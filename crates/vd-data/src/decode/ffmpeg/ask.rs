@@ -11,6 +11,8 @@ use crate::{Error, Result};
 
 /// Characters of a complaint that are passed on.
 const SHOWN: usize = 300;
+/// What ffmpeg ends with after a signal that asks it to end; what it wrote until then is a part.
+const ASKED_TO_END: i32 = 255;
 
 /// The programs, or why the file cannot be read without them.
 pub(super) fn tools(path: &Path, container: Container) -> Result<&'static Ffmpeg> {
@@ -110,7 +112,7 @@ pub(super) fn finish(path: &Path, container: Container, process: Process) -> Res
     if status.success() {
         return Ok(complaints);
     }
-    match status.code() {
+    match status.code().filter(|code| *code != ASKED_TO_END) {
         Some(code) => {
             let said = complaint(path, &complaints);
             let said = if said.is_empty() { format!("exit status {code}") } else { said };

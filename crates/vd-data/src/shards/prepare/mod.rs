@@ -38,8 +38,8 @@ const BAD: &str = "bad.jsonl";
 ///
 /// # Errors
 /// When a setting is outside its range, `out` is not empty and holds something else, or clips prepared in another way, or is
-/// being written by another process; when `source` holds no video, more than `max_bad` files cannot be prepared, or a file
-/// cannot be written.
+/// being written by another process; when `source` holds no video, more than `max_bad` files cannot be prepared, a file
+/// cannot be written, or ffmpeg was ended from outside.
 pub fn prepare(
     config: &Prepare,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,

@@ -186,6 +186,8 @@ impl Course<'_, '_> {
                 self.done.new += 1;
                 self.done.lines.push(Line::Clip(line));
             }
+            // that a program was ended from outside says nothing of its file: the next run goes on with it
+            Err(error @ Error::Ffmpeg { .. }) => return Err(error),
             Err(error) => {
                 let (line, file) = bad(entry, &error);
                 self.done.lines.push(line);
