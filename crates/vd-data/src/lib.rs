@@ -52,7 +52,7 @@ pub use captions::{Captions, Row, Value};
 pub use clip::{Clip, UNSTATED_FPS};
 pub use colour::{Colour, colour_votes, dominant_colour};
 pub use config::{Crop, DataConfig, ImagesConfig, MAX_FRAMES, Short, Source};
-pub use decode::{Ffmpeg, MAX_SIDE, Media, Probe, decode};
+pub use decode::{Ffmpeg, MAX_SIDE, Media, Probe, decode, films_through_libav};
 pub use error::{Error, Result};
 pub use fit::fit;
 pub use fit_floats::fit_floats;

@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::error::{Result, at};
 use crate::kernels;
 use crate::layering;
+use crate::libav;
 use crate::paths;
 use crate::setup;
 use crate::stage;
@@ -19,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
     deny()?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     stage::run("cargo clippy", cargo()?.args(clippy))?;
+    libav::check(&libtorch)?;
     let mut doc = cargo()?;
     doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     stage::run("cargo doc", &mut doc)?;

@@ -24,6 +24,7 @@ mod growth;
 mod install;
 mod kernels;
 mod layering;
+mod libav;
 mod paths;
 mod peer;
 mod pip;

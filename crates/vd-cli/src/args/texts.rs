@@ -28,7 +28,8 @@ Environment:
   VD_ISA   the instructions of the kernels for CPUs: avx512-bf16, avx512, avx2, portable
            [default: the best]
   VD_FFMPEG, VD_FFPROBE
-           the programs that read and write MP4 and its like [default: those on PATH]";
+           the programs that read and write MP4 and its like [default: those on PATH]
+  VD_LIBAV off: MP4 and its like are read by these programs, where libav is built in as well";
 
 pub(super) const TRAIN: &str = "\
 A config that trains an unconditional model on a folder of videos (`vd data inspect --help` says which):

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-pub use ffmpeg::Ffmpeg;
+pub use ffmpeg::{Ffmpeg, films_through_libav};
 pub use media::Media;
 pub(crate) use media_arrays::Numbers;
 pub(crate) use pixels::append as append_pixels;

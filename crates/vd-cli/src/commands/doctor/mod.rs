@@ -21,8 +21,18 @@ use cuda::Cuda;
 const CACHE: &str = "video-diffusion";
 
 /// The variables that vd reads.
-const KNOWN: [&str; 6] =
-    ["VD_CUDA", "VD_FFMPEG", "VD_FFPROBE", "VD_ISA", "VD_TEST_DEVICE", logging::VARIABLE];
+const KNOWN: [&str; 10] = [
+    "VD_CUDA",
+    "VD_FFMPEG",
+    "VD_FFPROBE",
+    "VD_ISA",
+    "VD_KERNELS",
+    "VD_KERNEL_CACHE",
+    "VD_LIBAV",
+    "VD_NVRTC",
+    "VD_TEST_DEVICE",
+    logging::VARIABLE,
+];
 /// Variables of others that change what vd does.
 const FOREIGN: [&str; 7] = [
     "LIBTORCH",
@@ -80,6 +90,8 @@ struct Films {
     version: Option<&'static str>,
     path: Option<&'static Path>,
     reason: Option<&'static str>,
+    /// Whether they are read without the programs.
+    libav: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -120,11 +132,12 @@ pub(crate) fn run() -> Result<Outcome> {
 }
 
 fn ffmpeg() -> Films {
+    let libav = vd_data::films_through_libav();
     match Ffmpeg::find() {
         Ok(Ffmpeg { ffmpeg, version, .. }) => {
-            Films { version: Some(version), path: Some(ffmpeg), reason: None }
+            Films { version: Some(version), path: Some(ffmpeg), reason: None, libav }
         }
-        Err(why) => Films { version: None, path: None, reason: Some(why) },
+        Err(why) => Films { version: None, path: None, reason: Some(why), libav },
     }
 }
 
@@ -231,8 +244,13 @@ fn describe(report: &Report) -> Result<String> {
         }
         (films, _) => {
             let why = films.reason.unwrap_or_default();
-            writeln!(out, "ffmpeg     not used: {why}; without it MP4 and its like are not read")?;
+            let lost =
+                if films.libav { "MP4 is not written" } else { "MP4 and its like are not read" };
+            writeln!(out, "ffmpeg     not used: {why}; without it {lost}")?;
         }
+    }
+    if report.ffmpeg.libav {
+        writeln!(out, "libav      built in, reads MP4 and its like")?;
     }
     if let Some(cache) = &report.cache {
         let note = if cache.exists { "" } else { " (not there yet)" };

@@ -1,19 +1,19 @@
 //! Which frames a film has, and when: from the times of its packets.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::Container;
 use super::listing::{Listing, Stream};
-use super::{Container, ask};
+use super::road::Road;
 use crate::clip::UNSTATED_FPS;
 use crate::decode::check_size;
 use crate::{Error, Result};
 
 /// Times that differ by less are taken to be one: they are told in microseconds.
-const APART: f64 = 2e-6;
+pub(super) const APART: f64 = 2e-6;
 /// How far a length may be from the true one, in seconds: WebM and MKV count in 1/1000 s.
 const ROUNDED: f64 = 2e-3;
 /// Frames whose times are kept for all files together, about 150 MB.
@@ -30,7 +30,7 @@ pub(super) struct Index {
     /// Frames divided by duration.
     pub(super) fps: f64,
     /// When each frame is shown, in seconds, ascending; empty where the file does not say.
-    times: Vec<f64>,
+    pub(super) times: Vec<f64>,
     /// The frames from which on everything can be decoded.
     keys: Vec<usize>,
 }
@@ -62,8 +62,8 @@ impl Index {
     }
 
     /// Puts the packets in the order in which they are shown.
-    fn new(path: &Path, listing: Listing, counted: Option<usize>) -> Result<Self> {
-        let Listing { mut packets, stream, .. } = listing;
+    fn new(path: &Path, listing: Listing) -> Result<Self> {
+        let Listing { mut packets, stream, counted, .. } = listing;
         let stream = stream.ok_or_else(|| no_stream(path))?;
         let (h, w) = stream.shown();
         check_size(path, h, w)?;
@@ -99,7 +99,7 @@ fn rate(packets: &[super::listing::Packet], stream: &Stream) -> f64 {
     if rounded || !(fps.is_finite() && fps > 0.0) { stated } else { fps }
 }
 
-fn no_stream(path: &Path) -> Error {
+pub(super) fn no_stream(path: &Path) -> Error {
     Error::damaged(path, "a video stream", "none, as in a file of sound alone")
 }
 
@@ -132,7 +132,7 @@ pub(super) fn of(path: &Path, container: Container) -> Result<Arc<Index>> {
     if let Some(known) = cache().get_or_insert_default().indices.get(&key) {
         return Ok(Arc::clone(known));
     }
-    let index = Arc::new(make(path, container)?);
+    let index = Arc::new(make(path, container, Road::chosen())?);
     let mut cache = cache();
     let cache = cache.get_or_insert_default();
     if cache.frames + index.f > KEPT_FRAMES {
@@ -143,64 +143,9 @@ pub(super) fn of(path: &Path, container: Container) -> Result<Arc<Index>> {
     Ok(index)
 }
 
-fn make(path: &Path, container: Container) -> Result<Index> {
-    let mut listing = Listing::default();
-    let fields = "packet=pts_time,duration_time,flags:\
-                  stream=codec_type,width,height,avg_frame_rate:stream_side_data=rotation";
-    let complaints = lines(path, container, fields, &mut |line| listing.line(path, line))?;
-    if listing.stream.is_none() {
-        return Err(no_stream(path));
-    }
-    if !complaints.trim().is_empty() {
-        // It ends well where a file breaks off, and some of its complaints are about trifles.
-        ask::walk(path, container)?;
-        ask::check_whole(path, container, &complaints)?;
-    }
-    if container == Container::Avi {
-        check_length(path)?;
-    }
-    let counted = match listing.untimed {
-        false => None,
-        true => {
-            let mut frames = 0;
-            lines(path, container, "frame=key_frame", &mut |line| {
-                frames += usize::from(line.starts_with("frame|"));
-                Ok(())
-            })?;
-            Some(frames)
-        }
-    };
-    Index::new(path, listing, counted)
-}
-
-/// Refuses an AVI that is shorter than its header says: nothing else tells where it was cut.
-fn check_length(path: &Path) -> Result<()> {
-    let mut head = [0; 8];
-    let mut file = std::fs::File::open(path).map_err(|e| Error::read(path, e))?;
-    let found = file.metadata().map_err(|e| Error::read(path, e))?.len();
-    file.read_exact(&mut head).map_err(|e| Error::read(path, e))?;
-    let [_, _, _, _, a, b, c, d] = head;
-    let stated = u64::from(u32::from_le_bytes([a, b, c, d])) + 8;
-    if stated > found {
-        let expected = format!("{stated} bytes as its header says");
-        return Err(Error::damaged(path, expected, format!("{found}")));
-    }
-    Ok(())
-}
-
-/// Hands what ffprobe lists to `take`, line by line; what it complained of.
-fn lines(
-    path: &Path,
-    container: Container,
-    fields: &str,
-    take: &mut dyn FnMut(&str) -> Result<()>,
-) -> Result<String> {
-    let mut process = ask::probe(path, container, fields)?;
-    let output = process.output().map_err(|e| ask::failed(path, &e))?;
-    for line in BufReader::new(output).lines() {
-        take(&line.map_err(|e| ask::failed(path, &e))?)?;
-    }
-    ask::finish(path, container, process)
+/// The index of a file as it is now.
+pub(super) fn make(path: &Path, container: Container, road: Road) -> Result<Index> {
+    Index::new(path, road.list(path, container)?)
 }
 
 #[cfg(test)]
@@ -221,7 +166,7 @@ mod tests {
                 "stream|codec_type=video|width=8|height=6|avg_frame_rate=25/1",
             )
             .unwrap();
-        Index::new(Path::new("a.mp4"), listing, None).unwrap()
+        Index::new(Path::new("a.mp4"), listing).unwrap()
     }
 
     #[test]

@@ -21,10 +21,10 @@ pub(super) struct Packet {
 /// What is said of the stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Stream {
-    h: u32,
-    w: u32,
+    pub(super) h: u32,
+    pub(super) w: u32,
     /// Degrees by which frames are turned when they are shown.
-    rotation: f64,
+    pub(super) rotation: f64,
     /// Frames per second, on average.
     pub(super) rate: Option<f64>,
 }
@@ -36,6 +36,8 @@ pub(super) struct Listing {
     pub(super) stream: Option<Stream>,
     /// Whether some packet does not say when it is shown.
     pub(super) untimed: bool,
+    /// How many frames there are, where that had to be tried.
+    pub(super) counted: Option<usize>,
 }
 
 impl Stream {
@@ -49,6 +51,26 @@ impl Stream {
 }
 
 impl Listing {
+    /// Takes a packet whose frame is shown.
+    pub(super) fn packet(
+        &mut self,
+        path: &Path,
+        time: Option<f64>,
+        duration: Option<f64>,
+        key: bool,
+    ) -> Result<()> {
+        if self.packets.len() == MAX_PACKETS {
+            let (found, limit) = ("more frames".to_owned(), format!("{MAX_PACKETS} a file"));
+            return Err(Error::TooLarge { path: path.to_path_buf(), found, limit });
+        }
+        let duration = duration.filter(|duration| *duration > 0.0);
+        match time {
+            Some(time) => self.packets.push(Packet { time, duration, key }),
+            None => self.untimed = true,
+        }
+        Ok(())
+    }
+
     /// Takes a line of the `compact` writer: a name, then `key=value` with bars between them.
     pub(super) fn line(&mut self, path: &Path, line: &str) -> Result<()> {
         let value = |key: &str| {
@@ -62,16 +84,8 @@ impl Listing {
             if value("flags").is_some_and(|flags| flags.contains('D')) {
                 return Ok(());
             }
-            if self.packets.len() == MAX_PACKETS {
-                let (found, limit) = ("more frames".to_owned(), format!("{MAX_PACKETS} a file"));
-                return Err(Error::TooLarge { path: path.to_path_buf(), found, limit });
-            }
             let key = value("flags").is_some_and(|flags| flags.contains('K'));
-            let duration = number("duration_time").filter(|duration| *duration > 0.0);
-            match number("pts_time") {
-                Some(time) => self.packets.push(Packet { time, duration, key }),
-                None => self.untimed = true,
-            }
+            self.packet(path, number("pts_time"), number("duration_time"), key)?;
         } else if line.starts_with("stream|") && value("codec_type") == Some("video") {
             let side = |key: &str| value(key).and_then(|n| n.parse().ok()).unwrap_or(0);
             let (h, w) = (side("height"), side("width"));
@@ -126,5 +140,20 @@ mod tests {
         }
         assert!(listing(&["packet|pts_time=N/A|flags=K_"]).untimed);
         assert_eq!(ratio("30000/1001").map(f64::round), Some(30.0));
+    }
+
+    #[test]
+    fn no_damage_breaks_the_reader_of_lines() {
+        let seed = b"packet|pts_time=-0.040000|duration_time=0.040000|flags=KD_\n\
+                     stream|codec_type=video|width=64|height=48|avg_frame_rate=24/1|side_data|rotation=-90\n";
+        vd_torch::fuzz::Fuzz::new(vec![seed.to_vec()]).run(|bytes| {
+            let (text, mut found) = (String::from_utf8_lossy(bytes), Listing::default());
+            for line in text.lines() {
+                found.line(Path::new("a.mp4"), line).map_err(|e| e.to_string())?;
+            }
+            let stream = found.stream.ok_or("no stream")?;
+            stream.shown();
+            Ok::<_, String>(())
+        });
     }
 }

@@ -1,14 +1,18 @@
-//! MP4, MOV, WebM, MKV and AVI, through the programs ffmpeg and ffprobe.
+//! MP4, MOV, WebM, MKV and AVI, through the programs ffmpeg and ffprobe, or, with the feature `libav`, through their libraries.
 //!
 //! Frames are counted and timed by their packets, once for each file; a clip out of the middle then
-//! costs one seek. What a program makes of a damaged file is not passed on: it ends with an error.
+//! costs one seek. What is made of a damaged file is not passed on: it ends with an error.
 
 mod ask;
 mod index;
+#[cfg(feature = "libav")]
+mod libav;
 mod listing;
+mod programs;
+mod road;
 mod tools;
+mod whole;
 
-use std::io::Read;
 use std::path::Path;
 
 use image::{DynamicImage, RgbImage};
@@ -19,6 +23,7 @@ use super::Probe;
 use crate::clip::MAX_CLIP_BYTES;
 use crate::{Error, Result};
 use index::{Index, Start};
+use road::Road;
 
 /// What films come in, told apart by their first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +69,14 @@ impl Container {
     }
 }
 
-/// Whether the programs are there that the file needs.
+/// Whether MP4 and its like are read in this process (the feature `libav`), and not through the programs of [`Ffmpeg`].
+pub fn films_through_libav() -> bool {
+    Road::chosen() != Road::Programs
+}
+
+/// Whether what the file needs is there.
 pub(super) fn check(path: &Path, container: Container) -> Result<()> {
-    ask::tools(path, container).map(drop)
+    Road::chosen().check(path, container)
 }
 
 /// Frames, size and rate, from the packets.
@@ -111,24 +121,8 @@ pub(super) fn for_each_frame(
             &all
         }
     };
-    let Some(&first) = wanted.first() else { return Ok(()) };
     let part = Part { path, container, index: &index, wanted };
-    let mut show = |image| visit(path, DynamicImage::ImageRgb8(image));
-    let start = index.start(first);
-    if start.at.is_some() {
-        let mut images = Vec::new();
-        let read = part.read(start, &mut |image| {
-            images.push(image);
-            Ok(())
-        });
-        match read {
-            Ok(()) => return images.into_iter().try_for_each(show),
-            Err(error) if !error.is_bad_file() => return Err(error),
-            // a file may claim key frames that are none: from its beginning it has no way to
-            Err(_) => drop(images),
-        }
-    }
-    part.read(Start { at: None, skip: first }, &mut show)
+    part.read(Road::chosen(), &mut |image| visit(path, DynamicImage::ImageRgb8(image)))
 }
 
 /// The frames of a film that are wanted.
@@ -140,65 +134,23 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Decodes from `start` on, and hands each wanted frame to `visit`.
-    fn read(&self, start: Start, visit: &mut dyn FnMut(RgbImage) -> Result<()>) -> Result<()> {
-        let Self { path, container, index, wanted } = *self;
-        let (first, last) = (wanted[0], wanted[wanted.len() - 1]);
-        let step = spacing(wanted);
-        let n = (last - first) / step + 1;
-        let mut process = ask::decode(path, container, start, [step, n])?;
-        let mut output = process.output().map_err(|e| ask::failed(path, &e))?;
-        let bytes = index.h as usize * index.w as usize * 3;
-        let mut came = 0;
-        while came < n {
-            let mut pixels = vec![0; bytes];
-            let filled = fill(&mut output, &mut pixels).map_err(|e| ask::failed(path, &e))?;
-            if filled < bytes {
-                break;
-            }
-            let frame = first + came * step;
-            came += 1;
-            if wanted.binary_search(&frame).is_ok()
-                && let Some(image) = RgbImage::from_raw(index.w, index.h, pixels)
-            {
-                visit(image)?;
+    /// Decodes from the nearest place on, and hands each wanted frame to `visit`.
+    fn read(&self, road: Road, visit: &mut dyn FnMut(RgbImage) -> Result<()>) -> Result<()> {
+        let Some(&first) = self.wanted.first() else { return Ok(()) };
+        let start = self.index.start(first);
+        if start.at.is_some() {
+            let mut images = Vec::new();
+            let read = road.read(self, start, &mut |image| {
+                images.push(image);
+                Ok(())
+            });
+            match read {
+                Ok(()) => return images.into_iter().try_for_each(visit),
+                Err(error) if !error.is_bad_file() => return Err(error),
+                // a file may claim key frames that are none: from its beginning it has no way to
+                Err(_) => drop(images),
             }
         }
-        // more than was asked for has another size than was stated
-        let more = fill(&mut output, &mut [0; 1]).map_err(|e| ask::failed(path, &e))?;
-        drop(output);
-        ask::finish(path, container, process)?;
-        match (came == n, more) {
-            (true, 0) => Ok(()),
-            (true, _) => {
-                let expected = format!("frames of {} x {} as stated", index.h, index.w);
-                Err(Error::damaged(path, expected, "larger ones"))
-            }
-            _ => {
-                let expected = format!("{n} frames from number {first} on, as its packets say");
-                Err(Error::damaged(path, expected, format!("{came}")))
-            }
-        }
+        road.read(self, Start { at: None, skip: first }, visit)
     }
-}
-
-/// How far wanted frames are apart; 1 where they are not evenly so.
-fn spacing(wanted: &[usize]) -> usize {
-    let mut steps = wanted.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
-    match steps.next() {
-        Some(step) if step > 0 && steps.all(|other| other == step) => step,
-        _ => 1,
-    }
-}
-
-/// Fills a buffer as far as there are bytes; how far.
-fn fill(output: &mut impl Read, into: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < into.len() {
-        match output.read(&mut into[filled..])? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
 }
