@@ -112,9 +112,11 @@ fn check_gradients(case: &Case) {
     let leaves = [&of.x, &of.gain, &of.shift].map(|t| wide(t).set_requires_grad(true));
     let [x, gain, shift] = &leaves;
     (plain(x, gain, shift, case) * &grad).sum(Kind::Double).backward();
-    // What the gradient of x is a difference of.
-    let inner =
-        wide(&grad) * over(&gain.detach(), &case.shape) * normal(&x.detach(), case.groups).1;
+    // What the gradient of x is a difference of, and how many times its rounding that of x is, where
+    // the values of a group are close together.
+    let factor = normal(&x.detach(), case.groups).1;
+    let inner = wide(&grad) * over(&gain.detach(), &case.shape) * &factor;
+    let inner = inner * (x.detach().abs() * factor + 1.0);
     let norm = |t: &Tensor| t.norm().double_value(&[]);
     for isa in Isa::tested() {
         let finish = of.finish(case.groups);
