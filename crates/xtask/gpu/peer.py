@@ -24,10 +24,11 @@ from safetensors.torch import save_file
 SEED = 20
 # A gain of exactly 1 would hide one that is applied in the wrong place.
 PERTURBATION = 0.1
-WARM_UPS = 3
-# Timed runs of a side at least and at most, and the seconds after which no new one begins.
-RUNS = (5, 50)
-SECONDS = 4.0
+# Runs before the first that counts; timed runs of a side at least and at most; and the seconds
+# after which no new one begins.
+WARM_UPS, RUNS, SECONDS = 3, (5, 50), 4.0
+# On a CPU, where a step in bf16 may take seconds.
+WARM_UPS_CPU, RUNS_CPU, SECONDS_CPU = 1, (1, 3), 0.1
 STEPS = 1000
 
 # What fills a large device: the defaults of the package's Trainer, and a larger network to sample.
@@ -37,8 +38,8 @@ CUDA = {
 }
 # What shows within seconds on a CPU that everything runs.
 CPU = {
-    "sample": {"dim": 16, "mults": [1, 2], "batch": 1, "frames": 3, "side": 16},
-    "train": {"dim": 16, "mults": [1, 2], "batch": 2, "frames": 3, "side": 16},
+    "sample": {"dim": 8, "mults": [1, 2], "batch": 1, "frames": 2, "side": 8},
+    "train": {"dim": 8, "mults": [1, 2], "batch": 1, "frames": 2, "side": 8},
 }
 # In the order in which they are measured: what matters most comes first, in case time runs out.
 ROUNDS = [
@@ -135,7 +136,11 @@ def draw(work, shape, device, folder):
 
 
 def clock(peer, end):
-    for _ in range(WARM_UPS):
+    on_cpu = peer.device == "cpu"
+    warm_ups, runs, seconds = (
+        (WARM_UPS_CPU, RUNS_CPU, SECONDS_CPU) if on_cpu else (WARM_UPS, RUNS, SECONDS)
+    )
+    for _ in range(warm_ups):
         torch.compiler.cudagraph_mark_step_begin()
         peer.step()
         wait(peer.device)
@@ -144,7 +149,7 @@ def clock(peer, end):
     if peer.device != "cpu":
         torch.cuda.reset_peak_memory_stats()
     times, begun = [], time.monotonic()
-    while len(times) < RUNS[0] or (len(times) < RUNS[1] and time.monotonic() - begun < SECONDS):
+    while len(times) < runs[0] or (len(times) < runs[1] and time.monotonic() - begun < seconds):
         torch.compiler.cudagraph_mark_step_begin()
         wait(peer.device)
         start = time.perf_counter()
@@ -181,7 +186,8 @@ def of_ours(work, shape, dtype, device, drawn, end, root, log):
     weights, answer = drawn[2]
     values = {
         **shape, "mults": ",".join(map(str, shape["mults"])), "device": device, "what": work,
-        "autocast": {"bf16": "bf16", "f32": "off"}[dtype], "seconds": SECONDS,
+        "autocast": {"bf16": "bf16", "f32": "off"}[dtype],
+        "seconds": SECONDS_CPU if device == "cpu" else SECONDS,
         "weights": weights, "answer": answer,
     }
     command = [root / "bin" / "bench_steps", *(f"{key}={value}" for key, value in values.items())]

@@ -17,7 +17,8 @@ use crate::stage;
 /// The most that it may hold: it travels with a working tree.
 const MOST: u64 = 60_000_000;
 /// What tests read, from the root of the workspace.
-const FIXTURES: [&str; 4] = [
+const FIXTURES: [&str; 5] = [
+    "crates/vd-torch/src",
     "crates/vd-unet3d/tests/parity",
     "crates/vd-diffusion/tests/golden",
     "crates/vd-tensor-ops/tests/fixtures",

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::downstream;
 use crate::error::{Error, Result, at, failed};
 use crate::stage;
 
@@ -57,67 +56,66 @@ const TESTS: [Programs; 5] = [
     Programs { package: "vd-train", lib: false, names: &["autocast", "resume", "training"] },
 ];
 
-/// Benchmarks that take their device from there too.
-const BENCHES: [Programs; 3] = [
-    Programs { package: "vd-tensor-ops", lib: false, names: &["layers"] },
-    Programs { package: "vd-unet3d", lib: false, names: &["unet3d"] },
-    Programs { package: "vd-benches", lib: false, names: &["steps"] },
+/// What is built for speed, by one call, since the features of a crate depend on what is built beside
+/// it: benchmarks that take their device from there too, `vd`, and our side of the comparison.
+const FAST: [(&str, &str, &str); 5] = [
+    ("vd-tensor-ops", "--bench", "layers"),
+    ("vd-unet3d", "--bench", "unet3d"),
+    ("vd-benches", "--bench", "steps"),
+    ("vd-cli", "--bin", "vd"),
+    ("vd-train", "--example", "bench_steps"),
 ];
 
 /// Builds everything and puts it into `bin`: `tests/PACKAGE/NAME`, `benches/PACKAGE/NAME` and, by
 /// themselves, `vd` and our side of the comparison.
 pub(super) fn collect(libtorch: &Path, bin: &Path) -> Result<()> {
-    for programs in &TESTS {
-        build(libtorch, ["test", "--test"], programs, &bin.join("tests"))?;
-    }
-    for programs in &BENCHES {
-        build(libtorch, ["bench", "--bench"], programs, &bin.join("benches"))?;
-    }
-    let release = downstream::target_dir()?.join("release");
-    let alone = [("vd-cli", ["--bin", "vd"], "vd"), ("vd-train", ["--example", "bench_steps"], "")];
-    for (package, target, at_top) in alone {
+    for Programs { package, lib, names } in &TESTS {
         let mut cargo = stage::cargo(libtorch)?;
-        cargo.args(["build", "--release", "-p", package]).args(target);
-        stage::run(&format!("build {}", target[1]), &mut cargo)?;
-        let folder = if at_top.is_empty() { release.join("examples") } else { release.clone() };
-        strip(&folder.join(target[1]), &bin.join(target[1]))?;
+        cargo.args(["test", "-p", package]);
+        if *lib {
+            cargo.arg("--lib");
+        }
+        cargo.args(names.iter().flat_map(|name| ["--test", name]));
+        let built = build(&format!("build {package}: tests"), &mut cargo)?;
+        let expected = names.len() + usize::from(*lib);
+        if built.len() != expected {
+            let found = built.len();
+            return failed(format!("{package}: cargo names {found} tests, not {expected}"));
+        }
+        for program in built {
+            strip(&program, &bin.join("tests").join(package).join(name_of(&program)))?;
+        }
+    }
+    let mut cargo = stage::cargo(libtorch)?;
+    cargo.arg("bench");
+    for (package, flag, name) in FAST {
+        cargo.args(["-p", package, flag, name]);
+    }
+    let built = build("build benches, vd and our side of the comparison", &mut cargo)?;
+    for (package, flag, name) in FAST {
+        let Some(program) = built.iter().find(|program| name_of(program) == name) else {
+            return failed(format!("{package}: cargo names no program {name}"));
+        };
+        let to = match flag {
+            "--bench" => bin.join("benches").join(package).join(name),
+            _ => bin.join(name),
+        };
+        strip(program, &to)?;
     }
     Ok(())
 }
 
-/// `[command, flag of a target]` of cargo.
-fn build(
-    libtorch: &Path,
-    [command, flag]: [&str; 2],
-    programs: &Programs,
-    to: &Path,
-) -> Result<()> {
-    let Programs { package, lib, names } = programs;
-    let mut cargo = stage::cargo(libtorch)?;
-    cargo.args([command, "--no-run", "-p", package, "--message-format=json-render-diagnostics"]);
-    if *lib {
-        cargo.arg("--lib");
-    }
-    for name in *names {
-        cargo.args([flag, name]);
-    }
+/// Runs cargo, and gives the programs that it names.
+fn build(heading: &str, cargo: &mut Command) -> Result<Vec<PathBuf>> {
+    cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
     cargo.stderr(Stdio::inherit());
-    let heading = format!("build {package}: {command}");
-    let built = stage::timed(&heading, || {
+    stage::timed(heading, || {
         let output = cargo.output().map_err(|e| Error::Failed(format!("cannot run cargo: {e}")))?;
         if !output.status.success() {
             return failed(format!("`{heading}` failed ({})", output.status));
         }
         Ok(executables(&String::from_utf8_lossy(&output.stdout)))
-    })?;
-    let expected = names.len() + usize::from(*lib);
-    if built.len() != expected {
-        return failed(format!("{heading}: cargo names {} programs of {expected}", built.len()));
-    }
-    for program in built {
-        strip(&program, &to.join(package).join(name_of(&program)))?;
-    }
-    Ok(())
+    })
 }
 
 /// The programs that cargo's messages name: one message a line, one program in it at most.
