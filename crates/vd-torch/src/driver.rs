@@ -1,15 +1,11 @@
-//! What NVIDIA's driver says of itself and its devices, and where NVRTC is; for reports.
+//! What NVIDIA's driver says of itself and its devices; for reports.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
-use crate::init::{libtorch_dir, open};
+use crate::cuda::Library;
 
-/// The compiler of CUDA kernels, as CUDA 13 names it.
-const NVRTC: &str = "libnvrtc.so.13";
-/// Where wheels put it, from libtorch's folder.
-const NVRTC_PLACES: [&str; 2] = ["../../nvidia/cu13/lib", "../../nvidia/cuda_nvrtc/lib"];
 /// The numbers that CUDA's driver API gives to the two parts of a compute capability.
 const CAPABILITY: [c_int; 2] = [75, 76];
 
@@ -21,12 +17,12 @@ pub struct Driver {
     /// The newest CUDA that it runs, `13.0`.
     pub cuda: String,
     /// Its devices, in its own order.
-    pub devices: Vec<Gpu>,
+    pub devices: Vec<GpuInfo>,
 }
 
 /// A device of the driver's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gpu {
+pub struct GpuInfo {
     /// Its name.
     pub name: String,
     /// Bytes of memory.
@@ -40,8 +36,9 @@ pub struct Gpu {
 /// # Errors
 /// Why there is none, or what it refuses, in words.
 pub fn driver() -> std::result::Result<Driver, String> {
-    open(c"libcuda.so.1").map_err(|why| format!("no NVIDIA driver ({why})"))?;
-    let api = Api::find()?;
+    let library = Library::open(Path::new("libcuda.so.1"))
+        .map_err(|why| format!("no NVIDIA driver ({why})"))?;
+    let api = Api::of(library).map_err(|why| format!("the NVIDIA driver: {why}"))?;
     // SAFETY: `init` takes flags, which must be 0; it may be called again.
     checked("cuInit", unsafe { (api.init)(0) })?;
     let (mut version, mut count) = (0, 0);
@@ -63,26 +60,6 @@ fn release_of(text: &str) -> Option<String> {
     line.split_whitespace().find(is_release).map(str::to_owned)
 }
 
-/// Loads the compiler of CUDA kernels as a kernel would, and says what it was found as.
-///
-/// # Errors
-/// Where it was looked for, in words.
-pub fn find_nvrtc() -> std::result::Result<PathBuf, String> {
-    let near = libtorch_dir().into_iter();
-    let near = near.flat_map(|lib| NVRTC_PLACES.map(|place| lib.join(place).join(NVRTC)));
-    for path in near.filter(|path| path.exists()) {
-        let path = fs::canonicalize(&path).unwrap_or(path);
-        let name = CString::new(path.as_os_str().as_encoded_bytes());
-        if let Ok(name) = name {
-            return open(&name).map(|()| path);
-        }
-    }
-    let name = CString::new(NVRTC).map_err(|e| e.to_string())?;
-    open(&name).map(|()| PathBuf::from(NVRTC)).map_err(|_| {
-        format!("{NVRTC} is neither beside libtorch nor where the system looks for libraries")
-    })
-}
-
 /// The few functions that are needed of the driver.
 struct Api {
     init: unsafe extern "C" fn(c_uint) -> c_int,
@@ -95,22 +72,22 @@ struct Api {
 }
 
 impl Api {
-    fn find() -> std::result::Result<Self, String> {
-        // SAFETY: each symbol has the type that the driver's header (cuda.h) declares for it.
+    fn of(library: Library) -> std::result::Result<Self, String> {
+        // SAFETY: each function has the type that the driver's header (cuda.h) declares for it.
         unsafe {
             Ok(Api {
-                init: std::mem::transmute::<*mut c_void, _>(symbol(c"cuInit")?),
-                version: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDriverGetVersion")?),
-                count: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceGetCount")?),
-                device: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceGet")?),
-                name: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceGetName")?),
-                memory: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceTotalMem_v2")?),
-                attribute: std::mem::transmute::<*mut c_void, _>(symbol(c"cuDeviceGetAttribute")?),
+                init: library.function(c"cuInit")?,
+                version: library.function(c"cuDriverGetVersion")?,
+                count: library.function(c"cuDeviceGetCount")?,
+                device: library.function(c"cuDeviceGet")?,
+                name: library.function(c"cuDeviceGetName")?,
+                memory: library.function(c"cuDeviceTotalMem_v2")?,
+                attribute: library.function(c"cuDeviceGetAttribute")?,
             })
         }
     }
 
-    fn gpu(&self, index: c_int) -> std::result::Result<Gpu, String> {
+    fn gpu(&self, index: c_int) -> std::result::Result<GpuInfo, String> {
         let (mut device, mut memory, mut parts) = (0, 0, [0; 2]);
         let mut name = [0u8; 256];
         // SAFETY: writes one number.
@@ -126,22 +103,12 @@ impl Api {
             checked("cuDeviceGetAttribute", got)?;
         }
         let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
-        Ok(Gpu {
+        Ok(GpuInfo {
             name: name.to_string_lossy().into_owned(),
             memory: memory as u64,
             capability: format!("{}.{}", parts[0], parts[1]),
         })
     }
-}
-
-/// A function of the driver, which is in the process.
-fn symbol(name: &CStr) -> std::result::Result<*mut c_void, String> {
-    // SAFETY: the name is NUL-terminated; the libraries of the process stay in it.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    if found.is_null() {
-        return Err(format!("the NVIDIA driver has no {}", name.to_string_lossy()));
-    }
-    Ok(found)
 }
 
 fn checked(what: &str, code: c_int) -> std::result::Result<(), String> {
@@ -167,10 +134,6 @@ mod tests {
         match driver() {
             Ok(driver) => assert!(driver.devices.iter().all(|gpu| !gpu.name.is_empty())),
             Err(why) => assert!(why.contains("NVIDIA driver"), "{why}"),
-        }
-        match find_nvrtc() {
-            Ok(path) => assert!(path.to_string_lossy().contains("nvrtc")),
-            Err(why) => assert!(why.contains(NVRTC), "{why}"),
         }
     }
 }

@@ -34,7 +34,7 @@ pub use device_memory::{
     DeviceMemory, allow_tf32, catch_out_of_memory, device_memory, restart_device_peak,
     restart_tf32, says_out_of_memory, synchronize,
 };
-pub use driver::{Driver, Gpu, driver, find_nvrtc};
+pub use driver::{Driver, GpuInfo, driver};
 pub use error::{Error, Result, brief};
 pub use init::{
     CudaStatus, cuda_status, init, libtorch_dir, loaded_version, set_threads, threads, version,

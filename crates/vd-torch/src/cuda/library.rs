@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 /// A library in this process, for good.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Library(NonNull<c_void>);
+pub(crate) struct Library(NonNull<c_void>);
 
 // SAFETY: the handle is only asked for names, which the linker allows any thread.
 unsafe impl Send for Library {}
@@ -15,7 +15,7 @@ unsafe impl Sync for Library {}
 
 impl Library {
     /// Opens a file, or what the linker finds under a name without a folder.
-    pub(super) fn open(file: &Path) -> Result<Self, String> {
+    pub(crate) fn open(file: &Path) -> Result<Self, String> {
         let name = CString::new(file.as_os_str().as_encoded_bytes())
             .map_err(|_| format!("{} holds a NUL byte", file.display()))?;
         // SAFETY: `name` is NUL-terminated; the handle is kept open for good.
@@ -29,7 +29,7 @@ impl Library {
     ///
     /// # Safety
     /// `F` is the type of a pointer to the function of this name.
-    pub(super) unsafe fn function<F: Copy>(self, name: &CStr) -> Result<F, String> {
+    pub(crate) unsafe fn function<F: Copy>(self, name: &CStr) -> Result<F, String> {
         const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
         // SAFETY: an open handle, a NUL-terminated name.
         let found = unsafe { libc::dlsym(self.0.as_ptr(), name.as_ptr()) };

@@ -11,6 +11,8 @@ mod library;
 mod nvrtc;
 mod report;
 
+pub(crate) use library::Library;
+
 pub use cache::{cubin, cubin_in};
 pub use driver::{Function, Gpu, Launch, Module};
 pub use nvrtc::{Arch, Compiled, Nvrtc};

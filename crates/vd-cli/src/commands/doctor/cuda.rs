@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use vd_torch::cuda::Nvrtc;
 use vd_torch::{CudaStatus, Driver};
 
 use crate::output::bytes;
@@ -52,9 +53,9 @@ pub(super) fn cuda(problems: &mut Vec<String>) -> Cuda {
         Ok(driver) => (Some(DriverReport::from(driver)), None),
         Err(why) => (None, Some(why)),
     };
-    let (nvrtc, nvrtc_reason) = match vd_torch::find_nvrtc() {
-        Ok(path) => (Some(path), None),
-        Err(why) => (None, Some(why)),
+    let (nvrtc, nvrtc_reason) = match Nvrtc::get() {
+        Ok(nvrtc) => (Some(nvrtc.file().to_path_buf()), None),
+        Err(why) => (None, Some(why.to_string())),
     };
     let available = reason.is_none();
     let remedy = None;
@@ -83,7 +84,7 @@ pub(super) fn remedy(cuda: &Cuda, libtorch_has_cuda: bool) -> Option<String> {
     } else if !cuda.available {
         "unset VD_CUDA, or set it to auto; if it is, the driver may be older than libtorch's CUDA"
     } else if cuda.nvrtc.is_none() {
-        "run `cargo xtask setup --nvrtc`, or install nvidia-cuda-nvrtc beside torch"
+        "run `cargo xtask kernels`, or install nvidia-cuda-nvrtc beside torch"
     } else {
         return None;
     };
