@@ -44,15 +44,10 @@ Usage: cargo xtask TASK
   growth [DIM]   how time, memory and operations grow with frames, side and batch (dim 64); writes
                  docs/benchmarks/growth.json and growth-*.svg; takes minutes
   asan           runs the tests of the kernels under AddressSanitizer, built in a folder of their own
-<<<<<<< HEAD
   kernels        compiles the kernels for GPUs for every generation, which needs no GPU, and says what
                  registers each takes; fetches the compiler (90 MB) where libtorch came without it
-  check          formatting, clippy, documentation, benches, cargo-deny if it is there, layering,
-                 the kernels for GPUs
-=======
-  check          formatting, clippy, documentation, benches, layering; cargo-deny if it is there, and
-                 the feature libav if its libraries are
->>>>>>> Films decoded in this process by the libraries of ffmpeg, as an option
+  check          formatting, clippy, documentation, benches, layering, the kernels for GPUs; cargo-deny
+                 if it is there, and the feature libav if its libraries are
   layering       which crate may use which, and the rules for source files
   downstream     builds and runs one generated project per public crate, outside of this folder
   help           this text
