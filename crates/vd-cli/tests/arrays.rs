@@ -214,7 +214,7 @@ fn training_on_shards_of_arrays_reaches_the_weights_of_training_on_the_arrays() 
     assert!(weights[0] == weights[1]);
     // f16 says what it does, and is told what stands for a missing number before
     let half = place.vd("data prepare radar --out half --dtype f16 --invalid -9999");
-    assert!(half.stdout.contains("numbers rounded, by 0.0"), "{half:?}");
+    assert!(half.stdout.contains("numbers rounded, by "), "{half:?}");
     place.json("train shards.toml --set data.source.path=half --set train.out=of-half");
     place.json("data prepare radar --out mixed --dtype f16");
     let mixed = place.error("train shards.toml --set data.source.path=mixed --set train.out=x", 1);

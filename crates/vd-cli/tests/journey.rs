@@ -119,6 +119,7 @@ fn timed(place: &Place) {
         "device",
         "flops",
         "iters",
+        "autocast",
         "recompute",
         "peak_mib",
     ];

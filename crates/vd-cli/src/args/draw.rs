@@ -57,7 +57,7 @@ pub(crate) struct DrawArgs {
     /// How a CPU computes: f32, bf16 (in attentions), exact, reference (libtorch)
     #[arg(long, value_name = "HOW", default_value = "f32")]
     pub(crate) precision: Precision,
-    /// What products and convolutions compute in: off (f32), bf16, fp16
+    /// Products and convolutions in off (f32), bf16, fp16
     #[arg(long, value_name = "DTYPE", default_value = "off")]
     pub(crate) autocast: Autocast,
     /// Which weights [default: ema where the checkpoint has them, else model]
