@@ -35,8 +35,8 @@ fn content(batch: &Batch) -> impl PartialEq + std::fmt::Debug + use<> {
     )
 }
 
-/// The masks are there, and a resumed loader gives what an unbroken one gives.
-fn assert_same_batches(one: &DataConfig, two: &DataConfig, size: usize, n: usize) {
+/// A resumed loader gives what an unbroken one gives. Says whether a number was missing.
+fn assert_same_batches(one: &DataConfig, two: &DataConfig, size: usize, n: usize) -> bool {
     let mut one = Loader::new(one, size, Cursor::start(5)).unwrap();
     let mut other = Loader::new(two, size, Cursor::start(5)).unwrap();
     assert_eq!(one.dataset().config().normalise, other.dataset().config().normalise);
@@ -52,7 +52,7 @@ fn assert_same_batches(one: &DataConfig, two: &DataConfig, size: usize, n: usize
         masked |= batch.valid.is_some();
         assert_eq!(content(&batch), content(&other.next().unwrap()));
     }
-    assert!(masked || one.dataset().config().normalise.is_none());
+    masked
 }
 
 fn variants(base: &DataConfig) -> Vec<DataConfig> {
@@ -79,10 +79,13 @@ proptest! {
         prop_assert_eq!(report.bad_files.len(), 1);
         prop_assert!(report.arrays.iter().all(|stored| stored.rounded == 0), "{:?}", report.arrays);
         let base = config(Source::folder(&from), channels);
+        // one that leaves short clips out may be left with those that miss nothing
+        let mut masked = false;
         for folder in variants(&base) {
             let shards = DataConfig { source: Source::Shards { path: to.clone() }, ..folder.clone() };
-            assert_same_batches(&folder, &shards, 3, 8);
+            masked |= assert_same_batches(&folder, &shards, 3, 8);
         }
+        prop_assert!(masked);
     }
 
     #[test]
@@ -108,10 +111,13 @@ proptest! {
         let halves = report.arrays.iter().find(|stored| stored.from == Dtype::F16).unwrap();
         prop_assert_eq!((halves.rounded, halves.furthest), (0, 0.0));
         let base = config(Source::folder(&rounded), channels);
+        // one that leaves short clips out may be left with those that miss nothing
+        let mut masked = false;
         for folder in variants(&base) {
             let shards = DataConfig { source: Source::Shards { path: to.clone() }, ..folder.clone() };
-            assert_same_batches(&folder, &shards, 3, 8);
+            masked |= assert_same_batches(&folder, &shards, 3, 8);
         }
+        prop_assert!(masked);
     }
 }
 
@@ -130,7 +136,7 @@ fn arrays_that_were_brought_to_the_size_of_training_give_its_batches() {
     let normalise = Some(Normalise::each(vec![rule(0.0), rule(-3.0)]));
     let folder = DataConfig { normalise, flip: true, ..config(Source::folder(&from), 2) };
     let shards = DataConfig { source: Source::Shards { path: to }, ..folder.clone() };
-    assert_same_batches(&folder, &shards, 3, 8);
+    assert!(assert_same_batches(&folder, &shards, 3, 8));
 }
 
 #[test]
