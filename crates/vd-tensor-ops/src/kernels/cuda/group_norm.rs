@@ -6,7 +6,9 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
-use super::rows::{Lanes, Norm, THREADS, floats, kind_name, operand, read, read_or_null, run};
+use super::rows::{
+    self, Lanes, Norm, THREADS, floats, kind_name, operand, read, read_or_null, run,
+};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{GroupFinish, none, one};
 
@@ -17,14 +19,7 @@ const SUMS: u32 = 4;
 /// What runs [`group_finished`] on these tensors, if anything does: all of f32 or all of bf16 (gains
 /// and shifts apart), up to 1024 channels, a multiple of 4 or 8.
 pub fn group_fits(x: &Tensor, finish: &GroupFinish<'_>) -> Option<Arc<dyn Machine>> {
-    let mut all = vec![x, finish.gain, finish.shift];
-    all.extend(finish.residual);
-    let alike = |t: &Tensor| t.kind() == x.kind() && t.size() == x.size();
-    if x.numel() == 0 || !finish.residual.is_none_or(alike) {
-        return None;
-    }
-    Lanes::new(x.kind(), x.size()[4])?;
-    super::machine_of(Unit::GROUP_NORM, &all)
+    rows::fits(Unit::GROUP_NORM, x, &[finish.gain, finish.shift], finish.residual)
 }
 
 /// [`crate::kernels::cpu::group_finished`] on a GPU.

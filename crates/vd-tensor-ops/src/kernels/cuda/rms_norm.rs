@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 use vd_torch::{BoxError, Function};
 
-use super::rows::{Lanes, Norm, floats, operand, read, read_or_null, run};
+use super::rows::{self, Lanes, Norm, floats, operand, read, read_or_null, run};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{Finish, none, one};
 
@@ -16,15 +16,9 @@ const BACKWARD: u32 = 4;
 /// What runs [`rms_finished`] on these tensors, if anything does: all of f32 or all of bf16 (gains and
 /// shifts apart), up to 1024 channels, a multiple of 4 or 8.
 pub fn rms_fits(x: &Tensor, finish: &Finish<'_>) -> Option<Arc<dyn Machine>> {
-    let mut all = vec![x, finish.gain];
-    all.extend(finish.shift);
-    all.extend(finish.residual);
-    let alike = |t: &Tensor| t.kind() == x.kind() && t.size() == x.size();
-    if x.numel() == 0 || !finish.residual.is_none_or(alike) {
-        return None;
-    }
-    Lanes::new(x.kind(), x.size()[4])?;
-    super::machine_of(Unit::RMS_NORM, &all)
+    let mut beside = vec![finish.gain];
+    beside.extend(finish.shift);
+    rows::fits(Unit::RMS_NORM, x, &beside, finish.residual)
 }
 
 /// [`crate::kernels::cpu::finished`] on a GPU: y = silu(x / max(|x|, 1e-12) gain + shift) + residual.

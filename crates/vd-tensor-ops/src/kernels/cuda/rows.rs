@@ -1,6 +1,7 @@
 //! Norms over channels that lie next to each other: how they are shared out, and what they are told.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
@@ -116,6 +117,22 @@ impl Lanes {
         let shared = if sums { THREADS / 32 * self.c * 4 } else { 0 };
         Launch { blocks: segments * chunks, threads: THREADS, shared }
     }
+}
+
+/// What runs a unit on x and what goes with it, if anything does.
+pub(super) fn fits(
+    unit: Unit,
+    x: &Tensor,
+    gains: &[&Tensor],
+    residual: Option<&Tensor>,
+) -> Option<Arc<dyn Machine>> {
+    let alike = |t: &Tensor| t.kind() == x.kind() && t.size() == x.size();
+    if x.numel() == 0 || !residual.is_none_or(alike) {
+        return None;
+    }
+    Lanes::new(x.kind(), x.size()[4])?;
+    let all: Vec<_> = [x].into_iter().chain(gains.iter().copied()).chain(residual).collect();
+    super::machine_of(unit, &all)
 }
 
 /// Runs a kernel that takes a [`Norm`].

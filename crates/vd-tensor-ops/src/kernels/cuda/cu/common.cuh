@@ -97,6 +97,20 @@ __device__ inline float sum_across(float x, u32 lanes) {
   return x;
 }
 
+// The product of x with a row of D.
+template <int D>
+__device__ inline float product(const float* x, const float* row) {
+  float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+  for (int d = 0; d < D; d += 4) {
+    float y[4];
+    Vector<float>::load(row + d, y);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sums[i] += x[d + i] * y[i];
+  }
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
 __device__ inline float logistic(float z) { return __fdividef(1.0f, 1.0f + __expf(-z)); }
 __device__ inline float silu(float z) { return z * logistic(z); }
 __device__ inline float silu_slope(float z) {

@@ -88,12 +88,7 @@ __device__ inline void group_forward(const Norm& p) {
     rows.read(p.x, from, x);
 #pragma unroll
     for (int e = 0; e < E; ++e) x[e] = silu((x[e] - mean[e]) * gain[e] + shift[e]);
-    if (p.residual != 0) {
-      float residual[E];
-      rows.read(p.residual, from, residual);
-#pragma unroll
-      for (int e = 0; e < E; ++e) x[e] += residual[e];
-    }
+    rows.add_residual(from, x);
     rows.write(x, from, p.out);
   }
 }

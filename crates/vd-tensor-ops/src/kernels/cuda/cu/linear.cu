@@ -240,20 +240,6 @@ __device__ inline void put_product(const float* x, const float* matrix, T* to) {
   }
 }
 
-// The product of x with a row.
-template <int D>
-__device__ inline float product(const float* x, const float* row) {
-  float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-  for (int d = 0; d < D; d += 4) {
-    float y[4];
-    Vector<float>::load(row + d, y);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sums[i] += x[d + i] * y[i];
-  }
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
 // Shared memory: d d.
 template <class T, int D>
 __device__ inline void linear_forward(const Linear& p) {

@@ -17,12 +17,7 @@ __device__ inline void rms_forward(const Norm& p) {
     const float unit = rsqrtf(fmaxf(sum_of_lanes(squares, p.lanes), SMALLEST));
 #pragma unroll
     for (int e = 0; e < E; ++e) x[e] = silu(x[e] * unit * gain[e] + shift[e]);
-    if (p.residual != 0) {
-      float residual[E];
-      rows.read(p.residual, from, residual);
-#pragma unroll
-      for (int e = 0; e < E; ++e) x[e] += residual[e];
-    }
+    rows.add_residual(from, x);
     rows.write(x, from, p.out);
   }
 }

@@ -79,6 +79,14 @@ struct Rows {
     }
   }
 
+  __device__ inline void add_residual(u32 from, float* to) const {
+    if (p.residual == 0) return;
+    float residual[E];
+    read(p.residual, from, residual);
+#pragma unroll
+    for (int e = 0; e < E; ++e) to[e] += residual[e];
+  }
+
   // The lane's channels of a row of f32; `none` where there is no row.
   __device__ inline void channels(const float* row, float none, float* to) const {
 #pragma unroll

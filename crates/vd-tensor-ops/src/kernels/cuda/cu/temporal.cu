@@ -137,19 +137,6 @@ struct Units {
 };
 
 template <int D>
-__device__ inline float product(const float* x, const float* row) {
-  float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-#pragma unroll
-  for (int d = 0; d < D; d += 4) {
-    float y[4];
-    Vector<float>::load(row + d, y);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sums[i] += x[d + i] * y[i];
-  }
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
-template <int D>
 __device__ inline void add(float factor, const float* row, float* to) {
 #pragma unroll
   for (int d = 0; d < D; d += 4) {
