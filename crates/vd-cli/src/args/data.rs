@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use vd_data::Axes;
+use vd_data::{ArrayOptions, Axes};
 
 use super::values::{MOST_FRAMES, positive, size_in_bytes};
 use super::{FrameSize, texts, texts_data};
@@ -76,15 +76,28 @@ pub(crate) struct InspectDataArgs {
     /// Captions: `beside`, `folders`, or a .csv or .jsonl file
     #[arg(long, value_name = "FROM", default_value = "beside")]
     pub(crate) captions: String,
+    #[command(flatten)]
+    pub(crate) arrays: ArrayArgs,
+}
+
+/// How arrays are read.
+#[derive(Debug, Args)]
+pub(crate) struct ArrayArgs {
     /// Which axis of an array is what [default: fhw of 3 axes, fhwc of 4]
     #[arg(long, value_name = "AXES", value_parser = str::parse::<Axes>)]
-    pub(crate) axes: Option<Axes>,
-    /// The array of an .npz or safetensors file that is looked at [default: all]
+    axes: Option<Axes>,
+    /// The array of an .npz or safetensors file that is taken [default: all]
     #[arg(long, value_name = "NAME")]
-    pub(crate) member: Option<String>,
+    member: Option<String>,
     /// The number in arrays that stands where none was measured
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub(crate) invalid: Option<f64>,
+}
+
+impl ArrayArgs {
+    pub(crate) fn options(&self) -> ArrayOptions {
+        ArrayOptions { axes: self.axes.clone(), member: self.member.clone() }
+    }
 }
 
 /// How numbers are stored.
@@ -128,15 +141,8 @@ pub(crate) struct PrepareArgs {
     /// How numbers are stored [default: bytes as u8, others as f32]
     #[arg(long, value_name = "TYPE", value_enum)]
     pub(crate) dtype: Option<StoredType>,
-    /// Which axis of an array is what [default: fhw of 3 axes, fhwc of 4]
-    #[arg(long, value_name = "AXES", value_parser = str::parse::<Axes>)]
-    pub(crate) axes: Option<Axes>,
-    /// The array of an .npz or safetensors file that is taken [default: all]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) member: Option<String>,
-    /// The number in arrays that stands where none was measured; it becomes NaN
-    #[arg(long, value_name = "X", allow_hyphen_values = true)]
-    pub(crate) invalid: Option<f64>,
+    #[command(flatten)]
+    pub(crate) arrays: ArrayArgs,
     /// Bytes of a shard at most, with K, M or G of 1024
     #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = size_in_bytes)]
     pub(crate) shard_size: u64,

@@ -7,9 +7,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use indicatif::MultiProgress;
-use vd_data::{
-    ArrayOptions, BadFile, Captions, DigitsConfig, FireworksConfig, Report, Source, Spread,
-};
+use vd_data::{BadFile, Captions, DigitsConfig, FireworksConfig, Report, Source, Spread};
 
 use crate::args::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthArgs};
 use crate::folder;
@@ -59,9 +57,9 @@ fn captions(from: &str) -> Captions {
 }
 
 fn inspect(args: &InspectDataArgs) -> Result<Outcome> {
-    let arrays = ArrayOptions { axes: args.axes.clone(), member: args.member.clone() };
+    let arrays = args.arrays.options();
     let captions = captions(&args.captions);
-    let report = vd_data::inspect_arrays(&args.folder, &captions, &arrays, args.invalid)?;
+    let report = vd_data::inspect_arrays(&args.folder, &captions, &arrays, args.arrays.invalid)?;
     Ok(Outcome::new(&report, describe(&report)?)?.with_success(report.clips > 0))
 }
 

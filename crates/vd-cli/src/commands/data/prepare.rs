@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use indicatif::MultiProgress;
-use vd_data::{ArrayOptions, Prepare, Prepared, ShardDtype, StoredArrays};
+use vd_data::{Prepare, Prepared, ShardDtype, StoredArrays};
 
 use super::{bad_files, captions};
 use crate::args::{PrepareArgs, StoredType, VerifyArgs};
@@ -29,8 +29,8 @@ pub(super) fn prepare(args: &PrepareArgs, bars: &MultiProgress) -> Result<Outcom
             StoredType::F16 => ShardDtype::F16,
             StoredType::F32 => ShardDtype::F32,
         }),
-        arrays: ArrayOptions { axes: args.axes.clone(), member: args.member.clone() },
-        invalid: args.invalid,
+        arrays: args.arrays.options(),
+        invalid: args.arrays.invalid,
         shard_bytes: args.shard_size,
         workers: args.workers.map_or(base.workers, usize::from),
         max_bad: args.max_bad.map(|n| n as usize),
