@@ -20,7 +20,7 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn compile(libtorch: &Path, show: bool) -> Result<()> {
     let nvrtc = compiler(libtorch)?;
     let mut cargo = stage::cargo(libtorch)?;
-    cargo.args(["test", "-p", "vd-tensor-ops", "--test", "kernels_cuda", "compiled::"]);
+    cargo.args(["test", "--workspace", "--test", "kernels_cuda", "compiled::"]);
     if show {
         cargo.args(["--", "--nocapture", "--test-threads", "1"]);
     }

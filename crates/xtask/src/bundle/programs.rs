@@ -56,8 +56,8 @@ const TESTS: [Programs; 5] = [
     Programs { package: "vd-train", lib: false, names: &["autocast", "resume", "training"] },
 ];
 
-/// What is built for speed, by one call, since the features of a crate depend on what is built beside
-/// it: benchmarks that take their device from there too, `vd`, and our side of the comparison.
+/// What is built for speed: benchmarks that take their device from there too, `vd`, and our side of
+/// the comparison.
 const FAST: [(&str, &str, &str); 5] = [
     ("vd-tensor-ops", "--bench", "layers"),
     ("vd-unet3d", "--bench", "unet3d"),
@@ -68,72 +68,79 @@ const FAST: [(&str, &str, &str); 5] = [
 
 /// Builds everything and puts it into `bin`: `tests/PACKAGE/NAME`, `benches/PACKAGE/NAME` and, by
 /// themselves, `vd` and our side of the comparison.
+///
+/// Each kind is built for the whole workspace, as the tests and the checks build it: features of a
+/// crate depend on what is built beside it, and so nothing is built twice.
 pub(super) fn collect(libtorch: &Path, bin: &Path) -> Result<()> {
+    let mut cargo = stage::cargo(libtorch)?;
+    cargo.args(["test", "--no-run", "--workspace", "--lib"]);
+    cargo.args(TESTS.iter().flat_map(|p| p.names).flat_map(|name| ["--test", name]));
+    let built = build("build the bundle's tests", &mut cargo)?;
     for Programs { package, lib, names } in &TESTS {
-        let mut cargo = stage::cargo(libtorch)?;
-        cargo.args(["test", "-p", package]);
-        if *lib {
-            cargo.arg("--lib");
-        }
-        cargo.args(names.iter().flat_map(|name| ["--test", name]));
-        let built = build(&format!("build {package}: tests"), &mut cargo)?;
-        let expected = names.len() + usize::from(*lib);
-        if built.len() != expected {
-            let found = built.len();
-            return failed(format!("{package}: cargo names {found} tests, not {expected}"));
-        }
-        for program in built {
-            strip(&program, &bin.join("tests").join(package).join(name_of(&program)))?;
+        let own = package.replace('-', "_");
+        for name in names.iter().copied().chain(lib.then_some(own.as_str())) {
+            let to = bin.join("tests").join(package).join(name);
+            strip(find(&built, package, name)?, &to)?;
         }
     }
     let mut cargo = stage::cargo(libtorch)?;
-    cargo.arg("bench");
-    for (package, flag, name) in FAST {
-        cargo.args(["-p", package, flag, name]);
-    }
+    cargo.args(["build", "--release", "--workspace"]);
+    cargo.args(FAST.iter().flat_map(|(_, flag, name)| [flag, name]));
     let built = build("build benches, vd and our side of the comparison", &mut cargo)?;
     for (package, flag, name) in FAST {
-        let Some(program) = built.iter().find(|program| name_of(program) == name) else {
-            return failed(format!("{package}: cargo names no program {name}"));
-        };
         let to = match flag {
             "--bench" => bin.join("benches").join(package).join(name),
             _ => bin.join(name),
         };
-        strip(program, &to)?;
+        strip(find(&built, package, name)?, &to)?;
     }
     Ok(())
 }
 
+/// A program that cargo has built.
+#[derive(Debug, PartialEq)]
+struct Program {
+    package: String,
+    name: String,
+    path: PathBuf,
+}
+
+fn find<'a>(built: &'a [Program], package: &str, name: &str) -> Result<&'a Path> {
+    let found = built.iter().find(|program| program.package == package && program.name == name);
+    match found {
+        Some(program) => Ok(&program.path),
+        None => failed(format!("{package}: cargo names no program {name}")),
+    }
+}
+
 /// Runs cargo, and gives the programs that it names.
-fn build(heading: &str, cargo: &mut Command) -> Result<Vec<PathBuf>> {
-    cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
-    cargo.stderr(Stdio::inherit());
+fn build(heading: &str, cargo: &mut Command) -> Result<Vec<Program>> {
+    cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     stage::timed(heading, || {
         let output = cargo.output().map_err(|e| Error::Failed(format!("cannot run cargo: {e}")))?;
         if !output.status.success() {
             return failed(format!("`{heading}` failed ({})", output.status));
         }
-        Ok(executables(&String::from_utf8_lossy(&output.stdout)))
+        Ok(programs(&String::from_utf8_lossy(&output.stdout)))
     })
 }
 
 /// The programs that cargo's messages name: one message a line, one program in it at most.
-fn executables(messages: &str) -> Vec<PathBuf> {
+fn programs(messages: &str) -> Vec<Program> {
     let named = messages.lines().filter_map(|line| {
-        let (_, after) = line.split_once("\"executable\":\"")?;
-        after.split('"').next().map(PathBuf::from)
+        let text = |start: &str| line.split_once(start)?.1.split('"').next();
+        let path = PathBuf::from(text("\"executable\":\"")?);
+        // of the path of `path+file:///PATH#NAME@VERSION`, or `#VERSION` where the folder has the name
+        let (folder, after) = text("\"package_id\":\"")?.split_once('#')?;
+        let package = match after.split_once('@') {
+            Some((name, _)) => name,
+            None => folder.rsplit('/').next()?,
+        };
+        let (_, target) = line.split_once("\"target\":")?;
+        let name = target.split_once("\"name\":\"")?.1.split('"').next()?;
+        Some(Program { package: package.to_owned(), name: name.to_owned(), path })
     });
     named.collect()
-}
-
-/// `layers-0123456789abcdef` is `layers`.
-fn name_of(program: &Path) -> String {
-    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    match name.rsplit_once('-') {
-        Some((start, hash)) if hash.len() == 16 => start.to_owned(),
-        _ => name,
-    }
 }
 
 /// Copies a program without its symbols.
@@ -156,11 +163,15 @@ mod tests {
     #[test]
     fn programs_are_found_among_cargos_messages() {
         let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\n\
-                        {\"reason\":\"compiler-artifact\",\"executable\":\"/t/deps/a-0123456789abcdef\",\"fresh\":true}\n\
+                        {\"reason\":\"compiler-artifact\",\"package_id\":\"path+file:///w/crates/vd-a#0.1.0\",\
+                        \"target\":{\"kind\":[\"lib\"],\"name\":\"vd_a\"},\"executable\":\"/t/deps/vd_a-01\"}\n\
+                        {\"reason\":\"compiler-artifact\",\"package_id\":\"path+file:///w/benches#vd-b@0.1.0\",\
+                        \"target\":{\"kind\":[\"bench\"],\"name\":\"s\"},\"executable\":\"/t/s\"}\n\
                         {\"reason\":\"build-finished\",\"success\":true}\n";
-        let found = executables(messages);
-        assert_eq!(found, [PathBuf::from("/t/deps/a-0123456789abcdef")]);
-        assert_eq!(name_of(&found[0]), "a");
-        assert_eq!(name_of(Path::new("/t/vd-cli")), "vd-cli");
+        let found = programs(messages);
+        let paths =
+            [("vd-a", "vd_a"), ("vd-b", "s")].map(|(package, name)| find(&found, package, name));
+        assert_eq!(paths, [Ok(Path::new("/t/deps/vd_a-01")), Ok(Path::new("/t/s"))]);
+        assert!(find(&found, "vd-a", "s").is_err());
     }
 }
