@@ -43,10 +43,10 @@ enum Spatial {
 /// text.
 #[derive(Debug)]
 pub(crate) struct Names {
-    block: String,
-    spatial: String,
-    temporal: String,
-    cross: String,
+    pub(crate) block: String,
+    pub(crate) spatial: String,
+    pub(crate) temporal: String,
+    pub(crate) cross: String,
 }
 
 impl Names {

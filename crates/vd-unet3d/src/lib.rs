@@ -41,6 +41,7 @@ mod plan;
 mod recompute;
 mod signals;
 mod text;
+pub mod traffic;
 mod unet;
 
 pub use attend::SPATIAL_HEAD_DIM;
