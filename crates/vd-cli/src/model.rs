@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tch::Device;
 use vd_data::Normaliser;
 use vd_diffusion::Diffusion;
-use vd_tensor_ops::kernels::Precision;
+use vd_tensor_ops::kernels::{self, Precision};
 use vd_text_cond::{Generator, NullEmbedding, TextEncoder};
 use vd_torch::Autocast;
 use vd_train::{Checkpoint, LoadedNetwork, WeightKind};
@@ -95,11 +95,44 @@ impl From<WeightsName> for WeightKind {
     }
 }
 
+/// Says where a GPU computes without the project's kernels, which nothing else shows but its time.
+pub(crate) fn warn_without_kernels(device: Device) {
+    if let Some(why) = without_kernels(device) {
+        tracing::warn!("{why}");
+    }
+}
+
+fn without_kernels(device: Device) -> Option<String> {
+    // Whoever asked for the reference has it.
+    if !device.is_cuda() || kernels::precision() == Precision::Reference {
+        return None;
+    }
+    let why = kernels::cuda::state(device).err()?;
+    let name = device_name(device);
+    Some(format!(
+        "{name} lacks kernels of vd's own, whose work libtorch's operations do, slower: {why}"
+    ))
+}
+
 /// A device as configs spell it.
 pub(crate) fn device_name(device: Device) -> String {
     match device {
         Device::Cpu => "cpu".to_owned(),
         Device::Cuda(n) => format!("cuda:{n}"),
         other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_without_kernels_is_told_with_its_reason_and_a_cpu_is_not() {
+        assert_eq!(without_kernels(Device::Cpu), None);
+        // No machine has so many.
+        let said = without_kernels(Device::Cuda(999)).unwrap_or_default();
+        assert!(said.starts_with("cuda:999 lacks kernels"), "{said}");
+        assert!(said.contains("kernels on Cuda(999)"), "{said}");
     }
 }

@@ -46,3 +46,32 @@ fn what_cannot_run_cannot_be_planned() {
     let message = place.error("plan config.toml --gpu tpu", 2);
     assert!(message.contains("h100"), "{message}");
 }
+
+#[test]
+fn layers_are_counted_without_a_run_and_their_floors_follow_from_two_rates() {
+    let place = Place::new();
+    let plan = place.json("plan config.toml --layers --rates 3000,798");
+    assert!(number(&plan, "parameters") > 1000.0);
+    assert_eq!(number(&plan, "width"), 4.0);
+    for way in ["forward", "training"] {
+        let floors = &plan["floors"][way];
+        let of = |groups: &serde_json::Value, key: &str| -> f64 {
+            groups.as_array().unwrap().iter().map(|group| number(group, key)).sum()
+        };
+        let memory = of(&plan[way], "bytes") / 3e12;
+        assert!((number(floors, "memory") / memory - 1.0).abs() < 1e-9);
+        let arithmetic = of(&plan[way], "flops") / 798e12;
+        assert!((number(floors, "arithmetic") / arithmetic - 1.0).abs() < 1e-9);
+        assert!(number(floors, "larger") >= memory.max(arithmetic) * (1.0 - 1e-9));
+    }
+    let half = place.json("plan config.toml --layers --set train.autocast=bf16");
+    assert_eq!(number(&half, "width"), 2.0);
+    assert!(half.get("floors").is_none());
+    let ran = place.vd("plan config.toml --layers --rates 3000,798");
+    for part in ["convolutions", "attention over time", "AdamW and average", "all"] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
+    let message = place.error("plan config.toml --layers --rates 3000", 2);
+    assert!(message.contains("3000,798"), "{message}");
+    assert!(place.error("plan config.toml --rates 3,4", 2).contains("--layers"));
+}

@@ -4,7 +4,8 @@
 //! Arguments are `key=value`: `dim`, `mults`, `batch`, `frames`, `side`, `device`, `autocast`,
 //! `what` (forward, sample, train), `seconds` (the most that is spent on timed runs), and, if there
 //! are any, `weights` and `answer` (safetensors: the weights; `x`, `t` and the other side's `output`).
-//! The last line on stdout is a JSON object.
+//! With `bytes_per_s` and `flops_per_s`, what the device does at most, the floors of the step are
+//! told too. The last line on stdout is a JSON object.
 
 #![allow(clippy::print_stdout, reason = "its lines are what it is for")]
 
@@ -23,7 +24,8 @@ use vd_tensor_ops::kernels::{self, Precision};
 use vd_tensor_ops::{FrameMask, Noise, Params, SeededNoise, Weights};
 use vd_torch::{Autocast, DeviceChoice, DeviceMemory};
 use vd_train::AdamW;
-use vd_unet3d::flops::{self, Shape};
+use vd_unet3d::flops::Shape;
+use vd_unet3d::traffic::{self, Pass, Rates, Widths};
 use vd_unet3d::{Backbone, Cond, UNet3d, UNet3dConfig};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -62,7 +64,9 @@ fn main() -> Result<()> {
     }
     let report = serde_json::json!({
         "what": what,
-        "flops_forward": bench.flops,
+        "flops": bench.work(what).iter().map(|pass| pass.flops).sum::<u64>(),
+        "bytes": bench.work(what).iter().map(|pass| pass.bytes).sum::<u64>(),
+        "floors_ms": bench.floors(what, &arguments)?,
         "error": error,
         "noise": runs,
         "parameters": bench.params.count(),
@@ -113,7 +117,7 @@ struct Bench {
     x: Tensor,
     device: Device,
     autocast: Autocast,
-    flops: u64,
+    shape: Shape,
 }
 
 impl Bench {
@@ -143,8 +147,34 @@ impl Bench {
             loss: LossKind::L1,
             ..DiffusionConfig::default()
         })?;
-        let flops = flops::forward(&config, shape);
-        Ok(Bench { config, net, params, diffusion, x, device, autocast, flops })
+        Ok(Bench { config, net, params, diffusion, x, device, autocast, shape })
+    }
+
+    /// The kernels of a step, as they are counted.
+    fn work(&self, what: &str) -> Vec<Pass> {
+        let layers = traffic::layers(&self.config, self.shape);
+        let widths = if self.autocast.is_off() { Widths::F32 } else { Widths::HALF };
+        match what {
+            "train" => traffic::training(&layers, widths),
+            _ => traffic::forward(&layers, widths),
+        }
+    }
+
+    /// Milliseconds that a step takes at least, if the rates are given.
+    fn floors(&self, what: &str, arguments: &Arguments) -> Result<Option<serde_json::Value>> {
+        if arguments.text("bytes_per_s").is_err() {
+            return Ok(None);
+        }
+        let rates = Rates {
+            bytes: arguments.number("bytes_per_s")?,
+            flops: arguments.number("flops_per_s")?,
+        };
+        let floors = traffic::floors(&self.work(what), rates);
+        Ok(Some(serde_json::json!({
+            "memory": 1e3 * floors.memory,
+            "arithmetic": 1e3 * floors.arithmetic,
+            "larger": 1e3 * floors.larger,
+        })))
     }
 
     /// The relative L2 error of the output against the other side's, if there is one; TF32 is off.

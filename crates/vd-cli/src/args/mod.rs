@@ -20,6 +20,8 @@ use tch::Device;
 use vd_tensor_ops::kernels::cpu::Isa;
 use vd_torch::DeviceChoice;
 
+use crate::model::warn_without_kernels;
+
 pub(crate) use data::{
     DataArgs, DataCommand, GeneratorName, InspectDataArgs, PrepareArgs, PreviewArgs, StatsArgs,
     StoredType, SynthArgs, VerifyArgs,
@@ -108,6 +110,7 @@ impl Compute {
     pub(crate) fn start(&self) -> Result<Device> {
         let device = self.device.resolve()?;
         Isa::named()?;
+        warn_without_kernels(device);
         if let Some(n) = self.threads {
             vd_torch::set_threads(usize::from(n));
         }

@@ -18,7 +18,20 @@ pub(crate) struct PlanArgs {
     /// Estimate for this card, too; may be given several times
     #[arg(long, value_name = "NAME", value_enum)]
     pub(crate) gpu: Vec<Gpu>,
+    /// Count what the layers take instead, arithmetic and bytes of memory, and run nothing
+    #[arg(long, conflicts_with_all = ["gpu", "probe"])]
+    pub(crate) layers: bool,
+    /// With --layers: what a device does in a second, as 3000,798; the floors of time follow
+    #[arg(long, value_name = "GB,TFLOP", requires = "layers", value_parser = rates)]
+    pub(crate) rates: Option<(f64, f64)>,
     /// Do a few steps and say what they took
     #[arg(long, hide = true)]
     pub(crate) probe: bool,
+}
+
+/// GB and Tflop a second.
+fn rates(text: &str) -> Result<(f64, f64), String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|n| *n > 0.0 && n.is_finite());
+    let both = text.split_once(',').and_then(|(gb, tflop)| Some((number(gb)?, number(tflop)?)));
+    both.ok_or_else(|| "expected GB and Tflop a second, such as 3000,798".to_owned())
 }

@@ -112,12 +112,16 @@ process of its own; time and memory are straight lines through the two. The same
 levels' activations computed again. Nothing is written. A card that is named with --gpu is not
 measured: its figures are estimates from its maker's, and say so.
 
+--layers counts what kernels on a GPU read, write and multiply at train.batch, in f32 or, with
+train.autocast, in half precision; two branches of guidance are a batch twice as large.
+
 JSON: parameters, flops (of a step), weight_bytes, optimizer_bytes, plan and recomputed
 (seconds_per_step, peak_bytes, activation_bytes, largest_batch, measured), available_bytes, gpus.
 
 Examples:
   vd plan first.toml
-  vd plan first.toml --set train.batch=32 --gpu h100 --gpu rtx-4090 --json";
+  vd plan first.toml --set train.batch=32 --gpu h100 --gpu rtx-4090 --json
+  vd plan first.toml --layers --rates 3000,798";
 
 pub(super) const SAMPLE_USAGE: &str = "\
 vd sample [OPTIONS] --out <FILE.gif|DIR> <CHECKPOINT>

@@ -81,7 +81,8 @@ fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Result<Report> {
         autocast: args.autocast,
         precision: if model.device.is_cuda() {
             // libtorch's default: matrix products in full f32; cuDNN may use TF32 in convolutions.
-            "float32, tf32 in convolutions".to_owned()
+            let road = kernels::road_on(model.device, args.precision);
+            format!("float32, tf32 in convolutions, kernels: {road}")
         } else if args.autocast.is_off() {
             kernels::road(args.precision)
         } else {

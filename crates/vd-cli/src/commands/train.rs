@@ -9,7 +9,7 @@ use serde::Serialize;
 use vd_train::{Event, Resume, RunConfig, StepReport, Summary};
 
 use crate::args::TrainArgs;
-use crate::model::device_name;
+use crate::model::{device_name, warn_without_kernels};
 use crate::output::{Outcome, Usage, count, plural};
 use crate::{progress, signals};
 
@@ -83,6 +83,7 @@ impl<'a> Watch<'a> {
                 (self.steps, self.parameters) = (*steps, *parameters);
                 (self.device, self.threads) = (device_name(*device), *threads);
                 self.start(*step);
+                warn_without_kernels(*device);
             }
             Event::Step(report) => self.step(report),
             Event::Saved { path, .. } => tracing::info!("saved {}", path.display()),

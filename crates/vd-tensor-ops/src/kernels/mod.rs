@@ -110,6 +110,18 @@ pub fn road(precision: Precision) -> String {
     road_with(allowed(precision), cpu::Isa::current())
 }
 
+/// How networks compute on a device, in words: on a GPU the generation whose kernels run, or the
+/// reference where none do.
+pub fn road_on(device: Device, precision: Precision) -> String {
+    if !device.is_cuda() {
+        return road(precision);
+    }
+    match allowed(precision) {
+        Precision::Reference => Precision::Reference.to_string(),
+        _ => cuda::generation(device).unwrap_or_else(|_| Precision::Reference.to_string()),
+    }
+}
+
 fn road_with(precision: Precision, isa: cpu::Isa) -> String {
     match precision {
         Precision::Reference => precision.to_string(),

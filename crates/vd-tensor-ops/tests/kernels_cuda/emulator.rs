@@ -49,7 +49,9 @@ fn compiled(unit: Unit) -> PathBuf {
     let mut hash = DefaultHasher::new();
     text.hash(&mut hash);
     let stem = format!("{}-{:x}", unit.name, hash.finish());
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // Where it was built; elsewhere that folder is not there.
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let dir = if built.is_dir() { built.to_path_buf() } else { std::env::temp_dir() };
     let library = dir.join(format!("{stem}.so"));
     if library.exists() {
         return library;

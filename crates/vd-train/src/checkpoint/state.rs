@@ -55,8 +55,10 @@ pub struct Machine {
 impl Machine {
     /// This process, computing on `device`.
     pub fn here(device: tch::Device, precision: Precision, autocast: Autocast) -> Self {
-        let by_libtorch = device.is_cuda() || !autocast.is_off();
-        let road = kernels::road(if by_libtorch { Precision::Reference } else { precision });
+        // On a CPU libtorch casts by itself, without the kernels.
+        let by_libtorch = !device.is_cuda() && !autocast.is_off();
+        let precision = if by_libtorch { Precision::Reference } else { precision };
+        let road = kernels::road_on(device, precision);
         Machine {
             threads: vd_torch::threads(),
             torch: vd_torch::loaded_version().unwrap_or_else(|| vd_torch::version().to_owned()),
@@ -114,6 +116,16 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cpu_names_its_kernels_and_a_gpu_without_any_the_reference() {
+        let here = |device, precision| Machine::here(device, precision, Autocast::Off).kernels;
+        let cpu = here(tch::Device::Cpu, Precision::F32);
+        assert_eq!(cpu, kernels::road(Precision::F32));
+        assert_eq!(here(tch::Device::Cuda(999), Precision::F32), "reference");
+        let cast = Machine::here(tch::Device::Cpu, Precision::F32, Autocast::Bf16).kernels;
+        assert_eq!(cast, "reference, autocast to bf16");
+    }
 
     #[test]
     fn another_machine_is_described_by_what_differs() {

@@ -4,9 +4,12 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tch::Device;
+use vd_tensor_ops::kernels;
 use vd_torch::cuda::Nvrtc;
 use vd_torch::{CudaStatus, Driver};
 
+use crate::model::device_name;
 use crate::output::bytes;
 
 #[derive(Debug, Serialize)]
@@ -20,8 +23,27 @@ pub(super) struct Cuda {
     /// The compiler of CUDA kernels.
     nvrtc: Option<PathBuf>,
     nvrtc_reason: Option<String>,
+    /// Of each of the devices.
+    kernels: Vec<Kernels>,
     /// What to do for CUDA to be used, where it could be.
     pub(super) remedy: Option<String>,
+}
+
+/// Whether a device runs all of the project's own kernels.
+#[derive(Debug, Serialize)]
+struct Kernels {
+    device: String,
+    ready: bool,
+    /// Why not: libtorch's operations are taken then.
+    reason: Option<String>,
+}
+
+impl Kernels {
+    /// Compiles them for the device, where they are not in the cache, and loads them.
+    fn of(device: Device) -> Kernels {
+        let reason = kernels::cuda::state(device).err().map(|why| why.to_string());
+        Kernels { device: device_name(device), ready: reason.is_none(), reason }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -58,8 +80,18 @@ pub(super) fn cuda(problems: &mut Vec<String>) -> Cuda {
         Err(why) => (None, Some(why.to_string())),
     };
     let available = reason.is_none();
-    let remedy = None;
-    Cuda { available, devices, reason, driver, driver_reason, nvrtc, nvrtc_reason, remedy }
+    let kernels = (0..devices).map(|n| Kernels::of(Device::Cuda(n))).collect();
+    Cuda {
+        available,
+        devices,
+        reason,
+        driver,
+        driver_reason,
+        nvrtc,
+        nvrtc_reason,
+        kernels,
+        remedy: None,
+    }
 }
 
 impl From<Driver> for DriverReport {
@@ -110,6 +142,12 @@ pub(super) fn describe(out: &mut String, cuda: &Cuda) -> std::fmt::Result {
                 let why = why.as_deref().unwrap_or_default();
                 writeln!(out, "           no NVRTC, so no kernels of vd's own: {why}")?;
             }
+        }
+    }
+    for Kernels { device, reason, .. } in &cuda.kernels {
+        match reason {
+            None => writeln!(out, "           {device} runs vd's own kernels")?,
+            Some(why) => writeln!(out, "           {device} lacks kernels of vd's own: {why}")?,
         }
     }
     match &cuda.remedy {

@@ -1,6 +1,7 @@
 //! `vd plan`: what a run will take, before it is begun.
 
 mod gpu;
+mod layers;
 mod measure;
 mod told;
 
@@ -79,6 +80,9 @@ struct OnGpu {
 pub(crate) fn run(args: &PlanArgs) -> Result<Outcome> {
     let config = RunConfig::load(&args.config, &args.set)
         .map_err(|error| super::train::blame(error, &args.config, &args.set))?;
+    if args.layers {
+        return layers::counted(&config, args.rates);
+    }
     if args.probe { probed(&config) } else { planned(args, &config) }
 }
 
@@ -130,7 +134,7 @@ fn planned(args: &PlanArgs, config: &RunConfig) -> Result<Outcome> {
         threads: vd_torch::threads(),
         precision: match device {
             Device::Cpu => kernels::road(train.precision),
-            _ => "float32".to_owned(),
+            _ => format!("float32, kernels: {}", kernels::road_on(device, train.precision)),
         },
         plan: plain,
         recomputed,

@@ -161,6 +161,26 @@ pub(crate) fn machine_of(unit: Unit, tensors: &[&Tensor]) -> Option<Arc<dyn Mach
     machine(first.device()).filter(|machine| machine.prepare(unit).is_ok())
 }
 
+/// The generation of a device that runs the kernels, such as `sm_90`, and which it does not run, if
+/// only some.
+///
+/// # Errors
+/// Why it runs none.
+pub fn generation(device: Device) -> vd_torch::Result<String> {
+    let failed = |why| vd_torch::Error::Driver { what: format!("kernels on {device:?}"), why };
+    let Device::Cuda(number) = device else { return Err(failed("it is no GPU".to_owned())) };
+    let gpu = gpu(number).map_err(failed)?;
+    let lacks = |unit: &Unit| gpu.prepare(*unit).is_err();
+    let lacking: Vec<&str> = Unit::ALL.iter().filter(|u| lacks(u)).map(|unit| unit.name).collect();
+    match lacking.as_slice() {
+        [] => Ok(gpu.arch.to_string()),
+        some if some.len() < Unit::ALL.len() => {
+            Ok(format!("{} without {}", gpu.arch, some.join(" and ")))
+        }
+        _ => state(device).map(|()| gpu.arch.to_string()),
+    }
+}
+
 /// Whether a device runs the kernels; they are compiled for it where they have not been.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ mod unit;
 pub use adamw::{adamw, adamw_fits, adamw_numbers};
 pub use group_norm::{group_finished, group_fits};
 pub use linear::{linear, linear_fits};
-pub use machine::{Machine, imitated, machine, state};
+pub use machine::{Machine, generation, imitated, machine, state};
 pub(crate) use machine::{imitating, machine_of, may_run};
 pub use rms_norm::{rms_finished, rms_fits};
 pub use temporal::{Temporal, temporal, temporal_fits};
