@@ -18,6 +18,10 @@ OUT = pathlib.Path(os.environ["VD_BUNDLE_OUT"])
 DEVICE = os.environ["VD_BUNDLE_DEVICE"]
 # Programs of tests at a time: each starts CUDA anew, which takes seconds of one core.
 TOGETHER = 4 if DEVICE != "cpu" else 1
+# The program that measures the kernels for GPUs, which is none of criterion's.
+KERNELS = "kernels_gpu"
+# Of them the summary names so many that are furthest from their target.
+WORST = 10
 RESULT = re.compile(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored")
 FAILED = re.compile(r"^test (\S+) \.\.\. FAILED$", re.MULTILINE)
 
@@ -86,13 +90,33 @@ def tests(end):
             done.result()
 
 
+def kernels(package, path, left, log):
+    """What the kernels for GPUs reach of the rate of a copy; the program writes as it goes on."""
+    report = OUT / ".kernels.json"
+    said, code, seconds = run(package, [str(path), "--json", str(report)], left)
+    log.write(f"==== {package} {path.name}: exit code {code}, {seconds:.0f} s\n{said}\n")
+    log.flush()
+    try:
+        return json.loads(report.read_text())
+    except (OSError, ValueError):
+        last = (said.strip().splitlines() or ["it said nothing"])[-1]
+        return {"error": f"exit code {code}: {last}"[:200]}
+    finally:
+        report.unlink(missing_ok=True)
+
+
 def benches(end):
-    rows = []
+    rows, found = [], None
     log = open(OUT / "benches.log", "w")
-    for package, path in programs("benches"):
+    # What the kernels reach comes first, in case time runs out.
+    for package, path in sorted(programs("benches"), key=lambda of: of[1].name != KERNELS):
         left = end - time.monotonic()
         if left < 3:
             break
+        if path.name == KERNELS:
+            found = kernels(package, path, left, log)
+            write("benches.json", {"device": DEVICE, "kernels": found, "benches": rows})
+            continue
         home = ROOT / "criterion" / package / path.name
         quick = ["--bench", "--noplot", "--sample-size", "10", "--warm-up-time", "0.2",
                  "--measurement-time", "0.5"]
@@ -107,43 +131,84 @@ def benches(end):
                          "median_ms": median["point_estimate"] / 1e6,
                          "from_ms": interval["lower_bound"] / 1e6,
                          "to_ms": interval["upper_bound"] / 1e6})
-        write("benches.json", {"device": DEVICE, "benches": rows})
+        write("benches.json", {"device": DEVICE, "kernels": found, "benches": rows})
 
 
 def gigabytes(count):
     return f"{count / 1e9:.2f}" if count else "-"
 
 
-def summary(_):
-    lines = [f"device: {DEVICE}"]
+def of_doctor():
     doctor = read("doctor.json") or {}
-    gpus = ((doctor.get("cuda") or {}).get("driver") or {}).get("devices") or []
-    lines += [f"  {gpu['name']}, {gigabytes(gpu['memory_bytes'])} GB" for gpu in gpus]
+    cuda = doctor.get("cuda") or {}
+    lines = [f"device: {DEVICE}"]
+    for gpu in (cuda.get("driver") or {}).get("devices") or []:
+        lines.append(f"  {gpu['name']}, {gigabytes(gpu['memory_bytes'])} GB")
+    for one in cuda.get("kernels") or []:
+        lines.append(f"  {one['device']}: kernels {'ready' if one['ready'] else one['reason']}"[:160])
+    return lines
+
+
+def of_tests():
     rows = (read("tests.json") or {}).get("tests", [])
     good = [row for row in rows if row["ended"] == "passed"]
     passed = sum(row.get("passed", 0) for row in rows)
-    lines.append(f"tests: {len(good)} of {len(rows)} programs pass, {passed} tests")
+    lines = [f"tests: {len(good)} of {len(rows)} programs pass, {passed} tests"]
     for row in rows:
         if row["ended"] != "passed":
             names = " ".join(row.get("names", []))
             lines.append(f"  {row['package']} {row['test']}: {row['ended']} {names}"[:160])
-    rows = (read("benches.json") or {}).get("benches", [])
+    return lines
+
+
+def of_benches():
+    found = read("benches.json") or {}
+    kernels, lines = found.get("kernels") or {}, []
+    if "error" in kernels:
+        lines.append(f"kernels: {kernels['error']}")
+    elif kernels:
+        rows = sorted(kernels["kernels"], key=lambda row: row["of_copy"])
+        least, copied = kernels["target"], kernels["copy_bytes_per_s"] / 1e9
+        good = sum(row["of_copy"] >= least for row in rows)
+        lines.append(f"kernels: {good} of {len(rows)} reach {100 * least:.0f} % of a copy's "
+                     f"{copied:.0f} GB/s; those that reach least, in us and %")
+        for row in rows[:WORST]:
+            lines.append(f"  {row['kernel']:<24} {row['way']:<8} {row['dtype']:<4} {row['shape']:<18} "
+                         f"{row['us']:10.1f} {100 * row['of_copy']:6.1f}")
+    rows = found.get("benches", [])
     lines.append(f"benches: {len(rows)}, medians in ms")
-    lines += [f"  {row['bench'][:60]:<60} {row['median_ms']:10.3f}" for row in rows]
+    return lines + [f"  {row['bench'][:60]:<60} {row['median_ms']:10.3f}" for row in rows]
+
+
+def of_peer():
     peer = read("peer.json") or {}
-    lines.append("comparison: ms, times ours, GB at most, floor of the arithmetic in ms")
+    measured, lines = peer.get("ceilings") or {}, []
+    if measured:
+        lines.append(f"measured: {measured['copy_bytes_per_s'] / 1e12:.2f} TB/s copied, products in Tflop/s: "
+                     + ", ".join(f"{kind} {measured[f'{kind}_flops_per_s'] / 1e12:.0f}"
+                                 for kind in ("bf16", "tf32", "f32")))
+    lines.append("comparison: ms, times ours, times the floor by layers, GB at most")
     for case in peer.get("cases", []):
-        ours = case.get("ours_ms")
-        floor = case.get("floor_ms")
-        head = f"  {case['work']} {case['dtype']}, floor {floor:.2f}" if floor else f"  {case['work']} {case['dtype']}"
+        ours, floors = case.get("ours_ms"), case.get("floors_ms")
+        head = f"  {case['work']} {case['dtype']}"
+        if floors:
+            head += (f": floors {floors['memory']:.2f} of memory, {floors['arithmetic']:.2f} of arithmetic, "
+                     f"{floors['larger']:.2f} by layers")
         lines.append(head)
         for side in case["sides"]:
             if "median_ms" not in side:
                 lines.append(f"    {side['side']:<28} {side.get('error', 'not run')}"[:120])
                 continue
-            times = f"{side['median_ms'] / ours:.2f}" if ours else "-"
-            lines.append(f"    {side['side']:<28} {side['median_ms']:9.2f} {times:>6} "
+            own = side["median_ms"]
+            times = f"{own / ours:.2f}" if ours else "-"
+            above = f"{own / floors['larger']:.1f}" if floors else "-"
+            lines.append(f"    {side['side']:<28} {own:9.2f} {times:>6} {above:>6} "
                          f"{gigabytes(side.get('peak_allocated')):>7}")
+    return lines
+
+
+def summary(_):
+    lines = of_doctor() + of_tests() + of_benches() + of_peer()
     (OUT / "summary.txt").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

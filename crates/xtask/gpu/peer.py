@@ -4,10 +4,16 @@ each side with the same weights, one after the other, and the medians of single 
 Ours is a program of its own (bench_steps), which reads the weights that are drawn here and compares
 its answer with that of the package in f32. Sides of the package: as it is, and under torch.compile.
 The package's step of training is loss, gradients and Adam; ours has the moving average in it too.
+
+What the device does at most is measured here; how much a step asks of it is counted by bench_steps,
+which makes floors of both.
 """
 
 import contextlib
+import ctypes
 import gc
+import importlib
+import importlib.machinery
 import importlib.metadata
 import json
 import statistics
@@ -15,11 +21,11 @@ import subprocess
 import sys
 import time
 import traceback
+import types
 import warnings
 import zipfile
 
 import torch
-from safetensors.torch import save_file
 
 SEED = 20
 # A gain of exactly 1 would hide one that is applied in the wrong place.
@@ -54,7 +60,29 @@ class Out(Exception):
     """There is no time left."""
 
 
+class Anything:
+    """Takes whatever is asked of it, and does nothing."""
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+def stand_in(name, *parts):
+    """For a library of pictures that the package imports, where there is none: nothing here reads or
+    writes pictures."""
+    try:
+        importlib.import_module(name)
+    except Exception:
+        module = types.ModuleType(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+        for part in parts:
+            setattr(module, part, Anything())
+        sys.modules[name] = module
+
+
 def package():
+    stand_in("torchvision", "transforms", "utils")
+    stand_in("PIL", "Image")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from video_diffusion_pytorch.video_diffusion_pytorch import GaussianDiffusion, Unet3D
@@ -66,6 +94,24 @@ def unpack(root):
     for wheel in sorted((root / "wheels").glob("*.whl")):
         with zipfile.ZipFile(wheel) as file:
             file.extractall(root / "site")
+
+
+def save_file(tensors, path):
+    """The format of safetensors, of f32 and int64; a Python with torch need not have its package."""
+    names = {torch.float32: "F32", torch.int64: "I64"}
+    header, blocks, end = {}, [], 0
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        size = tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape),
+                        "data_offsets": [end, end + size]}
+        blocks.append(ctypes.string_at(tensor.data_ptr(), size) if size else b"")
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.writelines(blocks)
 
 
 class Peer:
@@ -181,14 +227,14 @@ def of_package(side, work, shape, dtype, device, drawn, end):
     return row
 
 
-def of_ours(work, shape, dtype, device, drawn, end, root, log):
+def of_ours(work, shape, dtype, device, drawn, end, root, log, rates):
     """Rows for our step with noise of the device and with that of the host."""
     weights, answer = drawn[2]
     values = {
         **shape, "mults": ",".join(map(str, shape["mults"])), "device": device, "what": work,
         "autocast": {"bf16": "bf16", "f32": "off"}[dtype],
         "seconds": SECONDS_CPU if device == "cpu" else SECONDS,
-        "weights": weights, "answer": answer,
+        "weights": weights, "answer": answer, **rates,
     }
     command = [root / "bin" / "bench_steps", *(f"{key}={value}" for key, value in values.items())]
     left = end - time.monotonic()
@@ -203,12 +249,12 @@ def of_ours(work, shape, dtype, device, drawn, end, root, log):
 
 
 def ceilings(device):
-    """What the device does at most, measured: bytes copied and bf16 products, each a second."""
-    if device == "cpu":
-        return {}
-    big = torch.randn(1 << 29, device=device)
+    """What the device does at most in a second, measured: bytes copied, read and written together,
+    and operations of products."""
+    count, side = (1 << 22, 256) if device == "cpu" else (1 << 29, 8192)
+    big = torch.randn(count, device=device)
     other = torch.empty_like(big)
-    a = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
 
     def best(run):
         times = []
@@ -221,10 +267,14 @@ def ceilings(device):
         return statistics.median(times[2:])
 
     copied = 2 * big.numel() * big.element_size() / best(lambda: other.copy_(big))
-    products = 2 * 8192**3 / best(lambda: a @ a)
-    with_f32 = a.float()
-    return {"copy_bytes_per_s": copied, "bf16_flops_per_s": products,
-            "f32_flops_per_s": 2 * 8192**3 / best(lambda: with_f32 @ with_f32)}
+    found = {"copy_bytes_per_s": copied, "bf16_flops_per_s": 2 * side**3 / best(lambda: a @ a)}
+    a = a.float()
+    found["f32_flops_per_s"] = 2 * side**3 / best(lambda: a @ a)
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    found["tf32_flops_per_s"] = 2 * side**3 / best(lambda: a @ a)
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    return found
 
 
 def about(device):
@@ -256,13 +306,16 @@ class Cases:
         case["sides"].append({"side": side, **row})
         self.write(self.report)
 
+    def rates(self, dtype):
+        """What floors are made of. In f32 cuDNN may take TF32, so that this is no lower."""
+        product = {"bf16": "bf16_flops_per_s", "f32": "tf32_flops_per_s"}[dtype]
+        measured = self.report["ceilings"]
+        return {"bytes_per_s": measured["copy_bytes_per_s"], "flops_per_s": measured[product]}
+
     def ours(self, case, found):
         """The step as it is comes first; what its noise costs is told by the other."""
-        rate = self.report["ceilings"].get(f"{case['dtype']}_flops_per_s")
-        times = {"sample": 1, "train": 3}[case["work"]]
-        case["flops"] = times * found["flops_forward"]
-        if rate:
-            case["floor_ms"] = 1e3 * case["flops"] / rate
+        for key in ("flops", "bytes", "floors_ms"):
+            case[key] = found[key]
         case["ours_ms"] = found["noise"]["device"]["median_ms"]
         for noise, row in found["noise"].items():
             self.add(case, f"ours, noise of the {noise}", {**row, "error_of_output": found["error"]})
@@ -289,7 +342,8 @@ def run(end, log, root, device, write):
                         if time.monotonic() > end:
                             raise Out
                         if side == "ours":
-                            found = of_ours(work, shape, dtype, device, drawn[work], end, root, log)
+                            found = of_ours(work, shape, dtype, device, drawn[work], end, root,
+                                            log, cases.rates(dtype))
                             cases.ours(case, found)
                         else:
                             cases.add(case, f"peer, {side}", of_package(

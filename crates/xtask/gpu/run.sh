@@ -33,6 +33,7 @@ done
 [ -n "$out" ] || usage 2
 case "$device" in cpu | cuda | cuda:*) ;; *) usage 2 ;; esac
 
+begun=$SECONDS
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
 
@@ -60,18 +61,20 @@ export VD_BUNDLE="$work" VD_BUNDLE_OUT="$out" VD_BUNDLE_DEVICE="$device"
 export VD_TEST_DEVICE="$device" PYTHONUNBUFFERED=1
 if [ "$device" = cpu ]; then export VD_CUDA=off; else export VD_CUDA=require; fi
 
-begun=$SECONDS
-"$work/bin/vd" doctor --json >"$out/doctor.json"
+# Compiles the kernels, too, so that no stage waits for that.
+timeout -k 5 60 "$work/bin/vd" doctor --json >"$out/doctor.json" || echo "run.sh: doctor ended with $?"
 left() { echo $((seconds - (SECONDS - begun))); }
 # NAME and the share of what is left, in percent, that the stage may take.
 stage() {
     case ",$only," in *",$1,"*) ;; *) return ;; esac
     local most=$(($(left) * $2 / 100))
+    [ "$most" -gt 10 ] || { echo "run.sh: no time left for $1"; return; }
     echo "run.sh: $1, at most $most s"
     # What a stage has found by then it has written; its own limit is a little lower.
     timeout -k 5 "$most" "$python" "$work/gpu/bundle.py" "$1" $((most - 5)) || echo "run.sh: $1 ended with $?"
 }
-stage tests 33
+# What is not asked for leaves its time to those behind it.
+stage tests 30
 stage benches 25
 stage peer 98
 "$python" "$work/gpu/bundle.py" summary 0

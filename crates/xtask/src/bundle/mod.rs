@@ -2,6 +2,9 @@
 //! network: programs, what they read, the comparison with the peer, and a script that runs it all.
 
 mod programs;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod stages;
 mod wheels;
 
 use std::fs;

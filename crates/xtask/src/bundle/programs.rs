@@ -24,6 +24,7 @@ const TESTS: [Programs; 5] = [
         lib: false,
         names: &[
             "gradients",
+            "kernels_cuda",
             "layers",
             "layers_attention",
             "layers_memory",
@@ -50,15 +51,21 @@ const TESTS: [Programs; 5] = [
             "properties",
             "recompute",
             "told",
+            "told_apart",
         ],
     },
     Programs { package: "vd-diffusion", lib: false, names: &["golden_ancestral", "sampling"] },
-    Programs { package: "vd-train", lib: false, names: &["autocast", "resume", "training"] },
+    Programs {
+        package: "vd-train",
+        lib: false,
+        names: &["autocast", "joint", "resume", "signals", "training", "uncertainty"],
+    },
 ];
 
 /// What is built for speed: benchmarks that take their device from there too, `vd`, and our side of
 /// the comparison.
-const FAST: [(&str, &str, &str); 5] = [
+const FAST: [(&str, &str, &str); 6] = [
+    ("vd-tensor-ops", "--bench", "kernels_gpu"),
     ("vd-tensor-ops", "--bench", "layers"),
     ("vd-unet3d", "--bench", "unet3d"),
     ("vd-benches", "--bench", "steps"),
@@ -157,8 +164,79 @@ fn strip(program: &Path, to: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::paths;
+
+    /// What a test that takes its device from elsewhere has in it.
+    const MARKS: [&str; 3] = ["testing::device", "testing::choice", "VD_TEST_DEVICE"];
+
+    /// The integration tests of a package, by name.
+    fn tests_of(package: &str) -> Vec<(String, PathBuf)> {
+        let folder = paths::root().unwrap().join("crates").join(package).join("tests");
+        let mut all = Vec::new();
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+            if path.extension().is_some_and(|end| end == "rs") {
+                all.push((stem, path));
+            } else if path.join("main.rs").is_file() {
+                all.push((stem, path.join("main.rs")));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_test_that_takes_its_device_from_the_variable_is_in_the_bundle_and_there() {
+        let folder = paths::root().unwrap().join("crates");
+        let packages: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .filter(|package| package != "xtask")
+            .collect();
+        let mut left: BTreeSet<(String, String)> = TESTS
+            .iter()
+            .flat_map(|of| of.names.iter().map(|name| (of.package.to_owned(), (*name).to_owned())))
+            .collect();
+        for package in &packages {
+            for (name, path) in tests_of(package) {
+                let text = fs::read_to_string(path).unwrap();
+                // As it is alone, and among others.
+                let text = text
+                    .replace("testing::{self, ", "testing::")
+                    .replace("testing::{", "testing::");
+                let takes = MARKS.iter().any(|mark| text.contains(mark));
+                let listed = left.remove(&(package.clone(), name.clone()));
+                assert!(listed || !takes, "{package} {name} is not in the bundle");
+            }
+        }
+        assert!(left.is_empty(), "no such tests: {left:?}");
+    }
+
+    #[test]
+    fn what_is_built_for_speed_is_there() {
+        let crates = paths::root().unwrap();
+        for (package, flag, name) in FAST {
+            let folder = match package {
+                "vd-benches" => crates.join("benches"),
+                _ => crates.join("crates").join(package),
+            };
+            let file = match flag {
+                "--bench" if package == "vd-benches" => folder.join(format!("{name}.rs")),
+                "--bench" => folder.join("benches").join(format!("{name}.rs")),
+                "--example" => folder.join("examples").join(format!("{name}.rs")),
+                _ => folder.join("src/main.rs"),
+            };
+            assert!(file.is_file(), "{package} {flag} {name}");
+            let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+            let told = flag == "--example" || manifest.contains(&format!("name = \"{name}\""));
+            assert!(told, "{package} says nothing of {name}");
+        }
+    }
 
     #[test]
     fn programs_are_found_among_cargos_messages() {
