@@ -302,6 +302,13 @@ class Cases:
             self.report["cases"].append(self.rows[key])
         return self.rows[key]
 
+    def begin(self, case, side):
+        """What is told of a side in whose midst all is ended."""
+        self.add(case, side, {"error": "ended before it was done"})
+
+    def end(self, case):
+        case["sides"].pop()
+
     def add(self, case, side, row):
         case["sides"].append({"side": side, **row})
         self.write(self.report)
@@ -336,6 +343,7 @@ def run(end, log, root, device, write):
                     gc.collect()
                     if device != "cpu":
                         torch.cuda.empty_cache()
+                    cases.begin(case, side)
                     try:
                         if work not in drawn:
                             drawn[work] = draw(work, shape, device, folder)
@@ -344,13 +352,17 @@ def run(end, log, root, device, write):
                         if side == "ours":
                             found = of_ours(work, shape, dtype, device, drawn[work], end, root,
                                             log, cases.rates(dtype))
+                            cases.end(case)
                             cases.ours(case, found)
                         else:
-                            cases.add(case, f"peer, {side}", of_package(
-                                side, work, shape, dtype, device, drawn[work], end))
+                            row = of_package(side, work, shape, dtype, device, drawn[work], end)
+                            cases.end(case)
+                            cases.add(case, f"peer, {side}", row)
                     except Out:
+                        cases.end(case)
                         cases.add(case, side, {"error": "no time left"})
                     except Exception as error:
+                        cases.end(case)
                         log.write(traceback.format_exc())
                         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
                         cases.add(case, side, {"error": said})
