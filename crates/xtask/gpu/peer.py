@@ -240,8 +240,11 @@ def of_ours(work, shape, dtype, device, drawn, end, root, log, rates):
     left = end - time.monotonic()
     if left < 5:
         raise Out
-    done = subprocess.run(command, timeout=left, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, errors="replace")
+    try:
+        done = subprocess.run(command, timeout=left, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, errors="replace")
+    except subprocess.TimeoutExpired:
+        raise Out from None
     log.write(f"{work} {dtype} ours: exit code {done.returncode}\n{done.stderr}\n{done.stdout}\n")
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
@@ -304,13 +307,11 @@ class Cases:
 
     def begin(self, case, side):
         """What is told of a side in whose midst all is ended."""
-        self.add(case, side, {"error": "ended before it was done"})
+        case["sides"].append({"side": side, "error": "ended before it was done"})
+        self.write(self.report)
 
-    def end(self, case):
-        case["sides"].pop()
-
-    def add(self, case, side, row):
-        case["sides"].append({"side": side, **row})
+    def end(self, case, rows):
+        case["sides"][-1:] = rows
         self.write(self.report)
 
     def rates(self, dtype):
@@ -320,12 +321,12 @@ class Cases:
         return {"bytes_per_s": measured["copy_bytes_per_s"], "flops_per_s": measured[product]}
 
     def ours(self, case, found):
-        """The step as it is comes first; what its noise costs is told by the other."""
+        """Rows: the step as it is comes first; what its noise costs is told by the other."""
         for key in ("flops", "bytes", "floors_ms"):
             case[key] = found[key]
         case["ours_ms"] = found["noise"]["device"]["median_ms"]
-        for noise, row in found["noise"].items():
-            self.add(case, f"ours, noise of the {noise}", {**row, "error_of_output": found["error"]})
+        return [{"side": f"ours, noise of the {noise}", **row, "error_of_output": found["error"]}
+                for noise, row in found["noise"].items()]
 
 
 def run(end, log, root, device, write):
@@ -350,20 +351,17 @@ def run(end, log, root, device, write):
                         if time.monotonic() > end:
                             raise Out
                         if side == "ours":
-                            found = of_ours(work, shape, dtype, device, drawn[work], end, root,
-                                            log, cases.rates(dtype))
-                            cases.end(case)
-                            cases.ours(case, found)
+                            rates = cases.rates(dtype)
+                            rows = cases.ours(case, of_ours(
+                                work, shape, dtype, device, drawn[work], end, root, log, rates))
                         else:
                             row = of_package(side, work, shape, dtype, device, drawn[work], end)
-                            cases.end(case)
-                            cases.add(case, f"peer, {side}", row)
+                            rows = [{"side": f"peer, {side}", **row}]
                     except Out:
-                        cases.end(case)
-                        cases.add(case, side, {"error": "no time left"})
+                        rows = [{"side": side, "error": "no time left"}]
                     except Exception as error:
-                        cases.end(case)
                         log.write(traceback.format_exc())
                         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                        cases.add(case, side, {"error": said})
+                        rows = [{"side": side, "error": said}]
+                    cases.end(case, rows)
                     log.flush()
