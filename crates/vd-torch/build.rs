@@ -38,6 +38,7 @@ fn compile_shim(lib: &Path) {
         .file("cpp/modes.cpp")
         .file("cpp/optim.cpp")
         .file("cpp/stream.cpp")
+        .file("cpp/transfer.cpp")
         .compile("vd_torch_shim");
     println!("cargo::rustc-link-search=native={}", lib.display());
     println!("cargo::rustc-link-lib=torch_cpu");

@@ -1,6 +1,7 @@
 //! The noise levels of a whole batch.
 
 use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::torch::upload;
 
 use crate::{Error, NoiseLevel, Result, Schedule};
 
@@ -270,5 +271,7 @@ fn host_values(t: &Tensor) -> Result<Vec<f64>> {
 }
 
 fn to_device(values: &[f64], shape: &[i64], like: &Tensor) -> Tensor {
-    Tensor::from_slice(values).view(shape).to_kind(like.kind()).to_device(like.device())
+    let host = Tensor::from_slice(values).view(shape).to_kind(like.kind());
+    // A device that cannot take it so takes it as it takes anything.
+    upload(&host, like.device()).unwrap_or_else(|_| host.to_device(like.device()))
 }

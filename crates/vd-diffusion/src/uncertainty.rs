@@ -3,6 +3,7 @@
 use std::f64::consts::TAU;
 
 use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::torch::upload;
 use vd_tensor_ops::{Init, Noise, Scope, SeededNoise};
 
 use crate::{Error, Levels, Result};
@@ -57,7 +58,7 @@ impl Uncertainty {
         // Without signal or without noise the clock is infinite: such levels share u with those
         // of a log-SNR of -40 or 40.
         let clock = levels.log_snr().f_clamp(-40.0, 40.0)?.f_mul_scalar(-0.125)?;
-        let clock = clock.to_kind(self.weight.kind()).to_device(self.weight.device());
+        let clock = upload(&clock.to_kind(self.weight.kind()), self.weight.device())?;
         let angle = clock.f_unsqueeze(-1)?.f_mul(&self.frequencies)?.f_add(&self.phases)?;
         // Features of mean square 1 / n: the size of u does not depend on how many there are.
         let size = self.weight.numel() as f64;

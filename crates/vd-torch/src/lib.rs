@@ -1,6 +1,6 @@
 //! What tch lacks: start-up tuning, lazy CUDA, device choice, fused optimiser operations,
-//! differentiable functions written in Rust, the threads of libtorch for kernels, and what compiles
-//! kernels for GPUs and runs them ([`cuda`]).
+//! differentiable functions written in Rust, the threads of libtorch for kernels, copies to and from a
+//! device that nobody waits for, and what compiles kernels for GPUs and runs them ([`cuda`]).
 //!
 //! The lowest layer of the workspace, and with the kernels of `vd-tensor-ops` the only place with
 //! `unsafe`. Whoever picks a device does it through [`DeviceChoice::resolve`], which calls
@@ -25,6 +25,7 @@ mod optim;
 mod shim;
 mod team;
 pub mod testing;
+mod transfer;
 
 pub use autocast::{Autocast, autocast};
 pub use autograd::{BoxError, Function, Saved, apply, grad, grad_enabled};
@@ -44,3 +45,4 @@ pub use memory::{available_memory, cpu_time, peak_resident};
 pub use optim::{AdamWState, AdamWStep, fused_adamw};
 pub use tch;
 pub use team::{Member, Tasks, for_each, team, team_of};
+pub use transfer::{Download, upload};

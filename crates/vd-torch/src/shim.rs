@@ -30,6 +30,24 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> c_int;
 
+    pub(crate) fn vd_upload(
+        from: *const C_tensor,
+        device: c_int,
+        to: *mut *mut C_tensor,
+        error: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn vd_download(
+        from: *const C_tensor,
+        to: *mut *mut C_tensor,
+        fence: *mut *mut c_void,
+        error: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn vd_fence_wait(fence: *const c_void, error: *mut *mut c_char) -> c_int;
+
+    pub(crate) fn vd_fence_drop(fence: *mut c_void);
+
     pub(crate) fn vd_autograd_attach(
         inputs: *const *const C_tensor,
         n_inputs: i64,

@@ -1,6 +1,7 @@
 //! Means of what counts.
 
 use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::torch::upload;
 
 use crate::{Error, Levels, Result};
 
@@ -41,7 +42,7 @@ pub(crate) fn counting(
     }
     Ok(Some(match keep {
         None => noisy.f_broadcast_to(size.as_slice())?,
-        Some(keep) => keep.f_mul(&noisy.f_to_kind(x.kind())?.f_to_device(keep.device())?)?,
+        Some(keep) => keep.f_mul(&upload(&noisy.f_to_kind(x.kind())?, keep.device())?)?,
     }))
 }
 
@@ -91,7 +92,7 @@ pub(crate) fn reduce(losses: &Tensor, counting: Option<&Tensor>, levels: &Levels
         let expected = "1 where a number counts and 0 elsewhere, with at least one that counts";
         return Err(Error::value("keep", expected, got));
     }
-    let everywhere = everywhere.to_kind(kind).to_device(losses.device());
+    let everywhere = upload(everywhere, losses.device())?.to_kind(kind);
     // Where nothing counts the sum is 0, and is divided by 1.
     let mean = |sum: Tensor, of: Tensor| sum / of.where_scalarother(&of.gt(0.0), 1.0);
     let keep_rows = everywhere.reshape([b, -1]);
@@ -99,7 +100,7 @@ pub(crate) fn reduce(losses: &Tensor, counting: Option<&Tensor>, levels: &Levels
     let per_sample = mean((rows * keep_rows).sum_dim_intlist(1, false, kind), in_sample);
     let per_level = match levels.is_per_frame() {
         true => {
-            let of = counts.to_kind(kind).to_device(losses.device());
+            let of = upload(&counts.to_kind(kind), losses.device())?;
             mean(sum(&(&losses * &everywhere), kind), of)
         }
         false => per_sample.shallow_clone(),

@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::HeadShape;
+use crate::noise::there;
 use crate::{Error, Init, Result, Scope};
 
 /// Rotates pairs of neighbouring features by an angle that grows with the position.
@@ -138,7 +139,7 @@ impl RelativeBias {
     pub fn forward(&self, f: i64) -> Tensor {
         let pairs = (0..f).flat_map(|i| (0..f).map(move |j| i - j));
         let buckets: Vec<i64> = pairs.map(|distance| self.bucket(distance)).collect();
-        let buckets = Tensor::from_slice(&buckets).to_device(self.table.device());
+        let buckets = there(&Tensor::from_slice(&buckets), self.table.device());
         self.table.index_select(0, &buckets).view([f, f, -1]).permute([2, 0, 1])
     }
 }

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::noise::there;
 use crate::{Error, Init, Result, Scope};
 
 /// A learned vector for each distance of a key from a query, added to the key, and another one added
@@ -49,7 +50,7 @@ impl RelativeVectors {
     fn at(&self, distances: impl Iterator<Item = i64>) -> [Tensor; 2] {
         let row = |n: i64| n.clamp(-self.distance, self.distance) + self.distance;
         let rows: Vec<i64> = distances.map(row).collect();
-        let rows = Tensor::from_slice(&rows).to_device(self.keys.device());
+        let rows = there(&Tensor::from_slice(&rows), self.keys.device());
         [&self.keys, &self.values].map(|table| table.index_select(0, &rows))
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Tensor};
+use vd_tensor_ops::torch::upload;
 use vd_unet3d::Cond;
 
 use super::TextEncoder;
@@ -109,7 +110,7 @@ impl TextEncoder for EmbeddingFile {
     fn encode(&self, prompts: &[&str], device: Device) -> Result<Cond> {
         let rows: Vec<_> = prompts.iter().map(|p| self.row(p)).collect::<Result<_>>()?;
         let picked = self.rows.f_index_select(0, &Tensor::f_from_slice(&rows)?)?;
-        Ok(Cond::pooled(picked.f_to_device(device)?))
+        Ok(Cond::pooled(upload(&picked, device)?))
     }
 }
 

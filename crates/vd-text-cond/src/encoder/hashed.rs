@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tch::{Device, Tensor};
+use vd_tensor_ops::torch::upload;
 use vd_unet3d::Cond;
 
 use super::TextEncoder;
@@ -85,7 +86,7 @@ impl TextEncoder for Hashed {
             self.embed(prompt, row);
         }
         let pooled = Tensor::f_from_slice(&values)?.f_view([prompts.len() as i64, self.width])?;
-        Ok(Cond::pooled(pooled.f_to_device(device)?))
+        Ok(Cond::pooled(upload(&pooled, device)?))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tch::{Device, Kind, Tensor};
+use vd_tensor_ops::torch::upload;
 use vd_unet3d::{Cond, Tokens};
 
 use super::directory::{CONFIG, Directory};
@@ -192,7 +193,7 @@ impl TextEncoder for Pretrained {
         let stack = |rows: &[Tensor], shape: &[i64]| -> Result<Tensor> {
             match rows.is_empty() {
                 true => Ok(Tensor::f_zeros(shape, (Kind::Float, device))?),
-                false => Ok(Tensor::f_stack(rows, 0)?.f_to_device(device)?),
+                false => Ok(upload(&Tensor::f_stack(rows, 0)?, device)?),
             }
         };
         let d = self.architecture.width();

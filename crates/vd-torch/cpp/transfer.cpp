@@ -1,0 +1,45 @@
+// Tensors on their way between the host and a CUDA device, through c10 and the dispatcher alone.
+#include "shim.h"
+
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <memory>
+
+namespace {
+const auto CUDA = c10::DeviceType::CUDA;
+
+at::Tensor moved(const at::Tensor& x, c10::Device to) {
+  return x.to(to, x.scalar_type(), /*non_blocking=*/true, /*copy=*/false, std::nullopt);
+}
+}  // namespace
+
+extern "C" {
+
+// Both copies use pinned memory of libtorch's caching host allocator, which notes the stream of each
+// asynchronous copy and hands a buffer out again only when the copies of it have run; one that was
+// taken while a graph was captured is never handed out again (ATen/core/CachingHostAllocator.h).
+int vd_upload(const at::Tensor* from, int device, at::Tensor** to, char** error) {
+  return guarded(error, [&] {
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    *to = new at::Tensor(moved(from->pin_memory(), c10::Device(CUDA, index)));
+  });
+}
+
+// An asynchronous copy to the host goes to pinned memory by itself.
+int vd_download(const at::Tensor* from, at::Tensor** to, void** fence, char** error) {
+  return guarded(error, [&] {
+    at::Tensor there = moved(*from, c10::Device(c10::DeviceType::CPU));
+    auto event = std::make_unique<c10::Event>(CUDA);
+    event->record(c10::impl::VirtualGuardImpl(CUDA).getStream(from->device()));
+    *to = new at::Tensor(std::move(there));
+    *fence = event.release();
+  });
+}
+
+int vd_fence_wait(const void* fence, char** error) {
+  return guarded(error, [&] { static_cast<const c10::Event*>(fence)->synchronize(); });
+}
+
+void vd_fence_drop(void* fence) { delete static_cast<c10::Event*>(fence); }
+}

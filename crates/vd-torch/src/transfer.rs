@@ -1,0 +1,115 @@
+//! Tensors on their way between the host and a device, while neither waits for the other.
+
+use std::ffi::c_void;
+
+use tch::{Device, TchError, Tensor};
+
+use crate::{Error, Result, shim};
+
+/// `x` on a device. On CUDA the copy goes through pinned memory and runs behind what the device has
+/// been given: from pageable memory the host would wait for all of that.
+///
+/// # Shapes
+/// Any -> the same, in the same layout where it has no gaps
+/// # Errors
+/// What libtorch refuses: a device that it does not have.
+pub fn upload(x: &Tensor, device: Device) -> std::result::Result<Tensor, TchError> {
+    let (Device::Cpu, Device::Cuda(index)) = (x.device(), device) else {
+        return x.f_to_device(device);
+    };
+    let mut there = std::ptr::null_mut();
+    shim::call(|error| {
+        // SAFETY: a tensor that is borrowed until the return, and room for a new one.
+        unsafe { shim::vd_upload(x.as_ptr().cast(), index as i32, &mut there, error) }
+    })
+    .map_err(|error| match error {
+        Error::Torch(message) => TchError::Torch(message),
+        other => TchError::Torch(other.to_string()),
+    })?;
+    // SAFETY: a new tensor, handed over.
+    Ok(unsafe { Tensor::from_ptr(there.cast()) })
+}
+
+/// Values that a device is about to give back.
+#[derive(Debug)]
+pub struct Download {
+    values: Tensor,
+    /// What the device passes when they are there; none where they are already.
+    fence: Option<Fence>,
+}
+
+impl Download {
+    /// Has the values of `x`, as they are behind all that its device has been given, copied to the
+    /// host.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub fn begin(x: &Tensor) -> Result<Self> {
+        if !x.device().is_cuda() {
+            let values = x.f_detach()?.f_to_device_(Device::Cpu, x.kind(), false, true)?;
+            return Ok(Download { values, fence: None });
+        }
+        let (mut values, mut fence) = (std::ptr::null_mut(), std::ptr::null_mut());
+        shim::call(|error| {
+            // SAFETY: a tensor that is borrowed until the return, and room for a new one and for an
+            // event.
+            unsafe { shim::vd_download(x.as_ptr().cast(), &mut values, &mut fence, error) }
+        })?;
+        // SAFETY: a new tensor, handed over.
+        let values = unsafe { Tensor::from_ptr(values.cast()) };
+        Ok(Download { values, fence: Some(Fence(fence)) })
+    }
+
+    /// The values, on the CPU; waits for them.
+    ///
+    /// # Errors
+    /// What the device says of work that it was given before.
+    pub fn wait(self) -> Result<Tensor> {
+        if let Some(fence) = &self.fence {
+            // SAFETY: an event that lives.
+            shim::call(|error| unsafe { shim::vd_fence_wait(fence.0, error) })?;
+        }
+        Ok(self.values)
+    }
+}
+
+/// An event in the order of a device's work.
+#[derive(Debug)]
+struct Fence(*mut c_void);
+
+// SAFETY: any thread may wait for an event.
+unsafe impl Send for Fence {}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        // SAFETY: made by the shim, dropped once.
+        unsafe { shim::vd_fence_drop(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn what_goes_to_a_device_comes_back_as_it_was_in_the_layout_that_it_had() {
+        let device = testing::device();
+        let bytes: Vec<u8> = (0..120).map(|i| (i * 37 % 251) as u8).collect();
+        let x = Tensor::from_slice(&bytes).view([2, 5, 4, 3]).permute([0, 3, 1, 2]);
+        let there = upload(&x, device).unwrap();
+        assert_eq!((there.device(), there.size(), there.stride()), (device, x.size(), x.stride()));
+        let back = Download::begin(&there).unwrap();
+        // What is done to it later does not show.
+        let _ = there.shallow_clone().fill_(0);
+        let back = back.wait().unwrap();
+        assert_eq!((back.device(), back), (Device::Cpu, x));
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_an_error() {
+        let x = Tensor::from_slice(&[1.0, 2.0, 3.0]);
+        assert!(upload(&x, Device::Cuda(4096)).is_err());
+    }
+}
