@@ -3,7 +3,7 @@
 use std::f64::consts::FRAC_PI_2;
 
 use tch::{Kind, Tensor};
-use vd_tensor_ops::layers::{Linear, SinusoidalEmbedding};
+use vd_tensor_ops::layers::{Linear, SinusoidalEmbedding, or_stand_in};
 use vd_tensor_ops::{Init, Scope};
 
 use crate::signals::Signals;
@@ -107,7 +107,7 @@ fn given_or_null(text: Option<Pooled>, null: &Tensor, b: i64) -> Tensor {
         return null.unsqueeze(0).expand([b, 1, -1], false);
     };
     match mask {
-        Some(mask) => null.where_self(&mask, &rows),
+        Some(mask) => or_stand_in(&rows, null, &mask),
         None => rows,
     }
 }

@@ -5,7 +5,7 @@
 //! signal answers at first as it did without.
 
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::layers::Linear;
+use vd_tensor_ops::layers::{Linear, or_stand_in};
 use vd_tensor_ops::{Init, Scope};
 
 use crate::cond::Given;
@@ -137,7 +137,7 @@ impl Signal {
         };
         let rows = if rows.dim() == 2 { rows.unsqueeze(1) } else { rows };
         match null {
-            Some(null) => added.null.where_self(&check::over_rows(null), &rows),
+            Some(null) => or_stand_in(&rows, &added.null, &check::over_rows(null)),
             None => rows,
         }
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::kernels;
 use crate::kernels::cpu::{self, DropMask, Isa};
+use crate::kernels::{self, cuda};
+use crate::noise::there;
 use crate::{Error, Noise, Result};
 
 /// What the masks of one evaluation depend on: a number for each sample.
@@ -75,7 +76,7 @@ impl Dropout {
     /// b f ... -> the same
     ///
     /// # Panics
-    /// Another number of seeds than of samples.
+    /// Another number of seeds than of samples; a device that fails.
     pub fn forward(&self, x: &Tensor, seeds: Option<&DropoutSeeds>) -> Tensor {
         let Some(DropoutSeeds(seeds)) = seeds.filter(|_| self.rate > 0.0) else {
             return x.shallow_clone();
@@ -86,8 +87,11 @@ impl Dropout {
         if kernels::on_cpu(x) {
             return cpu::dropped_out(Isa::current(), x, &mask);
         }
+        if let Some(on) = cuda::drop_fits(x) {
+            return cuda::dropped_out(&on, x, &mask);
+        }
         let ones = Tensor::ones(x.size(), (Kind::Float, Device::Cpu));
         let kept = cpu::drop_out(Isa::current(), &ones, &DropMask { gain: 1.0, ..mask });
-        x * (kept.to_device(x.device()).to_kind(x.kind()) * gain)
+        x * (there(&kept, x.device()).to_kind(x.kind()) * gain)
     }
 }

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::bridge::{Leaf, Place, bridge, variance_between};
 use super::ziggurat::fill_normal;
-use super::{Noise, SeededNoise, derive_seed};
+use super::{Noise, SeededNoise, derive_seed, there};
 use crate::{Error, Result};
 
 /// The tree spans clock times from 2^-REACH to 2^REACH.
@@ -250,7 +250,7 @@ impl Noise for BrownianNoise {
         }
         let host = Tensor::from_slice(&values).view(shape.as_slice());
         self.spare.push(values);
-        host.to_kind(like.kind()).to_device(like.device())
+        there(&host.to_kind(like.kind()), like.device())
     }
 
     fn new_path(&mut self) {

@@ -9,6 +9,9 @@ pub use brownian::BrownianNoise;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tch::{Device, Kind, Tensor};
+use vd_torch::upload;
+
+use crate::kernels::cuda::{self, Law, Streams, Unit};
 
 /// A source of random tensors whose first axis is the batch.
 ///
@@ -41,8 +44,8 @@ pub trait Noise {
 
 /// Noise from a seed: sample k with seed s is the same, bit for bit, in any batch.
 ///
-/// Values are drawn on the host with ChaCha (8 rounds) and the Box-Muller transform in f64, and
-/// moved to the device of `like`.
+/// Values are drawn with ChaCha (8 rounds) and the Box-Muller transform in f64: for a tensor on the CPU
+/// by the host, for one on a GPU there, which rounds one normal value in some million differently.
 #[derive(Debug, Clone)]
 pub struct SeededNoise {
     seed: u64,
@@ -56,7 +59,7 @@ impl SeededNoise {
         SeededNoise { seed, first_sample, rows: Vec::new() }
     }
 
-    fn fill(&mut self, like: &Tensor, draw: fn(&mut ChaCha8Rng, &mut [f32])) -> Tensor {
+    fn fill(&mut self, like: &Tensor, law: Law) -> Tensor {
         let shape = like.size();
         let (b, each) = match shape.split_first() {
             Some((b, rest)) => (*b as usize, rest.iter().product::<i64>() as usize),
@@ -67,24 +70,65 @@ impl SeededNoise {
             row.set_stream(self.first_sample.wrapping_add(k as u64));
             self.rows.push(row);
         }
+        if let Some(drawn) = self.fill_there(like.device(), law, (b, each)) {
+            return drawn.view(shape.as_slice()).to_kind(like.kind());
+        }
+        let draw = match law {
+            Law::Normal => fill_normal,
+            Law::Uniform => fill_uniform,
+        };
         let mut values = vec![0f32; b * each];
         if each > 0 {
             for (row, out) in self.rows.iter_mut().zip(values.chunks_mut(each)) {
                 draw(row, out);
             }
         }
-        let host = Tensor::from_slice(&values).view(shape.as_slice());
-        host.to_device(like.device()).to_kind(like.kind())
+        to_tensor(&values, &shape, like.kind(), like.device())
     }
+
+    /// The same by the device itself, where it has the kernel: b each, f32. The streams go on behind it.
+    fn fill_there(
+        &mut self,
+        device: Device,
+        law: Law,
+        (b, each): (usize, usize),
+    ) -> Option<Tensor> {
+        let on = cuda::machine_with(Unit::NOISE, device)?;
+        let words = law.words(each as u64);
+        let mut drawn = Vec::new();
+        let mut first = self.first_sample;
+        // Rows that were all drawn from as often: most often all of them.
+        for rows in self.rows[..b].chunk_by(|a, b| a.get_word_pos() == b.get_word_pos()) {
+            let word = u64::try_from(rows[0].get_word_pos()).ok()?;
+            let streams = Streams { key: key_of(&rows[0]), first, word };
+            let size = (rows.len() as u64, each as u64);
+            // The host draws the same where the device cannot.
+            drawn.push(cuda::draw(&*on, law, &streams, size, device).ok()?);
+            first = first.wrapping_add(rows.len() as u64);
+        }
+        for row in &mut self.rows[..b] {
+            row.set_word_pos(row.get_word_pos() + u128::from(words));
+        }
+        match drawn.len() {
+            1 => drawn.pop(),
+            _ => Tensor::f_cat(&drawn, 0).ok(),
+        }
+    }
+}
+
+/// The key of a stream, as ChaCha takes it.
+fn key_of(row: &ChaCha8Rng) -> [u32; 8] {
+    let seed = row.get_seed();
+    std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|k| seed[4 * i + k])))
 }
 
 impl Noise for SeededNoise {
     fn normal(&mut self, like: &Tensor) -> Tensor {
-        self.fill(like, fill_normal)
+        self.fill(like, Law::Normal)
     }
 
     fn uniform(&mut self, like: &Tensor) -> Tensor {
-        self.fill(like, |rng, out| out.fill_with(|| unit(rng.next_u32())))
+        self.fill(like, Law::Uniform)
     }
 }
 
@@ -109,6 +153,11 @@ pub(crate) fn fill_normal(rng: &mut ChaCha8Rng, out: &mut [f32]) {
     }
 }
 
+/// Fills with values uniform on [0, 1).
+fn fill_uniform(rng: &mut ChaCha8Rng, out: &mut [f32]) {
+    out.fill_with(|| unit(rng.next_u32()));
+}
+
 /// Uniform on [0, 1): 24 bits, each exact in f32.
 pub(crate) fn unit(bits: u32) -> f32 {
     (bits >> 8) as f32 / 16_777_216.0
@@ -122,7 +171,18 @@ pub(crate) fn named_stream(seed: u64, name: &str) -> ChaCha8Rng {
 
 /// A tensor of given f32 values on a device.
 pub(crate) fn to_tensor(values: &[f32], shape: &[i64], kind: Kind, device: Device) -> Tensor {
-    Tensor::from_slice(values).view(shape).to_device(device).to_kind(kind)
+    there(&Tensor::from_slice(values).view(shape), device).to_kind(kind)
+}
+
+/// Values of the host on a device, which nobody waits for.
+///
+/// # Panics
+/// A device that fails.
+pub(crate) fn there(host: &Tensor, device: Device) -> Tensor {
+    match upload(host, device) {
+        Ok(there) => there,
+        Err(error) => panic!("values do not reach {device:?}: {error}"),
+    }
 }
 
 /// Steele, Lea & Flood 2014: a bijection of 64 bits that leaves no pattern.

@@ -12,10 +12,14 @@ mod adamw;
 mod compiled;
 #[path = "../drawn/mod.rs"]
 mod drawn;
+mod dropout;
 mod emulator;
+mod judge;
 mod layers;
 mod linear;
+mod noise;
 mod norms;
+mod stand_in;
 mod temporal;
 
 use std::sync::OnceLock;

@@ -25,6 +25,13 @@ pub struct DropMask {
     pub gain: f64,
 }
 
+impl DropMask {
+    /// Of 2^32, how many numbers drop a value.
+    pub(crate) fn bound(&self) -> u32 {
+        (2f64.powi(32) * self.rate).round() as u32
+    }
+}
+
 /// x with values dropped; the same on every call, with any number of threads and any instructions.
 ///
 /// A value's fate depends on the mask, its sample's seed, its frame and its place in the frame.
@@ -106,8 +113,7 @@ impl Work for Part<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (before, between) = (self.key as u32, (self.key >> 32) as u32);
-        let (bound, gain) = (2f64.powi(32) * self.mask.rate, self.mask.gain as f32);
-        let bound = bound.round() as u32;
+        let (bound, gain) = (self.mask.bound(), self.mask.gain as f32);
         for i in 0..self.count {
             let bits = bits((self.first + i) as u32, before, between);
             let factor = if bits < bound { 0.0 } else { gain };

@@ -12,9 +12,14 @@ use super::{Machine, Unit};
 use crate::kernels::cpu::{AdamWTensors, Numbers};
 
 /// Tensors of one launch, whose struct may have 32764 bytes; as in `cu/adamw.cu`.
-const MOST: usize = 512;
+pub(super) const MOST: usize = 512;
 /// Vectors of a thread.
 const STEPS: u64 = 4;
+
+/// Values of a block.
+pub(super) fn each(kind: Kind) -> u64 {
+    u64::from(THREADS) * STEPS * vector(kind) as u64
+}
 
 /// Declared as in `cu/adamw.cu`.
 #[repr(C)]
@@ -32,6 +37,7 @@ struct Entry {
 #[repr(C)]
 struct Params {
     live: *const f32,
+    gate: *const f32,
     numbers: Numbers,
     tensors: u32,
     begin: [u32; MOST],
@@ -75,16 +81,45 @@ pub fn adamw(
     (shrink, decay): (f64, f64),
     (tensors, live): (&[AdamWTensors<'_>], Option<&Tensor>),
 ) -> vd_torch::Result<()> {
+    step_all(on, &Numbers::new(step, done, (shrink, decay)), tensors, (live, None))
+}
+
+/// As [`adamw`], where a [verdict](super::judge) says whether there is a step at all, and what gradients
+/// are multiplied by beside `shrink`.
+///
+/// # Shapes
+/// `gate`: 2, f32
+/// # Errors
+/// As [`adamw`].
+/// # Panics
+/// As [`adamw`].
+pub fn adamw_gated(
+    on: &Arc<dyn Machine>,
+    step: &AdamWStep,
+    done: i64,
+    (shrink, decay): (f64, f64),
+    (tensors, gate): (&[AdamWTensors<'_>], &Tensor),
+) -> vd_torch::Result<()> {
+    step_all(on, &Numbers::new(step, done, (shrink, decay)), tensors, (None, Some(gate)))
+}
+
+fn step_all(
+    on: &Arc<dyn Machine>,
+    numbers: &Numbers,
+    tensors: &[AdamWTensors<'_>],
+    (live, gate): (Option<&Tensor>, Option<&Tensor>),
+) -> vd_torch::Result<()> {
     assert!(adamw_fits(tensors).is_some(), "tensors that the kernel does not take");
-    let whole = |t: &Tensor| t.numel() == 8 && t.kind() == Kind::Float && t.is_contiguous();
-    assert!(live.is_none_or(whole), "numbers that the kernel does not take");
-    let numbers = Numbers::new(step, done, (shrink, decay));
-    let live = live.map_or(std::ptr::null(), |t| floats(t).cast_const());
+    let whole = |t: &Tensor, n| t.numel() == n && t.kind() == Kind::Float && t.is_contiguous();
+    let fit = live.is_none_or(|t| whole(t, 8)) && gate.is_none_or(|t| whole(t, 2));
+    assert!(fit, "numbers that the kernel does not take");
+    let at = |t: Option<&Tensor>| t.map_or(std::ptr::null(), |t| floats(t).cast_const());
+    let from = (*numbers, at(live), at(gate));
     for kind in [Kind::Float, Kind::BFloat16] {
         let of_kind = |of: &&AdamWTensors<'_>| of.param.kind() == kind && of.param.numel() > 0;
         let some: Vec<_> = tensors.iter().filter(of_kind).collect();
         for some in some.chunks(MOST) {
-            launch(&**on, kind, some, (numbers, live))?;
+            launch(&**on, kind, some, from)?;
         }
     }
     for tensor in tensors.iter().flat_map(|of| [Some(of.param), of.average]).flatten() {
@@ -105,19 +140,20 @@ fn launch(
     on: &dyn Machine,
     kind: Kind,
     tensors: &[&AdamWTensors<'_>],
-    (numbers, live): (Numbers, *const f32),
+    (numbers, live, gate): (Numbers, *const f32, *const f32),
 ) -> vd_torch::Result<()> {
     let null = std::ptr::null_mut();
     let nobody =
         Entry { param: null, grad: null, exp_avg: null, exp_avg_sq: null, average: null, count: 0 };
     let mut params = Box::new(Params {
         live,
+        gate,
         numbers,
         tensors: tensors.len() as u32,
         begin: [0; MOST],
         entries: [nobody; MOST],
     });
-    let each = u64::from(THREADS) * STEPS * vector(kind) as u64;
+    let each = each(kind);
     let mut blocks = 0u64;
     for (i, of) in tensors.iter().enumerate() {
         params.begin[i] = u32::try_from(blocks).unwrap_or(u32::MAX);

@@ -158,7 +158,12 @@ pub(crate) fn machine_of(unit: Unit, tensors: &[&Tensor]) -> Option<Arc<dyn Mach
     if !kinds.contains(&first.kind()) || tensors.iter().any(|t| t.device() != first.device()) {
         return None;
     }
-    machine(first.device()).filter(|machine| machine.prepare(unit).is_ok())
+    machine_with(unit, first.device())
+}
+
+/// What runs a unit's kernels on a device.
+pub(crate) fn machine_with(unit: Unit, device: Device) -> Option<Arc<dyn Machine>> {
+    machine(device).filter(|machine| machine.prepare(unit).is_ok())
 }
 
 /// The generation of a device that runs the kernels, such as `sm_90`, and which it does not run, if

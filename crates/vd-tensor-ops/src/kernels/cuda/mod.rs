@@ -5,19 +5,27 @@
 //! yet: the tests compile the same text for the CPU, and compare it with libtorch's operations in f64.
 
 mod adamw;
+mod dropout;
 mod group_norm;
+mod judge;
 mod linear;
 mod machine;
+mod noise;
 mod rms_norm;
 mod rows;
+mod stand_in;
 mod temporal;
 mod unit;
 
-pub use adamw::{adamw, adamw_fits, adamw_numbers};
+pub use adamw::{adamw, adamw_fits, adamw_gated, adamw_numbers};
+pub use dropout::{drop_fits, dropped_out};
 pub use group_norm::{group_finished, group_fits};
+pub use judge::{Gradients, Verdict, Went, judge, judge_fits};
 pub use linear::{linear, linear_fits};
 pub use machine::{Machine, generation, imitated, machine, state};
-pub(crate) use machine::{imitating, machine_of, may_run};
+pub(crate) use machine::{imitating, machine_of, machine_with, may_run};
+pub use noise::{Law, Streams, draw};
 pub use rms_norm::{rms_finished, rms_fits};
+pub use stand_in::{stand_in, stand_in_fits};
 pub use temporal::{Temporal, temporal, temporal_fits};
 pub use unit::Unit;

@@ -26,10 +26,26 @@ impl Unit {
         Unit { name: "linear", parts: &[COMMON, include_str!("cu/linear.cu")] };
     /// The step of the optimiser.
     pub const ADAMW: Unit = Unit { name: "adamw", parts: &[COMMON, include_str!("cu/adamw.cu")] };
+    /// Random numbers.
+    pub const NOISE: Unit = Unit { name: "noise", parts: &[COMMON, include_str!("cu/noise.cu")] };
+    /// Values that are dropped by chance.
+    pub const DROPOUT: Unit =
+        Unit { name: "dropout", parts: &[COMMON, include_str!("cu/dropout.cu")] };
+    /// Rows, or what stands in for them.
+    pub const STAND_IN: Unit =
+        Unit { name: "stand_in", parts: &[COMMON, include_str!("cu/stand_in.cu")] };
 
     /// All.
-    pub const ALL: [Unit; 5] =
-        [Unit::RMS_NORM, Unit::GROUP_NORM, Unit::TEMPORAL, Unit::LINEAR, Unit::ADAMW];
+    pub const ALL: [Unit; 8] = [
+        Unit::RMS_NORM,
+        Unit::GROUP_NORM,
+        Unit::TEMPORAL,
+        Unit::LINEAR,
+        Unit::ADAMW,
+        Unit::NOISE,
+        Unit::DROPOUT,
+        Unit::STAND_IN,
+    ];
 
     /// The whole text, which includes nothing.
     pub fn text(&self) -> String {

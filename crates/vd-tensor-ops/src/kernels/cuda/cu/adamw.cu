@@ -1,4 +1,5 @@
-// AdamW on gradients times a factor, and the moving average of the parameters, of many tensors.
+// AdamW on gradients times a factor, and the moving average of the parameters, of many tensors; and what
+// has to be known of all gradients before.
 
 const u32 MOST = 512;
 const u32 STEPS = 4;
@@ -28,9 +29,19 @@ struct Entry {
   u64 count;
 };
 
+// What was found of the gradients. Mirrored in Rust.
+struct Gate {
+  // What gradients are multiplied by once more.
+  float shrink;
+  // 0 where nothing may change.
+  float open;
+};
+
 struct AdamW {
   // Where the numbers are in device memory; those here where null.
   const Numbers* live;
+  // Or null.
+  const Gate* gate;
   Numbers numbers;
   u32 tensors;
   // The first block of each tensor.
@@ -82,20 +93,29 @@ __device__ inline void adamw_some(const Numbers& n, const Entry& of, u64 at) {
   }
 }
 
-template <class T>
-__device__ inline void adamw(const AdamW& p) {
-  // The last tensor that begins at this block or before it.
-  u32 low = 0, high = p.tensors;
+// The last tensor that begins at this block or before it.
+__device__ inline u32 tensor_of(const u32* begin, u32 tensors) {
+  u32 low = 0, high = tensors;
   while (high - low > 1) {
     const u32 middle = (low + high) / 2;
-    if (p.begin[middle] <= blockIdx.x) {
+    if (begin[middle] <= blockIdx.x) {
       low = middle;
     } else {
       high = middle;
     }
   }
+  return low;
+}
+
+template <class T>
+__device__ inline void adamw(const AdamW& p) {
+  const u32 low = tensor_of(p.begin, p.tensors);
   const Entry of = p.entries[low];
-  const Numbers n = p.live == 0 ? p.numbers : *p.live;
+  Numbers n = p.live == 0 ? p.numbers : *p.live;
+  if (p.gate != 0) {
+    if (p.gate->open == 0.0f) return;
+    n.shrink *= p.gate->shrink;
+  }
   const u32 W = Vector<T>::N, each = THREADS * STEPS * W;
   const u64 from = (u64)(blockIdx.x - p.begin[low]) * each;
   const u64 all = (u64)of.param | (u64)of.grad | (u64)of.exp_avg | (u64)of.exp_avg_sq | (u64)of.average;
@@ -111,5 +131,113 @@ __device__ inline void adamw(const AdamW& p) {
   }
 }
 
+// Sums of squares of many tensors, of each block and then of each tensor.
+struct Squares {
+  double* of_blocks;
+  // Roots of the sums of whole tensors.
+  double* norms;
+  u32 tensors;
+  // The first block of each tensor, and the one behind the last.
+  u32 begin[MOST + 1];
+  const void* values[MOST];
+  u64 counts[MOST];
+};
+
+// The sum over all threads of a block, in the same order every time.
+__device__ inline double sum_of_block(double own) {
+  double* all = (double*)shared();
+  all[threadIdx.x] = own;
+  __syncthreads();
+  for (u32 half = THREADS / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) all[threadIdx.x] += all[threadIdx.x + half];
+    __syncthreads();
+  }
+  const double sum = all[0];
+  __syncthreads();
+  return sum;
+}
+
+// In f64: the square of an f32 may be none.
+template <class T>
+__device__ inline void squares(const Squares& p) {
+  const u32 low = tensor_of(p.begin, p.tensors), W = Vector<T>::N;
+  const T* values = (const T*)p.values[low];
+  const u64 count = p.counts[low], from = (u64)(blockIdx.x - p.begin[low]) * THREADS * STEPS * W;
+  const bool aligned = (u64)values % 16 == 0;
+  double sum = 0.0;
+#pragma unroll
+  for (u32 i = 0; i < STEPS; ++i) {
+    const u64 at = from + (u64)(i * THREADS + threadIdx.x) * W;
+    if (aligned && at + W <= count) {
+      float some[8];
+      Vector<T>::load(values + at, some);
+#pragma unroll
+      for (u32 k = 0; k < W; ++k) sum += (double)some[k] * (double)some[k];
+    } else {
+      for (u64 one = at; one < at + W && one < count; ++one) {
+        const double value = wide(values[one]);
+        sum += value * value;
+      }
+    }
+  }
+  sum = sum_of_block(sum);
+  if (threadIdx.x == 0) p.of_blocks[blockIdx.x] = sum;
+}
+
+// A block for each tensor.
+__device__ inline void tensor_norms(const Squares& p) {
+  double sum = 0.0;
+  for (u32 i = p.begin[blockIdx.x] + threadIdx.x; i < p.begin[blockIdx.x + 1]; i += THREADS) {
+    sum += p.of_blocks[i];
+  }
+  sum = sum_of_block(sum);
+  if (threadIdx.x == 0) p.norms[blockIdx.x] = sqrt(sum);
+}
+
+// What becomes of a step.
+struct Verdict {
+  const double* loss;
+  // How the step went, its loss, the norm of what is clipped, and then the norm of each tensor, which are
+  // there already.
+  double* report;
+  // Of what is clipped, and of the rest.
+  Gate* gates;
+  // 1 from the first bad step on.
+  u32* halted;
+  // The largest norm; 0 is none.
+  double clip;
+  // Tensors that are clipped, the first ones, and all.
+  u32 clipped;
+  u32 tensors;
+};
+
+// Neither infinite nor no number; written so that no option of a compiler takes it away.
+__device__ inline bool is_finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
+
+// One block.
+__device__ inline void judge(const Verdict& p) {
+  double clipped = 0.0, others = 0.0;
+  for (u32 i = threadIdx.x; i < p.tensors; i += THREADS) {
+    const double norm = p.report[3 + i];
+    (i < p.clipped ? clipped : others) += norm * norm;
+  }
+  const double norm = sqrt(sum_of_block(clipped)), rest = sqrt(sum_of_block(others));
+  if (threadIdx.x != 0) return;
+  const double loss = *p.loss;
+  const bool before = *p.halted != 0, good = is_finite(loss) && is_finite(norm) && is_finite(rest);
+  if (!good) *p.halted = 1;
+  const float open = good && !before ? 1.0f : 0.0f;
+  p.gates[0].shrink = p.clip > 0.0 && norm > p.clip ? (float)(p.clip / norm) : 1.0f;
+  p.gates[1].shrink = 1.0f;
+  p.gates[0].open = p.gates[1].open = open;
+  p.report[0] = before ? 2.0 : good ? 0.0 : 1.0;
+  p.report[1] = loss;
+  p.report[2] = norm;
+}
+
+KERNEL(squares_f32, Squares, THREADS, squares<float>)
+KERNEL(squares_bf16, Squares, THREADS, squares<bf16>)
+KERNEL(norms, Squares, THREADS, tensor_norms)
+KERNEL(verdict, Verdict, THREADS, judge)
 KERNEL(adamw_f32, AdamW, THREADS, adamw<float>)
 KERNEL(adamw_bf16, AdamW, THREADS, adamw<bf16>)
