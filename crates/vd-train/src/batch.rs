@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 use vd_data::Batch;
 use vd_tensor_ops::{FrameMask, Noise, SeededNoise, video};
 use vd_text_cond::TextEncoder;
+use vd_torch::upload;
 use vd_unet3d::{Cond, Tokens};
 
 use crate::Result;
@@ -47,11 +48,11 @@ impl Preparation {
             FrameMask::ClipAndImages { clip }
         } else if self.focus_present > 0.0 {
             let focus = chosen(self.focus_present, &[b], at.noise(Stream::Focus))?;
-            FrameMask::Focus(focus.f_to_device(self.device)?)
+            FrameMask::Focus(upload(&focus, self.device)?)
         } else {
             FrameMask::All
         };
-        let video = batch.video.f_to_device(self.device)?;
+        let video = upload(&batch.video, self.device)?;
         // numbers that are no bytes come in the range of the diffusion process already
         let x0 = if video.kind() == Kind::Uint8 { video::from_u8(&video) } else { video };
         let mut cond = match clip < all {
@@ -70,7 +71,7 @@ impl Preparation {
         let (cond, missing) = self.encoded(encoder.as_ref(), captions)?;
         let dropped = chosen(*drop, &[captions.len() as i64], at.noise(Stream::Drop))?;
         let null = dropped.f_logical_or(&missing)?;
-        Ok(cond.with_null(null.f_to_device(self.device)?))
+        Ok(cond.with_null(upload(&null, self.device)?))
     }
 
     /// The texts of some captions, with rows that mean nothing where one is missing, and where that
@@ -115,7 +116,7 @@ fn spread(rows: &Tensor, missing: &[bool]) -> Result<Tensor> {
     let mut size = rows.size();
     size[0] = missing.len() as i64;
     let places: Vec<_> = (0i64..).zip(missing).filter(|(_, m)| !**m).map(|(k, _)| k).collect();
-    let places = Tensor::f_from_slice(&places)?.f_to_device(rows.device())?;
+    let places = upload(&Tensor::f_from_slice(&places)?, rows.device())?;
     Ok(Tensor::f_zeros(size.as_slice(), (rows.kind(), rows.device()))?
         .f_index_copy(0, &places, rows)?)
 }

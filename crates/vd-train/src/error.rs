@@ -93,13 +93,16 @@ pub enum Error {
     },
     /// A parameter, a loss or a gradient that is no number.
     #[error(
-        "step {step}: {tensor} is not finite; start a new run in another train.out with a lower train.lr, a longer train.warmup or a smaller train.clip"
+        "step {step}: {tensor} is not finite; start a new run in another train.out with a lower train.lr, a longer train.warmup or a smaller train.clip{}",
+        began(batch.as_deref())
     )]
     NotFinite {
         /// The step, counted from 1, that was given up.
         step: u64,
         /// The first bad tensor: a parameter by its name, else the loss, else a gradient by its name.
         tensor: String,
+        /// Where the batch of that step begins, in words, if it is known.
+        batch: Option<String>,
     },
     /// Memory that runs out in the midst of a step.
     #[error(
@@ -162,6 +165,11 @@ impl Error {
     pub(crate) fn checkpoint(path: &Path, what: impl Into<String>) -> Self {
         Error::Checkpoint { path: path.to_path_buf(), what: what.into() }
     }
+}
+
+/// Which clips a bad step had.
+fn began(batch: Option<&str>) -> String {
+    batch.map_or_else(String::new, |batch| format!(" (its batch begins with {batch})"))
 }
 
 /// The other way to need less memory, while there is one.

@@ -1,6 +1,7 @@
 //! What stops a run whose numbers are none.
 
 use tch::Tensor;
+use vd_data::Cursor;
 
 use crate::trainer::Trainer;
 use crate::{Error, Result};
@@ -15,7 +16,8 @@ impl Trainer {
             None => Ok(()),
             Some(name) => {
                 self.sound = false;
-                Err(Error::NotFinite { step: self.step, tensor: format!("the parameter `{name}`") })
+                let tensor = format!("the parameter `{name}`");
+                Err(Error::NotFinite { step: self.step, tensor, batch: None })
             }
         }
     }
@@ -28,25 +30,27 @@ impl Trainer {
     }
 
     /// Which tensor went wrong: the first bad parameter, else the loss, else the first bad
-    /// gradient in the order of `grads`.
-    pub(crate) fn not_finite(&mut self, loss: f64, grads: &[Tensor]) -> Error {
+    /// gradient, of which `is_bad` says by its number.
+    pub(crate) fn not_finite(&mut self, loss: f64, is_bad: &dyn Fn(usize) -> bool) -> Error {
         let parameter = self.bad_parameter();
         let beside = self.learned.iter().flat_map(|learned| learned.optimizer.names());
-        let mut named = self.optimizer.names().iter().chain(beside).zip(grads);
+        let mut named = self.optimizer.names().iter().chain(beside).enumerate();
         let tensor = if let Some(name) = parameter {
             self.sound = false;
             format!("the parameter `{name}`")
         } else if !loss.is_finite() {
             format!("the loss ({loss})")
-        } else if let Some((name, _)) = named.find(|(_, grad)| is_bad(grad)) {
+        } else if let Some((_, name)) = named.find(|(k, _)| is_bad(*k)) {
             format!("the gradient of `{name}`")
         } else {
             "the norm of all gradients".to_owned()
         };
-        Error::NotFinite { step: self.step + 1, tensor }
+        let Cursor { epoch, position, .. } = self.cursor;
+        let batch = Some(format!("clip {} of epoch {}", position + 1, epoch + 1));
+        Error::NotFinite { step: self.step + 1, tensor, batch }
     }
 }
 
-fn is_bad(tensor: &Tensor) -> bool {
+pub(crate) fn is_bad(tensor: &Tensor) -> bool {
     tensor.isfinite().all().int64_value(&[]) == 0
 }

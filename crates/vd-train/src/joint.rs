@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 use vd_data::Batch;
+use vd_torch::upload;
 use vd_unet3d::{Cond, Given, Tokens};
 
 use crate::Result;
@@ -30,7 +31,7 @@ impl Preparation {
         let null = Tensor::f_cat(&[own, images], 1)?.f_logical_or(&missing.f_view([b, 1 + k])?)?;
         let reads = texts_of(f, k)?;
         let texts = |rows: &Tensor| rows.f_unflatten(0, [b, 1 + k]); // b (1 + k) ...
-        let frames = |texts: Tensor| texts.f_index_select(1, &reads.f_to_device(texts.device())?);
+        let frames = |texts: Tensor| texts.f_index_select(1, &upload(&reads, texts.device())?);
         let tokens = match &cond.tokens {
             None => None,
             Some(Tokens { values, weight }) => {
@@ -39,13 +40,13 @@ impl Preparation {
         };
         let group = match &tokens {
             None => None,
-            Some(_) => Some(reads.f_expand([b, -1], false)?.f_to_device(self.device)?),
+            Some(_) => Some(upload(&reads.f_expand([b, -1], false)?, self.device)?),
         };
         Ok(Cond {
             pooled: cond.pooled.map(|pooled| frames(texts(&pooled)?)).transpose()?,
             tokens,
             group,
-            null: Some(frames(null)?.f_to_device(self.device)?),
+            null: Some(upload(&frames(null)?, self.device)?),
             ..Cond::none()
         })
     }

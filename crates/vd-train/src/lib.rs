@@ -55,6 +55,7 @@
 
 mod batch;
 mod begin;
+mod behind;
 mod checkpoint;
 mod clip;
 mod config;

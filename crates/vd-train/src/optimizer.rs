@@ -1,10 +1,12 @@
 //! AdamW with a state that can be saved.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 use vd_tensor_ops::Params;
 use vd_tensor_ops::kernels::cpu::{self, AdamWTensors, Isa};
+use vd_tensor_ops::kernels::cuda::Machine;
 use vd_tensor_ops::kernels::{self, Precision, cuda};
 use vd_torch::{AdamWState, AdamWStep, fused_adamw};
 
@@ -101,6 +103,44 @@ impl AdamW {
             Some((average, decay)) => update_ema(average, &self.names, &self.params, decay),
             None => Ok(()),
         }
+    }
+
+    /// Whether [`AdamW::step_gated`] takes these gradients.
+    ///
+    /// # Errors
+    /// An average of other parameters.
+    pub(crate) fn is_gated(&self, grads: &[Tensor], average: Option<&Params>) -> Result<bool> {
+        let tensors = self.tensors(grads, average)?;
+        Ok(tensors.len() == self.params.len() && cuda::adamw_fits(&tensors).is_some())
+    }
+
+    /// [`AdamW::step`] by a GPU, as a [verdict](cuda::judge) wants it; it counts as a step in any case.
+    ///
+    /// # Shapes
+    /// `gate`: 2, f32
+    pub(crate) fn step_gated(
+        &mut self,
+        on: &Arc<dyn Machine>,
+        lr: f64,
+        grads: &[Tensor],
+        gate: &Tensor,
+        follow: Option<(&Params, f64)>,
+    ) -> Result<()> {
+        let tensors = self.tensors(grads, follow.map(|(average, _)| average))?;
+        let (numbers, decay) = (self.numbers(lr), follow.map_or(1.0, |(_, decay)| decay));
+        cuda::adamw_gated(on, &numbers, self.done + 1, (1.0, decay), (&tensors, gate))?;
+        self.done += 1;
+        Ok(())
+    }
+
+    /// Steps done.
+    pub(crate) fn counted(&self) -> i64 {
+        self.done
+    }
+
+    /// Takes back the count of steps that changed nothing.
+    pub(crate) fn count(&mut self, done: i64) {
+        self.done = done;
     }
 
     fn numbers(&self, lr: f64) -> AdamWStep {

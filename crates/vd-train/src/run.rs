@@ -1,5 +1,6 @@
 //! The run: steps, checkpoints, previews and metrics.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,6 +11,7 @@ use vd_tensor_ops::write_atomically;
 use vd_torch::device_memory;
 
 use crate::begin::{check_captions, check_room};
+use crate::behind::Launched;
 use crate::checkpoint::{Machine, Parts, State, Use, newest, prune, save};
 use crate::folder::RunFolder;
 use crate::metrics::{Metrics, StepReport, put_aside};
@@ -85,7 +87,8 @@ pub struct Summary {
 
 /// Trains a model as a config says, in the folder `train.out`.
 ///
-/// `stop` is looked at after each step: the run then saves its last step and returns. A run that is
+/// `stop` is looked at after each step: the run then saves its last step and returns. On a GPU the host
+/// is a step ahead, and that step is the last one. A run that is
 /// stopped, or killed, and resumed leaves, on the CPU, the same bytes in its checkpoints as one that
 /// was not. A run that an error ends saves its last good step first.
 ///
@@ -141,7 +144,21 @@ pub fn train(
     let checkpoint = from.map(|checkpoint| checkpoint.dir);
     let saved = trainer.step;
     let config = &config;
-    let run = Run { config, text, machine, identity, folder, metrics, trainer, checkpoint, saved };
+    let (behind, looked, last) = (VecDeque::new(), None, None);
+    let run = Run {
+        config,
+        text,
+        machine,
+        identity,
+        folder,
+        metrics,
+        trainer,
+        behind,
+        looked,
+        last,
+        checkpoint,
+        saved,
+    };
     run.go(stop, on_event)
 }
 
@@ -155,6 +172,12 @@ struct Run<'a> {
     folder: RunFolder,
     metrics: Metrics,
     trainer: Trainer,
+    /// Steps that nobody has looked at yet, and when each began; the oldest first.
+    behind: VecDeque<(Instant, Launched)>,
+    /// When the last one was looked at.
+    looked: Option<Instant>,
+    /// The last one that was.
+    last: Option<StepReport>,
     /// The newest checkpoint.
     checkpoint: Option<PathBuf>,
     /// Its step, or 0.
@@ -165,7 +188,6 @@ impl Run<'_> {
     fn go(mut self, stop: &AtomicBool, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<Summary> {
         let steps = self.config.train.steps;
         let from_step = self.trainer.step;
-        let mut last = None;
         on_event(&Event::Started {
             step: from_step,
             steps,
@@ -174,7 +196,9 @@ impl Run<'_> {
             threads: self.machine.threads,
         });
         let begun = Instant::now();
-        let ended = self.steps(stop, &mut last, on_event);
+        let ended = self.steps(stop, on_event);
+        // What is still on its way came first.
+        let ended = self.look(0, on_event).and(ended);
         if self.saved < self.trainer.step && self.trainer.sound {
             let saved = self.save(on_event);
             match &ended {
@@ -191,23 +215,24 @@ impl Run<'_> {
             step: self.trainer.step,
             stopped: self.trainer.step < steps,
             checkpoint: self.checkpoint,
-            last,
+            last: self.last,
             seconds: begun.elapsed().as_secs_f64(),
         })
     }
 
-    fn steps(
-        &mut self,
-        stop: &AtomicBool,
-        last: &mut Option<StepReport>,
-        on_event: &mut dyn FnMut(&Event<'_>),
-    ) -> Result<()> {
+    fn steps(&mut self, stop: &AtomicBool, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
         let train = &self.config.train;
         while self.trainer.step < train.steps && !stop.load(Ordering::Relaxed) {
-            let report = self.step(on_event)?;
-            *last = Some(report);
-            let due = is_due(report.step, train.checkpoint_every);
-            if due || report.step == train.steps || stop.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            let launched = self.trainer.launch()?;
+            self.behind.push_back((begun, launched));
+            // While the device does a step, the host prepares the next one, and no more.
+            self.look(1, on_event)?;
+            let step = self.trainer.step;
+            let due = is_due(step, train.checkpoint_every);
+            if due || step == train.steps || stop.load(Ordering::Relaxed) {
+                // What is saved is known to be good.
+                self.look(0, on_event)?;
                 self.save(on_event)?;
             }
             self.preview(stop, on_event)?;
@@ -215,15 +240,40 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn step(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<StepReport> {
+    /// Reports the steps that are done, and waits for all but the last `left` of the others.
+    fn look(&mut self, left: usize, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+        while let Some((_, first)) = self.behind.front()
+            && (self.behind.len() > left || first.is_done())
+        {
+            let Some((begun, launched)) = self.behind.pop_front() else { break };
+            match self.trainer.look(launched) {
+                Ok(outcome) => self.report(begun, outcome, on_event)?,
+                Err(error) => {
+                    // Those behind a bad step are none.
+                    self.behind.clear();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report(
+        &mut self,
+        begun: Instant,
+        outcome: Outcome,
+        on_event: &mut dyn FnMut(&Event<'_>),
+    ) -> Result<()> {
         let train = &self.config.train;
-        let begun = Instant::now();
-        let outcome = self.trainer.advance()?;
-        let Outcome { loss, loss_by_log_snr, lr, grad_norm, loss_scale, skipped } = outcome;
-        let seconds = begun.elapsed().as_secs_f64();
+        let Outcome { step, loss, loss_by_log_snr, lr, grad_norm, loss_scale, skipped } = outcome;
+        // Steps that overlap: since the one before was done.
+        let since = self.looked.map_or(begun, |looked| looked.max(begun));
+        let now = Instant::now();
+        self.looked = Some(now);
+        let seconds = now.duration_since(since).as_secs_f64();
         let peak_memory = device_memory(self.trainer.device)?.map(|memory| memory.peak_allocated);
         let report = StepReport {
-            step: self.trainer.step,
+            step,
             loss,
             loss_by_log_snr,
             lr,
@@ -239,7 +289,8 @@ impl Run<'_> {
             self.metrics.write(&report)?;
         }
         on_event(&Event::Step(&report));
-        Ok(report)
+        self.last = Some(report);
+        Ok(())
     }
 
     fn save(&mut self, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
@@ -269,12 +320,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn preview(&self, stop: &AtomicBool, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
+    fn preview(&mut self, stop: &AtomicBool, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
         let (train, step) = (&self.config.train, self.trainer.step);
         let last = train.preview_every > 0 && step == train.steps;
         if !last && !is_due(step, train.preview_every) || stop.load(Ordering::Relaxed) {
             return Ok(());
         }
+        self.look(0, on_event)?;
         let path = self.folder.preview(step, train.preview_format)?;
         if write_preview(&self.trainer, self.config, &path, stop)? {
             on_event(&Event::Preview { step, path: &path });

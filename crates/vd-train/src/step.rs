@@ -6,7 +6,9 @@ use vd_diffusion::LossRequest;
 use vd_tensor_ops::kernels;
 
 use crate::batch::Prepared;
+use crate::behind::Launched;
 use crate::clip::{global_norm, shrink_to_norm};
+use crate::finite::is_bad;
 use crate::metrics::LevelLosses;
 use crate::streams::{Place, Stream};
 use crate::trainer::Trainer;
@@ -16,6 +18,8 @@ use crate::{Error, Result};
 /// What a step found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
+    /// Which step, counted from 1.
+    pub(crate) step: u64,
     pub(crate) loss: f64,
     pub(crate) loss_by_log_snr: [Option<f64>; 8],
     pub(crate) lr: f64,
@@ -27,12 +31,22 @@ pub(crate) struct Outcome {
 }
 
 impl Trainer {
-    /// One step of the optimiser.
+    /// One step of the optimiser, and what it found.
     ///
     /// # Errors
-    /// A loss or a gradient that is not finite, and memory that runs out: the weights are left as
-    /// they were.
+    /// As [`Trainer::launch`] and [`Trainer::look`].
     pub(crate) fn advance(&mut self) -> Result<Outcome> {
+        let launched = self.launch()?;
+        self.look(launched)
+    }
+
+    /// One step of the optimiser, whose end nobody waits for where the device tells good steps from bad
+    /// ones by itself.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is not finite, unless [`Trainer::look`] finds it, and memory that runs
+    /// out: the weights are left as they were.
+    pub(crate) fn launch(&mut self) -> Result<Launched> {
         match vd_torch::catch_out_of_memory(|| self.step_of_the_optimizer()) {
             Err(said) => Err(self.out_of_memory(said)),
             Ok(Err(error)) if vd_torch::says_out_of_memory(&error.to_string()) => {
@@ -42,14 +56,26 @@ impl Trainer {
         }
     }
 
-    fn step_of_the_optimizer(&mut self) -> Result<Outcome> {
+    fn step_of_the_optimizer(&mut self) -> Result<Launched> {
         let mut levels = LevelLosses::default();
         let (loss, grads) = self.gradients(&mut levels)?;
+        match self.steps_behind(&grads)? {
+            Some(on) => self.step_behind(&on, (&loss, &grads), levels),
+            None => Ok(Launched::Done(self.step_at_once(&loss, &grads, levels)?)),
+        }
+    }
+
+    fn step_at_once(
+        &mut self,
+        loss: &Tensor,
+        grads: &[Tensor],
+        mut levels: LevelLosses,
+    ) -> Result<Outcome> {
         let train = &self.config.train;
         let (own, beside) = grads.split_at(self.optimizer.params().len());
         let norm = global_norm(own)?;
         // The one time in a step that the host waits for the device.
-        let mut read = vec![Tensor::f_stack(&[&loss, &norm], 0)?];
+        let mut read = vec![Tensor::f_stack(&[loss, &norm], 0)?];
         read.append(&mut levels.means);
         if !beside.is_empty() {
             read.push(global_norm(beside)?.f_reshape([1])?);
@@ -58,25 +84,26 @@ impl Trainer {
         let scale = self.scale();
         let (loss, grad_norm) = (read[0], read[1] / scale);
         let (means, beside_norms) = read[2..].split_at(levels.counts.len());
-        let lr = train.learning_rate().at(self.step);
+        let (lr, step) = (train.learning_rate().at(self.step), self.step + 1);
         if ![loss, grad_norm].iter().chain(beside_norms).all(|number| number.is_finite()) {
             let scaled = loss.is_finite() && self.loss_scale.is_some();
             if !scaled || !self.loss_scale.as_mut().is_some_and(|scale| scale.overflowed()) {
-                return Err(self.not_finite(loss, &grads));
+                return Err(self.not_finite(loss, &|gradient| is_bad(&grads[gradient])));
             }
             let loss_by_log_snr = levels.binned(means)?;
             self.step_is_done();
             let loss_scale = Some(scale);
             let skipped = true;
-            return Ok(Outcome { loss, loss_by_log_snr, lr, grad_norm: 0.0, loss_scale, skipped });
+            let grad_norm = 0.0;
+            return Ok(Outcome { step, loss, loss_by_log_snr, lr, grad_norm, loss_scale, skipped });
         }
         let loss_by_log_snr = levels.binned(means)?;
         // An error in the midst of these leaves some weights of one step and some of the next.
         self.sound = false;
         let shrink = if train.clip > 0.0 { shrink_to_norm(grad_norm, train.clip) } else { 1.0 };
         let follow = (&self.ema, train.ema_decay().at(self.step));
-        let step = || self.optimizer.step(lr, own, shrink / scale, Some(follow));
-        kernels::with(train.precision, step)?;
+        let update = || self.optimizer.step(lr, own, shrink / scale, Some(follow));
+        kernels::with(train.precision, update)?;
         if let Some(learned) = &mut self.learned {
             learned.optimizer.step(lr, beside, 1.0 / scale, None)?;
         }
@@ -86,12 +113,13 @@ impl Trainer {
         self.step_is_done();
         self.sound = true;
         let loss_scale = self.loss_scale.map(|_| scale);
-        Ok(Outcome { loss, loss_by_log_snr, lr, grad_norm, loss_scale, skipped: false })
+        let skipped = false;
+        Ok(Outcome { step, loss, loss_by_log_snr, lr, grad_norm, loss_scale, skipped })
     }
 
-    fn step_is_done(&mut self) {
+    pub(crate) fn step_is_done(&mut self) {
         self.step += 1;
-        self.cursor = self.loader.cursor();
+        self.cursor = self.reached;
     }
 
     /// What the loss is multiplied by on its way back.
@@ -121,7 +149,7 @@ impl Trainer {
         let parts = self.config.train.accumulate;
         let mut sum: Option<(Tensor, Vec<Tensor>)> = None;
         for micro in 0..parts {
-            let batch = self.loader.next()?;
+            let batch = self.next_batch()?;
             self.fps = self.fps.or_else(|| batch.fps.first().copied());
             let (loss, grads) = self.micro_batch(&batch, micro as u64, levels)?;
             sum = Some(match sum {

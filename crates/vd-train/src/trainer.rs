@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tch::{Device, Kind};
-use vd_data::{Cursor, Dataset, Loader};
+use vd_data::{Batch, Cursor, Dataset, Loader};
 use vd_diffusion::Diffusion;
 use vd_tensor_ops::{Params, Weights};
 use vd_text_cond::TextEncoder;
@@ -11,6 +11,7 @@ use vd_torch::Autocast;
 use vd_unet3d::UNet3d;
 
 use crate::batch::Preparation;
+use crate::behind::Halt;
 use crate::checkpoint::{Checkpoint, WeightKind};
 use crate::loss_scale::LossScale;
 use crate::optimizer::AdamW;
@@ -38,8 +39,14 @@ pub(crate) struct Trainer {
     pub(crate) loader: Loader,
     /// Steps done.
     pub(crate) step: u64,
-    /// Where the data of the next step begin; the loader is ahead of it in the midst of a step.
+    /// Where the data of the next step begin; the loader may be ahead of it.
     pub(crate) cursor: Cursor,
+    /// Where the data of the next micro-batch begin.
+    pub(crate) reached: Cursor,
+    /// The next micro-batch, where it was loaded ahead, or why it could not be.
+    pub(crate) ahead: Option<Result<Batch>>,
+    /// What keeps bad steps from a device whose steps nobody waits for.
+    pub(crate) halt: Option<Halt>,
     /// Whether weights and optimiser are those after `step`, and no weight is known to be bad.
     pub(crate) sound: bool,
     /// Frames per second of the first clip that was seen.
@@ -83,6 +90,9 @@ impl Trainer {
             loader: Loader::over(dataset, train.batch, cursor)?,
             step: state.map_or(0, |state| state.step),
             cursor,
+            reached: cursor,
+            ahead: None,
+            halt: None,
             sound: true,
             fps: state.map(|state| state.fps),
             config: config.clone(),
@@ -121,6 +131,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::TrainConfig;
+    use crate::finite::is_bad;
     use crate::metrics::LevelLosses;
     use tch::Tensor;
     use vd_data::{DataConfig, DigitsConfig, Source};
@@ -188,9 +199,9 @@ mod tests {
         assert_eq!(trainer.cursor, start);
         let grads: Vec<_> = trainer.optimizer.params().iter().map(|p| p.detach().copy()).collect();
         weight.shallow_clone().copy_(&good);
-        let message = trainer.not_finite(f64::NAN, &grads).to_string();
+        let message = trainer.not_finite(f64::NAN, &|k| is_bad(&grads[k])).to_string();
         assert!(message.contains("the loss (NaN)"), "{message}");
-        let message = trainer.not_finite(0.5, &grads).to_string();
+        let message = trainer.not_finite(0.5, &|k| is_bad(&grads[k])).to_string();
         assert!(message.contains(&format!("the gradient of `{name}`")), "{message}");
         let after = trainer.params.tensors();
         let untouched = after.iter().zip(&before).filter(|((n, _), _)| *n != name);

@@ -6,6 +6,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{Loss, Uncertainty};
 use vd_tensor_ops::{Params, Weights};
+use vd_torch::upload;
 
 use crate::optimizer::AdamW;
 use crate::{Error, Result, TrainConfig};
@@ -62,5 +63,5 @@ impl Learned {
 pub(crate) fn plain_mean(loss: &Loss) -> Result<Tensor> {
     let means = loss.per_level.f_to_kind(Kind::Double)?;
     let shares = loss.counts.f_div(&loss.counts.f_sum(Kind::Double)?)?;
-    Ok(means.f_mul(&shares.f_to_device(means.device())?)?.f_sum(Kind::Double)?)
+    Ok(means.f_mul(&upload(&shares, means.device())?)?.f_sum(Kind::Double)?)
 }

@@ -8,6 +8,7 @@ mod video;
 use tch::{Device, Kind, Tensor};
 use vd_data::{Batch, Dataset, Entry, Folder, Row, Taken};
 use vd_tensor_ops::Noise;
+use vd_torch::upload;
 use vd_unet3d::{Given, SignalConfig};
 
 pub use video::{known_part, low_resolution};
@@ -59,8 +60,8 @@ impl Signal {
             }
         };
         let device = x0.device();
-        let null = given.null.map(|null| null.f_to_device(device)).transpose()?;
-        Ok(Given { value: given.value.f_to_device(device)?, null })
+        let null = given.null.map(|null| upload(&null, device)).transpose()?;
+        Ok(Given { value: upload(&given.value, device)?, null })
     }
 
     /// That of the clips alone; `x0`: b c f h w.

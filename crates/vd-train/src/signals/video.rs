@@ -1,6 +1,7 @@
 //! Signals that are made of a clip itself.
 
 use tch::{Kind, Tensor};
+use vd_torch::upload;
 
 use crate::{Result, Upsampling};
 
@@ -38,7 +39,7 @@ pub fn low_resolution(x0: &Tensor, factor: i64, upsampling: Upsampling) -> Resul
 /// Shapes that do not fit.
 pub fn known_part(x0: &Tensor, known: &Tensor) -> Result<Tensor> {
     let (b, _, f, h, w) = x0.size5()?;
-    let known = known.f_to_device(x0.device())?.f_to_kind(x0.kind())?;
+    let known = upload(known, x0.device())?.f_to_kind(x0.kind())?;
     let known = known.f_expand([b, 1, f, h, w], false)?;
     Ok(Tensor::f_cat(&[x0.f_mul(&known)?, known], 1)?)
 }

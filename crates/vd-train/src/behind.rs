@@ -1,0 +1,181 @@
+//! Steps of a device that the host does not wait for: what they found is looked at a step later.
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+use vd_data::{Batch, Cursor};
+use vd_tensor_ops::kernels;
+use vd_tensor_ops::kernels::cuda::{self, Gradients, Machine, Verdict, Went};
+use vd_torch::{Download, upload};
+
+use crate::Result;
+use crate::metrics::LevelLosses;
+use crate::step::Outcome;
+use crate::trainer::Trainer;
+
+/// Numbers of a report before the norms of its gradients.
+const HEAD: usize = 3;
+
+/// A step that was made, or is about to be.
+#[derive(Debug)]
+pub(crate) enum Launched {
+    /// What it found is known.
+    Done(Outcome),
+    /// It is on its way from the device.
+    Behind(Behind),
+}
+
+/// What a step will have found, and what there was before it.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// The device's report and the mean losses of all levels, f64.
+    read: Download,
+    levels: LevelLosses,
+    gradients: usize,
+    lr: f64,
+    /// Steps done before.
+    step: u64,
+    cursor: Cursor,
+    /// Steps that the optimisers, that of the network and that of the uncertainty, had done.
+    counts: (i64, Option<i64>),
+}
+
+/// What a device keeps between steps.
+#[derive(Debug)]
+pub(crate) struct Halt {
+    /// 1 from a step on that could not be made: i32.
+    halted: Tensor,
+}
+
+impl Halt {
+    fn new(device: Device) -> Result<Self> {
+        Ok(Halt { halted: Tensor::f_zeros([1], (Kind::Int, device))? })
+    }
+}
+
+impl Launched {
+    /// Whether there is nothing to wait for.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self, Launched::Done(_))
+    }
+}
+
+impl Trainer {
+    /// What makes a step without waiting, if anything does: a GPU with its kernels.
+    ///
+    /// With fp16 nothing does. What the next loss is scaled by, and whether AdamW has counted the step, follow
+    /// from what is read, and a step that is skipped is none that halts.
+    pub(crate) fn steps_behind(&self, grads: &[Tensor]) -> Result<Option<Arc<dyn Machine>>> {
+        if self.loss_scale.is_some() || cuda::machine(self.device).is_none() {
+            return Ok(None);
+        }
+        kernels::with(self.config.train.precision, || {
+            let (own, beside) = grads.split_at(self.optimizer.params().len());
+            let fits = self.optimizer.is_gated(own, Some(&self.ema))?
+                && match &self.learned {
+                    Some(learned) => learned.optimizer.is_gated(beside, None)?,
+                    None => true,
+                };
+            Ok(if fits { cuda::judge_fits(grads) } else { None })
+        })
+    }
+
+    /// Has the device make a step, or leave everything as it is where the step is bad or one before it
+    /// was.
+    pub(crate) fn step_behind(
+        &mut self,
+        on: &Arc<dyn Machine>,
+        (loss, grads): (&Tensor, &[Tensor]),
+        mut levels: LevelLosses,
+    ) -> Result<Launched> {
+        let train = &self.config.train;
+        let (own, beside) = grads.split_at(self.optimizer.params().len());
+        let lr = train.learning_rate().at(self.step);
+        let halt = match self.halt.take() {
+            Some(halt) => halt,
+            None => Halt::new(self.device)?,
+        };
+        let all = Gradients { all: grads, clipped: own.len(), clip: train.clip };
+        let Verdict { gates, report } = cuda::judge(&**on, loss, all, &halt.halted)?;
+        self.halt = Some(halt);
+        let mut read = vec![report];
+        read.append(&mut levels.means);
+        let counts = self.counts();
+        // An error in the midst of these leaves some weights of one step and some of the next.
+        self.sound = false;
+        let follow = (&self.ema, train.ema_decay().at(self.step));
+        self.optimizer.step_gated(on, lr, own, &gates.f_get(0)?, Some(follow))?;
+        if let Some(learned) = &mut self.learned {
+            learned.optimizer.step_gated(on, lr, beside, &gates.f_get(1)?, None)?;
+        }
+        let behind = Behind {
+            read: Download::begin(&Tensor::f_cat(&read, 0)?)?,
+            levels,
+            gradients: grads.len(),
+            lr,
+            step: self.step,
+            cursor: self.cursor,
+            counts,
+        };
+        self.step_is_done();
+        self.sound = true;
+        if self.step < self.config.train.steps {
+            // Behind the step's launches, so that the device has its data when it is done with them. An
+            // error is one of the next step.
+            self.ahead = Some(self.load_batch());
+        }
+        Ok(Launched::Behind(behind))
+    }
+
+    /// What a step found; waits for the device where it has not done the step yet.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is not finite: the step, and all behind it, changed nothing, and count no
+    /// more.
+    pub(crate) fn look(&mut self, launched: Launched) -> Result<Outcome> {
+        let Behind { read, levels, gradients, lr, step, cursor, counts } = match launched {
+            Launched::Done(outcome) => return Ok(outcome),
+            Launched::Behind(behind) => behind,
+        };
+        let read = read.wait().inspect_err(|_| self.sound = false)?;
+        let read: Vec<f64> = Vec::try_from(&read)?;
+        let (report, means) = read.split_at(HEAD + gradients);
+        let (loss, grad_norm) = (report[1], report[2]);
+        if Went::of(report[0]) == Went::Well {
+            let loss_by_log_snr = levels.binned(means)?;
+            let (loss_scale, skipped) = (None, false);
+            let step = step + 1;
+            return Ok(Outcome { step, loss, loss_by_log_snr, lr, grad_norm, loss_scale, skipped });
+        }
+        (self.step, self.cursor) = (step, cursor);
+        self.optimizer.count(counts.0);
+        if let (Some(learned), Some(count)) = (&mut self.learned, counts.1) {
+            learned.optimizer.count(count);
+        }
+        // The loader is further than the cursor, and what it had loaded belongs to no step.
+        self.ahead = None;
+        self.halt = None;
+        Err(self.not_finite(loss, &|gradient| !report[HEAD + gradient].is_finite()))
+    }
+
+    fn counts(&self) -> (i64, Option<i64>) {
+        let beside = self.learned.as_ref().map(|learned| learned.optimizer.counted());
+        (self.optimizer.counted(), beside)
+    }
+
+    /// The next micro-batch, whose pixels are on the device or on their way to it.
+    pub(crate) fn next_batch(&mut self) -> Result<Batch> {
+        let batch = match self.ahead.take() {
+            Some(ahead) => ahead?,
+            None => self.load_batch()?,
+        };
+        self.reached = batch.cursor_after;
+        Ok(batch)
+    }
+
+    fn load_batch(&mut self) -> Result<Batch> {
+        let mut batch = self.loader.next()?;
+        batch.video = upload(&batch.video, self.device)?;
+        Ok(batch)
+    }
+}

@@ -1,0 +1,128 @@
+//! Runs whose steps nobody waits for: on a GPU, or on the CPU with what stands in for one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+#[path = "../../vd-tensor-ops/tests/kernels_cuda/emulator.rs"]
+mod emulator;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{assert_same, checkpoints, metric_steps, run, step_dir, tiny};
+use vd_tensor_ops::kernels::cuda;
+use vd_torch::testing;
+use vd_train::{Event, Resume, RunConfig, train};
+
+/// Runs `f` with what runs kernels on the device of the tests.
+fn here<R>(f: impl FnOnce() -> R) -> R {
+    if testing::device().is_cuda() { f() } else { cuda::imitated(emulator::machine(), f) }
+}
+
+/// A run with everything that a step reads.
+fn config(out: &Path) -> RunConfig {
+    let mut config = tiny(out);
+    config.train.uncertainty = 3;
+    config.train.clip = 0.5;
+    config
+}
+
+/// What happened in a run, and its losses.
+fn events(config: &RunConfig) -> (Vec<String>, Vec<f64>) {
+    let (mut all, mut losses) = (Vec::new(), Vec::new());
+    train(config, Resume::No, &AtomicBool::new(false), &mut |event| match event {
+        Event::Step(report) => {
+            all.push(format!("step {}", report.step));
+            losses.push(report.loss);
+            assert!(report.seconds > 0.0 && report.grad_norm > 0.0 && !report.skipped);
+        }
+        Event::Saved { step, .. } => all.push(format!("saved {step}")),
+        Event::Preview { step, .. } => all.push(format!("preview {step}")),
+        _ => {}
+    })
+    .unwrap();
+    (all, losses)
+}
+
+#[test]
+fn every_step_is_reported_with_its_own_numbers_and_before_it_is_saved_or_shown() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [behind, at_once] = dirs.each_ref().map(|dir| {
+        let mut config = config(dir.path());
+        config.train.steps = 6;
+        config.train.checkpoint_every = 3;
+        config.train.preview_every = 5;
+        config.train.preview_steps = 1;
+        config.train.preview_count = 1;
+        config
+    });
+    let (all, losses) = here(|| events(&behind));
+    let expected = [
+        "step 1",
+        "step 2",
+        "step 3",
+        "saved 3",
+        "step 4",
+        "step 5",
+        "preview 5",
+        "step 6",
+        "saved 6",
+        "preview 6",
+    ];
+    assert_eq!(all, expected);
+    assert_eq!(metric_steps(dirs[0].path()), [1, 2, 3, 4, 5, 6]);
+    if testing::device().is_cuda() {
+        return;
+    }
+    // The CPU's kernels and those of a GPU round differently, and AdamW divides by small gradients.
+    let (_, plain) = events(&at_once);
+    for (got, want) in losses.iter().zip(&plain) {
+        assert!((got - want).abs() < 1e-3 * want, "{losses:?} {plain:?}");
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_and_resumed_leaves_the_bytes_of_one_that_is_not() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stopped = here(|| {
+        run(&config(whole.path()), Resume::No).unwrap();
+        let stop = AtomicBool::new(false);
+        let summary = train(&config(parts.path()), Resume::No, &stop, &mut |event| {
+            if let Event::Step(report) = event
+                && report.step == 1
+            {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        run(&config(parts.path()), Resume::Newest).unwrap();
+        summary.unwrap()
+    });
+    // Step 2 was under way when step 1 was looked at.
+    assert_eq!((stopped.step, stopped.stopped), (2, true));
+    assert_eq!(stopped.last.unwrap().step, 2);
+    assert_eq!(checkpoints(parts.path()), ["step-00000002", "step-00000004"]);
+    assert_same(&step_dir(whole.path(), 4), &step_dir(parts.path(), 4));
+}
+
+#[test]
+fn a_bad_step_is_named_and_what_is_saved_is_what_there_was_before_it() {
+    let (short, spoilt) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = |out: &Path, steps: u64| {
+        let mut config = config(out);
+        config.train.steps = steps;
+        config.train.warmup = 0;
+        // One step, and no number is finite any more that the network computes.
+        config.train.lr = 1e30;
+        config
+    };
+    let error = here(|| {
+        run(&config(short.path(), 1), Resume::No).unwrap();
+        run(&config(spoilt.path(), 9), Resume::No).unwrap_err().to_string()
+    });
+    assert!(error.starts_with("step 2: the loss ("), "{error}");
+    // Two micro-batches of two clips are a step.
+    assert!(error.ends_with("(its batch begins with clip 5 of epoch 1)"), "{error}");
+    assert_eq!(metric_steps(spoilt.path()), [1]);
+    assert_eq!(checkpoints(spoilt.path()), ["step-00000001"]);
+    // Step 3 was under way when that was found, and changed nothing either.
+    assert_same(&step_dir(short.path(), 1), &step_dir(spoilt.path(), 1));
+}
