@@ -46,11 +46,11 @@ fn main() -> Result<()> {
             drop(runs.insert("device".to_owned(), bench.time(&arguments, || bench.forward())?))
         }
         "sample" | "train" => {
-            // What the noise of the host costs: the same step with noise that the device draws.
-            for (name, host) in [("device", false), ("host", true)] {
-                let mut noise: Box<dyn Noise> = match host {
+            // What noise that a seed stands for on every device costs.
+            for (name, seeded) in [("seed", true), ("libtorch", false)] {
+                let mut noise: Box<dyn Noise> = match seeded {
                     true => Box::new(SeededNoise::new(3, 0)),
-                    false => Box::new(DeviceNoise),
+                    false => Box::new(LibtorchNoise),
                 };
                 let mut training = (what == "train").then(|| Training::new(&bench)).transpose()?;
                 let step = || match &mut training {
@@ -94,12 +94,12 @@ impl Arguments {
     }
 }
 
-/// Noise that the device draws: not what training and sampling take, for no seed is behind it.
+/// Noise of libtorch's generator: not what training and sampling take, for no seed is behind it.
 #[derive(Debug)]
-struct DeviceNoise;
+struct LibtorchNoise;
 
 #[allow(clippy::disallowed_methods, reason = "that it draws so is what is measured")]
-impl Noise for DeviceNoise {
+impl Noise for LibtorchNoise {
     fn normal(&mut self, like: &Tensor) -> Tensor {
         like.randn_like()
     }

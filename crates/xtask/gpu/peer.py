@@ -228,7 +228,7 @@ def of_package(side, work, shape, dtype, device, drawn, end):
 
 
 def of_ours(work, shape, dtype, device, drawn, end, root, log, rates):
-    """Rows for our step with noise of the device and with that of the host."""
+    """Rows for our step with noise of a seed and with that of libtorch's generator."""
     weights, answer = drawn[2]
     values = {
         **shape, "mults": ",".join(map(str, shape["mults"])), "device": device, "what": work,
@@ -324,8 +324,8 @@ class Cases:
         """Rows: the step as it is comes first; what its noise costs is told by the other."""
         for key in ("flops", "bytes", "floors_ms"):
             case[key] = found[key]
-        case["ours_ms"] = found["noise"]["device"]["median_ms"]
-        return [{"side": f"ours, noise of the {noise}", **row, "error_of_output": found["error"]}
+        case["ours_ms"] = found["noise"]["seed"]["median_ms"]
+        return [{"side": f"ours, noise of {noise}", **row, "error_of_output": found["error"]}
                 for noise, row in found["noise"].items()]
 
 
