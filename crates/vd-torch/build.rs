@@ -34,9 +34,12 @@ fn compile_shim(lib: &Path) {
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         // Refuses the two to three times heavier ATen/Functions.h.
         .define("AT_PER_OPERATOR_HEADERS", None)
+        // As libtorch was compiled: some of its structs have more fields without.
+        .define("NDEBUG", None)
         .file("cpp/autograd.cpp")
         .file("cpp/modes.cpp")
         .file("cpp/optim.cpp")
+        .file("cpp/record.cpp")
         .file("cpp/stream.cpp")
         .file("cpp/transfer.cpp")
         .compile("vd_torch_shim");

@@ -88,6 +88,12 @@ pub(crate) fn autocast_now() -> (Device, Autocast) {
     NOW.get().unwrap_or((Device::Cpu, Autocast::Off))
 }
 
+/// What products on `device` compute in on this thread, where [`autocast`] says so.
+pub fn autocast_kind(device: Device) -> Option<Kind> {
+    let (on, cast) = autocast_now();
+    cast.kind().filter(|_| on == device)
+}
+
 /// Sets everything back where it is dropped, also by a panic.
 struct Inside {
     before: shim::AutocastBefore,
@@ -130,6 +136,8 @@ mod tests {
         for cast in Autocast::ALL {
             let inside = autocast(Device::Cpu, cast, product).unwrap();
             assert_eq!(inside, cast.kind().unwrap_or(Kind::Float));
+            let said = autocast(Device::Cpu, cast, || autocast_kind(Device::Cpu)).unwrap();
+            assert_eq!((said, autocast_kind(Device::Cpu)), (cast.kind(), None));
             assert_eq!((product(), autocast_now()), (Kind::Float, (Device::Cpu, Autocast::Off)));
         }
     }

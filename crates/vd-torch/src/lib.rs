@@ -21,13 +21,14 @@ pub mod fuzz;
 mod init;
 mod map;
 mod memory;
+mod operators;
 mod optim;
 mod shim;
 mod team;
 pub mod testing;
 mod transfer;
 
-pub use autocast::{Autocast, autocast};
+pub use autocast::{Autocast, autocast, autocast_kind};
 pub use autograd::{BoxError, Function, Saved, apply, grad, grad_enabled};
 pub use checkpoint::checkpoint;
 pub use device::DeviceChoice;
@@ -42,6 +43,7 @@ pub use init::{
 };
 pub use map::map_file;
 pub use memory::{available_memory, cpu_time, peak_resident};
+pub use operators::{Operand, Operator, operators};
 pub use optim::{AdamWState, AdamWStep, fused_adamw};
 pub use tch;
 pub use team::{Member, Tasks, for_each, team, team_of};

@@ -85,6 +85,10 @@ unsafe extern "C" {
 
     pub(crate) fn vd_restart_device_peak(index: c_int, error: *mut *mut c_char) -> c_int;
 
+    pub(crate) fn vd_record_start(handle: *mut u64, error: *mut *mut c_char) -> c_int;
+
+    pub(crate) fn vd_record_stop(handle: u64) -> *mut c_char;
+
     pub(crate) fn vd_autograd_grad(
         outputs: *const *const C_tensor,
         seeds: *const *const C_tensor,
@@ -127,8 +131,17 @@ pub(crate) fn call(f: impl FnOnce(*mut *mut c_char) -> c_int) -> Result<()> {
         return Err(Error::Torch("failed without a message".to_owned()));
     }
     // SAFETY: the shim gives a string made by strdup, and hands it over.
-    let message = unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned();
+    Err(Error::Torch(unsafe { owned(error) }))
+}
+
+/// The text of a string of the shim, which is freed.
+///
+/// # Safety
+/// A NUL-terminated string made by strdup that nobody else frees.
+pub(crate) unsafe fn owned(text: *mut c_char) -> String {
+    // SAFETY: by contract of this function.
+    let copy = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
     // SAFETY: made by strdup, freed once.
-    unsafe { libc::free(error.cast()) };
-    Err(Error::Torch(message))
+    unsafe { libc::free(text.cast()) };
+    copy
 }

@@ -3,8 +3,8 @@
 use tch::Tensor;
 use vd_tensor_ops::Scope;
 use vd_tensor_ops::layers::{
-    CrossAttention, DropoutSeeds, HeadShape, LayerNorm, Memory, MemoryHeads, SpatialAttention,
-    SpatialLinearAttention, TemporalAttention, TokenShift,
+    Around, CrossAttention, DropoutSeeds, HeadShape, LayerNorm, Memory, MemoryHeads,
+    SpatialAttention, SpatialLinearAttention, TemporalAttention, TokenShift,
 };
 
 use crate::text::Seen;
@@ -96,12 +96,14 @@ impl Entry {
     }
 
     /// Neighbours in time that do not see each other give each other nothing.
-    fn forward(&self, x: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
+    fn forward(&self, x: &Tensor, forbidden: Option<&Tensor>) -> (Tensor, Around) {
+        let (inner, around) = self.norm.branch(x);
         let shifts = self.shift.iter();
-        shifts.fold(self.norm.forward(x), |x, axes| match axes {
+        let inner = shifts.fold(inner, |x, axes| match axes {
             Axes::Space => TokenShift::space(&x),
             Axes::Time => TokenShift::time(&x, forbidden),
-        })
+        });
+        (inner, around)
     }
 
     fn memory(&self, context: &Context) -> Option<Memory> {
@@ -176,8 +178,8 @@ impl TemporalResidual {
         if memory.is_none() && self.entry.shift.is_empty() {
             return self.attention.residual(&self.entry.norm, x, bias, forbidden);
         }
-        let inner = self.entry.forward(x, forbidden);
-        x + self.attention.forward_with(&inner, bias, forbidden, memory)
+        let (inner, around) = self.entry.forward(x, forbidden);
+        around.plus(&self.attention.forward_with(&inner, bias, forbidden, memory))
     }
 }
 
@@ -204,8 +206,8 @@ impl LinearResidual {
         if memory.is_none() && self.entry.shift.is_empty() {
             return self.attention.residual(x, &self.entry.norm);
         }
-        let inner = self.entry.forward(x, context.forbidden.as_ref());
-        x + self.attention.forward_with(&inner, memory.as_ref())
+        let (inner, around) = self.entry.forward(x, context.forbidden.as_ref());
+        around.plus(&self.attention.forward_with(&inner, memory.as_ref()))
     }
 }
 
@@ -241,8 +243,8 @@ impl SpatialResidual {
         if memory.is_none() && self.entry.shift.is_empty() {
             return self.attention.residual(&self.entry.norm, x, bias);
         }
-        let inner = self.entry.forward(x, context.forbidden.as_ref());
-        x + self.attention.forward_with(&inner, bias, memory.as_ref())
+        let (inner, around) = self.entry.forward(x, context.forbidden.as_ref());
+        around.plus(&self.attention.forward_with(&inner, bias, memory.as_ref()))
     }
 }
 
@@ -280,6 +282,7 @@ impl CrossResidual {
     pub(crate) fn forward(&self, x: &Tensor, context: &Context) -> Tensor {
         let Some((values, weight)) = &context.text.tokens else { return x.shallow_clone() };
         let group = context.text.group.as_ref();
-        x + self.attention.forward_grouped(&self.norm.forward(x), values, weight, group)
+        let (inner, around) = self.norm.branch(x);
+        around.plus(&self.attention.forward_grouped(&inner, values, weight, group))
     }
 }

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 use vd_tensor_ops::Scope;
+use vd_tensor_ops::kernels::cuda;
 use vd_tensor_ops::layers::{ConvBlock, Dropout, Linear, NormKind, ScaleShift, TemporalConv};
 
 use crate::attend::Context;
@@ -66,8 +67,10 @@ impl ResidualBlock {
         let both = linear.forward(&emb.silu()).unsqueeze(2).unsqueeze(3); // b (1 or f) 1 1 (2)c
         Some(match kind {
             EmbeddingKind::Film => {
-                let c = both.size()[4] / 2;
-                ScaleShift { scale: both.narrow(4, 0, c), shift: both.narrow(4, c, c) }
+                // In one go: their gradients are put side by side, and not added to zeros.
+                let mut halves = both.chunk(2, 4).into_iter();
+                let mut half = || halves.next().unwrap_or_default();
+                ScaleShift { scale: half(), shift: half() }
             }
             EmbeddingKind::Add => ScaleShift { scale: both.zeros_like(), shift: both },
         })
@@ -77,6 +80,13 @@ impl ResidualBlock {
     pub(crate) fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
         let forbidden = context.forbidden.as_ref();
         let film = self.film(emb);
+        // A GPU's products take what lies side by side: joined once for all of them.
+        let joined = match inputs {
+            [x, _, ..] if cuda::may_run(x) => Some(Tensor::cat(inputs, -1)),
+            _ => None,
+        };
+        let joined = joined.as_ref().map(|x| [x]);
+        let inputs = joined.as_ref().map_or(inputs, |one| one.as_slice());
         let inner = self.block1.masked(inputs, (film.as_ref(), None), forbidden);
         let inner = self.dropout.forward(&inner, context.dropout.as_ref());
         let skip = match (&self.skip, inputs) {

@@ -70,7 +70,7 @@ impl Part for End {
         vec![match self {
             End::Block(block, last) => last.forward(&block.forward(inputs, emb, context)),
             End::Norm(norm, conv, time) => match inputs {
-                [x, ..] => time.forward(conv.forward(&norm.forward(x).silu()), context),
+                [x, ..] => time.forward(conv.forward(&norm.silu(x)), context),
                 [] => Tensor::new(),
             },
         }]

@@ -1,7 +1,7 @@
 //! The network.
 
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::kernels::{self, Precision};
+use vd_tensor_ops::kernels::{self, Precision, cuda};
 use vd_tensor_ops::layers::{DropoutSeeds, RelativeBias, RelativeBias2d};
 use vd_tensor_ops::torch::{self, Autocast};
 use vd_tensor_ops::{FrameMask, Noise, Scope, video};
@@ -109,7 +109,8 @@ impl UNet3d {
     }
 
     /// Has libtorch's operators compute so from now on, on the way forward and on the way back; what
-    /// comes out stays in the dtype of the weights. On a CPU too they do it alone, without the
+    /// comes out stays in the dtype of the weights. On a GPU activations stay in bf16 from the first
+    /// convolution to the last, through the kernels; on a CPU libtorch does it alone, without the
     /// kernels, whatever the precision. A network starts with [`Autocast::Off`].
     pub fn set_autocast(&mut self, autocast: Autocast) {
         self.autocast = autocast;
@@ -219,8 +220,11 @@ impl Backbone for UNet3d {
         if self.autocast.is_off() {
             return kernels::with(self.precision, || self.evaluate(x, t, cond, frames, dropout));
         }
+        // On a GPU kernels go on from what libtorch's products leave; on a CPU they have no half.
+        let precision =
+            if cuda::takes(self.device) { self.precision } else { Precision::Reference };
         let y = torch::autocast(self.device, self.autocast, || {
-            kernels::with(Precision::Reference, || self.evaluate(x, t, cond, frames, dropout))
+            kernels::with(precision, || self.evaluate(x, t, cond, frames, dropout))
         });
         Ok(y.map_err(|error| Error::custom(error.to_string()))??.f_to_kind(self.kind)?)
     }

@@ -42,16 +42,18 @@ impl HeadShape {
     /// # Shapes
     /// ... (3 n d) -> three of ... n d
     pub(crate) fn split(&self, qkv: &Tensor) -> [Tensor; 3] {
-        let parts = qkv.unflatten(-1, [3, self.heads, self.dim]);
-        [0, 1, 2].map(|i| parts.select(-3, i))
+        // Not one by one: their gradients are put side by side, and not added to zeros.
+        let mut parts = qkv.unflatten(-1, [3, self.heads, self.dim]).unbind(-3).into_iter();
+        [0, 1, 2].map(|_| parts.next().unwrap_or_default())
     }
+
     /// Keys and values of a joint projection.
     ///
     /// # Shapes
     /// ... (2 n d) -> two of ... n d
     pub(crate) fn pair(&self, kv: &Tensor) -> [Tensor; 2] {
-        let parts = kv.unflatten(-1, [2, self.heads, self.dim]);
-        [0, 1].map(|i| parts.select(-3, i))
+        let mut parts = kv.unflatten(-1, [2, self.heads, self.dim]).unbind(-3).into_iter();
+        [0, 1].map(|_| parts.next().unwrap_or_default())
     }
 
     /// # Shapes

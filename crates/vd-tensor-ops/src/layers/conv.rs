@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tch::Tensor;
 
 use super::Wrap;
+use super::cast::{Cast, Layout};
 use crate::kernels;
 use crate::kernels::cpu::{self, ConvCache, ConvWeights, DirectCache, Isa, Road, Window};
 use crate::{Error, Init, Result, Scope};
@@ -28,6 +29,24 @@ fn plane(weight: &Tensor) -> Tensor {
     weight.squeeze_dim(2)
 }
 
+/// What libtorch's convolutions take.
+#[derive(Debug, Default)]
+struct Casts {
+    weight: Cast,
+    bias: Cast,
+}
+
+impl Casts {
+    /// o i 1 k k -> o i k k
+    fn plane(&self, weight: &Tensor) -> Tensor {
+        self.weight.of(&plane(weight), Layout::ChannelsLast)
+    }
+
+    fn bias(&self, bias: &Tensor) -> Tensor {
+        self.bias.of(bias, Layout::Stored)
+    }
+}
+
 /// Whether the kernels make a convolution of these inputs to so many channels by its products.
 fn takes_direct(inputs: &[&Tensor], outputs: &Tensor) -> bool {
     let lanes = Isa::current().lanes();
@@ -43,6 +62,7 @@ pub struct SpaceConv {
     pub(super) bias: Tensor,
     window: Window,
     wrap: Wrap,
+    casts: Casts,
     winograd: Arc<ConvCache>,
     direct: Arc<DirectCache>,
 }
@@ -85,7 +105,8 @@ impl SpaceConv {
         let kernel = kernel as usize;
         let window = Window { kernel, stride: 1, padding: kernel / 2 };
         let (winograd, direct) = (Arc::default(), Arc::default());
-        Ok(SpaceConv { weight, bias, window, wrap: Wrap::default(), winograd, direct })
+        let (wrap, casts) = (Wrap::default(), Casts::default());
+        Ok(SpaceConv { weight, bias, window, wrap, casts, winograd, direct })
     }
 
     /// The same on frames that are rings.
@@ -109,27 +130,37 @@ impl SpaceConv {
     /// # Shapes
     /// b f h w c each, together the inputs -> b f h w out
     pub(super) fn joined(&self, inputs: &[&Tensor]) -> Tensor {
+        self.around(inputs, true)
+    }
+
+    /// The same without the bias, by libtorch.
+    pub(super) fn unbiased(&self, inputs: &[&Tensor]) -> Tensor {
+        self.around(inputs, false)
+    }
+
+    fn around(&self, inputs: &[&Tensor], biased: bool) -> Tensor {
         let [first, ..] = inputs else { return Tensor::new() };
         if self.is_flat() {
-            return self.flat(inputs);
+            return self.flat(inputs, biased);
         }
         let (border, size) = (self.window.padding as i64, (first.size()[2], first.size()[3]));
         let padded: Vec<Tensor> = inputs.iter().map(|x| self.wrap.pad(x, border)).collect();
         let padded: Vec<&Tensor> = padded.iter().collect();
-        self.wrap.crop(&self.flat(&padded), border, size)
+        self.wrap.crop(&self.flat(&padded, biased), border, size)
     }
 
     /// The same of frames with zeros around them.
-    fn flat(&self, inputs: &[&Tensor]) -> Tensor {
-        if let Some(road) = self.road(inputs) {
+    fn flat(&self, inputs: &[&Tensor], biased: bool) -> Tensor {
+        if let Some(road) = self.road(inputs).filter(|_| biased) {
             return cpu::conv(Isa::current(), inputs, self.weights(&road), None);
         }
         let (images, b, f) = match inputs {
             [x] => to_images(x),
             _ => to_images(&Tensor::cat(inputs, -1)),
         };
-        let p = [self.window.padding as i64; 2];
-        let out = images.conv2d(&plane(&self.weight), Some(&self.bias), [1, 1], p, [1, 1], 1);
+        let (p, weight) = ([self.window.padding as i64; 2], self.casts.plane(&self.weight));
+        let bias = biased.then(|| self.casts.bias(&self.bias));
+        let out = images.conv2d(&weight, bias, [1, 1], p, [1, 1], 1);
         to_video(&out, b, f)
     }
 
@@ -161,6 +192,7 @@ pub struct SpaceDown {
     weight: Tensor,
     bias: Tensor,
     wrap: Wrap,
+    casts: Casts,
     cache: Arc<DirectCache>,
 }
 
@@ -173,7 +205,8 @@ impl SpaceDown {
         let init = Init::fan_in(channels * 16);
         let weight = scope.param("weight", &[channels, channels, 1, 4, 4], init)?;
         let bias = scope.param("bias", &[channels], init)?;
-        Ok(SpaceDown { weight, bias, wrap: Wrap::default(), cache: Arc::default() })
+        let (wrap, casts) = (Wrap::default(), Casts::default());
+        Ok(SpaceDown { weight, bias, wrap, casts, cache: Arc::default() })
     }
 
     /// The same on frames that are rings.
@@ -200,7 +233,8 @@ impl SpaceDown {
             return cpu::conv(Isa::current(), &[x], weights, None);
         }
         let (images, b, f) = to_images(x);
-        let out = images.conv2d(&plane(&self.weight), Some(&self.bias), [2, 2], [1, 1], [1, 1], 1);
+        let (weight, bias) = (self.casts.plane(&self.weight), self.casts.bias(&self.bias));
+        let out = images.conv2d(&weight, Some(&bias), [2, 2], [1, 1], [1, 1], 1);
         to_video(&out, b, f)
     }
 }
@@ -211,6 +245,7 @@ pub struct SpaceUp {
     weight: Tensor,
     bias: Tensor,
     wrap: Wrap,
+    casts: Casts,
     cache: Arc<DirectCache>,
 }
 
@@ -223,7 +258,8 @@ impl SpaceUp {
         let init = Init::fan_in(channels * 16);
         let weight = scope.param("weight", &[channels, channels, 1, 4, 4], init)?;
         let bias = scope.param("bias", &[channels], init)?;
-        Ok(SpaceUp { weight, bias, wrap: Wrap::default(), cache: Arc::default() })
+        let (wrap, casts) = (Wrap::default(), Casts::default());
+        Ok(SpaceUp { weight, bias, wrap, casts, cache: Arc::default() })
     }
 
     /// The same on frames that are rings.
@@ -249,15 +285,8 @@ impl SpaceUp {
             return cpu::conv(Isa::current(), &[x], weights, None);
         }
         let (images, b, f) = to_images(x);
-        let out = images.conv_transpose2d(
-            &plane(&self.weight),
-            Some(&self.bias),
-            [2, 2],
-            [1, 1],
-            [0, 0],
-            1,
-            [1, 1],
-        );
+        let (weight, bias) = (self.casts.plane(&self.weight), self.casts.bias(&self.bias));
+        let out = images.conv_transpose2d(&weight, Some(&bias), [2, 2], [1, 1], [0, 0], 1, [1, 1]);
         to_video(&out, b, f)
     }
 }

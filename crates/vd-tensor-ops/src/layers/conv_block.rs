@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{GroupNorm, Norm, NormKind, RmsNorm, SpaceConv, TemporalConv, Wrap};
+use super::{Norm, NormKind, RmsNorm, SpaceConv, TemporalConv, Wrap};
 use crate::kernels;
 use crate::kernels::cpu::{self, Finish, GroupFinish, Isa};
 use crate::kernels::cuda;
@@ -80,11 +80,22 @@ impl ConvBlock {
         if let Some(out) = self.fused(inputs, (film, residual), forbidden) {
             return out;
         }
-        let x = self.convolved(inputs, forbidden);
-        if let Some(out) = self.finished_on_gpu(&x, film, residual) {
-            return out;
+        if let [x, ..] = inputs
+            && cuda::may_run(x)
+        {
+            let (x, bias) = self.unbiased(inputs, forbidden);
+            if let Some(out) = self.norm.finished_on_gpu(&x, bias, (film, residual)) {
+                return out;
+            }
+            let x = bias.map_or(x.shallow_clone(), |bias| &x + bias.to_kind(x.kind()));
+            return self.finished(&x, film, residual);
         }
-        let x = self.norm.forward(&x);
+        self.finished(&self.convolved(inputs, forbidden), film, residual)
+    }
+
+    /// What follows the convolution by libtorch's operations.
+    fn finished(&self, x: &Tensor, film: Option<&ScaleShift>, residual: Option<&Tensor>) -> Tensor {
+        let x = self.norm.forward(x);
         let y = match film {
             Some(film) => film.shift.addcmul(&x, &(&film.scale + 1.0)).silu(),
             None => x.silu(),
@@ -104,31 +115,15 @@ impl ConvBlock {
         }
     }
 
-    /// What follows the convolution by a kernel for GPUs, where it fits.
-    fn finished_on_gpu(
+    /// The same without a bias that the kernel of an RMS norm adds in its own pass.
+    fn unbiased(
         &self,
-        x: &Tensor,
-        film: Option<&ScaleShift>,
-        residual: Option<&Tensor>,
-    ) -> Option<Tensor> {
-        // Nothing but the tensors decides first: gains are made only where they are used.
-        if !cuda::may_run(x) {
-            return None;
-        }
-        match &self.norm {
-            Norm::Rms(norm) => {
-                let (gain, shift) = rows(norm, film);
-                let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
-                let on = cuda::rms_fits(x, &finish)?;
-                Some(cuda::rms_finished(&on, x, &finish))
-            }
-            Norm::Group(norm) => {
-                let (gain, shift) = group_rows(norm, film);
-                let finish =
-                    GroupFinish { groups: norm.groups, gain: &gain, shift: &shift, residual };
-                let on = cuda::group_fits(x, &finish)?;
-                Some(cuda::group_finished(&on, x, &finish))
-            }
+        inputs: &[&Tensor],
+        forbidden: Option<&Tensor>,
+    ) -> (Tensor, Option<&Tensor>) {
+        match (&self.norm, &self.temporal) {
+            (Norm::Rms(_), None) => (self.proj.unbiased(inputs), Some(&self.proj.bias)),
+            _ => (self.convolved(inputs, forbidden), None),
         }
     }
 
@@ -160,7 +155,7 @@ impl ConvBlock {
                 cpu::finished(isa, &self.convolved(inputs, forbidden), &finish)
             }
             Norm::Group(norm) => {
-                let (gain, shift) = group_rows(norm, film);
+                let (gain, shift) = norm.rows(film);
                 let finish =
                     GroupFinish { groups: norm.groups, gain: &gain, shift: &shift, residual };
                 cpu::group_finished(isa, &self.convolved(inputs, forbidden), &finish)
@@ -178,17 +173,5 @@ fn rows(norm: &RmsNorm, film: Option<&ScaleShift>) -> (Tensor, Option<Tensor>) {
             (gain, Some(film.shift.flatten(0, 3)))
         }
         None => (gain.unsqueeze(0), None),
-    }
-}
-
-/// Those of a group norm.
-fn group_rows(norm: &GroupNorm, film: Option<&ScaleShift>) -> (Tensor, Tensor) {
-    let GroupNorm { weight, bias, .. } = norm;
-    match film {
-        Some(film) => {
-            let scale = (&film.scale + 1.0).flatten(0, 3);
-            (weight * &scale, film.shift.flatten(0, 3).addcmul(bias, &scale))
-        }
-        None => (weight.unsqueeze(0), bias.unsqueeze(0)),
     }
 }

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::cast::{Cast, Layout};
 use crate::{Init, Result, Scope};
 
 /// y = x W^T + bias, over the last axis.
@@ -9,6 +10,7 @@ use crate::{Init, Result, Scope};
 pub struct Linear {
     pub(super) weight: Tensor,
     pub(super) bias: Option<Tensor>,
+    casts: [Cast; 2],
 }
 
 impl Linear {
@@ -19,7 +21,8 @@ impl Linear {
     pub fn new(scope: &mut Scope, inputs: i64, outputs: i64) -> Result<Self> {
         let init = Init::fan_in(inputs);
         let weight = scope.param("weight", &[outputs, inputs], init)?;
-        Ok(Linear { weight, bias: Some(scope.param("bias", &[outputs], init)?) })
+        let bias = Some(scope.param("bias", &[outputs], init)?);
+        Ok(Linear { weight, bias, casts: Default::default() })
     }
 
     /// The same without a bias.
@@ -28,7 +31,7 @@ impl Linear {
     /// As [`Linear::new`].
     pub fn without_bias(scope: &mut Scope, inputs: i64, outputs: i64) -> Result<Self> {
         let weight = scope.param("weight", &[outputs, inputs], Init::fan_in(inputs))?;
-        Ok(Linear { weight, bias: None })
+        Ok(Linear { weight, bias: None, casts: Default::default() })
     }
 
     /// A product without a bias that starts as 0.
@@ -37,7 +40,7 @@ impl Linear {
     /// As [`Linear::new`].
     pub fn zero(scope: &mut Scope, inputs: i64, outputs: i64) -> Result<Self> {
         let weight = scope.param("weight", &[outputs, inputs], Init::Const(0.0))?;
-        Ok(Linear { weight, bias: None })
+        Ok(Linear { weight, bias: None, casts: Default::default() })
     }
 
     /// A product whose weight is stored as a convolution of kernel 1: `kernel` ones follow the two
@@ -57,7 +60,7 @@ impl Linear {
         shape.resize(2 + kernel, 1);
         let weight = scope.param("weight", &shape, init)?;
         let bias = if bias { Some(scope.param("bias", &[outputs], init)?) } else { None };
-        Ok(Linear { weight, bias })
+        Ok(Linear { weight, bias, casts: Default::default() })
     }
 
     /// Of inputs whose entries follow each other, without joining them.
@@ -65,6 +68,9 @@ impl Linear {
     /// # Shapes
     /// ... k each, together the inputs -> ... out
     pub fn forward_parts(&self, inputs: &[&Tensor]) -> Tensor {
+        if let [x] = inputs {
+            return self.forward(x);
+        }
         let mut parts = inputs.iter().scan(0, |first, x| {
             let n = x.size().last().copied().unwrap_or(0);
             let weight = self.weight.flatten(1, -1).narrow(1, *first, n);
@@ -92,6 +98,9 @@ impl Linear {
     /// ... in -> ... out
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let shape = self.weight.size();
-        x.linear(&self.weight.view([shape[0], shape[1]]), self.bias.as_ref())
+        let weight = self.weight.view([shape[0], shape[1]]);
+        let weight = self.casts[0].of(&weight, Layout::Stored);
+        let bias = self.bias.as_ref().map(|bias| self.casts[1].of(bias, Layout::Stored));
+        x.linear(&weight, bias)
     }
 }

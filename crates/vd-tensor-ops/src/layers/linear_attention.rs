@@ -55,7 +55,10 @@ impl SpatialLinearAttention {
     pub fn residual(&self, x: &Tensor, norm: &LayerNorm) -> Tensor {
         match self.fused(x, norm) {
             Some(y) => y,
-            None => x + self.forward(&norm.forward(x)),
+            None => {
+                let (inner, around) = norm.branch(x);
+                around.plus(&self.forward(&inner))
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! of depth 1; the layers that look at a text have no twin there. The constructors declare parameters and check sizes; `forward` trusts its input.
 
 mod attention;
+mod cast;
 mod conv;
 mod conv_block;
 mod cross_attention;
@@ -32,7 +33,7 @@ pub use dropout::{Dropout, DropoutSeeds};
 pub use linear::Linear;
 pub use linear_attention::SpatialLinearAttention;
 pub use memory::{Memory, MemoryHeads, MemoryProjection};
-pub use norm::{GroupNorm, LayerNorm, Norm, NormKind, RmsNorm};
+pub use norm::{Around, GroupNorm, LayerNorm, Norm, NormKind, RmsNorm};
 pub use pool::AttentionPool;
 pub use position::{RelativeBias, RelativeBias2d, Rotary, SinusoidalEmbedding};
 pub use shift::TokenShift;

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::ScaleShift;
+use crate::kernels::cpu::GroupFinish;
+use crate::kernels::cuda::{self, LayerNormed, RmsFinish};
 use crate::{Error, Init, Result, Scope};
 
 /// Scales every position to unit length times sqrt(c), then by a learned gain per channel.
@@ -14,7 +17,7 @@ use crate::{Error, Init, Result, Scope};
 /// bounded below by 1e-12.
 #[derive(Debug)]
 pub struct RmsNorm {
-    gamma: Tensor,
+    pub(super) gamma: Tensor,
 }
 
 impl RmsNorm {
@@ -41,7 +44,12 @@ impl RmsNorm {
 
     /// What unit length is multiplied by: c.
     pub(super) fn gain(&self) -> Tensor {
-        self.gamma.flatten(0, -1) * (self.gamma.numel() as f64).sqrt()
+        self.gamma.flatten(0, -1) * self.length()
+    }
+
+    /// The unit of length.
+    pub(super) fn length(&self) -> f64 {
+        (self.gamma.numel() as f64).sqrt()
     }
 }
 
@@ -72,8 +80,54 @@ impl LayerNorm {
     /// # Shapes
     /// ... c -> ... c
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        if let Some(LayerNormed { y, .. }) = self.on_gpu(x) {
+            return y;
+        }
         let gamma = self.gamma.flatten(0, -1);
         x.layer_norm([gamma.size()[0]], Some(&gamma), None::<&Tensor>, 1e-5, false)
+    }
+
+    /// The norm of x, and x itself for the sum with what is made of it.
+    ///
+    /// # Shapes
+    /// ... c -> ... c
+    pub fn branch(&self, x: &Tensor) -> (Tensor, Around) {
+        let whole = x.shallow_clone();
+        match self.on_gpu(x) {
+            Some(LayerNormed { y, around }) => (y, Around { x: whole, node: around }),
+            None => (self.forward(x), Around { x: whole, node: None }),
+        }
+    }
+
+    /// By a kernel for GPUs, where it fits.
+    fn on_gpu(&self, x: &Tensor) -> Option<LayerNormed> {
+        if !cuda::may_run(x) {
+            return None;
+        }
+        let gamma = self.gamma.flatten(0, -1);
+        let on = cuda::layer_norm_fits(x, &gamma)?;
+        Some(cuda::layer_norm(&on, x, &gamma))
+    }
+}
+
+/// What goes around a norm and what follows it.
+#[derive(Debug)]
+pub struct Around {
+    x: Tensor,
+    /// Where its gradient goes, if the norm adds it to its own.
+    node: Option<Tensor>,
+}
+
+impl Around {
+    /// x + y
+    ///
+    /// # Shapes
+    /// those of x
+    pub fn plus(&self, y: &Tensor) -> Tensor {
+        match &self.node {
+            Some(node) => cuda::add_around(&self.x, node, y),
+            None => &self.x + y,
+        }
     }
 }
 
@@ -120,6 +174,18 @@ impl GroupNorm {
         let normal = (grouped - mean) * (variance + 1e-5).rsqrt();
         normal.view(shape.as_slice()) * &self.weight + &self.bias
     }
+
+    /// Gains and shifts for every so many neighbouring images: r c each.
+    pub(super) fn rows(&self, film: Option<&ScaleShift>) -> (Tensor, Tensor) {
+        let GroupNorm { weight, bias, .. } = self;
+        match film {
+            Some(film) => {
+                let scale = (&film.scale + 1.0).flatten(0, 3);
+                (weight * &scale, film.shift.flatten(0, 3).addcmul(bias, &scale))
+            }
+            None => (weight.unsqueeze(0), bias.unsqueeze(0)),
+        }
+    }
 }
 
 /// Which norm follows the convolutions of a residual block.
@@ -162,6 +228,45 @@ impl Norm {
         match self {
             Norm::Rms(norm) => norm.forward(x),
             Norm::Group(norm) => norm.forward(x),
+        }
+    }
+
+    /// silu(norm(x))
+    ///
+    /// # Shapes
+    /// b f h w c -> b f h w c
+    pub fn silu(&self, x: &Tensor) -> Tensor {
+        self.finished_on_gpu(x, None, (None, None)).unwrap_or_else(|| self.forward(x).silu())
+    }
+
+    /// What follows a convolution by a kernel for GPUs, where it fits: `bias`, which a group norm
+    /// does not take, is added first, and `residual` last.
+    pub(super) fn finished_on_gpu(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        (film, residual): (Option<&ScaleShift>, Option<&Tensor>),
+    ) -> Option<Tensor> {
+        // Nothing but the tensors decides first: gains are made only where they are used.
+        if !cuda::may_run(x) {
+            return None;
+        }
+        match self {
+            Norm::Rms(norm) => {
+                let (gain, factor) = (&norm.gamma.flatten(0, -1), norm.length());
+                let film = film.map(|ScaleShift { scale, shift }| [scale, shift]);
+                let finish = RmsFinish { bias, gain, factor, film, residual };
+                let on = cuda::rms_fits(x, &finish)?;
+                Some(cuda::rms_finished(&on, x, &finish))
+            }
+            Norm::Group(_) if bias.is_some() => None,
+            Norm::Group(norm) => {
+                let (gain, shift) = norm.rows(film);
+                let finish =
+                    GroupFinish { groups: norm.groups, gain: &gain, shift: &shift, residual };
+                let on = cuda::group_fits(x, &finish)?;
+                Some(cuda::group_finished(&on, x, &finish))
+            }
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Where in time a frame is, and where in the diffusion process a sample is.
 
+use std::sync::{Mutex, PoisonError};
+
 use tch::{Device, Kind, Tensor};
 
 use super::HeadShape;
+use crate::kernels::cpu::{Version, version};
 use crate::noise::there;
 use crate::{Error, Init, Result, Scope};
 
@@ -13,6 +16,8 @@ use crate::{Error, Init, Result, Scope};
 #[derive(Debug)]
 pub struct Rotary {
     freqs: Tensor,
+    /// The last turns, for so many frames.
+    turns: Mutex<Option<(i64, Version, Tensor)>>,
 }
 
 impl Rotary {
@@ -31,7 +36,7 @@ impl Rotary {
         let options = (Kind::Float, Device::Cpu);
         let exponent = Tensor::arange_start_step(0, width, 2, options) / width as f64;
         let freqs = Tensor::from(10_000f32).pow(&exponent).reciprocal();
-        Ok(Rotary { freqs: scope.fixed("freqs", &freqs)? })
+        Ok(Rotary { freqs: scope.fixed("freqs", &freqs)?, turns: Mutex::default() })
     }
 
     /// The frequencies in f32 at least: half precision has no complex kind, and angles of far frames
@@ -59,6 +64,17 @@ impl Rotary {
     /// # Shapes
     /// f (width/2) 2
     pub(crate) fn turns(&self, f: i64) -> Tensor {
+        let mut kept = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = version(&self.freqs);
+        if let Some((_, _, turns)) = kept.as_ref().filter(|(n, v, _)| (*n, *v) == (f, now)) {
+            return turns.shallow_clone();
+        }
+        let turns = self.made_turns(f);
+        *kept = Some((f, now, turns.shallow_clone()));
+        turns
+    }
+
+    fn made_turns(&self, f: i64) -> Tensor {
         let freqs = self.wide();
         let position = Tensor::arange(f, (freqs.kind(), freqs.device()));
         let angle = position.unsqueeze(1) * freqs;
@@ -140,7 +156,9 @@ impl RelativeBias {
         let pairs = (0..f).flat_map(|i| (0..f).map(move |j| i - j));
         let buckets: Vec<i64> = pairs.map(|distance| self.bucket(distance)).collect();
         let buckets = there(&Tensor::from_slice(&buckets), self.table.device());
-        self.table.index_select(0, &buckets).view([f, f, -1]).permute([2, 0, 1])
+        let pairs = self.table.index_select(0, &buckets).view([f, f, -1]);
+        // In order, once for all attentions that read it.
+        pairs.permute([2, 0, 1]).contiguous()
     }
 }
 

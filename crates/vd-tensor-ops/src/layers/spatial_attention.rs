@@ -50,7 +50,8 @@ impl SpatialAttention {
             && cpu::spatial_fits(isa, x.size()[4])
             && x.numel() > 0;
         if !fits {
-            return x + self.forward_with(&norm.forward(x), bias, None);
+            let (inner, around) = norm.branch(x);
+            return around.plus(&self.forward_with(&inner, bias, None));
         }
         let (shape, cache) = (self.shape, &self.packed);
         let weights = SpatialWeights { gamma, to_qkv, to_out, shape, cache };

@@ -91,7 +91,8 @@ impl TemporalAttention {
             && cpu::temporal_fits(isa, x.size()[4], self.shape)
             && x.numel() > 0;
         if !fits {
-            return x + self.forward(&norm.forward(x), bias, forbidden);
+            let (inner, around) = norm.branch(x);
+            return around.plus(&self.forward(&inner, bias, forbidden));
         }
         let (f, mut vectors) = (x.size()[1], None);
         let turns = &match &self.places {
@@ -181,7 +182,8 @@ impl TemporalAttention {
         self.to_out.forward(&out.flatten(3, 4)).view(size.as_slice())
     }
 
-    /// All between the two products by a kernel for GPUs, where it fits.
+    /// All between the two products by a kernel for GPUs, or where that does not fit by libtorch's
+    /// attention, sample by sample.
     ///
     /// # Shapes
     /// b f s (3 n d) -> b f s (n d)
@@ -197,8 +199,55 @@ impl TemporalAttention {
         }
         let turns = &rotary.turns(qkv.size()[1]);
         let of = cuda::Temporal { turns, bias, forbidden };
-        let on = cuda::temporal_fits(qkv, self.shape, &of)?;
-        Some(cuda::temporal(&on, qkv, self.shape, &of))
+        match cuda::temporal_fits(qkv, self.shape, &of) {
+            Some(on) => Some(cuda::temporal(&on, qkv, self.shape, &of)),
+            None => Some(self.by_samples(qkv, bias, forbidden)),
+        }
+    }
+
+    /// Sites of one sample are a batch without a copy, in which frames are apart; those of several
+    /// samples are not.
+    ///
+    /// # Shapes
+    /// b f s (3 n d) -> b f s (n d)
+    fn by_samples(
+        &self,
+        qkv: &Tensor,
+        bias: Option<&Tensor>,
+        forbidden: Option<&Tensor>,
+    ) -> Tensor {
+        let (b, f, inner) = (qkv.size()[0], qkv.size()[1], self.shape.inner());
+        let inside = |t: Tensor| self.shape.heads(&t).permute([0, 2, 3, 1, 4]); // b s n f d
+        let [q, k] = self.placed(&qkv.narrow(3, 0, 2 * inner), f).map(inside);
+        let v = inside(qkv.narrow(3, 2 * inner, inner));
+        let bias = bias.map(|bias| bias.unsqueeze(0).to_kind(q.kind())); // 1 n f f
+        let mask = forbidden.map(|marks| {
+            let zeros = Tensor::zeros(marks.size(), (q.kind(), q.device()));
+            zeros.masked_fill(marks, f64::NEG_INFINITY).squeeze_dim(1) // (b or 1) 1 f f
+        });
+        let of_sample = |i: i64| {
+            let mask = mask
+                .as_ref()
+                .map(|t| if t.size()[0] == 1 { t.shallow_clone() } else { t.narrow(0, i, 1) });
+            let mask = match (&bias, mask) {
+                (Some(bias), Some(mask)) => Some(bias + mask),
+                (bias, mask) => mask.or_else(|| bias.as_ref().map(Tensor::shallow_clone)),
+            };
+            let [q, k, v] = [&q, &k, &v].map(|t| t.select(0, i));
+            let out = Tensor::scaled_dot_product_attention(
+                &q,
+                &k,
+                &v,
+                mask.as_ref(),
+                0.0,
+                false,
+                1.0,
+                false,
+            );
+            out.permute([2, 0, 1, 3]) // f s n d
+        };
+        let samples: Vec<Tensor> = (0..b).map(of_sample).collect();
+        Tensor::stack(&samples, 0).flatten(3, 4)
     }
 
     /// Queries, scaled, and keys, at their places where features tell them.

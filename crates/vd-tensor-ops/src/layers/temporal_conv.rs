@@ -2,7 +2,9 @@
 
 use tch::Tensor;
 
+use super::cast::{Cast, Layout};
 use crate::kernels::cpu::{self, TapRuns};
+use crate::kernels::cuda;
 use crate::{Error, Init, Result, Scope, kernels};
 
 /// A convolution of kernel k x 1 x 1 that keeps the number of frames and starts as the identity: with
@@ -18,6 +20,7 @@ use crate::{Error, Init, Result, Scope, kernels};
 pub struct TemporalConv {
     weight: Tensor,
     bias: Tensor,
+    casts: [Cast; 2],
 }
 
 /// A step along time and the product that it takes part with.
@@ -48,6 +51,7 @@ impl TemporalConv {
         Ok(TemporalConv {
             weight: scope.param("weight", &shape, Init::Dirac)?,
             bias: scope.param("bias", &[channels], Init::Const(0.0))?,
+            casts: Default::default(),
         })
     }
 
@@ -59,6 +63,9 @@ impl TemporalConv {
         if let Some(runs) = self.runs(x, forbidden) {
             return cpu::temporal_conv(x, (&self.weight, &self.bias), &runs);
         }
+        if forbidden.is_none() && cuda::may_run(x) {
+            return self.as_images(x);
+        }
         let taps = self.weight.flatten(2, -1).unbind(2); // k of o i
         let (half, f) = (taps.len() as i64 / 2, x.size()[1]);
         let own = x.linear(&taps[half as usize], Some(&self.bias));
@@ -66,6 +73,17 @@ impl TemporalConv {
         // Taps that reach beyond both ends see zeros alone.
         let others = offsets.filter(|tap| tap.offset != 0 && tap.offset.abs() < f);
         others.fold(own, |sum, tap| sum + tap.of(x, forbidden))
+    }
+
+    /// The same as one convolution of images whose rows are frames, on memory as it lies.
+    fn as_images(&self, x: &Tensor) -> Tensor {
+        let images = x.flatten(2, 3).permute([0, 3, 1, 2]); // b c f s
+        let [weight, bias] = &self.casts;
+        let weight = weight.of(&self.weight.squeeze_dim(4), Layout::ChannelsLast); // o i k 1
+        let bias = bias.of(&self.bias, Layout::Stored);
+        let p = [self.weight.size()[2] / 2, 0];
+        let out = images.conv2d(&weight, Some(&bias), [1, 1], p, [1, 1], 1);
+        out.permute([0, 2, 3, 1]).contiguous().view(x.size().as_slice())
     }
 
     /// What the kernel multiplies, where it takes these frames.

@@ -2,6 +2,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::kernels::cuda;
+
 /// Tokens that an attention looks at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
@@ -57,16 +59,22 @@ fn shared(q: &Tensor, kv: [&Tensor; 2], weight: &Tensor, scale: f64) -> Tensor {
     let wide = if q.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let score = weight.to_kind(wide).masked_fill(&absent, 1.0).log();
     let hidden = absent.logical_and(&none.logical_not());
+    // On a GPU the values of a sample without tokens are set to 0 instead of all its results.
+    let (whole, none) = if weight.size()[2] == 1 && cuda::may_run(q) {
+        (Some(kv[1].masked_fill(&none, 0.0)), None)
+    } else {
+        (None, Some(none))
+    };
     let score = score.masked_fill(&hidden, f64::NEG_INFINITY).to_kind(q.kind());
     let out = Tensor::scaled_dot_product_attention(
         q,
         kv[0],
-        kv[1],
+        whole.as_ref().unwrap_or(kv[1]),
         Some(&score),
         0.0,
         false,
         scale,
         false,
     );
-    out.masked_fill(&none, 0.0)
+    none.map_or(out.shallow_clone(), |none| out.masked_fill(&none, 0.0))
 }

@@ -47,7 +47,7 @@ pub use linear_attention::{
     LinearAttentionCache, LinearAttentionGrad, LinearAttentionWeights, linear_attention,
     linear_attention_backward, linear_attention_fits,
 };
-pub(crate) use packed::{Cache, Version, columns, once, pointer, pointer_or_null, version};
+pub(crate) use packed::{Cache, Version, columns, keeps, once, pointer, pointer_or_null, version};
 pub use peak::fma_peak;
 pub use road::Road;
 pub(crate) use scratch::{Block, Scratch};

@@ -63,6 +63,11 @@ pub(crate) fn once<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether what is made of weights is kept, outside of [`once`].
+pub(crate) fn keeps() -> bool {
+    !ONCE.get()
+}
+
 /// Where a weight lies, and how often it was written to: another one, or another value, differs in
 /// one of the two.
 pub(crate) type Version = (usize, i64);

@@ -142,13 +142,17 @@ pub fn machine(device: Device) -> Option<Arc<dyn Machine>> {
     }
 }
 
-/// Whether there may be a kernel for this tensor: cheap, asked before anything is made for one.
-pub(crate) fn may_run(x: &Tensor) -> bool {
-    let there = match x.device() {
+/// Whether a device is a GPU, or on this thread taken for one.
+pub fn takes(device: Device) -> bool {
+    match device {
         Device::Cpu => imitating(),
         device => device.is_cuda(),
-    };
-    there && precision() != Precision::Reference
+    }
+}
+
+/// Whether there may be a kernel for this tensor: cheap, asked before anything is made for one.
+pub fn may_run(x: &Tensor) -> bool {
+    takes(x.device()) && precision() != Precision::Reference
 }
 
 /// What runs a unit's kernels on these tensors: on one device, the first of them of f32 or bf16.

@@ -6,8 +6,10 @@
 
 mod adamw;
 mod dropout;
+mod dry;
 mod group_norm;
 mod judge;
+mod layer_norm;
 mod linear;
 mod machine;
 mod noise;
@@ -19,13 +21,15 @@ mod unit;
 
 pub use adamw::{adamw, adamw_fits, adamw_gated, adamw_numbers};
 pub use dropout::{drop_fits, dropped_out};
+pub use dry::Dry;
 pub use group_norm::{group_finished, group_fits};
 pub use judge::{Gradients, Verdict, Went, judge, judge_fits};
+pub use layer_norm::{LayerNormed, add_around, layer_norm, layer_norm_fits};
 pub use linear::{linear, linear_fits};
-pub use machine::{Machine, generation, imitated, machine, state};
-pub(crate) use machine::{imitating, machine_of, machine_with, may_run};
+pub use machine::{Machine, generation, imitated, machine, may_run, state, takes};
+pub(crate) use machine::{imitating, machine_of, machine_with};
 pub use noise::{Law, Streams, draw};
-pub use rms_norm::{rms_finished, rms_fits};
+pub use rms_norm::{RmsFinish, rms_finished, rms_fits};
 pub use stand_in::{stand_in, stand_in_fits};
 pub use temporal::{Temporal, temporal, temporal_fits};
 pub use unit::Unit;

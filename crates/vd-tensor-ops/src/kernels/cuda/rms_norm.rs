@@ -1,50 +1,84 @@
 //! RMS norm, scale, shift, SiLU and residual.
 
+use std::ffi::c_void;
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
+use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
-use super::rows::{self, Lanes, Norm, floats, operand, read, read_or_null, run};
+use super::rows::{self, Lanes, Norm, floats, kind_name, operand, read, read_or_null};
 use super::{Machine, Unit};
-use crate::kernels::cpu::{Finish, none, one};
+use crate::kernels::cpu::{none, one};
 
 /// Blocks for each multiprocessor: more where nothing is added up at the end of one.
 const FORWARD: u32 = 16;
 const BACKWARD: u32 = 4;
+/// Of the blocks that add up the sums of others; as in `cu/rms_norm.cu`.
+const FOLD_THREADS: u32 = 512;
 
-/// What runs [`rms_finished`] on these tensors, if anything does: all of f32 or all of bf16 (gains and
-/// shifts apart), up to 1024 channels, a multiple of 4 or 8.
-pub fn rms_fits(x: &Tensor, finish: &Finish<'_>) -> Option<Arc<dyn Machine>> {
+/// What is done to the output of a convolution: y = silu(z / max(|z|, 1e-12) gain factor (scale + 1) +
+/// shift) + residual, where z = x + bias.
+#[derive(Debug, Clone, Copy)]
+pub struct RmsFinish<'a> {
+    /// Of the convolution, f32.
+    ///
+    /// # Shapes
+    /// c
+    pub bias: Option<&'a Tensor>,
+    /// f32.
+    ///
+    /// # Shapes
+    /// c
+    pub gain: &'a Tensor,
+    /// Multiplies the gain.
+    pub factor: f64,
+    /// Scale and shift for every so many neighbouring images.
+    ///
+    /// # Shapes
+    /// r c each, or with axes of 1 among them
+    pub film: Option<[&'a Tensor; 2]>,
+    /// Added at the end.
+    ///
+    /// # Shapes
+    /// b f h w c
+    pub residual: Option<&'a Tensor>,
+}
+
+/// What runs [`rms_finished`] on these tensors, if anything does: x and residual of f32 or of bf16, up to
+/// 1024 channels, a multiple of 4 or 8. The others are cast where they are of another kind than said.
+pub fn rms_fits(x: &Tensor, finish: &RmsFinish<'_>) -> Option<Arc<dyn Machine>> {
     let mut beside = vec![finish.gain];
-    beside.extend(finish.shift);
+    beside.extend(finish.bias);
+    beside.extend(finish.film.into_iter().flatten());
     rows::fits(Unit::RMS_NORM, x, &beside, finish.residual)
 }
 
-/// [`crate::kernels::cpu::finished`] on a GPU: y = silu(x / max(|x|, 1e-12) gain + shift) + residual.
+/// What [`RmsFinish`] says of a convolution's output.
 ///
 /// # Shapes
 /// b f h w c -> b f h w c
 ///
 /// # Panics
 /// Sizes that do not go together, or that do not [fit](rms_fits); a machine that fails.
-pub fn rms_finished(on: &Arc<dyn Machine>, x: &Tensor, finish: &Finish<'_>) -> Tensor {
-    // The gradients of gains are f32, whatever the gains are.
+pub fn rms_finished(on: &Arc<dyn Machine>, x: &Tensor, finish: &RmsFinish<'_>) -> Tensor {
+    let film = finish.film.map(|film| film.map(|t| t.to_kind(x.kind())));
+    // The gradients of gain and bias are f32, whatever they are.
     let gain = finish.gain.to_kind(Kind::Float);
-    let shift = finish.shift.map(|shift| shift.to_kind(Kind::Float));
-    let mut all = vec![x, &gain];
-    all.extend(&shift);
-    all.extend(finish.residual);
+    let bias = finish.bias.map(|bias| bias.to_kind(Kind::Float));
+    let inputs = [x, &gain].into_iter().chain(&bias).chain(film.iter().flatten());
+    let saved: Vec<&Tensor> = inputs.collect();
+    let all: Vec<&Tensor> = saved.iter().copied().chain(finish.residual).collect();
     let backward = Backward {
         on: Arc::clone(on),
-        shift: shift.is_some(),
+        bias: bias.is_some(),
         residual: finish.residual.is_some(),
+        factor: finish.factor,
     };
-    one(&all, |saved| {
-        saved.keep(x);
-        saved.keep(&gain);
-        shift.iter().for_each(|shift| saved.keep(shift));
-        let finish = Finish { gain: &gain, shift: shift.as_ref(), residual: finish.residual };
+    one(&all, |keep| {
+        saved.iter().for_each(|t| keep.keep(t));
+        let film = film.as_ref().map(|film| film.each_ref());
+        let finish = RmsFinish { bias: bias.as_ref(), gain: &gain, film, ..*finish };
         match forward(&**on, x, &finish) {
             Ok(y) => (y, backward),
             Err(error) => panic!("RMS norm on a GPU: {error}"),
@@ -52,34 +86,95 @@ pub fn rms_finished(on: &Arc<dyn Machine>, x: &Tensor, finish: &Finish<'_>) -> T
     })
 }
 
+/// Declared as in `cu/rms_norm.cu`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Rms {
+    norm: Norm,
+    bias: *const f32,
+    scale: *const c_void,
+    shift: *const c_void,
+    step: u32,
+    factor: f32,
+}
+
+/// Declared as in `cu/rms_norm.cu`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Fold {
+    partials: *const f32,
+    gain: *const f32,
+    scale: *const c_void,
+    film: *mut c_void,
+    sums: *mut f32,
+    rows: u32,
+    chunks: u32,
+    c: u32,
+    step: u32,
+    factor: f32,
+}
+
+/// Scale and shift, one row after the other.
+struct Film {
+    scale: Tensor,
+    shift: Tensor,
+    rows: i64,
+    step: i64,
+}
+
+impl Film {
+    /// Rows that lie as the kernel reads them are taken where they are.
+    fn new([scale, shift]: [&Tensor; 2], c: i64) -> Self {
+        let flat = |t: &Tensor| t.detach().reshape([-1, c]);
+        let (scale, shift) = (flat(scale), flat(shift));
+        let stride = |t: &Tensor| if t.size()[0] == 1 { c } else { t.stride()[0] };
+        let lies = |t: &Tensor| {
+            t.stride()[1] == 1 && stride(t) % c == 0 && (t.data_ptr() as usize).is_multiple_of(16)
+        };
+        let (scale, shift) = if lies(&scale) && lies(&shift) && stride(&scale) == stride(&shift) {
+            (scale, shift)
+        } else {
+            (operand(&scale), operand(&shift))
+        };
+        Film { rows: scale.size()[0], step: stride(&scale), scale, shift }
+    }
+}
+
 /// Tensors as the kernels take them.
 struct Operands {
     lanes: Lanes,
     segments: u32,
     positions: u32,
+    factor: f32,
     x: Tensor,
     gain: Tensor,
-    shift: Option<Tensor>,
+    bias: Option<Tensor>,
+    film: Option<Film>,
 }
 
 impl Operands {
-    fn new(x: &Tensor, gain: &Tensor, shift: Option<&Tensor>) -> Self {
+    fn new(x: &Tensor, finish: &RmsFinish<'_>) -> Self {
         let (size, c) = (x.size(), x.size()[4]);
-        let (rows, images) = (gain.size()[0], size[0] * size[1]);
+        let film = finish.film.map(|film| Film::new(film, c));
+        let (rows, images) = (film.as_ref().map_or(1, |film| film.rows), size[0] * size[1]);
         let lanes = Lanes::new(x.kind(), c);
-        let whole = rows > 0 && images % rows == 0 && gain.size() == [rows, c];
-        let same = shift.is_none_or(|shift| shift.size() == gain.size());
-        let (Some(lanes), true) = (lanes, whole && same) else {
-            panic!("an RMS norm of {size:?} with {rows} rows of gains that no kernel takes");
+        let whole = rows > 0
+            && images % rows == 0
+            && film.as_ref().is_none_or(|film| film.scale.size() == film.shift.size())
+            && [Some(finish.gain), finish.bias].into_iter().flatten().all(|t| t.size() == [c]);
+        let (Some(lanes), true) = (lanes, whole) else {
+            panic!("an RMS norm of {size:?} with {rows} rows of scales that no kernel takes");
         };
         let positions = images / rows * size[2] * size[3];
         Operands {
             lanes,
             segments: rows as u32,
             positions: u32::try_from(positions).unwrap_or(u32::MAX),
+            factor: finish.factor as f32,
             x: operand(x),
-            gain: operand(gain),
-            shift: shift.map(operand),
+            gain: operand(finish.gain),
+            bias: finish.bias.map(operand),
+            film,
         }
     }
 
@@ -87,16 +182,39 @@ impl Operands {
         Norm {
             x: read(&self.x),
             gain: floats(&self.gain),
-            shift: read_or_null(self.shift.as_ref()).cast(),
             positions: self.positions,
             chunks,
             ..self.lanes.norm()
         }
     }
+
+    fn rms(&self, norm: Norm) -> Rms {
+        let film = self.film.as_ref();
+        Rms {
+            norm,
+            bias: read_or_null(self.bias.as_ref()).cast(),
+            scale: read_or_null(film.map(|film| &film.scale)),
+            shift: read_or_null(film.map(|film| &film.shift)),
+            step: film.map_or(0, |film| film.step as u32),
+            factor: self.factor,
+        }
+    }
 }
 
-fn forward(on: &dyn Machine, x: &Tensor, finish: &Finish<'_>) -> vd_torch::Result<Tensor> {
-    let of = Operands::new(x, finish.gain, finish.shift);
+/// # Safety
+/// As [`Machine::run`], of a kernel that takes a `P`.
+unsafe fn run<P>(
+    on: &dyn Machine,
+    kernel: &str,
+    launch: Launch,
+    params: &P,
+) -> vd_torch::Result<()> {
+    // SAFETY: the caller's.
+    unsafe { on.run(Unit::RMS_NORM, kernel, launch, std::ptr::from_ref(params).cast()) }
+}
+
+fn forward(on: &dyn Machine, x: &Tensor, finish: &RmsFinish<'_>) -> vd_torch::Result<Tensor> {
+    let of = Operands::new(x, finish);
     let residual = finish.residual.map(operand);
     let y = of.x.empty_like();
     let Operands { lanes, segments, positions, .. } = of;
@@ -105,15 +223,16 @@ fn forward(on: &dyn Machine, x: &Tensor, finish: &Finish<'_>) -> vd_torch::Resul
         Norm { residual: read_or_null(residual.as_ref()), out: y.data_ptr(), ..of.norm(chunks) };
     let launch = lanes.launch(segments, chunks, false);
     // SAFETY: tensors of one device, with the sizes that the struct says.
-    unsafe { run(on, Unit::RMS_NORM, &lanes.kernel("rms_forward"), launch, &norm)? };
+    unsafe { run(on, &lanes.kernel("rms_forward"), launch, &of.rms(norm))? };
     Ok(y)
 }
 
 #[derive(Debug)]
 struct Backward {
     on: Arc<dyn Machine>,
-    shift: bool,
+    bias: bool,
     residual: bool,
+    factor: f64,
 }
 
 impl Function for Backward {
@@ -123,34 +242,83 @@ impl Function for Backward {
         grads: &[Option<Tensor>],
         needs: &[bool],
     ) -> Result<Vec<Option<Tensor>>, BoxError> {
-        let ([x, gain, ..], Some(Some(grad))) = (saved, grads.first()) else {
+        let ([x, gain, rest @ ..], Some(Some(grad))) = (saved, grads.first()) else {
             return Ok(none(needs.len()));
         };
-        let of = Operands::new(x, gain, saved.get(2));
-        let Operands { lanes, segments, positions, .. } = of;
+        let (bias, film) = rest.split_at_checked(usize::from(self.bias)).unwrap_or_default();
+        let film = if let [scale, shift] = film { Some([scale, shift]) } else { None };
+        let finish =
+            RmsFinish { bias: bias.first(), gain, factor: self.factor, film, residual: None };
+        let of = Operands::new(x, &finish);
         let grad_of_y = operand(&grad.to_kind(x.kind()));
-        let wanted = BACKWARD * self.on.multiprocessors();
-        let chunks = lanes.chunks_of_sums(positions, segments, wanted);
-        let size = [i64::from(segments), i64::from(chunks), 2, i64::from(lanes.c)];
-        let partials = Tensor::empty(size, (Kind::Float, x.device()));
-        let out = of.x.empty_like();
-        let norm = Norm {
-            grad: read(&grad_of_y),
-            out: out.data_ptr(),
-            partials: floats(&partials),
-            ..of.norm(chunks)
-        };
-        let launch = lanes.launch(segments, chunks, true);
-        // SAFETY: tensors of one device, with the sizes that the struct says.
-        unsafe { run(&*self.on, Unit::RMS_NORM, &lanes.kernel("rms_backward"), launch, &norm)? };
-        let sums = partials.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
-        let mut all = vec![Some(out), Some(sums.select(1, 0))];
-        all.extend(self.shift.then(|| Some(sums.select(1, 1))));
+        let (out, partials, chunks) = of.backward(&*self.on, &grad_of_y)?;
+        let (sums, rows) = of.fold(&*self.on, &partials, chunks)?;
+        let mut all = vec![Some(out), Some(sums.select(0, 0))];
+        all.extend(self.bias.then(|| Some(sums.select(0, 1))));
+        if let (Some(rows), Some(film)) = (rows, film) {
+            all.extend([0, 1].map(|i| Some(rows.select(1, i).view(film[0].size().as_slice()))));
+        }
         all.extend(self.residual.then(|| Some(grad.shallow_clone())));
         Ok(all)
     }
 
     fn name(&self) -> &'static str {
         "fused RMS norm on a GPU"
+    }
+}
+
+impl Operands {
+    /// The gradient of x, the sums of blocks, and how many of them each row has.
+    fn backward(&self, on: &dyn Machine, grad: &Tensor) -> vd_torch::Result<(Tensor, Tensor, u32)> {
+        let Operands { lanes, segments, positions, .. } = *self;
+        let wanted = BACKWARD * on.multiprocessors();
+        let chunks = lanes.chunks_of_sums(positions, segments, wanted);
+        let size = [i64::from(segments * chunks), 3, i64::from(lanes.c)];
+        let partials = Tensor::empty(size, (Kind::Float, grad.device()));
+        let out = self.x.empty_like();
+        let norm = Norm {
+            grad: read(grad),
+            out: out.data_ptr(),
+            partials: floats(&partials),
+            ..self.norm(chunks)
+        };
+        let launch = lanes.launch(segments, chunks, true);
+        // SAFETY: tensors of one device, with the sizes that the struct says.
+        unsafe { run(on, &lanes.kernel("rms_backward"), launch, &self.rms(norm))? };
+        Ok((out, partials, chunks))
+    }
+
+    /// The gradients of gain and bias, and of scale and shift for each row.
+    ///
+    /// # Shapes
+    /// 2 c; r 2 c
+    fn fold(
+        &self,
+        on: &dyn Machine,
+        partials: &Tensor,
+        chunks: u32,
+    ) -> vd_torch::Result<(Tensor, Option<Tensor>)> {
+        let (c, device) = (i64::from(self.lanes.c), partials.device());
+        let sums = Tensor::empty([2, c], (Kind::Float, device));
+        let film = self.film.as_ref();
+        let rows = film.map(|film| Tensor::empty([film.rows, 2, c], (self.x.kind(), device)));
+        let fold = Fold {
+            partials: floats(partials),
+            gain: floats(&self.gain),
+            scale: read_or_null(film.map(|film| &film.scale)),
+            film: rows.as_ref().map_or(std::ptr::null_mut(), Tensor::data_ptr),
+            sums: floats(&sums),
+            rows: self.segments,
+            chunks,
+            c: self.lanes.c,
+            step: film.map_or(0, |film| film.step as u32),
+            factor: self.factor,
+        };
+        let blocks = self.lanes.c.div_ceil(32);
+        let launch = Launch { blocks, threads: FOLD_THREADS, shared: 8 * FOLD_THREADS };
+        let kernel = format!("rms_fold_{}", kind_name(self.x.kind()));
+        // SAFETY: tensors of one device, with the sizes that the struct says.
+        unsafe { run(on, &kernel, launch, &fold)? };
+        Ok((sums, rows))
     }
 }

@@ -15,6 +15,9 @@ impl Unit {
     /// RMS norm and what follows it.
     pub const RMS_NORM: Unit =
         Unit { name: "rms_norm", parts: &[COMMON, ROWS, include_str!("cu/rms_norm.cu")] };
+    /// Layer norm.
+    pub const LAYER_NORM: Unit =
+        Unit { name: "layer_norm", parts: &[COMMON, ROWS, include_str!("cu/layer_norm.cu")] };
     /// Group norm and what follows it.
     pub const GROUP_NORM: Unit =
         Unit { name: "group_norm", parts: &[COMMON, ROWS, include_str!("cu/group_norm.cu")] };
@@ -36,8 +39,9 @@ impl Unit {
         Unit { name: "stand_in", parts: &[COMMON, include_str!("cu/stand_in.cu")] };
 
     /// All.
-    pub const ALL: [Unit; 8] = [
+    pub const ALL: [Unit; 9] = [
         Unit::RMS_NORM,
+        Unit::LAYER_NORM,
         Unit::GROUP_NORM,
         Unit::TEMPORAL,
         Unit::LINEAR,

@@ -1,20 +1,76 @@
-// y = silu(x / |x| gain + shift) + residual, position by position: one pass, x and y once.
+// y = silu((x + bias) / |x + bias| gain (1 + scale) + shift) + residual, position by position: one
+// pass, x and y once.
 
 const float SMALLEST = 1e-24f;
+const u32 FOLD_THREADS = 512;
+
+// Mirrored in Rust. Rows of `T` that follow the embedding, `step` apart; gain and bias have one row
+// for all.
+struct Rms {
+  Norm norm;
+  const float* bias;
+  const void* scale;
+  const void* shift;
+  u32 step;
+  // Of the gain.
+  float factor;
+};
 
 template <class T, int N>
-__device__ inline void rms_forward(const Norm& p) {
-  const Rows<T, N> rows(p);
-  const int E = Rows<T, N>::E;
-  float gain[E], shift[E];
-  rows.gains(gain);
-  rows.shifts(shift);
+struct RmsRows : Rows<T, N> {
+  static const int E = Rows<T, N>::E;
+  const Rms& of;
+
+  __device__ inline explicit RmsRows(const Rms& rms) : Rows<T, N>(rms.norm), of(rms) {}
+
+  // The lane's channels of a row of T, zeros where there is none.
+  __device__ inline void film(const void* rows, float* to) const {
+    const T* row = (const T*)rows + (u64)this->segment * of.step;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const u32 k = this->channel(n);
+      if (rows != 0 && k < this->p.c) {
+        Vector<T>::load(row + k, to + n * this->W);
+      } else {
+#pragma unroll
+        for (int i = 0; i < this->W; ++i) to[n * this->W + i] = 0.0f;
+      }
+    }
+  }
+  __device__ inline void biases(float* to) const { this->channels(of.bias, 0.0f, to); }
+  __device__ inline void shifts(float* to) const { film(of.shift, to); }
+  __device__ inline void gains(float* to) const {
+    float scale[E];
+    film(of.scale, scale);
+    this->channels(this->p.gain, 0.0f, to);
+#pragma unroll
+    for (int e = 0; e < E; ++e) to[e] *= of.factor * (1.0f + scale[e]);
+  }
+};
+
+template <class T, int N>
+__device__ inline void rms_forward(const Rms& rms) {
+  const RmsRows<T, N> rows(rms);
+  const Norm& p = rms.norm;
+  const int E = RmsRows<T, N>::E;
+  // Registers are scarce where a lane has many channels: its rows come from the cache then.
+  const bool KEPT = E <= 16;
+  float gain[E], shift[E], bias[E];
+  if (KEPT) rows.gains(gain), rows.shifts(shift), rows.biases(bias);
   for (u32 from = rows.start; from < p.positions; from += rows.step) {
     float x[E], squares = 0.0f;
     rows.read(p.x, from, x);
+    if (!KEPT) {
+      READ_ANEW();
+      rows.biases(bias);
+    }
 #pragma unroll
-    for (int e = 0; e < E; ++e) squares += x[e] * x[e];
+    for (int e = 0; e < E; ++e) {
+      x[e] += bias[e];
+      squares += x[e] * x[e];
+    }
     const float unit = rsqrtf(fmaxf(sum_of_lanes(squares, p.lanes), SMALLEST));
+    if (!KEPT) rows.gains(gain), rows.shifts(shift);
 #pragma unroll
     for (int e = 0; e < E; ++e) x[e] = silu(x[e] * unit * gain[e] + shift[e]);
     rows.add_residual(from, x);
@@ -22,27 +78,33 @@ __device__ inline void rms_forward(const Norm& p) {
   }
 }
 
-// The gradient of x, and each block's sums for those of gain and shift; the norm is made again.
+// The gradient of x, and each block's sums for those of gain, shift and bias; the norm is made again.
 template <class T, int N>
-__device__ inline void rms_backward(const Norm& p) {
-  const Rows<T, N> rows(p);
-  const int E = Rows<T, N>::E;
-  // Registers are scarce where a lane has many channels: its gains come from the cache then.
-  const bool KEPT = E <= 16;
-  float gain[E], shift[E], gains[E], shifts[E];
+__device__ inline void rms_backward(const Rms& rms) {
+  const RmsRows<T, N> rows(rms);
+  const Norm& p = rms.norm;
+  const int E = RmsRows<T, N>::E;
+  const bool KEPT = E <= 8;
+  float gain[E], shift[E], gains[E], shifts[E], biases[E];
 #pragma unroll
-  for (int e = 0; e < E; ++e) gains[e] = shifts[e] = 0.0f;
+  for (int e = 0; e < E; ++e) gains[e] = shifts[e] = biases[e] = 0.0f;
   if (KEPT) rows.gains(gain), rows.shifts(shift);
   for (u32 from = rows.start; from < p.positions; from += rows.step) {
     float x[E], d[E], squares = 0.0f, along = 0.0f;
     rows.read(p.x, from, x);
     rows.read(p.grad, from, d);
-    if (!KEPT) {
-      READ_ANEW();
-      rows.gains(gain), rows.shifts(shift);
-    }
+    if (!KEPT) READ_ANEW();
+    {
+      float bias[E];
+      rows.biases(bias);
+      const float there = rows.there(from) ? 1.0f : 0.0f;
 #pragma unroll
-    for (int e = 0; e < E; ++e) squares += x[e] * x[e];
+      for (int e = 0; e < E; ++e) {
+        x[e] += there * bias[e];
+        squares += x[e] * x[e];
+      }
+    }
+    if (!KEPT) rows.gains(gain), rows.shifts(shift);
     squares = sum_of_lanes(squares, p.lanes);
     const float unit = rsqrtf(fmaxf(squares, SMALLEST));
 #pragma unroll
@@ -57,11 +119,88 @@ __device__ inline void rms_backward(const Norm& p) {
     // Below the bound the length is a constant.
     along = squares > SMALLEST ? sum_of_lanes(along, p.lanes) : sum_of_lanes(0.0f, p.lanes);
 #pragma unroll
-    for (int e = 0; e < E; ++e) d[e] = unit * (d[e] - x[e] * along);
+    for (int e = 0; e < E; ++e) {
+      d[e] = unit * (d[e] - x[e] * along);
+      biases[e] += d[e];
+    }
     rows.write(d, from, p.out);
   }
-  rows.reduce_both(gains, shifts);
+  float* to = p.partials + (u64)blockIdx.x * 3 * p.c;
+  rows.reduce(gains, to);
+  rows.reduce(shifts, to + p.c);
+  rows.reduce(biases, to + 2 * p.c);
 }
 
-FOR_ROWS(rms_forward)
-FOR_ROWS(rms_backward)
+// Mirrored in Rust.
+struct Fold {
+  // Sums of blocks, 3 c each, `chunks` for each of `rows`.
+  const float* partials;
+  const float* gain;
+  // Rows of T, `step` apart, or null.
+  const void* scale;
+  // The gradients of scale and shift, 2 c for each row, in T; or null.
+  void* film;
+  // The gradients of gain and bias: 2 c.
+  float* sums;
+  u32 rows;
+  u32 chunks;
+  u32 c;
+  u32 step;
+  float factor;
+};
+
+// From the sums of blocks to the gradients of gain, bias, scale and shift. A block has 32 channels; its
+// warps share out rows, or where there are few, what a row has. Shared memory: 2 floats a thread.
+template <class T>
+__device__ inline void rms_fold(const Fold& p) {
+  const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32, k = blockIdx.x * 32 + threadIdx.x % 32;
+  const u32 team = p.rows < warps ? warps / p.rows : 1, together = warps / team;
+  const u32 member = warp % team;
+  float* room = (float*)shared();
+  float gain = 0.0f, bias = 0.0f;
+  for (u32 first = 0; first < p.rows; first += together) {
+    const u32 row = first + warp / team;
+    const bool there = k < p.c && warp / team < together && row < p.rows;
+    float gains = 0.0f, shifts = 0.0f;
+    for (u32 i = member; there && i < p.chunks; i += team) {
+      const float* from = p.partials + ((u64)row * p.chunks + i) * 3 * p.c + k;
+      gains += from[0];
+      shifts += from[p.c];
+      bias += from[2 * p.c];
+    }
+    room[threadIdx.x] = gains;
+    room[blockDim.x + threadIdx.x] = shifts;
+    __syncthreads();
+    if (there && member == 0) {
+      for (u32 i = 1; i < team; ++i) {
+        gains += room[threadIdx.x + 32 * i];
+        shifts += room[blockDim.x + threadIdx.x + 32 * i];
+      }
+      float scale = p.factor;
+      if (p.scale != 0) scale *= 1.0f + wide(((const T*)p.scale)[(u64)row * p.step + k]);
+      gain += gains * scale;
+      if (p.film != 0) {
+        T* to = (T*)p.film + (u64)row * 2 * p.c + k;
+        narrow(gains * p.gain[k] * p.factor, to);
+        narrow(shifts, to + p.c);
+      }
+    }
+    __syncthreads();
+  }
+  room[threadIdx.x] = gain;
+  room[blockDim.x + threadIdx.x] = bias;
+  __syncthreads();
+  if (warp == 0 && k < p.c) {
+    for (u32 i = 1; i < warps; ++i) {
+      gain += room[threadIdx.x + 32 * i];
+      bias += room[blockDim.x + threadIdx.x + 32 * i];
+    }
+    p.sums[k] = gain;
+    p.sums[p.c + k] = bias;
+  }
+}
+
+FOR_ROWS_OF(rms_forward, Rms)
+FOR_ROWS_OF(rms_backward, Rms)
+KERNEL(rms_fold_f32, Fold, FOLD_THREADS, rms_fold<float>)
+KERNEL(rms_fold_bf16, Fold, FOLD_THREADS, rms_fold<bf16>)

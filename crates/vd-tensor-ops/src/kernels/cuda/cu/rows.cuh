@@ -141,11 +141,12 @@ struct Rows {
 };
 
 // Every number of vectors that a lane may hold; together with 32 lanes up to 1024 channels.
-#define FOR_ROWS(name)                                 \
-  KERNEL(name##_f32_1, Norm, THREADS, name<float, 1>)  \
-  KERNEL(name##_f32_2, Norm, THREADS, name<float, 2>)  \
-  KERNEL(name##_f32_4, Norm, THREADS, name<float, 4>)  \
-  KERNEL(name##_f32_8, Norm, THREADS, name<float, 8>)  \
-  KERNEL(name##_bf16_1, Norm, THREADS, name<bf16, 1>)  \
-  KERNEL(name##_bf16_2, Norm, THREADS, name<bf16, 2>)  \
-  KERNEL(name##_bf16_4, Norm, THREADS, name<bf16, 4>)
+#define FOR_ROWS_OF(name, Params)                        \
+  KERNEL(name##_f32_1, Params, THREADS, name<float, 1>)  \
+  KERNEL(name##_f32_2, Params, THREADS, name<float, 2>)  \
+  KERNEL(name##_f32_4, Params, THREADS, name<float, 4>)  \
+  KERNEL(name##_f32_8, Params, THREADS, name<float, 8>)  \
+  KERNEL(name##_bf16_1, Params, THREADS, name<bf16, 1>)  \
+  KERNEL(name##_bf16_2, Params, THREADS, name<bf16, 2>)  \
+  KERNEL(name##_bf16_4, Params, THREADS, name<bf16, 4>)
+#define FOR_ROWS(name) FOR_ROWS_OF(name, Norm)
