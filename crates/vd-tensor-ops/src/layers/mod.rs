@@ -10,6 +10,7 @@ mod conv;
 mod conv_block;
 mod cross_attention;
 mod dropout;
+mod indices;
 mod linear;
 mod linear_attention;
 mod memory;

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 use super::HeadShape;
+use super::indices::Indices;
 use crate::kernels::cpu::{Version, version};
-use crate::noise::there;
 use crate::{Error, Init, Result, Scope};
 
 /// Rotates pairs of neighbouring features by an angle that grows with the position.
@@ -109,6 +109,7 @@ impl Rotary {
 pub struct RelativeBias {
     table: Tensor,
     max_distance: i64,
+    buckets: Indices,
 }
 
 impl RelativeBias {
@@ -131,7 +132,7 @@ impl RelativeBias {
         }
         let mut scope = scope.sub("relative_attention_bias");
         let table = scope.param("weight", &[Self::BUCKETS, heads], Init::Normal)?;
-        Ok(RelativeBias { table, max_distance })
+        Ok(RelativeBias { table, max_distance, buckets: Indices::default() })
     }
 
     /// The bucket of a key that stands `distance` behind the query (negative: ahead of it).
@@ -153,9 +154,10 @@ impl RelativeBias {
     /// # Shapes
     /// n f f: queries along the second axis, keys along the third
     pub fn forward(&self, f: i64) -> Tensor {
-        let pairs = (0..f).flat_map(|i| (0..f).map(move |j| i - j));
-        let buckets: Vec<i64> = pairs.map(|distance| self.bucket(distance)).collect();
-        let buckets = there(&Tensor::from_slice(&buckets), self.table.device());
+        let buckets = self.buckets.of(f, self.table.device(), || {
+            let pairs = (0..f).flat_map(|i| (0..f).map(move |j| i - j));
+            pairs.map(|distance| self.bucket(distance)).collect()
+        });
         let pairs = self.table.index_select(0, &buckets).view([f, f, -1]);
         // In order, once for all attentions that read it.
         pairs.permute([2, 0, 1]).contiguous()

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::noise::there;
+use super::indices::Indices;
 use crate::{Error, Init, Result, Scope};
 
 /// A learned vector for each distance of a key from a query, added to the key, and another one added
@@ -15,6 +15,8 @@ pub(super) struct RelativeVectors {
     keys: Tensor,
     values: Tensor,
     distance: i64,
+    distances: Indices,
+    pairs: Indices,
 }
 
 /// Deviation of what the vectors start with, which the reference leaves open.
@@ -43,15 +45,19 @@ impl RelativeVectors {
         }
         let (shape, init) = ([2 * distance + 1, dim], Init::NormalOf { std: START });
         let mut table = |name: &str| scope.sub(name).param("weight", &shape, init);
-        Ok(RelativeVectors { keys: table("rel_keys")?, values: table("rel_values")?, distance })
+        let (keys, values) = (table("rel_keys")?, table("rel_values")?);
+        let (distances, pairs) = (Indices::default(), Indices::default());
+        Ok(RelativeVectors { keys, values, distance, distances, pairs })
     }
 
-    /// Those of some distances, of keys and of values.
-    fn at(&self, distances: impl Iterator<Item = i64>) -> [Tensor; 2] {
-        let row = |n: i64| n.clamp(-self.distance, self.distance) + self.distance;
-        let rows: Vec<i64> = distances.map(row).collect();
-        let rows = there(&Tensor::from_slice(&rows), self.keys.device());
-        [&self.keys, &self.values].map(|table| table.index_select(0, &rows))
+    /// The row of a distance.
+    fn row(&self, n: i64) -> i64 {
+        n.clamp(-self.distance, self.distance) + self.distance
+    }
+
+    /// Some rows, of keys and of values.
+    fn at(&self, rows: &Tensor) -> [Tensor; 2] {
+        [&self.keys, &self.values].map(|table| table.index_select(0, rows))
     }
 
     /// Of the distances from 1 - f to f - 1, of keys and of values.
@@ -59,7 +65,8 @@ impl RelativeVectors {
     /// # Shapes
     /// (2f - 1) d each
     pub(super) fn of_distances(&self, f: i64) -> [Tensor; 2] {
-        self.at(1 - f..f)
+        let device = self.keys.device();
+        self.at(&self.distances.of(f, device, || (1 - f..f).map(|n| self.row(n)).collect()))
     }
 
     /// Of all pairs of `f` frames, of keys and of values.
@@ -67,8 +74,11 @@ impl RelativeVectors {
     /// # Shapes
     /// f f d each: queries along the first axis, keys along the second
     pub(super) fn of_pairs(&self, f: i64) -> [Tensor; 2] {
-        let pairs = (0..f).flat_map(|i| (0..f).map(move |j| j - i));
-        self.at(pairs).map(|t| t.unflatten(0, [f, f]))
+        let rows = self.pairs.of(f, self.keys.device(), || {
+            let pairs = (0..f).flat_map(|i| (0..f).map(move |j| j - i));
+            pairs.map(|n| self.row(n)).collect()
+        });
+        self.at(&rows).map(|t| t.unflatten(0, [f, f]))
     }
 }
 
