@@ -149,6 +149,15 @@ ag::variable_list list(at::Tensor* const* tensors, std::int64_t n) {
 
 extern "C" int vd_grad_enabled() { return at::GradMode::is_enabled() ? 1 : 0; }
 
+// Whether a graph is alive that one of these leaves is in: its end there is on the stream that was
+// current when the graph was made.
+extern "C" int vd_in_a_graph(at::Tensor* const* leaves, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (ag::impl::try_get_grad_accumulator(*leaves[i])) return 1;
+  }
+  return 0;
+}
+
 // Makes `outputs`, computed outside the graph, results of a node over `inputs`. Takes `user`.
 extern "C" int vd_autograd_attach(at::Tensor* const* inputs, std::int64_t n_inputs,
                                   at::Tensor* const* outputs, std::int64_t n_outputs,

@@ -15,6 +15,8 @@ TORCH_API void set_autocast_enabled(at::DeviceType device_type, bool enabled);
 TORCH_API at::ScalarType get_autocast_dtype(at::DeviceType device_type);
 TORCH_API void set_autocast_dtype(at::DeviceType device_type, at::ScalarType dtype);
 TORCH_API void clear_cache();
+TORCH_API bool is_autocast_cache_enabled();
+TORCH_API void set_autocast_cache_enabled(bool enabled);
 TORCH_API int increment_nesting();
 TORCH_API int decrement_nesting();
 }  // namespace at::autocast
@@ -49,6 +51,13 @@ void vd_autocast_leave(const VdAutocast* before) {
   if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
   at::autocast::set_autocast_enabled(type, before->enabled != 0);
   at::autocast::set_autocast_dtype(type, static_cast<at::ScalarType>(before->dtype));
+}
+
+// Whether autocast keeps the casts of weights until it is left; returns what was set before.
+int vd_autocast_keeps(int keep) {
+  const bool before = at::autocast::is_autocast_cache_enabled();
+  at::autocast::set_autocast_cache_enabled(keep != 0);
+  return before ? 1 : 0;
 }
 
 int vd_allow_tf32(int allow, char** error) {

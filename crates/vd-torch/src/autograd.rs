@@ -102,6 +102,13 @@ pub fn grad_enabled() -> bool {
     unsafe { shim::vd_grad_enabled() != 0 }
 }
 
+/// Whether a graph is alive that one of these parameters is in.
+pub(crate) fn in_a_graph(params: &[Tensor]) -> bool {
+    let params: Vec<_> = params.iter().map(|t| t.as_ptr().cast_mut()).collect();
+    // SAFETY: as many pointers to borrowed tensors as said.
+    unsafe { shim::vd_in_a_graph(params.as_ptr(), params.len() as i64) != 0 }
+}
+
 fn attach<F: Function>(
     inputs: &[&Tensor],
     outputs: &mut [Tensor],

@@ -1,6 +1,8 @@
 //! The memory of a device, as libtorch's allocator counts it, and what to make of it running out.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tch::Device;
 
@@ -51,12 +53,24 @@ pub fn restart_device_peak(device: Device) -> Result<()> {
     })
 }
 
+/// Which of the settings below holds.
+static TF32: AtomicU8 = AtomicU8::new(START);
+const START: u8 = 0;
+const REFUSED: u8 = 1;
+const ALLOWED: u8 = 2;
+
+/// A number for how operators round.
+pub(crate) fn rounding() -> u8 {
+    TF32.load(Ordering::Relaxed)
+}
+
 /// Whether products and convolutions of f32 on CUDA may round their operands to TF32 (11 bits);
 /// libtorch starts with yes for convolutions and no for products.
 ///
 /// # Errors
 /// What libtorch refuses.
 pub fn allow_tf32(allow: bool) -> Result<()> {
+    TF32.store(if allow { ALLOWED } else { REFUSED }, Ordering::Relaxed);
     shim::call(|error| {
         // SAFETY: takes a number, writes the error.
         unsafe { shim::vd_allow_tf32(allow.into(), error) }
@@ -68,6 +82,7 @@ pub fn allow_tf32(allow: bool) -> Result<()> {
 /// # Errors
 /// What libtorch refuses.
 pub fn restart_tf32() -> Result<()> {
+    TF32.store(START, Ordering::Relaxed);
     shim::call(|error| {
         // SAFETY: writes the error.
         unsafe { shim::vd_restart_tf32(error) }
@@ -104,10 +119,23 @@ pub fn catch_out_of_memory<R>(f: impl FnOnce() -> R) -> std::result::Result<R, S
     })
 }
 
+/// What a panic says: the first line of what tch quotes, where it is one of libtorch's errors.
+pub(crate) fn said_by(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+    let line = quoted(text).split("\\n").find(|line| !line.trim().is_empty());
+    line.unwrap_or(text).trim_end_matches("\")").trim().to_owned()
+}
+
 /// The message that tch quotes, without its stack.
-fn first_line(text: &str) -> String {
+fn quoted(text: &str) -> &str {
     let text = text.split_once("Torch(\"").map_or(text, |(_, quoted)| quoted);
-    let text = text.split("Exception raised from").next().unwrap_or(text);
+    text.split("Exception raised from").next().unwrap_or(text)
+}
+
+/// The line of such a message that says that memory ran out.
+fn first_line(text: &str) -> String {
+    let text = quoted(text);
     let line = text.split("\\n").find(|line| says_out_of_memory(line)).unwrap_or(text);
     line.trim_end_matches("\")").trim().to_owned()
 }

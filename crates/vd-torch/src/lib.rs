@@ -1,6 +1,7 @@
 //! What tch lacks: start-up tuning, lazy CUDA, device choice, fused optimiser operations,
 //! differentiable functions written in Rust, the threads of libtorch for kernels, copies to and from a
-//! device that nobody waits for, and what compiles kernels for GPUs and runs them ([`cuda`]).
+//! device that nobody waits for, what compiles kernels for GPUs and runs them ([`cuda`]), and functions
+//! that a GPU does again as a whole ([`graphs`]).
 //!
 //! The lowest layer of the workspace, and with the kernels of `vd-tensor-ops` the only place with
 //! `unsafe`. Whoever picks a device does it through [`DeviceChoice::resolve`], which calls
@@ -18,6 +19,7 @@ mod driver;
 mod error;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod graphs;
 mod init;
 mod map;
 mod memory;

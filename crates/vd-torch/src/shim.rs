@@ -24,6 +24,8 @@ unsafe extern "C" {
 
     pub(crate) fn vd_grad_enabled() -> c_int;
 
+    pub(crate) fn vd_in_a_graph(leaves: *const *mut C_tensor, n: i64) -> c_int;
+
     pub(crate) fn vd_current_stream(
         device: c_int,
         stream: *mut *mut c_void,
@@ -48,6 +50,16 @@ unsafe extern "C" {
 
     pub(crate) fn vd_fence_drop(fence: *mut c_void);
 
+    pub(crate) fn vd_stream_enter(
+        device: c_int,
+        before: *mut StreamBefore,
+        error: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn vd_stream_leave(before: *const StreamBefore, error: *mut *mut c_char) -> c_int;
+
+    pub(crate) fn vd_empty_cache(error: *mut *mut c_char) -> c_int;
+
     pub(crate) fn vd_autograd_attach(
         inputs: *const *const C_tensor,
         n_inputs: i64,
@@ -70,6 +82,8 @@ unsafe extern "C" {
     ) -> c_int;
 
     pub(crate) fn vd_autocast_leave(before: *const AutocastBefore);
+
+    pub(crate) fn vd_autocast_keeps(keep: c_int) -> c_int;
 
     pub(crate) fn vd_allow_tf32(allow: c_int, error: *mut *mut c_char) -> c_int;
 
@@ -107,6 +121,15 @@ pub(crate) struct AutocastBefore {
     cuda: c_int,
     enabled: c_int,
     dtype: c_int,
+}
+
+/// What stream and device were current before; as the shim declares it.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct StreamBefore {
+    stream: i64,
+    device: c_int,
+    current: c_int,
 }
 
 /// What a node hands to its backward; as the shim declares it.

@@ -1,0 +1,91 @@
+//! The way back of a recorded function.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tch::Tensor;
+
+use super::Recording;
+use super::once::{Place, gradients};
+use crate::autograd::{BoxError, Function};
+use crate::{Error, Result};
+
+/// What computes the gradients with respect to the parameters from those with respect to the outputs.
+#[derive(Debug)]
+pub(super) struct Back {
+    pub(super) recording: Box<dyn Recording>,
+    pub(super) tensors: BackTensors,
+}
+
+/// What a way back reads and writes.
+#[derive(Debug)]
+pub(super) struct BackTensors {
+    /// The gradients with respect to the outputs.
+    pub(super) seeds: Vec<Tensor>,
+    /// The gradients with respect to the parameters.
+    pub(super) all: Tensor,
+    pub(super) places: Vec<Option<Place>>,
+    /// The parameters.
+    pub(super) params: Vec<Tensor>,
+    /// Outputs in a graph, where the function itself was run again.
+    pub(super) outputs: Vec<Tensor>,
+}
+
+impl BackTensors {
+    /// As it was recorded.
+    fn again(&mut self) -> Result<()> {
+        let outputs = std::mem::take(&mut self.outputs);
+        if outputs.is_empty() {
+            return Err(Error::Torch("nothing was run forward".to_owned()));
+        }
+        let (all, places) = gradients(&outputs, &self.seeds, &self.params)?;
+        if places != self.places {
+            return Err(Error::Torch("other parameters have gradients than before".to_owned()));
+        }
+        Ok(tch::no_grad(|| self.all.f_copy_(&all))?)
+    }
+}
+
+impl Back {
+    /// Replays it from what lies in the seeds.
+    pub(super) fn replay(&mut self) -> Result<()> {
+        let tensors = &mut self.tensors;
+        self.recording.replay(&mut || tensors.again())
+    }
+}
+
+/// The backward of one replay.
+pub(super) struct Replayed {
+    pub(super) back: Arc<Mutex<Back>>,
+    /// As long as it lives, what the forward has left is wanted.
+    pub(super) _pending: Arc<()>,
+}
+
+impl Function for Replayed {
+    fn backward(
+        &self,
+        _saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> std::result::Result<Vec<Option<Tensor>>, BoxError> {
+        let mut back = self.back.lock().unwrap_or_else(PoisonError::into_inner);
+        for (seed, grad) in back.tensors.seeds.iter_mut().zip(grads) {
+            match grad {
+                Some(grad) => seed.f_copy_(grad)?,
+                None => drop(seed.f_zero_()?),
+            }
+        }
+        back.replay()?;
+        // The next replay writes over it.
+        let all = back.tensors.all.f_detach_copy()?;
+        let places = back.tensors.places.iter().zip(needs);
+        let found = places.map(|(place, need)| match place {
+            Some(place) if *need => place.of(&all).map(Some),
+            _ => Ok(None),
+        });
+        Ok(found.collect::<Result<_>>()?)
+    }
+
+    fn name(&self) -> &'static str {
+        "recorded function"
+    }
+}

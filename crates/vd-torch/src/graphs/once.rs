@@ -1,0 +1,92 @@
+//! How a function is run where it is recorded.
+
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tch::Tensor;
+
+use crate::autograd::grad;
+use crate::device_memory::said_by;
+use crate::{Error, Result, shim};
+
+/// Where gradients lie in one tensor: each at a multiple of this many numbers, so that they can be
+/// read in wide loads.
+const STEP: i64 = 64;
+
+/// Runs `f` without the casts of weights that autocast keeps for the time that it is on: a recording
+/// would read them when the weights have changed.
+pub(super) fn without_kept_casts<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(i32);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: a setting of this thread.
+            unsafe { shim::vd_autocast_keeps(self.0) };
+        }
+    }
+    // SAFETY: a setting of this thread.
+    let _restore = Restore(unsafe { shim::vd_autocast_keeps(0) });
+    f()
+}
+
+/// What a function gives, in a graph or out of one; a panic is an error.
+pub(super) fn run<E: Display>(
+    graph: bool,
+    f: impl FnOnce() -> std::result::Result<Vec<Tensor>, E>,
+) -> Result<Vec<Tensor>> {
+    let body = || without_kept_casts(|| if graph { tch::with_grad(f) } else { tch::no_grad(f) });
+    let done = catch_unwind(AssertUnwindSafe(body));
+    done.map_err(|panic| Error::Torch(said_by(&*panic)))?
+        .map_err(|error| Error::Torch(error.to_string()))
+}
+
+/// The place of a gradient among all of them, and its shape.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Place {
+    first: i64,
+    size: Vec<i64>,
+}
+
+impl Place {
+    /// The gradient that lies there.
+    pub(super) fn of(&self, all: &Tensor) -> Result<Tensor> {
+        let count = self.size.iter().product();
+        Ok(all.f_narrow(0, self.first, count)?.f_view(self.size.as_slice())?)
+    }
+}
+
+/// All gradients in one tensor, and the place of each, None where a parameter has no part in the
+/// outputs.
+pub(super) fn gradients(
+    outputs: &[Tensor],
+    seeds: &[Tensor],
+    params: &[Tensor],
+) -> Result<(Tensor, Vec<Option<Place>>)> {
+    fn all(list: &[Tensor]) -> Vec<&Tensor> {
+        list.iter().collect()
+    }
+    let found = grad(&all(outputs), &all(seeds), &all(params))?;
+    let kind = found.iter().flatten().map(Tensor::kind).next();
+    let Some(like) = found.iter().flatten().next() else {
+        return Err(Error::Torch("no parameter has a part in the outputs".to_owned()));
+    };
+    let room = like.f_new_zeros([STEP], (like.kind(), like.device()))?;
+    let (mut parts, mut places, mut first) = (Vec::new(), Vec::new(), 0);
+    for gradient in &found {
+        let Some(gradient) = gradient else {
+            places.push(None);
+            continue;
+        };
+        if Some(gradient.kind()) != kind {
+            return Err(Error::Torch("parameters have gradients of different dtypes".to_owned()));
+        }
+        let count = gradient.numel() as i64;
+        places.push(Some(Place { first, size: gradient.size() }));
+        parts.push(gradient.f_reshape([-1])?);
+        let rest = (STEP - count % STEP) % STEP;
+        if rest > 0 {
+            parts.push(room.f_narrow(0, 0, rest)?);
+        }
+        first += count + rest;
+    }
+    Ok((Tensor::f_cat(&parts, 0)?, places))
+}

@@ -1,0 +1,235 @@
+//! A function as it was recorded, with the tensors that it reads and writes.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tch::{Kind, Tensor};
+
+use super::back::{Back, BackTensors, Replayed};
+use super::once::{gradients, run};
+use super::{Pool, Recorder, Recording};
+use crate::autograd::apply;
+use crate::{Error, Result};
+
+/// How far a replay may be from what the function itself has computed, relative L2: products of half
+/// precision may be added up in another order, and what is wrong is wrong by more.
+const FAR: f64 = 0.05;
+
+/// A function of tensors, recorded.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+    forward: Box<dyn Recording>,
+    /// What belongs to the way back, where there is one.
+    back: Option<Arc<Mutex<Back>>>,
+    pending: Weak<()>,
+}
+
+/// What a function gives, computed by itself.
+struct Once {
+    outputs: Vec<Tensor>,
+    /// Gradients with respect to the outputs, and those with respect to the parameters then.
+    back: Option<(Vec<Tensor>, Tensor)>,
+}
+
+impl Recorded {
+    /// Runs `f` on copies of the inputs by itself, records it, and compares the two. `params`:
+    /// what a way back is recorded for; none where there is no way back.
+    ///
+    /// # Errors
+    /// Whatever `f` gives, a panic included; what cannot be recorded; a replay that gives something
+    /// else than `f`.
+    pub(super) fn new<E: Display>(
+        recorder: &dyn Recorder,
+        pool: Pool,
+        inputs: &[&Tensor],
+        params: Vec<Tensor>,
+        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+    ) -> Result<Self> {
+        let inputs = copies(inputs.iter().copied())?;
+        let mut made = None;
+        recorder.aside(&mut || {
+            let once = once(&inputs, &params, f)?;
+            recorder.clear()?;
+            let (forward, outputs) = forward(recorder, pool, &inputs, !params.is_empty(), f)?;
+            let back = match &once.back {
+                Some((seeds, _)) => Some(back(recorder, pool, &outputs, seeds, &params)?),
+                None => None,
+            };
+            let outputs: Vec<Tensor> = outputs.iter().map(Tensor::detach).collect();
+            made = Some((once, forward, outputs, back));
+            Ok(())
+        })?;
+        let Some((once, forward, outputs, back)) = made else {
+            return Err(Error::Torch("nothing was recorded".to_owned()));
+        };
+        let back = back.map(|back| Arc::new(Mutex::new(back)));
+        let mut recorded = Recorded { inputs, outputs, forward, back, pending: Weak::new() };
+        recorded.check(&once, f)?;
+        Ok(recorded)
+    }
+
+    /// Whether a backward may still come, for which memory of the pool is wanted.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.strong_count() > 0
+    }
+
+    /// `f(inputs)`, by a replay; `params` as they were given when it was recorded.
+    pub(super) fn answer<E: Display>(
+        &mut self,
+        inputs: &[&Tensor],
+        params: &[Tensor],
+        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+    ) -> Result<Vec<Tensor>> {
+        let Some(back) = self.back.clone() else {
+            return tch::no_grad(|| self.forward(inputs, f));
+        };
+        let params: Vec<&Tensor> = params.iter().collect();
+        let pending = Arc::new(());
+        self.pending = Arc::downgrade(&pending);
+        apply(&params, |saved| {
+            // Weights that change before the backward make it an error.
+            params.iter().for_each(|param| saved.keep(param));
+            Ok((self.forward(inputs, f)?, Replayed { back, _pending: pending }))
+        })
+    }
+
+    fn forward<E: Display>(
+        &mut self,
+        inputs: &[&Tensor],
+        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+    ) -> Result<Vec<Tensor>> {
+        for (own, given) in self.inputs.iter_mut().zip(inputs) {
+            own.f_copy_(given)?;
+        }
+        self.replay(f)?;
+        // The next replay writes over them.
+        copies(self.outputs.iter())
+    }
+
+    fn replay<E: Display>(
+        &mut self,
+        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+    ) -> Result<()> {
+        let Recorded { inputs, outputs, forward, back, .. } = self;
+        forward.replay(&mut || {
+            let fresh = run(back.is_some(), || f(inputs))?;
+            for (own, fresh) in outputs.iter_mut().zip(&fresh) {
+                tch::no_grad(|| own.f_copy_(&fresh.detach()))?;
+            }
+            if let Some(back) = back {
+                lock(back).tensors.outputs = fresh;
+            }
+            Ok(())
+        })
+    }
+
+    /// Compares a replay with what the function itself has computed.
+    fn check<E: Display>(
+        &mut self,
+        once: &Once,
+        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+    ) -> Result<()> {
+        // Nothing of what lies there may be taken for the work of a replay.
+        let back = self.back.as_ref().map(|back| lock(back).tensors.all.shallow_clone());
+        for tensor in self.outputs.iter().chain(&back).filter(|t| t.is_floating_point()) {
+            let _ = tch::no_grad(|| tensor.shallow_clone().f_fill_(f64::NAN))?;
+        }
+        self.replay(f)?;
+        for (replayed, expected) in self.outputs.iter().zip(&once.outputs) {
+            close("its output", replayed, expected)?;
+        }
+        if let (Some(back), Some((_, expected))) = (&self.back, &once.back) {
+            let mut back = lock(back);
+            back.replay()?;
+            close("its gradients", &back.tensors.all, expected)?;
+        }
+        Ok(())
+    }
+}
+
+/// The same values elsewhere, outside any graph.
+fn copies<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<Vec<Tensor>> {
+    tch::no_grad(|| tensors.map(|t| Ok(t.detach().f_detach_copy()?)).collect())
+}
+
+fn lock(back: &Mutex<Back>) -> MutexGuard<'_, Back> {
+    back.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn once<E: Display>(
+    inputs: &[Tensor],
+    params: &[Tensor],
+    f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+) -> Result<Once> {
+    let fresh = run(!params.is_empty(), || f(inputs))?;
+    let outputs: Vec<Tensor> = fresh.iter().map(Tensor::detach).collect();
+    if params.is_empty() {
+        return Ok(Once { outputs, back: None });
+    }
+    if !fresh.iter().all(Tensor::requires_grad) {
+        return Err(Error::Torch("an output depends on no parameter".to_owned()));
+    }
+    // Any that are not all alike; of norm 1, which no half precision overflows at.
+    let seeds = outputs.iter().map(|t| {
+        let norm =
+            t.f_to_kind(Kind::Float)?.f_norm()?.f_add_scalar(f64::from(f32::MIN_POSITIVE))?;
+        Ok(t.f_div(&norm)?.f_to_kind(t.kind())?)
+    });
+    let seeds = seeds.collect::<Result<Vec<_>>>()?;
+    let (all, _) = gradients(&fresh, &seeds, params)?;
+    Ok(Once { outputs, back: Some((seeds, all)) })
+}
+
+/// The recording of the function, and what it has given, in a graph where there is a way back.
+fn forward<E: Display>(
+    recorder: &dyn Recorder,
+    pool: Pool,
+    inputs: &[Tensor],
+    graph: bool,
+    f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+) -> Result<(Box<dyn Recording>, Vec<Tensor>)> {
+    let mut outputs = Vec::new();
+    let recording = recorder.record(pool, &mut || {
+        outputs = run(graph, || f(inputs))?;
+        Ok(())
+    })?;
+    Ok((recording, outputs))
+}
+
+fn back(
+    recorder: &dyn Recorder,
+    pool: Pool,
+    outputs: &[Tensor],
+    seeds: &[Tensor],
+    params: &[Tensor],
+) -> Result<Back> {
+    let mut found = None;
+    let recording = recorder.record(pool, &mut || {
+        found = Some(gradients(outputs, seeds, params)?);
+        Ok(())
+    })?;
+    let Some((all, places)) = found else {
+        return Err(Error::Torch("no gradients were recorded".to_owned()));
+    };
+    let clone = |list: &[Tensor]| list.iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
+    let (seeds, params) = (clone(seeds), clone(params));
+    let tensors = BackTensors { seeds, all, places, params, outputs: Vec::new() };
+    Ok(Back { recording, tensors })
+}
+
+/// Refuses a replay that is far from what was computed; what is not finite says nothing.
+fn close(what: &str, replayed: &Tensor, expected: &Tensor) -> Result<()> {
+    let wide = |t: &Tensor| t.f_to_kind(Kind::Float);
+    let apart = wide(replayed)?.f_sub(&wide(expected)?)?.f_norm()?;
+    let read = Tensor::f_stack(&[&apart, &wide(expected)?.f_norm()?], 0)?;
+    let read: Vec<f32> = Vec::try_from(&read)?;
+    let [apart, norm] = [f64::from(read[0]), f64::from(read[1])];
+    if norm.is_finite() && !(apart <= FAR * norm) {
+        return Err(Error::Torch(format!(
+            "a replay does not give what was recorded: {what} is off by {apart:.2e} of {norm:.2e}"
+        )));
+    }
+    Ok(())
+}
