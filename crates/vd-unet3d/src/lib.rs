@@ -56,4 +56,5 @@ pub use tch;
 pub use unet::UNet3d;
 pub use vd_tensor_ops as ops;
 pub use vd_tensor_ops::layers::Wrap;
+pub use vd_tensor_ops::torch::graphs::GraphState;
 pub use vd_tensor_ops::{FrameMask, Noise};

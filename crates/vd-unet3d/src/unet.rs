@@ -1,8 +1,12 @@
 //! The network.
 
+mod graphs;
+mod question;
+
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::{self, Precision, cuda};
 use vd_tensor_ops::layers::{DropoutSeeds, RelativeBias, RelativeBias2d};
+use vd_tensor_ops::torch::graphs::Recordings;
 use vd_tensor_ops::torch::{self, Autocast};
 use vd_tensor_ops::{FrameMask, Noise, Scope, video};
 
@@ -14,6 +18,7 @@ use crate::plan::{Plan, Spatial};
 use crate::signals::Signals;
 use crate::text::Text;
 use crate::{Axes, Backbone, Cond, Error, Result, SignalConfig, TimePositions, UNet3dConfig};
+use question::Form;
 
 /// Distance from which on all frames, and all positions of one, are equally far for the relative
 /// biases.
@@ -49,6 +54,10 @@ pub struct UNet3d {
     signals: Signals,
     recompute: usize,
     body: Body,
+    /// All that is trained.
+    params: Vec<Tensor>,
+    graphs: bool,
+    recordings: Recordings<Form>,
 }
 
 impl UNet3d {
@@ -58,6 +67,11 @@ impl UNet3d {
     /// A config out of its ranges; names that are taken.
     pub fn new(config: &UNet3dConfig, scope: &mut Scope) -> Result<Self> {
         config.validate()?;
+        let (net, params) = scope.watched(|scope| Self::declare(config, scope));
+        Ok(UNet3d { params, ..net? })
+    }
+
+    fn declare(config: &UNet3dConfig, scope: &mut Scope) -> Result<Self> {
         let heads = |axes| config.most_heads(axes);
         let bias = match config.time_positions {
             TimePositions::Bias => {
@@ -90,6 +104,9 @@ impl UNet3d {
             signals: Signals::new(scope, config)?,
             body: Body::new(scope, config)?,
             config: config.clone(),
+            params: Vec::new(),
+            graphs: false,
+            recordings: Recordings::default(),
         })
     }
 
@@ -201,6 +218,27 @@ impl UNet3d {
         let y = self.body.forward(&x, (&emb, &context), mask_first, self.recompute)?;
         Ok(video::to_channels_first(&y))
     }
+
+    /// The same, computed as the network is set to.
+    fn compute(
+        &self,
+        x: &Tensor,
+        t: &Tensor,
+        cond: &Cond,
+        frames: &FrameMask,
+        dropout: Option<DropoutSeeds>,
+    ) -> Result<Tensor> {
+        if self.autocast.is_off() {
+            return kernels::with(self.precision, || self.evaluate(x, t, cond, frames, dropout));
+        }
+        // On a GPU kernels go on from what libtorch's products leave; on a CPU they have no half.
+        let precision =
+            if cuda::takes(self.device) { self.precision } else { Precision::Reference };
+        let y = torch::autocast(self.device, self.autocast, || {
+            kernels::with(precision, || self.evaluate(x, t, cond, frames, dropout))
+        });
+        Ok(y.map_err(|error| Error::custom(error.to_string()))??.f_to_kind(self.kind)?)
+    }
 }
 
 impl Backbone for UNet3d {
@@ -217,16 +255,13 @@ impl Backbone for UNet3d {
             Some(noise) => Some(DropoutSeeds::draw(noise, x.size()[0])?),
             None => None,
         };
-        if self.autocast.is_off() {
-            return kernels::with(self.precision, || self.evaluate(x, t, cond, frames, dropout));
+        if self.graphs
+            && dropout.is_none()
+            && let Some(answer) = self.replayed(x, t, cond, frames)?
+        {
+            return Ok(answer);
         }
-        // On a GPU kernels go on from what libtorch's products leave; on a CPU they have no half.
-        let precision =
-            if cuda::takes(self.device) { self.precision } else { Precision::Reference };
-        let y = torch::autocast(self.device, self.autocast, || {
-            kernels::with(precision, || self.evaluate(x, t, cond, frames, dropout))
-        });
-        Ok(y.map_err(|error| Error::custom(error.to_string()))??.f_to_kind(self.kind)?)
+        self.compute(x, t, cond, frames, dropout)
     }
 
     fn is_conditional(&self) -> bool {
