@@ -1,5 +1,6 @@
 //! A checkpoint, opened for use.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -26,6 +27,8 @@ pub(crate) struct Model {
     /// What brings its clips back to their unit; `None` where they are pixels.
     pub(crate) normaliser: Option<Normaliser>,
     pub(crate) device: Device,
+    /// Whether it was said that its network is not recorded.
+    told_of_graphs: Cell<bool>,
 }
 
 impl Model {
@@ -44,13 +47,38 @@ impl Model {
         let encoder = None;
         let signals = checkpoint.signal_nulls();
         let normaliser = checkpoint.normaliser()?;
-        Ok(Model { checkpoint, loaded, diffusion, encoder, signals, normaliser, device })
+        let told_of_graphs = Cell::new(false);
+        Ok(Model {
+            checkpoint,
+            loaded,
+            diffusion,
+            encoder,
+            signals,
+            normaliser,
+            device,
+            told_of_graphs,
+        })
     }
 
     /// The same, with libtorch's operators casting so.
     pub(crate) fn with_autocast(mut self, autocast: Autocast) -> Self {
         self.loaded.network.set_autocast(autocast);
         self
+    }
+
+    /// The same, recorded and replayed on CUDA, or not.
+    pub(crate) fn with_graphs(mut self, graphs: bool) -> Self {
+        self.loaded.network.set_graphs(graphs);
+        self
+    }
+
+    /// Says once why its network should be recorded and is not.
+    pub(crate) fn tell_of_graphs(&self) {
+        if let Some(why) = self.loaded.network.graph_state().refused
+            && !self.told_of_graphs.replace(true)
+        {
+            tracing::warn!("going on without CUDA graphs, more slowly: {why}");
+        }
     }
 
     /// Opens what encodes prompts, in `moved` where it is not where it was.

@@ -93,6 +93,7 @@ const COMMANDS: [(&str, &[&str]); 19] = [
             "--size <H[xW]>",
             "--train",
             "--recompute <N>",
+            "--graphs <WHETHER>",
             "--iters <N>",
             "flops",
             "peak_mib",
@@ -167,9 +168,16 @@ fn the_first_help_names_every_command_the_exit_codes_and_the_variables() {
 #[test]
 fn the_help_of_train_names_what_a_resume_may_change() {
     let help = Place::new().vd("train --help").stdout;
-    for key in
-        ["data.workers", "steps", "checkpoint_every", "preview_*", "out", "recompute", "threads"]
-    {
+    for key in [
+        "data.workers",
+        "steps",
+        "checkpoint_every",
+        "preview_*",
+        "out",
+        "graphs",
+        "recompute",
+        "threads",
+    ] {
         assert!(help.contains(key), "{key}: {help}");
     }
 }

@@ -120,6 +120,7 @@ fn timed(place: &Place) {
         "flops",
         "iters",
         "autocast",
+        "graphs",
         "recompute",
         "peak_mib",
     ];
@@ -137,6 +138,7 @@ fn timed(place: &Place) {
         let [min, median, max] = ["min_ms", "median_ms", "max_ms"].map(|key| number(report, key));
         assert!(0.0 < min && min <= median && median <= max, "{report}");
     }
+    assert_eq!(forward["graphs"], json!(false));
     assert_eq!((&forward["recompute"], &train["recompute"]), (&json!(0), &json!(2)));
     assert!(number(&train, "peak_mib") > 10.0);
     assert_eq!(number(&train, "flops"), 3.0 * number(&forward, "flops"));

@@ -3,9 +3,9 @@
 //!
 //! Arguments are `key=value`: `dim`, `mults`, `batch`, `frames`, `side`, `device`, `autocast`,
 //! `what` (forward, sample, train), `seconds` (the most that is spent on timed runs), and, if there
-//! are any, `weights` and `answer` (safetensors: the weights; `x`, `t` and the other side's `output`).
-//! With `bytes_per_s` and `flops_per_s`, what the device does at most, the floors of the step are
-//! told too. The last line on stdout is a JSON object.
+//! are any, `weights` and `answer` (safetensors: the weights; `x`, `t` and the other side's `output`),
+//! and `graphs=off` (nothing is recorded and replayed). With `bytes_per_s` and `flops_per_s`, what the
+//! device does at most, the floors of the step are told too. The last line on stdout is a JSON object.
 
 #![allow(clippy::print_stdout, reason = "its lines are what it is for")]
 
@@ -70,6 +70,7 @@ fn main() -> Result<()> {
         "error": error,
         "noise": runs,
         "parameters": bench.params.count(),
+        "graphs": bench.graphs(),
     });
     println!("{report}");
     Ok(())
@@ -133,6 +134,7 @@ impl Bench {
         let mut net = UNet3d::new(&config, &mut params.root())?;
         let autocast = arguments.number("autocast")?;
         net.set_autocast(autocast);
+        net.set_graphs(arguments.text("graphs").ok() != Some("off"));
         if let Ok(weights) = arguments.text("weights") {
             params.load(&Weights::read(Path::new(weights), device)?.tensors)?;
         }
@@ -189,6 +191,16 @@ impl Bench {
         vd_torch::restart_tf32()?;
         let norm = |t: &Tensor| t.to_kind(Kind::Double).norm().double_value(&[]);
         Ok(Some(norm(&(got - expected)) / norm(expected)))
+    }
+
+    /// What became of recording the network.
+    fn graphs(&self) -> serde_json::Value {
+        let state = self.net.graph_state();
+        serde_json::json!({
+            "recorded": state.recorded,
+            "replayed": state.replayed,
+            "refused": state.refused,
+        })
     }
 
     fn forward(&self) -> Result<()> {

@@ -8,14 +8,15 @@ use crate::checkpoint::{Checkpoint, Machine};
 use crate::{Error, Result, RunConfig};
 
 /// What may change at a resume: how long the run is, how often it saves and shows itself, how many
-/// workers read its data, how much it computes again, and where its text encoder lies and keeps what it has encoded: one that was
+/// workers read its data, how much it computes again, whether it replays recordings, and where its text encoder lies and keeps what it has encoded: one that was
 /// moved is the same. `train.out` is where the checkpoint was found, whatever its path is called now;
 /// other threads are warned of.
-const FREE: [&str; 14] = [
+const FREE: [&str; 15] = [
     "data.workers",
     "text.encoder.cache",
     "text.encoder.path",
     "train.checkpoint_every",
+    "train.graphs",
     "train.out",
     "train.preview_count",
     "train.preview_every",

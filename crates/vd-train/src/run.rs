@@ -271,6 +271,9 @@ impl Run<'_> {
         let now = Instant::now();
         self.looked = Some(now);
         let seconds = now.duration_since(since).as_secs_f64();
+        if let Some(why) = self.trainer.news_of_graphs() {
+            tracing::warn!("training goes on without CUDA graphs, more slowly: {why}");
+        }
         let peak_memory = device_memory(self.trainer.device)?.map(|memory| memory.peak_allocated);
         let report = StepReport {
             step,

@@ -51,6 +51,8 @@ pub(crate) struct Trainer {
     pub(crate) sound: bool,
     /// Frames per second of the first clip that was seen.
     pub(crate) fps: Option<f64>,
+    /// Whether it was said that the network is not recorded.
+    told_of_graphs: bool,
 }
 
 impl Trainer {
@@ -73,6 +75,8 @@ impl Trainer {
             network.set_autocast(train.autocast);
         }
         network.set_recompute(train.recompute);
+        // The average is asked for previews alone, whose memory a recording would keep.
+        network.set_graphs(train.graphs);
         let state = from.and_then(|checkpoint| checkpoint.state.as_ref());
         let cursor = state.map_or_else(|| Cursor::start(train.seed), |state| state.cursor);
         let mut trainer = Trainer {
@@ -95,6 +99,7 @@ impl Trainer {
             halt: None,
             sound: true,
             fps: state.map(|state| state.fps),
+            told_of_graphs: false,
             config: config.clone(),
             device,
             network,
@@ -106,6 +111,13 @@ impl Trainer {
             trainer.load(checkpoint)?;
         }
         Ok(trainer)
+    }
+
+    /// Why the network should be recorded and is not, once.
+    pub(crate) fn news_of_graphs(&mut self) -> Option<String> {
+        let why = self.network.graph_state().refused.filter(|_| !self.told_of_graphs)?;
+        self.told_of_graphs = true;
+        Some(why)
     }
 
     fn load(&mut self, checkpoint: &Checkpoint) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
 use vd_tensor_ops::kernels::Precision;
 use vd_torch::Autocast;
@@ -60,6 +60,10 @@ pub(crate) struct DrawArgs {
     /// Products and convolutions in off (f32), bf16, fp16
     #[arg(long, value_name = "DTYPE", default_value = "off")]
     pub(crate) autocast: Autocast,
+    /// Whether CUDA records the network once and replays it: on, off
+    #[arg(long, value_name = "WHETHER", default_value = "on", value_parser = on_off)]
+    #[arg(action = ArgAction::Set)]
+    pub(crate) graphs: bool,
     /// Which weights [default: ema where the checkpoint has them, else model]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) weights: Option<WeightsName>,
@@ -122,6 +126,15 @@ impl DrawArgs {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// `on` or `off`.
+pub(super) fn on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use vd_data::{ClipFormat, Dtype};
 use vd_tensor_ops::kernels::Precision;
 use vd_text_cond::Text;
 use vd_torch::Autocast;
 use vd_unet3d::Preset;
 
+use super::draw::on_off;
 use super::values::{MOST_FRAMES, format, positive, prompt, setting};
 use super::{CheckpointArg, Compute, DrawArgs, FrameSize, PeerVersion, WeightsName};
 
@@ -164,6 +165,10 @@ pub(crate) struct BenchArgs {
     /// Products and convolutions in off (f32), bf16, fp16
     #[arg(long, value_name = "DTYPE", default_value = "off")]
     pub(crate) autocast: Autocast,
+    /// Whether CUDA records the network once and replays it: on, off
+    #[arg(long, value_name = "WHETHER", default_value = "on", value_parser = on_off)]
+    #[arg(action = ArgAction::Set)]
+    pub(crate) graphs: bool,
     /// Timed passes, after two that are not timed
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

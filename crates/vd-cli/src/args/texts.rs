@@ -91,8 +91,8 @@ checkpoints/step-NNNNNNNN/. SIGINT (Ctrl-C) and SIGTERM finish the step, save an
 second one ends at once. --resume goes on to the same bytes that an unbroken run would have
 reached; it takes CONFIG and --set as given, of which only these may differ from the run's:
 data.workers, text.encoder.path and text.encoder.cache, and of [train] steps, checkpoint_every,
-preview_*, out (for a run that was moved), recompute and threads (with a warning: the last bits may
-then differ). A checkpoint knows its text encoder by a hash of its files, and refuses another one.
+preview_*, out (for a run that was moved), graphs, recompute and threads (with a warning: the last
+bits may then differ). A checkpoint knows its text encoder by a hash of its files, and refuses another one.
 
 A run that does not fit into memory may keep less for its backward: train.recompute = N computes the
 activations of the N outermost levels again, which costs a second forward of those and changes no
@@ -276,7 +276,7 @@ only where the CPU has instructions for it, which the last line says.
 A network that looks at the tokens of a text is given 32 of them; signals are not given.
 
 JSON: median_ms, min_ms, max_ms, mode (forward | train), threads, dtype, precision, autocast, device,
-flops, iters, recompute, peak_mib (resident memory at most, the program and its weights included; null
+graphs (whether the timed passes were replayed), flops, iters, recompute, peak_mib (resident memory at most, the program and its weights included; null
 where the system does not tell). flops is counted from the config: two for each multiply-add of
 convolutions, projections and attention in one pass over the batch (norms, activations and softmax
 are left out); backward counts as two forwards.

@@ -31,6 +31,8 @@ struct Report {
     precision: String,
     /// What products and convolutions are cast to.
     autocast: Autocast,
+    /// Whether the timed passes were replayed.
+    graphs: bool,
     device: String,
     /// Floating-point operations of one pass.
     flops: u64,
@@ -47,13 +49,15 @@ struct Report {
 pub(crate) fn run(args: &BenchArgs) -> Result<Outcome> {
     let device = args.compute.start()?;
     let mut model = Model::open(&args.checkpoint.path, None, device, args.precision)?
-        .with_autocast(args.autocast);
+        .with_autocast(args.autocast)
+        .with_graphs(args.graphs);
     model.loaded.network.set_recompute(args.recompute);
     super::check_size(model.config(), args.size)?;
     let input = Input::new(&model, args)?;
     for _ in 0..WARM_UPS {
         input.pass(&model, args.train)?;
     }
+    model.tell_of_graphs();
     vd_torch::restart_device_peak(device)?;
     let pass = |_| input.pass(&model, args.train);
     let mut times = (0..args.iters).map(pass).collect::<Result<Vec<_>>>()?;
@@ -79,6 +83,7 @@ fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Result<Report> {
         threads: vd_torch::threads(),
         dtype: "float32",
         autocast: args.autocast,
+        graphs: model.loaded.network.graph_state().recorded > 0,
         precision: if model.device.is_cuda() {
             // libtorch's default: matrix products in full f32; cuDNN may use TF32 in convolutions.
             let road = kernels::road_on(model.device, args.precision);
@@ -163,12 +168,13 @@ fn describe(report: &Report, args: &BenchArgs) -> String {
         Autocast::Off => String::new(),
         cast => format!(", autocast to {cast}"),
     };
+    let graphs = if report.graphs { ", replayed" } else { "" };
     let rate = report.flops as f64 / median_ms / 1e6;
     let clips = plural(args.batch as usize, "clip");
     format!(
         "{mode}: {median_ms:.2} ms (min {min_ms:.2}, max {max_ms:.2}, {})\n\
          {clips} of {} frames at {}, {} flops, {rate:.1} Gflop/s\n\
-         {device}, {}, {precision}{cast}{memory}{on_device}",
+         {device}, {}, {precision}{cast}{graphs}{memory}{on_device}",
         plural(report.iters as usize, "timed run"),
         args.frames,
         args.size,

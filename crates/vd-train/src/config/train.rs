@@ -95,6 +95,11 @@ pub struct TrainConfig {
     /// On a CPU libtorch does it without the kernels. Off is left out where the config is written.
     #[serde(skip_serializing_if = "Autocast::is_off")]
     pub autocast: Autocast,
+    /// Whether on CUDA the network's forward and backward are recorded once and replayed as a whole
+    /// ([`UNet3d::set_graphs`](vd_unet3d::UNet3d::set_graphs)); a network with dropout never is. On is
+    /// left out where the config is written.
+    #[serde(skip_serializing_if = "is_true")]
+    pub graphs: bool,
     /// Of how many levels, the outermost ones, activations are computed again in the backward
     /// instead of kept: less memory for more time, and the same bytes. As many as the network has
     /// keep none; 0 keeps all, and is left out where the config is written.
@@ -135,6 +140,7 @@ impl Default for TrainConfig {
             threads: 0,
             precision: Precision::default(),
             autocast: Autocast::default(),
+            graphs: true,
             recompute: 0,
             log_every: 1,
         }
@@ -259,6 +265,11 @@ fn is_gif(format: &ClipFormat) -> bool {
 /// Whether a setting is off; by reference, as serde asks.
 fn is_false(on: &bool) -> bool {
     !on
+}
+
+/// Whether a setting is on; by reference, as serde asks.
+fn is_true(on: &bool) -> bool {
+    *on
 }
 
 /// Whether a setting is off; by reference, as serde asks.

@@ -18,7 +18,7 @@ struct Programs {
 
 /// Tests that take their device from `vd_torch::testing`.
 const TESTS: [Programs; 5] = [
-    Programs { package: "vd-torch", lib: true, names: &[] },
+    Programs { package: "vd-torch", lib: true, names: &["graphs"] },
     Programs {
         package: "vd-tensor-ops",
         lib: false,
@@ -43,6 +43,7 @@ const TESTS: [Programs; 5] = [
         names: &[
             "autocast",
             "gradients",
+            "graphs",
             "joint",
             "options",
             "oracle",
@@ -58,7 +59,7 @@ const TESTS: [Programs; 5] = [
     Programs {
         package: "vd-train",
         lib: false,
-        names: &["autocast", "joint", "resume", "signals", "training", "uncertainty"],
+        names: &["autocast", "graphs", "joint", "resume", "signals", "training", "uncertainty"],
     },
 ];
 

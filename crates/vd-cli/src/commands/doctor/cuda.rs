@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tch::Device;
 use vd_tensor_ops::kernels;
-use vd_torch::cuda::Nvrtc;
+use vd_torch::cuda::{self, Nvrtc};
 use vd_torch::{CudaStatus, Driver};
 
 use crate::model::device_name;
@@ -25,6 +25,9 @@ pub(super) struct Cuda {
     nvrtc_reason: Option<String>,
     /// Of each of the devices.
     kernels: Vec<Kernels>,
+    /// Whether the network can be recorded and replayed.
+    graphs: bool,
+    graphs_reason: Option<String>,
     /// What to do for CUDA to be used, where it could be.
     pub(super) remedy: Option<String>,
 }
@@ -81,6 +84,7 @@ pub(super) fn cuda(problems: &mut Vec<String>) -> Cuda {
     };
     let available = reason.is_none();
     let kernels = (0..devices).map(|n| Kernels::of(Device::Cuda(n))).collect();
+    let graphs_reason = cuda::graphs().err().map(|error| error.to_string());
     Cuda {
         available,
         devices,
@@ -90,6 +94,8 @@ pub(super) fn cuda(problems: &mut Vec<String>) -> Cuda {
         nvrtc,
         nvrtc_reason,
         kernels,
+        graphs: graphs_reason.is_none(),
+        graphs_reason,
         remedy: None,
     }
 }
@@ -142,6 +148,9 @@ pub(super) fn describe(out: &mut String, cuda: &Cuda) -> std::fmt::Result {
                 let why = why.as_deref().unwrap_or_default();
                 writeln!(out, "           no NVRTC, so no kernels of vd's own: {why}")?;
             }
+        }
+        if let Some(why) = &cuda.graphs_reason {
+            writeln!(out, "           {why}")?;
         }
     }
     for Kernels { device, reason, .. } in &cuda.kernels {

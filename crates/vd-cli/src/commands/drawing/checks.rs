@@ -75,7 +75,8 @@ pub(super) fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64
     let Some(path) = &args.guide else { return Ok(None) };
     let guide = Model::open(path, None, model.device, model.loaded.network.precision())
         .context("--guide")?
-        .with_autocast(model.loaded.network.autocast());
+        .with_autocast(model.loaded.network.autocast())
+        .with_graphs(model.loaded.network.graphs());
     let (name, config) = (path.display(), guide.config());
     let (found, wanted) = (config.channels, model.config().channels);
     ensure!(

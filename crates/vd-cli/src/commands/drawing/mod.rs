@@ -94,6 +94,7 @@ impl Drawing {
             within: self.rule.within(),
         });
         let videos = generate_with(&model.generator(), guide, request, on_step)?;
+        model.tell_of_graphs();
         ensure!(
             videos.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1,
             "the network answered with NaN or infinity; an earlier step's checkpoint may be sound"

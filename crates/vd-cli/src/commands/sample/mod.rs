@@ -79,7 +79,8 @@ fn draw_to(
     let target = Target::of(out, &args.format, args.grid.as_deref())?;
     let device = args.draw.compute.start()?;
     let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?
-        .with_autocast(args.draw.autocast);
+        .with_autocast(args.draw.autocast)
+        .with_graphs(args.draw.graphs);
     if asks {
         model.open_encoder(args.draw.encoder.as_deref())?;
     }

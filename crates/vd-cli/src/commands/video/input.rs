@@ -52,7 +52,8 @@ impl<'a> Input<'a> {
         let device = args.draw.compute.start()?;
         let (checkpoint, video) = in_order(&args.checkpoint.path, &args.video);
         let mut model = Model::open(checkpoint, args.draw.weights, device, args.draw.precision)?
-            .with_autocast(args.draw.autocast);
+            .with_autocast(args.draw.autocast)
+            .with_graphs(args.draw.graphs);
         let output = output.of_model(&model, args.dtype)?;
         if args.prompt.is_some() {
             model.open_encoder(args.draw.encoder.as_deref())?;
