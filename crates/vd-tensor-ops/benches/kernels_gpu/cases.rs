@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::kernels::cpu::{AdamWTensors, Finish, GroupFinish};
-use vd_tensor_ops::kernels::cuda::{self, Temporal};
+use vd_tensor_ops::kernels::cpu::{AdamWTensors, GroupFinish};
+use vd_tensor_ops::kernels::cuda::{self, RmsFinish, Temporal};
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::torch::{self, AdamWStep};
@@ -104,20 +104,26 @@ fn both(
     vec![case("forward", forward, there), case("backward", backward, back)]
 }
 
+/// A norm and a gain.
+fn bare(gain: &Tensor) -> RmsFinish<'_> {
+    RmsFinish { bias: None, gain, factor: 1.0, film: None, residual: None }
+}
+
 fn rms(shape: [i64; 5], kind: Kind, residual: bool) -> Vec<Case> {
-    let rows = [if residual { 1 } else { shape[0] }, shape[4]];
-    let gain = move || draw(&rows, Kind::Float);
+    let row = move || draw(&[shape[4]], Kind::Float);
     if residual {
-        let make = move || vec![draw(&shape, kind), draw(&shape, kind), gain()];
-        return both("rms norm, residual", (kind, &shape), 2, make, |t| {
-            let finish = Finish { gain: &t[2], shift: None, residual: Some(&t[1]) };
+        let make = move || vec![draw(&shape, kind), draw(&shape, kind), row(), row()];
+        return both("rms norm, residual", (kind, &shape), 2, make, move |t| {
+            let finish = RmsFinish { bias: Some(&t[3]), residual: Some(&t[1]), ..bare(&t[2]) };
             let on = cuda::rms_fits(&t[0], &finish).expect("a kernel");
             cuda::rms_finished(&on, &t[0], &finish)
         });
     }
-    let make = move || vec![draw(&shape, kind), gain(), gain()];
-    both("rms norm, scale, shift", (kind, &shape), 1, make, |t| {
-        let finish = Finish { gain: &t[1], shift: Some(&t[2]), residual: None };
+    let rows = move || draw(&[shape[0], shape[4]], Kind::Float);
+    let make = move || vec![draw(&shape, kind), row(), row(), rows(), rows()];
+    both("rms norm, scale, shift", (kind, &shape), 1, make, move |t| {
+        let (bias, film) = (Some(&t[2]), Some([&t[3], &t[4]]));
+        let finish = RmsFinish { bias, film, ..bare(&t[1]) };
         let on = cuda::rms_fits(&t[0], &finish).expect("a kernel");
         cuda::rms_finished(&on, &t[0], &finish)
     })

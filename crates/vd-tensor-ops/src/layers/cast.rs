@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use tch::{Kind, Tensor};
-use vd_torch::{BoxError, Function, autocast_kind};
+use vd_torch::{BoxError, Function, autocast_kind, graphs};
 
 use crate::kernels::cpu::{Version, keeps, none, one, version};
 use crate::kernels::{cuda, needs_grad};
@@ -19,7 +19,7 @@ pub(super) enum Layout {
 
 /// A weight as the products of a GPU take it: in the dtype of autocast and in the layout of the
 /// convolution, in one copy. Without gradients it is kept until the weight changes; a pass with them
-/// makes it once, and its gradient comes back in one copy too.
+/// makes it once, and its gradient comes back in one copy too. A recorded pass makes it at each replay.
 #[derive(Debug, Default)]
 pub(super) struct Cast {
     held: Mutex<Option<(Version, Kind, Tensor)>>,
@@ -37,6 +37,9 @@ impl Cast {
         let kind = autocast_kind(weight.device()).unwrap_or(weight.kind());
         if kind == weight.kind() && layout == Layout::Stored {
             return weight.shallow_clone();
+        }
+        if graphs::recording() && !needs_grad(&[weight]) {
+            return made(weight, kind, layout);
         }
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if needs_grad(&[weight]) {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
+use vd_torch::graphs;
 
 use super::HeadShape;
 use super::indices::Indices;
@@ -64,6 +65,9 @@ impl Rotary {
     /// # Shapes
     /// f (width/2) 2
     pub(crate) fn turns(&self, f: i64) -> Tensor {
+        if graphs::recording() {
+            return self.made_turns(f);
+        }
         let mut kept = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let now = version(&self.freqs);
         if let Some((_, _, turns)) = kept.as_ref().filter(|(n, v, _)| (*n, *v) == (f, now)) {

@@ -20,6 +20,7 @@ use tch::Device;
 
 use crate::Result;
 
+pub use once::recording;
 pub use recordings::{GraphState, Recordings};
 pub use stand_in::{Flaw, StandIn};
 

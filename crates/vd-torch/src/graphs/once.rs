@@ -1,5 +1,6 @@
 //! How a function is run where it is recorded.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,18 +14,29 @@ use crate::{Error, Result, shim};
 /// read in wide loads.
 const STEP: i64 = 64;
 
-/// Runs `f` without the casts of weights that autocast keeps for the time that it is on: a recording
-/// would read them when the weights have changed.
-pub(super) fn without_kept_casts<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(i32);
+thread_local! {
+    static RECORDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether what this thread computes is recorded, or is about to be: whatever a recording reads is part
+/// of it, or is kept as long as it is. What is made once and kept until something changes is neither.
+pub fn recording() -> bool {
+    RECORDING.get()
+}
+
+/// Runs `f` without the casts of weights that autocast keeps for the time that it is on, or anything
+/// else that is kept: a recording would read them when the weights have changed.
+pub(super) fn without_what_is_kept<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(i32, bool);
     impl Drop for Restore {
         fn drop(&mut self) {
+            RECORDING.set(self.1);
             // SAFETY: a setting of this thread.
             unsafe { shim::vd_autocast_keeps(self.0) };
         }
     }
     // SAFETY: a setting of this thread.
-    let _restore = Restore(unsafe { shim::vd_autocast_keeps(0) });
+    let _restore = Restore(unsafe { shim::vd_autocast_keeps(0) }, RECORDING.replace(true));
     f()
 }
 
@@ -33,7 +45,7 @@ pub(super) fn run<E: Display>(
     graph: bool,
     f: impl FnOnce() -> std::result::Result<Vec<Tensor>, E>,
 ) -> Result<Vec<Tensor>> {
-    let body = || without_kept_casts(|| if graph { tch::with_grad(f) } else { tch::no_grad(f) });
+    let body = || without_what_is_kept(|| if graph { tch::with_grad(f) } else { tch::no_grad(f) });
     let done = catch_unwind(AssertUnwindSafe(body));
     done.map_err(|panic| Error::Torch(said_by(&*panic)))?
         .map_err(|error| Error::Torch(error.to_string()))
