@@ -65,8 +65,10 @@ impl Twins {
     fn question(&self, seed: u64, size: [i64; 4]) -> Scene {
         let mut scene = scene(&self.config, Kind::Float, seed, size);
         if scene.cond.has_text() {
-            scene.cond.null =
-                Some(Tensor::from_slice(&[seed % 2 == 0, seed % 3 == 0]).to_device(device()));
+            scene.cond.null = Some(
+                Tensor::from_slice(&[seed.is_multiple_of(2), seed.is_multiple_of(3)])
+                    .to_device(device()),
+            );
         }
         scene
     }
@@ -85,6 +87,9 @@ impl Twins {
 }
 
 const SIZE: [i64; 4] = [2, 3, 8, 8];
+
+/// Something that changes with a seed.
+type Change = dyn Fn(&mut Scene, u64);
 
 #[test]
 fn answers_are_those_of_the_network_whatever_it_is_told() {
@@ -142,7 +147,7 @@ fn every_form_of_a_question_is_recorded_by_itself() {
             let focus = Tensor::from_slice(&[first, !first]).to_device(device());
             FrameMask::Focus(focus)
         };
-        let forms: [&dyn Fn(&mut Scene, u64); 6] = [
+        let forms: [&Change; 6] = [
             &|_, _| (),
             &|scene, _| scene.cond = Cond::none(),
             &|scene, seed| scene.frames = focus(seed % 2 == 0),

@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// precision may be added up in another order, and what is wrong is wrong by more.
 const FAR: f64 = 0.05;
 
+/// What is recorded.
+type Run<'a, E> = dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E> + 'a;
+
 /// A function of tensors, recorded.
 #[derive(Debug)]
 pub(super) struct Recorded {
@@ -45,7 +48,7 @@ impl Recorded {
         pool: Pool,
         inputs: &[&Tensor],
         params: Vec<Tensor>,
-        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+        f: &Run<'_, E>,
     ) -> Result<Self> {
         let inputs = copies(inputs.iter().copied())?;
         let mut made = None;
@@ -80,7 +83,7 @@ impl Recorded {
         &mut self,
         inputs: &[&Tensor],
         params: &[Tensor],
-        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+        f: &Run<'_, E>,
     ) -> Result<Vec<Tensor>> {
         let Some(back) = self.back.clone() else {
             return tch::no_grad(|| self.forward(inputs, f));
@@ -95,11 +98,7 @@ impl Recorded {
         })
     }
 
-    fn forward<E: Display>(
-        &mut self,
-        inputs: &[&Tensor],
-        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
-    ) -> Result<Vec<Tensor>> {
+    fn forward<E: Display>(&mut self, inputs: &[&Tensor], f: &Run<'_, E>) -> Result<Vec<Tensor>> {
         for (own, given) in self.inputs.iter_mut().zip(inputs) {
             own.f_copy_(given)?;
         }
@@ -108,10 +107,7 @@ impl Recorded {
         copies(self.outputs.iter())
     }
 
-    fn replay<E: Display>(
-        &mut self,
-        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
-    ) -> Result<()> {
+    fn replay<E: Display>(&mut self, f: &Run<'_, E>) -> Result<()> {
         let Recorded { inputs, outputs, forward, back, .. } = self;
         forward.replay(&mut || {
             let fresh = run(back.is_some(), || f(inputs))?;
@@ -126,11 +122,7 @@ impl Recorded {
     }
 
     /// Compares a replay with what the function itself has computed.
-    fn check<E: Display>(
-        &mut self,
-        once: &Once,
-        f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
-    ) -> Result<()> {
+    fn check<E: Display>(&mut self, once: &Once, f: &Run<'_, E>) -> Result<()> {
         // Nothing of what lies there may be taken for the work of a replay.
         let back = self.back.as_ref().map(|back| lock(back).tensors.all.shallow_clone());
         for tensor in self.outputs.iter().chain(&back).filter(|t| t.is_floating_point()) {
@@ -158,11 +150,7 @@ fn lock(back: &Mutex<Back>) -> MutexGuard<'_, Back> {
     back.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn once<E: Display>(
-    inputs: &[Tensor],
-    params: &[Tensor],
-    f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
-) -> Result<Once> {
+fn once<E: Display>(inputs: &[Tensor], params: &[Tensor], f: &Run<'_, E>) -> Result<Once> {
     let fresh = run(!params.is_empty(), || f(inputs))?;
     let outputs: Vec<Tensor> = fresh.iter().map(Tensor::detach).collect();
     if params.is_empty() {
@@ -188,7 +176,7 @@ fn forward<E: Display>(
     pool: Pool,
     inputs: &[Tensor],
     graph: bool,
-    f: &dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E>,
+    f: &Run<'_, E>,
 ) -> Result<(Box<dyn Recording>, Vec<Tensor>)> {
     let mut outputs = Vec::new();
     let recording = recorder.record(pool, &mut || {
@@ -226,7 +214,8 @@ fn close(what: &str, replayed: &Tensor, expected: &Tensor) -> Result<()> {
     let read = Tensor::f_stack(&[&apart, &wide(expected)?.f_norm()?], 0)?;
     let read: Vec<f32> = Vec::try_from(&read)?;
     let [apart, norm] = [f64::from(read[0]), f64::from(read[1])];
-    if norm.is_finite() && !(apart <= FAR * norm) {
+    let is_close = apart <= FAR * norm;
+    if norm.is_finite() && !is_close {
         return Err(Error::Torch(format!(
             "a replay does not give what was recorded: {what} is off by {apart:.2e} of {norm:.2e}"
         )));
