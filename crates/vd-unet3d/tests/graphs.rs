@@ -89,7 +89,7 @@ impl Twins {
 const SIZE: [i64; 4] = [2, 3, 8, 8];
 
 /// Something that changes with a seed.
-type Change = dyn Fn(&mut Scene, u64);
+type Change<'a> = dyn Fn(&mut Scene, u64) + 'a;
 
 #[test]
 fn answers_are_those_of_the_network_whatever_it_is_told() {
@@ -147,7 +147,7 @@ fn every_form_of_a_question_is_recorded_by_itself() {
             let focus = Tensor::from_slice(&[first, !first]).to_device(device());
             FrameMask::Focus(focus)
         };
-        let forms: [&Change; 6] = [
+        let forms: [&Change<'_>; 6] = [
             &|_, _| (),
             &|scene, _| scene.cond = Cond::none(),
             &|scene, seed| scene.frames = focus(seed % 2 == 0),
