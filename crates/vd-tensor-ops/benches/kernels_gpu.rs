@@ -33,7 +33,7 @@ const TARGET: f64 = 0.75;
 const TURNS: usize = 5;
 /// Bytes that the calls of a turn move together at most, and how many calls there are.
 const TURN: u64 = 12_000_000_000;
-const CALLS: (u64, u64) = (6, 64);
+const CALLS: (u64, u64) = (4, 64);
 
 /// Seconds of a call, and of the host alone for one.
 struct Took {

@@ -20,8 +20,9 @@ DEVICE = os.environ["VD_BUNDLE_DEVICE"]
 TOGETHER = 4 if DEVICE != "cpu" else 1
 # The program that measures the kernels for GPUs, which is none of criterion's.
 KERNELS = "kernels_gpu"
-# Of them the summary names so many that are furthest from their target.
-WORST = 10
+# Of them the summary names so many that are furthest from their target, and so many of the other
+# benches that take longest.
+WORST, LONGEST = 10, 20
 RESULT = re.compile(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored")
 FAILED = re.compile(r"^test (\S+) \.\.\. FAILED$", re.MULTILINE)
 
@@ -175,8 +176,9 @@ def of_benches():
         for row in rows[:WORST]:
             lines.append(f"  {row['kernel']:<24} {row['way']:<8} {row['dtype']:<4} {row['shape']:<18} "
                          f"{row['us']:10.1f} {100 * row['of_copy']:6.1f}")
-    rows = found.get("benches", [])
-    lines.append(f"benches: {len(rows)}, medians in ms")
+    rows = sorted(found.get("benches", []), key=lambda row: -row["median_ms"])
+    lines.append(f"benches: {len(rows)}; those that take longest, medians in ms")
+    rows = rows[:LONGEST]
     return lines + [f"  {row['bench'][:60]:<60} {row['median_ms']:10.3f}" for row in rows]
 
 

@@ -36,6 +36,7 @@ WARM_UPS, RUNS, SECONDS = 3, (5, 50), 4.0
 # On a CPU, where a step in bf16 may take seconds.
 WARM_UPS_CPU, RUNS_CPU, SECONDS_CPU = 1, (1, 3), 0.1
 STEPS = 1000
+RECOMPILE_LIMIT = 256
 
 # What fills a large device: the defaults of the package's Trainer, and a larger network to sample.
 CUDA = {
@@ -217,6 +218,10 @@ def of_package(side, work, shape, dtype, device, drawn, end):
     begun = time.monotonic()
     if side != "eager":
         torch._dynamo.reset()
+        # Its layers share code, which is compiled anew for each width; beyond the limit it would
+        # run as it is.
+        torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+        torch._dynamo.config.accumulated_recompile_limit = 16 * RECOMPILE_LIMIT
         mode = "max-autotune" if side.endswith("max-autotune") else None
         # The method that p_sample calls, too, calls this one.
         peer.net.forward = torch.compile(peer.net.forward, mode=mode)

@@ -67,8 +67,7 @@ fn what_is_wrong_with_a_text_is_told_with_its_line() {
 #[test]
 fn machine_code_is_made_once_and_a_damaged_file_again() {
     let Some(nvrtc) = nvrtc() else { return };
-    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let dir = dir.join(format!("cubin-{}", std::process::id()));
+    let dir = crate::emulator::folder().join(format!("cubin-{}", std::process::id()));
     let text = "extern \"C\" __global__ void k(float* x) { x[0] = 1; }";
     let made = cubin_in(&dir, "k", text, Arch(90)).unwrap();
     let files = || -> Vec<_> {

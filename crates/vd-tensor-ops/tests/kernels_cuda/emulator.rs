@@ -43,15 +43,19 @@ fn library(unit: Unit) -> Library {
     })
 }
 
+/// Where files may be left: cargo's own folder, which is only where the program was built.
+pub(crate) fn folder() -> PathBuf {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    if built.is_dir() { built.to_path_buf() } else { std::env::temp_dir() }
+}
+
 /// The unit as a library for this CPU; one that was compiled before is taken again.
 fn compiled(unit: Unit) -> PathBuf {
     let text = format!("{EMULATOR}\n{}", unit.text());
     let mut hash = DefaultHasher::new();
     text.hash(&mut hash);
     let stem = format!("{}-{:x}", unit.name, hash.finish());
-    // Where it was built; elsewhere that folder is not there.
-    let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let dir = if built.is_dir() { built.to_path_buf() } else { std::env::temp_dir() };
+    let dir = folder();
     let library = dir.join(format!("{stem}.so"));
     if library.exists() {
         return library;
