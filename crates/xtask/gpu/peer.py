@@ -218,13 +218,13 @@ def of_package(side, work, shape, dtype, device, drawn, end):
     begun = time.monotonic()
     if side != "eager":
         torch._dynamo.reset()
-        # Its layers share code, which is compiled anew for each width; beyond the limit it would
-        # run as it is.
+        # Its layers share code, which is compiled anew for each width: beyond the limit it would
+        # run as it is, and for widths that it takes for variable it may not compile.
         torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
         torch._dynamo.config.accumulated_recompile_limit = 16 * RECOMPILE_LIMIT
         mode = "max-autotune" if side.endswith("max-autotune") else None
         # The method that p_sample calls, too, calls this one.
-        peer.net.forward = torch.compile(peer.net.forward, mode=mode)
+        peer.net.forward = torch.compile(peer.net.forward, mode=mode, dynamic=False)
     else:
         row["error_of_output"] = relative(peer.answer(), expected)
     row.update(clock(peer, end))
