@@ -80,6 +80,8 @@ fn the_doctor_names_machine_libtorch_cuda_and_variables() {
         report["cuda"][what].is_null() != report["cuda"][format!("{what}_reason")].is_null()
     };
     assert!(told("driver") && told("nvrtc") && report["libtorch"]["cuda"].is_boolean(), "{report}");
+    let graphs = (&report["cuda"]["graphs"], report["cuda"]["graphs_reason"].is_string());
+    assert_eq!(graphs, (&json!(false), true));
     assert_eq!(report["variables"]["VD_CUDA"], "off");
     assert_eq!(report["problems"], json!([]));
     let doctor = |name: &str, value: &str| {

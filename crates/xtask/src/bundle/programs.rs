@@ -18,7 +18,7 @@ struct Programs {
 
 /// Tests that take their device from `vd_torch::testing`.
 const TESTS: [Programs; 5] = [
-    Programs { package: "vd-torch", lib: true, names: &["graphs"] },
+    Programs { package: "vd-torch", lib: true, names: &["recordings"] },
     Programs {
         package: "vd-tensor-ops",
         lib: false,
