@@ -8,7 +8,7 @@ mod emulator;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{assert_same, checkpoints, metric_steps, run, step_dir, tiny};
+use common::{assert_same, checkpoints, metric_steps, run, step_dir, tiny, write_videos};
 use vd_tensor_ops::kernels::cuda;
 use vd_torch::testing;
 use vd_train::{Event, Resume, RunConfig, train};
@@ -125,4 +125,30 @@ fn a_bad_step_is_named_and_what_is_saved_is_what_there_was_before_it() {
     assert_eq!(checkpoints(spoilt.path()), ["step-00000001"]);
     // Step 3 was under way when that was found, and changed nothing either.
     assert_same(&step_dir(short.path(), 1), &step_dir(spoilt.path(), 1));
+}
+
+#[test]
+fn an_error_of_the_data_comes_behind_the_step_that_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, away) = (dir.path().join("videos"), dir.path().join("away"));
+    write_videos(&data);
+    let mut config = config(&dir.path().join("run"));
+    config.train.steps = 9;
+    config.data.source = vd_data::Source::folder(data.clone());
+    config.data.max_bad_files = 0;
+    config.data.workers = 0;
+    let error = here(|| {
+        train(&config, Resume::No, &AtomicBool::new(false), &mut |event| {
+            if let Event::Step(report) = event
+                && report.step == 1
+            {
+                std::fs::rename(&data, &away).unwrap();
+            }
+        })
+        .unwrap_err()
+    });
+    assert!(error.to_string().contains("max_bad_files = 0"), "{error}");
+    // Step 2 had its data, and so did half of step 3.
+    assert_eq!(metric_steps(&config.train.out), [1, 2]);
+    assert_eq!(checkpoints(&config.train.out), ["step-00000002"]);
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::layers::{Dropout, DropoutSeeds};
 
-use crate::{device, draw, here};
+use crate::{draw, here};
 
 /// The output and the gradient of a sum with weights.
 fn run(layer: &Dropout, (x, weights): (&Tensor, &Tensor), seeds: &DropoutSeeds) -> [Tensor; 2] {

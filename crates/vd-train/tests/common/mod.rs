@@ -58,6 +58,17 @@ pub(crate) fn tiny(out: &Path) -> RunConfig {
     }
 }
 
+/// Five videos of one pattern each, with captions, in a new folder.
+pub(crate) fn write_videos(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    for k in 0..5usize {
+        let frames = (0..3 * 8 * 8 * 3).map(|i| (i * (2 * k + 3)) as u8).collect();
+        let clip = vd_data::Clip::new(frames, [3, 8, 8, 3], 10.0).unwrap();
+        vd_data::write_gif(&folder.join(format!("{k}.gif")), &clip).unwrap();
+        std::fs::write(folder.join(format!("{k}.txt")), format!("pattern {k}")).unwrap();
+    }
+}
+
 pub(crate) fn run(config: &RunConfig, resume: Resume) -> vd_train::Result<Summary> {
     train(config, resume, &AtomicBool::new(false), &mut |_| {})
 }
