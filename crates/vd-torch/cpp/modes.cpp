@@ -53,10 +53,12 @@ void vd_autocast_leave(const VdAutocast* before) {
   at::autocast::set_autocast_dtype(type, static_cast<at::ScalarType>(before->dtype));
 }
 
-// Whether autocast keeps the casts of weights until it is left; returns what was set before.
+// Whether autocast on this thread keeps the casts of weights until it is left; returns what was set
+// before. Those that it has kept go where it is to keep none: other threads find them too.
 int vd_autocast_keeps(int keep) {
   const bool before = at::autocast::is_autocast_cache_enabled();
   at::autocast::set_autocast_cache_enabled(keep != 0);
+  if (!keep) at::autocast::clear_cache();
   return before ? 1 : 0;
 }
 

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::Cell;
+use std::sync::{Arc, Mutex};
 
 use tch::{Device, Kind, Tensor};
-use vd_torch::graphs::{Flaw, GraphState, Recordings, StandIn, imitated};
+use vd_torch::graphs::{Flaw, GraphState, Recordings, StandIn, imitated, recording};
 use vd_torch::testing::{device, tolerance};
 use vd_torch::{Error, Result};
 
@@ -154,6 +155,38 @@ fn weights_that_change_before_the_backward_make_it_an_error() {
         let refused =
             Tensor::f_run_backward(&[out.sum(Kind::Float)], &[&layer.weight], false, false);
         assert!(refused.unwrap_err().to_string().contains("modified by an inplace operation"));
+    });
+}
+
+/// As CUDA's are, whose way back is another thread's.
+#[test]
+fn what_is_computed_again_on_the_way_back_is_known_to_be_recorded_on_any_thread() {
+    here(|| {
+        let (layer, of) = (Layer::new(), Recordings::default());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let again = |inputs: &[Tensor]| {
+            let (seen, weight) = (Arc::clone(&seen), layer.weight.shallow_clone());
+            vd_torch::checkpoint(&[&inputs[0]], &[&layer.weight], move |inputs| {
+                let elsewhere = std::thread::spawn(recording).join().unwrap();
+                seen.lock().unwrap().push((recording(), elsewhere));
+                Ok(vec![inputs[0].matmul(&weight).tanh()])
+            })
+        };
+        let x = values(1.0, &[3, 5]);
+        for _ in 0..3 {
+            let params = [layer.weight.shallow_clone()];
+            let answer = of.answer((), &[&x], &params, |(), inputs| again(inputs)).unwrap();
+            if let Some(answer) = answer {
+                let loss = answer[0].square().sum(Kind::Float);
+                let _ = Tensor::run_backward(&[loss], &[&layer.weight], false, false);
+            }
+        }
+        assert_eq!(of.state().replayed, 2);
+        let seen = seen.lock().unwrap();
+        assert!(seen.len() >= 4);
+        for pass in seen.chunks(2) {
+            assert!(pass[0].0 && pass[1] == (true, true), "{seen:?}");
+        }
     });
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::Tensor;
 
@@ -18,10 +19,31 @@ thread_local! {
     static RECORDING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// How many ways back are under way that are recorded or about to be. libtorch goes them on threads of
+/// its own, and what computes its activations again does so there.
+static BACK: AtomicUsize = AtomicUsize::new(0);
+
 /// Whether what this thread computes is recorded, or is about to be: whatever a recording reads is part
 /// of it, or is kept as long as it is. What is made once and kept until something changes is neither.
+/// While a way back is recorded the answer is yes on every thread.
 pub fn recording() -> bool {
-    RECORDING.get()
+    RECORDING.get() || BACK.load(Ordering::Relaxed) > 0
+}
+
+/// A way back that is recorded, or about to be, until it is dropped.
+struct OnTheWayBack;
+
+impl OnTheWayBack {
+    fn new() -> Self {
+        BACK.fetch_add(1, Ordering::Relaxed);
+        OnTheWayBack
+    }
+}
+
+impl Drop for OnTheWayBack {
+    fn drop(&mut self) {
+        BACK.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Runs `f` without the casts of weights that autocast keeps for the time that it is on, or anything
@@ -76,7 +98,10 @@ pub(super) fn gradients(
     fn all(list: &[Tensor]) -> Vec<&Tensor> {
         list.iter().collect()
     }
-    let found = grad(&all(outputs), &all(seeds), &all(params))?;
+    let found = {
+        let _on_the_way = OnTheWayBack::new();
+        grad(&all(outputs), &all(seeds), &all(params))?
+    };
     let kind = found.iter().flatten().map(Tensor::kind).next();
     let Some(like) = found.iter().flatten().next() else {
         return Err(Error::Torch("no parameter has a part in the outputs".to_owned()));
