@@ -330,7 +330,8 @@ class Cases:
         for key in ("flops", "bytes", "floors_ms"):
             case[key] = found[key]
         case["ours_ms"] = found["noise"]["seed"]["median_ms"]
-        return [{"side": f"ours, noise of {noise}", **row, "error_of_output": found["error"]}
+        about = {"error_of_output": found["error"], "graphs": found["graphs"]}
+        return [{"side": f"ours, noise of {noise}", **row, **about}
                 for noise, row in found["noise"].items()]
 
 
