@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
-use super::rows::{self, Lanes, Norm, floats, kind_name, operand, read, read_or_null};
+use super::rows::{self, Lanes, Norm, floats, kind_name, operand, read, read_or_null, vector};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{none, one};
 
@@ -16,6 +16,9 @@ const FORWARD: u32 = 16;
 const BACKWARD: u32 = 4;
 /// Of the blocks that add up the sums of others; as in `cu/rms_norm.cu`.
 const FOLD_THREADS: u32 = 512;
+
+/// Channels of a lane up to which the kernel adds up the gradient of the bias; as in `cu/rms_norm.cu`.
+const SUMS_OF_BIAS: i64 = 16;
 
 /// What is done to the output of a convolution: y = silu(z / max(|z|, 1e-12) gain factor (scale + 1) +
 /// shift) + residual, where z = x + bias.
@@ -253,8 +256,14 @@ impl Function for Backward {
         let grad_of_y = operand(&grad.to_kind(x.kind()));
         let (out, partials, chunks) = of.backward(&*self.on, &grad_of_y)?;
         let (sums, rows) = of.fold(&*self.on, &partials, chunks)?;
+        let bias = self.bias.then(|| {
+            if i64::from(of.lanes.vectors) * vector(x.kind()) <= SUMS_OF_BIAS {
+                return Some(sums.select(0, 1));
+            }
+            Some(out.sum_dim_intlist([0i64, 1, 2, 3].as_slice(), false, Kind::Float))
+        });
         let mut all = vec![Some(out), Some(sums.select(0, 0))];
-        all.extend(self.bias.then(|| Some(sums.select(0, 1))));
+        all.extend(bias);
         if let (Some(rows), Some(film)) = (rows, film) {
             all.extend([0, 1].map(|i| Some(rows.select(1, i).view(film[0].size().as_slice()))));
         }

@@ -18,33 +18,41 @@ struct Rms {
 
 template <class T, int N>
 struct RmsRows : Rows<T, N> {
+  static const int W = Rows<T, N>::W;
   static const int E = Rows<T, N>::E;
   const Rms& of;
 
   __device__ inline explicit RmsRows(const Rms& rms) : Rows<T, N>(rms.norm), of(rms) {}
 
-  // The lane's channels of a row of T, zeros where there is none.
-  __device__ inline void film(const void* rows, float* to) const {
-    const T* row = (const T*)rows + (u64)this->segment * of.step;
+  // The lane's vector n of a row, zeros where there is none.
+  __device__ inline void row(const float* from, int n, float* to) const {
+    const u32 k = this->channel(n);
 #pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const u32 k = this->channel(n);
-      if (rows != 0 && k < this->p.c) {
-        Vector<T>::load(row + k, to + n * this->W);
+    for (int i = 0; i < W; i += 4) {
+      if (from != 0 && k < this->p.c) {
+        Vector<float>::load(from + k + i, to + i);
       } else {
 #pragma unroll
-        for (int i = 0; i < this->W; ++i) to[n * this->W + i] = 0.0f;
+        for (int j = 0; j < 4; ++j) to[i + j] = 0.0f;
       }
     }
   }
-  __device__ inline void biases(float* to) const { this->channels(of.bias, 0.0f, to); }
-  __device__ inline void shifts(float* to) const { film(of.shift, to); }
-  __device__ inline void gains(float* to) const {
-    float scale[E];
-    film(of.scale, scale);
-    this->channels(this->p.gain, 0.0f, to);
+  __device__ inline void film(const void* rows, int n, float* to) const {
+    const u32 k = this->channel(n);
+    if (rows != 0 && k < this->p.c) {
+      Vector<T>::load((const T*)rows + (u64)this->segment * of.step + k, to);
+    } else {
 #pragma unroll
-    for (int e = 0; e < E; ++e) to[e] *= of.factor * (1.0f + scale[e]);
+      for (int i = 0; i < W; ++i) to[i] = 0.0f;
+    }
+  }
+  __device__ inline void biases(int n, float* to) const { row(of.bias, n, to); }
+  __device__ inline void gains_and_shifts(int n, float* gain, float* shift) const {
+    film(of.scale, n, shift);
+    row(this->p.gain, n, gain);
+#pragma unroll
+    for (int i = 0; i < W; ++i) gain[i] *= of.factor * (1.0f + shift[i]);
+    film(of.shift, n, shift);
   }
 };
 
@@ -52,27 +60,36 @@ template <class T, int N>
 __device__ inline void rms_forward(const Rms& rms) {
   const RmsRows<T, N> rows(rms);
   const Norm& p = rms.norm;
-  const int E = RmsRows<T, N>::E;
-  // Registers are scarce where a lane has many channels: its rows come from the cache then.
-  const bool KEPT = E <= 16;
+  const int E = RmsRows<T, N>::E, W = RmsRows<T, N>::W;
+  // Registers are scarce where a lane has many channels: its rows come from the cache then, vector
+  // by vector.
+  const bool KEPT = E <= 8;
   float gain[E], shift[E], bias[E];
-  if (KEPT) rows.gains(gain), rows.shifts(shift), rows.biases(bias);
+#pragma unroll
+  for (int n = 0; n < N && KEPT; ++n) {
+    rows.gains_and_shifts(n, gain + n * W, shift + n * W);
+    rows.biases(n, bias + n * W);
+  }
   for (u32 from = rows.start; from < p.positions; from += rows.step) {
     float x[E], squares = 0.0f;
     rows.read(p.x, from, x);
-    if (!KEPT) {
-      READ_ANEW();
-      rows.biases(bias);
-    }
+    if (!KEPT) READ_ANEW();
 #pragma unroll
-    for (int e = 0; e < E; ++e) {
-      x[e] += bias[e];
-      squares += x[e] * x[e];
+    for (int n = 0; n < N; ++n) {
+      if (!KEPT) rows.biases(n, bias + n * W);
+#pragma unroll
+      for (int e = n * W; e < (n + 1) * W; ++e) {
+        x[e] += bias[e];
+        squares += x[e] * x[e];
+      }
     }
     const float unit = rsqrtf(fmaxf(sum_of_lanes(squares, p.lanes), SMALLEST));
-    if (!KEPT) rows.gains(gain), rows.shifts(shift);
 #pragma unroll
-    for (int e = 0; e < E; ++e) x[e] = silu(x[e] * unit * gain[e] + shift[e]);
+    for (int n = 0; n < N; ++n) {
+      if (!KEPT) rows.gains_and_shifts(n, gain + n * W, shift + n * W);
+#pragma unroll
+      for (int e = n * W; e < (n + 1) * W; ++e) x[e] = silu(x[e] * unit * gain[e] + shift[e]);
+    }
     rows.add_residual(from, x);
     rows.write(x, from, p.out);
   }
@@ -83,45 +100,52 @@ template <class T, int N>
 __device__ inline void rms_backward(const Rms& rms) {
   const RmsRows<T, N> rows(rms);
   const Norm& p = rms.norm;
-  const int E = RmsRows<T, N>::E;
-  const bool KEPT = E <= 8;
+  const int E = RmsRows<T, N>::E, W = RmsRows<T, N>::W;
+  const bool KEPT = E <= 4;
+  // Sums for the bias have no room where there are that many channels: those are made of the result.
+  const bool BIASES = E <= 16;
   float gain[E], shift[E], gains[E], shifts[E], biases[E];
 #pragma unroll
   for (int e = 0; e < E; ++e) gains[e] = shifts[e] = biases[e] = 0.0f;
-  if (KEPT) rows.gains(gain), rows.shifts(shift);
+#pragma unroll
+  for (int n = 0; n < N && KEPT; ++n) rows.gains_and_shifts(n, gain + n * W, shift + n * W);
   for (u32 from = rows.start; from < p.positions; from += rows.step) {
     float x[E], d[E], squares = 0.0f, along = 0.0f;
     rows.read(p.x, from, x);
     rows.read(p.grad, from, d);
     if (!KEPT) READ_ANEW();
-    {
-      float bias[E];
-      rows.biases(bias);
-      const float there = rows.there(from) ? 1.0f : 0.0f;
 #pragma unroll
-      for (int e = 0; e < E; ++e) {
-        x[e] += there * bias[e];
+    for (int n = 0; n < N; ++n) {
+      float bias[W];
+      rows.biases(n, bias);
+#pragma unroll
+      for (int i = 0; i < W; ++i) {
+        const int e = n * W + i;
+        x[e] += bias[i];
         squares += x[e] * x[e];
       }
     }
-    if (!KEPT) rows.gains(gain), rows.shifts(shift);
     squares = sum_of_lanes(squares, p.lanes);
     const float unit = rsqrtf(fmaxf(squares, SMALLEST));
 #pragma unroll
-    for (int e = 0; e < E; ++e) {
-      x[e] *= unit;
-      d[e] *= silu_slope(x[e] * gain[e] + shift[e]);
-      shifts[e] += d[e];
-      gains[e] += d[e] * x[e];
-      d[e] *= gain[e];
-      along += d[e] * x[e];
+    for (int n = 0; n < N; ++n) {
+      if (!KEPT) rows.gains_and_shifts(n, gain + n * W, shift + n * W);
+#pragma unroll
+      for (int e = n * W; e < (n + 1) * W; ++e) {
+        x[e] *= unit;
+        d[e] *= silu_slope(x[e] * gain[e] + shift[e]);
+        shifts[e] += d[e];
+        gains[e] += d[e] * x[e];
+        d[e] *= gain[e];
+        along += d[e] * x[e];
+      }
     }
     // Below the bound the length is a constant.
     along = squares > SMALLEST ? sum_of_lanes(along, p.lanes) : sum_of_lanes(0.0f, p.lanes);
 #pragma unroll
     for (int e = 0; e < E; ++e) {
       d[e] = unit * (d[e] - x[e] * along);
-      biases[e] += d[e];
+      if (BIASES) biases[e] += d[e];
     }
     rows.write(d, from, p.out);
   }
