@@ -1,5 +1,5 @@
-//! What the networks ask of a GPU, counted without one: libtorch's operators are those of this CPU,
-//! kernels are noted and not run.
+//! What a network asks of a GPU in bf16, counted without one: libtorch's operators are those of this
+//! CPU, kernels are noted and not run. A change of these numbers is a change of what a step costs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::print_stdout, reason = "the counts")]
 
@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use counted::{Counts, counted};
 use tch::{Device, Kind, Tensor};
+use vd_unet3d::ops::Params;
 use vd_unet3d::ops::kernels::cuda::{Dry, imitated};
 use vd_unet3d::ops::torch::{Autocast, Operand};
-use vd_unet3d::ops::{FrameMask, Params};
-use vd_unet3d::{Backbone, Cond, UNet3d, UNet3dConfig};
+use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
 /// Samples and frames, whose product divides the entries of activations and of nothing else.
 const SIZE: [i64; 2] = [3, 5];
@@ -24,6 +24,8 @@ fn large(t: &Operand) -> bool {
     n % (SIZE[0] * SIZE[1]) == 0 && n >= 16 * SIZE[0] * SIZE[1]
 }
 
+/// The network of video-diffusion-pytorch 0.7: 19 residual blocks, 18 of them with an embedding, 8
+/// linear attentions over space and a full one, 10 attentions along time.
 struct Network {
     net: UNet3d,
     params: Params,
@@ -33,7 +35,7 @@ struct Network {
 
 impl Network {
     fn new() -> Self {
-        let config = UNet3dConfig { dim: 64, ..UNet3dConfig::video_diffusion_pytorch_0_7() };
+        let config = UNet3dConfig { dim: 32, ..UNet3dConfig::video_diffusion_pytorch_0_7() };
         let mut params = Params::new(1, Kind::Float, Device::Cpu);
         let mut net = UNet3d::new(&config, &mut params.root()).unwrap();
         net.set_autocast(Autocast::Bf16);
@@ -47,38 +49,114 @@ impl Network {
         self.net.forward(&self.x, &self.t, &Cond::default(), &FrameMask::All, None).unwrap()
     }
 
-    /// What `f` asks for, kernels by their names without kinds and sizes.
-    fn counted(&self, f: impl FnOnce()) -> (Counts, BTreeMap<String, usize>) {
+    /// What `f` asks for.
+    fn asked(&self, what: &str, f: impl FnOnce()) -> Asked {
+        for (_, param) in self.params.iter() {
+            // As an optimiser leaves them: the first gradient is taken as it comes.
+            param.tensor.shallow_clone().zero_grad();
+        }
         let machine = Arc::new(Dry::default());
         let ((), counts) = imitated(machine.clone(), || counted(large, f));
         let mut kernels = BTreeMap::new();
         for kernel in machine.take() {
-            let name: Vec<&str> =
-                kernel.split('_').take_while(|part| !part.contains("16")).collect();
-            *kernels.entry(name.join("_")).or_default() += 1;
+            let name = kernel.split('_').take_while(|part| !["bf16", "32"].contains(part));
+            *kernels.entry(name.collect::<Vec<_>>().join("_")).or_default() += 1;
         }
-        (counts, kernels)
+        println!("{what}\n{counts}{kernels:?}");
+        Asked { counts, kernels }
     }
 }
 
-#[test]
-fn table() {
-    let mut of = Network::new();
-    let evaluation = || tch::no_grad(|| drop(of.forward()));
-    imitated(Arc::new(Dry::default()), evaluation);
-    let (counts, kernels) = of.counted(evaluation);
-    println!("evaluation\n{counts}{kernels:#?}");
-    let step = || of.forward().mean(Kind::Float).backward();
-    let (counts, kernels) = of.counted(|| drop(of.forward()));
-    println!("forward\n{counts}{kernels:#?}");
-    let (counts, kernels) = of.counted(step);
-    println!("forward and backward\n{counts}{kernels:#?}");
-    for (_, param) in of.params.iter() {
-        let mut tensor = param.tensor.shallow_clone();
-        tensor.zero_grad();
+struct Asked {
+    counts: Counts,
+    kernels: BTreeMap<String, usize>,
+}
+
+impl Asked {
+    /// All classes but those of small tensors.
+    fn is(&self, classes: &[(&str, usize)]) {
+        let got = self.counts.0.iter().filter(|(class, _)| !class.starts_with("small"));
+        let got: BTreeMap<&str, usize> = got.map(|(k, (n, _))| (k.as_str(), *n)).collect();
+        assert_eq!(got, classes.iter().copied().collect());
     }
+
+    fn runs(&self, kernels: &[(&str, usize)]) {
+        let got: BTreeMap<&str, usize> =
+            self.kernels.iter().map(|(k, n)| (k.as_str(), *n)).collect();
+        assert_eq!(got, kernels.iter().copied().collect());
+    }
+}
+
+const FORWARD: [(&str, usize); 6] = [
+    ("layer_forward", 19),
+    ("linear_fold", 8),
+    ("linear_forward", 8),
+    ("linear_sums", 8),
+    ("rms_forward", 38),
+    ("temporal_forward", 10),
+];
+
+/// Products, sums with what goes around an attention, inputs joined with skips; the casts and the
+/// permutes are those of the two ends.
+const PASS: [(&str, usize); 7] = [
+    ("attention", 1),
+    ("convolution", 45),
+    ("large add", 19),
+    ("large cast", 2),
+    ("large cat", 5),
+    ("large permute", 2),
+    ("product", 67),
+];
+
+#[test]
+fn activations_stay_in_half_and_in_place_from_the_first_convolution_to_the_last() {
+    let of = Network::new();
+    let evaluated = || tch::no_grad(|| drop(of.forward()));
+    let first = of.asked("first evaluation", evaluated);
+    let again = of.asked("evaluation", evaluated);
+    again.is(&PASS);
+    again.runs(&FORWARD);
+    // Weights are cast at the first time alone.
+    assert_eq!(first.counts.of("small cast") - again.counts.of("small cast"), 156);
+    assert!(again.counts.all("small") <= 33, "{}", again.counts);
+    let with_graph = of.asked("forward", || drop(of.forward()));
+    with_graph.is(&PASS);
+    with_graph.runs(&FORWARD);
+}
+
+#[test]
+fn a_step_casts_each_weight_and_each_gradient_of_one_once() {
+    let mut of = Network::new();
+    let step = of.asked("step", || of.forward().mean(Kind::Float).backward());
+    let back = [
+        ("layer_backward", 19),
+        ("linear_backward", 8),
+        ("linear_backward_sums", 8),
+        ("rms_backward", 38),
+        ("rms_fold", 38),
+        ("temporal_backward", 10),
+    ];
+    step.runs(&[&FORWARD[..], &back].concat());
+    let is = |asked: &Asked, classes: [(&str, usize); 5]| {
+        for (class, n) in classes {
+            assert_eq!(asked.counts.of(class), n, "{class} of\n{}", asked.counts);
+        }
+    };
+    let ways = [("convolution backward", 45), ("attention backward", 1)];
+    is(&step, [("convolution", 45), ("product", 200), ("small cast", 317), ways[0], ways[1]]);
+
     of.net.set_recompute(99);
-    let step = || of.forward().mean(Kind::Float).backward();
-    let (counts, kernels) = of.counted(step);
-    println!("with all computed again\n{counts}{kernels:#?}");
+    let again = of.asked("step that computes all again", || {
+        of.forward().mean(Kind::Float).backward();
+    });
+    let twice = [
+        ("layer_forward", 37),
+        ("linear_fold", 16),
+        ("linear_forward", 16),
+        ("linear_sums", 16),
+        ("rms_forward", 76),
+        ("temporal_forward", 19),
+    ];
+    again.runs(&[&twice[..], &back].concat());
+    is(&again, [("convolution", 83), ("product", 263), ("small cast", 453), ways[0], ways[1]]);
 }

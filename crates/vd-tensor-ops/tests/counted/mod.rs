@@ -7,8 +7,8 @@ use std::fmt;
 
 use vd_tensor_ops::torch::{Operand, Operator, operators};
 
-/// Operators whose work is a library's on a GPU too, whatever they call on a CPU.
-const PRODUCTS: [(&str, &str); 14] = [
+/// Operators that are one kernel or a library's on a GPU, whatever they call on a CPU.
+const WHOLE: [(&str, &str); 15] = [
     ("aten::convolution", "convolution"),
     ("aten::convolution_backward", "convolution backward"),
     ("aten::addmm", "product"),
@@ -22,7 +22,8 @@ const PRODUCTS: [(&str, &str); 14] = [
     ("aten::gelu_backward", "other"),
     ("aten::gelu", "other"),
     ("aten::silu", "other"),
-    ("aten::index_select", "other"),
+    ("aten::sum", "other"),
+    ("aten::cat", "other"),
 ];
 
 /// The operators of libtorch's f32 list for CUDA that layers may meet: there autocast casts what
@@ -84,7 +85,7 @@ pub fn counted<R>(large: impl Fn(&Operand) -> bool, f: impl FnOnce() -> R) -> (R
         {
             counts.note("activation cast by the f32 list", op.bytes());
         }
-        if let Some((_, class)) = PRODUCTS.iter().find(|(name, _)| *name == op.name) {
+        if let Some((_, class)) = WHOLE.iter().find(|(name, _)| *name == op.name) {
             let class = if *class == "other" { name_of(op, &large) } else { (*class).to_owned() };
             counts.note(&class, op.bytes());
             within = Some(op.depth);
