@@ -92,7 +92,8 @@ second one ends at once. --resume goes on to the same bytes that an unbroken run
 reached; it takes CONFIG and --set as given, of which only these may differ from the run's:
 data.workers, text.encoder.path and text.encoder.cache, and of [train] steps, checkpoint_every,
 preview_*, out (for a run that was moved), graphs, recompute and threads (with a warning: the last
-bits may then differ). A checkpoint knows its text encoder by a hash of its files, and refuses another one.
+bits may then differ). A checkpoint knows its text encoder by a hash of its files, and refuses
+another one.
 
 A run that does not fit into memory may keep less for its backward: train.recompute = N computes the
 activations of the N outermost levels again, which costs a second forward of those and changes no

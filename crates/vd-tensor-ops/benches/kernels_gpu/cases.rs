@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::kernels::cpu::{AdamWTensors, GroupFinish};
-use vd_tensor_ops::kernels::cuda::{self, RmsFinish, Temporal};
+use vd_tensor_ops::kernels::cpu::{AdamWTensors, DropMask, GroupFinish};
+use vd_tensor_ops::kernels::cuda::{self, Gradients, Law, RmsFinish, Streams, Temporal};
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::torch::{self, AdamWStep};
@@ -58,12 +58,13 @@ struct Set {
     grad: Tensor,
 }
 
-/// Forward and backward of `f` on inputs that `make` draws. The first `large` inputs are counted, and
-/// of the gradients that of the first alone: one of a residual is that of the output.
+/// Forward and backward of `f` on inputs that `make` draws. The first `large` inputs are counted, and on
+/// the way back the first alone, so often as `back` says: read and its gradient written, or one of both.
+/// The gradient of a residual is that of the output.
 fn both(
     kernel: &'static str,
     (kind, shape): (Kind, &[i64]),
-    large: usize,
+    (large, back): (usize, u64),
     make: impl Fn() -> Vec<Tensor>,
     f: impl Fn(&[Tensor]) -> Tensor + 'static,
 ) -> Vec<Case> {
@@ -78,7 +79,7 @@ fn both(
     let first = set();
     let read: Vec<&Tensor> = first.inputs.iter().take(large).collect();
     let forward = bytes(&read) + bytes(&[&first.grad]);
-    let backward = 2 * bytes(&read[..1]) + bytes(&[&first.grad]);
+    let backward = back * bytes(&read[..1]) + bytes(&[&first.grad]);
     let more = TURNING.div_ceil(bytes(&read)).clamp(SETS.0, SETS.1);
     let more = if device() == Device::Cpu { 1 } else { more };
     let sets: Rc<Vec<Set>> =
@@ -104,36 +105,78 @@ fn both(
     vec![case("forward", forward, there), case("backward", backward, back)]
 }
 
-/// A norm and a gain.
-fn bare(gain: &Tensor) -> RmsFinish<'_> {
-    RmsFinish { bias: None, gain, factor: 1.0, film: None, residual: None }
-}
-
 fn rms(shape: [i64; 5], kind: Kind, residual: bool) -> Vec<Case> {
-    let row = move || draw(&[shape[4]], Kind::Float);
+    let c = [shape[4]];
+    let factor = (shape[4] as f64).sqrt();
+    let row = move || draw(&c, Kind::Float);
     if residual {
         let make = move || vec![draw(&shape, kind), draw(&shape, kind), row(), row()];
-        return both("rms norm, residual", (kind, &shape), 2, make, move |t| {
-            let finish = RmsFinish { bias: Some(&t[3]), residual: Some(&t[1]), ..bare(&t[2]) };
+        return both("rms norm, residual", (kind, &shape), (2, 2), make, move |t| {
+            let (bias, residual) = (Some(&t[3]), Some(&t[1]));
+            let finish = RmsFinish { bias, gain: &t[2], factor, film: None, residual };
             let on = cuda::rms_fits(&t[0], &finish).expect("a kernel");
             cuda::rms_finished(&on, &t[0], &finish)
         });
     }
-    let rows = move || draw(&[shape[0], shape[4]], Kind::Float);
-    let make = move || vec![draw(&shape, kind), row(), row(), rows(), rows()];
-    both("rms norm, scale, shift", (kind, &shape), 1, make, move |t| {
+    let film = move || draw(&[shape[0], shape[4]], kind);
+    let make = move || vec![draw(&shape, kind), row(), row(), film(), film()];
+    both("rms norm, scale, shift", (kind, &shape), (1, 2), make, move |t| {
         let (bias, film) = (Some(&t[2]), Some([&t[3], &t[4]]));
-        let finish = RmsFinish { bias, film, ..bare(&t[1]) };
+        let finish = RmsFinish { bias, gain: &t[1], factor, film, residual: None };
         let on = cuda::rms_fits(&t[0], &finish).expect("a kernel");
         cuda::rms_finished(&on, &t[0], &finish)
     })
+}
+
+fn layer(shape: [i64; 5], kind: Kind) -> Vec<Case> {
+    let make = move || vec![draw(&shape, kind), draw(&[shape[4]], Kind::Float)];
+    both("layer norm", (kind, &shape), (1, 2), make, |t| {
+        let on = cuda::layer_norm_fits(&t[0], &t[1]).expect("a kernel");
+        cuda::layer_norm(&on, &t[0], &t[1]).y
+    })
+}
+
+fn dropout(shape: [i64; 5], kind: Kind) -> Vec<Case> {
+    let seeds = (0..shape[0] as u64).collect::<Vec<_>>().into();
+    let mask = DropMask { seeds, site: 1, rate: 0.1, gain: 1.0 / 0.9 };
+    both(
+        "dropout",
+        (kind, &shape),
+        (1, 1),
+        move || vec![draw(&shape, kind)],
+        move |t| {
+            let on = cuda::drop_fits(&t[0]).expect("a kernel");
+            cuda::dropped_out(&on, &t[0], &mask)
+        },
+    )
+}
+
+/// The noise of a batch of videos, which is arithmetic more than memory.
+fn noise(b: u64, f: u64, side: u64) -> Vec<Case> {
+    let each = 3 * f * side * side;
+    let call: Box<dyn Fn(usize) -> Call> = Box::new(move |i| {
+        Box::new(move || {
+            let streams = Streams { key: [7; 8], first: b * i as u64, word: 0 };
+            let on = cuda::machine(device()).expect("kernels");
+            vec![cuda::draw(&*on, Law::Normal, &streams, (b, each), device()).unwrap()]
+        })
+    });
+    let shape = format!("{b}x3x{f}x{side}x{side}");
+    vec![Case {
+        kernel: "noise",
+        way: "forward",
+        kind: Kind::Float,
+        shape,
+        bytes: 4 * b * each,
+        call,
+    }]
 }
 
 fn group(shape: [i64; 5], kind: Kind) -> Vec<Case> {
     let rows = [shape[0], shape[4]];
     let gain = move || draw(&rows, Kind::Float);
     let make = move || vec![draw(&shape, kind), draw(&shape, kind), gain(), gain()];
-    both("group norm, residual", (kind, &shape), 2, make, |t| {
+    both("group norm, residual", (kind, &shape), (2, 2), make, |t| {
         let finish = GroupFinish { groups: 8, gain: &t[2], shift: &t[3], residual: Some(&t[1]) };
         let on = cuda::group_fits(&t[0], &finish).expect("a kernel");
         cuda::group_finished(&on, &t[0], &finish)
@@ -144,7 +187,7 @@ fn temporal([b, f, h, w, _]: [i64; 5], kind: Kind) -> Vec<Case> {
     let shape = [b, f, h * w, 3 * HEADS.inner()];
     let make = move || vec![draw(&shape, kind), draw(&[HEADS.heads, f, f], Kind::Float)];
     let turns = draw(&[f, HEADS.dim / 2, 2], Kind::Float);
-    both("attention over time", (kind, &shape), 1, make, move |t| {
+    both("attention over time", (kind, &shape), (1, 2), make, move |t| {
         let of = Temporal { turns: &turns, bias: Some(&t[1]), forbidden: None };
         let on = cuda::temporal_fits(&t[0], HEADS, &of).expect("a kernel");
         cuda::temporal(&on, &t[0], HEADS, &of)
@@ -156,7 +199,7 @@ fn linear([b, f, h, w, _]: [i64; 5], kind: Kind) -> Vec<Case> {
     both(
         "linear attention",
         (kind, &shape),
-        1,
+        (1, 2),
         move || vec![draw(&shape, kind)],
         |t| {
             let on = cuda::linear_fits(&t[0], HEADS).expect("a kernel");
@@ -203,6 +246,27 @@ fn step([params, grads, first, second, averages]: &[Vec<Tensor>; 5]) {
     cuda::adamw(&on, &STEP, 1, (1.0, 0.995), (&tensors, None)).unwrap();
 }
 
+/// The norms of a network's gradients, and whether they make a step.
+fn judge(weights: i64, kind: Kind) -> Vec<Case> {
+    let grads: Vec<Tensor> = (0..64).map(|_| draw(&[weights / 64], kind)).collect();
+    let moved = grads.iter().map(|t| bytes(&[t])).sum();
+    let loss = draw(&[], Kind::Double);
+    let halted = Tensor::zeros([1], (Kind::Int, device()));
+    let all = Rc::new((grads, loss, halted));
+    let call: Box<dyn Fn(usize) -> Call> = Box::new(move |_| {
+        let all = Rc::clone(&all);
+        Box::new(move || {
+            let (grads, loss, halted) = &*all;
+            let on = cuda::judge_fits(grads).expect("a kernel");
+            let of = Gradients { all: grads, clipped: grads.len(), clip: 1.0 };
+            let found = cuda::judge(&*on, loss, of, halted).unwrap();
+            vec![found.gates, found.report]
+        })
+    });
+    let shape = format!("{weights}");
+    vec![Case { kernel: "norms of gradients", way: "step", kind, shape, bytes: moved, call }]
+}
+
 /// What the others are measured against.
 pub(crate) fn copy() -> Case {
     let count = if device() == Device::Cpu { 1 << 20 } else { 1 << 29 };
@@ -237,6 +301,8 @@ pub(crate) fn all() -> Vec<Box<dyn Fn() -> Vec<Case>>> {
         for shape in levels() {
             all.push(Box::new(move || rms(shape, kind, false)));
             all.push(Box::new(move || rms(shape, kind, true)));
+            all.push(Box::new(move || layer(shape, kind)));
+            all.push(Box::new(move || dropout(shape, kind)));
             all.push(Box::new(move || group(shape, kind)));
             all.push(Box::new(move || temporal(shape, kind)));
             all.push(Box::new(move || linear(shape, kind)));
@@ -245,7 +311,14 @@ pub(crate) fn all() -> Vec<Box<dyn Fn() -> Vec<Case>>> {
             if device() == Device::Cpu { &[10_000] } else { &[36_000_000, 142_000_000] };
         for &weights in weights {
             all.push(Box::new(move || adamw(weights, kind)));
+            all.push(Box::new(move || judge(weights, kind)));
         }
     }
+    let videos =
+        if device() == Device::Cpu { [(1, 2, 4), (2, 1, 4)] } else { [(32, 10, 64), (4, 16, 64)] };
+    all.extend(videos.map(|(b, f, side)| {
+        let make: Box<dyn Fn() -> Vec<Case>> = Box::new(move || noise(b, f, side));
+        make
+    }));
     all
 }

@@ -59,7 +59,16 @@ const TESTS: [Programs; 5] = [
     Programs {
         package: "vd-train",
         lib: false,
-        names: &["autocast", "graphs", "joint", "resume", "signals", "training", "uncertainty"],
+        names: &[
+            "autocast",
+            "behind",
+            "graphs",
+            "joint",
+            "resume",
+            "signals",
+            "training",
+            "uncertainty",
+        ],
     },
 ];
 
