@@ -277,10 +277,10 @@ only where the CPU has instructions for it, which the last line says.
 A network that looks at the tokens of a text is given 32 of them; signals are not given.
 
 JSON: median_ms, min_ms, max_ms, mode (forward | train), threads, dtype, precision, autocast, device,
-graphs (whether the timed passes were replayed), flops, iters, recompute, peak_mib (resident memory at most, the program and its weights included; null
-where the system does not tell). flops is counted from the config: two for each multiply-add of
-convolutions, projections and attention in one pass over the batch (norms, activations and softmax
-are left out); backward counts as two forwards.
+graphs (whether the timed passes were replayed), flops, iters, recompute, peak_mib (resident memory
+at most, the program and its weights included; null where the system does not tell). flops is
+counted from the config: two for each multiply-add of convolutions, projections and attention in one
+pass over the batch (norms, activations and softmax are left out); backward counts as two forwards.
 
 Examples:
   vd bench runs/first --batch 4 --frames 8 --size 32
