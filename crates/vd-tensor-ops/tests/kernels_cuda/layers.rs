@@ -186,12 +186,15 @@ fn linear_attention_answers_and_learns_as_by_libtorchs_operations() {
     assert!(of_gpu(&done) || done.2[1] == "linear_sums_f32_16", "{:?}", done.2);
 }
 
+/// A layer's name, inputs, and how it is made.
+type Case = (&'static str, Vec<Tensor>, Box<dyn Fn(&mut Params) -> Layer>);
+
 /// Layers with what they are given, away from others in what they ask of libtorch.
-fn layers() -> Vec<(&'static str, Vec<Tensor>, Box<dyn Fn(&mut Params) -> Layer>)> {
+fn layers() -> Vec<Case> {
     let video = |seed, f| draw(seed, &[2, f, 4, 5, 16]);
     let heads = || HeadShape::new(2, 16).unwrap();
     let film = || [draw(3, &[2, 1, 1, 1, 16]), draw(4, &[2, 1, 1, 1, 16])];
-    let mut all: Vec<(&str, Vec<Tensor>, Box<dyn Fn(&mut Params) -> Layer>)> = Vec::new();
+    let mut all: Vec<Case> = Vec::new();
     let inputs = [video(1, 3), video(2, 3), video(5, 3)].into_iter().chain(film()).collect();
     all.push((
         "block of two inputs",
