@@ -46,8 +46,8 @@ Usage: cargo xtask TASK
   asan           runs the tests of the kernels under AddressSanitizer, built in a folder of their own
   kernels        compiles the kernels for GPUs for every generation, which needs no GPU, and says what
                  registers each takes; fetches the compiler (90 MB) where libtorch came without it
-  check          formatting, clippy, documentation, benches, layering, the kernels for GPUs; cargo-deny
-                 if it is there, and the feature libav if its libraries are
+  check          formatting, clippy, documentation, benches, layering, the kernels and the bundle for
+                 GPUs; cargo-deny if it is there, and the feature libav if its libraries are
   layering       which crate may use which, and the rules for source files
   downstream     builds and runs one generated project per public crate, outside of this folder
   help           this text

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use crate::bundle;
+use crate::downstream;
 use crate::error::{Result, at};
 use crate::kernels;
 use crate::layering;
@@ -25,7 +27,9 @@ pub(crate) fn run() -> Result<()> {
     doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     stage::run("cargo doc", &mut doc)?;
     stage::run("cargo bench --no-run", cargo()?.args(["bench", "--workspace", "--no-run"]))?;
-    kernels::compile(&libtorch, false)
+    kernels::compile(&libtorch, false)?;
+    // Of what the tests and benches above have built, but for a few programs.
+    bundle::run(&downstream::target_dir()?.join("gpu-bundle-packed"))
 }
 
 /// The programs of the generated projects are part of no package, so cargo passes them by.
