@@ -74,7 +74,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 /// Programs of one package share most of their code and lie side by side: a long window finds it.
 fn pack(tree: &Path, archive: &Path) -> Result<()> {
     let mut tar = Command::new("tar");
-    tar.args(["--sort=name", "--owner=0", "--group=0", "--use-compress-program=xz -9e"]);
+    tar.args(["--sort=name", "--owner=0", "--group=0", "--use-compress-program=xz -9 -T0"]);
     tar.arg("-cf").arg(archive).arg("-C").arg(tree).arg(".");
     stage::run("compress (needs tar and xz)", &mut tar)
 }
