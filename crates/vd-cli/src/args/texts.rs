@@ -271,8 +271,8 @@ Examples:
 pub(super) const BENCH: &str = "\
 Two passes are made before the timed ones. Forward runs without gradients; --train times forward
 and backward, without data, loss, optimiser and average. The precision is that of `vd sample`:
-bf16 rounds the operands of the attentions' projections, on the way forward, and is faster than f32
-only where the CPU has instructions for it, which the last line says.
+bf16 rounds the operands of the attentions' projections, on the way forward; it has not been faster
+than f32 on any CPU that was measured (docs/kernels.md). The last line says how it is done.
 --recompute is train.recompute of `vd train`.
 A network that looks at the tokens of a text is given 32 of them; signals are not given.
 
