@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use vd_torch::AdamWStep;
 use vd_torch::cuda::Launch;
 
+use super::machine::run;
 use super::rows::{THREADS, floats, kind_name, vector};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{AdamWTensors, Numbers};
@@ -171,5 +172,5 @@ fn launch(
     let launch = Launch { blocks, threads: THREADS, shared: 0 };
     let kernel = format!("adamw_{}", kind_name(kind));
     // SAFETY: tensors of one device, with the sizes that the struct says.
-    unsafe { on.run(Unit::ADAMW, &kernel, launch, std::ptr::from_ref(&*params).cast()) }
+    unsafe { run(on, Unit::ADAMW, &kernel, launch, &*params) }
 }

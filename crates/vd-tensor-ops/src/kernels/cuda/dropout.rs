@@ -7,6 +7,7 @@ use tch::Tensor;
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
+use super::machine::run;
 use super::rows::{THREADS, kind_name, operand, vector};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{DropMask, none, one};
@@ -81,7 +82,7 @@ fn drop_out(on: &dyn Machine, x: &Tensor, mask: &DropMask) -> vd_torch::Result<T
         let launch = Launch { blocks, threads: THREADS, shared: 0 };
         let kernel = format!("drop_out_{}", kind_name(x.kind()));
         // SAFETY: tensors of one device, with the sizes that the struct says.
-        unsafe { on.run(Unit::DROPOUT, &kernel, launch, std::ptr::from_ref(&params).cast())? };
+        unsafe { run(on, Unit::DROPOUT, &kernel, launch, &params)? };
     }
     Ok(y)
 }

@@ -6,9 +6,8 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
-use super::rows::{
-    self, Lanes, Norm, THREADS, floats, kind_name, operand, read, read_or_null, run,
-};
+use super::machine::run;
+use super::rows::{self, Lanes, Norm, THREADS, floats, kind_name, operand, read, read_or_null};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{GroupFinish, none, one};
 

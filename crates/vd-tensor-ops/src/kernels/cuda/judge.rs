@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 
 use super::adamw::{MOST, each};
+use super::machine::run;
 use super::rows::{THREADS, kind_name, read};
 use super::{Machine, Unit};
 
@@ -143,7 +144,7 @@ pub fn judge(
     };
     let launch = Launch { blocks: 1, threads: THREADS, shared: SHARED };
     // SAFETY: tensors of one device, with the sizes that the struct says.
-    unsafe { on.run(Unit::ADAMW, "verdict", launch, std::ptr::from_ref(&params).cast())? };
+    unsafe { run(on, Unit::ADAMW, "verdict", launch, &params)? };
     Ok(Verdict { gates, report })
 }
 
@@ -169,12 +170,11 @@ fn write_norms(on: &dyn Machine, tensors: &[Tensor], norms: &Tensor) -> vd_torch
     let of_blocks = Tensor::f_empty([blocks as i64], (Kind::Double, norms.device()))?;
     params.of_blocks = of_blocks.data_ptr().cast();
     let blocks = params.begin[tensors.len()];
-    let params = std::ptr::from_ref(&*params).cast();
     let launch = |blocks| Launch { blocks, threads: THREADS, shared: SHARED };
     let squares = format!("squares_{}", kind_name(kind));
     // SAFETY: tensors of one device, with the sizes that the struct says.
     unsafe {
-        on.run(Unit::ADAMW, &squares, launch(blocks), params)?;
-        on.run(Unit::ADAMW, "norms", launch(tensors.len() as u32), params)
+        run(on, Unit::ADAMW, &squares, launch(blocks), &*params)?;
+        run(on, Unit::ADAMW, "norms", launch(tensors.len() as u32), &*params)
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 use vd_torch::{BoxError, Function, apply};
 
-use super::rows::{Lanes, Norm, floats, operand, read, read_or_null, run};
+use super::machine::run;
+use super::rows::{Lanes, Norm, floats, operand, read, read_or_null};
 use super::{Machine, Unit};
 use crate::kernels::cpu::none;
 

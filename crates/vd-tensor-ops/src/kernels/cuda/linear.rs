@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
+use super::machine::run;
 use super::rows::{THREADS, floats, kind_name, operand, read};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{none, one};
@@ -130,18 +131,6 @@ impl Plan {
     }
 }
 
-/// # Safety
-/// As [`Machine::run`].
-unsafe fn run(
-    on: &dyn Machine,
-    kernel: &str,
-    launch: Launch,
-    params: &Params,
-) -> vd_torch::Result<()> {
-    // SAFETY: the caller's; the struct is the one that these kernels take.
-    unsafe { on.run(Unit::LINEAR, kernel, launch, std::ptr::from_ref(params).cast()) }
-}
-
 struct Forward {
     y: Tensor,
     context: Tensor,
@@ -166,9 +155,9 @@ fn forward(on: &dyn Machine, qkv: &Tensor, shape: HeadShape) -> vd_torch::Result
     // SAFETY: tensors of one device, with the sizes that the struct says.
     unsafe {
         let sums = plan.launch(plan.tiles() + 2 * d + THREADS);
-        run(on, &plan.kernel("sums"), sums, &params)?;
-        run(on, &format!("linear_fold_{d}"), fold, &params)?;
-        run(on, &plan.kernel("forward"), plan.launch(d * d), &params)?;
+        run(on, Unit::LINEAR, &plan.kernel("sums"), sums, &params)?;
+        run(on, Unit::LINEAR, &format!("linear_fold_{d}"), fold, &params)?;
+        run(on, Unit::LINEAR, &plan.kernel("forward"), plan.launch(d * d), &params)?;
     }
     Ok(Forward { y, context, norms })
 }
@@ -204,11 +193,17 @@ impl Function for Backward {
         // SAFETY: tensors of one device, with the sizes that the struct says.
         unsafe {
             let sums = plan.launch(plan.tiles());
-            run(on, &plan.kernel("backward_sums"), sums, &params)?;
+            run(on, Unit::LINEAR, &plan.kernel("backward_sums"), sums, &params)?;
             let slopes = partials.view([i64::from(plan.units), i64::from(plan.chunks), -1]);
             let slopes = slopes.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
             let params = Params { context_grad: floats(&slopes), ..params };
-            run(on, &plan.kernel("backward"), plan.launch(2 * d * d + 3 * d), &params)?;
+            run(
+                on,
+                Unit::LINEAR,
+                &plan.kernel("backward"),
+                plan.launch(2 * d * d + 3 * d),
+                &params,
+            )?;
         }
         Ok(vec![Some(out)])
     }

@@ -41,6 +41,21 @@ pub trait Machine: fmt::Debug + Send + Sync {
 
 type Loaded = std::result::Result<Arc<Module>, String>;
 
+/// Runs a kernel that takes a `P`.
+///
+/// # Safety
+/// As [`Machine::run`].
+pub(super) unsafe fn run<P>(
+    on: &dyn Machine,
+    unit: Unit,
+    kernel: &str,
+    launch: Launch,
+    params: &P,
+) -> vd_torch::Result<()> {
+    // SAFETY: the caller's.
+    unsafe { on.run(unit, kernel, launch, std::ptr::from_ref(params).cast()) }
+}
+
 /// One of this computer's GPUs.
 #[derive(Debug)]
 struct OwnGpu {

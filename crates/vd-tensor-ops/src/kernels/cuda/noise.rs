@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 use vd_torch::cuda::Launch;
 
+use super::machine::run;
 use super::rows::floats;
 use super::{Machine, Unit};
 
@@ -94,6 +95,6 @@ pub fn draw(
         Law::Uniform => "uniform_f32",
     };
     // SAFETY: room for the numbers of all rows, on the machine's device.
-    unsafe { on.run(Unit::NOISE, kernel, launch, std::ptr::from_ref(&params).cast())? };
+    unsafe { run(on, Unit::NOISE, kernel, launch, &params)? };
     Ok(out)
 }

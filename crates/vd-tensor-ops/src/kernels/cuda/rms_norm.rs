@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
+use super::machine::run;
 use super::rows::{self, Lanes, Norm, floats, kind_name, operand, read, read_or_null, vector};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{none, one};
@@ -204,18 +205,6 @@ impl Operands {
     }
 }
 
-/// # Safety
-/// As [`Machine::run`], of a kernel that takes a `P`.
-unsafe fn run<P>(
-    on: &dyn Machine,
-    kernel: &str,
-    launch: Launch,
-    params: &P,
-) -> vd_torch::Result<()> {
-    // SAFETY: the caller's.
-    unsafe { on.run(Unit::RMS_NORM, kernel, launch, std::ptr::from_ref(params).cast()) }
-}
-
 fn forward(on: &dyn Machine, x: &Tensor, finish: &RmsFinish<'_>) -> vd_torch::Result<Tensor> {
     let of = Operands::new(x, finish);
     let residual = finish.residual.map(operand);
@@ -226,7 +215,7 @@ fn forward(on: &dyn Machine, x: &Tensor, finish: &RmsFinish<'_>) -> vd_torch::Re
         Norm { residual: read_or_null(residual.as_ref()), out: y.data_ptr(), ..of.norm(chunks) };
     let launch = lanes.launch(segments, chunks, false);
     // SAFETY: tensors of one device, with the sizes that the struct says.
-    unsafe { run(on, &lanes.kernel("rms_forward"), launch, &of.rms(norm))? };
+    unsafe { run(on, Unit::RMS_NORM, &lanes.kernel("rms_forward"), launch, &of.rms(norm))? };
     Ok(y)
 }
 
@@ -293,7 +282,7 @@ impl Operands {
         };
         let launch = lanes.launch(segments, chunks, true);
         // SAFETY: tensors of one device, with the sizes that the struct says.
-        unsafe { run(on, &lanes.kernel("rms_backward"), launch, &self.rms(norm))? };
+        unsafe { run(on, Unit::RMS_NORM, &lanes.kernel("rms_backward"), launch, &self.rms(norm))? };
         Ok((out, partials, chunks))
     }
 
@@ -327,7 +316,7 @@ impl Operands {
         let launch = Launch { blocks, threads: FOLD_THREADS, shared: 8 * FOLD_THREADS };
         let kernel = format!("rms_fold_{}", kind_name(self.x.kind()));
         // SAFETY: tensors of one device, with the sizes that the struct says.
-        unsafe { run(on, &kernel, launch, &fold)? };
+        unsafe { run(on, Unit::RMS_NORM, &kernel, launch, &fold)? };
         Ok((sums, rows))
     }
 }

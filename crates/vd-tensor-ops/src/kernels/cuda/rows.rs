@@ -135,21 +135,6 @@ pub(super) fn fits(
     super::machine_of(unit, &all)
 }
 
-/// Runs a kernel that takes a [`Norm`].
-///
-/// # Safety
-/// As [`Machine::run`].
-pub(super) unsafe fn run(
-    on: &dyn Machine,
-    unit: Unit,
-    kernel: &str,
-    launch: Launch,
-    norm: &Norm,
-) -> vd_torch::Result<()> {
-    // SAFETY: the caller's; the struct is the one that these kernels take.
-    unsafe { on.run(unit, kernel, launch, std::ptr::from_ref(norm).cast()) }
-}
-
 /// A tensor as kernels take it: contiguous, from a multiple of 16 bytes on.
 pub(super) fn operand(x: &Tensor) -> Tensor {
     let x = x.detach().contiguous();

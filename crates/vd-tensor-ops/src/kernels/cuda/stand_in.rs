@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
+use super::machine::run;
 use super::rows::{THREADS, floats, kind_name};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{none, one};
@@ -108,7 +109,7 @@ fn forward(
     let launch = Launch { blocks, threads: THREADS, shared: 0 };
     let kernel = format!("stand_in_forward_{}", kind_name(rows.kind()));
     // SAFETY: tensors of one device, with the sizes that the struct says.
-    unsafe { on.run(Unit::STAND_IN, &kernel, launch, std::ptr::from_ref(&params).cast())? };
+    unsafe { run(on, Unit::STAND_IN, &kernel, launch, &params)? };
     Ok(out)
 }
 
@@ -142,9 +143,8 @@ impl Function for Backward {
         let launch =
             Launch { blocks: (d as u32).div_ceil(32), threads: THREADS, shared: THREADS * 4 };
         let kernel = format!("stand_in_backward_{}", kind_name(grad.kind()));
-        let params = std::ptr::from_ref(&params).cast();
         // SAFETY: tensors of one device, with the sizes that the struct says.
-        unsafe { self.on.run(Unit::STAND_IN, &kernel, launch, params)? };
+        unsafe { run(&*self.on, Unit::STAND_IN, &kernel, launch, &params)? };
         Ok(vec![of_rows, Some(of_null.to_kind(grad.kind()))])
     }
 

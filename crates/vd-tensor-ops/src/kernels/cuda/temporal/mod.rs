@@ -10,7 +10,7 @@ use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
 use super::rows::{floats, kind_name, operand, read};
-use super::{Machine, Unit};
+use super::{Machine, Unit, machine};
 use crate::kernels::cpu::{none, one};
 use crate::layers::HeadShape;
 use plan::{Pass, Plan};
@@ -203,7 +203,7 @@ unsafe fn run(
     let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
     let launch = Launch { blocks, threads: plan.threads, shared: plan.shared };
     // SAFETY: the caller's; the struct is the one that these kernels take.
-    unsafe { on.run(Unit::TEMPORAL, kernel, launch, std::ptr::from_ref(params).cast()) }
+    unsafe { machine::run(on, Unit::TEMPORAL, kernel, launch, params) }
 }
 
 #[derive(Debug)]
