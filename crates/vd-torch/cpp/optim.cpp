@@ -1,4 +1,4 @@
-// Fused optimiser steps, which tch does not bind.
+// Fused optimiser steps, and what a step by a kernel of one's own leaves to be told, which tch does not bind.
 #include "shim.h"
 
 #include <ATen/core/grad_mode.h>
@@ -17,10 +17,23 @@ std::vector<at::Tensor> list(at::Tensor* const* tensors, std::int64_t n) {
 }
 }  // namespace
 
-extern "C" int vd_fused_adamw(at::Tensor* const* params, at::Tensor* const* grads,
-                              at::Tensor* const* exp_avgs, at::Tensor* const* exp_avg_sqs,
-                              at::Tensor* const* steps, std::int64_t n, double lr, double beta1,
-                              double beta2, double weight_decay, double eps, char** error) {
+extern "C" {
+
+int vd_mark_changed(at::Tensor* const* tensors, std::int64_t n, char** error) {
+  return guarded(error, [&] {
+    for (std::int64_t i = 0; i < n; ++i) tensors[i]->unsafeGetTensorImpl()->bump_version();
+  });
+}
+
+// One that has no memory has none in common either.
+std::int64_t vd_shares(const at::Tensor* x) {
+  return x->has_storage() ? static_cast<std::int64_t>(x->storage().use_count()) : 0;
+}
+
+int vd_fused_adamw(at::Tensor* const* params, at::Tensor* const* grads,
+                   at::Tensor* const* exp_avgs, at::Tensor* const* exp_avg_sqs,
+                   at::Tensor* const* steps, std::int64_t n, double lr, double beta1, double beta2,
+                   double weight_decay, double eps, char** error) {
   return guarded(error, [&] {
     at::NoGradGuard no_grad;
     at::_ops::_fused_adamw_::call(list(params, n), list(grads, n), list(exp_avgs, n),
@@ -29,4 +42,5 @@ extern "C" int vd_fused_adamw(at::Tensor* const* params, at::Tensor* const* grad
                                   /*maximize=*/false, /*grad_scale=*/std::nullopt,
                                   /*found_inf=*/std::nullopt);
   });
+}
 }

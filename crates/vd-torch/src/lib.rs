@@ -46,7 +46,7 @@ pub use init::{
 pub use map::map_file;
 pub use memory::{available_memory, cpu_time, peak_resident};
 pub use operators::{Operand, Operator, operators};
-pub use optim::{AdamWState, AdamWStep, fused_adamw};
+pub use optim::{AdamWState, AdamWStep, fused_adamw, mark_changed};
 pub use tch;
 pub use team::{Member, Tasks, for_each, team, team_of};
 pub use transfer::{Download, upload};

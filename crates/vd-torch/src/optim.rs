@@ -89,6 +89,20 @@ pub fn fused_adamw(step: &AdamWStep, state: AdamWState<'_>) -> Result<()> {
     })
 }
 
+/// Says that the values of these tensors are others now: what was saved of them for a backward, or kept
+/// of them under [their version](Tensor::internal_version), is of the past. For whoever has written to
+/// their memory; libtorch's operations say so themselves.
+///
+/// # Errors
+/// A tensor without a version.
+pub fn mark_changed<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
+    let tensors: Vec<_> = tensors.into_iter().map(Tensor::as_ptr).collect();
+    shim::call(|error| {
+        // SAFETY: pointers to tensors that are borrowed until the return.
+        unsafe { shim::vd_mark_changed(tensors.as_ptr().cast(), tensors.len() as i64, error) }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -97,6 +111,17 @@ mod tests {
     /// Deterministic values that are neither equal nor regular.
     fn values(seed: f64, n: usize) -> Vec<f64> {
         (0..n).map(|i| (seed + 1.7 * i as f64).sin() * (1.0 + (0.3 * i as f64).cos())).collect()
+    }
+
+    #[test]
+    fn what_was_saved_of_a_tensor_that_was_marked_is_of_the_past() {
+        let x = Tensor::from_slice(&values(0.3, 6)).set_requires_grad(true);
+        let (part, y) = (x.detach().narrow(0, 1, 3), (&x * &x).sum(tch::Kind::Double));
+        let before = [x.internal_version(), part.internal_version()];
+        mark_changed([&x]).unwrap();
+        assert_eq!([x.internal_version(), part.internal_version()], before.map(|v| v + 1));
+        let said = y.f_backward().unwrap_err().to_string();
+        assert!(said.contains("modified by an inplace operation"), "{said}");
     }
 
     #[test]

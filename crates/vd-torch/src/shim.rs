@@ -22,6 +22,14 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> c_int;
 
+    pub(crate) fn vd_mark_changed(
+        tensors: *const *const C_tensor,
+        n: i64,
+        error: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn vd_shares(tensor: *const C_tensor) -> i64;
+
     pub(crate) fn vd_grad_enabled() -> c_int;
 
     pub(crate) fn vd_in_a_graph(leaves: *const *mut C_tensor, n: i64) -> c_int;

@@ -111,6 +111,28 @@ fn gradients_are_those_of_the_function_and_stay_when_it_is_replayed() {
 }
 
 #[test]
+fn gradients_come_in_the_same_memory_unless_somebody_has_the_last_ones() {
+    here(|| {
+        let (layer, of) = (Layer::new(), Recordings::default());
+        let grad = |seed: f64| {
+            let (x, y) = (values(seed, &[3, 5]), values(seed + 0.1, &[3, 5]));
+            let out = layer.ask(&of, 0.5, &x, &y).unwrap_or_else(|| layer.own(0.5, &x, &y));
+            Tensor::run_backward(&[out.square().sum(Kind::Float)], &[&layer.weight], false, false)
+                .remove(0)
+        };
+        let place = |grad: &Tensor| grad.data_ptr() as usize;
+        drop(grad(1.0));
+        let first = place(&grad(2.0));
+        let kept = grad(3.0);
+        assert_eq!(place(&kept), first);
+        let (values, other) = (kept.copy(), grad(4.0));
+        assert!(place(&other) != first && kept == values && other != values);
+        drop(kept);
+        assert_eq!(place(&grad(5.0)), first);
+    });
+}
+
+#[test]
 fn while_a_backward_is_to_come_nothing_is_replayed() {
     here(|| {
         let (layer, of) = (Layer::new(), Recordings::default());

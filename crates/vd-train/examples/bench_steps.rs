@@ -20,10 +20,9 @@ use vd_diffusion::{
     Ancestral, Diffusion, DiffusionConfig, LossKind, LossRequest, ScheduleConfig, Spacing,
     Threshold, Thresholded, keep_going, sample,
 };
-use vd_tensor_ops::kernels::{self, Precision};
 use vd_tensor_ops::{FrameMask, Noise, Params, SeededNoise, Weights};
 use vd_torch::{Autocast, DeviceChoice, DeviceMemory};
-use vd_train::AdamW;
+use vd_train::{AdamW, DeviceStep, Share};
 use vd_unet3d::flops::Shape;
 use vd_unet3d::traffic::{self, Pass, Rates, Widths};
 use vd_unet3d::{Backbone, Cond, UNet3d, UNet3dConfig};
@@ -40,7 +39,7 @@ fn main() -> Result<()> {
     let bench = Bench::load(&arguments)?;
     let error = bench.check(&arguments)?;
     let what = arguments.text("what")?;
-    let mut runs = serde_json::Map::new();
+    let (mut runs, mut graphs) = (serde_json::Map::new(), None);
     match what {
         "forward" => {
             drop(runs.insert("device".to_owned(), bench.time(&arguments, || bench.forward())?))
@@ -58,6 +57,7 @@ fn main() -> Result<()> {
                     None => bench.sample(noise.as_mut()),
                 };
                 runs.insert(name.to_owned(), bench.time(&arguments, step)?);
+                graphs = training.as_ref().and_then(Training::graphs);
             }
         }
         other => return Err(format!("there is no `what={other}`").into()),
@@ -71,6 +71,7 @@ fn main() -> Result<()> {
         "noise": runs,
         "parameters": bench.params.count(),
         "graphs": bench.graphs(),
+        "graphs_of_steps": graphs,
     });
     println!("{report}");
     Ok(())
@@ -260,13 +261,22 @@ impl Bench {
 struct Training {
     optimizer: AdamW,
     ema: Params,
+    /// Where there is one, on a GPU with its kernels.
+    device_step: Option<DeviceStep>,
 }
 
 impl Training {
     fn new(bench: &Bench) -> Result<Self> {
         let mut ema = Params::new(0, Kind::Float, bench.device);
         UNet3d::new(&bench.config, &mut ema.root())?;
-        Ok(Training { optimizer: AdamW::new(&bench.params, [0.9, 0.999], 0.0), ema })
+        let optimizer = AdamW::new(&bench.params, [0.9, 0.999], 0.0);
+        Ok(Training { optimizer, ema, device_step: None })
+    }
+
+    /// What became of recording the end of a step.
+    fn graphs(&self) -> Option<serde_json::Value> {
+        let of = self.device_step.as_ref()?;
+        Some(serde_json::json!({ "replayed": of.replayed(), "refused": of.refused() }))
     }
 
     /// Loss, gradients, AdamW and moving average. The rate is 0: weights stay those of the other side.
@@ -275,10 +285,20 @@ impl Training {
         let x0 = bench.x.f_clamp(-1.0, 1.0)?;
         let loss = bench.diffusion.loss(&bench.net, &x0, &Cond::none(), request, noise)?;
         let grads = Tensor::f_run_backward(&[&loss.mean], self.optimizer.params(), false, false)?;
-        let precision =
-            if bench.autocast.is_off() { Precision::default() } else { Precision::Reference };
         let follow = Some((&self.ema, 0.995));
-        kernels::with(precision, || self.optimizer.step(0.0, &grads, 1.0, follow))?;
+        let Some(on) = DeviceStep::machine(&[(&self.optimizer, Some(&self.ema))], &grads)? else {
+            self.optimizer.step(0.0, &grads, 1.0, follow)?;
+            return Ok(());
+        };
+        let device_step = match &mut self.device_step {
+            Some(device_step) => device_step,
+            none => {
+                none.insert(DeviceStep::new((1, grads.len()), bench.device, bench.net.graphs())?)
+            }
+        };
+        let share = Share { optimizer: &mut self.optimizer, lr: 0.0, follow };
+        let loss = loss.mean.detach().f_to_kind(Kind::Double)?;
+        device_step.step(&on, (&loss, &grads), 0.0, &mut [share])?;
         Ok(())
     }
 }

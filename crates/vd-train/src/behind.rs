@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 use vd_data::{Batch, Cursor};
 use vd_tensor_ops::kernels;
-use vd_tensor_ops::kernels::cuda::{self, Gradients, Machine, Verdict, Went};
+use vd_tensor_ops::kernels::cuda::{self, Machine, Went};
 use vd_torch::{Download, upload};
 
 use crate::Result;
+use crate::device_step::{DeviceStep, Share};
 use crate::metrics::LevelLosses;
 use crate::step::Outcome;
 use crate::trainer::Trainer;
+use crate::uncertainty::Learned;
 
 /// Numbers of a report before the norms of its gradients.
 const HEAD: usize = 3;
@@ -40,19 +42,6 @@ pub(crate) struct Behind {
     counts: (i64, Option<i64>),
 }
 
-/// What a device keeps between steps.
-#[derive(Debug)]
-pub(crate) struct Halt {
-    /// 1 from a step on that could not be made: i32.
-    halted: Tensor,
-}
-
-impl Halt {
-    fn new(device: Device) -> Result<Self> {
-        Ok(Halt { halted: Tensor::f_zeros([1], (Kind::Int, device))? })
-    }
-}
-
 impl Launched {
     /// Whether there is nothing to wait for.
     pub(crate) fn is_done(&self) -> bool {
@@ -69,15 +58,9 @@ impl Trainer {
         if self.loss_scale.is_some() || cuda::machine(self.device).is_none() {
             return Ok(None);
         }
-        kernels::with(self.config.train.precision, || {
-            let (own, beside) = grads.split_at(self.optimizer.params().len());
-            let fits = self.optimizer.is_gated(own, Some(&self.ema))?
-                && match &self.learned {
-                    Some(learned) => learned.optimizer.is_gated(beside, None)?,
-                    None => true,
-                };
-            Ok(if fits { cuda::judge_fits(grads) } else { None })
-        })
+        let mut optimizers = vec![(&self.optimizer, Some(&self.ema))];
+        optimizers.extend(self.learned.iter().map(|learned| (&learned.optimizer, None)));
+        kernels::with(self.config.train.precision, || DeviceStep::machine(&optimizers, grads))
     }
 
     /// Has the device make a step, or leave everything as it is where the step is bad or one before it
@@ -89,25 +72,23 @@ impl Trainer {
         mut levels: LevelLosses,
     ) -> Result<Launched> {
         let train = &self.config.train;
-        let (own, beside) = grads.split_at(self.optimizer.params().len());
         let lr = train.learning_rate().at(self.step);
-        let halt = match self.halt.take() {
-            Some(halt) => halt,
-            None => Halt::new(self.device)?,
-        };
-        let all = Gradients { all: grads, clipped: own.len(), clip: train.clip };
-        let Verdict { gates, report } = cuda::judge(&**on, loss, all, &halt.halted)?;
-        self.halt = Some(halt);
-        let mut read = vec![report];
-        read.append(&mut levels.means);
         let counts = self.counts();
-        // An error in the midst of these leaves some weights of one step and some of the next.
+        let sizes = (1 + usize::from(self.learned.is_some()), grads.len());
+        let mut device_step = match self.device_step.take() {
+            Some(device_step) => device_step,
+            None => DeviceStep::new(sizes, self.device, train.graphs)?,
+        };
+        // An error in the midst of it leaves some weights of one step and some of the next.
         self.sound = false;
-        let follow = (&self.ema, train.ema_decay().at(self.step));
-        self.optimizer.step_gated(on, lr, own, &gates.f_get(0)?, Some(follow))?;
-        if let Some(learned) = &mut self.learned {
-            learned.optimizer.step_gated(on, lr, beside, &gates.f_get(1)?, None)?;
+        let follow = Some((&self.ema, train.ema_decay().at(self.step)));
+        let mut shares = vec![Share { optimizer: &mut self.optimizer, lr, follow }];
+        if let Some(Learned { optimizer, .. }) = &mut self.learned {
+            shares.push(Share { optimizer, lr, follow: None });
         }
+        let report = device_step.step(on, (loss, grads), train.clip, &mut shares)?;
+        let mut read = vec![report.shallow_clone()];
+        read.append(&mut levels.means);
         let behind = Behind {
             read: Download::begin(&Tensor::f_cat(&read, 0)?)?,
             levels,
@@ -117,6 +98,7 @@ impl Trainer {
             cursor: self.cursor,
             counts,
         };
+        self.device_step = Some(device_step);
         self.step_is_done();
         self.sound = true;
         if self.step < self.config.train.steps {
@@ -154,7 +136,7 @@ impl Trainer {
         }
         // The loader is further than the cursor, and what it had loaded belongs to no step.
         self.ahead = None;
-        self.halt = None;
+        self.device_step = None;
         Err(self.not_finite(loss, &|gradient| !report[HEAD + gradient].is_finite()))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 use vd_tensor_ops::Params;
 use vd_tensor_ops::kernels::cpu::{self, AdamWTensors, Isa};
-use vd_tensor_ops::kernels::cuda::Machine;
+use vd_tensor_ops::kernels::cuda::{Live, Machine};
 use vd_tensor_ops::kernels::{self, Precision, cuda};
 use vd_torch::{AdamWState, AdamWStep, fused_adamw};
 
@@ -80,7 +80,7 @@ impl AdamW {
         {
             let decay = follow.map_or(1.0, |(_, decay)| decay);
             let numbers = self.numbers(lr);
-            cuda::adamw(&on, &numbers, self.done + 1, (shrink, decay), (&tensors, None))?;
+            cuda::adamw(&on, &numbers, self.done + 1, (shrink, decay), &tensors)?;
             self.done += 1;
             return Ok(());
         }
@@ -89,7 +89,8 @@ impl AdamW {
             && tensors.iter().all(AdamWTensors::fits)
         {
             let decay = follow.map_or(1.0, |(_, decay)| decay);
-            cpu::adamw(Isa::current(), &self.numbers(lr), self.done + 1, (shrink, decay), &tensors);
+            let numbers = self.numbers(lr);
+            cpu::adamw(Isa::current(), &numbers, self.done + 1, (shrink, decay), &tensors)?;
             self.done += 1;
             return Ok(());
         }
@@ -105,32 +106,29 @@ impl AdamW {
         }
     }
 
-    /// Whether [`AdamW::step_gated`] takes these gradients.
+    /// Whether [`AdamW::launch`] takes these gradients.
     ///
     /// # Errors
     /// An average of other parameters.
-    pub(crate) fn is_gated(&self, grads: &[Tensor], average: Option<&Params>) -> Result<bool> {
+    pub(crate) fn launches(&self, grads: &[Tensor], average: Option<&Params>) -> Result<bool> {
         let tensors = self.tensors(grads, average)?;
         Ok(tensors.len() == self.params.len() && cuda::adamw_fits(&tensors).is_some())
     }
 
-    /// [`AdamW::step`] by a GPU, as a [verdict](cuda::judge) wants it; it counts as a step in any case.
-    ///
-    /// # Shapes
-    /// `gate`: 2, f32
-    pub(crate) fn step_gated(
-        &mut self,
+    /// Has a GPU make the next step, with [numbers](AdamW::live) that lie in its memory; it is not counted.
+    pub(crate) fn launch(
+        &self,
         on: &Arc<dyn Machine>,
-        lr: f64,
         grads: &[Tensor],
-        gate: &Tensor,
-        follow: Option<(&Params, f64)>,
+        live: Live<'_>,
+        average: Option<&Params>,
     ) -> Result<()> {
-        let tensors = self.tensors(grads, follow.map(|(average, _)| average))?;
-        let (numbers, decay) = (self.numbers(lr), follow.map_or(1.0, |(_, decay)| decay));
-        cuda::adamw_gated(on, &numbers, self.done + 1, (1.0, decay), (&tensors, gate))?;
-        self.done += 1;
-        Ok(())
+        Ok(cuda::adamw_gated(on, &self.tensors(grads, average)?, live)?)
+    }
+
+    /// The numbers of the next step, as a GPU reads them.
+    pub(crate) fn live(&self, lr: f64, decay: f64) -> [f32; 8] {
+        cuda::adamw_numbers(&self.numbers(lr), self.done + 1, (1.0, decay))
     }
 
     /// Steps done.
@@ -138,7 +136,7 @@ impl AdamW {
         self.done
     }
 
-    /// Takes back the count of steps that changed nothing.
+    /// Counts steps that a device makes, or takes back the count of those that changed nothing.
     pub(crate) fn count(&mut self, done: i64) {
         self.done = done;
     }

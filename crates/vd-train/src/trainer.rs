@@ -11,8 +11,8 @@ use vd_torch::Autocast;
 use vd_unet3d::UNet3d;
 
 use crate::batch::Preparation;
-use crate::behind::Halt;
 use crate::checkpoint::{Checkpoint, WeightKind};
+use crate::device_step::DeviceStep;
 use crate::loss_scale::LossScale;
 use crate::optimizer::AdamW;
 use crate::signals::Signal;
@@ -45,13 +45,13 @@ pub(crate) struct Trainer {
     pub(crate) reached: Cursor,
     /// The next micro-batch, where it was loaded ahead, or why it could not be.
     pub(crate) ahead: Option<Result<Batch>>,
-    /// What keeps bad steps from a device whose steps nobody waits for.
-    pub(crate) halt: Option<Halt>,
+    /// The end of steps that nobody waits for.
+    pub(crate) device_step: Option<DeviceStep>,
     /// Whether weights and optimiser are those after `step`, and no weight is known to be bad.
     pub(crate) sound: bool,
     /// Frames per second of the first clip that was seen.
     pub(crate) fps: Option<f64>,
-    /// Whether it was said that the network is not recorded.
+    /// Whether it was said that something is not recorded.
     told_of_graphs: bool,
 }
 
@@ -96,7 +96,7 @@ impl Trainer {
             cursor,
             reached: cursor,
             ahead: None,
-            halt: None,
+            device_step: None,
             sound: true,
             fps: state.map(|state| state.fps),
             told_of_graphs: false,
@@ -113,9 +113,13 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Why the network should be recorded and is not, once.
+    /// Why the network or the end of a step should be recorded and is not, once.
     pub(crate) fn news_of_graphs(&mut self) -> Option<String> {
-        let why = self.network.graph_state().refused.filter(|_| !self.told_of_graphs)?;
+        if self.told_of_graphs {
+            return None;
+        }
+        let of_step = || self.device_step.as_ref()?.refused().map(str::to_owned);
+        let why = self.network.graph_state().refused.or_else(of_step)?;
         self.told_of_graphs = true;
         Some(why)
     }

@@ -330,7 +330,8 @@ class Cases:
         for key in ("flops", "bytes", "floors_ms"):
             case[key] = found[key]
         case["ours_ms"] = found["noise"]["seed"]["median_ms"]
-        about = {"error_of_output": found["error"], "graphs": found["graphs"]}
+        about = {key: found[key] for key in ("graphs", "graphs_of_steps")}
+        about["error_of_output"] = found["error"]
         return [{"side": f"ours, noise of {noise}", **row, **about}
                 for noise, row in found["noise"].items()]
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::{AdamWTensors, DropMask, GroupFinish};
-use vd_tensor_ops::kernels::cuda::{self, Gradients, Law, RmsFinish, Streams, Temporal};
+use vd_tensor_ops::kernels::cuda::{self, Gradients, Law, RmsFinish, Streams, Temporal, Verdict};
 use vd_tensor_ops::layers::HeadShape;
 use vd_tensor_ops::torch::testing::device;
 use vd_tensor_ops::torch::{self, AdamWStep};
@@ -243,7 +243,7 @@ fn step([params, grads, first, second, averages]: &[Vec<Tensor>; 5]) {
         })
         .collect();
     let on = cuda::adamw_fits(&tensors).expect("a kernel");
-    cuda::adamw(&on, &STEP, 1, (1.0, 0.995), (&tensors, None)).unwrap();
+    cuda::adamw(&on, &STEP, 1, (1.0, 0.995), &tensors).unwrap();
 }
 
 /// The norms of a network's gradients, and whether they make a step.
@@ -252,15 +252,16 @@ fn judge(weights: i64, kind: Kind) -> Vec<Case> {
     let moved = grads.iter().map(|t| bytes(&[t])).sum();
     let loss = draw(&[], Kind::Double);
     let halted = Tensor::zeros([1], (Kind::Int, device()));
-    let all = Rc::new((grads, loss, halted));
+    let found = Verdict::new(grads.len(), device()).expect("room");
+    let all = Rc::new((grads, loss, halted, found));
     let call: Box<dyn Fn(usize) -> Call> = Box::new(move |_| {
         let all = Rc::clone(&all);
         Box::new(move || {
-            let (grads, loss, halted) = &*all;
+            let (grads, loss, halted, found) = &*all;
             let on = cuda::judge_fits(grads).expect("a kernel");
             let of = Gradients { all: grads, clipped: grads.len(), clip: 1.0 };
-            let found = cuda::judge(&*on, loss, of, halted).unwrap();
-            vec![found.gates, found.report]
+            cuda::judge(&*on, loss, of, halted, found).unwrap();
+            Vec::new()
         })
     });
     let shape = format!("{weights}");

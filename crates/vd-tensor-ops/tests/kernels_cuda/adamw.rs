@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::AdamWTensors;
-use vd_tensor_ops::kernels::cuda;
+use vd_tensor_ops::kernels::cuda::{self, Live};
 use vd_tensor_ops::torch::AdamWStep;
 
 use crate::{device, draw, here, off};
@@ -45,14 +45,15 @@ fn check(counts: &[i64], kind: Kind, seed: u64, (averaged, live): (bool, bool)) 
             average: averaged.then_some(average),
         })
         .collect();
-    let numbers = cuda::adamw_numbers(&STEP, done, (shrink, decay));
-    let numbers = live.then(|| Tensor::from_slice(&numbers).to_device(device()));
-    // What follows from these is passed over where there are numbers in memory.
-    let done = if live { done + 7 } else { done };
     here(|| {
         let on = cuda::adamw_fits(&some).expect("a kernel");
-        let with = (some.as_slice(), numbers.as_ref());
-        cuda::adamw(&on, &STEP, done, (shrink, decay), with).unwrap();
+        if live {
+            let there = |numbers: &[f32]| Tensor::from_slice(numbers).to_device(device());
+            let numbers = there(&cuda::adamw_numbers(&STEP, done, (shrink, decay)));
+            let live = Live { numbers: &numbers, gate: &there(&[1.0, 1.0]) };
+            return cuda::adamw_gated(&on, &some, live).unwrap();
+        }
+        cuda::adamw(&on, &STEP, done, (shrink, decay), &some).unwrap();
     });
     for (of, want) in all.iter().zip(&want) {
         let got = [&of[0], &of[2], &of[3], &of[4]];
@@ -98,7 +99,7 @@ fn a_tensor_that_lies_askew_is_stepped_too() {
     let some = [AdamWTensors { param: &askew, grad, exp_avg, exp_avg_sq, average: None }];
     here(|| {
         let on = cuda::adamw_fits(&some).unwrap();
-        cuda::adamw(&on, &STEP, 1, (1.0, 1.0), (&some, None)).unwrap();
+        cuda::adamw(&on, &STEP, 1, (1.0, 1.0), &some).unwrap();
     });
     assert!(off(&askew, &want[0]) < 2e-6);
     assert_eq!(whole.get(0).double_value(&[]), before);

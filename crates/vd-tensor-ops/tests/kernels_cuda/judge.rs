@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cpu::AdamWTensors;
-use vd_tensor_ops::kernels::cuda::{self, Gradients, Verdict, Went};
+use vd_tensor_ops::kernels::cuda::{self, Gradients, Live, Verdict, Went};
 use vd_tensor_ops::torch::AdamWStep;
 
 use crate::{device, draw, here};
@@ -11,7 +11,10 @@ use crate::{device, draw, here};
 fn judged(loss: f64, grads: Gradients<'_>, halted: &Tensor) -> Verdict {
     here(|| {
         let on = cuda::judge_fits(grads.all).expect("a kernel");
-        cuda::judge(&*on, &Tensor::from(loss).to_device(device()), grads, halted).unwrap()
+        let found = Verdict::new(grads.all.len(), device()).unwrap();
+        let loss = Tensor::from(loss).to_device(device());
+        cuda::judge(&*on, &loss, grads, halted, &found).unwrap();
+        found
     })
 }
 
@@ -116,10 +119,12 @@ fn a_closed_gate_leaves_every_bit_and_an_open_one_shrinks() {
         here(|| {
             let on = cuda::adamw_fits(&some).unwrap();
             match gate {
-                None => cuda::adamw(&on, &step, 3, (shrink, 0.9), (&some, None)),
+                None => cuda::adamw(&on, &step, 3, (shrink, 0.9), &some),
                 Some(gate) => {
-                    let gate = Tensor::from_slice(&gate).to_device(device());
-                    cuda::adamw_gated(&on, &step, 3, (shrink, 0.9), (&some, &gate))
+                    let there = |numbers: &[f32]| Tensor::from_slice(numbers).to_device(device());
+                    let numbers = there(&cuda::adamw_numbers(&step, 3, (shrink, 0.9)));
+                    let live = Live { numbers: &numbers, gate: &there(&gate) };
+                    cuda::adamw_gated(&on, &some, live)
                 }
             }
             .unwrap();

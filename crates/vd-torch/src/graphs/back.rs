@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::Recording;
 use super::once::{Place, gradients};
 use crate::autograd::{BoxError, Function};
-use crate::{Error, Result};
+use crate::{Error, Result, shim};
 
 /// What computes the gradients with respect to the parameters from those with respect to the outputs.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct BackTensors {
     pub(super) params: Vec<Tensor>,
     /// Outputs in a graph, where the function itself was run again.
     pub(super) outputs: Vec<Tensor>,
+    /// What gradients were handed out in.
+    pub(super) handed: Option<Tensor>,
 }
 
 impl BackTensors {
@@ -43,6 +45,26 @@ impl BackTensors {
         }
         Ok(tch::no_grad(|| self.all.f_copy_(&all))?)
     }
+
+    /// The gradients in memory of their own, for the next replay writes over `all`: in the same memory
+    /// every time, as long as nobody has the last ones any more.
+    fn hand_out(&mut self) -> Result<Tensor> {
+        match &self.handed {
+            Some(handed) if shares(handed) > 1 => Ok(self.all.f_detach_copy()?),
+            Some(handed) => {
+                let mut handed = handed.shallow_clone();
+                tch::no_grad(|| handed.f_copy_(&self.all))?;
+                Ok(handed)
+            }
+            None => Ok(self.handed.insert(self.all.f_detach_copy()?).shallow_clone()),
+        }
+    }
+}
+
+/// How many tensors have the memory of this one.
+fn shares(x: &Tensor) -> i64 {
+    // SAFETY: a tensor that is borrowed until the return.
+    unsafe { shim::vd_shares(x.as_ptr().cast()) }
 }
 
 impl Back {
@@ -75,8 +97,7 @@ impl Function for Replayed {
             }
         }
         back.replay()?;
-        // The next replay writes over it.
-        let all = back.tensors.all.f_detach_copy()?;
+        let all = back.tensors.hand_out()?;
         let places = back.tensors.places.iter().zip(needs);
         let found = places.map(|(place, need)| match place {
             Some(place) if *need => place.of(&all).map(Some),

@@ -2,11 +2,13 @@
 //! anew: CUDA's graphs.
 //!
 //! [`Recordings`] keeps what was recorded, by the shapes that it was recorded with, and gives way
-//! wherever something cannot be recorded. No GPU has run this yet: tests put a stand-in in the place
+//! wherever something cannot be recorded; [`Fixed`] is one recording of what always reads and writes the
+//! same memory. No GPU has run this yet: tests put a stand-in in the place
 //! of CUDA ([`imitated`]), which runs the recorded function again.
 
 mod back;
 mod cuda;
+mod fixed;
 mod once;
 mod recorded;
 mod recordings;
@@ -20,6 +22,7 @@ use tch::Device;
 
 use crate::Result;
 
+pub use fixed::Fixed;
 pub use once::recording;
 pub use recordings::{GraphState, Recordings};
 pub use stand_in::{Flaw, StandIn};

@@ -203,7 +203,7 @@ fn back(
     };
     let clone = |list: &[Tensor]| list.iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
     let (seeds, params) = (clone(seeds), clone(params));
-    let tensors = BackTensors { seeds, all, places, params, outputs: Vec::new() };
+    let tensors = BackTensors { seeds, all, places, params, outputs: Vec::new(), handed: None };
     Ok(Back { recording, tensors })
 }
 

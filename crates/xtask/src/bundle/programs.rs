@@ -62,6 +62,7 @@ const TESTS: [Programs; 5] = [
         names: &[
             "autocast",
             "behind",
+            "device_step",
             "graphs",
             "joint",
             "resume",

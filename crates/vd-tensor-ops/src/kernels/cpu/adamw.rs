@@ -1,7 +1,7 @@
 //! The step of the optimiser and the moving average of the weights, in one pass over memory.
 
 use tch::{Device, Kind, Tensor};
-use vd_torch::{AdamWStep, team};
+use vd_torch::{AdamWStep, mark_changed, team};
 
 use super::{Isa, Simd, Work};
 
@@ -37,6 +37,8 @@ impl AdamWTensors<'_> {
 /// average + (1 - `decay`) (parameter - average). Every entry comes out the same whatever the number
 /// of threads.
 ///
+/// # Errors
+/// Tensors that libtorch counts no versions of.
 /// # Panics
 /// Tensors that do not [fit](AdamWTensors::fits).
 /// # Reference
@@ -47,7 +49,7 @@ pub fn adamw(
     done: i64,
     (shrink, decay): (f64, f64),
     tensors: &[AdamWTensors<'_>],
-) {
+) -> vd_torch::Result<()> {
     assert!(tensors.iter().all(AdamWTensors::fits), "tensors that the kernel does not take");
     let numbers = Numbers::new(step, done, (shrink, decay));
     let at = |t: &Tensor| t.data_ptr() as *mut f32;
@@ -78,15 +80,20 @@ pub fn adamw(
             start += run.count;
         }
     });
-    for tensor in tensors.iter().flat_map(|t| [Some(t.param), t.average]).flatten() {
-        // What was packed of them, and what a graph has saved, is of another version now.
-        let _: Tensor = tensor.detach().flatten(0, -1).narrow(0, 0, 0).zero_();
-    }
+    // What was packed of them, and what a graph has saved, is of another version now.
+    mark_changed(changed(tensors))
+}
+
+/// What a step changes that others may have read.
+pub(crate) fn changed<'a>(
+    tensors: &'a [AdamWTensors<'_>],
+) -> impl Iterator<Item = &'a Tensor> + use<'a> {
+    tensors.iter().flat_map(|of| [Some(of.param), of.average]).flatten()
 }
 
 /// The numbers of a step; the kernel for GPUs takes them in this order.
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Numbers {
     pub(crate) shrink: f32,
     pub(crate) keep: f32,

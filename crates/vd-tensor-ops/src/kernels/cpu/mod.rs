@@ -30,8 +30,8 @@ mod temporal;
 mod temporal_conv;
 mod winograd;
 
-pub(crate) use adamw::Numbers;
 pub use adamw::{AdamWTensors, adamw};
+pub(crate) use adamw::{Numbers, changed};
 pub use conv::{ConvCache, Finish, conv_fits, conv3x3, conv3x3_input_grad, finish};
 pub use conv_function::{ConvWeights, conv, finished};
 pub use conv_grad::{FinishGrad, conv3x3_weight_grad, finish_grad};

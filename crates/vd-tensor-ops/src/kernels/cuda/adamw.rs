@@ -4,13 +4,13 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
-use vd_torch::AdamWStep;
 use vd_torch::cuda::Launch;
+use vd_torch::{AdamWStep, mark_changed};
 
 use super::machine::run;
 use super::rows::{THREADS, floats, kind_name, vector};
 use super::{Machine, Unit};
-use crate::kernels::cpu::{AdamWTensors, Numbers};
+use crate::kernels::cpu::{AdamWTensors, Numbers, changed};
 
 /// Tensors of one launch, whose struct may have 32764 bytes; as in `cu/adamw.cu`.
 pub(super) const MOST: usize = 512;
@@ -66,11 +66,6 @@ fn all<'a>(of: &AdamWTensors<'a>) -> impl Iterator<Item = &'a Tensor> + use<'a> 
 /// [`crate::kernels::cpu::adamw`] on a GPU, computed in f32 and rounded to the tensors' kind; one launch
 /// for up to 512 tensors of a kind.
 ///
-/// `live` holds, in the device's memory, [`adamw_numbers`] that are taken instead of those that follow
-/// from the rest: a captured launch is repeated with numbers of its own.
-///
-/// # Shapes
-/// `live`: 8, f32
 /// # Errors
 /// Whatever the machine says; some parameters may be a step ahead then.
 /// # Panics
@@ -80,42 +75,51 @@ pub fn adamw(
     step: &AdamWStep,
     done: i64,
     (shrink, decay): (f64, f64),
-    (tensors, live): (&[AdamWTensors<'_>], Option<&Tensor>),
+    tensors: &[AdamWTensors<'_>],
 ) -> vd_torch::Result<()> {
-    step_all(on, &Numbers::new(step, done, (shrink, decay)), tensors, (live, None))
+    let null = std::ptr::null();
+    step_all(on, tensors, (Numbers::new(step, done, (shrink, decay)), null, null))
 }
 
-/// As [`adamw`], where a [verdict](super::judge) says whether there is a step at all, and what gradients
-/// are multiplied by beside `shrink`.
+/// What [`adamw_gated`] finds in a device's memory, all of it f32: a launch that is recorded is repeated
+/// with other numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Live<'a> {
+    /// [`adamw_numbers`].
+    ///
+    /// # Shapes
+    /// 8
+    pub numbers: &'a Tensor,
+    /// Of a [verdict](super::judge): what gradients are multiplied by once more, and whether there is a
+    /// step at all.
+    ///
+    /// # Shapes
+    /// 2
+    pub gate: &'a Tensor,
+}
+
+/// As [`adamw`], with numbers that lie in the device's memory.
 ///
-/// # Shapes
-/// `gate`: 2, f32
 /// # Errors
 /// As [`adamw`].
 /// # Panics
-/// As [`adamw`].
+/// As [`adamw`]; numbers of other shapes or kinds.
 pub fn adamw_gated(
     on: &Arc<dyn Machine>,
-    step: &AdamWStep,
-    done: i64,
-    (shrink, decay): (f64, f64),
-    (tensors, gate): (&[AdamWTensors<'_>], &Tensor),
+    tensors: &[AdamWTensors<'_>],
+    Live { numbers, gate }: Live<'_>,
 ) -> vd_torch::Result<()> {
-    step_all(on, &Numbers::new(step, done, (shrink, decay)), tensors, (None, Some(gate)))
+    let whole = |t: &Tensor, n| t.numel() == n && t.kind() == Kind::Float && t.is_contiguous();
+    assert!(whole(numbers, 8) && whole(gate, 2), "numbers that the kernel does not take");
+    step_all(on, tensors, (Numbers::default(), floats(numbers), floats(gate)))
 }
 
 fn step_all(
     on: &Arc<dyn Machine>,
-    numbers: &Numbers,
     tensors: &[AdamWTensors<'_>],
-    (live, gate): (Option<&Tensor>, Option<&Tensor>),
+    from: (Numbers, *const f32, *const f32),
 ) -> vd_torch::Result<()> {
     assert!(adamw_fits(tensors).is_some(), "tensors that the kernel does not take");
-    let whole = |t: &Tensor, n| t.numel() == n && t.kind() == Kind::Float && t.is_contiguous();
-    let fit = live.is_none_or(|t| whole(t, 8)) && gate.is_none_or(|t| whole(t, 2));
-    assert!(fit, "numbers that the kernel does not take");
-    let at = |t: Option<&Tensor>| t.map_or(std::ptr::null(), |t| floats(t).cast_const());
-    let from = (*numbers, at(live), at(gate));
     for kind in [Kind::Float, Kind::BFloat16] {
         let of_kind = |of: &&AdamWTensors<'_>| of.param.kind() == kind && of.param.numel() > 0;
         let some: Vec<_> = tensors.iter().filter(of_kind).collect();
@@ -123,11 +127,8 @@ fn step_all(
             launch(&**on, kind, some, from)?;
         }
     }
-    for tensor in tensors.iter().flat_map(|of| [Some(of.param), of.average]).flatten() {
-        // What a graph has saved of them is of another version now.
-        let _: Tensor = tensor.detach().flatten(0, -1).narrow(0, 0, 0).zero_();
-    }
-    Ok(())
+    // What a graph has saved of them is of another version now.
+    mark_changed(changed(tensors))
 }
 
 /// The numbers of step `done` (from 1), as the kernel reads them.

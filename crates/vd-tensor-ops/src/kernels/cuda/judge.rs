@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use vd_torch::cuda::Launch;
 
 use super::adamw::{MOST, each};
@@ -68,6 +68,18 @@ pub struct Verdict {
     pub report: Tensor,
 }
 
+impl Verdict {
+    /// Room for what is found of so many gradients.
+    ///
+    /// # Errors
+    /// Memory that runs out.
+    pub fn new(gradients: usize, device: Device) -> vd_torch::Result<Self> {
+        let gates = Tensor::f_zeros([2, 2], (Kind::Float, device))?;
+        let report = Tensor::f_zeros([HEAD + gradients as i64], (Kind::Double, device))?;
+        Ok(Verdict { gates, report })
+    }
+}
+
 /// How a step went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Went {
@@ -102,14 +114,14 @@ pub fn judge_fits(grads: &[Tensor]) -> Option<Arc<dyn Machine>> {
 /// Whether the step of these gradients may be made, and what they are shrunk by: nobody waits for it.
 ///
 /// A step is not made where the loss or the norm of a gradient is not finite, and from then on none
-/// is: `halted` is 1 until its owner sets it to 0.
+/// is: `halted` is 1 until its owner sets it to 0. What is found is written to `verdict`.
 ///
 /// # Shapes
 /// `loss`: a scalar, f64; `halted`: 1, i32; both on the gradients' device
 /// # Errors
 /// Whatever the machine says.
 /// # Panics
-/// Tensors of other kinds, or that do not [fit](judge_fits).
+/// Tensors of other kinds, or that do not [fit](judge_fits); a verdict on another number of gradients.
 /// # Reference
 /// The bound: Pascanu et al. 2013, algorithm 1, arXiv:1211.5063.
 pub fn judge(
@@ -117,13 +129,13 @@ pub fn judge(
     loss: &Tensor,
     grads: Gradients<'_>,
     halted: &Tensor,
-) -> vd_torch::Result<Verdict> {
+    Verdict { gates, report }: &Verdict,
+) -> vd_torch::Result<()> {
     let of = |t: &Tensor, kind| t.numel() == 1 && t.kind() == kind;
     let fit = of(loss, Kind::Double) && of(halted, Kind::Int) && judge_fits(grads.all).is_some();
     assert!(fit, "a loss and gradients that the kernel does not take");
-    let (n, device) = (grads.all.len(), loss.device());
-    let report = Tensor::f_zeros([HEAD + n as i64], (Kind::Double, device))?;
-    let gates = Tensor::f_empty([2, 2], (Kind::Float, device))?;
+    let n = grads.all.len();
+    assert!(report.numel() == HEAD as usize + n, "a verdict on another number of gradients");
     let mut at = 0;
     // Tensors of a kind that follow each other.
     for run in grads.all.chunk_by(|a, b| a.kind() == b.kind()) {
@@ -144,8 +156,7 @@ pub fn judge(
     };
     let launch = Launch { blocks: 1, threads: THREADS, shared: SHARED };
     // SAFETY: tensors of one device, with the sizes that the struct says.
-    unsafe { run(on, Unit::ADAMW, "verdict", launch, &params)? };
-    Ok(Verdict { gates, report })
+    unsafe { run(on, Unit::ADAMW, "verdict", launch, &params) }
 }
 
 /// The norm of each of some tensors of one kind.

@@ -19,7 +19,7 @@ mod stand_in;
 mod temporal;
 mod unit;
 
-pub use adamw::{adamw, adamw_fits, adamw_gated, adamw_numbers};
+pub use adamw::{Live, adamw, adamw_fits, adamw_gated, adamw_numbers};
 pub use dropout::{drop_fits, dropped_out};
 pub use dry::Dry;
 pub use group_norm::{group_finished, group_fits};
