@@ -62,7 +62,7 @@ impl Network {
                 average: Some(&averages[k]),
             })
             .collect();
-        adamw(Isa::current(), &NUMBERS, 1, (0.999, DECAY), &tensors);
+        adamw(Isa::current(), &NUMBERS, 1, (0.999, DECAY), &tensors).unwrap();
     }
 
     /// libtorch's own fused step between the operations that clip and that average.

@@ -36,7 +36,7 @@ impl State {
                 average: averaged.then_some(&averages[k]),
             })
             .collect();
-        adamw(isa, numbers, done, (0.5, 0.9), &tensors);
+        adamw(isa, numbers, done, (0.5, 0.9), &tensors).unwrap();
     }
 }
 

@@ -246,7 +246,7 @@ fn steps_of_the_optimiser_stay_within_their_operands() {
                 exp_avg_sq: &exp_avg_sq,
                 average: Some(&average),
             };
-            adamw(isa, &step, 3, (0.7, 0.9), &[tensors]);
+            adamw(isa, &step, 3, (0.7, 0.9), &[tensors]).unwrap();
             [param, exp_avg, exp_avg_sq, average].iter().map(Tensor::copy).collect()
         });
     }

@@ -6,8 +6,8 @@ use vd_data::{Dataset, Folder};
 use vd_text_cond::{EncoderConfig, TextEncoder};
 
 use crate::checkpoint::{Use, newest};
+use crate::event::Resume;
 use crate::preview::prompts;
-use crate::run::Resume;
 use crate::{Error, Result, RunConfig};
 
 /// Refuses to begin where a run has left checkpoints.

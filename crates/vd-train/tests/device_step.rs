@@ -37,7 +37,7 @@ impl Model {
         let params = |sizes: &[&[i64]]| {
             let mut params = Params::new(3, Kind::Float, testing::device());
             for (k, size) in sizes.iter().enumerate() {
-                params.root().param(&format!("p{k}"), size, Init::Normal).unwrap();
+                let _ = params.root().param(format!("p{k}"), size, Init::Normal).unwrap();
             }
             params
         };

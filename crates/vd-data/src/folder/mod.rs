@@ -2,6 +2,7 @@
 
 mod bad;
 mod caption;
+mod complaints;
 mod contains;
 mod natural;
 mod walk;
@@ -11,14 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use bad::BadFile;
+pub(crate) use complaints::check_bad_files;
+use complaints::without_rows;
 pub use contains::folder_contains;
 pub(crate) use natural::natural_order;
 use walk::Stills;
 
+use crate::Result;
 use crate::array::{ArrayOptions, open};
 use crate::captions::{Captions, Row, Table, of_folder};
 use crate::decode::{Media, array_kind};
-use crate::{Error, Result};
 
 /// One video of a folder.
 #[derive(Debug, Clone, PartialEq)]
@@ -232,50 +235,6 @@ impl Folder {
     pub fn other_files(&self) -> &BTreeMap<String, usize> {
         &self.other
     }
-
-    pub(crate) fn no_clips(&self) -> Error {
-        if crate::shards::is_shards(&self.root) {
-            let detail = "it holds prepared clips: data.source = { kind = \"shards\", path = ... } reads them";
-            return Error::NoClips { folder: self.root.clone(), detail: detail.to_owned() };
-        }
-        let mut detail = String::from(
-            "expected GIF, APNG, WebP, MP4, MOV, WebM, MKV, AVI, folders of PNG, JPEG or WebP frames, or \
-             arrays (.npy, .npz, .safetensors); found ",
-        );
-        if self.bad.is_empty() && self.other.is_empty() {
-            detail.push_str("no file");
-        }
-        if let Some(first) = BadFile::lines(&self.bad).first() {
-            detail.push_str(&format!(
-                "{} that cannot be read, the first: {}",
-                self.bad.len(),
-                first
-            ));
-        }
-        if !self.other.is_empty() {
-            let kinds: Vec<_> = self.other.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-            let joint = if self.bad.is_empty() { "" } else { "; and " };
-            detail.push_str(&format!("{joint}files of other kinds: {}", kinds.join(", ")));
-        }
-        Error::NoClips { folder: self.root.clone(), detail }
-    }
-}
-
-/// What the log says of clips that a table does not name.
-fn without_rows(entries: &[Entry], table: &Path) -> Option<String> {
-    const SHOWN: usize = 5;
-    let names: Vec<_> = entries.iter().filter(|entry| entry.row.is_none()).collect();
-    if names.is_empty() {
-        return None;
-    }
-    let (count, clips, table) = (names.len(), entries.len(), table.display());
-    let shown: Vec<_> = names.iter().take(SHOWN).map(|entry| format!("{:?}", entry.name)).collect();
-    let more = count.saturating_sub(SHOWN);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let shown = shown.join(", ");
-    Some(format!(
-        "{count} of {clips} clips have no row in {table}, so neither a caption nor columns: {shown}{more}"
-    ))
 }
 
 /// The clips of a file of arrays; anything else is one by itself. What cannot be opened stays a file.
@@ -311,46 +270,10 @@ fn describe(
     Ok(())
 }
 
-/// Stops a run with too many bad files.
-pub(crate) fn check_bad_files(root: &Path, bad: &[BadFile], max: usize) -> Result<()> {
-    const SHOWN: usize = 5;
-    if bad.len() <= max {
-        return Ok(());
-    }
-    Err(Error::TooManyBadFiles {
-        folder: root.to_path_buf(),
-        count: bad.len(),
-        max,
-        first: BadFile::lines(bad).into_iter().take(SHOWN).collect(),
-    })
-}
-
 /// The path below `root`; `root`'s own name where it is the video itself.
 fn below(root: &Path, path: &Path) -> PathBuf {
     match path.strip_prefix(root) {
         Ok(name) if name != Path::new("") => name.to_path_buf(),
         _ => PathBuf::from(path.file_name().unwrap_or(path.as_os_str())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clips_without_a_row_are_counted_and_the_first_are_named() {
-        let entry = |k: usize| {
-            let name = PathBuf::from(format!("{k}.gif"));
-            Entry { media: Media::File(name.clone()), name, caption: None, row: None }
-        };
-        let entries: Vec<_> = (0..7).map(entry).collect();
-        let table = Path::new("t.csv");
-        let warning = without_rows(&entries, table).unwrap_or_default();
-        let expected = "7 of 7 clips have no row in t.csv, so neither a caption nor columns: \
-                        \"0.gif\", \"1.gif\", \"2.gif\", \"3.gif\", \"4.gif\" and 2 more";
-        assert_eq!(warning, expected);
-        let two = without_rows(&entries[..2], table).unwrap_or_default();
-        assert!(two.ends_with("columns: \"0.gif\", \"1.gif\""), "{two}");
-        assert_eq!(without_rows(&[], table), None);
     }
 }

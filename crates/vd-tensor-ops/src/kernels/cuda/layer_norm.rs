@@ -86,13 +86,7 @@ impl Operands {
     }
 
     fn norm(&self, chunks: u32) -> Norm {
-        Norm {
-            x: read(&self.x),
-            gain: floats(&self.gain),
-            positions: self.positions,
-            chunks,
-            ..self.lanes.norm()
-        }
+        self.lanes.norm_of((&self.x, &self.gain), self.positions, chunks)
     }
 }
 

@@ -112,6 +112,16 @@ impl Lanes {
         }
     }
 
+    /// The same of x and gains, with so many positions in each segment.
+    pub(super) fn norm_of(
+        self,
+        (x, gain): (&Tensor, &Tensor),
+        positions: u32,
+        chunks: u32,
+    ) -> Norm {
+        Norm { x: read(x), gain: floats(gain), positions, chunks, ..self.norm() }
+    }
+
     /// A block for each chunk of each segment; `sums` says that they are added up.
     pub(super) fn launch(self, segments: u32, chunks: u32, sums: bool) -> Launch {
         let shared = if sums { THREADS / 32 * self.c * 4 } else { 0 };
