@@ -1,13 +1,18 @@
 //! What is measured: kernels on tensors of the sizes that networks have.
 
+mod steps;
+
 use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::kernels::cpu::{AdamWTensors, DropMask, GroupFinish};
-use vd_tensor_ops::kernels::cuda::{self, Gradients, Law, RmsFinish, Streams, Temporal, Verdict};
+use vd_tensor_ops::kernels::cpu::{DropMask, GroupFinish};
+use vd_tensor_ops::kernels::cuda::{self, RmsFinish, Temporal};
 use vd_tensor_ops::layers::HeadShape;
+use vd_tensor_ops::torch;
 use vd_tensor_ops::torch::testing::device;
-use vd_tensor_ops::torch::{self, AdamWStep};
+
+pub(crate) use steps::copy;
+use steps::{adamw, judge, noise, stand_in};
 
 /// Bytes that the inputs of all calls have together at least: more than any cache holds.
 const TURNING: u64 = 512_000_000;
@@ -151,27 +156,6 @@ fn dropout(shape: [i64; 5], kind: Kind) -> Vec<Case> {
     )
 }
 
-/// The noise of a batch of videos, which is arithmetic more than memory.
-fn noise(b: u64, f: u64, side: u64) -> Vec<Case> {
-    let each = 3 * f * side * side;
-    let call: Box<dyn Fn(usize) -> Call> = Box::new(move |i| {
-        Box::new(move || {
-            let streams = Streams { key: [7; 8], first: b * i as u64, word: 0 };
-            let on = cuda::machine(device()).expect("kernels");
-            vec![cuda::draw(&*on, Law::Normal, &streams, (b, each), device()).unwrap()]
-        })
-    });
-    let shape = format!("{b}x3x{f}x{side}x{side}");
-    vec![Case {
-        kernel: "noise",
-        way: "forward",
-        kind: Kind::Float,
-        shape,
-        bytes: 4 * b * each,
-        call,
-    }]
-}
-
 fn group(shape: [i64; 5], kind: Kind) -> Vec<Case> {
     let rows = [shape[0], shape[4]];
     let gain = move || draw(&rows, Kind::Float);
@@ -208,82 +192,6 @@ fn linear([b, f, h, w, _]: [i64; 5], kind: Kind) -> Vec<Case> {
     )
 }
 
-/// The step of the optimiser with the average, on a network's weights in as many tensors as it has.
-fn adamw(weights: i64, kind: Kind) -> Vec<Case> {
-    // Kernels, biases and gains.
-    let sizes = (0..64).flat_map(move |_| [weights / 80, weights / 320, 512, 64]);
-    let sizes: Vec<i64> = sizes.collect();
-    let list = |scale: f64| {
-        let tensor = |n: &i64| draw(&[*n], kind).abs() * scale;
-        sizes.iter().map(tensor).collect::<Vec<Tensor>>()
-    };
-    let all = Rc::new([list(1.0), list(0.1), list(0.1), list(0.01), list(1.0)]);
-    let once: u64 = all[0].iter().map(|t| bytes(&[t])).sum();
-    let call: Box<dyn Fn(usize) -> Call> = Box::new(move |_| {
-        let all = Rc::clone(&all);
-        Box::new(move || {
-            step(&all);
-            Vec::new()
-        })
-    });
-    let shape = format!("{weights}");
-    vec![Case { kernel: "adamw, average", way: "step", kind, shape, bytes: 9 * once, call }]
-}
-
-fn step([params, grads, first, second, averages]: &[Vec<Tensor>; 5]) {
-    const STEP: AdamWStep =
-        AdamWStep { lr: 1e-4, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.01 };
-    let tensors: Vec<_> = (0..params.len())
-        .map(|k| AdamWTensors {
-            param: &params[k],
-            grad: &grads[k],
-            exp_avg: &first[k],
-            exp_avg_sq: &second[k],
-            average: Some(&averages[k]),
-        })
-        .collect();
-    let on = cuda::adamw_fits(&tensors).expect("a kernel");
-    cuda::adamw(&on, &STEP, 1, (1.0, 0.995), &tensors).unwrap();
-}
-
-/// The norms of a network's gradients, and whether they make a step.
-fn judge(weights: i64, kind: Kind) -> Vec<Case> {
-    let grads: Vec<Tensor> = (0..64).map(|_| draw(&[weights / 64], kind)).collect();
-    let moved = grads.iter().map(|t| bytes(&[t])).sum();
-    let loss = draw(&[], Kind::Double);
-    let halted = Tensor::zeros([1], (Kind::Int, device()));
-    let found = Verdict::new(grads.len(), device()).expect("room");
-    let all = Rc::new((grads, loss, halted, found));
-    let call: Box<dyn Fn(usize) -> Call> = Box::new(move |_| {
-        let all = Rc::clone(&all);
-        Box::new(move || {
-            let (grads, loss, halted, found) = &*all;
-            let on = cuda::judge_fits(grads).expect("a kernel");
-            let of = Gradients { all: grads, clipped: grads.len(), clip: 1.0 };
-            cuda::judge(&*on, loss, of, halted, found).unwrap();
-            Vec::new()
-        })
-    });
-    let shape = format!("{weights}");
-    vec![Case { kernel: "norms of gradients", way: "step", kind, shape, bytes: moved, call }]
-}
-
-/// What the others are measured against.
-pub(crate) fn copy() -> Case {
-    let count = if device() == Device::Cpu { 1 << 20 } else { 1 << 29 };
-    let [from, to] = [draw(&[count], Kind::Float), draw(&[count], Kind::Float)];
-    let moved = bytes(&[&from, &to]);
-    let call: Box<dyn Fn(usize) -> Call> = Box::new(move |_| {
-        let (from, mut to) = (from.shallow_clone(), to.shallow_clone());
-        Box::new(move || {
-            to.copy_(&from);
-            Vec::new()
-        })
-    });
-    let shape = format!("{count}");
-    Case { kernel: "copy", way: "forward", kind: Kind::Float, shape, bytes: moved, call }
-}
-
 /// b f h w c of the levels: of training with the package's defaults, and of sampling by a larger
 /// network.
 fn levels() -> Vec<[i64; 5]> {
@@ -310,6 +218,8 @@ pub(crate) fn all() -> Vec<Box<dyn Fn() -> Vec<Case>>> {
         }
         let weights: &[i64] =
             if device() == Device::Cpu { &[10_000] } else { &[36_000_000, 142_000_000] };
+        let tokens = if device() == Device::Cpu { (2, 3, 16) } else { (32, 77, 768) };
+        all.push(Box::new(move || stand_in(tokens, kind)));
         for &weights in weights {
             all.push(Box::new(move || adamw(weights, kind)));
             all.push(Box::new(move || judge(weights, kind)));
