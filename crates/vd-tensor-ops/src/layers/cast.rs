@@ -1,11 +1,10 @@
 //! Weights in the dtype and the layout that the products of a GPU take.
 
-use std::sync::{Mutex, PoisonError};
-
 use tch::{Kind, Tensor};
-use vd_torch::{BoxError, Function, autocast_kind, graphs};
+use vd_torch::graphs::{Form, Kept};
+use vd_torch::{BoxError, Function, autocast_kind};
 
-use crate::kernels::cpu::{Version, keeps, none, one, version};
+use crate::kernels::cpu::{keeps, none, one};
 use crate::kernels::{cuda, needs_grad};
 
 /// How a weight lies in memory.
@@ -18,11 +17,11 @@ pub(super) enum Layout {
 }
 
 /// A weight as the products of a GPU take it: in the dtype of autocast and in the layout of the
-/// convolution, in one copy. Without gradients it is kept until the weight changes; a pass with them
-/// makes it once, and its gradient comes back in one copy too. A recorded pass makes it at each replay.
+/// convolution, in one copy. Without gradients it is kept until the weight changes, for recordings
+/// too; a pass with them makes it once, recorded or not, and its gradient comes back in one copy too.
 #[derive(Debug, Default)]
 pub(super) struct Cast {
-    held: Mutex<Option<(Version, Kind, Tensor)>>,
+    kept: Kept<Wanted>,
 }
 
 impl Cast {
@@ -38,35 +37,36 @@ impl Cast {
         if kind == weight.kind() && layout == Layout::Stored {
             return weight.shallow_clone();
         }
-        if graphs::recording() && !needs_grad(&[weight]) {
-            return made(weight, kind, layout);
-        }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = Wanted { kind, layout };
         if needs_grad(&[weight]) {
-            *held = None;
-            return one(&[weight], |_| (made(weight, kind, layout), Back(weight.kind())));
+            self.kept.forget();
+            return one(&[weight], |_| (wanted.made(weight), Back(weight.kind())));
         }
-        let of = version(weight);
-        if let Some((_, _, kept)) = held.as_ref().filter(|(v, k, _)| (*v, *k) == (of, kind)) {
-            return kept.shallow_clone();
-        }
-        let made = made(weight, kind, layout);
-        *held = keeps().then(|| (of, kind, made.shallow_clone()));
-        made
+        self.kept.get(wanted, weight, keeps())
     }
 }
 
-fn made(weight: &Tensor, kind: Kind, layout: Layout) -> Tensor {
-    let (weight, size) = (weight.detach(), weight.size());
-    let mut out = match (layout, size.as_slice()) {
-        (Layout::ChannelsLast, &[_, i, h, w]) => {
-            let stride = [h * w * i, 1, w * i, i];
-            Tensor::empty_strided(size.as_slice(), stride, (kind, weight.device()))
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    kind: Kind,
+    layout: Layout,
+}
+
+impl Form for Wanted {
+    fn room(&self, of: &Tensor) -> Tensor {
+        let (size, options) = (of.size(), (self.kind, of.device()));
+        match (self.layout, size.as_slice()) {
+            (Layout::ChannelsLast, &[_, i, h, w]) => {
+                let stride = [h * w * i, 1, w * i, i];
+                Tensor::empty_strided(size.as_slice(), stride, options)
+            }
+            _ => Tensor::empty(size.as_slice(), options),
         }
-        _ => Tensor::empty(size.as_slice(), (kind, weight.device())),
-    };
-    out.copy_(&weight);
-    out
+    }
+
+    fn write(&self, of: &Tensor, room: &mut Tensor) {
+        room.copy_(of);
+    }
 }
 
 /// The gradient in the dtype and the layout of the weight.

@@ -1,13 +1,10 @@
 //! Where in time a frame is, and where in the diffusion process a sample is.
 
-use std::sync::{Mutex, PoisonError};
-
 use tch::{Device, Kind, Tensor};
-use vd_torch::graphs;
+use vd_torch::graphs::{Form, Kept};
 
 use super::HeadShape;
 use super::indices::Indices;
-use crate::kernels::cpu::{Version, version};
 use crate::{Error, Init, Result, Scope};
 
 /// Rotates pairs of neighbouring features by an angle that grows with the position.
@@ -17,8 +14,7 @@ use crate::{Error, Init, Result, Scope};
 #[derive(Debug)]
 pub struct Rotary {
     freqs: Tensor,
-    /// The last turns, for so many frames.
-    turns: Mutex<Option<(i64, Version, Tensor)>>,
+    turns: Kept<Turns>,
 }
 
 impl Rotary {
@@ -37,14 +33,7 @@ impl Rotary {
         let options = (Kind::Float, Device::Cpu);
         let exponent = Tensor::arange_start_step(0, width, 2, options) / width as f64;
         let freqs = Tensor::from(10_000f32).pow(&exponent).reciprocal();
-        Ok(Rotary { freqs: scope.fixed("freqs", &freqs)?, turns: Mutex::default() })
-    }
-
-    /// The frequencies in f32 at least: half precision has no complex kind, and angles of far frames
-    /// need the digits.
-    fn wide(&self) -> Tensor {
-        let kind = if self.freqs.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        self.freqs.to_kind(kind)
+        Ok(Rotary { freqs: scope.fixed("freqs", &freqs)?, turns: Kept::default() })
     }
 
     /// The rotation of every position and feature pair, times `gain`, for heads side by side.
@@ -52,9 +41,7 @@ impl Rotary {
     /// # Shapes
     /// complex, f 1 (n d/2), d rounded up to an even number
     pub fn rotations(&self, f: i64, shape: HeadShape, gain: f64) -> Tensor {
-        let freqs = self.wide();
-        let position = Tensor::arange(f, (freqs.kind(), freqs.device()));
-        let angle = position.unsqueeze(1) * freqs; // f width/2
+        let angle = angles(&self.freqs, f); // f width/2
         let still = (shape.dim + 1) / 2 - angle.size()[1];
         let angle = angle.constant_pad_nd([0, still]).repeat([1, shape.heads]);
         Tensor::complex(&(angle.cos() * gain), &(angle.sin() * gain)).unsqueeze(1)
@@ -65,24 +52,7 @@ impl Rotary {
     /// # Shapes
     /// f (width/2) 2
     pub(crate) fn turns(&self, f: i64) -> Tensor {
-        if graphs::recording() {
-            return self.made_turns(f);
-        }
-        let mut kept = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = version(&self.freqs);
-        if let Some((_, _, turns)) = kept.as_ref().filter(|(n, v, _)| (*n, *v) == (f, now)) {
-            return turns.shallow_clone();
-        }
-        let turns = self.made_turns(f);
-        *kept = Some((f, now, turns.shallow_clone()));
-        turns
-    }
-
-    fn made_turns(&self, f: i64) -> Tensor {
-        let freqs = self.wide();
-        let position = Tensor::arange(f, (freqs.kind(), freqs.device()));
-        let angle = position.unsqueeze(1) * freqs;
-        Tensor::stack(&[angle.cos(), angle.sin()], -1)
+        self.turns.get(Turns { frames: f }, &self.freqs, true)
     }
 
     /// Turns the feature pairs of all heads.
@@ -101,6 +71,36 @@ impl Rotary {
         let real = if rotations.kind() == Kind::ComplexDouble { Kind::Double } else { Kind::Float };
         let pairs = x.to_kind(real).unflatten(-1, [-1, 2]).view_as_complex();
         (pairs * rotations).view_as_real().flatten(-2, -1).to_kind(x.kind())
+    }
+}
+
+/// The dtype of angles: f32 at least, for half precision has no complex kind, and those of far frames
+/// need the digits.
+fn wide(freqs: &Tensor) -> Kind {
+    if freqs.kind() == Kind::Double { Kind::Double } else { Kind::Float }
+}
+
+/// # Shapes
+/// f width/2
+fn angles(freqs: &Tensor, f: i64) -> Tensor {
+    let kind = wide(freqs);
+    Tensor::arange(f, (kind, freqs.device())).unsqueeze(1) * freqs.to_kind(kind)
+}
+
+/// Cosines and sines, for so many frames.
+#[derive(Debug, PartialEq, Eq)]
+struct Turns {
+    frames: i64,
+}
+
+impl Form for Turns {
+    fn room(&self, of: &Tensor) -> Tensor {
+        Tensor::empty([self.frames, of.size()[0], 2], (wide(of), of.device()))
+    }
+
+    fn write(&self, of: &Tensor, room: &mut Tensor) {
+        let angle = angles(of, self.frames);
+        room.copy_(&Tensor::stack(&[angle.cos(), angle.sin()], -1));
     }
 }
 

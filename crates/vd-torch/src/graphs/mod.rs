@@ -9,6 +9,7 @@
 mod back;
 mod cuda;
 mod fixed;
+mod kept;
 mod once;
 mod recorded;
 mod recordings;
@@ -23,6 +24,7 @@ use tch::Device;
 use crate::Result;
 
 pub use fixed::Fixed;
+pub use kept::{Form, Kept};
 pub use once::recording;
 pub use recordings::{GraphState, Recordings};
 pub use stand_in::{Flaw, StandIn};

@@ -24,8 +24,9 @@ thread_local! {
 static BACK: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether what this thread computes is recorded, or is about to be: whatever a recording reads is part
-/// of it, or is kept as long as it is. What is made once and kept until something changes is neither.
-/// While a way back is recorded the answer is yes on every thread.
+/// of it, or is kept as long as it is. What is made once and kept until something changes is neither,
+/// unless a [`Kept`](super::Kept) has it. While a way back is recorded the answer is yes on every
+/// thread.
 pub fn recording() -> bool {
     RECORDING.get() || BACK.load(Ordering::Relaxed) > 0
 }
@@ -46,8 +47,8 @@ impl Drop for OnTheWayBack {
     }
 }
 
-/// Runs `f` without the casts of weights that autocast keeps for the time that it is on, or anything
-/// else that is kept: a recording would read them when the weights have changed.
+/// Runs `f` without the casts of weights that autocast keeps for the time that it is on, and told that
+/// it is recorded: a recording would read them when the weights have changed.
 pub(super) fn without_what_is_kept<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(i32, bool);
     impl Drop for Restore {

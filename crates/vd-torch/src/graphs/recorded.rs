@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tch::{Kind, Tensor};
 
 use super::back::{Back, BackTensors, Replayed};
+use super::kept::{Holds, freshen, noted, reading};
 use super::once::{gradients, run};
 use super::{Pool, Recorder, Recording};
 use crate::autograd::apply;
@@ -23,6 +24,8 @@ type Run<'a, E> = dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E> + 'a;
 pub(super) struct Recorded {
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
+    /// What it reads of what layers keep.
+    holds: Holds,
     forward: Box<dyn Recording>,
     /// What belongs to the way back, where there is one.
     back: Option<Arc<Mutex<Back>>>,
@@ -53,22 +56,26 @@ impl Recorded {
         let inputs = copies(inputs.iter().copied())?;
         let mut made = None;
         recorder.aside(&mut || {
-            let once = once(&inputs, &params, f)?;
+            let graph = !params.is_empty();
+            let (once, holds) = noted(graph, || once(&inputs, &params, f));
+            let once = once?;
             recorder.clear()?;
-            let (forward, outputs) = forward(recorder, pool, &inputs, !params.is_empty(), f)?;
+            let (forward, outputs) =
+                reading(&holds, || forward(recorder, pool, &inputs, graph, f))?;
             let back = match &once.back {
                 Some((seeds, _)) => Some(back(recorder, pool, &outputs, seeds, &params)?),
                 None => None,
             };
             let outputs: Vec<Tensor> = outputs.iter().map(Tensor::detach).collect();
-            made = Some((once, forward, outputs, back));
+            made = Some((once, holds, forward, outputs, back));
             Ok(())
         })?;
-        let Some((once, forward, outputs, back)) = made else {
+        let Some((once, holds, forward, outputs, back)) = made else {
             return Err(Error::Torch("nothing was recorded".to_owned()));
         };
         let back = back.map(|back| Arc::new(Mutex::new(back)));
-        let mut recorded = Recorded { inputs, outputs, forward, back, pending: Weak::new() };
+        let pending = Weak::new();
+        let mut recorded = Recorded { inputs, outputs, holds, forward, back, pending };
         recorded.check(&once, f)?;
         Ok(recorded)
     }
@@ -108,9 +115,10 @@ impl Recorded {
     }
 
     fn replay<E: Display>(&mut self, f: &Run<'_, E>) -> Result<()> {
-        let Recorded { inputs, outputs, forward, back, .. } = self;
+        let Recorded { inputs, outputs, holds, forward, back, .. } = self;
+        freshen(holds)?;
         forward.replay(&mut || {
-            let fresh = run(back.is_some(), || f(inputs))?;
+            let fresh = reading(holds, || run(back.is_some(), || f(inputs)))?;
             for (own, fresh) in outputs.iter_mut().zip(&fresh) {
                 tch::no_grad(|| own.f_copy_(&fresh.detach()))?;
             }

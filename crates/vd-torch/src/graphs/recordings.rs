@@ -34,7 +34,8 @@ pub struct GraphState {
 /// The recordings of a function of tensors. `K` is all that it depends on besides them.
 ///
 /// A recording holds addresses: of its own copies of the inputs, into which those of each call are
-/// copied, and of the parameters, which may change in place. What is called for the second time with
+/// copied, of the parameters, which may change in place, and of what is [`Kept`](super::Kept) of them.
+/// What is called for the second time with
 /// the same shapes is recorded; all recordings share their memory.
 #[derive(Debug)]
 pub struct Recordings<K>(RefCell<State<K>>);

@@ -16,7 +16,8 @@ impl UNet3d {
     /// What cannot be recorded is computed as ever: dropout, which draws on the host, and gradients
     /// with respect to the video or the conditioning. What should have been and failed is in
     /// [`UNet3d::graph_state`], and nothing is recorded from then on. Recordings keep the memory that
-    /// one evaluation takes, and of a backward too. Setting this drops those that there are.
+    /// one evaluation takes, and of a backward too, and without one the weights as products take them,
+    /// which they share. Setting this drops those that there are.
     pub fn set_graphs(&mut self, graphs: bool) {
         self.graphs = graphs;
         self.recordings.clear();
