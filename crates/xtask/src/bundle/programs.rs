@@ -18,7 +18,7 @@ struct Programs {
 
 /// Tests that take their device from `vd_torch::testing`.
 const TESTS: [Programs; 5] = [
-    Programs { package: "vd-torch", lib: true, names: &["recordings"] },
+    Programs { package: "vd-torch", lib: true, names: &["kept", "recordings"] },
     Programs {
         package: "vd-tensor-ops",
         lib: false,
@@ -45,6 +45,7 @@ const TESTS: [Programs; 5] = [
             "gradients",
             "graphs",
             "joint",
+            "kept",
             "options",
             "oracle",
             "oracle_paper",
