@@ -4,8 +4,9 @@
 //! Bytes are the least that a kernel has to move: each of its tensors once, in or out. Those that come
 //! by a tensor twice (statistics first, the rest after) are measured against the same. Inputs take
 //! turns, and outputs are kept, so that what is read or written does not lie in a cache. Launches are
-//! queued behind a product that takes longer than it takes to queue them: what the host does between
-//! two kernels is not in their time; `host` says what it is.
+//! queued behind products that take longer than it takes to queue them, and the device itself tells
+//! when it begins and ends them: what the host does between two kernels is not in their time; `host`
+//! says what it is.
 //!
 //! `VD_TEST_DEVICE` names the device; on a CPU its stand-in runs tiny sizes, whose times say nothing.
 //! `--json FILE` writes a report.
@@ -22,8 +23,8 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cuda;
-use vd_tensor_ops::torch;
 use vd_tensor_ops::torch::testing::device;
+use vd_tensor_ops::torch::{self, Moment};
 
 use cases::Case;
 
@@ -41,9 +42,10 @@ struct Took {
     host: f64,
 }
 
-/// Something that takes the device a known while.
+/// Something that takes the device a while.
 struct Plug {
     matrix: Tensor,
+    /// About how long.
     seconds: f64,
 }
 
@@ -85,16 +87,16 @@ fn measure(case: &Case, plug: Option<&Plug>) -> Took {
     let count = if plug.is_some() { (TURN / case.bytes).clamp(CALLS.0, CALLS.1) } else { 1 };
     let turn = |plugs: usize| {
         let calls: Vec<_> = (0..count as usize).map(|i| (case.call)(i)).collect();
-        let begun = waited();
+        waited();
         if let Some(plug) = plug {
             plug.push(plugs);
         }
-        let queued = Instant::now();
+        let (begun, queued) = (Moment::mark(device()).unwrap(), Instant::now());
         let kept: Vec<_> = calls.into_iter().map(|call| call()).collect();
         let host = queued.elapsed().as_secs_f64();
-        let whole = (waited() - begun).as_secs_f64();
+        let took = Moment::mark(device()).unwrap().since(&begun).unwrap();
         drop(kept);
-        (host, whole)
+        (host, took.as_secs_f64())
     };
     // The first turn finds memory and machine code, the second tells how long queueing takes.
     let turns = if plug.is_some() { TURNS } else { 1 };
@@ -102,11 +104,9 @@ fn measure(case: &Case, plug: Option<&Plug>) -> Took {
         turn(0);
     }
     let (host, _) = turn(0);
-    let (plugs, before) = plug.map_or((0, 0.0), |plug| {
-        let plugs = (1.5 * host / plug.seconds).ceil() as usize;
-        (plugs, plugs as f64 * plug.seconds)
-    });
-    let each = (0..turns).map(|_| (turn(plugs).1 - before) / count as f64);
+    // As many as are still under way when the last call has been queued.
+    let plugs = plug.map_or(0, |plug| (2.0 * host / plug.seconds).ceil() as usize);
+    let each = (0..turns).map(|_| turn(plugs).1 / count as f64);
     Took { call: median(each.collect()), host: host / count as f64 }
 }
 

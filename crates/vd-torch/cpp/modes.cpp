@@ -76,6 +76,14 @@ int vd_restart_tf32(char** error) {
   });
 }
 
+int vd_deterministic_convolutions(int only, char** error) {
+  return guarded(error, [&] { at::globalContext().setDeterministicCuDNN(only != 0); });
+}
+
+int vd_search_convolutions(int search, char** error) {
+  return guarded(error, [&] { at::globalContext().setBenchmarkCuDNN(search != 0); });
+}
+
 int vd_synchronize(int index, char** error) {
   return guarded(error, [&] {
     c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(static_cast<c10::DeviceIndex>(index));

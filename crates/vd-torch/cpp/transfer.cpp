@@ -37,6 +37,24 @@ int vd_download(const at::Tensor* from, at::Tensor** to, void** fence, char** er
   });
 }
 
+// One that measures time, as those behind copies do not.
+int vd_moment(int device, void** to, char** error) {
+  return guarded(error, [&] {
+    auto event = std::make_unique<c10::Event>(CUDA, c10::EventFlag::BACKEND_DEFAULT);
+    const c10::Device of(CUDA, static_cast<c10::DeviceIndex>(device));
+    event->record(c10::impl::VirtualGuardImpl(CUDA).getStream(of));
+    *to = event.release();
+  });
+}
+
+int vd_elapsed(const void* from, const void* to, double* milliseconds, char** error) {
+  return guarded(error, [&] {
+    const auto* end = static_cast<const c10::Event*>(to);
+    end->synchronize();
+    *milliseconds = static_cast<const c10::Event*>(from)->elapsedTime(*end);
+  });
+}
+
 int vd_fence_wait(const void* fence, char** error) {
   return guarded(error, [&] { static_cast<const c10::Event*>(fence)->synchronize(); });
 }

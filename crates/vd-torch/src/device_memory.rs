@@ -77,6 +77,30 @@ pub fn allow_tf32(allow: bool) -> Result<()> {
     })
 }
 
+/// Whether cuDNN may take those ways to convolve alone that give the same bits every time; libtorch starts
+/// without.
+///
+/// # Errors
+/// What libtorch refuses.
+pub fn deterministic_convolutions(only: bool) -> Result<()> {
+    shim::call(|error| {
+        // SAFETY: takes a number, writes the error.
+        unsafe { shim::vd_deterministic_convolutions(only.into(), error) }
+    })
+}
+
+/// Whether cuDNN tries all of its ways to convolve the first time that it meets a shape, and keeps the
+/// fastest; libtorch starts with the one that cuDNN expects to be fast.
+///
+/// # Errors
+/// What libtorch refuses.
+pub fn search_convolutions(search: bool) -> Result<()> {
+    shim::call(|error| {
+        // SAFETY: takes a number, writes the error.
+        unsafe { shim::vd_search_convolutions(search.into(), error) }
+    })
+}
+
 /// As libtorch starts: TF32 in convolutions, not in products.
 ///
 /// # Errors

@@ -23,6 +23,7 @@ pub mod graphs;
 mod init;
 mod map;
 mod memory;
+mod moment;
 mod operators;
 mod optim;
 mod shim;
@@ -35,8 +36,8 @@ pub use autograd::{BoxError, Function, Saved, apply, grad, grad_enabled};
 pub use checkpoint::checkpoint;
 pub use device::DeviceChoice;
 pub use device_memory::{
-    DeviceMemory, allow_tf32, catch_out_of_memory, device_memory, restart_device_peak,
-    restart_tf32, says_out_of_memory, synchronize,
+    DeviceMemory, allow_tf32, catch_out_of_memory, deterministic_convolutions, device_memory,
+    restart_device_peak, restart_tf32, says_out_of_memory, search_convolutions, synchronize,
 };
 pub use driver::{Driver, GpuInfo, driver};
 pub use error::{Error, Result, brief};
@@ -45,6 +46,7 @@ pub use init::{
 };
 pub use map::map_file;
 pub use memory::{available_memory, cpu_time, peak_resident};
+pub use moment::Moment;
 pub use operators::{Operand, Operator, operators};
 pub use optim::{AdamWState, AdamWStep, fused_adamw, mark_changed};
 pub use tch;

@@ -54,6 +54,19 @@ unsafe extern "C" {
         error: *mut *mut c_char,
     ) -> c_int;
 
+    pub(crate) fn vd_moment(device: c_int, to: *mut *mut c_void, error: *mut *mut c_char) -> c_int;
+
+    pub(crate) fn vd_elapsed(
+        from: *const c_void,
+        to: *const c_void,
+        milliseconds: *mut f64,
+        error: *mut *mut c_char,
+    ) -> c_int;
+
+    pub(crate) fn vd_deterministic_convolutions(only: c_int, error: *mut *mut c_char) -> c_int;
+
+    pub(crate) fn vd_search_convolutions(search: c_int, error: *mut *mut c_char) -> c_int;
+
     pub(crate) fn vd_fence_wait(fence: *const c_void, error: *mut *mut c_char) -> c_int;
 
     pub(crate) fn vd_fence_drop(fence: *mut c_void);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tch::Device;
 
-use crate::{DeviceChoice, allow_tf32, synchronize};
+use crate::{DeviceChoice, allow_tf32, deterministic_convolutions, synchronize};
 
 /// The variable that names the device of the tests.
 const VARIABLE: &str = "VD_TEST_DEVICE";
@@ -19,7 +19,8 @@ pub fn choice() -> DeviceChoice {
     name.parse().unwrap_or_else(|error| panic!("{VARIABLE}: {error}"))
 }
 
-/// The device of the tests, [`choice`]. On CUDA, TF32 is off from here on.
+/// The device of the tests, [`choice`]. On CUDA, TF32 is off from here on, and convolutions give the same
+/// bits every time: some tests compare bytes.
 ///
 /// # Panics
 /// As [`choice`], and a device that cannot be had.
@@ -27,6 +28,7 @@ pub fn device() -> Device {
     let device = choice().resolve().and_then(|device| {
         if device.is_cuda() {
             allow_tf32(false)?;
+            deterministic_convolutions(true)?;
         }
         Ok(device)
     });

@@ -75,7 +75,7 @@ impl Download {
 
 /// An event in the order of a device's work.
 #[derive(Debug)]
-struct Fence(*mut c_void);
+pub(crate) struct Fence(pub(crate) *mut c_void);
 
 // SAFETY: any thread may wait for an event.
 unsafe impl Send for Fence {}
@@ -84,33 +84,5 @@ impl Drop for Fence {
     fn drop(&mut self) {
         // SAFETY: made by the shim, dropped once.
         unsafe { shim::vd_fence_drop(self.0) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::testing;
-
-    #[test]
-    fn what_goes_to_a_device_comes_back_as_it_was_in_the_layout_that_it_had() {
-        let device = testing::device();
-        let bytes: Vec<u8> = (0..120).map(|i| (i * 37 % 251) as u8).collect();
-        let x = Tensor::from_slice(&bytes).view([2, 5, 4, 3]).permute([0, 3, 1, 2]);
-        // On a CPU nothing is copied on the way there.
-        let (there, expected) = (upload(&x, device).unwrap(), x.copy());
-        assert_eq!((there.device(), there.size(), there.stride()), (device, x.size(), x.stride()));
-        let back = Download::begin(&there).unwrap();
-        // What is done to it later does not show.
-        let _ = there.shallow_clone().fill_(0);
-        let back = back.wait().unwrap();
-        assert_eq!((back.device(), back), (Device::Cpu, expected));
-    }
-
-    #[test]
-    fn a_device_that_is_not_there_is_an_error() {
-        let x = Tensor::from_slice(&[1.0, 2.0, 3.0]);
-        assert!(upload(&x, Device::Cuda(4096)).is_err());
     }
 }

@@ -58,11 +58,11 @@ trap 'rm -rf "$work"' EXIT
 
 export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export VD_BUNDLE="$work" VD_BUNDLE_OUT="$out" VD_BUNDLE_DEVICE="$device"
-export VD_TEST_DEVICE="$device" PYTHONUNBUFFERED=1
+export VD_TEST_DEVICE="$device" PYTHONUNBUFFERED=1 VD_KERNEL_CACHE="$work/kernels"
 if [ "$device" = cpu ]; then export VD_CUDA=off; else export VD_CUDA=require; fi
 
 # Compiles the kernels, too, so that no stage waits for that.
-timeout -k 5 60 "$work/bin/vd" doctor --json >"$out/doctor.json" || echo "run.sh: doctor ended with $?"
+timeout -k 5 120 "$work/bin/vd" doctor --json >"$out/doctor.json" || echo "run.sh: doctor ended with $?"
 left() { echo $((seconds - (SECONDS - begun))); }
 # NAME and the share of what is left, in percent, that the stage may take.
 stage() {

@@ -41,7 +41,7 @@ struct Report {
     recompute: usize,
     /// Resident memory at most.
     peak_mib: Option<f64>,
-    /// Memory of a CUDA device that tensors took at most in the timed passes.
+    /// Memory of a CUDA device that tensors took at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_device_mib: Option<f64>,
 }
@@ -54,11 +54,12 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Outcome> {
     model.loaded.network.set_recompute(args.recompute);
     super::check_size(model.config(), args.size)?;
     let input = Input::new(&model, args)?;
+    // Replays allocate nothing: what a recording takes shows where it is made.
+    vd_torch::restart_device_peak(device)?;
     for _ in 0..WARM_UPS {
         input.pass(&model, args.train)?;
     }
     model.tell_of_graphs();
-    vd_torch::restart_device_peak(device)?;
     let pass = |_| input.pass(&model, args.train);
     let mut times = (0..args.iters).map(pass).collect::<Result<Vec<_>>>()?;
     times.sort_by(f64::total_cmp);

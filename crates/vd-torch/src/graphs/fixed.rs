@@ -43,7 +43,7 @@ impl Fixed {
             Ok(()) => recording.map(Fixed).ok_or_else(nothing),
             Err(error) => {
                 // Where the device has an error to tell, the next call hears it.
-                let _ = recorder.clear();
+                let _ = recorder.aside(&mut || recorder.clear());
                 Err(error)
             }
         }

@@ -41,7 +41,8 @@ pub trait Recorder: fmt::Debug + Send + Sync {
     /// Whatever `f` gives.
     fn aside(&self, f: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
-    /// Waits for the device, and gives it back the memory that no tensor has.
+    /// Waits for the device, and gives it back the memory that no tensor has. Called within
+    /// [`Recorder::aside`]: what waits for a device ruins a recording that another thread makes.
     ///
     /// # Errors
     /// An error of what ran before.

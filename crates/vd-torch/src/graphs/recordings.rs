@@ -144,7 +144,7 @@ impl<K: Debug + PartialEq> Recordings<K> {
                 // What was recorded before goes too: the memory is wanted.
                 state.entries.clear();
                 // Where the device has an error to tell, the next call hears it.
-                let _ = recorder.clear();
+                let _ = recorder.aside(&mut || recorder.clear());
                 state.refused = Some(why);
                 return Ok(None);
             }

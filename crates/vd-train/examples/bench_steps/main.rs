@@ -4,7 +4,7 @@
 //! Arguments are `key=value`: `dim`, `mults`, `batch`, `frames`, `side`, `device`, `autocast`,
 //! `what` (forward, sample, train), `seconds` (the most that is spent on timed runs), and, if there
 //! are any, `weights` and `answer` (safetensors: the weights; `x`, `t` and the other side's `output`),
-//! and `graphs=off` (nothing is recorded and replayed). With `bytes_per_s` and `flops_per_s`, what the
+//! `graphs=off` (nothing is recorded and replayed), and `cudnn=search` (all ways to convolve are tried). With `bytes_per_s` and `flops_per_s`, what the
 //! device does at most, the floors of the step are told too. The last line on stdout is a JSON object.
 
 #![allow(clippy::print_stdout, reason = "its lines are what it is for")]
@@ -40,6 +40,7 @@ const RUNS: (usize, usize) = (5, 50);
 fn main() -> Result<()> {
     let arguments = Arguments::read();
     let bench = Bench::load(&arguments)?;
+    vd_torch::search_convolutions(arguments.text("cudnn").ok() == Some("search"))?;
     let error = bench.check(&arguments)?;
     let what = arguments.text("what")?;
     let (mut runs, mut graphs) = (serde_json::Map::new(), None);
@@ -226,7 +227,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Milliseconds of each run, sorted, and the memory that tensors took at most.
+    /// Milliseconds of each run, sorted, and the memory that was taken at most: what a recording keeps is in
+    /// that of the device alone, for its replays allocate nothing.
     fn time(
         &self,
         arguments: &Arguments,
@@ -235,7 +237,6 @@ impl Bench {
         for _ in 0..WARM_UPS {
             run()?;
         }
-        vd_torch::restart_device_peak(self.device)?;
         let most = Duration::from_secs_f64(arguments.number("seconds")?);
         let begun = Instant::now();
         let mut times = Vec::new();

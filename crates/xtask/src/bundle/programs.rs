@@ -10,18 +10,15 @@ use crate::stage;
 /// Programs of one package.
 struct Programs {
     package: &'static str,
-    /// Whether the tests within the package are among them.
-    lib: bool,
     /// Names of targets.
     names: &'static [&'static str],
 }
 
 /// Tests that take their device from `vd_torch::testing`.
 const TESTS: [Programs; 5] = [
-    Programs { package: "vd-torch", lib: true, names: &["kept", "recordings"] },
+    Programs { package: "vd-torch", names: &["kept", "recordings", "transfer"] },
     Programs {
         package: "vd-tensor-ops",
-        lib: false,
         names: &[
             "gradients",
             "kernels_cuda",
@@ -39,7 +36,6 @@ const TESTS: [Programs; 5] = [
     },
     Programs {
         package: "vd-unet3d",
-        lib: false,
         names: &[
             "autocast",
             "gradients",
@@ -56,10 +52,9 @@ const TESTS: [Programs; 5] = [
             "told_apart",
         ],
     },
-    Programs { package: "vd-diffusion", lib: false, names: &["golden_ancestral", "sampling"] },
+    Programs { package: "vd-diffusion", names: &["golden_ancestral", "sampling"] },
     Programs {
         package: "vd-train",
-        lib: false,
         names: &[
             "autocast",
             "behind",
@@ -92,12 +87,11 @@ const FAST: [(&str, &str, &str); 6] = [
 /// crate depend on what is built beside it, and so nothing is built twice.
 pub(super) fn collect(libtorch: &Path, bin: &Path) -> Result<()> {
     let mut cargo = stage::cargo(libtorch)?;
-    cargo.args(["test", "--no-run", "--workspace", "--lib"]);
+    cargo.args(["test", "--no-run", "--workspace"]);
     cargo.args(TESTS.iter().flat_map(|p| p.names).flat_map(|name| ["--test", name]));
     let built = build("build the bundle's tests", &mut cargo)?;
-    for Programs { package, lib, names } in &TESTS {
-        let own = package.replace('-', "_");
-        for name in names.iter().copied().chain(lib.then_some(own.as_str())) {
+    for Programs { package, names } in &TESTS {
+        for name in *names {
             let to = bin.join("tests").join(package).join(name);
             strip(find(&built, package, name)?, &to)?;
         }
@@ -240,7 +234,7 @@ mod tests {
             let file = match flag {
                 "--bench" if package == "vd-benches" => folder.join(format!("{name}.rs")),
                 "--bench" => folder.join("benches").join(format!("{name}.rs")),
-                "--example" => folder.join("examples").join(format!("{name}.rs")),
+                "--example" => folder.join("examples").join(name).join("main.rs"),
                 _ => folder.join("src/main.rs"),
             };
             assert!(file.is_file(), "{package} {flag} {name}");

@@ -72,13 +72,34 @@ impl OwnGpu {
         Ok(OwnGpu { gpu, arch, multiprocessors, modules: Mutex::default() })
     }
 
+    /// Has all units at hand. They are compiled side by side: one after the other they take a minute.
+    fn prepare_all(&self) -> vd_torch::Result<()> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = Unit::ALL.into_iter().filter(|unit| !modules.contains_key(unit.name));
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let compile = |unit: Unit| (unit, scope.spawn(move || self.cubin(unit)));
+            let all: Vec<_> = missing.map(compile).collect();
+            all.into_iter().filter_map(|(unit, made)| Some((unit, made.join().ok()?))).collect()
+        });
+        for (unit, cubin) in made {
+            modules.insert(unit.name, self.load(cubin));
+        }
+        drop(modules);
+        Unit::ALL.into_iter().try_for_each(|unit| self.prepare(unit))
+    }
+
+    fn cubin(&self, unit: Unit) -> vd_torch::Result<Vec<u8>> {
+        cuda::cubin(unit.name, &unit.text(), self.arch)
+    }
+
+    fn load(&self, cubin: vd_torch::Result<Vec<u8>>) -> Loaded {
+        let module = cubin.and_then(|cubin| Module::load(self.gpu, &cubin));
+        module.map(Arc::new).map_err(|error| error.to_string())
+    }
+
     fn module(&self, unit: Unit) -> vd_torch::Result<Arc<Module>> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let module = modules.entry(unit.name).or_insert_with(|| {
-            let cubin = cuda::cubin(unit.name, &unit.text(), self.arch);
-            let module = cubin.and_then(|cubin| Module::load(self.gpu, &cubin));
-            module.map(Arc::new).map_err(|error| error.to_string())
-        });
+        let module = modules.entry(unit.name).or_insert_with(|| self.load(self.cubin(unit)));
         let why = |why: &String| vd_torch::Error::Driver {
             what: format!("kernels `{}`", unit.name),
             why: why.clone(),
@@ -212,10 +233,7 @@ pub fn generation(device: Device) -> vd_torch::Result<String> {
 pub fn state(device: Device) -> vd_torch::Result<()> {
     let failed = |why| vd_torch::Error::Driver { what: format!("kernels on {device:?}"), why };
     match device {
-        Device::Cuda(number) => {
-            let gpu = gpu(number).map_err(failed)?;
-            Unit::ALL.into_iter().try_for_each(|unit| gpu.prepare(unit))
-        }
+        Device::Cuda(number) => gpu(number).map_err(failed)?.prepare_all(),
         _ => Err(failed("it is no GPU".to_owned())),
     }
 }
