@@ -90,7 +90,7 @@ fn a_summary_tells_of_every_program_that_ran_or_did_not() {
         r#"{"ceilings": {"copy_bytes_per_s": 3e12, "bf16_flops_per_s": 8e14, "tf32_flops_per_s": 4e14,
         "f32_flops_per_s": 5e13}, "cases": [{"work": "sample", "dtype": "bf16", "ours_ms": 4.0,
         "floors_ms": {"memory": 1.0, "arithmetic": 1.5, "larger": 2.0}, "sides": [
-        {"side": "ours", "median_ms": 4.0, "peak_allocated": 2000000000},
+        {"side": "ours", "median_ms": 4.0, "peak_reserved": 2000000000},
         {"side": "peer, eager", "median_ms": 12.0}, {"side": "peer, compile", "error": "no time left"}]}]}"#,
     );
     if stage(&scratch, "tests", "8").is_none() {
