@@ -3,11 +3,27 @@
 //! Both kinds keep a tile of `ROWS` rows by two vectors of columns in registers, and go once
 //! through the inner axis.
 
+use std::arch::asm;
+
 use super::Simd;
 
 /// Columns of a panel: two vectors.
 pub(crate) const fn panel<S: Simd>() -> usize {
     2 * S::LANES
+}
+
+/// `at` and `n` values on, as a register of its own.
+///
+/// Told what rows have in common, the compiler adds an address up for each of them at every step,
+/// which costs as many instructions as the loads do.
+#[inline(always)]
+fn moved(at: *const f32, n: usize) -> *const f32 {
+    let mut at = at.wrapping_add(n);
+    // SAFETY: no instruction at all.
+    unsafe {
+        asm!("/* {at} */", at = inout(reg) at, options(pure, nomem, nostack, preserves_flags))
+    };
+    at
 }
 
 /// A tile: c[i][..] (+)= sum over k of a[i row + k step] b[k][..], `M` rows by `Z` vectors.
@@ -33,14 +49,45 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const Z: usize, const ADD: bo
                 }
             }
         }
-        for k in 0..k {
-            let b: [S::V; Z] = std::array::from_fn(|z| S::load(b.add(k * b_row + z * S::LANES)));
-            for (i, sum) in sum.iter_mut().enumerate() {
-                let a = S::splat(*a.add(i * row + k * step));
-                for z in 0..Z {
-                    sum[z] = S::fma(a, b[z], sum[z]);
+        // Each third row, which reaches the next two.
+        let (mut bases, mut b) = ([a; 5], b);
+        for (i, base) in bases.iter_mut().enumerate().take(M.div_ceil(3)) {
+            *base = a.add(3 * i * row);
+        }
+        macro_rules! step {
+            ($number:literal: $($i:literal)*) => {
+                let from = b.add($number * b_row);
+                let from: [S::V; Z] = std::array::from_fn(|z| S::load(from.add(z * S::LANES)));
+                $(
+                    if $i < M {
+                        let a = S::splat(*bases[$i / 3].add($i % 3 * row + $number * step));
+                        for z in 0..Z {
+                            sum[$i][z] = S::fma(a, from[z], sum[$i][z]);
+                        }
+                    }
+                )*
+            };
+        }
+        let mut left = k;
+        // Two steps at a time where it counts: each form of a tile takes its time to compile.
+        if M == 14 {
+            while left >= 2 {
+                step!(0: 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+                step!(1: 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+                for base in bases.iter_mut().take(M.div_ceil(3)) {
+                    *base = moved(*base, 2 * step);
                 }
+                b = b.add(2 * b_row);
+                left -= 2;
             }
+        }
+        while left > 0 {
+            step!(0: 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
+            for base in bases.iter_mut().take(M.div_ceil(3)) {
+                *base = moved(*base, step);
+            }
+            b = b.add(b_row);
+            left -= 1;
         }
         for (i, sum) in sum.iter().enumerate() {
             for (z, sum) in sum.iter().enumerate() {
@@ -145,14 +192,20 @@ pub(crate) unsafe fn by_rows<S: Simd, const Z: usize, const ADD: bool>(
     // SAFETY: the caller's.
     unsafe {
         for block in 0..m.div_ceil(S::ROWS) {
-            let (a, c) = (a.add(block * S::ROWS * k), c.add(block * S::ROWS * c_row));
+            let left = m - block * S::ROWS;
+            let (a, c) = (a.add(block * S::ROWS * k), (c.add(block * S::ROWS * c_row), c_row));
             let a = (a, 1, S::ROWS);
             if S::ROWS == 14 {
-                tile::<S, 14, Z, ADD>(a, b, (c, c_row), k);
+                // Of 64 channels, and of 512, the last 8 are left.
+                if left <= 8 {
+                    tile::<S, 8, Z, ADD>(a, b, c, k);
+                } else {
+                    tile::<S, 14, Z, ADD>(a, b, c, k);
+                }
             } else if S::ROWS == 6 {
-                tile::<S, 6, Z, ADD>(a, b, (c, c_row), k);
+                tile::<S, 6, Z, ADD>(a, b, c, k);
             } else {
-                tile::<S, 4, Z, ADD>(a, b, (c, c_row), k);
+                tile::<S, 4, Z, ADD>(a, b, c, k);
             }
         }
     }
