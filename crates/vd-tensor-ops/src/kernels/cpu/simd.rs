@@ -66,6 +66,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The upper bf16 of each lane, as f32.
     unsafe fn upper(a: Self::V) -> Self::V;
 
+    /// Tells the cache that what lies there will be read soon; nothing where the set gains nothing.
+    /// The address may be any.
+    #[inline(always)]
+    unsafe fn ahead(_at: *const f32) {}
+
     /// c plus the products of the uppers and of the lowers, in this order: both products are exact,
     /// both sums are rounded to f32.
     ///

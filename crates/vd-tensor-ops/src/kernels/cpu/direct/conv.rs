@@ -13,6 +13,10 @@ use crate::kernels::cpu::{Isa, Scratch, Simd, Work};
 
 /// Channels below which the taps of a row are one run, over a copy of the input with its padding.
 const FEW: usize = 16;
+/// Positions of an image up to which those of all images at one place follow each other: a tile of them
+/// sees padding all at once and passes over it. Larger images have little, and what is read stays in
+/// the cache longer where their rows follow each other.
+const SMALL: usize = 256;
 /// Positions of a thread below which threads share the weights instead.
 const ALONE: usize = 48;
 
@@ -130,16 +134,27 @@ struct Share<'a> {
 }
 
 impl Share<'_> {
-    /// Places of the positions from `first` in a phase's grid, row after row of all images.
+    /// Places of the positions from `first` in a phase's grid: row after row of all images, or, of
+    /// small ones, place after place in all images.
     fn place(&self, block: &mut Block, phase: &Phase, grid: [usize; 2], first: usize) {
         let (conv, (step, scale)) = (self.conv, self.conv.strides());
-        let (mut x, row) = (first % grid[1], first / grid[1]);
-        let (mut y, mut image) = (row % grid[0], row / grid[0]);
+        let (area, images) = (grid[0] * grid[1], conv.images);
+        let across = area <= SMALL;
+        let (place, mut image) =
+            if across { (first / images, first % images) } else { (first % area, first / area) };
+        let (mut y, mut x) = (place / grid[1], place % grid[1]);
         for (place, out) in block.places[..block.count].iter_mut().zip(&mut block.outs) {
             let row = image * conv.to[0] + y * scale + phase.start[0];
             let at = (row * conv.to[1] + x * scale + phase.start[1]) * conv.packed.outputs;
             *place = Place { image, y: (y * step) as isize, x: (x * step) as isize, out: at };
             *out = conv.out.wrapping_add(at);
+            if across {
+                image += 1;
+                if image < images {
+                    continue;
+                }
+                image = 0;
+            }
             x += 1;
             if x == grid[1] {
                 (x, y) = (0, y + 1);

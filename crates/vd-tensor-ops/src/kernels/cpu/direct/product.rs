@@ -9,6 +9,9 @@ pub(super) const DEPTH: usize = 256;
 /// Positions at a time: a multiple of the rows of the tiles of every set.
 pub(super) const BLOCK: usize = 84;
 
+/// Rows of weights after the one in use that are asked for.
+const AHEAD: usize = 8;
+
 /// What is seen of padding.
 pub(super) static ZEROS: [f32; DEPTH] = [0.0; DEPTH];
 
@@ -124,8 +127,15 @@ impl Panel<'_> {
             for (r, run) in self.runs.iter().enumerate() {
                 let seen = self.seen.add(r * BLOCK + i);
                 let from: [*const f32; M] = std::array::from_fn(|m| *seen.add(m));
+                if from.iter().all(|at| *at == ZEROS.as_ptr()) {
+                    weights = weights.add(run.len * 2 * S::LANES);
+                    continue;
+                }
                 for k in 0..run.len {
                     let w: [S::V; Z] = std::array::from_fn(|z| S::load(weights.add(z * S::LANES)));
+                    for z in 0..Z {
+                        S::ahead(weights.wrapping_add((2 * AHEAD + z) * S::LANES));
+                    }
                     for (m, sum) in sum.iter_mut().enumerate() {
                         let x = S::splat(*from[m].add(k));
                         for z in 0..Z {

@@ -152,6 +152,10 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         }
     }
     #[inline(always)]
+    unsafe fn ahead(at: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
     unsafe fn pairs(a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe {
             if BF16 {

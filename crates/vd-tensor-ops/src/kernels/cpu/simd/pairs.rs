@@ -92,6 +92,7 @@ impl<S: Simd> Simd for Pairs<S> {
         pair(low: S::V, high: S::V) -> S::V;
         lower(a: S::V) -> S::V;
         upper(a: S::V) -> S::V;
+        ahead(at: *const f32);
     }
 }
 
