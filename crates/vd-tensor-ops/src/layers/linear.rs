@@ -3,6 +3,8 @@
 use tch::Tensor;
 
 use super::cast::{Cast, Layout};
+use crate::kernels::cpu::{self, DirectCache, Isa, Window};
+use crate::kernels::{needs_grad, on_cpu};
 use crate::{Init, Result, Scope};
 
 /// y = x W^T + bias, over the last axis.
@@ -11,6 +13,7 @@ pub struct Linear {
     pub(super) weight: Tensor,
     pub(super) bias: Option<Tensor>,
     casts: [Cast; 2],
+    packed: DirectCache,
 }
 
 impl Linear {
@@ -22,7 +25,7 @@ impl Linear {
         let init = Init::fan_in(inputs);
         let weight = scope.param("weight", &[outputs, inputs], init)?;
         let bias = Some(scope.param("bias", &[outputs], init)?);
-        Ok(Linear { weight, bias, casts: Default::default() })
+        Ok(Linear { weight, bias, casts: Default::default(), packed: DirectCache::default() })
     }
 
     /// The same without a bias.
@@ -31,7 +34,7 @@ impl Linear {
     /// As [`Linear::new`].
     pub fn without_bias(scope: &mut Scope, inputs: i64, outputs: i64) -> Result<Self> {
         let weight = scope.param("weight", &[outputs, inputs], Init::fan_in(inputs))?;
-        Ok(Linear { weight, bias: None, casts: Default::default() })
+        Ok(Linear { weight, bias: None, casts: Default::default(), packed: DirectCache::default() })
     }
 
     /// A product without a bias that starts as 0.
@@ -40,7 +43,7 @@ impl Linear {
     /// As [`Linear::new`].
     pub fn zero(scope: &mut Scope, inputs: i64, outputs: i64) -> Result<Self> {
         let weight = scope.param("weight", &[outputs, inputs], Init::Const(0.0))?;
-        Ok(Linear { weight, bias: None, casts: Default::default() })
+        Ok(Linear { weight, bias: None, casts: Default::default(), packed: DirectCache::default() })
     }
 
     /// A product whose weight is stored as a convolution of kernel 1: `kernel` ones follow the two
@@ -60,7 +63,7 @@ impl Linear {
         shape.resize(2 + kernel, 1);
         let weight = scope.param("weight", &shape, init)?;
         let bias = if bias { Some(scope.param("bias", &[outputs], init)?) } else { None };
-        Ok(Linear { weight, bias, casts: Default::default() })
+        Ok(Linear { weight, bias, casts: Default::default(), packed: DirectCache::default() })
     }
 
     /// Of inputs whose entries follow each other, without joining them.
@@ -68,6 +71,9 @@ impl Linear {
     /// # Shapes
     /// ... k each, together the inputs -> ... out
     pub fn forward_parts(&self, inputs: &[&Tensor]) -> Tensor {
+        if let Some(out) = self.by_kernel(inputs) {
+            return out;
+        }
         if let [x] = inputs {
             return self.forward(x);
         }
@@ -86,6 +92,23 @@ impl Linear {
             }
             None => Tensor::new(),
         }
+    }
+
+    /// Of videos without gradients: one pass, where libtorch has one for each input and one for the
+    /// bias.
+    fn by_kernel(&self, inputs: &[&Tensor]) -> Option<Tensor> {
+        let (isa, size) = (Isa::current(), self.weight.size());
+        let fits = |x: &&Tensor| on_cpu(x) && x.dim() == 5 && x.numel() > 0;
+        let mut all = inputs.to_vec();
+        all.push(&self.weight);
+        let takes = size.len() == 5
+            && inputs.len() <= 2
+            && inputs.iter().all(fits)
+            && (size[0] as usize).is_multiple_of(isa.lanes())
+            && !needs_grad(&all);
+        let window = Window { kernel: 1, stride: 1, padding: 0 };
+        let weight = (&self.weight, &self.packed, window);
+        takes.then(|| cpu::direct(isa, inputs, weight, self.bias.as_ref(), None))
     }
 
     /// # Shapes
