@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use vd_torch::{Member, team, threads};
+use vd_torch::{Member, Tasks, team, threads};
 
 use super::lanes::{gather, normalize, scatter};
 use super::pack::{Form, Sizes};
@@ -29,7 +29,8 @@ pub(super) unsafe fn run(problem: &Problem<'_>, isa: Isa) {
         sizes.map(|rows| Scratch::take(rows * layout.row))
     });
     let shared = shared.as_mut().map(|[x, out]| Shared(x.as_mut_ptr(), out.as_mut_ptr()));
-    team(|member| isa.run(Share { problem, shared: shared.as_ref(), layout, member }));
+    let units = &Tasks::new(layout.units, 1);
+    team(|member| isa.run(Share { problem, shared: shared.as_ref(), layout, member, units }));
 }
 
 /// The layout of the set that runs it.
@@ -56,6 +57,8 @@ struct Share<'a> {
     shared: Option<&'a Shared>,
     layout: Layout,
     member: Member<'a>,
+    /// Units that no thread has taken yet.
+    units: &'a Tasks,
 }
 
 /// Memory of a thread for one unit.
@@ -179,7 +182,7 @@ impl Work for Share<'_> {
         let alone = if shared.is_some() { l.units - rest } else { l.units };
         // SAFETY: the caller's; the buffers are those of a unit.
         unsafe {
-            for unit in member.share(alone) {
+            while let Some(unit) = self.units.take().map(|unit| unit.start).filter(|u| *u < alone) {
                 self.load::<S>(own, unit, 0..l.frames);
                 self.heads::<S>(own, unit, 0..sizes.heads);
                 self.finish::<S>(own, unit, 0..l.panels::<S>());

@@ -9,7 +9,7 @@ mod scheme;
 mod transform;
 mod weight_grad;
 
-use vd_torch::{Member, team};
+use vd_torch::{Member, Tasks, team};
 
 pub(crate) use pack::Packed;
 use scheme::{Four, Scheme, Two};
@@ -115,12 +115,12 @@ impl Conv<'_> {
         let sizes = [rows.0, rows.1].map(|row| points * plan.block * row);
         let mut buffers = if small { None } else { Some(sizes.map(Scratch::take)) };
         plan.shared = buffers.as_mut().map(|[a, b]| (a.as_mut_ptr(), b.as_mut_ptr()));
-        let plan = &plan;
+        let (plan, blocks) = (&plan, &Tasks::new(plan.tiles.div_ceil(plan.block), 1));
         team(|member: Member| match self.packed.tiles {
             // SAFETY: the caller's.
-            Tiles::Two => isa.run(Share::<Two, 4, 2>::new(self, plan, member)),
+            Tiles::Two => isa.run(Share::<Two, 4, 2>::new(self, plan, (member, blocks))),
             // SAFETY: the caller's.
-            Tiles::Four => isa.run(Share::<Four, 6, 4>::new(self, plan, member)),
+            Tiles::Four => isa.run(Share::<Four, 6, 4>::new(self, plan, (member, blocks))),
         });
     }
 }
@@ -136,12 +136,14 @@ struct Share<'a, T, const N: usize, const M: usize> {
     conv: &'a Conv<'a>,
     plan: &'a Plan,
     member: Member<'a>,
+    /// Blocks that no thread has taken yet.
+    blocks: &'a Tasks,
     scheme: std::marker::PhantomData<T>,
 }
 
 impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
-    fn new(conv: &'a Conv<'a>, plan: &'a Plan, member: Member<'a>) -> Self {
-        Share { conv, plan, member, scheme: std::marker::PhantomData }
+    fn new(conv: &'a Conv<'a>, plan: &'a Plan, (member, blocks): (Member<'a>, &'a Tasks)) -> Self {
+        Share { conv, plan, member, blocks, scheme: std::marker::PhantomData }
     }
 
     /// Image of a tile, and where its outputs start.
@@ -209,7 +211,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
         }
     }
 
-    /// Blocks of tiles, each by one thread.
+    /// Blocks of tiles, each by one thread: the next by whichever is free.
     #[inline(always)]
     unsafe fn by_blocks<S: Simd>(&self) {
         let plan = self.plan;
@@ -219,7 +221,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
             (Scratch::take(size(plan.rows.0)), Scratch::take(size(plan.rows.1)));
         let (points, products, tile) =
             (points.as_mut_ptr(), products.as_mut_ptr(), tile.as_mut_ptr());
-        for block in self.member.share(plan.tiles.div_ceil(plan.block)) {
+        while let Some(block) = self.blocks.take().map(|block| block.start) {
             let first = block * plan.block;
             let count = plan.block.min(plan.tiles - first);
             // SAFETY: the caller's; the buffers have a row for each tile of a block.
