@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::Params;
 use vd_tensor_ops::kernels::{self, Precision};
-use vd_tensor_ops::layers::{ConvBlock, NormKind, ScaleShift, SpaceConv, SpaceDown, SpaceUp};
+use vd_tensor_ops::layers::{
+    ConvBlock, Linear, NormKind, ScaleShift, SpaceConv, SpaceDown, SpaceUp,
+};
 
 #[derive(Debug, Clone, Copy)]
 enum Layer {
@@ -16,6 +18,8 @@ enum Layer {
     Conv(i64, i64),
     /// Two inputs, what follows them, and whether there is a residual.
     Block(NormKind, bool),
+    /// A product over channels, of two inputs or one.
+    Pointwise(bool),
     Down,
     Up,
 }
@@ -52,6 +56,14 @@ fn road(precision: Precision, case: &Case) -> Vec<Tensor> {
             let residual = more.then_some(residual);
             Box::new(move || layer.forward(&[&x, &second], Some(&film), residual.as_ref()))
         }
+        Layer::Pointwise(two) => {
+            let inputs = if two { 48 } else { 32 };
+            let layer = Linear::pointwise(root, inputs, 48, 3, true).unwrap();
+            leaves.extend(two.then(|| second.shallow_clone()));
+            Box::new(move || {
+                if two { layer.forward_parts(&[&x, &second]) } else { layer.forward_parts(&[&x]) }
+            })
+        }
         Layer::Down => {
             let layer = SpaceDown::new(root, channels).unwrap();
             Box::new(move || layer.forward(&x))
@@ -78,6 +90,7 @@ fn case() -> impl Strategy<Value = Case> {
             .prop_map(|(c, kernel)| Layer::Conv(c, kernel)),
         (prop_oneof![Just(NormKind::Rms), Just(NormKind::Group { groups: 8 })], any::<bool>())
             .prop_map(|(norm, more)| Layer::Block(norm, more)),
+        any::<bool>().prop_map(Layer::Pointwise),
         Just(Layer::Down),
         Just(Layer::Up),
     ];
