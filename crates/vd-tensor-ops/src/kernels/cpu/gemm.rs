@@ -17,6 +17,7 @@ pub(crate) const fn panel<S: Simd>() -> usize {
 /// Told what rows have in common, the compiler adds an address up for each of them at every step,
 /// which costs as many instructions as the loads do.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written")]
 fn moved(at: *const f32, n: usize) -> *const f32 {
     let mut at = at.wrapping_add(n);
     // SAFETY: no instruction at all.
