@@ -34,6 +34,14 @@ struct Temporal {
 
 enum Part { QUERY, KEY, VALUE };
 
+// Where a unit lies. Divisions of 64 bits by what is known at run time are long, so a block finds each
+// of its units once, and threads read from shared memory what they need.
+struct Place {
+  // Of its first frame in the queries and in the output.
+  u64 qkv, out;
+  u32 head, sample;
+};
+
 template <class T, int D, int Q>
 struct Units {
   static const int W = Vector<T>::N;
@@ -41,27 +49,47 @@ struct Units {
   static const int ROW = D + 4;
 
   const Temporal& p;
+  Place* places;
   // Threads of a unit; this thread's unit within the block, and its first query.
   u32 together, unit, slot;
+  // Units that the block has.
+  u32 count;
   u64 first;
   bool there;
+  // From a frame to the next.
+  u64 qkv_step, out_step;
 
-  __device__ inline Units(const Temporal& of, u64 group) : p(of) {
+  // The table of places is the first in shared memory.
+  __device__ inline Units(const Temporal& of, u64 group) : p(of), places((Place*)shared()) {
     together = (p.frames + Q - 1) / Q;
     unit = threadIdx.x / together;
     slot = threadIdx.x % together;
     first = group * p.per_block;
-    there = unit < p.per_block && first + unit < p.units;
+    const u64 left = p.units - first;
+    count = left < p.per_block ? (u32)left : p.per_block;
+    there = unit < count;
     if (!there) unit = slot = 0;
+    out_step = (u64)p.sites * p.heads * D;
+    qkv_step = 3 * out_step;
   }
 
-  __device__ inline u32 head(u32 of) const { return (u32)((first + of) % p.heads); }
-  __device__ inline u64 sample(u32 of) const { return (first + of) / p.heads / p.sites; }
+  // The rest of shared memory.
+  __device__ inline float* room() const {
+    return (float*)((char*)places + (p.per_block * sizeof(Place) + 15) / 16 * 16);
+  }
 
-  // Where a row of D begins in a tensor whose positions have `width` rows.
-  __device__ inline u64 at(u32 of, u32 frame, u32 width, u32 row) const {
-    const u64 site = (first + of) / p.heads % p.sites;
-    return (((sample(of) * p.frames + frame) * p.sites + site) * width + row + head(of)) * D;
+  // Fills the table, a thread for each unit.
+  __device__ inline void find() const {
+    for (u32 of = threadIdx.x; of < count; of += blockDim.x) {
+      const u64 position = (first + of) / p.heads;
+      Place place;
+      place.head = (u32)((first + of) % p.heads);
+      place.sample = (u32)(position / p.sites);
+      const u64 before = position + (u64)place.sample * (p.frames - 1) * p.sites;
+      place.qkv = (before * 3 * p.heads + place.head) * D;
+      place.out = (before * p.heads + place.head) * D;
+      places[of] = place;
+    }
   }
 
   // Turns the pairs of features from `d` on by the angle of a frame, or back.
@@ -80,10 +108,17 @@ struct Units {
     }
   }
 
+  // Where a frame of a unit begins.
+  __device__ inline u64 at(u32 of, Part part, u32 frame) const {
+    return places[of].qkv + (u64)part * p.heads * D + frame * qkv_step;
+  }
+  __device__ inline u64 at_out(u32 of, u32 frame) const {
+    return places[of].out + frame * out_step;
+  }
+
   // W features of queries, keys or values at their place in time, or of the gradient of the output.
   __device__ inline void piece(Part part, u32 of, u32 frame, u32 d, float* to) const {
-    const u64 from = at(of, frame, 3 * p.heads, part * p.heads) + d;
-    Vector<T>::load((const T*)p.qkv + from, to);
+    Vector<T>::load((const T*)p.qkv + at(of, part, frame) + d, to);
     if (part != VALUE) turn<W>(to, d, frame, 1.0f);
     if (part == QUERY) {
 #pragma unroll
@@ -92,25 +127,30 @@ struct Units {
   }
 
   __device__ inline void piece_of_grad(u32 of, u32 frame, u32 d, float* to) const {
-    Vector<T>::load((const T*)p.grad + at(of, frame, p.heads, 0) + d, to);
+    Vector<T>::load((const T*)p.grad + at_out(of, frame) + d, to);
   }
 
   // The same for all units of the block, into shared memory: rows of frames, unit by unit. Threads
   // that follow each other read what lies next to each other.
   __device__ inline void stage(Part part, bool grad, float* to) const {
     const u32 pieces = D / W, each = pieces * p.per_block;
-    for (u32 i = threadIdx.x; i < each * p.frames; i += blockDim.x) {
-      const u32 frame = i / each, of = i % each / pieces, d = i % pieces * W;
-      float x[W];
-      if (first + of >= p.units) continue;
-      if (grad) {
-        piece_of_grad(of, frame, d, x);
-      } else {
-        piece(part, of, frame, d, x);
-      }
-      float* row = to + (of * p.frames + frame) * ROW + d;
+    const u32 frames = blockDim.x / each, rest = blockDim.x % each;
+    for (u32 frame = threadIdx.x / each, i = threadIdx.x % each; frame < p.frames;) {
+      const u32 of = i / pieces, d = i % pieces * W;
+      if (of < count) {
+        float x[W];
+        if (grad) {
+          piece_of_grad(of, frame, d, x);
+        } else {
+          piece(part, of, frame, d, x);
+        }
+        float* row = to + (of * p.frames + frame) * ROW + d;
 #pragma unroll
-      for (int j = 0; j < W; j += 4) Vector<float>::store(x + j, row + j);
+        for (int j = 0; j < W; j += 4) Vector<float>::store(x + j, row + j);
+      }
+      frame += frames;
+      i += rest;
+      if (i >= each) i -= each, ++frame;
     }
   }
 
@@ -121,13 +161,19 @@ struct Units {
     return rows + (unit * p.frames + frame) * ROW;
   }
 
-  __device__ inline float score(float product, u32 i, u32 j) const {
-    const u32 f = p.frames;
-    if (p.bias != 0) product += p.bias[((u64)head(unit) * f + i) * f + j];
-    if (p.forbidden != 0 && p.forbidden[(sample(unit) * p.masks * f + i) * f + j]) {
-      product = -__uint_as_float(0x7f800000u);
-    }
-    return product;
+  // The bias and the mask of this thread's unit, or null.
+  __device__ inline const float* bias() const {
+    return p.bias == 0 ? p.bias : p.bias + (u64)places[unit].head * p.frames * p.frames;
+  }
+  __device__ inline const u8* forbidden() const {
+    if (p.forbidden == 0) return p.forbidden;
+    return p.forbidden + (u64)places[unit].sample * p.masks * p.frames * p.frames;
+  }
+  __device__ inline float score(float product, const float* bias, const u8* forbidden, u32 i,
+                                u32 j) const {
+    const u32 pair = i * p.frames + j;
+    if (bias != 0) product += bias[pair];
+    return forbidden != 0 && forbidden[pair] ? -__uint_as_float(0x7f800000u) : product;
   }
 
   __device__ inline void put(const float* x, u64 to) const {
@@ -158,19 +204,23 @@ __device__ inline void soften(float* scores, u32 step, u32 frames, float largest
   for (u32 j = 0; j < frames; ++j) scores[j * step] /= sum;
 }
 
-// Shared memory: 2 per_block frames (D + 4) for keys and values, frames Q threads for scores.
+// Shared memory: the table, 2 per_block frames (D + 4) for keys and values, frames Q threads for scores.
 template <class T, int D, int Q>
 __device__ inline void temporal_forward(const Temporal& p) {
   const Units<T, D, Q> units(p, blockIdx.x);
   const u32 f = p.frames, step = blockDim.x;
-  float* keys = (float*)shared();
+  float* keys = units.room();
   float* values = keys + p.per_block * f * units.ROW;
   float* scores = values + p.per_block * f * units.ROW + threadIdx.x;
+  units.find();
+  __syncthreads();
   units.stage(KEY, false, keys);
   units.stage(VALUE, false, values);
   __syncthreads();
   if (!units.there) return;
   {
+    const float* bias = units.bias();
+    const u8* forbidden = units.forbidden();
     float x[Q][D], largest[Q];
 #pragma unroll
     for (int q = 0; q < Q; ++q) {
@@ -184,7 +234,8 @@ __device__ inline void temporal_forward(const Temporal& p) {
       const float* key = units.row(keys, j);
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
-        const float score = units.score(product<D>(x[q], key), units.frame(q), j);
+        const float scaled = product<D>(x[q], key);
+        const float score = units.score(scaled, bias, forbidden, units.frame(q), j);
         scores[(q * f + j) * step] = score;
         largest[q] = fmaxf(largest[q], score);
       }
@@ -205,7 +256,7 @@ __device__ inline void temporal_forward(const Temporal& p) {
   }
 #pragma unroll
   for (int q = 0; q < Q; ++q) {
-    if (units.has(q)) units.put(out[q], units.at(units.unit, units.frame(q), p.heads, 0));
+    if (units.has(q)) units.put(out[q], units.at_out(units.unit, units.frame(q)));
   }
 }
 
@@ -216,6 +267,8 @@ __device__ inline void queries_backward(const Units<T, D, Q>& units, const float
                                         const float* values, float* weights, float* slopes) {
   const u32 f = units.p.frames, row = f + 1;
   {
+    const float* bias = units.bias();
+    const u8* forbidden = units.forbidden();
     float x[Q][D], grad[Q][D], largest[Q];
 #pragma unroll
     for (int q = 0; q < Q; ++q) {
@@ -230,7 +283,8 @@ __device__ inline void queries_backward(const Units<T, D, Q>& units, const float
 #pragma unroll
       for (int q = 0; q < Q; ++q) {
         const u32 i = units.frame(q);
-        const float score = units.score(product<D>(x[q], units.row(keys, j)), i, j);
+        const float scaled = product<D>(x[q], units.row(keys, j));
+        const float score = units.score(scaled, bias, forbidden, i, j);
         const float slope = product<D>(grad[q], units.row(values, j));
         if (units.has(q)) weights[i * row + j] = score, slopes[i * row + j] = slope;
         largest[q] = fmaxf(largest[q], score);
@@ -258,7 +312,7 @@ __device__ inline void queries_backward(const Units<T, D, Q>& units, const float
 #pragma unroll
     for (int d = 0; d < D; ++d) out[d] *= units.p.scale;
     units.template turn<D>(out, 0, i, -1.0f);
-    units.put(out, units.at(units.unit, i, 3 * units.p.heads, 0));
+    units.put(out, units.at(units.unit, QUERY, i));
   }
 }
 
@@ -267,7 +321,7 @@ template <class T, int D, int Q>
 __device__ inline void keys_backward(const Units<T, D, Q>& units, const float* queries,
                                      const float* grads, const float* weights,
                                      const float* slopes) {
-  const u32 f = units.p.frames, row = f + 1, heads = units.p.heads;
+  const u32 f = units.p.frames, row = f + 1;
 #pragma unroll
   for (int q = 0; q < Q; ++q) {
     if (!units.has(q)) continue;
@@ -280,18 +334,18 @@ __device__ inline void keys_backward(const Units<T, D, Q>& units, const float* q
       add<D>(weights[i * row + j], units.row(grads, i), value);
     }
     units.template turn<D>(key, 0, j, -1.0f);
-    units.put(key, units.at(units.unit, j, 3 * heads, KEY * heads));
-    units.put(value, units.at(units.unit, j, 3 * heads, VALUE * heads));
+    units.put(key, units.at(units.unit, KEY, j));
+    units.put(value, units.at(units.unit, VALUE, j));
   }
 }
 
-// Shared memory: 2 per_block frames (D + 4), 2 per_block frames (frames + 1) for the weights and the
+// Shared memory: the table, 2 per_block frames (D + 4), 2 per_block frames (frames + 1) for the weights and the
 // gradients of the scores, and n frames frames where the bias has a gradient.
 template <class T, int D, int Q>
 __device__ inline void temporal_backward(const Temporal& p) {
   typedef Units<T, D, Q> Of;
   const u32 f = p.frames, matrix = f * (f + 1), pairs = f * f;
-  float* first = (float*)shared();
+  float* first = Of(p, 0).room();
   float* second = first + p.per_block * f * Of::ROW;
   float* weights = second + p.per_block * f * Of::ROW;
   float* slopes = weights + p.per_block * matrix;
@@ -302,6 +356,8 @@ __device__ inline void temporal_backward(const Temporal& p) {
   const u64 groups = (p.units + p.per_block - 1) / p.per_block;
   for (u64 group = blockIdx.x; group < groups; group += gridDim.x) {
     const Of units(p, group);
+    __syncthreads();
+    units.find();
     __syncthreads();
     units.stage(KEY, false, first);
     units.stage(VALUE, false, second);
@@ -316,10 +372,10 @@ __device__ inline void temporal_backward(const Temporal& p) {
     if (units.there) keys_backward(units, first, second, weight, slope);
     if (p.bias_grad != 0) {
       // A thread has its pairs of frames for itself, so that sums have an order.
-      for (u32 of = 0; of < p.per_block && units.first + of < p.units; ++of) {
-        float* to = bias + units.head(of) * pairs;
-        for (u32 i = threadIdx.x; i < pairs; i += blockDim.x) {
-          to[i] += slopes[of * matrix + i / f * (f + 1) + i % f];
+      for (u32 i = threadIdx.x; i < pairs; i += blockDim.x) {
+        const float* slope = slopes + i / f * (f + 1) + i % f;
+        for (u32 of = 0; of < units.count; ++of) {
+          bias[units.places[of].head * pairs + i] += slope[of * matrix];
         }
       }
     }

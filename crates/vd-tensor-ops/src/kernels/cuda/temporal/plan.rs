@@ -5,6 +5,8 @@ use crate::layers::HeadShape;
 /// Bytes of shared memory that leave room for several blocks, and that every GPU has.
 const SHARED: u32 = 48 << 10;
 const MOST_SHARED: u32 = 96 << 10;
+/// Bytes of `Place` in `cu/temporal.cu`, one for each unit.
+const PLACE: u32 = 24;
 /// Threads that a block has at most.
 const THREADS: u32 = 256;
 
@@ -40,7 +42,8 @@ impl Plan {
                         2 * units * f * (f + 1) + if bias { n * f * f } else { 0 }
                     }
                 };
-            Plan { units, threads, shared: (4 * floats).next_multiple_of(16) }
+            let places = (units * PLACE).next_multiple_of(16);
+            Plan { units, threads, shared: places + (4 * floats).next_multiple_of(16) }
         };
         let within = |limit: u32| {
             let all = (1..=THREADS / each).map(plan).filter(|plan| plan.shared <= limit);
