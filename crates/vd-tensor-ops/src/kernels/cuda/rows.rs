@@ -12,6 +12,8 @@ use super::{Machine, Unit};
 pub(super) const THREADS: u32 = 256;
 /// Positions of which one thread adds up values in f32.
 const IN_F32: u32 = 64;
+/// What the beginning and the end of a block that adds up sums take, in rounds of its positions.
+const ENDS: u32 = 4;
 
 /// Declared as in `cu/rows.cuh`.
 #[repr(C)]
@@ -83,6 +85,19 @@ impl Lanes {
     pub(super) fn chunks_of_sums(self, positions: u32, segments: u32, wanted: u32) -> u32 {
         let rounds = positions.div_ceil(self.together());
         self.chunks(positions, segments, wanted).max(rounds.div_ceil(IN_F32))
+    }
+
+    /// The same for blocks of which a GPU has `places` at a time: what is over when all places have had
+    /// as many leaves most of the GPU idle, so blocks are as many as nearly fill their last places.
+    pub(super) fn chunks_in_waves(self, positions: u32, segments: u32, places: u32) -> u32 {
+        let rounds = positions.div_ceil(self.together());
+        let least = rounds.div_ceil(IN_F32).max(1);
+        let most = (4 * least).max(2 * places.div_ceil(segments)).min(rounds).max(least);
+        let takes = |chunks: &u32| {
+            let waves = (u64::from(segments) * u64::from(*chunks)).div_ceil(u64::from(places));
+            waves * u64::from(rounds.div_ceil(*chunks) + ENDS)
+        };
+        (least..=most).min_by_key(takes).unwrap_or(least)
     }
 
     pub(super) fn kernel(self, name: &str) -> String {
@@ -178,6 +193,25 @@ mod tests {
                 let room = i64::from(of.lanes * of.vectors) * vector(kind);
                 assert!(room >= c && of.lanes.is_power_of_two() && of.lanes <= 32, "{of:?}");
                 assert!(of.vectors.is_power_of_two() && of.vectors <= most, "{of:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_sums_nearly_fill_the_places_of_a_gpu() {
+        let Some(lanes) = Lanes::new(Kind::BFloat16, 64) else { panic!("64 channels") };
+        // A clip of 10 frames of 64 x 64 for each of 32 samples, and 3 blocks on 132 multiprocessors: as
+        // few blocks as keep to what is added up in f32 would be 640, of which 244 come last.
+        let chunks = lanes.chunks_in_waves(40960, 32, 396);
+        assert_eq!((chunks, (32 * chunks).div_ceil(396)), (24, 2));
+        for positions in [1, 5, 64, 4096, 40960, 1 << 20] {
+            for segments in [1, 2, 32, 320] {
+                for places in [1, 3, 132, 396] {
+                    let chunks = lanes.chunks_in_waves(positions, segments, places);
+                    let rounds = positions.div_ceil(lanes.together());
+                    assert!(chunks >= 1 && chunks <= rounds, "{positions} {segments} {places}");
+                    assert!(rounds.div_ceil(chunks) <= IN_F32, "{positions} {segments} {places}");
+                }
             }
         }
     }
