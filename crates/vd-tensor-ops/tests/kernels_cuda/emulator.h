@@ -177,3 +177,4 @@ inline const char* run(const unsigned* launch, const std::function<void()>& kern
     if (launch[1] > threads) return "more threads than the kernel was compiled for"; \
     return emulator::run(launch, [&] { __VA_ARGS__(*(const Params*)params); });      \
   }
+#define RESIDENT_KERNEL(name, Params, threads, blocks, ...) KERNEL(name, Params, threads, __VA_ARGS__)

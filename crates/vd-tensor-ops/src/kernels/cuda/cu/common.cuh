@@ -11,6 +11,12 @@ typedef unsigned char u8;
   extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p) { \
     __VA_ARGS__(p);                                                                              \
   }
+// The same with so few registers that a multiprocessor has as many blocks at a time.
+#define RESIDENT_KERNEL(name, Params, threads, blocks, ...)                             \
+  extern "C" __global__ void __launch_bounds__(threads, blocks) name(                   \
+      const __grid_constant__ Params p) {                                               \
+    __VA_ARGS__(p);                                                                     \
+  }
 extern __shared__ float4 shared_memory[];
 __device__ inline void* shared() { return shared_memory; }
 #endif

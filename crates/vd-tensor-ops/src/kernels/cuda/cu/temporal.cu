@@ -2,8 +2,10 @@
 // b f s (n d): turns, bias, mask, softmax and the weighted sum in one pass, nothing is permuted.
 //
 // A unit is one head at one site of a sample, with all its frames; a block takes `per_block` units
-// that follow each other, and a thread Q of a unit's queries. Keys and values lie in shared memory as
-// f32, so that threads of a unit read the same one at the same time, each for Q queries.
+// that follow each other, and a thread Q of a unit's queries. Keys, values and whatever else all
+// threads of a unit go through lies in shared memory, in the type of the tensors: how much of it a
+// unit takes is how many units a multiprocessor has at a time. Threads of a unit read the same vector
+// at the same time, each for Q queries.
 
 // Mirrored in Rust.
 struct Temporal {
@@ -18,12 +20,15 @@ struct Temporal {
   const float* bias;
   // Pairs of frames that do not see each other, (b or 1) f f, or null.
   const u8* forbidden;
-  // Sums of each block for the gradient of the bias, n f f, or null.
+  // Sums of blocks for the gradient of the bias, n f f for each n / heads_of_block of them, or null.
   float* bias_grad;
+  // Of as many heads as a block has.
   u64 units;
   u32 sites;
   u32 frames;
   u32 heads;
+  // A divisor of the heads; blocks that follow each other have others.
+  u32 heads_of_block;
   u32 turned;
   u32 per_block;
   // 1 where each sample has its own mask.
@@ -32,7 +37,8 @@ struct Temporal {
   float scale;
 };
 
-enum Part { QUERY, KEY, VALUE };
+// What has rows of D: the first three follow each other in qkv.
+enum Part { QUERY, KEY, VALUE, GRAD };
 
 // Where a unit lies. Divisions of 64 bits by what is known at run time are long, so a block finds each
 // of its units once, and threads read from shared memory what they need.
@@ -45,45 +51,51 @@ struct Place {
 template <class T, int D, int Q>
 struct Units {
   static const int W = Vector<T>::N;
-  // Rows of shared memory are a vector longer, so that neighbouring rows start in other banks.
-  static const int ROW = D + 4;
 
   const Temporal& p;
   Place* places;
+  // Blocks that have the same heads, and the number of this one and of its heads among them.
+  u32 alike, number, slice;
   // Threads of a unit; this thread's unit within the block, and its first query.
   u32 together, unit, slot;
+  // Values of a unit in shared memory: all its rows and a vector more, so that neighbours begin in
+  // other banks.
+  u32 stretch;
   // Units that the block has.
   u32 count;
-  u64 first;
   bool there;
   // From a frame to the next.
   u64 qkv_step, out_step;
 
   // The table of places is the first in shared memory.
-  __device__ inline Units(const Temporal& of, u64 group) : p(of), places((Place*)shared()) {
+  __device__ inline explicit Units(const Temporal& of) : p(of), places((Place*)shared()) {
+    const u32 slices = p.heads / p.heads_of_block;
+    alike = gridDim.x / slices;
+    number = blockIdx.x / slices;
+    slice = blockIdx.x % slices;
     together = (p.frames + Q - 1) / Q;
-    unit = threadIdx.x / together;
-    slot = threadIdx.x % together;
-    first = group * p.per_block;
-    const u64 left = p.units - first;
-    count = left < p.per_block ? (u32)left : p.per_block;
-    there = unit < count;
-    if (!there) unit = slot = 0;
+    stretch = p.frames * D + W;
     out_step = (u64)p.sites * p.heads * D;
     qkv_step = 3 * out_step;
   }
 
   // The rest of shared memory.
-  __device__ inline float* room() const {
-    return (float*)((char*)places + (p.per_block * sizeof(Place) + 15) / 16 * 16);
+  __device__ inline T* room() const {
+    return (T*)((char*)places + (p.per_block * sizeof(Place) + 15) / 16 * 16);
   }
 
-  // Fills the table, a thread for each unit.
-  __device__ inline void find() const {
+  // Goes to the units of a group: fills the table, a thread for each unit.
+  __device__ inline void go(u64 group) {
+    const u64 first = group * p.per_block, left = p.units - first;
+    count = left < p.per_block ? (u32)left : p.per_block;
+    unit = threadIdx.x / together;
+    slot = threadIdx.x % together;
+    there = unit < count;
+    if (!there) unit = slot = 0;
     for (u32 of = threadIdx.x; of < count; of += blockDim.x) {
-      const u64 position = (first + of) / p.heads;
+      const u64 position = (first + of) / p.heads_of_block;
       Place place;
-      place.head = (u32)((first + of) % p.heads);
+      place.head = slice * p.heads_of_block + (u32)((first + of) % p.heads_of_block);
       place.sample = (u32)(position / p.sites);
       const u64 before = position + (u64)place.sample * (p.frames - 1) * p.sites;
       place.qkv = (before * 3 * p.heads + place.head) * D;
@@ -108,45 +120,56 @@ struct Units {
     }
   }
 
-  // Where a frame of a unit begins.
-  __device__ inline u64 at(u32 of, Part part, u32 frame) const {
+  // Where the row of a frame of a unit begins.
+  __device__ inline u64 at(Part part, u32 of, u32 frame) const {
     return places[of].qkv + (u64)part * p.heads * D + frame * qkv_step;
   }
-  __device__ inline u64 at_out(u32 of, u32 frame) const {
-    return places[of].out + frame * out_step;
+  template <int PART>
+  __device__ inline const T* from(u32 of, u32 frame) const {
+    if (PART == GRAD) return (const T*)p.grad + places[of].out + frame * out_step;
+    return (const T*)p.qkv + at((Part)PART, of, frame);
   }
 
-  // W features of queries, keys or values at their place in time, or of the gradient of the output.
-  __device__ inline void piece(Part part, u32 of, u32 frame, u32 d, float* to) const {
-    Vector<T>::load((const T*)p.qkv + at(of, part, frame) + d, to);
-    if (part != VALUE) turn<W>(to, d, frame, 1.0f);
-    if (part == QUERY) {
+  // W features of a row from `d` on: queries and keys at their place in time, queries scaled.
+  template <int PART>
+  __device__ inline void piece(const T* row, u32 frame, u32 d, float* to) const {
+    Vector<T>::load(row + d, to);
+    if (PART == QUERY || PART == KEY) turn<W>(to, d, frame, 1.0f);
+    if (PART == QUERY) {
 #pragma unroll
       for (int i = 0; i < W; ++i) to[i] *= p.scale;
     }
   }
 
-  __device__ inline void piece_of_grad(u32 of, u32 frame, u32 d, float* to) const {
-    Vector<T>::load((const T*)p.grad + at_out(of, frame) + d, to);
+  // The rows of this thread's queries.
+  template <int PART>
+  __device__ inline void own(float (*to)[D]) const {
+#pragma unroll
+    for (int q = 0; q < Q; ++q) {
+      const T* row = from<PART>(unit, frame(q));
+#pragma unroll
+      for (int d = 0; d < D; d += W) piece<PART>(row, frame(q), d, to[q] + d);
+    }
   }
 
-  // The same for all units of the block, into shared memory: rows of frames, unit by unit. Threads
-  // that follow each other read what lies next to each other.
-  __device__ inline void stage(Part part, bool grad, float* to) const {
+  // The rows of all units of the block, into shared memory: frame by frame, unit by unit. Threads that
+  // follow each other read what lies next to each other.
+  template <int PART>
+  __device__ inline void stage(T* to) const {
     const u32 pieces = D / W, each = pieces * p.per_block;
     const u32 frames = blockDim.x / each, rest = blockDim.x % each;
     for (u32 frame = threadIdx.x / each, i = threadIdx.x % each; frame < p.frames;) {
       const u32 of = i / pieces, d = i % pieces * W;
       if (of < count) {
-        float x[W];
-        if (grad) {
-          piece_of_grad(of, frame, d, x);
+        const T* row = from<PART>(of, frame);
+        T* at = to + of * stretch + frame * D + d;
+        if (PART == QUERY || PART == KEY) {
+          float x[W];
+          piece<PART>(row, frame, d, x);
+          Vector<T>::store(x, at);
         } else {
-          piece(part, of, frame, d, x);
+          *(uint4*)at = *(const uint4*)(row + d);
         }
-        float* row = to + (of * p.frames + frame) * ROW + d;
-#pragma unroll
-        for (int j = 0; j < W; j += 4) Vector<float>::store(x + j, row + j);
       }
       frame += frames;
       i += rest;
@@ -157,8 +180,8 @@ struct Units {
   // This thread's query, key or place in the output number q; one that it has not is its first.
   __device__ inline u32 frame(int q) const { return has(q) ? slot + q * together : slot; }
   __device__ inline bool has(int q) const { return slot + q * together < p.frames; }
-  __device__ inline const float* row(const float* rows, u32 frame) const {
-    return rows + (unit * p.frames + frame) * ROW;
+  __device__ inline const T* row(const T* rows, u32 frame) const {
+    return rows + unit * stretch + frame * D;
   }
 
   // The bias and the mask of this thread's unit, or null.
@@ -182,14 +205,49 @@ struct Units {
   }
 };
 
-template <int D>
-__device__ inline void add(float factor, const float* row, float* to) {
+// The products of Q vectors with a row.
+template <int Q, int D, class T>
+__device__ inline void products(const float (*x)[D], const T* row, float* to) {
+  const int W = Vector<T>::N;
+  float sums[Q][2];
 #pragma unroll
-  for (int d = 0; d < D; d += 4) {
-    float y[4];
-    Vector<float>::load(row + d, y);
+  for (int q = 0; q < Q; ++q) sums[q][0] = sums[q][1] = 0.0f;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) to[d + i] += factor * y[i];
+  for (int d = 0; d < D; d += W) {
+    float y[W];
+    Vector<T>::load(row + d, y);
+#pragma unroll
+    for (int q = 0; q < Q; ++q) {
+#pragma unroll
+      for (int i = 0; i < W; ++i) sums[q][i % 2] += x[q][d + i] * y[i];
+    }
+  }
+#pragma unroll
+  for (int q = 0; q < Q; ++q) to[q] = sums[q][0] + sums[q][1];
+}
+
+// Adds a row times Q factors to as many vectors.
+template <int Q, int D, class T>
+__device__ inline void add(const float* factors, const T* row, float (*to)[D]) {
+  const int W = Vector<T>::N;
+#pragma unroll
+  for (int d = 0; d < D; d += W) {
+    float y[W];
+    Vector<T>::load(row + d, y);
+#pragma unroll
+    for (int q = 0; q < Q; ++q) {
+#pragma unroll
+      for (int i = 0; i < W; ++i) to[q][d + i] += factors[q] * y[i];
+    }
+  }
+}
+
+template <int Q, int D>
+__device__ inline void zero(float (*x)[D]) {
+#pragma unroll
+  for (int q = 0; q < Q; ++q) {
+#pragma unroll
+    for (int d = 0; d < D; ++d) x[q][d] = 0.0f;
   }
 }
 
@@ -201,198 +259,211 @@ __device__ inline void soften(float* scores, u32 step, u32 frames, float largest
     scores[j * step] = weight;
     sum += weight;
   }
-  for (u32 j = 0; j < frames; ++j) scores[j * step] /= sum;
+  const float share = 1.0f / sum;
+  for (u32 j = 0; j < frames; ++j) scores[j * step] *= share;
 }
 
-// Shared memory: the table, 2 per_block frames (D + 4) for keys and values, frames Q threads for scores.
+// Scores of this thread's queries x as weights: that of query q for a frame is to[q][frame * step].
+template <class T, int D, int Q>
+__device__ inline void weigh(const Units<T, D, Q>& units, const float (*x)[D], const T* keys,
+                             float* const* to, u32 step) {
+  const float* bias = units.bias();
+  const u8* forbidden = units.forbidden();
+  const u32 f = units.p.frames;
+  float largest[Q];
+#pragma unroll
+  for (int q = 0; q < Q; ++q) largest[q] = -__uint_as_float(0x7f800000u);
+  for (u32 j = 0; j < f; ++j) {
+    float scaled[Q];
+    products<Q>(x, units.row(keys, j), scaled);
+#pragma unroll
+    for (int q = 0; q < Q; ++q) {
+      const float score = units.score(scaled[q], bias, forbidden, units.frame(q), j);
+      if (units.has(q)) to[q][j * step] = score;
+      largest[q] = fmaxf(largest[q], score);
+    }
+  }
+#pragma unroll
+  for (int q = 0; q < Q; ++q) {
+    if (units.has(q)) soften(to[q], step, f, largest[q]);
+  }
+}
+
+// Shared memory: the table, 2 per_block (frames D + W) of T for keys and values, frames Q threads for
+// scores.
 template <class T, int D, int Q>
 __device__ inline void temporal_forward(const Temporal& p) {
-  const Units<T, D, Q> units(p, blockIdx.x);
+  Units<T, D, Q> units(p);
+  units.go(units.number);
   const u32 f = p.frames, step = blockDim.x;
-  float* keys = units.room();
-  float* values = keys + p.per_block * f * units.ROW;
-  float* scores = values + p.per_block * f * units.ROW + threadIdx.x;
-  units.find();
+  T* keys = units.room();
+  T* values = keys + p.per_block * units.stretch;
+  float* scores = (float*)(values + p.per_block * units.stretch) + threadIdx.x;
+  float* own[Q];
+#pragma unroll
+  for (int q = 0; q < Q; ++q) own[q] = scores + q * f * step;
   __syncthreads();
-  units.stage(KEY, false, keys);
-  units.stage(VALUE, false, values);
+  units.template stage<KEY>(keys);
+  units.template stage<VALUE>(values);
+  float x[Q][D];
+  units.template own<QUERY>(x);
   __syncthreads();
   if (!units.there) return;
-  {
-    const float* bias = units.bias();
-    const u8* forbidden = units.forbidden();
-    float x[Q][D], largest[Q];
-#pragma unroll
-    for (int q = 0; q < Q; ++q) {
-      largest[q] = -__uint_as_float(0x7f800000u);
-#pragma unroll
-      for (int d = 0; d < D; d += units.W) {
-        units.piece(QUERY, units.unit, units.frame(q), d, x[q] + d);
-      }
-    }
-    for (u32 j = 0; j < f; ++j) {
-      const float* key = units.row(keys, j);
-#pragma unroll
-      for (int q = 0; q < Q; ++q) {
-        const float scaled = product<D>(x[q], key);
-        const float score = units.score(scaled, bias, forbidden, units.frame(q), j);
-        scores[(q * f + j) * step] = score;
-        largest[q] = fmaxf(largest[q], score);
-      }
-    }
-#pragma unroll
-    for (int q = 0; q < Q; ++q) soften(scores + q * f * step, step, f, largest[q]);
-  }
-  float out[Q][D];
-#pragma unroll
-  for (int q = 0; q < Q; ++q) {
-#pragma unroll
-    for (int d = 0; d < D; ++d) out[q][d] = 0.0f;
-  }
+  weigh(units, x, keys, own, step);
+  zero<Q>(x);
   for (u32 j = 0; j < f; ++j) {
-    const float* value = units.row(values, j);
+    float weights[Q];
 #pragma unroll
-    for (int q = 0; q < Q; ++q) add<D>(scores[(q * f + j) * step], value, out[q]);
+    for (int q = 0; q < Q; ++q) weights[q] = units.has(q) ? own[q][j * step] : 0.0f;
+    add<Q>(weights, units.row(values, j), x);
   }
 #pragma unroll
   for (int q = 0; q < Q; ++q) {
-    if (units.has(q)) units.put(out[q], units.at_out(units.unit, units.frame(q)));
+    if (!units.has(q)) continue;
+    units.put(x[q], units.places[units.unit].out + units.frame(q) * units.out_step);
   }
 }
 
-// Weights and the gradients of the scores of this thread's queries, and that of the queries.
-// `weights` and `slopes` are the unit's matrices, rows of queries.
+// The gradients of the weights of this thread's queries, from its rows of the gradient.
 template <class T, int D, int Q>
-__device__ inline void queries_backward(const Units<T, D, Q>& units, const float* keys,
-                                        const float* values, float* weights, float* slopes) {
+__device__ inline void slopes_of_weights(const Units<T, D, Q>& units, const float (*grad)[D],
+                                         const T* values, float* slopes) {
+  const u32 f = units.p.frames;
+  for (u32 j = 0; j < f; ++j) {
+    float slope[Q];
+    products<Q>(grad, units.row(values, j), slope);
+#pragma unroll
+    for (int q = 0; q < Q; ++q) {
+      if (units.has(q)) slopes[units.frame(q) * (f + 1) + j] = slope[q];
+    }
+  }
+}
+
+// Weights of this thread's queries x, the gradients of their scores in place of those of the weights,
+// and that of the queries.
+template <class T, int D, int Q>
+__device__ inline void queries_backward(const Units<T, D, Q>& units, float (*x)[D], const T* keys,
+                                        float* weights, float* slopes) {
   const u32 f = units.p.frames, row = f + 1;
-  {
-    const float* bias = units.bias();
-    const u8* forbidden = units.forbidden();
-    float x[Q][D], grad[Q][D], largest[Q];
+  float* own[Q];
 #pragma unroll
-    for (int q = 0; q < Q; ++q) {
-      largest[q] = -__uint_as_float(0x7f800000u);
+  for (int q = 0; q < Q; ++q) own[q] = weights + units.frame(q) * row;
+  weigh(units, x, keys, own, 1);
 #pragma unroll
-      for (int d = 0; d < D; d += units.W) {
-        units.piece(QUERY, units.unit, units.frame(q), d, x[q] + d);
-        units.piece_of_grad(units.unit, units.frame(q), d, grad[q] + d);
-      }
-    }
-    for (u32 j = 0; j < f; ++j) {
+  for (int q = 0; q < Q; ++q) {
+    if (!units.has(q)) continue;
+    const float* weight = own[q];
+    float* slope = slopes + units.frame(q) * row;
+    float mean = 0.0f;
+    for (u32 j = 0; j < f; ++j) mean += weight[j] * slope[j];
+    for (u32 j = 0; j < f; ++j) slope[j] = weight[j] * (slope[j] - mean);
+  }
+  zero<Q>(x);
+  for (u32 j = 0; j < f; ++j) {
+    float factors[Q];
 #pragma unroll
-      for (int q = 0; q < Q; ++q) {
-        const u32 i = units.frame(q);
-        const float scaled = product<D>(x[q], units.row(keys, j));
-        const float score = units.score(scaled, bias, forbidden, i, j);
-        const float slope = product<D>(grad[q], units.row(values, j));
-        if (units.has(q)) weights[i * row + j] = score, slopes[i * row + j] = slope;
-        largest[q] = fmaxf(largest[q], score);
-      }
-    }
-#pragma unroll
-    for (int q = 0; q < Q; ++q) {
-      if (!units.has(q)) continue;
-      float* weight = weights + units.frame(q) * row;
-      float* slope = slopes + units.frame(q) * row;
-      soften(weight, 1, f, largest[q]);
-      float mean = 0.0f;
-      for (u32 j = 0; j < f; ++j) mean += weight[j] * slope[j];
-      for (u32 j = 0; j < f; ++j) slope[j] = weight[j] * (slope[j] - mean);
-    }
+    for (int q = 0; q < Q; ++q) factors[q] = slopes[units.frame(q) * row + j];
+    add<Q>(factors, units.row(keys, j), x);
   }
 #pragma unroll
   for (int q = 0; q < Q; ++q) {
     if (!units.has(q)) continue;
     const u32 i = units.frame(q);
-    float out[D];
 #pragma unroll
-    for (int d = 0; d < D; ++d) out[d] = 0.0f;
-    for (u32 j = 0; j < f; ++j) add<D>(slopes[i * row + j], units.row(keys, j), out);
-#pragma unroll
-    for (int d = 0; d < D; ++d) out[d] *= units.p.scale;
-    units.template turn<D>(out, 0, i, -1.0f);
-    units.put(out, units.at(units.unit, QUERY, i));
+    for (int d = 0; d < D; ++d) x[q][d] *= units.p.scale;
+    units.template turn<D>(x[q], 0, i, -1.0f);
+    units.put(x[q], units.at(QUERY, units.unit, i));
   }
 }
 
-// The gradients of this thread's keys and values.
-template <class T, int D, int Q>
-__device__ inline void keys_backward(const Units<T, D, Q>& units, const float* queries,
-                                     const float* grads, const float* weights,
-                                     const float* slopes) {
-  const u32 f = units.p.frames, row = f + 1;
+// The gradients of this thread's keys or values: a column of the matrix times the rows of all frames.
+template <int PART, class T, int D, int Q>
+__device__ inline void columns_backward(const Units<T, D, Q>& units, const T* rows,
+                                        const float* matrix) {
+  const u32 f = units.p.frames;
+  float out[Q][D];
+  zero<Q>(out);
+  for (u32 i = 0; i < f; ++i) {
+    float factors[Q];
+#pragma unroll
+    for (int q = 0; q < Q; ++q) factors[q] = matrix[i * (f + 1) + units.frame(q)];
+    add<Q>(factors, units.row(rows, i), out);
+  }
 #pragma unroll
   for (int q = 0; q < Q; ++q) {
     if (!units.has(q)) continue;
     const u32 j = units.frame(q);
-    float key[D], value[D];
-#pragma unroll
-    for (int d = 0; d < D; ++d) key[d] = value[d] = 0.0f;
-    for (u32 i = 0; i < f; ++i) {
-      add<D>(slopes[i * row + j], units.row(queries, i), key);
-      add<D>(weights[i * row + j], units.row(grads, i), value);
-    }
-    units.template turn<D>(key, 0, j, -1.0f);
-    units.put(key, units.at(units.unit, KEY, j));
-    units.put(value, units.at(units.unit, VALUE, j));
+    if (PART == KEY) units.template turn<D>(out[q], 0, j, -1.0f);
+    units.put(out[q], units.at((Part)PART, units.unit, j));
   }
 }
 
-// Shared memory: the table, 2 per_block frames (D + 4), 2 per_block frames (frames + 1) for the weights and the
-// gradients of the scores, and n frames frames where the bias has a gradient.
+// Shared memory: the table, per_block (frames D + W) of T for values, keys, queries and gradients, one
+// after the other; 2 per_block frames (frames + 1) for the weights and the gradients of the scores, and
+// heads_of_block frames frames where the bias has a gradient.
 template <class T, int D, int Q>
 __device__ inline void temporal_backward(const Temporal& p) {
-  typedef Units<T, D, Q> Of;
-  const u32 f = p.frames, matrix = f * (f + 1), pairs = f * f;
-  float* first = Of(p, 0).room();
-  float* second = first + p.per_block * f * Of::ROW;
-  float* weights = second + p.per_block * f * Of::ROW;
+  Units<T, D, Q> units(p);
+  const u32 f = p.frames, matrix = f * (f + 1), pairs = f * f, all = p.heads_of_block * pairs;
+  T* rows = units.room();
+  float* weights = (float*)(rows + p.per_block * units.stretch);
   float* slopes = weights + p.per_block * matrix;
   float* bias = slopes + p.per_block * matrix;
   if (p.bias_grad != 0) {
-    for (u32 i = threadIdx.x; i < p.heads * pairs; i += blockDim.x) bias[i] = 0.0f;
+    for (u32 i = threadIdx.x; i < all; i += blockDim.x) bias[i] = 0.0f;
   }
   const u64 groups = (p.units + p.per_block - 1) / p.per_block;
-  for (u64 group = blockIdx.x; group < groups; group += gridDim.x) {
-    const Of units(p, group);
+  for (u64 group = units.number; group < groups; group += units.alike) {
     __syncthreads();
-    units.find();
-    __syncthreads();
-    units.stage(KEY, false, first);
-    units.stage(VALUE, false, second);
-    __syncthreads();
+    units.go(group);
     float* weight = weights + units.unit * matrix;
     float* slope = slopes + units.unit * matrix;
-    if (units.there) queries_backward(units, first, second, weight, slope);
     __syncthreads();
-    units.stage(QUERY, false, first);
-    units.stage(VALUE, true, second);
+    float x[Q][D];
+    units.template stage<VALUE>(rows);
+    units.template own<GRAD>(x);
     __syncthreads();
-    if (units.there) keys_backward(units, first, second, weight, slope);
+    if (units.there) slopes_of_weights(units, x, rows, slope);
+    __syncthreads();
+    units.template stage<KEY>(rows);
+    units.template own<QUERY>(x);
+    __syncthreads();
+    if (units.there) queries_backward(units, x, rows, weight, slope);
+    __syncthreads();
+    units.template stage<QUERY>(rows);
+    __syncthreads();
+    if (units.there) columns_backward<KEY>(units, rows, slope);
+    __syncthreads();
+    units.template stage<GRAD>(rows);
+    __syncthreads();
+    if (units.there) columns_backward<VALUE>(units, rows, weight);
     if (p.bias_grad != 0) {
       // A thread has its pairs of frames for itself, so that sums have an order.
       for (u32 i = threadIdx.x; i < pairs; i += blockDim.x) {
         const float* slope = slopes + i / f * (f + 1) + i % f;
         for (u32 of = 0; of < units.count; ++of) {
-          bias[units.places[of].head * pairs + i] += slope[of * matrix];
+          const u32 head = units.places[of].head - units.slice * p.heads_of_block;
+          bias[head * pairs + i] += slope[of * matrix];
         }
       }
     }
   }
   if (p.bias_grad != 0) {
     __syncthreads();
-    float* to = p.bias_grad + (u64)blockIdx.x * p.heads * pairs;
-    for (u32 i = threadIdx.x; i < p.heads * pairs; i += blockDim.x) to[i] = bias[i];
+    float* to = p.bias_grad + (u64)blockIdx.x * all;
+    for (u32 i = threadIdx.x; i < all; i += blockDim.x) to[i] = bias[i];
   }
 }
 
-#define FOR_WIDTHS(name, T, kind)                                   \
-  KERNEL(name##_##kind##_16, Temporal, THREADS, name<T, 16, 2>)     \
-  KERNEL(name##_##kind##_32, Temporal, THREADS, name<T, 32, 2>)     \
-  KERNEL(name##_##kind##_64, Temporal, THREADS, name<T, 64, 1>)
+// Threads of a block at most, and blocks of so many that registers leave room for, as in `plan.rs`:
+// one block more than that, and registers of the backward are spilled.
+const u32 TEMPORAL_THREADS = 128;
+#define FOR_WIDTHS(name, T, kind, of_16, of_32, of_64)                                        \
+  RESIDENT_KERNEL(name##_##kind##_16, Temporal, TEMPORAL_THREADS, of_16, name<T, 16, 2>)      \
+  RESIDENT_KERNEL(name##_##kind##_32, Temporal, TEMPORAL_THREADS, of_32, name<T, 32, 2>)      \
+  RESIDENT_KERNEL(name##_##kind##_64, Temporal, TEMPORAL_THREADS, of_64, name<T, 64, 1>)
 
-FOR_WIDTHS(temporal_forward, float, f32)
-FOR_WIDTHS(temporal_forward, bf16, bf16)
-FOR_WIDTHS(temporal_backward, float, f32)
-FOR_WIDTHS(temporal_backward, bf16, bf16)
+FOR_WIDTHS(temporal_forward, float, f32, 5, 5, 5)
+FOR_WIDTHS(temporal_forward, bf16, bf16, 5, 5, 5)
+FOR_WIDTHS(temporal_backward, float, f32, 5, 4, 4)
+FOR_WIDTHS(temporal_backward, bf16, bf16, 5, 4, 5)

@@ -17,8 +17,6 @@ use plan::{Pass, Plan};
 
 /// Frames at most: scores of all pairs are kept.
 const FRAMES: i64 = 32;
-/// Blocks for each multiprocessor where they add up the gradient of the bias.
-const BLOCKS: u32 = 8;
 
 /// What tells frames apart, and which of them see each other.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +53,7 @@ struct Params {
     sites: u32,
     frames: u32,
     heads: u32,
+    heads_of_block: u32,
     turned: u32,
     per_block: u32,
     masks: u32,
@@ -79,8 +78,9 @@ pub fn temporal_fits(
     if !small || qkv.numel() == 0 {
         return None;
     }
-    // The backward takes more than the forward.
-    Plan::new(frames, shape, Pass::Backward { bias: of.bias.is_some() })?;
+    for pass in [Pass::Forward, Pass::Backward { bias: of.bias.is_some() }] {
+        Plan::new(frames, shape, qkv.kind(), pass)?;
+    }
     super::machine_of(Unit::TEMPORAL, &all)
 }
 
@@ -144,10 +144,11 @@ impl Operands {
             bias: bias.map_or(std::ptr::null(), |bias| floats(bias)),
             forbidden: self.forbidden.as_ref().map_or(std::ptr::null(), read_bytes),
             bias_grad: std::ptr::null_mut(),
-            units: (b * s * n) as u64,
+            units: (b * s) as u64 * u64::from(plan.heads),
             sites: number(s),
             frames: number(f),
             heads: number(n),
+            heads_of_block: plan.heads,
             turned: number(self.turns.size()[1]),
             per_block: plan.units,
             masks: u32::from(masks > 1),
@@ -156,7 +157,7 @@ impl Operands {
     }
 
     fn plan(&self, qkv: &Tensor, pass: Pass) -> Plan {
-        match Plan::new(qkv.size()[1], self.shape, pass) {
+        match Plan::new(qkv.size()[1], self.shape, qkv.kind(), pass) {
             Some(plan) => plan,
             None => panic!("attention along time of {:?} that no kernel takes", qkv.size()),
         }
@@ -233,13 +234,16 @@ impl Function for Backward {
             out: out.data_ptr(),
             ..of.params(&qkv, bias.as_ref(), plan)
         };
+        let slices = of.shape.heads as u64 / u64::from(plan.heads);
         let mut blocks = params.units.div_ceil(u64::from(plan.units));
         let sums = bias.filter(|_| wanted).map(|bias| {
-            // Each block adds up what it comes by, so there are few.
-            blocks = blocks.min(u64::from(BLOCKS * on.multiprocessors()));
+            // Each block adds up what it comes by, so there are no more than run at a time.
+            let places = u64::from(plan.resident * on.multiprocessors());
+            blocks = blocks.min((places / slices).max(1));
             let size: Vec<i64> = [blocks as i64].into_iter().chain(bias.size()).collect();
             Tensor::empty(size.as_slice(), (Kind::Float, bias.device()))
         });
+        blocks *= slices;
         let bias_grad = sums.as_ref().map_or(std::ptr::null_mut(), floats);
         let params = Params { bias_grad, ..params };
         let kernel = of.kernel("backward", qkv.kind());

@@ -1,14 +1,23 @@
 //! How attention along time is shared out over blocks.
 
+use tch::Kind;
+
 use crate::layers::HeadShape;
 
-/// Bytes of shared memory that leave room for several blocks, and that every GPU has.
-const SHARED: u32 = 48 << 10;
+/// Bytes of shared memory that a block has on every GPU that has more than 48 KiB of it.
 const MOST_SHARED: u32 = 96 << 10;
+/// Bytes of shared memory of a multiprocessor, and those of them that each block costs beside its own:
+/// of an H100. Others have from 100 KiB on; what fits best there fits best on them, or nearly so.
+const SHARED: u32 = 228 << 10;
+const COST: u32 = 1 << 10;
+/// Blocks of a multiprocessor at most.
+const BLOCKS: u32 = 32;
+/// Threads that a block has at most.
+const THREADS: u32 = 128;
 /// Bytes of `Place` in `cu/temporal.cu`, one for each unit.
 const PLACE: u32 = 24;
-/// Threads that a block has at most.
-const THREADS: u32 = 256;
+/// Bytes that lie next to each other and are best read together.
+const LINE: u32 = 128;
 
 /// Which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,34 +31,59 @@ pub(super) enum Pass {
 pub(super) struct Plan {
     /// Units of a block.
     pub(super) units: u32,
+    /// Heads that the units of a block are of: fewer than all where each has room of its own.
+    pub(super) heads: u32,
     pub(super) threads: u32,
     pub(super) shared: u32,
+    /// Blocks that an H100's multiprocessor has at a time.
+    pub(super) resident: u32,
+    /// Threads with work of all of those.
+    busy: u32,
 }
 
 impl Plan {
-    /// As many units as leave fewest threads without work; none where shared memory is too small.
-    pub(super) fn new(frames: i64, shape: HeadShape, pass: Pass) -> Option<Plan> {
+    /// With most threads at work on a multiprocessor; none where shared memory is too small.
+    pub(super) fn new(frames: i64, shape: HeadShape, kind: Kind, pass: Pass) -> Option<Plan> {
         let number = |n: i64| u32::try_from(n).ok();
         let (f, d, n) = (number(frames)?, number(shape.dim)?, number(shape.heads)?);
+        let size = if kind == Kind::BFloat16 { 2 } else { 4 };
         let queries = if d == 64 { 1 } else { 2 };
         let each = f.div_ceil(queries);
-        let plan = |units: u32| {
+        let plan = |heads: u32, units: u32| {
             let threads = (units * each).next_multiple_of(32);
-            let floats = 2 * units * f * (d + 4)
-                + match pass {
-                    Pass::Forward => queries * f * threads,
-                    Pass::Backward { bias } => {
-                        2 * units * f * (f + 1) + if bias { n * f * f } else { 0 }
-                    }
-                };
-            let places = (units * PLACE).next_multiple_of(16);
-            Plan { units, threads, shared: places + (4 * floats).next_multiple_of(16) }
+            // Rows of the frames, and a vector more.
+            let rows = units * (f * d * size + 16);
+            let bytes = match pass {
+                Pass::Forward => 2 * rows + 4 * queries * f * threads,
+                Pass::Backward { bias } => {
+                    let sums = if bias { heads.saturating_mul(f * f) } else { 0 };
+                    rows + 8 * units * f * (f + 1) + sums.saturating_mul(4)
+                }
+            };
+            let bytes = bytes.checked_next_multiple_of(16).filter(|bytes| *bytes <= MOST_SHARED)?;
+            let shared = (units * PLACE).next_multiple_of(16) + bytes;
+            let room = registers(kind, d, pass) * THREADS / threads;
+            let resident = (SHARED / (shared + COST)).min(room).min(BLOCKS);
+            let busy = resident * units * each;
+            let fits = shared <= MOST_SHARED && resident > 0;
+            fits.then_some(Plan { units, heads, threads, shared, resident, busy })
         };
-        let within = |limit: u32| {
-            let all = (1..=THREADS / each).map(plan).filter(|plan| plan.shared <= limit);
-            all.max_by_key(|plan| (plan.units * each * 1024 / plan.threads, plan.units))
-        };
-        within(SHARED).or_else(|| within(MOST_SHARED))
+        // Heads of a site lie next to each other.
+        let splits = pass == Pass::Backward { bias: true };
+        let whole = |heads: u32| heads == n || (splits && heads * d * size >= LINE);
+        let divisors = (1..=n).filter(|heads| n.is_multiple_of(*heads) && whole(*heads));
+        let all = divisors.flat_map(|heads| (1..=THREADS / each).map(move |units| (heads, units)));
+        all.filter_map(|(heads, units)| plan(heads, units))
+            .max_by_key(|plan| (plan.busy, plan.heads, plan.units))
+    }
+}
+
+/// Blocks of [`THREADS`] threads that the registers of a multiprocessor are enough for: as the kernels are
+/// compiled.
+fn registers(kind: Kind, dim: u32, pass: Pass) -> u32 {
+    match (pass, kind, dim) {
+        (Pass::Forward, _, _) | (_, _, 16) | (_, Kind::BFloat16, 64) => 5,
+        _ => 4,
     }
 }
 
@@ -57,30 +91,44 @@ impl Plan {
 mod tests {
     use super::*;
 
+    const KINDS: [Kind; 2] = [Kind::Float, Kind::BFloat16];
+
     #[test]
     fn blocks_have_whole_warps_and_memory_that_every_gpu_has() {
-        for dim in [16, 32, 64] {
-            for frames in 1..=32 {
-                for pass in [Pass::Forward, Pass::Backward { bias: true }] {
-                    let shape = HeadShape { heads: 8, dim };
-                    let plan = Plan::new(frames, shape, pass);
+        for (kind, dim, frames) in KINDS
+            .into_iter()
+            .flat_map(|kind| [16, 32, 64].map(|dim| (kind, dim)))
+            .flat_map(|(kind, dim)| (1..=32).map(move |frames| (kind, dim, frames)))
+        {
+            for pass in [Pass::Forward, Pass::Backward { bias: true }] {
+                for heads in [1, 6, 8, 64] {
+                    let plan = Plan::new(frames, HeadShape { heads, dim }, kind, pass);
                     assert!(
                         plan.is_some_and(|plan| plan.units > 0
+                            && heads % i64::from(plan.heads) == 0
                             && plan.threads.is_multiple_of(32)
                             && plan.threads <= THREADS
+                            && plan.shared.is_multiple_of(16)
                             && plan.shared <= MOST_SHARED),
-                        "{dim} {frames} {pass:?} {plan:?}"
+                        "{kind:?} {dim} {frames} {heads} {pass:?} {plan:?}"
                     );
                 }
             }
         }
-        let many = HeadShape { heads: 64, dim: 32 };
-        assert_eq!(Plan::new(32, many, Pass::Backward { bias: true }), None);
+        // Sums for one head are too many where its number is that of all heads.
+        let prime = HeadShape { heads: 61, dim: 16 };
+        assert_eq!(Plan::new(32, prime, Kind::BFloat16, Pass::Backward { bias: true }), None);
     }
 
     #[test]
-    fn the_usual_clip_leaves_no_thread_without_work() {
-        let plan = Plan::new(16, HeadShape { heads: 8, dim: 32 }, Pass::Forward);
-        assert!(plan.is_some_and(|plan| plan.units * 8 == plan.threads && plan.threads >= 64));
+    fn the_usual_clips_leave_a_multiprocessor_enough_to_do() {
+        for (frames, dim) in [(10, 32), (10, 64), (16, 32), (16, 64)] {
+            for pass in [Pass::Forward, Pass::Backward { bias: true }] {
+                let shape = HeadShape { heads: 8, dim };
+                let plan = Plan::new(frames, shape, Kind::BFloat16, pass);
+                let warps = plan.map(|plan| plan.resident * plan.threads / 32);
+                assert!(warps.is_some_and(|warps| warps >= 16), "{frames} {dim} {pass:?} {plan:?}");
+            }
+        }
     }
 }
