@@ -20,6 +20,7 @@
 #define __global__
 #define __forceinline__ inline
 
+struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct Place3 { unsigned x, y, z; };

@@ -107,12 +107,13 @@ struct Units {
   // Turns the pairs of features from `d` on by the angle of a frame, or back.
   template <int COUNT>
   __device__ inline void turn(float* x, u32 d, u32 frame, float direction) const {
-    const float* angles = p.turns + (u64)frame * p.turned * 2;
+    const float2* angles = (const float2*)p.turns + frame * p.turned;
 #pragma unroll
     for (int i = 0; i < COUNT; i += 2) {
       const u32 number = (d + i) / 2;
       if (number < p.turned) {
-        const float c = angles[2 * number], s = direction * angles[2 * number + 1];
+        const float2 angle = angles[number];
+        const float c = angle.x, s = direction * angle.y;
         const float a = x[i], b = x[i + 1];
         x[i] = a * c - b * s;
         x[i + 1] = a * s + b * c;

@@ -56,8 +56,8 @@ impl Plan {
             let bytes = match pass {
                 Pass::Forward => 2 * rows + 4 * queries * f * threads,
                 Pass::Backward { bias } => {
-                    let sums = if bias { heads.saturating_mul(f * f) } else { 0 };
-                    rows + 8 * units * f * (f + 1) + sums.saturating_mul(4)
+                    let sums = if bias { heads.saturating_mul(4 * f * f) } else { 0 };
+                    sums.saturating_add(rows + 8 * units * f * (f + 1))
                 }
             };
             let bytes = bytes.checked_next_multiple_of(16).filter(|bytes| *bytes <= MOST_SHARED)?;
