@@ -163,6 +163,8 @@ def of_doctor():
 
 def of_tests():
     rows = (read("tests.json") or {}).get("tests", [])
+    if not rows:
+        return ["tests: not run"]
     good = [row for row in rows if row["ended"] == "passed"]
     passed = sum(row.get("passed", 0) for row in rows)
     lines = [f"tests: {len(good)} of {len(rows)} programs pass, {passed} tests"]
@@ -174,7 +176,9 @@ def of_tests():
 
 
 def of_benches():
-    found = read("benches.json") or {}
+    found = read("benches.json")
+    if found is None:
+        return ["benches: not run"]
     kernels, lines = found.get("kernels") or {}, []
     if "error" in kernels:
         lines.append(f"kernels: {kernels['error']}")
