@@ -184,7 +184,9 @@ impl DeviceStep {
         }
         let place = |t: &Tensor| t.data_ptr() as usize;
         let mut places: Vec<usize> = grads.iter().map(place).collect();
-        places.extend(shares.iter().flat_map(|share| share.changed().map(place)));
+        for share in shares {
+            places.extend(share.changed().chain(share.optimizer.moments()).map(place));
+        }
         places.push(clip.to_bits() as usize);
         if places == self.places {
             return true;

@@ -57,6 +57,11 @@ impl AdamW {
         &self.params
     }
 
+    /// Both moments of all parameters.
+    pub(crate) fn moments(&self) -> impl Iterator<Item = &Tensor> {
+        self.exp_avgs.iter().chain(&self.exp_avg_sqs)
+    }
+
     /// One step with the learning rate `lr` on gradients times `shrink`, in place, and then one of
     /// the moving average `follow` (the averages by name, and the decay).
     ///

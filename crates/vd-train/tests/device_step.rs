@@ -182,6 +182,28 @@ fn what_lies_elsewhere_is_recorded_anew_a_few_times() {
 }
 
 #[test]
+fn another_optimiser_of_the_same_weights_has_moments_of_its_own() {
+    let recorder = StandIn::new();
+    here(recorder.clone(), || {
+        let (mut model, mut device_step) = (Model::new(), begin(true));
+        for k in 0..3 {
+            model.step(&mut device_step, k).unwrap();
+        }
+        let fresh = |of: &Params, decay| AdamW::new(of, [0.9, 0.99], decay);
+        let fresh = [fresh(&model.params[0], 0.01), fresh(&model.params[1], 0.0)];
+        // Alive, so that the new moments lie elsewhere.
+        let _before = std::mem::replace(&mut model.optimizers, fresh);
+        model.step(&mut device_step, 3).unwrap();
+        assert_eq!(device_step.replayed(), 2);
+        model.step(&mut device_step, 4).unwrap();
+        assert_eq!((device_step.replayed(), device_step.refused()), (3, None));
+    });
+    if !testing::device().is_cuda() {
+        assert_eq!(recorder.recorded(), 2);
+    }
+}
+
+#[test]
 fn what_cannot_be_recorded_is_launched_as_ever() {
     if testing::device().is_cuda() {
         return;
