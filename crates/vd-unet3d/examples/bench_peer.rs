@@ -7,18 +7,22 @@
 
 #![allow(clippy::print_stdout, reason = "its lines are what it is for")]
 
+#[path = "support/arguments.rs"]
+mod arguments;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Instant;
 
 use tch::{Device, Kind, Reduction, Tensor};
 use vd_unet3d::ops::kernels::cpu::{Isa, fma_peak};
 use vd_unet3d::ops::{Params, Weights, torch};
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
+
+use arguments::Arguments;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -44,25 +48,6 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
-}
-
-struct Arguments(BTreeMap<String, String>);
-
-impl Arguments {
-    fn read() -> Self {
-        let pairs = std::env::args().filter_map(|argument| {
-            argument.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
-        });
-        Arguments(pairs.collect())
-    }
-
-    fn text(&self, key: &str) -> Result<&str> {
-        Ok(self.0.get(key).ok_or_else(|| format!("give {key}=..."))?)
-    }
-
-    fn number<T: FromStr<Err: Error + 'static>>(&self, key: &str) -> Result<T> {
-        Ok(self.text(key)?.parse()?)
-    }
 }
 
 struct Bench {

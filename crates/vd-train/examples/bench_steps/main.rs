@@ -9,12 +9,12 @@
 
 #![allow(clippy::print_stdout, reason = "its lines are what it is for")]
 
+#[path = "../../../vd-unet3d/examples/support/arguments.rs"]
+mod arguments;
 mod training;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
@@ -28,6 +28,7 @@ use vd_unet3d::flops::Shape;
 use vd_unet3d::traffic::{self, Pass, Rates, Widths};
 use vd_unet3d::{Backbone, Cond, UNet3d, UNet3dConfig};
 
+use arguments::Arguments;
 use training::Training;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -79,25 +80,6 @@ fn main() -> Result<()> {
     });
     println!("{report}");
     Ok(())
-}
-
-struct Arguments(BTreeMap<String, String>);
-
-impl Arguments {
-    fn read() -> Self {
-        let pairs = std::env::args().filter_map(|argument| {
-            argument.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
-        });
-        Arguments(pairs.collect())
-    }
-
-    fn text(&self, key: &str) -> Result<&str> {
-        Ok(self.0.get(key).ok_or_else(|| format!("give {key}=..."))?)
-    }
-
-    fn number<T: FromStr<Err: Error + 'static>>(&self, key: &str) -> Result<T> {
-        Ok(self.text(key)?.parse()?)
-    }
 }
 
 /// Noise of libtorch's generator: not what training and sampling take, for no seed is behind it.
