@@ -19,6 +19,7 @@ mod layers;
 mod linear;
 mod noise;
 mod norms;
+mod roads;
 mod stand_in;
 mod temporal;
 

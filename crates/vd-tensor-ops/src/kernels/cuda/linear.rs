@@ -16,10 +16,10 @@ use crate::layers::HeadShape;
 
 /// Blocks for each multiprocessor.
 const BLOCKS: u32 = 4;
-/// Sites of a tile; as in `cu/linear.cu`.
+/// Sites of a tile; as in `cu/linear.cuh`.
 const TILE: u32 = 64;
 
-/// Declared as in `cu/linear.cu`.
+/// Declared as in `cu/linear.cuh`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct Params {

@@ -22,11 +22,15 @@ impl Unit {
     pub const GROUP_NORM: Unit =
         Unit { name: "group_norm", parts: &[COMMON, ROWS, include_str!("cu/group_norm.cu")] };
     /// Attention along time, between its products.
-    pub const TEMPORAL: Unit =
-        Unit { name: "temporal", parts: &[COMMON, include_str!("cu/temporal.cu")] };
+    pub const TEMPORAL: Unit = Unit {
+        name: "temporal",
+        parts: &[COMMON, include_str!("cu/temporal.cuh"), include_str!("cu/temporal.cu")],
+    };
     /// Linear attention over space, between its products.
-    pub const LINEAR: Unit =
-        Unit { name: "linear", parts: &[COMMON, include_str!("cu/linear.cu")] };
+    pub const LINEAR: Unit = Unit {
+        name: "linear",
+        parts: &[COMMON, include_str!("cu/linear.cuh"), include_str!("cu/linear.cu")],
+    };
     /// The step of the optimiser.
     pub const ADAMW: Unit = Unit { name: "adamw", parts: &[COMMON, include_str!("cu/adamw.cu")] };
     /// Random numbers.

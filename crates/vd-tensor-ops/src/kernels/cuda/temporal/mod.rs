@@ -38,7 +38,7 @@ pub struct Temporal<'a> {
     pub forbidden: Option<&'a Tensor>,
 }
 
-/// Declared as in `cu/temporal.cu`.
+/// Declared as in `cu/temporal.cuh`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct Params {

@@ -14,7 +14,7 @@ const COST: u32 = 1 << 10;
 const BLOCKS: u32 = 32;
 /// Threads that a block has at most.
 const THREADS: u32 = 128;
-/// Bytes of `Place` in `cu/temporal.cu`, one for each unit.
+/// Bytes of `Place` in `cu/temporal.cuh`, one for each unit.
 const PLACE: u32 = 24;
 /// Bytes that lie next to each other and are best read together.
 const LINE: u32 = 128;
