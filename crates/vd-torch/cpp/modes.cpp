@@ -45,7 +45,7 @@ int vd_autocast_enter(int cuda, int half, VdAutocast* before, char** error) {
   });
 }
 
-void vd_autocast_leave(const VdAutocast* before) {
+void vd_autocast_leave(const VdAutocast* before) noexcept {
   const auto type = type_of(before->cuda);
   // The outermost one forgets the casts of weights, which change before the next.
   if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
@@ -55,7 +55,7 @@ void vd_autocast_leave(const VdAutocast* before) {
 
 // Whether autocast on this thread keeps the casts of weights until it is left; returns what was set
 // before. Those that it has kept go where it is to keep none: other threads find them too.
-int vd_autocast_keeps(int keep) {
+int vd_autocast_keeps(int keep) noexcept {
   const bool before = at::autocast::is_autocast_cache_enabled();
   at::autocast::set_autocast_cache_enabled(keep != 0);
   if (!keep) at::autocast::clear_cache();

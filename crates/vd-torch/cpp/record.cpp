@@ -94,7 +94,7 @@ int vd_record_start(std::uint64_t* handle, char** error) {
 }
 
 // The calls in their order, one a line: depth, name, inputs, outputs; for free().
-char* vd_record_stop(std::uint64_t handle) {
+char* vd_record_stop(std::uint64_t handle) noexcept {
   at::removeCallback(handle);
   std::unique_ptr<std::vector<Call>> mine;
   {

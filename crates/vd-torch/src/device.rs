@@ -28,6 +28,9 @@ impl DeviceChoice {
     /// `Cpu` wins over `VD_CUDA`, whatever that says, and leaves the CUDA library where it is: a
     /// process that wants both devices resolves the CUDA one first.
     ///
+    /// The first call, whatever the choice, has glibc keep freed memory in the process for good
+    /// (`mallopt`): returning every large block to the kernel costs more than many a layer.
+    ///
     /// # Errors
     /// A CUDA device that is not there, by number or at all; for the other choices than `Cpu`
     /// `VD_CUDA=require` without one, and an unknown `VD_CUDA`.

@@ -1,16 +1,21 @@
 //! The memory of a device, as libtorch's allocator counts it, and what to make of it running out.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tch::Device;
 
 use crate::{Result, shim};
 
-/// Words of libtorch's by which it says that memory ran out, on devices and on the CPU.
-const OUT_OF_MEMORY: [&str; 4] =
-    ["out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED"];
+/// How libtorch, its libraries and CUDA's driver report that memory ran out, on devices and on the CPU.
+const OUT_OF_MEMORY: [&str; 5] = [
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+];
 
 /// Bytes of a device's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,43 +130,32 @@ pub fn synchronize(device: Device) -> Result<()> {
     })
 }
 
-/// Whether a message of libtorch says that memory ran out.
+/// Whether a message of libtorch, or of CUDA's driver, says that memory ran out.
 pub fn says_out_of_memory(message: &str) -> bool {
     OUT_OF_MEMORY.iter().any(|words| message.contains(words))
 }
 
-/// Runs `f`, and gives the message of a panic by which one of libtorch's plain operators said that
-/// memory ran out; any other panic goes on.
-pub fn catch_out_of_memory<R>(f: impl FnOnce() -> R) -> std::result::Result<R, String> {
-    // What `f` has left half done, its caller looks after: as for an error.
-    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        match text.or_else(|| panic.downcast_ref::<&str>().copied()) {
-            Some(text) if says_out_of_memory(text) => first_line(text),
-            _ => resume_unwind(panic),
-        }
-    })
+/// Runs `f`, and returns the message of a panic as an error, without libtorch's C++ stack: tch's plain
+/// operators panic where libtorch refuses, for instance because memory ran out
+/// ([`says_out_of_memory`]).
+///
+/// # Errors
+/// The panic's message.
+pub fn catch_panic<R>(f: impl FnOnce() -> R) -> std::result::Result<R, String> {
+    // What `f` has left half done is its caller's to deal with, as after an error.
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| said_by(&*panic))
 }
 
-/// What a panic says: the first line of what tch quotes, where it is one of libtorch's errors.
+/// The message of a panic. Of an error that tch quotes: the line that says that memory ran out, else the
+/// first one.
 pub(crate) fn said_by(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-    let line = quoted(text).split("\\n").find(|line| !line.trim().is_empty());
+    let quoted = text.split_once("Torch(\"").map_or(text, |(_, quoted)| quoted);
+    let message = quoted.split("Exception raised from").next().unwrap_or(quoted);
+    let mut lines = message.split("\\n").filter(|line| !line.trim().is_empty());
+    let line = lines.clone().find(|line| says_out_of_memory(line)).or_else(|| lines.next());
     line.unwrap_or(text).trim_end_matches("\")").trim().to_owned()
-}
-
-/// The message that tch quotes, without its stack.
-fn quoted(text: &str) -> &str {
-    let text = text.split_once("Torch(\"").map_or(text, |(_, quoted)| quoted);
-    text.split("Exception raised from").next().unwrap_or(text)
-}
-
-/// The line of such a message that says that memory ran out.
-fn first_line(text: &str) -> String {
-    let text = quoted(text);
-    let line = text.split("\\n").find(|line| says_out_of_memory(line)).unwrap_or(text);
-    line.trim_end_matches("\")").trim().to_owned()
 }
 
 #[cfg(test)]
@@ -176,21 +170,23 @@ mod tests {
         let size = [1i64 << 58];
         let refused = Tensor::f_empty(size, (Kind::Float, Device::Cpu)).unwrap_err();
         assert!(says_out_of_memory(&refused.to_string()), "{refused}");
-        let caught = catch_out_of_memory(|| Tensor::empty(size, (Kind::Float, Device::Cpu)));
+        let caught = catch_panic(|| Tensor::empty(size, (Kind::Float, Device::Cpu)));
         let message = caught.unwrap_err();
         assert!(says_out_of_memory(&message), "{message}");
         assert!(!message.contains('\n') && !message.contains("frame #"), "{message}");
         let cuda = "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory. Tried \
                     to allocate 2.00 GiB.\\nException raised from malloc\")";
-        let message = catch_out_of_memory(|| panic!("{cuda}")).unwrap_err();
+        let message = catch_panic(|| panic!("{cuda}")).unwrap_err();
         assert_eq!(message, "CUDA out of memory. Tried to allocate 2.00 GiB.");
+        assert!(says_out_of_memory("kernel temporal_forward: CUDA_ERROR_OUT_OF_MEMORY"));
     }
 
     #[test]
-    fn another_panic_goes_on_and_a_result_comes_through() {
-        assert_eq!(catch_out_of_memory(|| 7), Ok(7));
-        let other = std::panic::catch_unwind(|| catch_out_of_memory(|| panic!("index 3")));
-        assert_eq!(other.unwrap_err().downcast_ref::<&str>(), Some(&"index 3"));
+    fn another_panic_is_an_error_too_and_a_result_comes_through() {
+        assert_eq!(catch_panic(|| 7), Ok(7));
+        let message = catch_panic(|| panic!("index 3")).unwrap_err();
+        assert_eq!(message, "index 3");
+        assert!(!says_out_of_memory(&message));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub enum CudaStatus {
     },
 }
 
-static STATUS: OnceLock<std::result::Result<CudaStatus, String>> = OnceLock::new();
+static STATUS: OnceLock<CudaStatus> = OnceLock::new();
 
 /// Tunes the allocator and loads libtorch's CUDA library where a driver is there.
 ///
@@ -49,18 +49,15 @@ pub fn cuda_status() -> Result<&'static CudaStatus> {
     }
     let found = STATUS.get_or_init(|| {
         tune_allocator();
-        Ok(if mode == "off" {
+        if mode == "off" {
             CudaStatus::Absent { why: "VD_CUDA=off".to_owned() }
         } else {
             look_for_cuda()
-        })
+        }
     });
     match found {
-        Ok(CudaStatus::Absent { why }) if mode == "require" => {
-            Err(Error::CudaRequired(why.clone()))
-        }
-        Ok(status) => Ok(status),
-        Err(why) => Err(Error::Torch(why.clone())),
+        CudaStatus::Absent { why } if mode == "require" => Err(Error::CudaRequired(why.clone())),
+        status => Ok(status),
     }
 }
 

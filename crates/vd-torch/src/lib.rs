@@ -36,7 +36,7 @@ pub use autograd::{BoxError, Function, Saved, apply, grad, grad_enabled};
 pub use checkpoint::checkpoint;
 pub use device::DeviceChoice;
 pub use device_memory::{
-    DeviceMemory, allow_tf32, catch_out_of_memory, deterministic_convolutions, device_memory,
+    DeviceMemory, allow_tf32, catch_panic, deterministic_convolutions, device_memory,
     restart_device_peak, restart_tf32, says_out_of_memory, search_convolutions, synchronize,
 };
 pub use driver::{Driver, GpuInfo, driver};

@@ -178,11 +178,14 @@ pub(crate) fn call(f: impl FnOnce(*mut *mut c_char) -> c_int) -> Result<()> {
     Err(Error::Torch(unsafe { owned(error) }))
 }
 
-/// The text of a string of the shim, which is freed.
+/// The text of a string of the shim, which is freed; empty where there was no memory for it.
 ///
 /// # Safety
-/// A NUL-terminated string made by strdup that nobody else frees.
+/// Null, or a NUL-terminated string made by strdup that nobody else frees.
 pub(crate) unsafe fn owned(text: *mut c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
     // SAFETY: by contract of this function.
     let copy = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
     // SAFETY: made by strdup, freed once.

@@ -5,7 +5,7 @@ use std::path::Path;
 use vd_data::{Dataset, Folder};
 use vd_text_cond::{EncoderConfig, TextEncoder};
 
-use crate::checkpoint::{Use, newest};
+use crate::checkpoint::{Use, newest_unwarned};
 use crate::event::Resume;
 use crate::preview::prompts;
 use crate::{Error, Result, RunConfig};
@@ -15,11 +15,11 @@ pub(crate) fn check_room(out: &Path, resume: Resume) -> Result<()> {
     if resume == Resume::Newest {
         return Ok(());
     }
-    if let Some(found) = newest(out, Use::Resume)? {
+    if let Some(found) = newest_unwarned(out, Use::Resume)? {
         let step = found.step().unwrap_or(0);
         return Err(Error::WouldOverwrite { out: out.to_path_buf(), step });
     }
-    match newest(out, Use::Sample)? {
+    match newest_unwarned(out, Use::Sample)? {
         Some(found) => {
             let what = "holds the weights of an earlier run, which cannot go on without its \
                         optimizer.safetensors, its state.json and, where train.uncertainty is on, \

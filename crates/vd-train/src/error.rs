@@ -125,6 +125,14 @@ pub enum Error {
         /// What libtorch said.
         said: String,
     },
+    /// A step in which something panicked: an operator that libtorch refused, or a kernel that a GPU did.
+    #[error("step {step} failed: {said}")]
+    Step {
+        /// The step, counted from 1, that was given up.
+        step: u64,
+        /// The message.
+        said: String,
+    },
     /// The data refused something.
     #[error(transparent)]
     Data(#[from] vd_data::Error),

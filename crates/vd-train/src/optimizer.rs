@@ -62,8 +62,9 @@ impl AdamW {
         self.exp_avgs.iter().chain(&self.exp_avg_sqs)
     }
 
-    /// One step with the learning rate `lr` on gradients times `shrink`, in place, and then one of
-    /// the moving average `follow` (the averages by name, and the decay).
+    /// One step of the parameters, in place, with the learning rate `lr` on gradients times `shrink`, and
+    /// then one of the moving average `follow` (the averages by name, and the decay). The gradients stay
+    /// as they are.
     ///
     /// # Shapes
     /// `grads`: one for each parameter, of its shape
@@ -79,36 +80,48 @@ impl AdamW {
         // Kernels walk memory, not strides: a transposed gradient would be read wrongly.
         let grads: Vec<_> =
             grads.iter().map(Tensor::f_contiguous).collect::<std::result::Result<_, _>>()?;
-        let tensors = self.tensors(&grads, follow.map(|(average, _)| average))?;
-        if tensors.len() == self.params.len()
-            && let Some(on) = cuda::adamw_fits(&tensors)
-        {
-            let decay = follow.map_or(1.0, |(_, decay)| decay);
-            let numbers = self.numbers(lr);
-            cuda::adamw(&on, &numbers, self.done + 1, (shrink, decay), &tensors)?;
-            self.done += 1;
+        if self.step_by_kernels(lr, &grads, shrink, follow)? {
             return Ok(());
         }
-        if kernels::precision() != Precision::Reference
-            && tensors.len() == self.params.len()
-            && tensors.iter().all(AdamWTensors::fits)
-        {
-            let decay = follow.map_or(1.0, |(_, decay)| decay);
-            let numbers = self.numbers(lr);
-            cpu::adamw(Isa::current(), &numbers, self.done + 1, (shrink, decay), &tensors)?;
-            self.done += 1;
-            return Ok(());
+        if shrink == 1.0 {
+            self.step_by_libtorch(lr, &grads)?;
+        } else {
+            // Copies: the caller's gradients stay as they are.
+            let shrunk = grads.iter().map(|grad| grad.f_mul_scalar(shrink));
+            let shrunk = shrunk.collect::<std::result::Result<Vec<_>, _>>()?;
+            self.step_by_libtorch(lr, &shrunk)?;
         }
-        if shrink != 1.0 {
-            for grad in &grads {
-                let _: Tensor = grad.shallow_clone().f_mul_scalar_(shrink)?;
-            }
-        }
-        self.step_by_libtorch(lr, &grads)?;
         match follow {
             Some((average, decay)) => update_ema(average, &self.names, &self.params, decay),
             None => Ok(()),
         }
+    }
+
+    /// The same by one kernel, if there is one for these tensors; whether there is.
+    fn step_by_kernels(
+        &mut self,
+        lr: f64,
+        grads: &[Tensor],
+        shrink: f64,
+        follow: Option<(&Params, f64)>,
+    ) -> Result<bool> {
+        let tensors = self.tensors(grads, follow.map(|(average, _)| average))?;
+        if tensors.len() != self.params.len() {
+            return Ok(false);
+        }
+        let by = (shrink, follow.map_or(1.0, |(_, decay)| decay));
+        let (numbers, done) = (self.numbers(lr), self.done + 1);
+        if let Some(on) = cuda::adamw_fits(&tensors) {
+            cuda::adamw(&on, &numbers, done, by, &tensors)?;
+        } else if kernels::precision() != Precision::Reference
+            && tensors.iter().all(AdamWTensors::fits)
+        {
+            cpu::adamw(Isa::current(), &numbers, done, by, &tensors)?;
+        } else {
+            return Ok(false);
+        }
+        self.done = done;
+        Ok(true)
     }
 
     /// Whether [`AdamW::launch`] takes these gradients.

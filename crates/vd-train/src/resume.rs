@@ -7,16 +7,20 @@ use toml::{Table, Value};
 use crate::checkpoint::{Checkpoint, Machine};
 use crate::{Error, Result, RunConfig};
 
-/// What may change at a resume: how long the run is, how often it saves and shows itself, how many
-/// workers read its data, how much it computes again, whether it replays recordings, and where its text encoder lies and keeps what it has encoded: one that was
-/// moved is the same. `train.out` is where the checkpoint was found, whatever its path is called now;
-/// other threads are warned of.
-const FREE: [&str; 15] = [
+/// What may change at a resume: how long the run is, how often it saves, logs and shows itself, how many
+/// checkpoints it keeps, how many workers read its data, how much it recomputes, whether it replays
+/// graphs, and where its text encoder lies and keeps its cache: one that was moved is the same.
+/// `train.out` is where the checkpoint was found, whatever its path is called now. Another device or
+/// number of threads gives a warning.
+const FREE: [&str; 18] = [
     "data.workers",
     "text.encoder.cache",
     "text.encoder.path",
     "train.checkpoint_every",
+    "train.device",
     "train.graphs",
+    "train.keep_last",
+    "train.log_every",
     "train.out",
     "train.preview_count",
     "train.preview_every",
@@ -29,8 +33,24 @@ const FREE: [&str; 15] = [
     "train.threads",
 ];
 
-/// Refuses another config than the one that a run began with, key by key.
-pub(crate) fn check_config(checkpoint: &Checkpoint, now: &RunConfig) -> Result<()> {
+/// Refuses another config than the one that a run began with, or another encoder, and warns of another
+/// machine.
+pub(crate) fn check_resume(
+    checkpoint: &Checkpoint,
+    now: &RunConfig,
+    encoder: Option<&str>,
+    machine: &Machine,
+) -> Result<()> {
+    check_config(checkpoint, now)?;
+    checkpoint.check_encoder(encoder)?;
+    if let Some(state) = &checkpoint.state {
+        warn_of_machine(&state.machine, machine);
+    }
+    Ok(())
+}
+
+/// Key by key.
+fn check_config(checkpoint: &Checkpoint, now: &RunConfig) -> Result<()> {
     let then = leaves(&checkpoint.config.to_toml()?)?;
     let now = leaves(&now.to_toml()?)?;
     let keys = then.keys().chain(now.keys().filter(|key| !then.contains_key(*key)));
@@ -50,7 +70,7 @@ pub(crate) fn check_config(checkpoint: &Checkpoint, now: &RunConfig) -> Result<(
 }
 
 /// Says where the bytes of a resumed run may come to differ from those of an uninterrupted one.
-pub(crate) fn warn_of_machine(then: &Machine, now: &Machine) {
+fn warn_of_machine(then: &Machine, now: &Machine) {
     let differences = now.differences(then);
     if !differences.is_empty() {
         tracing::warn!(

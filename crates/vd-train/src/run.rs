@@ -17,7 +17,7 @@ use crate::event::{Event, Resume, Summary};
 use crate::folder::RunFolder;
 use crate::metrics::{Metrics, StepReport, put_aside};
 use crate::preview::write_preview;
-use crate::resume::{check_config, warn_of_machine};
+use crate::resume::check_resume;
 use crate::signals::check_signals;
 use crate::step::Outcome;
 use crate::trainer::Trainer;
@@ -65,13 +65,9 @@ pub fn train(
         Some(encoder) => encoder.identity()?,
         None => None,
     };
-    if let Some(checkpoint) = &from {
-        check_config(checkpoint, &config)?;
-        checkpoint.check_encoder(identity.as_deref())?;
-    }
     let machine = Machine::here(device, config.train.precision, config.train.autocast);
-    if let Some(state) = from.as_ref().and_then(|checkpoint| checkpoint.state.as_ref()) {
-        warn_of_machine(&state.machine, &machine);
+    if let Some(checkpoint) = &from {
+        check_resume(checkpoint, &config, identity.as_deref(), &machine)?;
     }
     let trainer = Trainer::new(&config, dataset, encoder, device, from.as_ref())?;
     let text = config.to_toml()?;

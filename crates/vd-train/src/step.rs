@@ -44,11 +44,13 @@ impl Trainer {
     /// ones by itself.
     ///
     /// # Errors
-    /// A loss or a gradient that is not finite, unless [`Trainer::look`] finds it, and memory that runs
-    /// out: the weights are left as they were.
+    /// A loss or a gradient that is not finite, unless [`Trainer::look`] finds it; memory that runs out;
+    /// a panic, as tch's operators do where libtorch refuses: an error too, so that the run still saves
+    /// its last good step. Unless `self.sound` says otherwise the weights are left as they were.
     pub(crate) fn launch(&mut self) -> Result<Launched> {
-        match vd_torch::catch_out_of_memory(|| self.step_of_the_optimizer()) {
-            Err(said) => Err(self.out_of_memory(said)),
+        match vd_torch::catch_panic(|| self.step_of_the_optimizer()) {
+            Err(said) if vd_torch::says_out_of_memory(&said) => Err(self.out_of_memory(said)),
+            Err(said) => Err(Error::Step { step: self.step + 1, said }),
             Ok(Err(error)) if vd_torch::says_out_of_memory(&error.to_string()) => {
                 Err(self.out_of_memory(error.to_string()))
             }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::config::Signals;
 use crate::{Levels, NoiseLevel, Parameterization, Result};
@@ -98,8 +98,8 @@ pub(super) fn projected(
     if norm_threshold > 0.0 {
         let length = dot(&d, &d)?.f_sqrt()?;
         // The smaller of 1 and threshold / length.
-        d = d.f_mul(&length.f_clamp_min(norm_threshold)?.f_reciprocal()?)?;
-        d = d.f_mul_scalar(norm_threshold)?;
+        let factor = length.f_clamp_min(norm_threshold)?.f_reciprocal()?;
+        d = d.f_mul(&factor.f_mul_scalar(norm_threshold)?.f_to_kind(d.kind())?)?;
     }
     let kept = d.f_sub(&projection(&d, given)?.f_mul_scalar(1.0 - eta)?)?;
     Ok(given.f_add(&kept.f_mul_scalar(scale - 1.0)?)?)
@@ -108,18 +108,18 @@ pub(super) fn projected(
 /// The part of each sample of `x` along the same sample of `on`.
 fn projection(x: &Tensor, on: &Tensor) -> Result<Tensor> {
     // A sample of zeros has no direction: its projection is 0.
-    let share = dot(x, on)?.f_div(&dot(on, on)?.f_clamp_min(1e-30)?)?;
-    Ok(on.f_mul(&share)?)
+    let share = dot(x, on)?.f_div(&dot(on, on)?.f_clamp_min(f64::MIN_POSITIVE)?)?;
+    Ok(on.f_mul(&share.f_to_kind(on.kind())?)?)
 }
 
-/// The inner product of each sample: b 1 ...
+/// The inner product of each sample: b 1 ..., in f64, for it is a sum over a whole video.
 fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (rest, products) = (rest_of(x), x.f_mul(y)?);
     // libtorch reads no axes as all of them.
     if rest.is_empty() {
-        return Ok(products);
+        return Ok(products.f_to_kind(Kind::Double)?);
     }
-    Ok(products.f_sum_dim_intlist(rest.as_slice(), true, x.kind())?)
+    Ok(products.f_sum_dim_intlist(rest.as_slice(), true, Kind::Double)?)
 }
 
 /// All axes but that of the batch.

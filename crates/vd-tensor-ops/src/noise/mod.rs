@@ -106,13 +106,15 @@ impl SeededNoise {
             drawn.push(cuda::draw(&*on, law, &streams, size, device).ok()?);
             first = first.wrapping_add(rows.len() as u64);
         }
+        let drawn = match drawn.len() {
+            1 => drawn.pop(),
+            _ => Tensor::f_cat(&drawn, 0).ok(),
+        }?;
+        // Not before all of them are there: the host would go on from the wrong word.
         for row in &mut self.rows[..b] {
             row.set_word_pos(row.get_word_pos() + u128::from(words));
         }
-        match drawn.len() {
-            1 => drawn.pop(),
-            _ => Tensor::f_cat(&drawn, 0).ok(),
-        }
+        Some(drawn)
     }
 }
 

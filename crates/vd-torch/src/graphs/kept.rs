@@ -140,7 +140,11 @@ fn is_held<F>(one: &Arc<One<F>>) -> bool {
 impl<F: Form> One<F> {
     fn is(&self, form: &F, of: &Tensor) -> bool {
         let written = lock(&self.0);
-        written.form == *form && written.of.data_ptr() == of.data_ptr()
+        let own = &written.of;
+        written.form == *form
+            && own.data_ptr() == of.data_ptr()
+            && own.size() == of.size()
+            && own.stride() == of.stride()
     }
 
     fn is_fresh(&self) -> bool {

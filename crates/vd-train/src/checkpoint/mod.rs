@@ -14,7 +14,7 @@ pub use save::write_imported;
 pub use state::{Machine, State};
 
 pub(crate) use save::{Parts, save};
-pub(crate) use steps::{Use, clean, newest, prune};
+pub(crate) use steps::{Use, clean, newest, newest_unwarned, prune};
 
 use crate::{Error, Result};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tch::Tensor;
 use vd_tensor_ops::{Weights, write_atomically};
 
-use super::steps::{remove, step_dir, unfinished_dir};
+use super::steps::{put_aside, remove, step_dir, unfinished_dir};
 use super::{
     CHECKPOINTS, CONFIG, CheckpointConfig, OPTIMIZER, STATE, State, UNCERTAINTY, WeightKind,
 };
@@ -40,10 +40,11 @@ pub(crate) fn save(out: &Path, parts: Parts<'_>) -> Result<PathBuf> {
         write_weights(&unfinished.join(UNCERTAINTY), uncertainty)?;
     }
     write_atomically(&unfinished.join(STATE), parts.state.to_json()?.as_bytes())?;
-    remove(&dir)?;
+    let older = put_aside(out, step)?;
     finish(&unfinished, &dir)?;
     sync_dir(out)?;
     sync_dir(&out.join(CHECKPOINTS))?;
+    remove(&older)?;
     Ok(dir)
 }
 

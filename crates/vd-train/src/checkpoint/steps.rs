@@ -34,13 +34,23 @@ pub(crate) enum Use {
     Resume,
 }
 
-/// The newest checkpoint of a run that is whole enough for its use.
+/// The newest checkpoint of a run that is whole enough for its use; warns of those that are passed over.
 pub(crate) fn newest(out: &Path, wanted: Use) -> Result<Option<Checkpoint>> {
+    search(out, wanted, &|error| {
+        tracing::warn!("passed over a checkpoint that is not whole: {error}");
+    })
+}
+
+/// As [`newest`], for those who look before the one who warns.
+pub(crate) fn newest_unwarned(out: &Path, wanted: Use) -> Result<Option<Checkpoint>> {
+    search(out, wanted, &|_| ())
+}
+
+fn search(out: &Path, wanted: Use, passed: &dyn Fn(Error)) -> Result<Option<Checkpoint>> {
     for step in steps(out)?.into_iter().rev() {
-        let dir = step_dir(out, step);
-        match whole(&dir, step, wanted) {
+        match whole(&step_dir(out, step), step, wanted) {
             Ok(checkpoint) => return Ok(Some(checkpoint)),
-            Err(error) => tracing::warn!("passed over a checkpoint that is not whole: {error}"),
+            Err(error) => passed(error),
         }
     }
     Ok(None)
@@ -54,13 +64,24 @@ pub(crate) fn prune(out: &Path, keep: usize, saved: u64) -> Result<()> {
     steps.retain(|step| whole(&step_dir(out, *step), *step, Use::Resume).is_ok());
     let old = &steps[..steps.len().saturating_sub(keep)];
     for step in old.iter().filter(|step| **step != saved) {
-        // Renamed first: a directory that is half removed must not look like a checkpoint.
-        let (dir, doomed) = (step_dir(out, *step), unfinished_dir(out, *step));
-        remove(&doomed)?;
-        fs::rename(&dir, &doomed).map_err(Error::io(&dir))?;
-        remove(&doomed)?;
+        remove(&put_aside(out, *step)?)?;
     }
     Ok(())
+}
+
+/// Takes the name of a step's checkpoint from its directory, and returns what that is called now: one that
+/// is half removed must not look like a checkpoint. [`clean`] knows the name.
+pub(super) fn put_aside(out: &Path, step: u64) -> Result<PathBuf> {
+    let (dir, doomed) = (step_dir(out, step), out.join(CHECKPOINTS).join(doomed_name(step)));
+    remove(&doomed)?;
+    match fs::rename(&dir, &doomed) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&dir)(error)),
+        _ => Ok(doomed),
+    }
+}
+
+fn doomed_name(step: u64) -> String {
+    format!("{UNFINISHED}{step:08}-old")
 }
 
 /// Removes what an interrupted run left half written or half removed.

@@ -6,7 +6,7 @@ use vd_data::{DataConfig, Folder, Source};
 use vd_unet3d::SignalConfig;
 
 use super::signals::{SignalFrom, SignalSource, check_data};
-use crate::checkpoint::{Use, newest};
+use crate::checkpoint::{Use, newest_unwarned};
 use crate::{Error, Result, RunConfig};
 
 /// Gives every signal of classes that are left out those of the run that is in `train.out` already,
@@ -18,7 +18,8 @@ pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
         return Ok(());
     }
     // The number of a class is its place: a folder more or less must not move those that are learned.
-    let before = newest(&config.train.out, Use::Resume)?.map(|found| found.config.model.signals);
+    let before =
+        newest_unwarned(&config.train.out, Use::Resume)?.map(|found| found.config.model.signals);
     let mut folders: Option<Vec<Folder>> = None;
     for (name, signal) in &mut config.model.signals {
         let SignalConfig::Class { classes } = signal else { continue };

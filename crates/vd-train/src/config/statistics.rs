@@ -1,6 +1,6 @@
 //! The statistics by which a run's numbers are normalised.
 
-use crate::checkpoint::{Use, newest};
+use crate::checkpoint::{Use, newest_unwarned};
 use crate::{Result, RunConfig};
 
 /// Gives rules that leave their statistics out those of the run that is in `train.out` already, which a
@@ -9,7 +9,8 @@ pub(super) fn complete(config: &mut RunConfig) -> Result<()> {
     let Some(rules) = config.data.normalise.as_ref().filter(|rules| !rules.is_complete()) else {
         return Ok(());
     };
-    let before = newest(&config.train.out, Use::Resume)?.and_then(|found| found.config.data);
+    let before =
+        newest_unwarned(&config.train.out, Use::Resume)?.and_then(|found| found.config.data);
     let before = before.and_then(|data| data.normalise);
     let filled = before.and_then(|before| rules.with_statistics_of(&before, config.data.channels));
     if filled.is_some() {

@@ -57,7 +57,7 @@ pub fn adamw(
         .iter()
         .map(|t| Run {
             param: at(t.param),
-            grad: at(t.grad),
+            grad: at(t.grad).cast_const(),
             exp_avg: at(t.exp_avg),
             exp_avg_sq: at(t.exp_avg_sq),
             average: t.average.map_or(std::ptr::null_mut(), at),
@@ -97,8 +97,9 @@ pub(crate) fn changed<'a>(
 pub(crate) struct Numbers {
     pub(crate) shrink: f32,
     pub(crate) keep: f32,
-    pub(crate) beta1: f32,
-    pub(crate) beta2: f32,
+    /// 1 - beta, of both moments: taken in f64, for of 0.999 in f32 it would be 5e-5 off.
+    pub(crate) fresh1: f32,
+    pub(crate) fresh2: f32,
     pub(crate) rate: f32,
     pub(crate) root: f32,
     pub(crate) eps: f32,
@@ -112,8 +113,8 @@ impl Numbers {
         Numbers {
             shrink: shrink as f32,
             keep: (1.0 - step.lr * step.weight_decay) as f32,
-            beta1: step.beta1 as f32,
-            beta2: step.beta2 as f32,
+            fresh1: (1.0 - step.beta1) as f32,
+            fresh2: (1.0 - step.beta2) as f32,
             rate: (step.lr / corrected(step.beta1)) as f32,
             root: (1.0 / corrected(step.beta2).sqrt()) as f32,
             eps: step.eps as f32,
@@ -126,7 +127,7 @@ impl Numbers {
 #[derive(Debug, Clone, Copy)]
 struct Run {
     param: *mut f32,
-    grad: *mut f32,
+    grad: *const f32,
     exp_avg: *mut f32,
     exp_avg_sq: *mut f32,
     /// Or null.
@@ -173,9 +174,9 @@ impl Entries {
         unsafe {
             let grad = S::mul(S::load(run.grad), S::splat(n.shrink));
             let m = S::load(run.exp_avg);
-            let m = S::fma(S::splat(1.0 - n.beta1), S::sub(grad, m), m);
-            let v = S::mul(S::splat(n.beta2), S::load(run.exp_avg_sq));
-            let v = S::fma(S::mul(S::splat(1.0 - n.beta2), grad), grad, v);
+            let m = S::fma(S::splat(n.fresh1), S::sub(grad, m), m);
+            let v = S::load(run.exp_avg_sq);
+            let v = S::fma(S::splat(n.fresh2), S::sub(S::mul(grad, grad), v), v);
             let bound = S::fma(S::sqrt(v), S::splat(n.root), S::splat(n.eps));
             let p = S::mul(S::load(run.param), S::splat(n.keep));
             let p = S::fnma(S::splat(n.rate), S::div(m, bound), p);
@@ -204,13 +205,16 @@ impl Work for Entries {
             // The rest goes the same way, as a vector that is filled up.
             let (rest, count) = (self.run.part(whole, 0), self.run.count - whole);
             if count > 0 {
-                let mut lanes = [[0f32; 16]; 5];
-                let from = [rest.param, rest.grad, rest.exp_avg, rest.exp_avg_sq, rest.average];
-                let there = if rest.average.is_null() { 4 } else { 5 };
+                let mut gradient = [0f32; 16];
+                std::ptr::copy_nonoverlapping(rest.grad, gradient.as_mut_ptr(), count);
+                let grad = gradient.as_ptr();
+                let mut lanes = [[0f32; 16]; 4];
+                let from = [rest.param, rest.exp_avg, rest.exp_avg_sq, rest.average];
+                let there = if rest.average.is_null() { 3 } else { 4 };
                 for (lanes, from) in lanes.iter_mut().zip(from).take(there) {
                     std::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), count);
                 }
-                let [param, grad, exp_avg, exp_avg_sq, average] =
+                let [param, exp_avg, exp_avg_sq, average] =
                     lanes.each_mut().map(|lanes| lanes.as_mut_ptr());
                 let average = if rest.average.is_null() { rest.average } else { average };
                 self.vector::<S>(Run { param, grad, exp_avg, exp_avg_sq, average, count });

@@ -133,9 +133,9 @@ fn step_all(
 
 /// The numbers of step `done` (from 1), as the kernel reads them.
 pub fn adamw_numbers(step: &AdamWStep, done: i64, (shrink, decay): (f64, f64)) -> [f32; 8] {
-    let Numbers { shrink, keep, beta1, beta2, rate, root, eps, follow } =
+    let Numbers { shrink, keep, fresh1, fresh2, rate, root, eps, follow } =
         Numbers::new(step, done, (shrink, decay));
-    [shrink, keep, beta1, beta2, rate, root, eps, follow]
+    [shrink, keep, fresh1, fresh2, rate, root, eps, follow]
 }
 
 fn launch(

@@ -9,8 +9,9 @@ struct Numbers {
   float shrink;
   // 1 - lr times decay.
   float keep;
-  float beta1;
-  float beta2;
+  // 1 - beta, of both moments.
+  float fresh1;
+  float fresh2;
   // lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t).
   float rate;
   float root;
@@ -78,8 +79,8 @@ __device__ inline void adamw_some(const Numbers& n, const Entry& of, u64 at) {
 #pragma unroll
   for (int i = 0; i < COUNT; ++i) {
     const float grad = g[i] * n.shrink;
-    m[i] += (1.0f - n.beta1) * (grad - m[i]);
-    v[i] = n.beta2 * v[i] + (1.0f - n.beta2) * grad * grad;
+    m[i] += n.fresh1 * (grad - m[i]);
+    v[i] += n.fresh2 * (grad * grad - v[i]);
     p[i] = p[i] * n.keep - n.rate * (m[i] / (sqrtf(v[i]) * n.root + n.eps));
   }
   Some<T, COUNT>::store(m, at, of.exp_avg);
