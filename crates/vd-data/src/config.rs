@@ -40,6 +40,9 @@ pub enum Source {
     Fireworks(FireworksConfig),
     /// Moving digits drawn by the program, without end.
     Digits(DigitsConfig),
+    /// Clips of a [`Generator`](crate::Generator) that a program passes to
+    /// [`Dataset::endless`](crate::Dataset::endless): no config can open it.
+    Program,
 }
 
 impl Source {

@@ -165,6 +165,17 @@ pub enum Error {
     /// The operating system gave no thread to load with.
     #[error("no thread to load with: {0}; set data.workers lower, or to 0")]
     Threads(io::Error),
+    /// A generator that panicked.
+    #[error("the generator panicked on clip {index}: {said}")]
+    Generator {
+        /// The clip's number.
+        index: u64,
+        /// What the panic said.
+        said: String,
+    },
+    /// An error of a [`Generator`](crate::Generator) outside this crate.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
     /// libtorch refused an operation.
     #[error("libtorch: {}", vd_tensor_ops::torch::brief(.0))]
     Torch(#[from] tch::TchError),
@@ -174,6 +185,11 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// An error of a [`Generator`](crate::Generator) outside this crate: another error, or a message.
+    pub fn custom(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+
     /// Whether the error is the fault of one file of a data set, which can be skipped, rather than of the run.
     pub fn is_bad_file(&self) -> bool {
         matches!(

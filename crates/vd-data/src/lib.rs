@@ -72,6 +72,8 @@ pub use shards::{
 };
 pub use synth::{Written, write_synthetic};
 pub use take::{Sample, Taken};
+pub use tch;
+pub use vd_tensor_ops as ops;
 pub use write::{
     ArrayFormat, ClipFormat, Line, LinePlot, Previewed, SheetRow, contact_sheet, gif_fps, grid,
     mp4_size, picture, tile, webp_fps, write_array, write_contact_sheet, write_floats,

@@ -9,7 +9,7 @@ impl Source {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Folder { path, .. } | Self::Shards { path } => Some(path),
-            Self::Fireworks(_) | Self::Digits(_) => None,
+            Self::Fireworks(_) | Self::Digits(_) | Self::Program => None,
         }
     }
 
@@ -21,7 +21,7 @@ impl Source {
         match self {
             Self::Folder { path, captions } => Folder::list_with(path, captions).map(Some),
             Self::Shards { path } => Folder::list_shards(path).map(Some),
-            Self::Fireworks(_) | Self::Digits(_) => Ok(None),
+            Self::Fireworks(_) | Self::Digits(_) | Self::Program => Ok(None),
         }
     }
 }

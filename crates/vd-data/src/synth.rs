@@ -38,6 +38,13 @@ pub fn write_synthetic(
             let expected = "fireworks or digits";
             return Err(Error::config("source", expected, path.display()));
         }
+        Source::Program => {
+            return Err(Error::config(
+                "source",
+                "fireworks or digits",
+                "a program's own generator",
+            ));
+        }
     };
     std::fs::create_dir_all(out).map_err(|e| Error::write(out, e))?;
     // one width of number for all names, so that they sort by any rule

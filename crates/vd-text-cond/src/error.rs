@@ -18,6 +18,9 @@ pub enum Error {
     /// libtorch refused the operation.
     #[error("libtorch: {}", vd_tensor_ops::torch::brief(.0))]
     Torch(#[from] tch::TchError),
+    /// An error of a [`TextEncoder`](crate::TextEncoder) outside this crate.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
     /// A file that the operating system does not hand over.
     #[error("{}: {source}", path.display())]
     Io {
@@ -177,6 +180,13 @@ pub enum Error {
         /// The scale that was asked for.
         scale: f64,
     },
+}
+
+impl Error {
+    /// An error of a [`TextEncoder`](crate::TextEncoder) outside this crate: another error, or a message.
+    pub fn custom(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Error::Other(error.into())
+    }
 }
 
 /// Result of this crate.

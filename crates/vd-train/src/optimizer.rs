@@ -69,7 +69,8 @@ impl AdamW {
     /// # Shapes
     /// `grads`: one for each parameter, of its shape
     /// # Errors
-    /// Gradients that do not belong to the parameters; an average of other parameters.
+    /// A gradient that is missing, or of another shape, dtype or device than its parameter; a learning
+    /// rate that is not a finite number from 0 on; an average of other parameters.
     pub fn step(
         &mut self,
         lr: f64,
@@ -77,6 +78,7 @@ impl AdamW {
         shrink: f64,
         follow: Option<(&Params, f64)>,
     ) -> Result<()> {
+        self.check(lr, grads)?;
         // Kernels walk memory, not strides: a transposed gradient would be read wrongly.
         let grads: Vec<_> =
             grads.iter().map(Tensor::f_contiguous).collect::<std::result::Result<_, _>>()?;
@@ -95,6 +97,29 @@ impl AdamW {
             Some((average, decay)) => update_ema(average, &self.names, &self.params, decay),
             None => Ok(()),
         }
+    }
+
+    /// Refuses what a kernel would read wrongly.
+    fn check(&self, lr: f64, grads: &[Tensor]) -> Result<()> {
+        if !lr.is_finite() || lr < 0.0 {
+            return Err(Error::config("learning rate", "a finite number from 0 on", lr));
+        }
+        if grads.len() != self.params.len() {
+            let expected = format!("{}, one for each parameter", self.params.len());
+            return Err(Error::config("gradients", expected, grads.len()));
+        }
+        for ((name, param), grad) in self.names.iter().zip(&self.params).zip(grads) {
+            if !grad.defined() {
+                let expected = "a tensor; pass zeros where the loss does not reach a parameter";
+                return Err(Error::config(format!("gradient of {name}"), expected, "none"));
+            }
+            let of = |t: &Tensor| (t.size(), t.kind(), t.device());
+            if of(grad) != of(param) {
+                let (expected, got) = (format!("{:?}", of(param)), format!("{:?}", of(grad)));
+                return Err(Error::config(format!("gradient of {name}"), expected, got));
+            }
+        }
+        Ok(())
     }
 
     /// The same by one kernel, if there is one for these tensors; whether there is.
@@ -183,10 +208,10 @@ impl AdamW {
     }
 
     fn step_by_libtorch(&mut self, lr: f64, grads: &[Tensor]) -> Result<()> {
-        self.done += 1;
+        let done = self.done + 1;
         let mut steps = Vec::with_capacity(self.params.len());
         if let Some(first) = self.params.first() {
-            let count = Tensor::full([], self.done as f64, (Kind::Float, first.device()));
+            let count = Tensor::full([], done as f64, (Kind::Float, first.device()));
             steps.resize_with(self.params.len(), || count.shallow_clone());
         }
         let numbers = self.numbers(lr);
@@ -197,7 +222,9 @@ impl AdamW {
             exp_avg_sqs: &self.exp_avg_sqs,
             steps: &steps,
         };
-        Ok(fused_adamw(&numbers, state)?)
+        fused_adamw(&numbers, state)?;
+        self.done = done;
+        Ok(())
     }
 
     /// Everything that the next step depends on, by name.

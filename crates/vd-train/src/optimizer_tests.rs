@@ -85,3 +85,35 @@ fn both_roads_shrink_step_and_average_alike() {
     }
     assert_ne!(values(&averages[0]), values(&params()));
 }
+
+#[test]
+fn gradients_that_are_not_the_parameters_are_refused_and_change_nothing() {
+    let params = params();
+    let before: Vec<Tensor> = params.trainable().iter().map(|(_, t)| t.detach().copy()).collect();
+    let mut optimizer = AdamW::new(&params, [0.9, 0.99], 0.0);
+    let good = || grads(&params, 5);
+    let mut refused = |lr: f64, grads: &[Tensor], part: &str| {
+        let error = optimizer.step(lr, grads, 1.0, None).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    let with = |i: usize, grad: Tensor| {
+        let mut all = good();
+        all[i] = grad;
+        all
+    };
+    refused(f64::NAN, &good(), "learning rate");
+    refused(-1.0, &good(), "learning rate");
+    refused(0.1, &good()[1..], "gradients: expected 2");
+    refused(0.1, &with(0, good()[0].transpose(0, 1).contiguous()), "gradient of a");
+    refused(0.1, &with(1, good()[1].to_kind(Kind::Double)), "gradient of b");
+    refused(0.1, &with(1, Tensor::new()), "pass zeros");
+    assert_eq!(optimizer.state()["step"], Tensor::from_slice(&[0i64]));
+    for (before, (_, now)) in before.iter().zip(params.trainable()) {
+        assert_eq!(before, now);
+    }
+    // The caller's gradients stay as they are, by libtorch too.
+    let (grads, copies) = (good(), good());
+    let step = || optimizer.step(0.1, &grads, 0.25, None);
+    kernels::with(Precision::Reference, step).unwrap();
+    assert_eq!(grads, copies);
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tch::Device;
 use vd_data::Dataset;
 use vd_tensor_ops::kernels::cpu::Isa;
 use vd_tensor_ops::write_atomically;
@@ -22,7 +23,7 @@ use crate::signals::check_signals;
 use crate::step::Outcome;
 use crate::trainer::Trainer;
 use crate::uncertainty::Learned;
-use crate::{Result, RunConfig};
+use crate::{Result, RunConfig, TrainConfig};
 
 /// Trains a model as a config says, in the folder `train.out`.
 ///
@@ -42,22 +43,55 @@ pub fn train(
     on_event: &mut dyn FnMut(&Event<'_>),
 ) -> Result<Summary> {
     let config = config.clone().resolved()?;
-    let out = &config.train.out.clone();
-    // Looked at before the data is, which may take long.
-    check_room(out, resume)?;
-    config.train.check_programs()?;
-    let device = config.train.device.resolve()?;
-    Isa::named()?;
-    if config.train.threads > 0 {
-        vd_torch::set_threads(config.train.threads);
-    }
+    // Checked before the data is opened, which may take long.
+    let device = check_start(&config.train, resume)?;
     let dataset = Dataset::open(&config.data)?;
-    // with the statistics that were measured: they belong to the weights
+    // With the statistics that were measured: they belong to the weights.
     let config = RunConfig { data: dataset.config().clone(), ..config };
+    begin(&config, dataset, (device, resume), stop, on_event)
+}
+
+/// [`train`] on a data set that a program has opened, for instance one of its own generator
+/// ([`Dataset::endless`]). The run's `[data]` is the data set's config; that of `config` is not read.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_on(
+    config: &RunConfig,
+    dataset: Dataset,
+    resume: Resume,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&Event<'_>),
+) -> Result<Summary> {
+    let config = RunConfig { data: dataset.config().clone(), ..config.clone() }.resolved()?;
+    let device = check_start(&config.train, resume)?;
+    begin(&config, dataset, (device, resume), stop, on_event)
+}
+
+/// Refuses a run that could not go on for long, and sets what holds for the process.
+fn check_start(train: &TrainConfig, resume: Resume) -> Result<Device> {
+    check_room(&train.out, resume)?;
+    train.check_programs()?;
+    let device = train.device.resolve()?;
+    Isa::named()?;
+    if train.threads > 0 {
+        vd_torch::set_threads(train.threads);
+    }
+    Ok(device)
+}
+
+fn begin(
+    config: &RunConfig,
+    dataset: Dataset,
+    (device, resume): (Device, Resume),
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&Event<'_>),
+) -> Result<Summary> {
+    let out = &config.train.out;
     // Opened once: of a language model that reads its tokenizer and hashes its files.
     let encoder = config.text.as_ref().map(|text| text.encoder.build()).transpose()?;
-    check_captions(&config, &dataset, encoder.as_deref())?;
-    check_signals(&config, &dataset)?;
+    check_captions(config, &dataset, encoder.as_deref())?;
+    check_signals(config, &dataset)?;
     let folder = RunFolder::open(out)?;
     check_room(out, resume)?;
     let from = newest(out, Use::Resume)?;
@@ -67,9 +101,9 @@ pub fn train(
     };
     let machine = Machine::here(device, config.train.precision, config.train.autocast);
     if let Some(checkpoint) = &from {
-        check_resume(checkpoint, &config, identity.as_deref(), &machine)?;
+        check_resume(checkpoint, config, identity.as_deref(), &machine)?;
     }
-    let trainer = Trainer::new(&config, dataset, encoder, device, from.as_ref())?;
+    let trainer = Trainer::new(config, dataset, encoder, device, from.as_ref())?;
     let text = config.to_toml()?;
     write_atomically(&folder.config(), text.as_bytes())?;
     if resume == Resume::No {
@@ -78,7 +112,6 @@ pub fn train(
     let metrics = Metrics::open(&folder.metrics(), trainer.step)?;
     let checkpoint = from.map(|checkpoint| checkpoint.dir);
     let saved = trainer.step;
-    let config = &config;
     let (behind, looked, last) = (VecDeque::new(), None, None);
     let run = Run {
         config,

@@ -5,10 +5,10 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{checkpoints, metric_steps, run, step_dir, tiny, values};
+use common::{assert_same, checkpoints, metric_steps, run, step_dir, tiny, values};
 use tch::Tensor;
-use vd_data::{DigitsConfig, Source};
-use vd_train::{Checkpoint, Event, Resume, WeightKind, train};
+use vd_data::{Clip, Dataset, DigitsConfig, Generator, Source};
+use vd_train::{Checkpoint, Event, Resume, RunConfig, WeightKind, train, train_on};
 
 #[test]
 fn the_loss_falls_on_moving_digits() {
@@ -197,4 +197,52 @@ fn prompts_of_previews_that_the_encoder_lacks_are_found_before_the_first_step() 
     let message = run(&config, Resume::No).unwrap_err().to_string();
     assert!(message.contains("firework"), "{message}");
     assert!(!config.train.out.exists());
+}
+
+/// Clips of a downstream program: a bright square whose place depends on the clip's number.
+#[derive(Debug)]
+struct Squares;
+
+impl Generator for Squares {
+    fn clip(
+        &self,
+        _seed: u64,
+        index: u64,
+        frames: usize,
+        [h, w]: [usize; 2],
+        channels: usize,
+    ) -> vd_data::Result<(Clip, String)> {
+        let place = index as usize * 7 % (h * w);
+        let frame = (0..h * w * channels).map(|i| if i / channels == place { 255 } else { 0 });
+        let bytes = frame.collect::<Vec<u8>>().repeat(frames);
+        Ok((Clip::new(bytes, [frames, h, w, channels], 10.0)?, format!("square {place}")))
+    }
+}
+
+#[test]
+fn a_programs_own_clips_are_trained_on_stopped_and_resumed() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let squares = |config: &RunConfig| Dataset::endless(&config.data, Box::new(Squares)).unwrap();
+    let go = |out: &std::path::Path, resume: Resume, stop_at: u64| {
+        let config = tiny(out);
+        let stop = AtomicBool::new(false);
+        train_on(&config, squares(&config), resume, &stop, &mut |event| {
+            if let Event::Step(report) = event
+                && report.step == stop_at
+            {
+                stop.store(true, Ordering::Relaxed);
+            }
+        })
+        .unwrap()
+    };
+    assert_eq!(go(whole.path(), Resume::No, 99).step, 4);
+    assert!(go(parts.path(), Resume::No, 2).stopped);
+    assert_eq!(go(parts.path(), Resume::Newest, 99).from_step, 2);
+    assert_same(&step_dir(whole.path(), 4), &step_dir(parts.path(), 4));
+    // What it was trained on cannot be opened by its config alone.
+    let config = Checkpoint::open(whole.path()).unwrap().config;
+    assert_eq!(config.data.unwrap().source, Source::Program);
+    let resumed = train(&tiny(whole.path()), Resume::Newest, &AtomicBool::new(false), &mut |_| {});
+    let error = resumed.unwrap_err().to_string();
+    assert!(error.contains("data.source") && error.contains("program"), "{error}");
 }

@@ -68,7 +68,7 @@ impl Source {
             {
                 Err(Error::config("data.source.captions.table", "a file", "nothing"))
             }
-            Source::Folder { .. } | Source::Shards { .. } => Ok(()),
+            Source::Folder { .. } | Source::Shards { .. } | Source::Program => Ok(()),
             Source::Fireworks(config) => config.validate(),
             Source::Digits(config) => config.validate(),
         }

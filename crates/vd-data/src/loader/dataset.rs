@@ -12,7 +12,7 @@ use crate::normalise::measure;
 use crate::random::{Purpose, Stream};
 use crate::take::{Sample, Taken, take};
 use crate::take_floats::{read, take_floats};
-use crate::{AnyClip, Error, FloatClip, Normaliser, Result};
+use crate::{AnyClip, Clip, Error, FloatClip, Normaliser, Result};
 
 /// A source of samples of one shape.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ impl Items {
             Source::Shards { path } => Self::Folder(Folder::scan_shards(path, max_bad_files)?),
             Source::Fireworks(fireworks) => Self::Endless(Box::new(fireworks.clone())),
             Source::Digits(digits) => Self::Endless(Box::new(digits.clone())),
+            Source::Program => {
+                let expected = "a source that a config can open (folder, shards, fireworks, digits); \
+                                clips of a program's own generator are passed as a `Dataset`";
+                return Err(Error::config("data.source.kind", expected, "\"program\""));
+            }
         })
     }
 
@@ -71,11 +76,13 @@ impl Dataset {
         Self::normalised(config, items, Items::beside(config)?)
     }
 
-    /// A data set of a generator of one's own; `config.source` is passed over.
+    /// A data set of your own generator, for the loader or for `vd_train::train_on`. Its
+    /// [config](Dataset::config) has [`Source::Program`] in place of `config.source`.
     ///
     /// # Errors
     /// When the config is outside its range, or its images cannot be opened.
     pub fn endless(config: &DataConfig, generator: Box<dyn Generator>) -> Result<Self> {
+        let config = &DataConfig { source: Source::Program, ..config.clone() };
         config.validate()?;
         Self::normalised(config, Items::Endless(generator), Items::beside(config)?)
     }
@@ -204,6 +211,7 @@ impl Dataset {
             Items::Endless(generator) => {
                 let (mut clip, caption) =
                     generator.clip(seed, index, config.frames, config.size, config.channels)?;
+                check_generated(&clip, config)?;
                 if config.flip && stream.chance(0.5) {
                     clip.flip();
                 }
@@ -224,4 +232,17 @@ impl Dataset {
         let clips = self.clips().unwrap_or(0);
         Stream::new(Purpose::Order, seed, epoch, 0).permutation(clips)
     }
+}
+
+/// Refuses a clip of another shape than its generator was asked for.
+fn check_generated(clip: &Clip, config: &DataConfig) -> Result<()> {
+    let [h, w] = config.size;
+    let (asked, got) = ([config.frames, h, w, config.channels], [clip.f, clip.h, clip.w, clip.c]);
+    if asked == got {
+        return Ok(());
+    }
+    Err(Error::clip(
+        format!("a clip of shape {asked:?} (f h w c) from the generator"),
+        format!("one of {got:?}"),
+    ))
 }

@@ -1,5 +1,6 @@
 //! Threads that load clips out of order and hand them back in order.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -132,11 +133,11 @@ pub(super) fn load(dataset: &Dataset, ticket: &Ticket) -> Outcome {
         Ok(Ok(Some(loaded))) => Outcome::Clip(Box::new(loaded)),
         Ok(Ok(None)) => Outcome::Short,
         Ok(Err(error)) => Outcome::Bad(error),
-        Err(_) => Outcome::Bad(panicked(dataset, index)),
+        Err(panic) => Outcome::Bad(panicked(dataset, index, &*panic)),
     }
 }
 
-fn panicked(dataset: &Dataset, index: u64) -> Error {
+fn panicked(dataset: &Dataset, index: u64, panic: &(dyn Any + Send)) -> Error {
     let entry = dataset.folder().and_then(|folder| folder.entries().get(index as usize));
     match entry {
         Some(entry) => Error::damaged(
@@ -144,6 +145,10 @@ fn panicked(dataset: &Dataset, index: u64) -> Error {
             "a video that can be decoded",
             "one on which the decoder panics",
         ),
-        None => Error::WorkersGone,
+        None => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let said = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Error::Generator { index, said: said.unwrap_or("no message").to_owned() }
+        }
     }
 }
