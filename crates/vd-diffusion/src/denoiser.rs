@@ -1,4 +1,4 @@
-//! All that a sampler sees of a network.
+//! The interface through which a sampler sees a network.
 
 use tch::Tensor;
 use vd_tensor_ops::{FrameMask, Noise};
@@ -6,49 +6,49 @@ use vd_unet3d::{Backbone, Cond};
 
 use crate::{Diffusion, Error, Levels, NoiseLevel, Result};
 
-/// How far a run has come, as [`Denoiser::follow`] is told.
+/// Progress of a run, as passed to [`Denoiser::follow`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
     /// A run from noise to data begins.
     Sampling {
-        /// How many it has; raising is none.
+        /// Number of steps; adding noise ([`Progress::Raised`]) does not count as one.
         steps: usize,
     },
-    /// A run from data to noise begins: an inversion, a likelihood.
+    /// A run from data to noise begins: an inversion or a likelihood.
     Inverting {
-        /// How many it has.
+        /// Number of steps.
         steps: usize,
     },
     /// A step is done.
     Step,
-    /// Noise was added to the state, to sample on from there.
+    /// Noise was added to the state; sampling continues from there.
     Raised,
 }
 
-/// All that a sampler sees of a network, its guidance and its conditions.
+/// All that a sampler sees of a network, its guidance and its conditioning.
 pub trait Denoiser {
-    /// x0-hat: the mean of the clean tensors that this noisy one may have come from.
+    /// x0-hat: the mean of the clean tensors that may have led to this noisy one.
     ///
-    /// Differentiable in `x`; it never turns gradients off.
+    /// Differentiable in `x`: an implementation does not disable gradients.
     ///
     /// # Shapes
     /// `x`: b ...; result: the same
     ///
     /// # Errors
-    /// Whatever the network refuses.
+    /// Any error of the network.
     fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor>;
 
-    /// x0-hat of a batch whose samples or frames are at noise levels of their own.
+    /// x0-hat of a batch whose samples or frames have separate noise levels.
     ///
-    /// By default only levels that are all the same are taken, and go to [`Denoiser::denoise`].
+    /// The default accepts only levels that are all equal, and calls [`Denoiser::denoise`].
     ///
     /// # Shapes
     /// `x`: b ..., with frames as the third axis where the levels are per frame; result: the same
     ///
     /// # Errors
-    /// Levels that do not fit the batch; levels that differ, of a denoiser that takes one for all;
-    /// whatever the network refuses.
+    /// Levels that do not fit the batch; differing levels, if the denoiser takes only one for the
+    /// whole batch; any error of the network.
     fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
         match at.shared() {
             Some(level) => self.denoise(x, level),
@@ -60,22 +60,22 @@ pub trait Denoiser {
         }
     }
 
-    /// What must hold of a state: sampling calls it on every new one, the first included.
+    /// Enforces constraints on a state: sampling calls it on every new state, including the first.
     ///
-    /// Replacement of known pixels is done here; wrappers forward it.
+    /// Known pixels are replaced here; wrappers forward the call.
     ///
     /// # Errors
-    /// A state that does not fit what is known.
+    /// A state whose shape does not fit the known part.
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
         let _ = (at, noise);
         Ok(x)
     }
 
-    /// Where a run stands, for guidance that remembers something from step to step.
+    /// Reports the progress of a run, for guidance that carries state from step to step.
     ///
     /// [`sample`](crate::sample), [`invert`](crate::invert) and
-    /// [`log_likelihood`](crate::log_likelihood) call it before anything of a run is asked and
-    /// after each of its steps; wrappers forward it to all that they ask.
+    /// [`log_likelihood`](crate::log_likelihood) call it before the first evaluation of a run and
+    /// after each of its steps; wrappers forward it to every denoiser they call.
     fn follow(&self, progress: Progress) {
         let _ = progress;
     }
@@ -117,7 +117,7 @@ impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
     }
 }
 
-/// A network under fixed conditions, read as a denoiser.
+/// A network under fixed conditioning, as a denoiser.
 #[derive(Debug)]
 pub struct ModelDenoiser<'a> {
     diffusion: &'a Diffusion,
@@ -148,7 +148,7 @@ impl Denoiser for ModelDenoiser<'_> {
     }
 }
 
-/// One evaluation of the network, not trained.
+/// One evaluation of the network, in evaluation mode.
 pub(crate) fn ask(
     diffusion: &Diffusion,
     backbone: &dyn Backbone,
@@ -164,13 +164,13 @@ pub(crate) fn ask(
     answer(x, out)
 }
 
-/// What the network said, checked against what it was asked.
+/// The output of the network, with its shape checked against the input.
 pub(crate) fn answer(x: &Tensor, out: Tensor) -> Result<Tensor> {
     same_shape("output of the network", x, &out)?;
     Ok(out.f_to_kind(x.kind())?)
 }
 
-/// Refuses an answer of another shape than its question, though it may broadcast.
+/// Refuses an output whose shape differs from that of the input, even where it would broadcast.
 pub(crate) fn same_shape(what: &str, x: &Tensor, out: &Tensor) -> Result<()> {
     if out.size() == x.size() {
         return Ok(());

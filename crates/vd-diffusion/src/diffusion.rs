@@ -13,10 +13,10 @@ use crate::{
     Weighting,
 };
 
-/// Everything about the diffusion process that belongs to a trained network.
+/// The settings of the diffusion process that belong to a trained network.
 ///
-/// The defaults are those of `video-diffusion-pytorch`, but for the loss: L2, as in the paper,
-/// where that has L1.
+/// The defaults are those of `video-diffusion-pytorch`, except for the loss: L2, as in the paper,
+/// instead of L1.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DiffusionConfig {
@@ -34,28 +34,29 @@ pub struct DiffusionConfig {
     pub weighting: Weighting,
 }
 
-/// What else there is to say about one evaluation of the loss.
+/// Optional inputs of one evaluation of the loss.
 #[derive(Default)]
 pub struct LossRequest<'a> {
-    /// Which frames see which in time; `None` is all of them.
+    /// Which frames see each other along time; `None`: all of them.
     pub frames: Option<&'a FrameMask>,
     /// 1 (or true) where a number counts, 0 where it does not; `None` counts everything. Other
-    /// numbers are refused: how much a level counts is what [`Weighting`] says. On the CPU it costs
-    /// no wait for the device.
+    /// numbers are refused: [`Weighting`] sets how much a level counts. A mask on the CPU causes no
+    /// device synchronisation.
     ///
     /// # Shapes
-    /// Whatever broadcasts to `x0`
+    /// Any shape that broadcasts to `x0`
     pub keep: Option<&'a Tensor>,
-    /// Times to train at, instead of drawn ones.
+    /// Times to train at, instead of random ones.
     ///
     /// # Shapes
     /// b, or b f for one noise level per frame of an `x0` that is b c f ... A frame at t = 0 is
-    /// context: it is shown clean and its own loss does not count. The network is told what the
-    /// schedule says of t = 0, for a table of N entries -1, which no noisy frame is told.
+    /// context: it is shown clean and its own loss does not count. The network gets the schedule's
+    /// time input for t = 0; for a table of N entries that is -1, which no noisy frame has.
     pub t: Option<&'a Tensor>,
-    /// What divides the loss of each level, learned beside the network; `None` is nothing.
+    /// Learned uncertainty that divides the loss of each level, trained together with the network;
+    /// `None` for none.
     pub uncertainty: Option<&'a Uncertainty>,
-    /// The stream for the network's dropout masks; `None` means evaluation.
+    /// The stream for the network's dropout masks; `None`: evaluation.
     pub train: Option<&'a mut dyn Noise>,
 }
 
@@ -83,10 +84,10 @@ pub struct Diffusion {
 }
 
 impl Diffusion {
-    /// The process that a config describes.
+    /// The process described by a config.
     ///
     /// # Errors
-    /// Settings out of their range; epsilon under a schedule that ends without signal.
+    /// Settings out of range; epsilon under a schedule that ends without signal.
     pub fn new(config: &DiffusionConfig) -> Result<Self> {
         let schedule = config.schedule.build()?;
         Ok(Self::with_schedule(schedule, config.parameterization, config.loss, config.times)?
@@ -94,7 +95,7 @@ impl Diffusion {
             .with_frame_times(config.frame_times))
     }
 
-    /// The process of a schedule of one's own, with uniform weights and one time per sample.
+    /// The process of your own schedule, with uniform weights and one time per sample.
     ///
     /// # Errors
     /// As [`Diffusion::new`].
@@ -115,16 +116,16 @@ impl Diffusion {
         Ok(Diffusion { schedule, parameterization, loss, times, frame_times, weighting })
     }
 
-    /// The same process, trained with other weights.
+    /// The same process with another loss weighting.
     ///
     /// # Errors
-    /// Settings out of their range.
+    /// Settings out of range.
     pub fn with_weighting(self, weighting: Weighting) -> Result<Self> {
         weighting.validate()?;
         Ok(Diffusion { weighting, ..self })
     }
 
-    /// The same process, trained with other times within a clip.
+    /// The same process with another choice of times within a clip.
     pub fn with_frame_times(self, frame_times: FrameTimes) -> Self {
         Diffusion { frame_times, ..self }
     }
@@ -139,18 +140,18 @@ impl Diffusion {
         self.parameterization
     }
 
-    /// The loss of a batch: noises `x0`, asks the network, compares.
+    /// The loss of a batch: adds noise to `x0`, evaluates the network, compares.
     ///
-    /// Row k of everything drawn (first the time, then the noise) comes from the k-th stream of
-    /// `noise`; what belongs to images behind a clip ([`FrameMask::ClipAndImages`]) comes last. Their
-    /// numbers count in the mean as those of any frame.
+    /// Row k of all random values (first the time, then the noise) comes from the k-th stream of
+    /// `noise`; those of images after a clip ([`FrameMask::ClipAndImages`]) come last. Pixels of
+    /// images count in the mean like those of any frame.
     ///
     /// # Shapes
     /// `x0`: b ... (b c f h w for networks on videos), in [-1, 1]
     ///
     /// # Errors
-    /// An `x0` that is not f32 or f64, or has no numbers; times or a mask that do not fit it; a mask (or clean frames)
-    /// in which nothing counts; whatever the network refuses.
+    /// An `x0` that is not f32 or f64, or is empty; times or a mask that do not fit it; a mask (or
+    /// clean frames) under which nothing counts; any error of the network.
     pub fn loss(
         &self,
         backbone: &dyn Backbone,
@@ -192,13 +193,13 @@ impl Diffusion {
         Ok(Loss { mean, per_sample, per_level, counts, log_snr: levels.log_snr(), t })
     }
 
-    /// Every distance times the weight of its level.
+    /// Multiplies every distance by the weight of its level.
     fn weighted(&self, losses: Tensor, levels: &Levels) -> Result<Tensor> {
         if self.weighting == Weighting::Uniform {
             return Ok(losses);
         }
         levels.scaled(&losses, |at| {
-            // A clean frame does not count, and most weights are infinite there.
+            // Clean frames do not count, and most weights are infinite there.
             if at.sigma == 0.0 {
                 return 0.0;
             }
@@ -206,7 +207,7 @@ impl Diffusion {
         })
     }
 
-    /// A network under fixed conditions, as samplers see it.
+    /// A network under fixed conditioning, as samplers see it.
     pub fn denoiser<'a>(
         &'a self,
         backbone: &'a dyn Backbone,
@@ -216,11 +217,11 @@ impl Diffusion {
         ModelDenoiser::new(self, backbone, cond, frames)
     }
 
-    /// A network under conditions that its samples are pulled towards; scale 1 is off.
+    /// A network with classifier-free guidance towards its conditioning; scale 1 is off.
     ///
     /// # Errors
-    /// At any scale but 1, a network without conditioning or no conditioning given; a scale that
-    /// is not finite.
+    /// At any scale other than 1, a network without conditioning or no conditioning given; a scale
+    /// that is not finite.
     pub fn guided<'a>(
         &'a self,
         backbone: &'a dyn Backbone,
@@ -231,10 +232,10 @@ impl Diffusion {
         self.guided_by(backbone, vec![Signal { cond, scale }], frames, &GuidanceConfig::default())
     }
 
-    /// A network under conditions that its samples are pulled towards by a rule of choice.
+    /// A network guided towards its conditioning by a rule of your choice.
     ///
     /// # Errors
-    /// As [`Diffusion::guided`]; no signals, or several under a rule for one; settings out of their
+    /// As [`Diffusion::guided`]; no signals, or several under a rule for one; settings out of
     /// range.
     pub fn guided_by<'a>(
         &'a self,
@@ -246,15 +247,14 @@ impl Diffusion {
         Guided::new(self, backbone, signals, None, frames, *rule)
     }
 
-    /// The same, pulled away from conditions of choice, such as those of a negative prompt, instead
-    /// of from the network's own stand-ins.
+    /// As [`Diffusion::guided_by`], but away from conditioning of your choice, such as that of a
+    /// negative prompt, instead of the network's own null embeddings.
     ///
-    /// `null` has the parts that the signals have, each of which may be marked as left out
-    /// ([`Cond::keeping`]). A network that is shown no stand-in needs no trained one.
+    /// `null` has the same parts as the signals; each may be marked as left out
+    /// ([`Cond::keeping`]). A network that is never shown a null embedding needs no trained one.
     ///
     /// # Errors
-    /// As [`Diffusion::guided_by`]; a part that `null` has and the signals have not, or the other way
-    /// round.
+    /// As [`Diffusion::guided_by`]; a part that only one of `null` and the signals has.
     pub fn guided_against<'a>(
         &'a self,
         backbone: &'a dyn Backbone,
@@ -267,7 +267,7 @@ impl Diffusion {
     }
 }
 
-/// Refuses tensors in which the formulas would lose their digits.
+/// Refuses kinds in which the formulas would lose precision.
 pub(crate) fn check_kind(what: &str, x: &Tensor) -> Result<()> {
     match x.kind() {
         Kind::Float | Kind::Double => Ok(()),

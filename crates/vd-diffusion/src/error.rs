@@ -18,58 +18,58 @@ pub enum Error {
     /// A number or an option is out of its range.
     #[error("{what}: expected {expected}, got {got}")]
     Value {
-        /// Which setting or argument.
+        /// Name of the setting or argument.
         what: String,
         /// What is allowed.
         expected: String,
         /// What was given.
         got: String,
     },
-    /// A tensor has not the shape or the kind that is needed.
+    /// A tensor has the wrong shape or kind.
     #[error("{what}: expected {expected}, got {got}")]
     Tensor {
-        /// Which tensor.
+        /// Name of the tensor.
         what: String,
-        /// The shape or kind that is needed.
+        /// The required shape or kind.
         expected: String,
         /// The shape or kind it has.
         got: String,
     },
-    /// The levels of a grid do not fall in noise.
+    /// The noise of a grid's levels does not fall.
     #[error("grid of noise levels: {0}")]
     Grid(String),
     /// A prediction cannot be converted at this noise level.
     #[error("{0}")]
     Level(String),
-    /// Guidance was asked of something that cannot give it.
+    /// Guidance was requested of something that cannot provide it.
     #[error("guidance at scale {scale}: {why}")]
     Guidance {
-        /// The scale that was asked for.
+        /// The requested scale.
         scale: f64,
-        /// What is missing, and what to do.
+        /// What is missing, and how to fix it.
         why: String,
     },
-    /// A state of a run holds a number that is not finite.
+    /// A state of a run contains a non-finite number.
     #[error(
         "the state after {steps} of {of} steps, at t = {} (alpha = {}, sigma = {}), is not finite: \
          look at what the network answers there, and at the guidance scale",
         at.t, at.alpha, at.sigma
     )]
     NotFinite {
-        /// How many steps were done; 0 is the state that the run began with.
+        /// Number of steps done; 0 for the initial state.
         steps: usize,
-        /// How many steps there are.
+        /// Number of steps in total.
         of: usize,
-        /// The level of the state.
+        /// The noise level of the state.
         at: crate::NoiseLevel,
     },
-    /// `on_step` stopped the sampling.
+    /// `on_step` cancelled the run.
     #[error("sampling was stopped after {steps} steps")]
     Cancelled {
-        /// How many steps were done.
+        /// Number of steps done.
         steps: usize,
     },
-    /// Whatever a denoiser, sampler or schedule of another crate has to say.
+    /// An error of a denoiser, sampler or schedule of another crate.
     #[error("{0}")]
     Other(String),
 }

@@ -9,21 +9,21 @@ use crate::{Error, Result, Schedule, TimeSampling};
 
 /// Which frames of a clip share a time in training.
 ///
-/// All but [`Shared`](FrameTimes::Shared) need clips (b c f ...) and a network that takes a time
-/// per frame; of images behind a clip each then has a time of its own, whatever the clip's frames
-/// share. Where all frames share one, the images share it too.
+/// All variants except [`Shared`](FrameTimes::Shared) need clips (b c f ...) and a network that
+/// takes one time per frame; each image after a clip then has its own time, whatever the clip's
+/// frames share. Under `Shared`, images share the time of the clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FrameTimes {
-    /// All of them: one time per clip.
+    /// All: one time per clip.
     #[default]
     Shared,
     /// None: each frame has its own (Chen et al. 2024, arXiv:2407.01392).
     Independent,
-    /// All but the first ones, which are clean: shown to the network as they are and not counted
-    /// in the loss.
+    /// All except the first frames, which are clean: shown to the network as they are and not
+    /// counted in the loss.
     Context {
-        /// How many frames at the beginning are clean.
+        /// Number of clean frames at the beginning.
         #[serde(default = "default_frames")]
         frames: usize,
     },
@@ -41,13 +41,13 @@ fn default_frames() -> usize {
 }
 
 impl FrameTimes {
-    /// Draws the times of a batch.
+    /// Samples the times of a batch.
     ///
     /// # Shapes
     /// Result: b, or b f unless they are shared; f64 on the CPU
     ///
     /// # Errors
-    /// An `x0` without frames where they matter, or with no more of them than are clean.
+    /// An `x0` without frames where they matter, or with no frame that is not clean.
     pub(crate) fn draw(
         self,
         times: TimeSampling,
@@ -78,9 +78,10 @@ impl FrameTimes {
 }
 
 impl FrameTimes {
-    /// The times of a batch, unless they are given, and its noise. `clip` says how many frames of a
-    /// video are a clip's, where independent images follow it: what they need is drawn after all
-    /// that the clip needs, which is so what it is without images.
+    /// The times of a batch, unless given, and its noise. `clip` is the number of frames that
+    /// belong to the clip, where independent images follow it: random values of the images are
+    /// drawn after all those of the clip, so the clip's values are the same with and without
+    /// images.
     ///
     /// # Errors
     /// As [`FrameTimes::draw`].

@@ -1,16 +1,16 @@
-//! What must hold of the levels of a grid.
+//! Requirements on the levels of a grid.
 
 use crate::{Error, NoiseLevel, Result};
 
-/// Whether there is less noise at `to`. False where a level is not a number.
+/// Whether `to` has less noise than `from`. False where a level is NaN.
 pub(crate) fn falls(from: NoiseLevel, to: NoiseLevel) -> bool {
     to.log_snr() > from.log_snr()
 }
 
-/// What is wrong with the levels, the noisiest first: a time that is none, or noise that does not
-/// fall.
+/// What is wrong with the levels, listed from the noisiest: a time outside [0, 1], or noise that
+/// does not fall.
 pub(crate) fn fault(grid: &[NoiseLevel]) -> Option<String> {
-    // Ranges of t, as those of guidance, would silently never be entered.
+    // Otherwise ranges of t, such as those of guidance, would silently never be entered.
     if let Some(i) = grid.iter().position(|at| !(0.0..=1.0).contains(&at.t)) {
         return Some(format!("expected every t from 0 to 1, got {:?} at place {i}", grid[i]));
     }
@@ -23,7 +23,7 @@ pub(crate) fn fault(grid: &[NoiseLevel]) -> Option<String> {
     ))
 }
 
-/// Refuses levels that are fewer than two, that do not fall in noise or whose times are none.
+/// Refuses fewer than two levels, levels whose noise does not fall, and times outside [0, 1].
 pub(crate) fn check_grid(grid: &[NoiseLevel]) -> Result<()> {
     if grid.len() < 2 {
         return Err(Error::Grid(format!("expected at least two levels, got {}", grid.len())));

@@ -1,4 +1,4 @@
-//! From a sample back to its noise.
+//! DDIM inversion: from a sample back to its noise.
 
 use std::ops::ControlFlow;
 
@@ -13,22 +13,22 @@ use crate::{
 
 /// DDIM inversion: takes `x0` up through the levels of a grid, from the last to the first.
 ///
-/// The grid is that of sampling, the noisiest level first. Each step holds the eps-hat of the
-/// cleaner end, where [`Ddim`](crate::Ddim) on its way down holds that of the noisier one: coming
-/// back, `x0` is met up to an error of first order in the length of the steps. At a clean end
-/// (sigma = 0), which a network is never shown, eps-hat is asked for at the next level.
+/// The grid is the one used for sampling, the noisiest level first. Each step holds the eps-hat of
+/// its cleaner end, whereas [`Ddim`](crate::Ddim) sampling holds that of the noisier end: sampling
+/// back reproduces `x0` up to an error of first order in the step length. At a clean end (sigma =
+/// 0), which a network is never shown, eps-hat is evaluated at the next level.
 ///
-/// `on_step` sees every step with its number and its levels, and stops the run by `ControlFlow::Break`. Gradients
-/// are off meanwhile, and constraints are not called.
+/// `on_step` gets every step with its number and levels; it stops the run by returning
+/// `ControlFlow::Break`. Gradients are disabled during the run, and constraints are not applied.
 ///
 /// # Shapes
 /// `x0`: b ..., at the last level of the grid; result: the same, at the first
 ///
 /// # Errors
-/// A grid of fewer than two levels, whose levels do not fall in noise or whose t leave [0, 1], or of
-/// nothing but its clean and its signal-free end; an `x0` that is not f32 or f64; whatever the
-/// denoiser refuses; [`Error::NotFinite`] as [`sample`](crate::sample) has it;
-/// [`Error::Cancelled`] where `on_step` broke off.
+/// A grid of fewer than two levels, with noise that does not fall, with a t outside [0, 1], or with
+/// only its clean and its signal-free end; an `x0` that is not f32 or f64; any error of the
+/// denoiser; [`Error::NotFinite`] as in [`sample`](crate::sample); [`Error::Cancelled`] if
+/// `on_step` stopped the run.
 ///
 /// # Reference
 /// Song, Meng & Ermon 2020, section 4.3, arXiv:2010.02502. Order 1; one evaluation per step.
@@ -63,7 +63,7 @@ pub fn invert(
     Ok(x)
 }
 
-/// The eps-hat and the x0-hat that a step up holds.
+/// The eps-hat and the x0-hat held by a step towards noise.
 fn direction(x: &Tensor, over: &Interval<'_>) -> Result<(Tensor, Tensor)> {
     let (from, to) = (over.from, over.to);
     if from.sigma > 0.0 {
@@ -75,7 +75,7 @@ fn direction(x: &Tensor, over: &Interval<'_>) -> Result<(Tensor, Tensor)> {
         let expected = "a level between the clean end and the one without signal";
         return Err(Error::value("grid of an inversion", expected, got));
     }
-    // The state that noise of 0 makes of clean data.
+    // The state that zero noise makes of clean data.
     let x = hold_eps(x, &x.zeros_like(), from, to);
     let x0 = over.denoise(&x, to)?;
     Ok((to.eps(&x, &x0), x0))

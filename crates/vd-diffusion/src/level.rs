@@ -2,11 +2,11 @@
 
 use tch::Tensor;
 
-/// How much signal and noise there is at a time: x_t = alpha x0 + sigma eps.
+/// Amounts of signal and noise at a time: x_t = alpha x0 + sigma eps.
 ///
-/// `alpha` is the square root of what the DDPM papers call alpha-bar. Variance preserving
-/// (alpha^2 + sigma^2 = 1), variance exploding (alpha = 1) and flow matching (alpha + sigma = 1)
-/// are all of this form.
+/// `alpha` is the square root of the DDPM papers' alpha-bar. Variance-preserving (alpha^2 + sigma^2
+/// = 1), variance-exploding (alpha = 1) and flow-matching (alpha + sigma = 1) processes all have
+/// this form.
 ///
 /// # Range
 /// `t` in [0, 1], 0 is clean; `alpha` and `sigma` finite and not negative, not both 0.
@@ -14,14 +14,14 @@ use tch::Tensor;
 pub struct NoiseLevel {
     /// Time: 0 is clean, 1 is noise.
     pub t: f64,
-    /// What the clean tensor is multiplied by.
+    /// Factor of the clean tensor.
     pub alpha: f64,
-    /// The standard deviation of the noise.
+    /// Standard deviation of the noise.
     pub sigma: f64,
 }
 
 impl NoiseLevel {
-    /// The variance preserving level of a log-SNR: alpha^2 = sigmoid(log_snr).
+    /// The variance-preserving level of a log-SNR: alpha^2 = sigmoid(log_snr).
     pub fn variance_preserving(t: f64, log_snr: f64) -> NoiseLevel {
         let sigmoid = |l: f64| 1.0 / (1.0 + (-l).exp());
         NoiseLevel { t, alpha: sigmoid(log_snr).sqrt(), sigma: sigmoid(-log_snr).sqrt() }
@@ -42,7 +42,7 @@ impl NoiseLevel {
         (self.alpha / self.sigma).powi(2)
     }
 
-    /// The eps-hat that belongs to an x0-hat.
+    /// The eps-hat that corresponds to an x0-hat.
     ///
     /// # Range
     /// Needs sigma > 0.
@@ -50,20 +50,21 @@ impl NoiseLevel {
         (x - x0 * self.alpha) * (1.0 / self.sigma)
     }
 
-    /// The level with the same alpha after noise of this variance was taken out; it lies off the
+    /// The level with the same alpha after noise of this variance was removed; it is not on the
     /// schedule.
     pub fn without(self, variance: f64) -> NoiseLevel {
         let sigma = (self.sigma * self.sigma - variance).max(0.0).sqrt();
         NoiseLevel { sigma, ..self }
     }
 
-    /// The variance of x at this level given x at a cleaner one: what the forward process adds.
+    /// The variance of x at this level given x at a cleaner one: the noise added by the forward
+    /// process.
     ///
     /// # Reference
     /// Ho et al. 2022, section 2, arXiv:2204.03458: sigma_(t|s)^2.
     pub fn variance_given(self, cleaner: NoiseLevel) -> f64 {
         // 1 - exp(log-SNR - cleaner log-SNR), factored so that neither end of the range needs a
-        // logarithm and nothing cancels but 1 - q.
+        // logarithm and only 1 - q cancels.
         let q = self.signal_kept(cleaner);
         (self.sigma * self.sigma * (1.0 - q) * (1.0 + q)).max(0.0)
     }
@@ -77,7 +78,7 @@ impl NoiseLevel {
         (cleaner.sigma * cleaner.sigma * (1.0 - q) * (1.0 + q)).max(0.0)
     }
 
-    /// The square root of the ratio of the SNRs, in [0, 1] for a cleaner level.
+    /// The square root of the ratio of the SNRs; in [0, 1] for a cleaner level.
     fn signal_kept(self, cleaner: NoiseLevel) -> f64 {
         (self.alpha / cleaner.alpha) * (cleaner.sigma / self.sigma)
     }

@@ -5,11 +5,11 @@ use vd_tensor_ops::torch::upload;
 
 use crate::{Error, NoiseLevel, Result, Schedule};
 
-/// The noise levels of a batch: one for all of it, one per sample, or one per frame.
+/// The noise levels of a batch: one for the whole batch, one per sample, or one per frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Levels {
     values: Vec<NoiseLevel>,
-    /// Nothing, b, or b f.
+    /// Empty, b, or b f.
     shape: Vec<i64>,
 }
 
@@ -23,7 +23,8 @@ impl Levels {
     /// One level per sample.
     ///
     /// # Shapes
-    /// `levels`: b. A batch of another length is refused by whatever meets these levels.
+    /// `levels`: b. Functions that combine these levels with a batch of another length return an
+    /// error.
     pub fn per_sample(levels: Vec<NoiseLevel>) -> Levels {
         Levels { shape: vec![levels.len() as i64], values: levels }
     }
@@ -32,10 +33,10 @@ impl Levels {
     ///
     /// # Shapes
     /// `t`: b, or b f for one level per frame. A frame at t = 0 is clean (alpha = 1, sigma = 0),
-    /// whatever little noise the schedule has there.
+    /// even if the schedule has a little noise there.
     ///
     /// # Errors
-    /// A `t` of another rank or outside [0, 1]; a whole sample without noise.
+    /// A `t` of another rank or with values outside [0, 1]; a whole sample without noise.
     pub fn at_times(schedule: &dyn Schedule, t: &Tensor) -> Result<Levels> {
         let shape = t.size();
         if !matches!(shape.len(), 1 | 2) {
@@ -60,7 +61,7 @@ impl Levels {
         Ok(Levels { values, shape })
     }
 
-    /// The level of every sample (or frame), row by row.
+    /// The level of every sample (or frame), in row-major order.
     pub fn values(&self) -> &[NoiseLevel] {
         &self.values
     }
@@ -76,17 +77,17 @@ impl Levels {
         self.mix(x0, eps, |at| Ok((at.alpha, at.sigma)))
     }
 
-    /// The log-SNR of every level, f64 on the CPU; infinite where a frame is clean.
+    /// The log-SNR of every level, f64 on the CPU; infinite for clean frames.
     ///
     /// # Shapes
-    /// Result: nothing, b, or b f
+    /// Result: scalar, b, or b f
     pub fn log_snr(&self) -> Tensor {
         let values: Vec<f64> = self.values.iter().map(|at| at.log_snr()).collect();
         Tensor::from_slice(&values).view(self.shape.as_slice())
     }
 
     /// 1 where there is noise to remove and 0 where a frame is clean, f64 on the CPU, in a shape
-    /// that broadcasts to `x`; `None` where nothing is clean.
+    /// that broadcasts to `x`; `None` if no frame is clean.
     pub(crate) fn noisy(&self, x: &Tensor) -> Result<Option<Tensor>> {
         if self.values.iter().all(|at| at.sigma > 0.0) {
             return Ok(None);
@@ -97,17 +98,17 @@ impl Levels {
         Ok(Some(Tensor::from_slice(&noisy).view(shape.as_slice())))
     }
 
-    /// A value per level (nothing, b, or b f), in a shape that broadcasts to `x`.
+    /// One value per level (scalar, b, or b f), in a shape that broadcasts to `x`.
     pub(crate) fn spread_over(&self, x: &Tensor, values: &Tensor) -> Result<Tensor> {
         Ok(values.f_view(self.broadcast(x)?.as_slice())?)
     }
 
-    /// Whether the levels are one per frame.
+    /// Whether there is one level per frame.
     pub(crate) fn is_per_frame(&self) -> bool {
         self.shape.len() == 2
     }
 
-    /// `x` times a number that depends on the level.
+    /// `x` times a factor that depends on the level.
     pub(crate) fn scaled(&self, x: &Tensor, factor: impl Fn(NoiseLevel) -> f64) -> Result<Tensor> {
         let shape = self.broadcast(x)?;
         let factors: Vec<f64> = self.values.iter().map(|at| factor(*at)).collect();
@@ -117,7 +118,7 @@ impl Levels {
         }
     }
 
-    /// What the network is told: the schedule's `time_input` of every level.
+    /// The network's time input: the schedule's `time_input` of every level.
     ///
     /// # Shapes
     /// Result: b, or b f
@@ -144,7 +145,7 @@ impl Levels {
         }
         let shape = self.broadcast(x)?;
         let pairs = self.values.iter().map(|at| coefficients(*at)).collect::<Result<Vec<_>>>()?;
-        // A target that is one of the two is that tensor, with no pass over the numbers.
+        // If the target is `y` itself, return it without a pass over the data.
         if pairs.iter().all(|pair| *pair == (0.0, 1.0)) {
             return Ok(y.shallow_clone());
         }
@@ -162,7 +163,8 @@ impl Levels {
         Ok(x.f_mul(&a)?.f_add(&y.f_mul(&c)?)?)
     }
 
-    /// The shape in which the levels broadcast against `x`; empty where there is one for all.
+    /// The shape in which the levels broadcast against `x`; empty if one level holds for the whole
+    /// batch.
     fn broadcast(&self, x: &Tensor) -> Result<Vec<i64>> {
         if self.shape.is_empty() {
             return Ok(Vec::new());
@@ -193,29 +195,29 @@ impl Levels {
     /// One level per frame, the same in each of `b` samples.
     ///
     /// # Shapes
-    /// `levels`: f. A batch of another length, or clips of another one, are refused by whatever
-    /// meets these levels.
+    /// `levels`: f. Functions that combine these levels with a batch or clips of another length
+    /// return an error.
     ///
     /// # Range
-    /// `b` of 0 or less is no samples.
+    /// `b` <= 0 means no samples.
     pub fn per_frame(b: i64, levels: Vec<NoiseLevel>) -> Levels {
         let b = usize::try_from(b).unwrap_or(0);
         Levels { shape: vec![b as i64, levels.len() as i64], values: levels.repeat(b) }
     }
 
-    /// The level of all of the batch, where there is only one.
+    /// The level of the whole batch, if there is only one.
     pub fn shared(&self) -> Option<NoiseLevel> {
         let first = self.values.first().copied()?;
         self.values.iter().all(|level| *level == first).then_some(first)
     }
 
-    /// The level of most noise; `None` where there are none at all.
+    /// The noisiest level; `None` if there are no levels.
     pub fn noisiest(&self) -> Option<NoiseLevel> {
         let noisier = |a: &NoiseLevel, b: &NoiseLevel| b.log_snr().total_cmp(&a.log_snr());
         self.values.iter().copied().max_by(noisier)
     }
 
-    /// The levels of a batch that holds every sample `times` over, one copy after the other.
+    /// The levels of a batch that holds `times` consecutive copies of this one.
     pub(crate) fn repeat(&self, times: usize) -> Levels {
         let mut shape = self.shape.clone();
         let Some(b) = shape.first_mut() else {
@@ -225,10 +227,10 @@ impl Levels {
         Levels { values: self.values.repeat(times), shape }
     }
 
-    /// The levels of every frame of a batch, with those of some frames changed.
+    /// The levels of every frame of a batch, with those of some frames replaced.
     ///
     /// # Shapes
-    /// `size`: that of the batch, b c f ...
+    /// `size`: shape of the batch, b c f ...
     ///
     /// # Errors
     /// Levels that do not fit the batch or its frames.
@@ -264,7 +266,7 @@ impl Levels {
     }
 }
 
-/// The values of a tensor, on the host, row by row.
+/// The values of a tensor, on the host, in row-major order.
 fn host_values(t: &Tensor) -> Result<Vec<f64>> {
     let flat = t.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_reshape([-1])?;
     Ok(Vec::<f64>::try_from(&flat)?)
@@ -272,6 +274,6 @@ fn host_values(t: &Tensor) -> Result<Vec<f64>> {
 
 fn to_device(values: &[f64], shape: &[i64], like: &Tensor) -> Tensor {
     let host = Tensor::from_slice(values).view(shape).to_kind(like.kind());
-    // A device that cannot take it so takes it as it takes anything.
+    // Fallback for devices without this kind of upload: an ordinary copy.
     upload(&host, like.device()).unwrap_or_else(|_| host.to_device(like.device()))
 }

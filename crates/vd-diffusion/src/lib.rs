@@ -1,12 +1,13 @@
-//! Schedules, parameterisations, losses, guidance and samplers of diffusion, on any tensor whose
+//! Diffusion schedules, parameterisations, losses, guidance and samplers, for any tensor whose
 //! first axis is the batch.
 //!
-//! Three parts are swapped at will, from outside as well: a [`Schedule`] says how much noise there
-//! is at a time, a grid (made by a [`Spacing`] or by hand) which noise levels sampling visits, a
-//! [`Sampler`] how to go from one to the next. A sampler sees the network through a [`Denoiser`]
-//! alone; parameterisation, guidance ([`Guided`]), thresholding ([`Thresholded`]) and what is known
-//! of a clip beforehand ([`Reconstruction`], [`ContextFrames`]) live around it. [`Diffusion`] ties
-//! a schedule to a network's [`Parameterization`], for training and for sampling.
+//! Three parts can be swapped freely, also for implementations outside this crate: a [`Schedule`]
+//! defines how much noise there is at a time, a grid (made by a [`Spacing`] or by hand) lists the
+//! noise levels that sampling visits, and a [`Sampler`] steps from one to the next. A sampler sees
+//! the network only through a [`Denoiser`]; parameterisation, guidance ([`Guided`]), thresholding
+//! ([`Thresholded`]) and known parts of a clip ([`Reconstruction`], [`ContextFrames`]) are wrapped
+//! around it. [`Diffusion`] combines a schedule with a network's [`Parameterization`], for training
+//! and for sampling.
 //!
 //! Everywhere x_t = alpha x0 + sigma eps, and t runs from 0 (clean) to 1 (noise).
 //!

@@ -1,4 +1,4 @@
-//! How probable data are under a diffusion model.
+//! Likelihood of data under a diffusion model.
 
 use tch::{Kind, Tensor};
 use vd_tensor_ops::Noise;
@@ -7,12 +7,13 @@ use crate::grid::check_grid;
 use crate::sampler::Watch;
 use crate::{Denoiser, Error, NoiseLevel, Progress, Result, Schedule};
 
-/// How [`log_likelihood`] estimates and integrates.
+/// Settings of [`log_likelihood`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Likelihood {
-    /// What the trace of the Jacobian is estimated with.
+    /// Random vectors that estimate the trace of the Jacobian.
     pub probe: Probe,
-    /// How many probes: the variance of the answer falls as one over it, the cost grows with it.
+    /// Number of probes: the variance of the estimate is proportional to its inverse, the cost to
+    /// the number.
     pub probes: usize,
     /// How the flow is integrated.
     pub integrator: Integrator,
@@ -27,44 +28,44 @@ impl Default for Likelihood {
 /// Random vectors of unit covariance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// Signs: the least variance, none at all where the Jacobian is diagonal.
+    /// Random signs: the least variance, and none if the Jacobian is diagonal.
     Rademacher,
     /// Standard normal values.
     Normal,
 }
 
-/// A rule for one interval of the grid.
+/// An integration rule for one interval of the grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Integrator {
-    /// The trapezoidal rule of order 2: two evaluations, both at levels of the grid.
+    /// The trapezoidal rule, of order 2: two evaluations, both at levels of the grid.
     Heun,
-    /// The classical rule of Runge and Kutta of order 4: four evaluations, two of them at a level
-    /// between those of the grid.
+    /// The classical Runge-Kutta rule, of order 4: four evaluations, two of them at a level between
+    /// those of the grid.
     Rk4,
 }
 
-/// What [`log_likelihood`] finds.
+/// Result of [`log_likelihood`].
 #[derive(Debug)]
 pub struct LogLikelihood {
-    /// The logarithm of the density of every sample, in nats, f64.
+    /// The log-density of every sample, in nats, f64.
     ///
     /// # Shapes
     /// b
     pub nats: Tensor,
-    /// Where the flow takes every sample at the first level of the grid.
+    /// The state to which the flow takes every sample, at the first level of the grid.
     ///
     /// # Shapes
     /// b ..., as the samples
     pub latent: Tensor,
-    /// How many numbers a sample has.
+    /// Number of values in a sample.
     pub dimensions: i64,
 }
 
 impl LogLikelihood {
-    /// Minus the base-2 logarithm of the density over the number of dimensions.
+    /// Minus the base-2 logarithm of the density, divided by the number of dimensions.
     ///
-    /// It is that of a density over real numbers: for pixels of 8 bits that were mapped to
-    /// [-1, 1] (and dequantised) add log2(127.5), the 6.99 bits of their grid.
+    /// The density is over real numbers: for 8-bit pixels that were mapped to [-1, 1] (and
+    /// dequantised) add log2(127.5) = 6.99 bits, for the spacing of their grid.
     ///
     /// # Shapes
     /// Result: b, f64
@@ -75,23 +76,23 @@ impl LogLikelihood {
 
 /// The log-density of each sample under the probability flow that ends at the grid's last level.
 ///
-/// The flow is integrated from the last level up to the first, along
-/// y = x / (alpha + sigma) in s = sigma / (alpha + sigma), which stays finite where there is no
-/// signal: dy/ds = (y - x0-hat) / s, whose divergence is estimated with the same `probes` all
-/// along (Hutchinson). At the first level the density is the normal one that [`start`](crate::start)
-/// draws from. Each row has its own probes, so an answer does not depend on its batch.
+/// The flow is integrated from the last level up to the first, along y = x / (alpha + sigma) as a
+/// function of s = sigma / (alpha + sigma), which stays finite where there is no signal: dy/ds = (y
+/// - x0-hat) / s. Its divergence is estimated (Hutchinson) with the same `probes` at all levels. At
+/// the first level the density is the normal one that [`start`](crate::start) samples from. Each
+/// row has its own probes, so a result does not depend on its batch.
 ///
 /// # Shapes
 /// `x`: b ..., data at the last level of the grid: alpha x0 + sigma eps
 ///
 /// # Range
-/// The last level needs sigma > 0, as a network is never shown clean data: where a grid ends
-/// clean, leave out that level.
+/// The last level needs sigma > 0, as a network is never shown clean data: if a grid ends clean,
+/// omit its last level.
 ///
 /// # Errors
-/// No probes; a grid of fewer than two levels, whose levels do not fall in noise, or that ends
-/// clean; an `x` that is not f32 or f64; whatever the denoiser refuses; an x0-hat that has no
-/// gradient with respect to x; [`Error::NotFinite`] as [`sample`](crate::sample) has it.
+/// No probes; a grid of fewer than two levels, with noise that does not fall, or that ends clean;
+/// an `x` that is not f32 or f64; any error of the denoiser; an x0-hat without a gradient with
+/// respect to x; [`Error::NotFinite`] as in [`sample`](crate::sample).
 ///
 /// # Reference
 /// Song et al. 2021, section 4.3 and appendix D.2, arXiv:2011.13456; Grathwohl et al. 2019,
@@ -125,7 +126,7 @@ pub fn log_likelihood(
     watch.end()?;
     let latent = now.y * scale(first);
     let dimensions = x.size().iter().skip(1).product::<i64>();
-    // Of the start of sampling, and of the change from x to y at either end.
+    // The normal density at the start of sampling, and the change from x to y at both ends.
     let variance = first.alpha.powi(2) + first.sigma.powi(2);
     let constant =
         0.5 * (std::f64::consts::TAU * variance).ln() - scale(first).ln() + scale(last).ln();
@@ -147,19 +148,19 @@ impl Likelihood {
     }
 }
 
-/// A point of the flow, and the log-density gained on the way to it.
+/// A point of the flow, and the log-density accumulated on the way to it.
 struct State {
     y: Tensor,
     gained: Tensor,
 }
 
 impl State {
-    /// A number that is finite where all of it is.
+    /// A number that is finite if all of the state is.
     fn sum(&self) -> Tensor {
         self.y.sum(Kind::Double) + self.gained.sum(Kind::Double)
     }
 
-    /// So far along a slope.
+    /// A step of length `by` along a derivative.
     fn along(&self, slope: &State, by: f64) -> State {
         State { y: &self.y + &slope.y * by, gained: &self.gained + &slope.gained * by }
     }
@@ -171,7 +172,7 @@ struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    /// One interval of the grid, upwards.
+    /// Crosses one interval of the grid, towards noise.
     fn cross(
         &self,
         integrator: Integrator,
@@ -219,7 +220,7 @@ impl Flow<'_> {
         let mut trace = per_sample(&x.detach()) * 0.0;
         for (k, probe) in self.probes.iter().enumerate() {
             let seen = tch::with_grad(|| (&x0 * probe).f_sum(x0.kind()))?;
-            // The graph is needed until the last probe went through it.
+            // The graph is needed until the last probe.
             let keep = k + 1 < self.probes.len();
             let pulled = Tensor::f_run_backward(&[seen], &[&x], keep, false)?;
             let [pulled] = &pulled[..] else {
@@ -231,15 +232,15 @@ impl Flow<'_> {
     }
 }
 
-/// Sigma over alpha + sigma.
+/// sigma / (alpha + sigma).
 fn share(at: NoiseLevel) -> f64 {
     at.sigma / (at.alpha + at.sigma)
 }
 
-/// Sums over all but the batch, in f64.
+/// Sums over all axes except the batch, in f64.
 fn per_sample(x: &Tensor) -> Tensor {
     let x = x.to_kind(Kind::Double);
     let rest: Vec<i64> = (1..x.dim() as i64).collect();
-    // libtorch reads no axes as all of them.
+    // libtorch takes an empty list of axes to mean all of them.
     if rest.is_empty() { x } else { x.sum_dim_intlist(rest, false, Kind::Double) }
 }

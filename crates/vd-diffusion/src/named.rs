@@ -1,15 +1,15 @@
-//! Config enums written as `"name"`, or as `{ kind = "name", ... }` where there is more to say.
+//! Config enums written as `"name"`, or as `{ kind = "name", ... }` if there are settings.
 
 use std::cell::Cell;
 
 use serde::de::{DeserializeSeed, MapAccess};
 
-/// Gives an enum that derives serde with `remote = "Self"` and `tag = "kind"` serde itself,
-/// `name()` and `FromStr`.
+/// Gives an enum that derives serde with `remote = "Self"` and `tag = "kind"` its serde
+/// implementations, `name()` and `FromStr`.
 ///
-/// After the type comes what it is, as messages call it; then the kinds without settings, then
-/// those with some, each with its name. A kind without settings is written as its bare name, and
-/// refuses further keys, which serde itself lets pass.
+/// The type is followed by its description, as used in messages, then by the kinds without settings
+/// and those with settings, each with its name. A kind without settings is written as its bare
+/// name, and refuses further keys, which serde itself would ignore.
 macro_rules! name_or_table {
     (
         $type:ty, $what:literal,
@@ -17,7 +17,7 @@ macro_rules! name_or_table {
         [$($table:ident => $table_name:literal),* $(,)?] $(,)?
     ) => {
         impl $type {
-            /// Its name, as a config has it.
+            /// Its name in a config.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$bare => $bare_name,)*
@@ -36,7 +36,7 @@ macro_rules! name_or_table {
         impl std::str::FromStr for $type {
             type Err = crate::Error;
 
-            /// The kind of a name, with its default settings.
+            /// The kind with this name, with default settings.
             fn from_str(name: &str) -> crate::Result<Self> {
                 let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
                     serde::de::IntoDeserializer::into_deserializer(name);
@@ -113,7 +113,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Counted<'_, A> {
     }
 }
 
-/// A number that may be infinite, which JSON has no number for: it is written as "inf".
+/// A number that may be infinite: as JSON has no such number, it is written as "inf".
 pub(crate) mod number_or_inf {
     use serde::{Deserialize, Deserializer, Serializer};
 

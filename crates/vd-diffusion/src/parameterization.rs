@@ -1,4 +1,4 @@
-//! What a network predicts, and how to read x0 and eps out of it.
+//! What a network predicts, and how x0 and eps follow from it.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -8,13 +8,13 @@ use crate::{Error, Levels, NoiseLevel, Result};
 
 /// What a network predicts.
 ///
-/// All of them are lines in x0 and eps, so that the x0-hat of one's output is off by
-/// [`x0_per_output`](Parameterization::x0_per_output) times as much as the output.
+/// All of them are linear in x0 and eps, so an error of the output gives an error of x0-hat that is
+/// [`x0_per_output`](Parameterization::x0_per_output) times as large.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Parameterization {
-    /// The noise (Ho et al. 2020, arXiv:2006.11239). Says nothing about x0 where alpha = 0. In a
-    /// config `epsilon`, or `eps` for short.
+    /// The noise (Ho et al. 2020, arXiv:2006.11239). Does not determine x0 where alpha = 0. Written
+    /// `epsilon` in a config, or `eps` for short.
     #[default]
     #[serde(alias = "eps")]
     Epsilon,
@@ -24,15 +24,15 @@ pub enum Parameterization {
     V,
     /// The velocity eps - x0 of a straight line (Lipman et al. 2022, arXiv:2210.02747).
     Flow,
-    /// What is left to say about x0 once the noisy tensor has said its part: the network F of
-    /// Karras et al. 2022, table 1, arXiv:2206.00364, which is shown x divided by its standard
-    /// deviation and has a target of variance 1 at every level.
+    /// The part of x0 that the noisy tensor does not already give: the network F of Karras et al.
+    /// 2022, table 1, arXiv:2206.00364. Its input is x divided by the standard deviation of x, and
+    /// its target has variance 1 at every level.
     ///
-    /// The paper's x and sigma are x / alpha and sigma / alpha here, which makes it
-    /// x0 = (alpha s^2 / d^2) x + (sigma s / d) F(x / d), with d^2 = sigma^2 + alpha^2 s^2, under
+    /// The paper's x and sigma are x / alpha and sigma / alpha here. So x0 = (alpha sigma_data^2 /
+    /// r^2) x + (sigma sigma_data / r) F(x / r), where r^2 = sigma^2 + alpha^2 sigma_data^2, under
     /// any schedule; both ends are regular.
     Edm {
-        /// s, the standard deviation of the data.
+        /// The standard deviation of the data.
         #[serde(default = "default_sigma_data")]
         sigma_data: f64,
     },
@@ -45,13 +45,13 @@ name_or_table!(
     [Edm => "edm"],
 );
 
-/// The standard deviation of images in [-1, 1], as Karras et al. 2022 take it.
+/// The standard deviation of images in [-1, 1], as in Karras et al. 2022.
 pub(crate) fn default_sigma_data() -> f64 {
     0.5
 }
 
 impl Parameterization {
-    /// Refuses settings out of their range.
+    /// Refuses settings out of range.
     pub(crate) fn validate(self) -> Result<()> {
         match self {
             Parameterization::Edm { sigma_data } => {
@@ -61,7 +61,7 @@ impl Parameterization {
         }
     }
 
-    /// What the network is shown of the noisy tensor: the tensor itself, but for
+    /// The network's input for a noisy tensor: the tensor itself, except for
     /// [`Edm`](Parameterization::Edm), which divides it by its standard deviation.
     ///
     /// # Errors
@@ -73,21 +73,21 @@ impl Parameterization {
         }
     }
 
-    /// How far x0-hat moves when the output of the network moves by 1; infinite for epsilon where
-    /// alpha = 0.
+    /// Change of x0-hat per unit change of the network's output; infinite for epsilon where alpha =
+    /// 0.
     pub fn x0_per_output(self, at: NoiseLevel) -> f64 {
         let NoiseLevel { alpha, sigma, .. } = at;
         match self {
             Parameterization::Epsilon => -sigma / alpha,
             Parameterization::X0 => 1.0,
-            // The square is 1 where variance is preserved.
+            // The sum of squares is 1 for variance-preserving schedules.
             Parameterization::V => -sigma / (alpha * alpha + sigma * sigma),
             Parameterization::Flow => -sigma / (alpha + sigma),
             Parameterization::Edm { sigma_data } => sigma * sigma_data / spread(at, sigma_data),
         }
     }
 
-    /// What the network should have said.
+    /// The training target of the network.
     ///
     /// # Errors
     /// Levels that do not fit the batch; epsilon where alpha = 0.
@@ -109,7 +109,7 @@ impl Parameterization {
         })
     }
 
-    /// The x0-hat of what the network said about `x`.
+    /// The x0-hat that corresponds to the network's output for `x`.
     ///
     /// # Errors
     /// Levels that do not fit the batch; epsilon where alpha = 0.
@@ -133,7 +133,7 @@ impl Parameterization {
         })
     }
 
-    /// The eps-hat of what the network said about `x`.
+    /// The eps-hat that corresponds to the network's output for `x`.
     ///
     /// # Errors
     /// Levels that do not fit the batch; x0 where sigma = 0.
@@ -160,12 +160,12 @@ impl Parameterization {
     }
 }
 
-/// The standard deviation of x where that of the data is `sigma_data`.
+/// The standard deviation of x for data of standard deviation `sigma_data`.
 fn spread(at: NoiseLevel, sigma_data: f64) -> f64 {
     at.sigma.hypot(at.alpha * sigma_data)
 }
 
-/// Refuses numbers that are not finite and more than 0.
+/// Refuses numbers that are not finite and positive.
 pub(crate) fn above_zero(what: &str, value: f64) -> Result<()> {
     if value > 0.0 && value.is_finite() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Keeps x0-hat in the range of pixels.
+//! Keeps x0-hat in the range of pixel values.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -17,13 +17,13 @@ pub enum Threshold {
     /// Clamped to [-1, 1].
     #[default]
     Static,
-    /// Clamped to [-s, s] and divided by s, with s the percentile of each sample's |x0-hat|, at
+    /// Clamped to [-s, s] and divided by s, where s is the percentile of each sample's |x0-hat|, at
     /// least 1.
     ///
     /// # Reference
     /// Saharia et al. 2022, section 2.3, arXiv:2205.11487.
     Dynamic {
-        /// Share of the sample that is not clamped, in [0, 1].
+        /// Fraction of the sample that is not clamped, in [0, 1].
         #[serde(default = "default_percentile")]
         percentile: f64,
     },
@@ -41,15 +41,15 @@ fn default_percentile() -> f64 {
 }
 
 impl Threshold {
-    /// The dynamic threshold at the percentile of `video-diffusion-pytorch`, 0.9.
+    /// The dynamic threshold at `video-diffusion-pytorch`'s percentile, 0.9.
     pub fn dynamic() -> Self {
         Threshold::Dynamic { percentile: default_percentile() }
     }
 
-    /// Refuses settings out of their range.
+    /// Refuses settings out of range.
     ///
     /// # Errors
-    /// A percentile out of [0, 1].
+    /// A percentile outside [0, 1].
     pub fn validate(&self) -> Result<()> {
         match *self {
             Threshold::Dynamic { percentile } => {
@@ -65,7 +65,7 @@ impl Threshold {
     /// `x0`: b ...; result: the same
     ///
     /// # Errors
-    /// A percentile out of [0, 1]; no samples, or no numbers in them, under the dynamic rule.
+    /// A percentile outside [0, 1]; under the dynamic rule, an `x0` that is empty.
     pub fn apply(self, x0: Tensor) -> Result<Tensor> {
         match self {
             Threshold::None => Ok(x0),
@@ -90,8 +90,8 @@ impl Threshold {
     }
 }
 
-/// The quantile of each row, linear between the two nearest values, as `torch.quantile` has it,
-/// but for rows of any length.
+/// The quantile of each row, linear between the two nearest values like `torch.quantile`, but for
+/// rows of any length.
 fn quantile(rows: &Tensor, q: f64) -> Result<Tensor> {
     in_range("threshold dynamic: percentile", q, 0.0, 1.0)?;
     let n = rows.size()[1];
@@ -113,10 +113,10 @@ pub struct Thresholded<D> {
 }
 
 impl<D: Denoiser> Thresholded<D> {
-    /// Puts a rule around a denoiser.
+    /// Wraps a denoiser in a rule.
     ///
     /// # Errors
-    /// A percentile out of [0, 1].
+    /// A percentile outside [0, 1].
     pub fn new(inner: D, rule: Threshold) -> Result<Self> {
         rule.validate()?;
         Ok(Thresholded { inner, rule })

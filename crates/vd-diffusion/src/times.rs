@@ -10,28 +10,28 @@ use crate::named::name_or_table;
 use crate::parameterization::above_zero;
 use crate::{Error, Result, Schedule, error::in_range};
 
-/// How the times of a training batch are drawn.
+/// How the times of a training batch are sampled.
 ///
-/// Times lie in (0, 1]; those of a discrete schedule are rounded up to its entries, which makes
-/// uniform ones uniform on the entries (as `torch.randint(0, N)` draws them). What a law puts at
-/// t = 0, or below 2^-53, is moved to 2^-53: t = 0 would say that a frame is clean context, and
-/// 2^-53 is the least t that 1 - t tells from it. The level there is that of the schedule's clean
-/// end, to rounding, where that end has noise.
+/// Times lie in (0, 1]. Those of a discrete schedule are rounded up to its entries, so uniform
+/// times are uniform over the entries (like `torch.randint(0, N)`). Samples at t = 0, or below
+/// 2^-53, are moved to 2^-53: t = 0 would mark a frame as clean context, and 2^-53 is the least t
+/// for which 1 - t differs from 1. The level there is the schedule's clean end, up to rounding, if
+/// that end has noise.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TimeSampling {
-    /// Each sample by itself, from its own stream, uniformly.
+    /// Uniform, each sample independently from its own stream.
     #[default]
     Uniform,
-    /// Spread evenly over the batch: sample k of b is at u + k / b (mod 1), with one u, drawn from
-    /// the first sample's stream. Every sample's own time is uniform. The loss of a batch varies
-    /// less; a sample's time depends on its batch.
+    /// Spread evenly over the batch: sample k of b is at u + k / b (mod 1), with a single u from
+    /// the first sample's stream. Each sample's time on its own is uniform. The loss of a batch has
+    /// a lower variance, but a sample's time depends on its batch.
     ///
     /// # Reference
     /// Kingma et al. 2021, appendix I.1, arXiv:2107.00630.
     Stratified,
-    /// ln(sigma / alpha) is normal; what falls beyond the ends of the schedule is moved there, and
-    /// counts as noisy at both.
+    /// ln(sigma / alpha) is normal. Values beyond the ends of the schedule are moved to the ends,
+    /// and count as noisy at both.
     ///
     /// # Reference
     /// Karras et al. 2022, table 1, arXiv:2206.00364.
@@ -55,16 +55,16 @@ pub enum TimeSampling {
         #[serde(default = "default_logit_std")]
         std: f64,
     },
-    /// t = 1 - u - scale (cos^2(pi u / 2) - 1 + u) of a uniform u: heavier in the middle the
-    /// larger `scale`, yet with some weight at both ends.
+    /// t = 1 - u - scale (cos^2(pi u / 2) - 1 + u) for a uniform u: the larger `scale`, the more
+    /// weight in the middle, but always some at both ends.
     ///
     /// # Range
-    /// `scale` from -1 (heavier at the ends) over 0 (uniform) to 2 / (pi - 2).
+    /// `scale` from -1 (more weight at the ends) through 0 (uniform) to 2 / (pi - 2).
     ///
     /// # Reference
     /// Esser et al. 2024, section 3.1, equation 20, arXiv:2403.03206.
     Mode {
-        /// How much heavier the middle is.
+        /// Extra weight of the middle.
         #[serde(default = "default_scale")]
         scale: f64,
     },
@@ -93,11 +93,11 @@ fn default_scale() -> f64 {
     1.29
 }
 
-/// The least time that is drawn, 2^-53.
+/// The least sampled time, 2^-53.
 const LEAST: f64 = 0.5 * f64::EPSILON;
 
 impl TimeSampling {
-    /// Refuses settings out of their range.
+    /// Refuses settings out of range.
     pub(crate) fn validate(self) -> Result<()> {
         let finite = |what: &str, value: f64| {
             if value.is_finite() {
@@ -116,27 +116,27 @@ impl TimeSampling {
                 finite("times logit-normal: mean", mean)?;
                 above_zero("times logit-normal: std", std)
             }
-            // Beyond these it would no longer fall in u.
+            // Outside this range t would no longer fall with u.
             TimeSampling::Mode { scale } => {
                 in_range("times mode: scale", scale, -1.0, 2.0 / (PI - 2.0))
             }
         }
     }
 
-    /// Draws the times of `b` samples.
+    /// Samples the times of `b` samples.
     ///
     /// # Shapes
     /// Result: b, f64 on the CPU
     ///
     /// # Errors
-    /// A noise source whose answer is not `b` numbers.
+    /// A noise source that does not return `b` numbers.
     pub fn draw(self, schedule: &dyn Schedule, b: i64, noise: &mut dyn Noise) -> Result<Tensor> {
         let like = Tensor::empty([b], (Kind::Double, Device::Cpu));
         self.draw_like(schedule, &like, noise)
     }
 
-    /// Draws as many times as `like` (b, or b f) has numbers, each row from its own stream.
-    /// Stratified times are spread over the rows, by themselves in each column.
+    /// Samples as many times as `like` (b, or b f) has values, each row from its own stream.
+    /// Stratified times are spread over the rows, separately in each column.
     pub(crate) fn draw_like(
         self,
         schedule: &dyn Schedule,
@@ -152,7 +152,7 @@ impl TimeSampling {
         let columns = (drawn.len() / b).max(1);
         let times = drawn.iter().enumerate().map(|(k, &own)| {
             let t = match self {
-                // (0, 1]: t = 0 is clean, and there is nothing to learn from it.
+                // (0, 1]: t = 0 is clean, with nothing to learn.
                 TimeSampling::Uniform => 1.0 - own,
                 TimeSampling::Stratified => {
                     1.0 - (drawn[k % columns] + (k / columns) as f64 / b as f64).fract()
@@ -163,7 +163,7 @@ impl TimeSampling {
                     1.0 - own - scale * ((FRAC_PI_2 * own).cos().powi(2) - 1.0 + own)
                 }
             };
-            // A t that is not a number stays one, and is refused.
+            // NaN stays NaN, and is refused later.
             let t = t.clamp(LEAST, 1.0);
             schedule.steps().map_or(t, |n| (t * n as f64).ceil() / n as f64)
         });

@@ -8,51 +8,50 @@ use crate::{Error, NoiseLevel, Parameterization, Result};
 
 /// How much an error counts at each noise level.
 ///
-/// All but [`Uniform`](Weighting::Uniform) are weights of the squared error of x0-hat, whatever
-/// the network predicts: [`of_output`](Weighting::of_output) converts them, by the square of
-/// [`Parameterization::x0_per_output`]. So one weighting trains the same thing under every
-/// parameterization. The square of an error of eps-hat is that of x0-hat times the SNR,
-/// alpha^2 / sigma^2. Under a loss that is not a square the same number multiplies the distance.
+/// All variants except [`Uniform`](Weighting::Uniform) are weights of the squared error of x0-hat,
+/// whatever the network predicts: [`of_output`](Weighting::of_output) converts them with the square
+/// of [`Parameterization::x0_per_output`]. So a weighting has the same effect under every
+/// parameterisation. The squared error of eps-hat is that of x0-hat times the SNR, alpha^2 /
+/// sigma^2. With a loss that is not a square, the same weight multiplies the distance.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Weighting {
-    /// 1 on the output of the network, whatever it is: the loss of Ho et al. 2020, equation 14,
-    /// arXiv:2006.11239, where that is eps.
+    /// 1 on the network's output, whatever it predicts: the loss of Ho et al. 2020, equation 14,
+    /// arXiv:2006.11239, if that is eps.
     #[default]
     Uniform,
     /// SNR on x0, which is 1 on eps (Salimans & Ho 2022, equation 9, arXiv:2202.00512).
     Snr,
     /// max(SNR, 1) on x0: the larger of the errors of x0 and eps (Salimans & Ho 2022, equation 10).
     TruncatedSnr,
-    /// min(SNR, gamma) on x0, min(SNR, gamma) / SNR on eps, min(SNR, gamma) / (SNR + 1) on the v
-    /// of a variance preserving schedule (Hang et al. 2023, section 3.4, arXiv:2303.09556).
+    /// min(SNR, gamma) on x0; min(SNR, gamma) / SNR on eps; min(SNR, gamma) / (SNR + 1) on the v of
+    /// a variance-preserving schedule (Hang et al. 2023, section 3.4, arXiv:2303.09556).
     MinSnr {
-        /// Where the weight stops growing.
+        /// The SNR at which the weight stops growing.
         #[serde(default = "default_gamma")]
         gamma: f64,
     },
     /// 1 / (k + SNR)^gamma on eps (Choi et al. 2022, equation 8, arXiv:2204.00227).
     P2 {
-        /// Keeps the weight of noisy levels bounded.
+        /// Bounds the weight of noisy levels.
         #[serde(default = "one")]
         k: f64,
         /// How steeply the weight of clean levels falls; 0 is [`Snr`](Weighting::Snr).
         #[serde(default = "one")]
         gamma: f64,
     },
-    /// (s^2 + d^2) / (s d)^2 on x0, s being sigma / alpha and d the standard deviation of the
-    /// data: 1 on the output of [`Parameterization::Edm`] (Karras et al. 2022, table 1,
-    /// arXiv:2206.00364).
+    /// ((sigma / alpha)^2 + sigma_data^2) / (sigma_data sigma / alpha)^2 on x0: 1 on the output of
+    /// [`Parameterization::Edm`] (Karras et al. 2022, table 1, arXiv:2206.00364).
     Edm {
-        /// d, the standard deviation of the data.
+        /// The standard deviation of the data.
         #[serde(default = "default_sigma_data")]
         sigma_data: f64,
     },
     /// sigmoid(bias - log-SNR) on eps (Kingma & Gao 2023, arXiv:2303.00848; Hoogeboom et al. 2024,
     /// arXiv:2410.19324).
     ///
-    /// It is the weight alone: those papers also divide by the density with which log-SNRs are
-    /// drawn, which would undo the schedule's and [`TimeSampling`](crate::TimeSampling)'s choice.
+    /// Only the weight: the papers also divide by the density with which log-SNRs are sampled,
+    /// which would cancel the choice of schedule and [`TimeSampling`](crate::TimeSampling).
     Sigmoid {
         /// The log-SNR at which the weight is one half: lower for more pixels.
         #[serde(default = "default_bias")]
@@ -80,7 +79,7 @@ fn default_bias() -> f64 {
 }
 
 impl Weighting {
-    /// Refuses settings out of their range.
+    /// Refuses settings out of range.
     pub(crate) fn validate(self) -> Result<()> {
         match self {
             Weighting::MinSnr { gamma } => above_zero("weighting min-snr: gamma", gamma),
@@ -111,14 +110,14 @@ impl Weighting {
             Weighting::TruncatedSnr => snr.max(1.0),
             Weighting::MinSnr { gamma } => snr.min(gamma),
             Weighting::P2 { k, gamma } => snr / (k + snr).powf(gamma),
-            // Multiplied out by alpha^2, so that alpha = 0 is a level like any other.
+            // Multiplied out by alpha^2, so that alpha = 0 needs no special case.
             Weighting::Edm { sigma_data } => (at.alpha / at.sigma).powi(2) + sigma_data.powi(-2),
-            // exp(l) sigmoid(b - l) without its overflow.
+            // exp(l) sigmoid(b - l), without overflow.
             Weighting::Sigmoid { bias } => 1.0 / (snr.recip() + (-bias).exp()),
         }
     }
 
-    /// The weight of the squared error of what the network says.
+    /// The weight of the squared error of the network's output.
     ///
     /// # Range
     /// Needs sigma > 0, and alpha > 0 for epsilon.
