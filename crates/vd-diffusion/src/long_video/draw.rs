@@ -1,4 +1,4 @@
-//! The only loop over windows.
+//! The loop over windows.
 
 use std::ops::{ControlFlow, Range};
 
@@ -8,39 +8,40 @@ use super::store::Store;
 use super::{LongVideoPlan, Window};
 use crate::{Error, Result};
 
-/// Frames of a long video that are final before any of it is drawn.
+/// Frames of a long video that are final before generation starts.
 #[derive(Debug)]
 pub struct GivenFrames<'a> {
-    /// Their places, rising.
+    /// Their positions, rising.
     pub frames: Vec<usize>,
     /// The frames themselves.
     ///
     /// # Shapes
-    /// b c k ..., one for each place
+    /// b c k ..., one for each position
     pub video: &'a Tensor,
 }
 
-/// Makes the clip of a window, given its known frames.
+/// Generates the clip of a window, given its known frames.
 pub type DrawWindow<'a, E> =
     dyn FnMut(&Window, Option<&Tensor>) -> std::result::Result<Tensor, E> + 'a;
 
-/// Draws a video of `total` frames window by window, and hands its frames out in their order.
+/// Generates a video of `total` frames window by window, and outputs its frames in order.
 ///
-/// `draw` makes one clip: it is told the window and its known frames, and keeps to them however it
-/// likes (reconstruction guidance, context frames, replacement); only the frames that the window
-/// keeps are taken from it. `out` gets every frame once, the given ones included, as soon as it
-/// and all before it are final, and ends the call by `ControlFlow::Break`. Between two windows
-/// memory holds the frames that a later window needs or that wait for one before them.
+/// `draw` generates one clip: it gets the window and its known frames, and may condition on them in
+/// any way (reconstruction guidance, context frames, replacement); only the frames that the window
+/// keeps are taken from its result. `out` gets every frame once, including the given ones, as soon
+/// as it and all frames before it are final; it ends the call by returning `ControlFlow::Break`.
+/// Between two windows, memory holds only frames that a later window needs or that wait for an
+/// earlier frame.
 ///
-/// Says whether `out` broke off.
+/// Returns whether `out` stopped early.
 ///
 /// # Shapes
-/// Known frames: b c k ..., those of [`Window::known_places`] in their order, or none; the clip:
-/// b c f ... with the window's f; what goes out: b c k ... for the k frames of the range
+/// Known frames: b c k ..., those of [`Window::known_places`] in their order, or none; the clip: b
+/// c f ... with the window's f; output: b c k ... for the k frames of the range
 ///
 /// # Errors
 /// A plan, a total or given frames that [`LongVideoPlan::windows`] refuses; a clip or given frames
-/// of another shape; whatever `draw` fails with.
+/// of the wrong shape; any error of `draw`.
 pub fn draw_long<E: From<Error>>(
     plan: &LongVideoPlan,
     total: usize,
@@ -76,7 +77,7 @@ pub fn draw_long<E: From<Error>>(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Hands out what may go, at most so many frames at a time.
+/// Outputs the frames that are ready, at most `most` at a time.
 fn hand_out(
     store: &mut Store,
     most: usize,

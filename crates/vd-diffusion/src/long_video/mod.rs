@@ -1,4 +1,4 @@
-//! Videos longer than the clips that a network draws, put together from windows of its length.
+//! Videos longer than the network's clips, assembled from windows of its length.
 
 mod draw;
 mod plan;

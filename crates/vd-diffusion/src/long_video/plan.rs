@@ -1,4 +1,4 @@
-//! Which windows a long video is drawn in, and in which order.
+//! The windows of a long video, and their order.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,47 +6,47 @@ use super::Window;
 use super::window::Level;
 use crate::{Error, Result};
 
-/// How a video of any length is drawn by a network of clips of `window` frames.
+/// How to generate a video of any length with a network for clips of `window` frames.
 ///
-/// Every window but the first sees frames that are final already, and goes on from them or fills
-/// what is between them. Frames may be given from the start, anywhere: a clip to go on from,
-/// keyframes to draw between. A video shorter than one window is cut out of one.
+/// Every window except the first sees frames that are already final, and continues them or fills
+/// the gaps between them. Frames anywhere in the video may be given from the start: a clip to
+/// continue, or keyframes to interpolate. A video shorter than one window is cut out of one.
 ///
 /// # Reference
 /// Ho et al. 2022, section 3.1, arXiv:2204.03458 (extension in time, keyframes and in-betweens).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LongVideoPlan {
-    /// Each window goes on from at least the last `overlap` frames; the last one ends with the
+    /// Each window continues from at least the last `overlap` frames; the last window ends with the
     /// video, and overlaps more.
     Autoregressive {
         /// Frames of the network's clips.
         window: usize,
-        /// Known frames that a window begins with, from 1 to `window` - 1.
+        /// Known frames at the start of a window, from 1 to `window` - 1.
         overlap: usize,
     },
-    /// Windows stand at 0, `step`, 2 `step`, ..., whatever is given: without given frames, the
-    /// autoregressive plan with an overlap of `window` - `step`.
+    /// Windows start at 0, `step`, 2 `step`, ..., whichever frames are given. Without given frames
+    /// this is the autoregressive plan with an overlap of `window` - `step`.
     Sliding {
         /// Frames of the network's clips.
         window: usize,
-        /// Frames from one window to the next, from 1 to `window` - 1.
+        /// Frames between the starts of consecutive windows, from 1 to `window` - 1.
         step: usize,
     },
-    /// Keyframes `strides[0]` apart, then the frames `strides[1]` apart between them, and so on
+    /// Keyframes `strides[0]` apart, then the frames between them `strides[1]` apart, and so on
     /// down to all frames.
     ///
     /// Each level is filled from the first frame to the last; its windows begin with known frames
-    /// and end with a known one. The network sees frames of other rates than that of the video, so
-    /// it should have been trained on them.
+    /// and end with a known one. The network sees frame rates other than that of the video, so it
+    /// should have been trained on them.
     Hierarchical {
         /// Frames of the network's clips.
         window: usize,
-        /// Distances of frames level by level; each divides the one before, the last is 1. Two
-        /// neighbours differ by a factor of at most `window` - `overlap`, so that a window sees
-        /// the keyframes on both sides.
+        /// Distances between frames, level by level; each divides the previous one, the last is 1.
+        /// Consecutive ones differ by a factor of at most `window` - `overlap`, so that a window
+        /// sees the keyframes on both sides.
         strides: Vec<usize>,
-        /// Known frames that a window begins with, from 1 to `window` - 1.
+        /// Known frames at the start of a window, from 1 to `window` - 1.
         overlap: usize,
     },
 }
@@ -61,13 +61,12 @@ impl LongVideoPlan {
         }
     }
 
-    /// The windows of a video of `total` frames, in the order in which they are drawn.
+    /// The windows of a video of `total` frames, in the order of generation.
     ///
-    /// `given` are the frames that are final already; each of the others is kept from exactly one
-    /// window.
+    /// The frames `given` are already final; each of the others is kept from exactly one window.
     ///
     /// # Errors
-    /// A plan out of its ranges; no frames; given frames that do not rise or lie past the end.
+    /// Plan settings out of range; no frames; given frames that do not rise or lie past the end.
     pub fn windows(&self, total: usize, given: &[usize]) -> Result<Vec<Window>> {
         self.validate()?;
         let mut known = known(total, given)?;
@@ -93,10 +92,10 @@ impl LongVideoPlan {
         Ok(windows)
     }
 
-    /// Refuses settings out of their range.
+    /// Refuses settings out of range.
     ///
     /// # Errors
-    /// The setting, what it may be and what it is.
+    /// Names the setting, its allowed values and its value.
     pub fn validate(&self) -> Result<()> {
         let window = self.window();
         if window < 2 {
@@ -143,7 +142,7 @@ fn check_strides(strides: &[usize], most: usize) -> Result<()> {
     Ok(())
 }
 
-/// Which frames are final from the start.
+/// Marks the frames that are final from the start.
 fn known(total: usize, given: &[usize]) -> Result<Vec<bool>> {
     if total == 0 {
         return Err(Error::value("long video: frames", "at least 1", total));

@@ -1,4 +1,4 @@
-//! The frames that later windows need, and those that wait for their turn to go out.
+//! The frames that later windows need, and those waiting to be output.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,14 +8,14 @@ use tch::Tensor;
 use super::Window;
 use crate::{Error, Result};
 
-/// Final frames, each until it went out and no window needs it.
+/// Final frames, each held until it has been output and no window needs it.
 pub(super) struct Store {
-    /// Number of the first frame that has not gone out.
+    /// Number of the first frame that has not been output.
     out: usize,
     frames: BTreeMap<usize, Tensor>,
     /// Shape of a frame: b c 1 ...
     shape: Option<Vec<i64>>,
-    /// For each frame, how many windows have to be drawn before nothing needs it.
+    /// For each frame, the number of windows after which it is no longer needed.
     needed: Vec<usize>,
 }
 
@@ -30,13 +30,13 @@ impl Store {
         Store { out: 0, frames: BTreeMap::new(), shape: None, needed }
     }
 
-    /// Takes a copy of a final frame of a clip: a view would hold the whole clip.
+    /// Stores a copy of a final frame of a clip: a view would keep the whole clip alive.
     pub(super) fn put(&mut self, frame: usize, clip: &Tensor, place: usize) -> Result<()> {
         let tensor = clip.f_narrow(2, place as i64, 1)?.f_detach_copy()?;
         self.insert(frame, tensor)
     }
 
-    /// Takes a view of a final frame that somebody else holds.
+    /// Stores a view of a final frame that the caller owns.
     pub(super) fn lend(&mut self, frame: usize, video: &Tensor, place: usize) -> Result<()> {
         let tensor = video.f_narrow(2, place as i64, 1)?;
         self.insert(frame, tensor)
@@ -53,7 +53,7 @@ impl Store {
         Ok(())
     }
 
-    /// The known frames of a window side by side, nothing where there are none.
+    /// The known frames of a window, concatenated; `None` if it has none.
     pub(super) fn known(&self, window: &Window) -> Result<Option<Tensor>> {
         let known: Vec<_> = window
             .known_places()
@@ -63,8 +63,8 @@ impl Store {
         if known.is_empty() { Ok(None) } else { Ok(Some(Tensor::f_cat(&known, 2)?)) }
     }
 
-    /// The final frames that follow what went out last, at most so many; nothing where the next
-    /// one is still to come.
+    /// The final frames that follow the last output, at most `most`; `None` if the next one is not
+    /// final yet.
     pub(super) fn ready(&self, most: usize) -> Result<Option<(Range<usize>, Tensor)>> {
         let run = (self.out..self.out + most).map_while(|frame| self.frames.get(&frame));
         let run: Vec<_> = run.collect();
@@ -74,12 +74,12 @@ impl Store {
         Ok(Some((self.out..self.out + run.len(), Tensor::f_cat(&run, 2)?)))
     }
 
-    /// Notes that all frames before this one went out.
+    /// Records that all frames before this one have been output.
     pub(super) fn went_out(&mut self, up_to: usize) {
         self.out = up_to;
     }
 
-    /// Forgets the frames that went out and that no window needs after so many of them.
+    /// Drops the frames that have been output and that no window after the first `drawn` needs.
     pub(super) fn forget(&mut self, drawn: usize) {
         let (out, needed) = (self.out, &self.needed);
         self.frames.retain(|frame, _| *frame >= out || needed[*frame] > drawn);
@@ -93,7 +93,7 @@ mod tests {
     use crate::LongVideoPlan;
     use tch::{Device, Kind};
 
-    /// The most frames in memory between two windows of a plan.
+    /// The largest number of frames in memory between two windows of a plan.
     fn most_held(plan: &LongVideoPlan, total: usize) -> usize {
         let windows = plan.windows(total, &[]).unwrap();
         let mut store = Store::new(total, &windows);
@@ -119,13 +119,14 @@ mod tests {
     fn memory_holds_what_later_windows_need_and_no_more() {
         for overlap in [1, 3, 7] {
             let plan = LongVideoPlan::Autoregressive { window: 8, overlap };
-            // The overlap; where the last window overlaps more, all that it sees but one frame.
+            // The overlap; if the last window overlaps more, all frames it sees except one.
             assert_eq!(most_held(&plan, 8 + 5 * (8 - overlap)), overlap);
             assert!(most_held(&plan, 9 + 5 * (8 - overlap)) <= 7);
-            // Ten times the video takes no more.
+            // A video ten times as long needs no more.
             assert_eq!(most_held(&plan, 8 + 50 * (8 - overlap)), overlap);
         }
-        // A hierarchy waits with all its keyframes; of the frames between, one window's are there.
+        // A hierarchy holds all its keyframes, and those in-between frames that belong to one
+        // window.
         let plan = LongVideoPlan::Hierarchical { window: 8, strides: vec![4, 1], overlap: 1 };
         assert!(most_held(&plan, 401) <= 101 + 8);
     }

@@ -1,21 +1,20 @@
-//! One call of a network: which frames of the long video it sees, and which it draws.
+//! One call of a network: the frames of the long video that it sees, and those that it generates.
 
-/// One clip of a plan: the frames of the long video that are drawn together.
+/// One clip of a plan: the frames of the long video that are generated together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// Places in the long video, rising, `frame_skip` apart, as many as the plan's window.
+    /// Positions in the long video, rising, `frame_skip` apart; as many as the plan's window.
     ///
-    /// They go past the end of a video that is shorter than one window.
+    /// They extend past the end of a video that is shorter than one window.
     pub frames: Vec<usize>,
-    /// Which of them are final before this window is drawn: what it is conditioned on.
+    /// The frames that are final before this window is generated: its conditioning.
     pub known: Vec<bool>,
-    /// Which of them become final with it.
+    /// The frames that become final with this window.
     ///
-    /// A frame that is neither known nor kept is drawn for the company of the others alone: it lies
-    /// past the end of the video, or before known frames that this window does not see and another
-    /// one does.
+    /// A frame that is neither known nor kept only completes the clip: it lies past the end of the
+    /// video, or before known frames that this window does not see but another one does.
     pub kept: Vec<bool>,
-    /// Places from one frame to the next.
+    /// Distance between consecutive frames, in frames of the video.
     pub frame_skip: usize,
 }
 
@@ -25,17 +24,17 @@ impl Window {
         self.frames.len()
     }
 
-    /// Whether it has no frames, which no window of a plan is.
+    /// Whether it has no frames; never true for a window of a plan.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Where in the window the known frames are, from 0.
+    /// Positions of the known frames within the window, from 0.
     pub fn known_places(&self) -> Vec<usize> {
         places(&self.known)
     }
 
-    /// Where in the window those frames are that become final with it, from 0.
+    /// Positions within the window of the frames that become final with it, from 0.
     pub fn kept_places(&self) -> Vec<usize> {
         places(&self.kept)
     }
@@ -45,20 +44,21 @@ fn places(flags: &[bool]) -> Vec<usize> {
     flags.iter().enumerate().filter_map(|(place, flag)| flag.then_some(place)).collect()
 }
 
-/// The frames 0, stride, 2 stride, ... of a video, which are made final from the first to the last.
+/// The frames 0, stride, 2 stride, ... of a video, finalised from the first to the last.
 ///
-/// Places on it are counted in strides.
+/// Positions within it are in units of the stride.
 pub(super) struct Level {
     pub(super) stride: usize,
-    /// Frames of a window.
+    /// Frames per window.
     pub(super) window: usize,
 }
 
 impl Level {
     /// The windows after which every frame of the level is `known`.
     ///
-    /// `start` is the place where a window begins that has to draw the first unknown place. It
-    /// begins earlier where that lets it end at a known frame, or at the end of the video.
+    /// `start` gives the position at which a window begins that has to generate a given first
+    /// unknown position. It begins earlier if it can then end at a known frame, or at the end of
+    /// the video.
     pub(super) fn fill(
         &self,
         known: &mut [bool],
@@ -81,7 +81,7 @@ impl Level {
         }
     }
 
-    /// The window that draws the first unknown place; `farthest` is the last known one.
+    /// The window that generates the first unknown position; `farthest` is the last known one.
     fn window(
         &self,
         places: &[bool],
@@ -90,8 +90,9 @@ impl Level {
         farthest: Option<usize>,
     ) -> Window {
         let end = (start + self.window).min(places.len());
-        // What is drawn before known frames has to see the next one, or it would not meet it. A
-        // gap wider than a window is filled from the left until its far side comes into sight.
+        // Frames generated before known frames have to see the next known one, or they would not
+        // join up with it. A gap wider than a window is filled from the left until its far side is
+        // within a window.
         let sighted = (unknown..end).rev().find(|place| places[*place]);
         let end = match sighted {
             Some(last) if farthest.is_some_and(|farthest| farthest >= end) => last + 1,

@@ -1,26 +1,26 @@
-//! Losses by how noisy their level was.
+//! Losses grouped by noise level.
 
 use crate::{Error, Result};
 
 /// The loss of the levels between two log-SNRs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bin {
-    /// The lowest log-SNR of the bin.
+    /// Lower edge of the bin, a log-SNR.
     pub from: f64,
-    /// The log-SNR above the bin.
+    /// Upper edge of the bin, a log-SNR, not included.
     pub to: f64,
-    /// How many levels (samples, or frames where each has its own level) fell into the bin.
+    /// Number of levels in the bin (samples, or frames if each has its own level).
     pub count: usize,
-    /// The mean of all their numbers that count; NaN in an empty bin.
+    /// The mean over all values that count; NaN in an empty bin.
     pub mean: f64,
 }
 
 impl Bin {
-    /// Sorts the means of many levels into bins: [`Loss::by_log_snr`](crate::Loss::by_log_snr) of
-    /// values that are on the host, of several batches maybe.
+    /// Sorts the means of many levels into bins: [`Loss::by_log_snr`](crate::Loss::by_log_snr) for
+    /// values on the host, possibly of several batches.
     ///
     /// # Range
-    /// `counts`: how many numbers are in each of `means`; levels with 0 are left out. `edges` as
+    /// `counts`: how many values are in each of `means`; levels with 0 are omitted. `edges` as
     /// there.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Bin {
         }
         let mut sums = vec![(0usize, 0.0, 0.0); edges.len() - 1];
         for ((log_snr, mean), count) in log_snr.iter().zip(means).zip(counts) {
-            // How many edges are at or below the level.
+            // Number of edges at or below the level.
             let above = edges.partition_point(|edge| edge <= log_snr);
             let bin = above.checked_sub(1).and_then(|bin| sums.get_mut(bin));
             if let (Some(bin), true) = (bin, *count > 0.0) {

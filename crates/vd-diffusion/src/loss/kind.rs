@@ -1,4 +1,4 @@
-//! The distance between what the network said and what it should have said.
+//! The distance between the network's output and its target.
 
 use serde::{Deserialize, Serialize};
 use tch::{Reduction, Tensor};
@@ -7,7 +7,7 @@ use crate::named::name_or_table;
 use crate::parameterization::above_zero;
 use crate::{Error, Result};
 
-/// The distance of one predicted number from its target, d apart.
+/// The distance of a predicted value from its target, as a function of their difference d.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LossKind {
@@ -16,9 +16,9 @@ pub enum LossKind {
     /// d^2: the paper's.
     #[default]
     L2,
-    /// d^2 / 2 up to |d| = delta, a line of slope delta beyond.
+    /// d^2 / 2 up to |d| = delta, linear with slope delta beyond.
     Huber {
-        /// Where the line begins.
+        /// Where the linear part begins.
         #[serde(default = "default_delta")]
         delta: f64,
     },
@@ -36,7 +36,7 @@ fn default_delta() -> f64 {
 }
 
 impl LossKind {
-    /// Refuses settings out of their range.
+    /// Refuses settings out of range.
     pub(crate) fn validate(self) -> Result<()> {
         match self {
             LossKind::Huber { delta } => above_zero("loss huber: delta", delta),
@@ -44,7 +44,7 @@ impl LossKind {
         }
     }
 
-    /// The distance of each number from its target.
+    /// The distance of each value from its target.
     ///
     /// # Errors
     /// Tensors whose shapes differ.

@@ -1,4 +1,4 @@
-//! The training loss: distances, their means, and what is reported of them.
+//! The training loss: distances, their means, and statistics.
 
 mod bins;
 mod kind;
@@ -15,10 +15,10 @@ use crate::Result;
 /// The loss of a batch.
 #[derive(Debug)]
 pub struct Loss {
-    /// Mean over all numbers that count, a scalar to call `backward` on.
+    /// Mean over all values that count, a scalar on which to call `backward`.
     pub mean: Tensor,
-    /// Each sample's own mean, detached; 0 where nothing of the sample counts. Weighted, but
-    /// without what a learned [`Uncertainty`](crate::Uncertainty) makes of it.
+    /// Each sample's mean, detached; 0 for a sample in which nothing counts. Includes the
+    /// weighting, but not a learned [`Uncertainty`](crate::Uncertainty).
     ///
     /// # Shapes
     /// b
@@ -26,9 +26,9 @@ pub struct Loss {
     /// The same for each noise level.
     ///
     /// # Shapes
-    /// b, or b f where every frame has its own
+    /// b, or b f if every frame has its own level
     pub per_level: Tensor,
-    /// How many numbers of each level count, f64 on the CPU.
+    /// How many values of each level count, f64 on the CPU.
     ///
     /// # Shapes
     /// As `per_level`
@@ -38,7 +38,7 @@ pub struct Loss {
     /// # Shapes
     /// As `per_level`
     pub log_snr: Tensor,
-    /// The times that the batch was noised to, f64 on the CPU.
+    /// The times at which the batch was noised, f64 on the CPU.
     ///
     /// # Shapes
     /// b, or b f
@@ -46,11 +46,11 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// The mean loss of the levels between each two edges. Waits for the device.
+    /// The mean loss of the levels between consecutive edges. Synchronises with the device.
     ///
     /// # Range
-    /// `edges`: log-SNRs that rise, infinite ones too. A bin holds its lower edge and not its
-    /// upper one; what lies in no bin is left out, and so are clean frames.
+    /// `edges`: rising log-SNRs, which may be infinite. A bin includes its lower edge and excludes
+    /// its upper one; levels outside all bins are omitted, as are clean frames.
     ///
     /// # Errors
     /// Fewer than two edges, or edges that do not rise.

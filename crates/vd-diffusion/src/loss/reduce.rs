@@ -1,4 +1,4 @@
-//! Means of what counts.
+//! Masked means.
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::torch::upload;
@@ -12,17 +12,18 @@ pub(crate) struct Means {
     pub(crate) per_sample: Tensor,
     /// Of each level, detached: b, or b f.
     pub(crate) per_level: Tensor,
-    /// How many numbers of each level count, f64 on the CPU: as `per_level`.
+    /// How many values of each level count, f64 on the CPU: shaped as `per_level`.
     pub(crate) counts: Tensor,
-    /// 1 or 0 for every number, of the kind and device of the losses, and how many count in all.
+    /// The mask, 1 or 0 for every value, of the kind and on the device of the losses, and the total
+    /// that count.
     everywhere: Option<(Tensor, f64)>,
 }
 
-/// What counts, 1 or 0 for every number of `x`: the mask, where a frame is not clean. `None` is
-/// everything; NaN is where the mask has another number.
+/// The values that count, 1 or 0 for every value of `x`: the mask, except in clean frames. `None`
+/// if everything counts; NaN where the mask is neither 0 nor 1.
 ///
 /// # Errors
-/// A mask that does not broadcast to `x`; nothing but clean frames.
+/// A mask that does not broadcast to `x`; only clean frames.
 pub(crate) fn counting(
     x: &Tensor,
     keep: Option<&Tensor>,
@@ -46,8 +47,8 @@ pub(crate) fn counting(
     }))
 }
 
-/// The mask with NaN where it is neither 0 nor 1. The sum of what counts shows whether there are
-/// any, so that asking costs no wait for the device beside the one for that sum.
+/// The mask with NaN where it is neither 0 nor 1. The sum of the mask shows whether there are any,
+/// so that this check needs no device synchronisation beyond the one for the sum.
 fn zero_or_one(keep: &Tensor) -> Result<Tensor> {
     if keep.kind() == Kind::Bool {
         return Ok(keep.shallow_clone());
@@ -56,14 +57,15 @@ fn zero_or_one(keep: &Tensor) -> Result<Tensor> {
     Ok(keep.f_to_kind(Kind::Float)?.f_where_scalarother(&fits, f64::NAN)?)
 }
 
-/// The means of `losses` and the number of what counts.
+/// The means of `losses` and the number of values that count.
 ///
 /// # Errors
-/// A mask in which nothing counts, or which has other numbers than 0 and 1.
+/// A mask in which nothing counts, or which has values other than 0 and 1.
 pub(crate) fn reduce(losses: &Tensor, counting: Option<&Tensor>, levels: &Levels) -> Result<Means> {
     let losses = losses.detach();
     let size = losses.size();
-    // The axes of a level: all but the first, and but the third where every frame has its own.
+    // The axes within a level: all but the first, and but the third if every frame has its own
+    // level.
     let within: Vec<i64> =
         (1..losses.dim() as i64).filter(|axis| !(levels.is_per_frame() && *axis == 2)).collect();
     let axes = within.as_slice();
@@ -84,7 +86,7 @@ pub(crate) fn reduce(losses: &Tensor, counting: Option<&Tensor>, levels: &Levels
         let counts = Tensor::full(per_level.size(), each, (Kind::Double, Device::Cpu));
         return Ok(Means { per_sample, per_level, counts, everywhere: None });
     };
-    // Counted where the mask lives: one made on the CPU costs no wait for the device.
+    // Counted on the mask's device: a mask on the CPU needs no device synchronisation.
     let counts = sum(everywhere, Kind::Double).to_device(Device::Cpu);
     let total = counts.sum(Kind::Double).double_value(&[]);
     let got = if total.is_nan() { "other numbers" } else { "none" };
@@ -109,7 +111,7 @@ pub(crate) fn reduce(losses: &Tensor, counting: Option<&Tensor>, levels: &Levels
 }
 
 impl Means {
-    /// The mean of all numbers of `losses` that count, differentiable.
+    /// The mean of all values of `losses` that count, differentiable.
     pub(crate) fn overall(&self, losses: &Tensor) -> Tensor {
         let kind = losses.kind();
         match &self.everywhere {

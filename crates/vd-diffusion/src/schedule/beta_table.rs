@@ -3,12 +3,13 @@
 use super::Schedule;
 use crate::{Error, NoiseLevel, Result};
 
-/// A variance preserving table: x at entry i is sqrt(1 - beta_i) times x at the entry before, plus
-/// noise of variance beta_i.
+/// A variance-preserving table: x at entry i is sqrt(1 - beta_i) times x at the previous entry,
+/// plus noise of variance beta_i.
 ///
-/// Entry i of N is t = (i + 1) / N, and the network is told N t - 1 = i. Between entries log-SNR
-/// is linear in t. t = 0 is clean; between it and the first entry sigma / alpha is proportional to
-/// t, and before a last entry without signal alpha / sigma is proportional to 1 - t.
+/// Entry i of N is t = (i + 1) / N, and the network's time input is N t - 1 = i. Between entries,
+/// log-SNR is linear in t. t = 0 is clean; between it and the first entry sigma / alpha is
+/// proportional to t, and before a last entry without signal alpha / sigma is proportional to 1 -
+/// t.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BetaTable {
     betas: Vec<f64>,
@@ -20,16 +21,18 @@ impl BetaTable {
     /// The table of these betas.
     ///
     /// # Range
-    /// Each more than 0 and less than 1; the last of several may be 1 (no signal at t = 1).
+    /// Each beta is greater than 0 and less than 1; the last of several may be 1 (no signal at t =
+    /// 1).
     ///
     /// # Errors
-    /// No betas, or one out of that range.
+    /// No betas, or a beta outside that range.
     pub fn new(betas: &[f64]) -> Result<Self> {
         if betas.is_empty() {
             return Err(Error::value("schedule betas: values", "at least one beta", "none"));
         }
         let n = betas.len();
-        // sigma^2 is carried along with alpha^2: 1 - alpha^2 would lose the first entries' digits.
+        // sigma^2 is computed along with alpha^2: 1 - alpha^2 would lose precision at the first
+        // entries.
         let (mut signal, mut variance) = (1.0f64, 0.0f64);
         let mut entries = Vec::with_capacity(n);
         for (i, &beta) in betas.iter().enumerate() {
@@ -52,7 +55,7 @@ impl BetaTable {
         Ok(BetaTable { betas: betas.to_vec(), entries, log_snr })
     }
 
-    /// The betas that it was made of.
+    /// The betas that define the table.
     pub fn betas(&self) -> &[f64] {
         &self.betas
     }
@@ -62,13 +65,13 @@ impl BetaTable {
         self.entries.iter().map(|entry| entry.alpha).collect()
     }
 
-    /// Time in entries: 0 is clean, 1 the first entry. Rounding in i / N * N is taken back.
+    /// Time in entries: 0 is clean, 1 the first entry. Undoes the rounding of i / N * N.
     fn position(&self, t: f64) -> f64 {
         let p = t.clamp(0.0, 1.0) * self.entries.len() as f64;
         if (p - p.round()).abs() < 1e-9 { p.round() } else { p }
     }
 
-    /// log-SNR between the entries below and above a position that is not whole.
+    /// log-SNR at a fractional position, between the entries below and above.
     fn between(&self, p: f64) -> f64 {
         let n = self.entries.len();
         let above = p.ceil() as usize;
@@ -105,7 +108,7 @@ impl Schedule for BetaTable {
 
     fn t_at(&self, log_snr: f64) -> f64 {
         let n = self.entries.len();
-        // How many entries have at least this log-SNR.
+        // Number of entries with at least this log-SNR.
         let below = self.log_snr.partition_point(|entry| *entry >= log_snr);
         let p = if log_snr.is_nan() {
             log_snr
@@ -129,10 +132,10 @@ impl Schedule for BetaTable {
     }
 }
 
-/// Betas of a file that keeps them in f32: each is the shortest decimal that stands for it.
+/// Betas of a file that stores them in f32: each becomes the shortest decimal that rounds to it.
 ///
-/// A last beta of 0.9999 leaves a ten-thousandth of the signal's variance; read as
-/// 0.99989998..., its f32 value, it would be off by 1.7e-4 of that.
+/// A last beta of 0.9999 leaves a ten-thousandth of the signal's variance; read as its f32 value,
+/// 0.99989998..., that variance would be off by 1.7e-4 of itself.
 pub fn betas_from_f32(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| v.to_string().parse().unwrap_or(f64::from(*v))).collect()
 }

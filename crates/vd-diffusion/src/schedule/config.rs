@@ -8,9 +8,9 @@ use super::{BetaTable, Schedule, TimeInput};
 use crate::named::name_or_table;
 use crate::{Result, schedule};
 
-/// Which schedule, as a config says it.
+/// Choice of schedule in a config.
 ///
-/// On tables, `zero_terminal_snr` takes the signal out of the last entry, as
+/// For tables, `zero_terminal_snr` removes the signal from the last entry, as
 /// [`BetaTable::zero_terminal_snr`] does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -32,7 +32,7 @@ pub enum ScheduleConfig {
         /// log-SNR at t = 0.
         #[serde(default = "log_snr_max")]
         log_snr_max: f64,
-        /// What the network is told about the time.
+        /// The network's time input.
         #[serde(default)]
         time_input: TimeInput,
     },
@@ -51,7 +51,7 @@ pub enum ScheduleConfig {
         #[serde(default, skip_serializing_if = "Not::not")]
         zero_terminal_snr: bool,
     },
-    /// [`BetaTable::scaled_linear`]: even in the square root of beta.
+    /// [`BetaTable::scaled_linear`]: linear in the square root of beta.
     ScaledLinear {
         /// Number of entries.
         #[serde(default = "steps")]
@@ -71,10 +71,10 @@ pub enum ScheduleConfig {
         /// Number of entries.
         #[serde(default = "steps")]
         steps: usize,
-        /// What the betas start near.
+        /// Lower end of the sigmoid, close to the first beta.
         #[serde(default = "beta_first")]
         beta_first: f64,
-        /// What the betas end near.
+        /// Upper end of the sigmoid, close to the last beta.
         #[serde(default = "beta_last")]
         beta_last: f64,
         /// Whether the last entry has no signal.
@@ -89,7 +89,7 @@ pub enum ScheduleConfig {
         #[serde(default, skip_serializing_if = "Not::not")]
         zero_terminal_snr: bool,
     },
-    /// [`Edm`](crate::Edm): variance exploding.
+    /// [`Edm`](crate::Edm): variance-exploding.
     Edm {
         /// Noise at t = 1 / 1000.
         #[serde(default = "sigma_min")]
@@ -100,7 +100,7 @@ pub enum ScheduleConfig {
     },
     /// [`Flow`](crate::Flow): linear flow matching.
     Flow {
-        /// How far the time is shifted for resolution.
+        /// Time shift for resolution; 1 is none.
         #[serde(default = "no_shift")]
         shift: f64,
     },
@@ -108,7 +108,7 @@ pub enum ScheduleConfig {
     Shifted {
         /// The other schedule.
         of: Box<ScheduleConfig>,
-        /// What is added to its log-SNR.
+        /// Constant added to its log-SNR.
         log_snr_shift: f64,
     },
 }
@@ -177,7 +177,7 @@ impl Default for ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// The cosine table of this many entries.
+    /// The cosine table with this many entries.
     pub fn cosine_discrete(steps: usize) -> Self {
         ScheduleConfig::CosineDiscrete { steps, zero_terminal_snr: false }
     }
@@ -202,8 +202,8 @@ impl ScheduleConfig {
         ScheduleConfig::Linear { steps, beta_first, beta_last, zero_terminal_snr: false }
     }
 
-    /// The table of Stable Diffusion: square roots of 1000 betas even from that of 0.00085 to that
-    /// of 0.012.
+    /// The table of Stable Diffusion: 1000 betas whose square roots are evenly spaced, from 0.00085
+    /// to 0.012.
     pub fn scaled_linear() -> Self {
         let (steps, beta_first, beta_last) = (steps(), scaled_beta_first(), scaled_beta_last());
         ScheduleConfig::ScaledLinear { steps, beta_first, beta_last, zero_terminal_snr: false }
@@ -215,7 +215,7 @@ impl ScheduleConfig {
         ScheduleConfig::Sigmoid { steps, beta_first, beta_last, zero_terminal_snr: false }
     }
 
-    /// Variance exploding, sigma from 0.002 to 80.
+    /// Variance-exploding, sigma from 0.002 to 80.
     pub fn edm() -> Self {
         ScheduleConfig::Edm { sigma_min: sigma_min(), sigma_max: sigma_max() }
     }
@@ -225,12 +225,12 @@ impl ScheduleConfig {
         ScheduleConfig::Flow { shift: no_shift() }
     }
 
-    /// This schedule, its log-SNR raised by a constant.
+    /// This schedule with a constant added to its log-SNR.
     pub fn shifted(self, log_snr_shift: f64) -> Self {
         ScheduleConfig::Shifted { of: Box::new(self), log_snr_shift }
     }
 
-    /// Every schedule that has a default, each with its own.
+    /// Every schedule that has default settings, with these.
     pub fn all() -> Vec<Self> {
         vec![
             ScheduleConfig::cosine_discrete(steps()),
@@ -243,8 +243,8 @@ impl ScheduleConfig {
         ]
     }
 
-    /// Whether the number that the network is told of a noise level is its log-SNR (of a shifted
-    /// schedule, that before the shift).
+    /// Whether the network's time input is the log-SNR (for a shifted schedule, the log-SNR before
+    /// the shift).
     pub fn tells_log_snr(&self) -> bool {
         match self {
             ScheduleConfig::Cosine { time_input, .. } => *time_input == TimeInput::LogSnr,
@@ -253,10 +253,10 @@ impl ScheduleConfig {
         }
     }
 
-    /// The schedule itself.
+    /// Builds the schedule.
     ///
     /// # Errors
-    /// Settings out of their range.
+    /// Settings out of range.
     pub fn build(&self) -> Result<Box<dyn Schedule>> {
         use ScheduleConfig::*;
         Ok(match self {

@@ -6,7 +6,7 @@ use super::{Schedule, TimeInput};
 use crate::error::in_range;
 use crate::{Error, NoiseLevel, Result};
 
-/// Cosine in time, variance preserving: the angle atan(sigma / alpha) is linear in t.
+/// Cosine in time, variance-preserving: the angle atan(sigma / alpha) is linear in t.
 ///
 /// # Reference
 /// Salimans & Ho 2022, appendix, arXiv:2202.00512; the bounds are those of Ho et al. 2022,
@@ -17,7 +17,7 @@ pub struct Cosine {
     first: f64,
     /// The angle of the signal at t = 1.
     last: f64,
-    /// The angle that is crossed on the way.
+    /// The angle swept between them.
     swept: f64,
     time_input: TimeInput,
 }
@@ -26,10 +26,10 @@ impl Cosine {
     /// The schedule between two log-SNRs.
     ///
     /// # Range
-    /// -40 <= `log_snr_min` < `log_snr_max` <= 40; the paper has -20 and 20.
+    /// -40 <= `log_snr_min` < `log_snr_max` <= 40; -20 and 20 in the paper.
     ///
     /// # Errors
-    /// Bounds out of that range.
+    /// Bounds outside that range.
     pub fn new(log_snr_min: f64, log_snr_max: f64, time_input: TimeInput) -> Result<Self> {
         in_range("schedule cosine: log_snr_min", log_snr_min, -40.0, 40.0)?;
         in_range("schedule cosine: log_snr_max", log_snr_max, -40.0, 40.0)?;
@@ -50,7 +50,7 @@ fn angle(log_ratio: f64) -> f64 {
 impl Schedule for Cosine {
     fn at(&self, t: f64) -> NoiseLevel {
         let t = t.clamp(0.0, 1.0);
-        // Both angles are measured from their own axis, so that the small one keeps its digits.
+        // Each angle is measured from its own axis, so that small angles keep their precision.
         let sigma = (self.first + self.swept * t).sin();
         let alpha = (self.last + self.swept * (1.0 - t)).sin();
         NoiseLevel { t, alpha, sigma }

@@ -6,14 +6,15 @@ use super::tables::check_steps;
 use super::{BetaTable, Schedule};
 use crate::{NoiseLevel, Result};
 
-/// The cosine table of N steps with s = 0.008, its betas clipped at 0.9999: the schedule of
+/// The cosine table of N steps with s = 0.008 and betas clipped at 0.9999: the schedule of
 /// `video-diffusion-pytorch`.
 ///
-/// The paper, and diffusers with it, clips at 0.999: for that table give
-/// [`BetaTable::new`] these betas, none larger than 0.999. They differ in the last entries alone.
+/// The paper and diffusers clip at 0.999: for that table, pass these betas to [`BetaTable::new`],
+/// with none larger than 0.999. Only the last entries differ.
 ///
 /// # Reference
-/// Nichol & Dhariwal 2021, equation 17 (but for the clip, 0.999 in section 3.2), arXiv:2102.09672.
+/// Nichol & Dhariwal 2021, equation 17 (except for the clip, 0.999 in section 3.2),
+/// arXiv:2102.09672.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CosineDiscrete {
     table: BetaTable,
@@ -25,13 +26,13 @@ impl CosineDiscrete {
     /// Keeps the last alpha above 0.
     const LARGEST_BETA: f64 = 0.9999;
 
-    /// The table of this many steps.
+    /// The table with this many steps.
     ///
     /// # Range
     /// `steps` from 1 to 1,000,000.
     ///
     /// # Errors
-    /// Steps out of that range.
+    /// Steps outside that range.
     pub fn new(steps: usize) -> Result<Self> {
         check_steps("cosine-discrete", steps)?;
         let alpha_bar = |i: usize| {

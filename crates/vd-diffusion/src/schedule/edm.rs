@@ -1,14 +1,15 @@
-//! Noise added to data that keeps its scale.
+//! Variance-exploding noise: the data keep their scale.
 
 use super::Schedule;
 use crate::error::in_range;
 use crate::{Error, NoiseLevel, Result};
 
-/// Variance exploding: alpha is 1, and sigma^(1 / 7) is linear in t from `sigma_min` at t = 1 / 1000
-/// to `sigma_max` at t = 1. Below t = 1 / 1000, sigma is proportional to t, so that t = 0 is clean.
+/// Variance-exploding: alpha is 1, and sigma^(1 / 7) is linear in t from `sigma_min` at t = 1 /
+/// 1000 to `sigma_max` at t = 1. Below t = 1 / 1000, sigma is proportional to t, so that t = 0 is
+/// clean.
 ///
-/// The network is told 250 ln(sigma): the paper's ln(sigma) / 4 a thousand times, since networks
-/// here embed step numbers of 0 to 1000. Below `sigma_min` it is told that of `sigma_min`.
+/// The time input is 250 ln(sigma): 1000 times the paper's ln(sigma) / 4, since networks here embed
+/// step numbers from 0 to 1000. Below `sigma_min` it is that of `sigma_min`.
 ///
 /// # Reference
 /// Karras et al. 2022, equation 5 (rho = 7) and table 1, arXiv:2206.00364.
@@ -24,13 +25,13 @@ impl Edm {
     /// The time of `sigma_min`.
     const FIRST: f64 = 1e-3;
 
-    /// The schedule between two sigmas; the paper has 0.002 and 80.
+    /// The schedule between two sigmas; 0.002 and 80 in the paper.
     ///
     /// # Range
     /// 1e-6 <= `sigma_min` < `sigma_max` <= 1e6.
     ///
     /// # Errors
-    /// Sigmas out of that range.
+    /// Sigmas outside that range.
     pub fn new(sigma_min: f64, sigma_max: f64) -> Result<Self> {
         in_range("schedule edm: sigma_min", sigma_min, 1e-6, 1e6)?;
         in_range("schedule edm: sigma_max", sigma_max, 1e-6, 1e6)?;
@@ -41,13 +42,13 @@ impl Edm {
         Ok(Edm { sigma_min, roots: (root(sigma_min), root(sigma_max)) })
     }
 
-    /// At a time from 0 to 1.
+    /// sigma at a time from 0 to 1.
     fn sigma(&self, t: f64) -> f64 {
         if t < Self::FIRST {
             return self.sigma_min * t / Self::FIRST;
         }
         let (low, high) = self.roots;
-        // Both ends are met exactly, but for the power.
+        // Both ends are exact, up to the rounding of the power.
         let up = (t - Self::FIRST) / (1.0 - Self::FIRST);
         (low * (1.0 - up) + high * up).powi(Self::RHO)
     }

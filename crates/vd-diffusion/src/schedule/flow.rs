@@ -5,10 +5,10 @@ use crate::error::in_range;
 use crate::{NoiseLevel, Result};
 
 /// Linear flow matching: alpha = 1 - t' and sigma = t', where t' = s t / (1 + (s - 1) t) is the
-/// time shifted for resolution; s = 1 leaves it. The network is told 1000 t'.
+/// time shifted for resolution by `shift` s; s = 1 is no shift. The time input is 1000 t'.
 ///
-/// s > 1 spends more of the time at noise, as large pictures need: s = m / n for m times the
-/// length of a side against n. It is a shift of the log-SNR by -2 ln(s), the same as that of
+/// s > 1 spends more time at high noise, as large images need: s = m / n for images of side m, if
+/// side n needs no shift. This shifts the log-SNR by -2 ln(s), in the sense of
 /// [`Shifted`](crate::Shifted).
 ///
 /// # Reference
@@ -26,7 +26,7 @@ impl Flow {
     /// `shift` from 0.001 to 1000.
     ///
     /// # Errors
-    /// A shift out of that range.
+    /// A shift outside that range.
     pub fn new(shift: f64) -> Result<Self> {
         in_range("schedule flow: shift", shift, 1e-3, 1e3)?;
         Ok(Flow { shift })
@@ -36,7 +36,8 @@ impl Flow {
 impl Schedule for Flow {
     fn at(&self, t: f64) -> NoiseLevel {
         let t = t.clamp(0.0, 1.0);
-        // 1 + (s - 1) t; alpha is not taken from 1, which would lose its digits at the noisy end.
+        // 1 + (s - 1) t. alpha is not computed as 1 - sigma, which would lose precision at the
+        // noisy end.
         let whole = (1.0 - t) + self.shift * t;
         NoiseLevel { t, alpha: (1.0 - t) / whole, sigma: self.shift * t / whole }
     }

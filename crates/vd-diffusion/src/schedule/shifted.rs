@@ -1,19 +1,19 @@
-//! Any schedule with more noise, or less, at every time.
+//! Any schedule, with more or less noise at every time.
 
 use super::Schedule;
 use crate::error::in_range;
 use crate::{NoiseLevel, Result};
 
-/// A schedule whose log-SNR at every time is that of another plus a constant.
+/// A schedule whose log-SNR at every time is that of another schedule plus a constant.
 ///
-/// Neighbouring pixels of a large picture say the same thing, so the same log-SNR destroys less of
-/// it: a schedule made for side d0 suits side d after a shift of 2 ln(d0 / d), which is below 0
-/// for the larger one.
+/// Neighbouring pixels of a large image are redundant, so the same log-SNR destroys less of it: a
+/// schedule made for side d0 suits side d after a shift of 2 ln(d0 / d), which is negative for
+/// larger images.
 ///
-/// What the other schedule preserves stays preserved: alpha where that is always 1, alpha + sigma
-/// where that is always 1, alpha^2 + sigma^2 in every other case. The network is told the other
-/// schedule's time input at the same t: step numbers stay step numbers, and where it is told a
-/// log-SNR or a sigma, that is the one before the shift.
+/// The shift preserves what the other schedule preserves: alpha if that is always 1, alpha + sigma
+/// if that is always 1, and alpha^2 + sigma^2 in all other cases. The time input is the other
+/// schedule's at the same t: step numbers stay step numbers, and a log-SNR or sigma is the one
+/// before the shift.
 ///
 /// # Reference
 /// Hoogeboom et al. 2023, section 3.1, arXiv:2301.11093.
@@ -24,7 +24,7 @@ pub struct Shifted {
     kept: Kept,
 }
 
-/// What is the same at a level before and after the shift.
+/// The quantity that a level keeps under the shift.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kept {
     Signal,
@@ -35,7 +35,7 @@ enum Kept {
 impl Kept {
     fn by(schedule: &dyn Schedule) -> Kept {
         let levels = [0.25, 0.5, 0.75, 1.0].map(|t| schedule.at(t));
-        // Where there is hardly any noise, alpha rounds to 1 whatever is preserved.
+        // With hardly any noise, alpha rounds to 1 whichever quantity is preserved.
         if levels[3].sigma < 1e-7 {
             Kept::Variance
         } else if levels.iter().all(|at| at.alpha == 1.0) {
@@ -49,13 +49,13 @@ impl Kept {
 }
 
 impl Shifted {
-    /// The schedule `inner`, its log-SNR raised by `log_snr_shift`.
+    /// The schedule `inner` with `log_snr_shift` added to its log-SNR.
     ///
     /// # Range
     /// `log_snr_shift` from -20 to 20.
     ///
     /// # Errors
-    /// A shift out of that range.
+    /// A shift outside that range.
     pub fn new(inner: Box<dyn Schedule>, log_snr_shift: f64) -> Result<Self> {
         in_range("schedule shifted: log_snr_shift", log_snr_shift, -20.0, 20.0)?;
         let kept = Kept::by(inner.as_ref());

@@ -1,10 +1,10 @@
-//! Tables of betas that have a name.
+//! Named tables of betas.
 
 use super::BetaTable;
 use crate::error::in_range;
 use crate::{Error, Result};
 
-/// Refuses a number of entries out of range, by the name of the schedule.
+/// Refuses a number of entries out of range; the error contains the schedule's name.
 pub(super) fn check_steps(schedule: &str, steps: usize) -> Result<()> {
     if (1..=1_000_000).contains(&steps) {
         return Ok(());
@@ -13,22 +13,23 @@ pub(super) fn check_steps(schedule: &str, steps: usize) -> Result<()> {
     Err(Error::value(format!("schedule {schedule}: steps"), expected, steps))
 }
 
-/// Between two numbers, `fraction` of the way; both ends are met exactly.
+/// Linear interpolation between two numbers; exact at both ends.
 fn lerp(first: f64, last: f64, fraction: f64) -> f64 {
     first * (1.0 - fraction) + last * fraction
 }
 
 impl BetaTable {
-    /// Betas even from the first to the last.
+    /// Betas spaced evenly from the first to the last.
     ///
-    /// 1e-4 and 0.02 are meant for 1000 entries; fewer need larger ones, or noise is never reached.
+    /// 1e-4 and 0.02 are meant for 1000 entries; with fewer entries larger betas are needed to
+    /// reach pure noise.
     ///
     /// # Range
-    /// `steps` from 1 to 1,000,000; betas more than 0 and less than 1. One entry alone has the
-    /// first beta.
+    /// `steps` from 1 to 1,000,000; betas greater than 0 and less than 1. A table of one entry has
+    /// the first beta.
     ///
     /// # Errors
-    /// Settings out of their range.
+    /// Settings out of range.
     ///
     /// # Reference
     /// Ho et al. 2020, section 4, arXiv:2006.11239.
@@ -36,14 +37,14 @@ impl BetaTable {
         spread("linear", steps, beta_first, beta_last, |u| lerp(beta_first, beta_last, u))
     }
 
-    /// Betas whose square roots are even from the first to the last: the table of Stable
-    /// Diffusion with 0.00085 and 0.012.
+    /// Betas whose square roots are spaced evenly from the first to the last: Stable Diffusion's
+    /// table for 0.00085 and 0.012.
     ///
     /// # Range
     /// As [`BetaTable::linear`].
     ///
     /// # Errors
-    /// Settings out of their range.
+    /// Settings out of range.
     ///
     /// # Reference
     /// Rombach et al. 2022, arXiv:2112.10752 (its code; the paper says linear).
@@ -52,17 +53,17 @@ impl BetaTable {
         spread("scaled-linear", steps, beta_first, beta_last, |u| root(u) * root(u))
     }
 
-    /// Betas along a sigmoid of -6 to 6: it starts a quarter of a percent of the way from the first
-    /// to the last, and ends as far before the last.
+    /// Betas along a sigmoid from -6 to 6: it starts a quarter of a percent of the way from the
+    /// first to the last, and ends equally far before the last.
     ///
-    /// This is what diffusers calls `sigmoid`. The sigmoid of Jabri et al. 2022,
-    /// arXiv:2212.11972, is another: there alpha^2 follows it, not beta.
+    /// This is the `sigmoid` of diffusers. That of Jabri et al. 2022, arXiv:2212.11972, differs:
+    /// there alpha^2, not beta, follows the sigmoid.
     ///
     /// # Range
     /// As [`BetaTable::linear`].
     ///
     /// # Errors
-    /// Settings out of their range.
+    /// Settings out of range.
     ///
     /// # Reference
     /// Xu et al. 2022 (GeoDiff), appendix, arXiv:2203.02923.
@@ -72,12 +73,12 @@ impl BetaTable {
     }
 
     /// The same table without signal at its last entry: alpha is shifted and scaled so that the
-    /// first entry stays as it is and the last is 0.
+    /// first entry is unchanged and the last is 0.
     ///
-    /// A table that ends so already stays as it is.
+    /// A table that already ends without signal is returned unchanged.
     ///
     /// # Errors
-    /// A table of one entry, which cannot do both.
+    /// A table of one entry, for which this is impossible.
     ///
     /// # Reference
     /// Lin et al. 2023, algorithm 1, arXiv:2305.08891.
@@ -90,7 +91,7 @@ impl BetaTable {
         let rescaled = self.betas().iter().enumerate().map(|(i, &beta)| match i {
             0 => beta,
             _ => {
-                // 1 - r^2 with r the new ratio of alphas, without the cancellation in 1 - r; the
+                // 1 - r^2, with r the new ratio of alphas, without the cancellation in 1 - r; the
                 // last is exactly 1.
                 let before = alphas[i - 1];
                 let fall = before * beta / (1.0 + (1.0 - beta).sqrt()) / (before - last);
@@ -101,7 +102,8 @@ impl BetaTable {
     }
 }
 
-/// A table of `steps` betas, each a function of how far it is from the first (0) to the last (1).
+/// A table of `steps` betas, each a function of its relative position from the first (0) to the
+/// last (1).
 fn spread(
     name: &str,
     steps: usize,

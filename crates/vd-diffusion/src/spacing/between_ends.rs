@@ -1,4 +1,4 @@
-//! Spacings by the noise itself, between the ends of a schedule.
+//! Spacings by noise level, between the ends of a schedule.
 
 use super::entries::ENTRIES;
 use crate::error::in_range;
@@ -8,7 +8,7 @@ pub(super) fn uniform_log_snr(schedule: &dyn Schedule, steps: usize) -> Result<V
     between_ends(schedule, steps, |first, last, u| first + (last - first) * u)
 }
 
-/// Refuses a rho beyond which nothing changes.
+/// Refuses a rho so large that it has no further effect.
 pub(super) fn check_rho(rho: f64) -> Result<()> {
     in_range("spacing karras: rho", rho, 1.0, 1000.0)
 }
@@ -16,14 +16,14 @@ pub(super) fn check_rho(rho: f64) -> Result<()> {
 pub(super) fn karras(schedule: &dyn Schedule, steps: usize, rho: f64) -> Result<Vec<NoiseLevel>> {
     check_rho(rho)?;
     between_ends(schedule, steps, |first, last, u| {
-        // (sigma / alpha)^(1 / rho), and back.
+        // (sigma / alpha)^(1 / rho), and its inverse.
         let root = |log_snr: f64| (-0.5 * log_snr / rho).exp();
         -2.0 * rho * (root(first) + (root(last) - root(first)) * u).ln()
     })
 }
 
-/// A grid whose log-SNRs `place` puts between those of the ends, for fractions from 0 to 1 of the
-/// way; an end of infinite log-SNR is a level beside these.
+/// A grid whose log-SNRs `place` puts between those of the ends, for relative positions from 0 to
+/// 1; an end of infinite log-SNR is an additional level.
 fn between_ends(
     schedule: &dyn Schedule,
     steps: usize,
@@ -36,7 +36,7 @@ fn between_ends(
     let first = if no_signal { schedule.at((n - 1.0) / n) } else { noise };
     let last = if no_noise { schedule.at(1.0 / n) } else { clean };
     let (from, to) = (first.log_snr(), last.log_snr());
-    // Levels of finite log-SNR.
+    // Number of levels of finite log-SNR.
     let finite = steps + 1 - usize::from(no_signal) - usize::from(no_noise);
     if finite > 1 && from >= to {
         let at_most = steps + 1 - finite;
@@ -44,7 +44,8 @@ fn between_ends(
         return Err(Error::value("sampling steps", expected, steps));
     }
     let level = |i: usize| match (i, no_signal, no_noise) {
-        // One alone: the end that has to be met, or halfway between two that are beyond reach.
+        // A single level: the end that must be included, or halfway between two ends that are
+        // infinite.
         (0, true, true) if finite == 1 => schedule.at_log_snr(place(from, to, 0.5)),
         (0, true, false) if finite == 1 => last,
         (0, ..) => first,

@@ -1,12 +1,12 @@
-//! Spacings that count the entries of a table.
+//! Spacings in terms of the entries of a table.
 
 use crate::{Error, NoiseLevel, Result, Schedule};
 
-/// Entries that a continuous schedule counts as, where a spacing needs a number of them.
+/// Number of entries that a continuous schedule counts as, for spacings that need one.
 pub(super) const ENTRIES: usize = 1000;
 
-/// The entries of a table, of which there are enough for so many steps; `None` if the schedule is
-/// continuous.
+/// The number of entries of a table, checked to suffice for this many steps; `None` if the schedule
+/// is continuous.
 fn enough(schedule: &dyn Schedule, steps: usize) -> Result<Option<usize>> {
     match schedule.steps() {
         Some(n) if steps > n => {
@@ -17,7 +17,7 @@ fn enough(schedule: &dyn Schedule, steps: usize) -> Result<Option<usize>> {
     }
 }
 
-/// Entries (which may lie between whole ones) of a table of `n`, the noisiest first, then clean.
+/// Entries (possibly fractional) of a table of `n`, the noisiest first, then clean.
 fn visit(
     schedule: &dyn Schedule,
     n: usize,
@@ -41,8 +41,8 @@ pub(super) fn trailing(schedule: &dyn Schedule, steps: usize) -> Result<Vec<Nois
     let Some(n) = enough(schedule, steps)? else {
         return uniform_t(schedule, steps);
     };
-    // numpy's arange adds multiples of the difference of its first two numbers. Halves are
-    // rounded to the even number, and where N / S is inexact its rounding decides.
+    // numpy's arange adds multiples of the difference of its first two numbers. Halves are rounded
+    // to even, and where N / S is inexact its rounding decides.
     let last = n as f64;
     let stride = (last - last / steps as f64) - last;
     Ok(visit(schedule, n, steps, |i| (last + i as f64 * stride).round_ties_even() - 1.0))
@@ -61,8 +61,8 @@ pub(super) fn leading(schedule: &dyn Schedule, steps: usize) -> Result<Vec<Noise
 pub(super) fn linspace(schedule: &dyn Schedule, steps: usize) -> Result<Vec<NoiseLevel>> {
     let entries = enough(schedule, steps)?;
     let n = entries.unwrap_or(ENTRIES.max(steps));
-    // As in numpy's linspace the stride is rounded first, which decides about halves; the last
-    // entry is met exactly.
+    // As in numpy's linspace the stride is rounded first, which decides how halves are rounded; the
+    // last entry is exact.
     let stride = (n - 1) as f64 / (steps - 1).max(1) as f64;
     let entry = |i: usize| {
         if i == 0 && steps > 1 { (n - 1) as f64 } else { (steps - 1 - i) as f64 * stride }

@@ -1,4 +1,4 @@
-//! How many noise levels sampling visits, and which.
+//! Number and placement of the noise levels visited by sampling.
 
 mod between_ends;
 mod entries;
@@ -11,22 +11,22 @@ use crate::{Error, NoiseLevel, Result, Schedule};
 
 /// Where the levels of a sampling grid lie.
 ///
-/// Every grid ends at t = 0, the cleanest level that its schedule has, but for `Explicit`.
+/// Every grid except `Explicit` ends at t = 0, the cleanest level of its schedule.
 ///
-/// `Karras`, `Exponential` and `UniformLogSnr` need ends of finite log-SNR. A schedule that is
-/// clean at t = 0 lends them its first entry, and leaves the way from there to clean to the last
-/// step; one without signal at t = 1 starts from there and lends them its last entry but one.
-/// A continuous schedule counts as a table of 1000 entries for this. Their levels lie between the
-/// entries of a table: they are not rounded, and the network is told times between its steps.
+/// `Karras`, `Exponential` and `UniformLogSnr` need ends of finite log-SNR. If the schedule is
+/// clean at t = 0, they end at its first entry, followed by one last step to clean; if it has no
+/// signal at t = 1, they start there and go on from its last entry but one. A continuous schedule
+/// counts as a table of 1000 entries for this. Levels between the entries of a table are not
+/// rounded, so the network's time input may be fractional.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Spacing {
     /// Even in t, from 1 to 0: t_i = 1 - i / S for S steps.
     ///
-    /// In a discrete table of N entries each t_i is rounded to the nearest entry (half a step
-    /// goes to the noisier one), so that the network sees only times it was trained on. The first
-    /// is the last entry, N - 1; S = N visits every entry; the last step goes from entry
-    /// round(N / S) - 1 to clean.
+    /// In a discrete table of N entries each t_i is rounded to the nearest entry (halves to the
+    /// noisier one), so that the network sees only times it was trained on. The first is the last
+    /// entry, N - 1; S = N visits every entry; the last step goes from entry round(N / S) - 1 to
+    /// clean.
     #[default]
     UniformT,
     /// Even in log-SNR.
@@ -39,23 +39,23 @@ pub enum Spacing {
     /// # Reference
     /// Karras et al. 2022, equation 5, arXiv:2206.00364.
     Karras {
-        /// How much shorter the steps are near clean.
+        /// How much shorter the steps become towards clean.
         #[serde(default = "default_rho")]
         rho: f64,
     },
-    /// Even in log(sigma / alpha): the levels of `UniformLogSnr` by the name that k-diffusion and
-    /// diffusers have for them.
+    /// Even in log(sigma / alpha): the levels of `UniformLogSnr`, under the name used by
+    /// k-diffusion and diffusers.
     Exponential,
     /// Every N / S-th of N entries, counted down from the last one.
     ///
     /// In a table these are the steps of diffusers' `timestep_spacing = "trailing"`: i N / S in
-    /// f64, half a step goes to the even number. On a continuous schedule it is `UniformT`.
+    /// f64, halves rounded to even. On a continuous schedule it is `UniformT`.
     ///
     /// # Reference
     /// Lin et al. 2023, table 2, arXiv:2305.08891.
     Trailing,
     /// Every floor(N / S)-th of N entries, counted up from the first: sampling does not start from
-    /// the noisiest level, and one step alone goes from the first entry.
+    /// the noisiest level, and a single step starts from the first entry.
     ///
     /// In a table these are the steps of diffusers' `timestep_spacing = "leading"` with
     /// `steps_offset = 0`. On a continuous schedule the entries are those of a table of 1000 (or S,
@@ -64,17 +64,17 @@ pub enum Spacing {
     /// # Reference
     /// Lin et al. 2023, table 2, arXiv:2305.08891.
     Leading,
-    /// Entries even from the last to the first, both visited; one step alone goes from the first.
+    /// Entries spaced evenly from the last to the first, both included; a single step starts from
+    /// the first.
     ///
-    /// In a table these are the steps of diffusers' `timestep_spacing = "linspace"`, rounded as
-    /// its DDIM does (half a step goes to the even number), where its Euler reads the table between
-    /// entries. On a continuous schedule the entries are those of a table of 1000 (or S, if that is
-    /// more), without rounding.
+    /// In a table these are the steps of diffusers' `timestep_spacing = "linspace"`, rounded as in
+    /// its DDIM (halves to even), whereas its Euler interpolates between entries. On a continuous
+    /// schedule the entries are those of a table of 1000 (or S, if that is more), without rounding.
     ///
     /// # Reference
     /// Lin et al. 2023, table 2, arXiv:2305.08891.
     Linspace,
-    /// These times, falling, the last included: S steps are S + 1 times.
+    /// These times, in falling order and including the last: S steps need S + 1 times.
     Explicit {
         /// Times, the noisiest first.
         t: Vec<f64>,
@@ -100,12 +100,12 @@ fn default_rho() -> f64 {
 }
 
 impl Spacing {
-    /// The spacing of Karras et al. with their rho of 7.
+    /// The spacing of Karras et al. with rho = 7.
     pub fn karras() -> Self {
         Spacing::Karras { rho: default_rho() }
     }
 
-    /// Every spacing that a name is enough for, with its default settings.
+    /// Every spacing that can be given by name alone, with its default settings.
     pub fn all() -> Vec<Spacing> {
         vec![
             Spacing::UniformT,
@@ -118,10 +118,10 @@ impl Spacing {
         ]
     }
 
-    /// Refuses settings that no schedule takes.
+    /// Refuses settings that are invalid for every schedule.
     ///
     /// # Errors
-    /// The setting, what it may be and what it is.
+    /// Names the setting, its allowed values and its value.
     pub fn validate(&self) -> Result<()> {
         match self {
             Spacing::Karras { rho } => between_ends::check_rho(*rho),
@@ -130,12 +130,12 @@ impl Spacing {
         }
     }
 
-    /// The levels that `steps` steps go through, the noisiest first: one more than steps.
+    /// The levels visited by `steps` steps, the noisiest first: `steps` + 1 of them.
     ///
     /// # Errors
     /// No steps; more steps than a discrete schedule has entries, for the spacings that visit
-    /// entries; a rho out of its range; explicit times that are not as many as the steps need,
-    /// outside [0, 1] or not falling; levels so dense that they do not fall.
+    /// entries; rho out of range; explicit times whose number does not match the steps, or that lie
+    /// outside [0, 1] or do not fall; levels so dense that they do not fall.
     pub fn grid(&self, schedule: &dyn Schedule, steps: usize) -> Result<Vec<NoiseLevel>> {
         if steps == 0 {
             return Err(Error::value("sampling steps", "at least 1", steps));
@@ -176,7 +176,7 @@ fn check_times(t: &[f64]) -> Result<()> {
     }
 }
 
-/// What a grid says of its levels, without a schedule.
+/// The requirements on a grid's levels, checked without a schedule.
 fn check_falling(t: &[f64]) -> Result<()> {
     let refuse = |expected, got| Err(Error::value("spacing explicit: t", expected, got));
     match t.windows(2).find(|pair| pair[0] <= pair[1]) {
