@@ -1,4 +1,4 @@
-//! Guidance by a worse version of the same network.
+//! Autoguidance: guidance by a worse version of the same network.
 
 use tch::Tensor;
 use vd_tensor_ops::Noise;
@@ -9,12 +9,12 @@ use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Result};
 
 /// A denoiser guided away from a worse one: guide + scale (main - guide), on x0-hat.
 ///
-/// The guide is a smaller network, or one trained for a shorter time, under the same conditions and
-/// the same schedule. Either may be guided, or given context, by itself. What must hold of a state
-/// is the main one's to say.
+/// The guide is a smaller or less trained network, with the same conditioning and the same
+/// schedule. Both may have guidance or context frames of their own. Constraints on the state are
+/// those of the main denoiser.
 ///
 /// # Range
-/// `scale` finite; 1 is off, and then the guide is not asked.
+/// `scale` is finite; 1 is off, and the guide is then not evaluated.
 ///
 /// # Reference
 /// Karras et al. 2024, equation 3, arXiv:2406.02507.
@@ -27,10 +27,10 @@ pub struct Autoguided<D, G> {
 }
 
 impl<D: Denoiser, G: Denoiser> Autoguided<D, G> {
-    /// Guides `main` by `guide`, at the noise levels of `within`.
+    /// Guides `main` by `guide`, at the noise levels in `within`.
     ///
     /// # Errors
-    /// A scale that is not finite; a range whose ends are the wrong way round.
+    /// A scale that is not finite; a range with reversed ends.
     pub fn new(main: D, guide: G, scale: f64, within: NoiseRange) -> Result<Self> {
         if !scale.is_finite() {
             return Err(Error::value("autoguidance scale", "a finite number, 1 for none", scale));

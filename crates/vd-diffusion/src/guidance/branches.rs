@@ -1,4 +1,4 @@
-//! Where the answers come from that guidance makes one of.
+//! The conditional and unconditional outputs that guidance combines.
 
 use std::fmt;
 
@@ -11,32 +11,32 @@ use super::rules::{Answers, output};
 use crate::denoiser::{ask, same_shape};
 use crate::{Denoiser, Diffusion, Error, Levels, Parameterization, Result};
 
-/// Who answers with conditions and without.
+/// The source of the conditional and unconditional outputs.
 pub(super) enum Branches<'a> {
     /// One network.
     Network {
         diffusion: &'a Diffusion,
         backbone: &'a dyn Backbone,
-        /// The conditions that are enough for the answer at scale 1, where one answer is.
+        /// The conditioning that suffices at scale 1, if one output is enough there.
         plain: Option<Box<Asked>>,
-        /// Every signal, then null; `None` where they are never needed.
+        /// Every signal, then null; `None` if never needed.
         all: Option<Box<Asked>>,
     },
     /// Two denoisers.
     Denoisers {
         given: Box<dyn Denoiser + 'a>,
         null: Box<dyn Denoiser + 'a>,
-        /// The space that their answers are brought to.
+        /// The space to which their outputs are converted.
         space: Parameterization,
     },
 }
 
-/// A batch that the network is asked at once.
+/// The conditioning of one batched network evaluation.
 #[derive(Debug)]
 pub(super) struct Asked {
     cond: Cond,
     frames: FrameMask,
-    /// How many answers it holds to each sample.
+    /// Number of outputs per sample.
     times: usize,
 }
 
@@ -45,7 +45,8 @@ impl Asked {
         Asked { cond: cond.shallow_clone(), frames: frames.shallow_clone(), times: 1 }
     }
 
-    /// Every signal, then null (the last signal's own where none is given), as one batch.
+    /// Every signal, then null (the last signal's own null embedding if none is given), as one
+    /// batch.
     pub(super) fn all(
         backbone: &dyn Backbone,
         signals: &[Signal],
@@ -73,7 +74,7 @@ impl Asked {
 }
 
 impl Branches<'_> {
-    /// The x0-hat at scale 1, where one answer is enough for it.
+    /// The x0-hat at scale 1, if one output suffices for it.
     pub(super) fn plain(&self, x: &Tensor, at: &Levels) -> Result<Option<Tensor>> {
         match self {
             Branches::Network { plain: None, .. } => Ok(None),
@@ -85,7 +86,7 @@ impl Branches<'_> {
         }
     }
 
-    /// The answers to every signal, and that to none.
+    /// The outputs for every signal, and the unconditional one.
     pub(super) fn answers(&self, x: &Tensor, at: &Levels) -> Result<Answers> {
         match self {
             Branches::Network { diffusion, backbone, all: Some(asked), .. } => {

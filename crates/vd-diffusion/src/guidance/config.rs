@@ -7,44 +7,44 @@ use crate::error::in_range;
 use crate::named::name_or_table;
 use crate::{Error, NoiseLevel, Result};
 
-/// One thing that samples are pulled towards.
+/// A conditioning that samples are guided towards.
 #[derive(Debug)]
 pub struct Signal {
-    /// The conditions, one row a sample.
+    /// The conditioning, one row per sample.
     pub cond: Cond,
-    /// How strongly: 1 + w of Ho & Salimans.
+    /// Guidance scale: 1 + w of Ho & Salimans.
     pub scale: f64,
 }
 
-/// How several signals add up.
+/// How several signals are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signals {
-    /// Each by itself: null + sum of scale_i (given_i - null).
+    /// Independently: null + sum of scale_i (given_i - null).
     ///
     /// # Reference
     /// Liu et al. 2022, equation 11, arXiv:2206.01714.
     #[default]
     Independent,
-    /// Each on top of the one before it, whose conditions it repeats and adds to: null + sum of
-    /// scale_i (given_i - given_(i-1)), with given_0 = null.
+    /// Each on top of the previous one, whose conditioning it includes: null + sum of scale_i
+    /// (given_i - given_(i-1)), with given_0 = null.
     ///
     /// # Reference
     /// Brooks et al. 2023 (InstructPix2Pix), equation 3, arXiv:2211.09800.
     Chained,
 }
 
-/// The noise levels at which guidance acts; at others the network's conditional answer stands.
+/// The noise levels at which guidance acts; at others the conditional output is used.
 ///
 /// # Reference
-/// Kynkäänniemi et al. 2024, arXiv:2404.07724: guidance at high noise costs variety, at low noise
-/// it changes nothing.
+/// Kynkäänniemi et al. 2024, arXiv:2404.07724: guidance at high noise reduces diversity, at low
+/// noise it has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoiseRange {
-    /// From and to a time, both included.
+    /// Between two times, both included.
     T([f64; 2]),
-    /// From and to a log-SNR, both included.
+    /// Between two log-SNRs, both included.
     LogSnr([f64; 2]),
 }
 
@@ -55,7 +55,7 @@ impl Default for NoiseRange {
 }
 
 impl NoiseRange {
-    /// Whether a level lies in it.
+    /// Whether a level lies in the range.
     pub fn contains(self, at: NoiseLevel) -> bool {
         let ([from, to], value) = match self {
             NoiseRange::T(ends) => (ends, at.t),
@@ -74,71 +74,72 @@ impl NoiseRange {
     }
 }
 
-/// How the answers with and without conditions make one, as a config says it.
+/// How the conditional and unconditional outputs are combined, as written in a config.
 ///
-/// Each is the network itself at scale 1. The names do not say the scale, which belongs to a
-/// [`Signal`]. [`Autoguided`](crate::Autoguided), which needs a second network, is not among them.
+/// Each is the conditional network itself at scale 1. The scale belongs to a [`Signal`], not to the
+/// rule. [`Autoguided`](crate::Autoguided), which needs a second network, is not among these rules.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum GuidanceConfig {
-    /// null + scale (given - null), in the space of the network's answer; the only rule that takes
-    /// several signals.
+    /// null + scale (given - null), in the space of the network's output; the only rule for several
+    /// signals.
     ///
     /// # Reference
     /// Ho & Salimans 2022, equation 6, arXiv:2207.12598; `rescale`: Lin et al. 2023, section 3.4,
     /// arXiv:2305.08891.
     ClassifierFree {
-        /// From 0 (off) to 1: how far the spread of a sample's answer is brought back to that of
-        /// the answer at scale 1. The paper has 0.7.
+        /// From 0 (off) to 1: how far the standard deviation of a sample's output is brought back
+        /// to that of the output at scale 1. 0.7 in the paper.
         #[serde(default)]
         rescale: f64,
-        /// How several signals add up.
+        /// How several signals are combined.
         #[serde(default)]
         signals: Signals,
-        /// Where it acts.
+        /// The noise levels at which it acts.
         #[serde(default)]
         within: NoiseRange,
     },
-    /// null* + scale (given - null*), in the space of the velocity eps - x0, where null* is null
-    /// times the number that brings it nearest to given.
+    /// null* + scale (given - null*), in the space of the velocity eps - x0, where null* is the
+    /// multiple of null closest to given.
     ///
-    /// Where given - null is perpendicular to null that number is 1, and this is classifier-free
-    /// guidance.
+    /// If given - null is perpendicular to null, that multiple is null itself, and this is
+    /// classifier-free guidance.
     ///
     /// # Reference
     /// Fan et al. 2025, algorithm 1, arXiv:2503.18886.
     CfgZeroStar {
-        /// In how many of the first steps of sampling the velocity is taken for 0, where guidance
-        /// acts (the paper has 1 or more, for networks that say little at pure noise). A restart does not count again; an
-        /// inversion, which begins with data, takes none for 0.
+        /// The number of first sampling steps in which the velocity is replaced by 0, where
+        /// guidance acts (1 or more in the paper, for networks that are inaccurate at pure noise).
+        /// A restart does not count again; in an inversion, which begins with data, the velocity is
+        /// never replaced.
         #[serde(default)]
         zero_init: usize,
-        /// Where it acts.
+        /// The noise levels at which it acts.
         #[serde(default)]
         within: NoiseRange,
     },
-    /// given + (scale - 1) d, on x0-hat, where d is given - null with its part along given
-    /// weakened, its length bounded, and some of the d before it added.
+    /// given + (scale - 1) d, on x0-hat, where d is given - null with its component along given
+    /// reduced, its norm bounded, and some of the previous d added.
     ///
-    /// Classifier-free guidance at `eta` = 1 without the other two.
+    /// With `eta` = 1 and the other two off, this is classifier-free guidance.
     ///
     /// # Reference
     /// Sadat et al. 2024, algorithm 1, arXiv:2410.02416.
     Apg {
-        /// How much of the part along given is kept: 0, the paper's, for none to 1 for all.
+        /// Fraction of the component along given that is kept: from 0 (none, as in the paper) to 1
+        /// (all).
         #[serde(default)]
         eta: f64,
-        /// The most that d may be long, as the root of the sum of the squares of a whole sample;
-        /// 0 for any length. It grows with the size of a sample: the paper has 2.5 to 15 on
-        /// latents.
+        /// Upper bound of the norm of d, over a whole sample; 0 for no bound. It grows with the
+        /// size of a sample: 2.5 to 15 in the paper, on latents.
         #[serde(default)]
         norm_threshold: f64,
-        /// How much of the sum at the noise level before is added to given - null; 0 for none, the
-        /// paper has -0.75 to -0.5. The sum begins anew with a run, and wherever noise rises, by a
-        /// restart or churn.
+        /// Fraction of the previous noise level's sum that is added to given - null: 0 for none,
+        /// -0.75 to -0.5 in the paper. The sum is reset at the start of a run, and wherever noise
+        /// rises, by a restart or churn.
         #[serde(default)]
         momentum: f64,
-        /// Where it acts.
+        /// The noise levels at which it acts.
         #[serde(default)]
         within: NoiseRange,
     },
@@ -177,7 +178,7 @@ impl GuidanceConfig {
         GuidanceConfig::all().iter().map(GuidanceConfig::name).collect()
     }
 
-    /// Where it acts.
+    /// The noise levels at which it acts.
     pub fn within(&self) -> NoiseRange {
         match self {
             GuidanceConfig::ClassifierFree { within, .. }
@@ -186,7 +187,7 @@ impl GuidanceConfig {
         }
     }
 
-    /// The same rule, at other noise levels.
+    /// The same rule, acting at other noise levels.
     pub fn limited(self, to: NoiseRange) -> GuidanceConfig {
         let mut rule = self;
         match &mut rule {
@@ -197,10 +198,10 @@ impl GuidanceConfig {
         rule
     }
 
-    /// Refuses settings out of their range.
+    /// Refuses settings out of range.
     ///
     /// # Errors
-    /// The setting, what it may be and what it is.
+    /// Names the setting, its allowed values and its value.
     pub fn validate(&self) -> Result<()> {
         self.within().validate()?;
         match *self {

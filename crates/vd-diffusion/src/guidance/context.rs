@@ -1,4 +1,4 @@
-//! Known frames, held at a noise level of their own.
+//! Known frames, held at their own noise level.
 
 use tch::Tensor;
 use vd_tensor_ops::Noise;
@@ -7,13 +7,13 @@ use super::known::{Known, Term};
 use super::reconstruction::fits;
 use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Result};
 
-/// A denoiser that is shown known frames, clean or slightly noised, while the rest of the clip
+/// A denoiser that is given known frames, clean or slightly noised, while the rest of the clip
 /// follows the sampler.
 ///
-/// The network must have been trained with one noise level per frame, of which some were that of
-/// the context; it is asked through [`Denoiser::denoise_levels`]. The context is noised once, when
-/// this is made. Whatever the sampler does, the known frames of x0-hat are what is known, and those
-/// of a state are alpha times that, without noise.
+/// The network must have been trained with one noise level per frame, including that of the
+/// context; it is called through [`Denoiser::denoise_levels`]. Noise is added to the context once,
+/// at construction. Independently of the sampler, the known frames of x0-hat are the given ones,
+/// and those of a state are alpha times these, without noise.
 ///
 /// # Reference
 /// Chen et al. 2024, section 3, arXiv:2407.01392 (a noise level per frame); Ho et al. 2022,
@@ -24,21 +24,21 @@ pub struct ContextFrames<D> {
     term: Term,
     index: Tensor,
     frames: Vec<i64>,
-    /// What the network sees.
+    /// The network's input for the known frames.
     shown: Tensor,
     at: NoiseLevel,
     shape: Vec<i64>,
 }
 
 impl<D: Denoiser> ContextFrames<D> {
-    /// Shows `known`, whose `frames` say where they are, at the level `at`: a schedule's `at(0.0)`
-    /// for clean ones. Draws from `noise` where there is noise at that level.
+    /// Inserts `known` at its `frames`, with the noise of the level `at`: a schedule's `at(0.0)`
+    /// for clean frames. Draws from `noise` if that level has noise.
     ///
     /// # Shapes
     /// `known`: b c n ..., or 1 c n ...; `shape`: that of the state, b c f ...
     ///
     /// # Errors
-    /// Frames that the clip has not, or values that do not fit them; a level that is not finite.
+    /// Frames outside the clip, or values that do not fit them; a level that is not finite.
     pub fn new(
         inner: D,
         known: Tensor,
@@ -82,7 +82,8 @@ impl<D: Denoiser> Denoiser for ContextFrames<D> {
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {
         let x = self.inner.constrain(x, at, noise)?;
         fits(&x, &self.shape, self.term.x0())?;
-        // With x0-hat what is known and no noise in the state, every sampler finds eps-hat = 0.
+        // As x0-hat is the known data and the state has no noise, every sampler computes eps-hat =
+        // 0.
         self.with(&x, &self.term.x0().f_mul_scalar(at.alpha)?)
     }
 

@@ -1,4 +1,4 @@
-//! Smaller copies of clips.
+//! Downscaled copies of clips.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -6,21 +6,21 @@ use tch::Tensor;
 use crate::named::name_or_table;
 use crate::{Error, Result};
 
-/// How a smaller copy of a clip is made; differentiable.
+/// How a clip is downscaled; differentiable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Downscale {
     /// Not at all.
     #[default]
     None,
-    /// Each number is the mean of a square of pixels.
+    /// Each value is the mean of a square of pixels.
     Area {
         /// The side of the square; it must divide height and width.
         #[serde(default = "default_factor")]
         factor: i64,
     },
-    /// Linear between the pixels next to the middle of each square, without anti-aliasing; at
-    /// factor 2 the same as `Area`.
+    /// Linear interpolation between the pixels next to the centre of each square, without
+    /// anti-aliasing; at factor 2 the same as `Area`.
     ///
     /// # Reference
     /// Ho et al. 2022, section 3.1, arXiv:2204.03458, names bilinear down-sampling.
@@ -50,7 +50,7 @@ impl Downscale {
         }
     }
 
-    /// Divides the last two sizes of a shape.
+    /// Divides the last two dimensions of a shape.
     pub(super) fn shrink(self, shape: &mut [i64]) -> Result<()> {
         let factor = self.factor();
         if factor < 1 {
@@ -72,7 +72,7 @@ impl Downscale {
         }
     }
 
-    /// Makes a clip smaller.
+    /// Downscales a clip.
     ///
     /// # Shapes
     /// `x`: b c ... h w; result: the same, with h and w divided by the factor

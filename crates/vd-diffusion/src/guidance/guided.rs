@@ -1,4 +1,4 @@
-//! A network pulled towards its conditions.
+//! A network guided towards its conditioning.
 
 use tch::Tensor;
 use vd_tensor_ops::{FrameMask, Noise};
@@ -10,16 +10,16 @@ use super::rules::{Answers, Momentum, from_velocity, projected, rescaled, veloci
 use super::steps::Steps;
 use crate::{Denoiser, Diffusion, Error, Levels, NoiseLevel, Parameterization, Progress, Result};
 
-/// A network guided away from what it says without conditioning.
+/// A network guided away from its unconditional output.
 ///
-/// [`Diffusion::guided_by`] has all its answers come from one batch; [`Guided::around`] asks two
-/// denoisers of any kind. The network must have been trained with its conditioning dropped now and
-/// then, or its null embedding means nothing; [`Diffusion::guided_against`] takes other conditions
-/// in place of it.
+/// [`Diffusion::guided_by`] evaluates all outputs in one batch; [`Guided::around`] combines two
+/// denoisers of any kind. The network must have been trained with conditioning dropout, otherwise
+/// its null embedding is meaningless; [`Diffusion::guided_against`] uses other conditioning
+/// instead.
 ///
 /// # Range
-/// A scale is 1 + w of Ho & Salimans: null + scale (conditional - null). 1 is off, and then the
-/// network is asked once; 0 is the unconditional model.
+/// A scale is 1 + w of Ho & Salimans: null + scale (conditional - null). 1 is off, and the network
+/// is then evaluated once; 0 is the unconditional model.
 ///
 /// # Reference
 /// Ho & Salimans 2022, equation 6, arXiv:2207.12598; see [`GuidanceConfig`] for the others.
@@ -33,17 +33,16 @@ pub struct Guided<'a> {
 }
 
 impl<'a> Guided<'a> {
-    /// Guides what one denoiser says with conditions away from what another says without, each
-    /// asked by itself.
+    /// Guides the conditional denoiser `given` away from the unconditional `null`; each is
+    /// evaluated separately.
     ///
-    /// What must hold of a state is the first's to say. Their x0-hats are what the rules go by:
-    /// classifier-free guidance is the same there as anywhere, CFG-Zero* takes the velocity
-    /// (x - (alpha + sigma) x0-hat) / sigma, and `rescale` the output that a network of the
-    /// parameterization `space` would have given, from x0-hat and the eps-hat that belongs to it;
-    /// [`Parameterization::V`] is the paper's.
+    /// Constraints on the state are those of `given`. The rules act on the x0-hats: classifier-free
+    /// guidance is the same there as in any space, CFG-Zero* uses the velocity (x - (alpha + sigma)
+    /// x0-hat) / sigma, and `rescale` uses the output of a hypothetical network of parameterisation
+    /// `space` for the x0-hat and its eps-hat; [`Parameterization::V`] is the paper's.
     ///
     /// # Errors
-    /// A scale that is not finite; settings out of their range.
+    /// A scale that is not finite; settings out of range.
     pub fn around(
         given: impl Denoiser + 'a,
         null: impl Denoiser + 'a,
@@ -54,7 +53,7 @@ impl<'a> Guided<'a> {
         space.validate()?;
         let space = match rule {
             GuidanceConfig::ClassifierFree { rescale, .. } if *rescale != 0.0 => space,
-            // Nothing to convert for.
+            // No conversion needed.
             _ => Parameterization::X0,
         };
         let (given, null) = (Box::new(given), Box::new(null));
@@ -70,11 +69,11 @@ impl<'a> Guided<'a> {
         rule: GuidanceConfig,
     ) -> Result<Self> {
         let scales: Vec<f64> = signals.iter().map(|signal| signal.scale).collect();
-        // Refused before anything is made of them.
+        // Checked before anything is built.
         check(&scales, rule)?;
         let last = signals.last().ok_or_else(no_signal)?;
         let on = scales.iter().any(|scale| *scale != 1.0);
-        // One answer is the whole at scale 1, but where several stand side by side.
+        // A single output suffices at scale 1, unless several independent signals are combined.
         let alone = signals.len() == 1 || several(rule) == Signals::Chained;
         let plain = alone.then(|| Asked::once(&last.cond, &frames));
         let all = match on || !alone {
@@ -136,7 +135,7 @@ impl<'a> Guided<'a> {
         }
     }
 
-    /// Whether the velocity is taken for 0.
+    /// Whether the velocity is replaced by 0.
     fn is_held(&self) -> bool {
         let zero_init = match self.rule {
             GuidanceConfig::CfgZeroStar { zero_init, .. } => zero_init,
@@ -195,7 +194,7 @@ impl Denoiser for Guided<'_> {
     }
 }
 
-/// How several signals add up; one is the same either way.
+/// How several signals are combined; for a single signal both ways agree.
 fn several(rule: GuidanceConfig) -> Signals {
     match rule {
         GuidanceConfig::ClassifierFree { signals, .. } => signals,
@@ -203,7 +202,7 @@ fn several(rule: GuidanceConfig) -> Signals {
     }
 }
 
-/// Refuses scales and settings that guidance cannot use.
+/// Refuses invalid scales and settings.
 fn check(scales: &[f64], rule: GuidanceConfig) -> Result<()> {
     rule.validate()?;
     if let Some(scale) = scales.iter().find(|scale| !scale.is_finite()) {

@@ -1,4 +1,4 @@
-//! What is known of a clip before it is sampled.
+//! The part of a clip that is known before sampling.
 
 use tch::{Kind, Tensor};
 
@@ -6,35 +6,35 @@ use super::downscale::Downscale;
 use crate::diffusion::check_kind;
 use crate::{Error, Result};
 
-/// What is known of a clip: some frames, some pixels, a smaller copy, or these together.
+/// The known part of a clip: some frames, some pixels, a smaller copy, or a combination.
 ///
-/// A term says that `x0` is what one sees of the clip after taking `frames`, then `down`, then
-/// only the numbers under `mask`. Every fourth frame at half the size is
+/// A term states that selecting `frames` of the clip, then applying `down`, then `mask`, gives
+/// `x0`. Every fourth frame at half the size is
 /// `Known { down: Downscale::Area { factor: 2 }, ..Known::every(x0, 4) }`.
 #[derive(Debug)]
 pub struct Known {
-    /// The values, in the kind and on the device of the state that is sampled.
+    /// The values, of the kind and on the device of the sampled state.
     ///
     /// # Shapes
-    /// The clip's, with the frames counted in `frames` and the size divided by `down`'s factor; b
+    /// The clip's, with the number of frames in `frames` and h and w divided by `down`'s factor; b
     /// may be 1 for the same values in every sample
     pub x0: Tensor,
-    /// The frames it speaks of.
+    /// The frames that are known.
     pub frames: KnownFrames,
-    /// How they were made smaller.
+    /// How they were downscaled.
     pub down: Downscale,
-    /// 1 (or true) where a number of `x0` is known, 0 where it is not; `None` is everywhere.
+    /// 1 (or true) where a value of `x0` is known, 0 where it is not; `None` means everywhere.
     ///
     /// # Shapes
-    /// Whatever broadcasts to `x0`
+    /// Any shape that broadcasts to `x0`
     pub mask: Option<Tensor>,
-    /// What w_r is multiplied by for this term, from 0: terms of one clip may want different pulls,
-    /// frames 2 and a smaller copy by k about k^2. It does not matter to replacement.
+    /// Factor of w_r for this term, at least 0: terms of one clip may need different weights,
+    /// frames 2 and a copy smaller by k about k^2. It does not affect replacement.
     pub weight: f64,
 }
 
 impl Known {
-    /// The same, pulling this many times as strongly.
+    /// The same term with another weight.
     pub fn weighted(self, weight: f64) -> Known {
         Known { weight, ..self }
     }
@@ -47,7 +47,7 @@ impl Known {
         Known { x0, frames: KnownFrames::At(at), down: Downscale::None, mask: None, weight: 1.0 }
     }
 
-    /// Every `stride`-th frame, the first among them: temporal super-resolution.
+    /// Every `stride`-th frame, starting with the first: temporal super-resolution.
     ///
     /// # Shapes
     /// `x0`: b c n ..., n = f / stride rounded up
@@ -61,10 +61,10 @@ impl Known {
         }
     }
 
-    /// The numbers under a mask: in-painting.
+    /// The values under a mask: in-painting.
     ///
     /// # Shapes
-    /// `x0`: b ..., of any rank; `mask`: whatever broadcasts to it
+    /// `x0`: b ..., of any rank; `mask`: any shape that broadcasts to it
     pub fn pixels(x0: Tensor, mask: Tensor) -> Known {
         Known { x0, frames: KnownFrames::All, down: Downscale::None, mask: Some(mask), weight: 1.0 }
     }
@@ -107,15 +107,15 @@ impl Known {
     }
 }
 
-/// Which frames of a clip are spoken of.
+/// The known frames of a clip.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum KnownFrames {
-    /// All of them; also for tensors that have no frames.
+    /// All of them; also for tensors without frames.
     #[default]
     All,
-    /// Every `stride`-th, the first among them.
+    /// Every `stride`-th, starting with the first.
     Every {
-        /// How many frames it is from one to the next, at least 1.
+        /// Distance between consecutive known frames, at least 1.
         stride: i64,
     },
     /// The frames at these positions, from 0.
@@ -123,7 +123,7 @@ pub enum KnownFrames {
 }
 
 impl KnownFrames {
-    /// The positions; `None` where frames do not matter.
+    /// The positions; `None` if frames do not matter.
     fn index(&self, shape: &[i64]) -> Result<Option<Vec<i64>>> {
         if *self == KnownFrames::All {
             return Ok(None);
@@ -158,10 +158,10 @@ impl KnownFrames {
     }
 }
 
-/// A [`Known`] that fits the state.
+/// A [`Known`] checked to fit the state.
 #[derive(Debug)]
 pub(super) struct Term {
-    /// In the shape of what is seen.
+    /// In the shape of the observation.
     x0: Tensor,
     index: Option<Tensor>,
     down: Downscale,
@@ -171,27 +171,27 @@ pub(super) struct Term {
 }
 
 impl Term {
-    /// The values, in the shape of what is seen.
+    /// The values, in the shape of the observation.
     pub(super) fn x0(&self) -> &Tensor {
         &self.x0
     }
 
-    /// Positions of the frames that are seen.
+    /// Positions of the observed frames.
     pub(super) fn index(&self) -> Option<&Tensor> {
         self.index.as_ref()
     }
 
-    /// Whether it tells numbers of the clip itself, which can be put in their place.
+    /// Whether it gives values of the clip itself, which can replace those of a state.
     pub(super) fn is_exact(&self) -> bool {
         self.down.factor() == 1
     }
 
-    /// What w_r is multiplied by.
+    /// Factor of w_r.
     pub(super) fn weight(&self) -> f64 {
         self.weight
     }
 
-    /// The sum of the squares by which an x0-hat misses what is known.
+    /// The sum of squared differences between an x0-hat's observation and the known values.
     pub(super) fn miss(&self, x0: &Tensor) -> Result<Tensor> {
         let seen = match &self.index {
             Some(index) => x0.f_index_select(2, index)?,
@@ -204,7 +204,7 @@ impl Term {
         Ok(off.f_square()?.f_sum(off.kind())?)
     }
 
-    /// Writes what is known into a clip, and where it did into a mask.
+    /// Writes the known values into a clip, and returns it with a mask of where they are.
     pub(super) fn write(&self, clip: Tensor, known: Tensor) -> Result<(Tensor, Tensor)> {
         let mask = match &self.mask {
             Some(mask) => mask.shallow_clone(),
@@ -220,7 +220,7 @@ impl Term {
     }
 }
 
-/// One row for all of a batch, or its own.
+/// Expands one row to the whole batch, unless each sample has its own.
 fn expand_batch(x0: &Tensor, view: &[i64]) -> Result<Tensor> {
     let size = x0.size();
     let fits = match (size.split_first(), view.split_first()) {
@@ -234,7 +234,7 @@ fn expand_batch(x0: &Tensor, view: &[i64]) -> Result<Tensor> {
     Ok(x0.f_detach()?.f_expand(view, false)?)
 }
 
-/// A mask as bool, in the shape of what it masks.
+/// A mask as bool, in the shape of the values it masks.
 fn spread_mask(mask: &Tensor, view: &[i64], like: &Tensor) -> Result<Tensor> {
     let mask = mask.f_to_device(like.device())?;
     if mask.kind() != Kind::Bool {

@@ -1,4 +1,4 @@
-//! Sampling pulled towards the conditions, or towards what is known.
+//! Guidance of sampling towards conditioning, or towards known parts of a clip.
 
 mod autoguided;
 mod branches;

@@ -1,4 +1,4 @@
-//! Reconstruction guidance: sampling the rest of a clip of which a part is known.
+//! Reconstruction guidance: samples the rest of a clip of which a part is known.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -8,23 +8,23 @@ use super::known::{Known, Term};
 use super::steps::Steps;
 use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Result};
 
-/// How what is known pulls the rest after it.
+/// How the known part guides the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReconstructionConfig {
-    /// The paper's w_r, 0 for no gradient. The paper finds more than 1 better (9 and 50 in its
-    /// tables); 2 is ours, since it says nothing for its text models.
+    /// The paper's w_r, 0 for no gradient. The paper finds values above 1 better (9 and 50 in its
+    /// tables); the default here is 2, as the paper gives none for its text models.
     pub weight: f64,
-    /// Whether the known part of every state is replaced by a draw from q(x_t | x0).
+    /// Whether the known part of every state is replaced by a sample of q(x_t | x0).
     pub replace: bool,
-    /// The gradient is taken in every `every`-th step of a run, the first among them, wherever the
-    /// step asks, and counts for each step up to the next that takes it; in the others x0-hat is
-    /// the inner one.
+    /// The gradient is computed in every `every`-th step of a run, starting with the first, at each
+    /// evaluation within the step, and weighted for all steps up to the next such one; in the other
+    /// steps x0-hat is the inner one.
     ///
-    /// At 2 and 4, with replacement, the mean in [`Reconstruction`] of correlation .9 keeps within
-    /// .04 of that at 1 (64 steps even in t or in log-SNR, w_r = 2; half as strong a pull is off by
-    /// .12). At 8 it is off by up to .23 on steps even in log-SNR, which are long for so much at
-    /// once; without replacement it is at 4 already.
+    /// At 2 and 4, with replacement, the mean in the example of [`Reconstruction`] with correlation
+    /// .9 stays within .04 of that at 1 (64 steps even in t or in log-SNR, w_r = 2; halving the
+    /// weight changes it by .12). At 8 it is off by up to .23 on steps even in log-SNR, which are
+    /// too long for this; without replacement this already happens at 4.
     pub every: usize,
 }
 
@@ -34,32 +34,33 @@ impl Default for ReconstructionConfig {
     }
 }
 
-/// A denoiser of whose clips a part is known; its samples agree with that part.
+/// A denoiser for clips of which a part is known; its samples agree with that part.
 ///
-/// Two terms, each by itself or both. Replacement draws the known part of every state from
-/// q(x_t | x0). The gradient moves x0-hat by -(w_r alpha / 2) times the gradient, through the
-/// network, of the sum of squares by which the inner x0-hat misses what is known. Any number of
-/// [`Known`] terms add up, each with its own weight on top of w_r; where two tell the same number, the last is the one that replaces. A
-/// smaller copy ([`Downscale`](crate::Downscale)) cannot be put in the place of anything: it acts
-/// by the gradient alone.
+/// Two mechanisms, separately or together. Replacement sets the known part of every state to a
+/// sample of q(x_t | x0). The gradient mechanism moves x0-hat by -(w_r alpha / 2) times the
+/// gradient, through the network, of the sum of squared differences between the inner x0-hat and
+/// the known values. Any number of [`Known`] terms are added, each with its own factor of w_r; if
+/// two give the same value, the last one is used for replacement. A smaller copy
+/// ([`Downscale`](crate::Downscale)) cannot replace values: it acts through the gradient only.
 ///
-/// With replacement, the known part of x0-hat is what is known, so that samplers that ask twice in
-/// a step, or look back, see it noised as it should be. Without, the gradient moves the known part
-/// too.
+/// With replacement, the known part of x0-hat is set to the known values, so that samplers that
+/// evaluate twice in a step, or use past states, see it correctly noised. Without replacement, the
+/// gradient moves the known part too.
 ///
-/// The method is biased, and its weight is a setting to find: of a pair of standard normal numbers
-/// with correlation .5, the first known to be 1.2, the second's mean is truly .600; 128 ancestral
-/// steps make .319 of it by replacement alone, .419 at w_r = 1 and .514 at 2. At correlation .9
-/// these are 1.080, and .746, .907 and 1.024. A higher weight overshoots in the end.
+/// The method is biased, and its weight must be tuned: for a pair of standard normal values with
+/// correlation .5, the first known to be 1.2, the true mean of the second is .600; 128 ancestral
+/// steps give .319 by replacement alone, .419 at w_r = 1 and .514 at 2. At correlation .9 it is
+/// 1.080, and .746, .907 and 1.024. Higher weights eventually overshoot.
 ///
-/// At little noise, where a network all but returns its input, one pull leaves 1 - w_r of a miss
-/// without replacement, and 1 - w_r / k^2 of that of a smaller copy by area (k its factor): there
-/// weights of 1 and k^2 meet what is known, and twice these no longer come to rest.
+/// At low noise, where a network nearly returns its input, one gradient step leaves 1 - w_r of a
+/// deviation without replacement, and 1 - w_r / k^2 of that of a copy downscaled by area (k its
+/// factor): there weights of 1 and k^2 match the known values exactly, and twice these no longer
+/// converge.
 ///
-/// It goes outermost, around thresholds, whose clamps the gradient passes through (it is 0 where
-/// they clamp). Around it, a threshold clamps what the gradient made. It is differentiable in `x`
-/// itself, at the price of second derivatives; an `x` that asks for no gradient gets none. The
-/// network's parameters never do.
+/// Make it the outermost wrapper, around thresholds: the gradient passes through their clamps (it
+/// is 0 where they clamp). A threshold around it would clamp the gradient's correction. It is
+/// differentiable in `x`, at the price of second derivatives; an `x` that requires no gradient gets
+/// none. The network's parameters never get a gradient.
 ///
 /// ```
 /// use vd_diffusion::tch::{Device, Kind, Tensor};
@@ -105,7 +106,7 @@ impl Default for ReconstructionConfig {
 pub struct Reconstruction<D> {
     inner: D,
     terms: Vec<Term>,
-    /// What replaces: where it is known (bool), and the clip.
+    /// For replacement: where the clip is known (bool), and the clip.
     replaced: Option<(Tensor, Tensor)>,
     shape: Vec<i64>,
     config: ReconstructionConfig,
@@ -113,15 +114,15 @@ pub struct Reconstruction<D> {
 }
 
 impl<D: Denoiser> Reconstruction<D> {
-    /// Puts what is known around a denoiser of states of this shape.
+    /// Wraps a denoiser of states of this shape with known parts.
     ///
     /// # Shapes
     /// `shape`: b ..., b c f h w for clips
     ///
     /// # Errors
-    /// Nothing known; a shape of no numbers; a weight that is negative or not finite; `every` = 0; values or a mask that
-    /// do not fit the shape; frames that the clip has not; a factor of down-sampling that does not
-    /// divide its size; a smaller copy where there is no gradient to use it.
+    /// No known terms; an empty shape; a weight that is negative or not finite; `every` = 0; values
+    /// or a mask that do not fit the shape; frames outside the clip; a downscaling factor that does
+    /// not divide its size; a smaller copy where no gradient is used.
     pub fn new(
         inner: D,
         known: Vec<Known>,
@@ -178,7 +179,7 @@ impl<D: Denoiser> Reconstruction<D> {
         weight: f64,
         inner: impl Fn(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        // Somebody outside differentiates: the gradient then has a gradient of its own.
+        // If the caller differentiates through this, the gradient needs a gradient of its own.
         let traced = x.requires_grad();
         tch::with_grad(|| {
             let x = if traced { x.shallow_clone() } else { x.detach().set_requires_grad(true) };
@@ -249,7 +250,7 @@ fn replacement(terms: &[Term], shape: &[i64]) -> Result<Option<(Tensor, Tensor)>
     Ok(Some((mask, clip)))
 }
 
-/// Refuses a tensor of another shape, or one not like what is known.
+/// Refuses a tensor of another shape, kind or device than the known values.
 pub(super) fn fits(x: &Tensor, shape: &[i64], like: &Tensor) -> Result<()> {
     let (kind, device) = (like.kind(), like.device());
     if x.size() == shape && x.kind() == kind && x.device() == device {

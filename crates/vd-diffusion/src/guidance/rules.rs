@@ -1,4 +1,4 @@
-//! How answers with and without conditions make one.
+//! How conditional and unconditional outputs are combined.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,27 +8,27 @@ use tch::{Kind, Tensor};
 use super::config::Signals;
 use crate::{Levels, NoiseLevel, Parameterization, Result};
 
-/// What was answered about one batch.
+/// The outputs for one batch.
 pub(super) struct Answers {
     /// One per signal, at least one.
     pub(super) given: Vec<Tensor>,
     pub(super) null: Tensor,
-    /// What the answers are of x0 and eps.
+    /// The space of the outputs, as functions of x0 and eps.
     pub(super) space: Parameterization,
 }
 
 impl Answers {
-    /// The answer with every signal at scale 1.
+    /// The output with every signal at scale 1.
     pub(super) fn whole(&self, signals: Signals) -> Result<Tensor> {
         match &self.given[..] {
-            // What is one of the answers is that answer, with no rounding in it.
+            // If the result equals one of the outputs, return that one, without rounding.
             [only] => Ok(only.shallow_clone()),
             [.., last] if signals == Signals::Chained => Ok(last.shallow_clone()),
             all => self.guided(&vec![1.0; all.len()], signals),
         }
     }
 
-    /// The answer with every signal at a scale of its own.
+    /// The output with every signal at its own scale.
     pub(super) fn guided(&self, scales: &[f64], signals: Signals) -> Result<Tensor> {
         let mut guided = self.null.shallow_clone();
         let mut base = &self.null;
@@ -47,9 +47,9 @@ impl Answers {
     }
 }
 
-/// What a network of this space would have said to mean an x0-hat.
+/// The output of a network in this space that corresponds to an x0-hat.
 ///
-/// Where there is no noise an eps-hat of 0 belongs to it: the output then means nothing anyway.
+/// Without noise, eps-hat is taken as 0: the output is then meaningless anyway.
 pub(super) fn output(
     space: Parameterization,
     x: &Tensor,
@@ -65,7 +65,7 @@ pub(super) fn output(
     space.target(x0, &eps, at)
 }
 
-/// Brings the spread of each sample back to that of `like`, by a share of the way.
+/// Moves the standard deviation of each sample by a fraction `share` towards that of `like`.
 pub(super) fn rescaled(guided: &Tensor, like: &Tensor, share: f64) -> Result<Tensor> {
     let rest = rest_of(guided);
     if rest.is_empty() {
@@ -74,19 +74,20 @@ pub(super) fn rescaled(guided: &Tensor, like: &Tensor, share: f64) -> Result<Ten
     let std = |x: &Tensor| x.f_std_dim(rest.as_slice(), false, true);
     let own = std(guided)?;
     let ratio = std(like)?.f_div(&own)?;
-    // What has no spread has none to bring back.
+    // A constant sample has no standard deviation to restore.
     let ratio = ratio.f_where_self(&own.f_gt(0.0)?, &own.f_ones_like()?)?;
     let factor = ratio.f_mul_scalar(share)?.f_add_scalar(1.0 - share)?;
     Ok(guided.f_mul(&factor)?)
 }
 
-/// null* + scale (given - null*), null* the multiple of null nearest to given.
+/// null* + scale (given - null*), where null* is the multiple of null closest to given.
 pub(super) fn zero_star(given: &Tensor, null: &Tensor, scale: f64) -> Result<Tensor> {
     let nearest = projection(given, null)?;
     Ok(nearest.f_add(&given.f_sub(&nearest)?.f_mul_scalar(scale)?)?)
 }
 
-/// given + (scale - 1) (d less (1 - eta) of its part along given), d at most `norm_threshold` long.
+/// given + (scale - 1) (d less (1 - eta) of its component along given), where d has a norm of at
+/// most `norm_threshold`.
 pub(super) fn projected(
     given: &Tensor,
     d: &Tensor,
@@ -105,7 +106,7 @@ pub(super) fn projected(
     Ok(given.f_add(&kept.f_mul_scalar(scale - 1.0)?)?)
 }
 
-/// The part of each sample of `x` along the same sample of `on`.
+/// The component of each sample of `x` along the same sample of `on`.
 fn projection(x: &Tensor, on: &Tensor) -> Result<Tensor> {
     // A sample of zeros has no direction: its projection is 0.
     let share = dot(x, on)?.f_div(&dot(on, on)?.f_clamp_min(f64::MIN_POSITIVE)?)?;
@@ -115,19 +116,19 @@ fn projection(x: &Tensor, on: &Tensor) -> Result<Tensor> {
 /// The inner product of each sample: b 1 ..., in f64, for it is a sum over a whole video.
 fn dot(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (rest, products) = (rest_of(x), x.f_mul(y)?);
-    // libtorch reads no axes as all of them.
+    // libtorch takes an empty list of axes to mean all of them.
     if rest.is_empty() {
         return Ok(products.f_to_kind(Kind::Double)?);
     }
     Ok(products.f_sum_dim_intlist(rest.as_slice(), true, Kind::Double)?)
 }
 
-/// All axes but that of the batch.
+/// All axes except the batch.
 fn rest_of(x: &Tensor) -> Vec<i64> {
     (1..x.dim() as i64).collect()
 }
 
-/// The velocity eps - x0 of an x0-hat; 0 where there is no noise to tell it by.
+/// The velocity eps - x0 of an x0-hat; 0 where there is no noise to determine it.
 pub(super) fn velocity(x: &Tensor, x0: &Tensor, at: &Levels) -> Result<Tensor> {
     at.mix(x, x0, |NoiseLevel { alpha, sigma, .. }| {
         Ok(if sigma > 0.0 { (1.0 / sigma, -(alpha + sigma) / sigma) } else { (0.0, 0.0) })
@@ -139,24 +140,24 @@ pub(super) fn from_velocity(x: &Tensor, velocity: &Tensor, at: &Levels) -> Resul
     Parameterization::Flow.to_x0(x, velocity, at)
 }
 
-/// The running sum of what guidance adds, over the noise levels of a run.
+/// The running sum of guidance differences, over the noise levels of a run.
 #[derive(Default)]
 pub(super) struct Momentum(Cell<Option<Sum>>);
 
 struct Sum {
     log_snr: f64,
-    /// At the level before this one.
+    /// The sum at the level before this one.
     before: Option<Tensor>,
     now: Tensor,
 }
 
 impl Momentum {
-    /// Begins anew.
+    /// Resets the sum.
     pub(super) fn forget(&self) {
         self.0.set(None);
     }
 
-    /// `d` with `share` of the sum so far. Asking again at the same level gives the same.
+    /// `d` plus `share` of the sum so far. A repeated call at the same level gives the same result.
     pub(super) fn added(&self, d: &Tensor, at: &Levels, share: f64) -> Result<Tensor> {
         let log_snr = at.noisiest().map_or(f64::NAN, NoiseLevel::log_snr);
         let before = match self.0.take() {
@@ -169,7 +170,7 @@ impl Momentum {
             Some(before) => d.f_add(&before.f_mul_scalar(share)?)?,
             None => d.shallow_clone(),
         };
-        // What is remembered has no gradient: it is a number by the time it is used.
+        // The stored sum has no gradient: later levels use it as a constant.
         self.0.set(Some(Sum { log_snr, before, now: added.detach() }));
         Ok(added)
     }

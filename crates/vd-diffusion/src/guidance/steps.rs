@@ -1,21 +1,21 @@
-//! Which step of a run a denoiser is in.
+//! Tracks the current step of a run.
 
 use std::cell::Cell;
 
 use crate::Progress;
 
-/// Counts the steps of a run, whatever a sampler asks within one.
+/// Counts the steps of a run, independently of the evaluations within a step.
 ///
-/// Outside a run it stays at the first.
+/// Outside a run it stays at the first step.
 #[derive(Debug, Default)]
 pub(super) struct Steps(Cell<Count>);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
-    /// Whether the run is one from noise to data.
+    /// Whether the run goes from noise to data.
     falls: bool,
     done: usize,
-    /// How many the run has.
+    /// Number of steps of the run.
     of: usize,
 }
 
@@ -30,8 +30,9 @@ impl Steps {
         });
     }
 
-    /// How many steps this one stands for where every `every`-th is to act, the first among them:
-    /// itself and those up to the next, but no more than are left; 0 where it is not to act.
+    /// The number of steps that this one stands for if every `every`-th acts, starting with the
+    /// first: itself and those up to the next acting one, but no more than are left; 0 if it does
+    /// not act.
     pub(super) fn stands_for(&self, every: usize) -> usize {
         let Count { done, of, .. } = self.0.get();
         if !done.is_multiple_of(every) {
@@ -40,7 +41,7 @@ impl Steps {
         every.min(of.saturating_sub(done)).max(1)
     }
 
-    /// Whether this is one of the first `n` of a run from noise to data.
+    /// Whether this is one of the first `n` steps of a run from noise to data.
     pub(super) fn is_among_the_first(&self, n: usize) -> bool {
         let count = self.0.get();
         count.falls && count.done < n

@@ -8,11 +8,11 @@ use super::{Interval, Sampler, Step};
 use crate::Result;
 use crate::error::in_range;
 
-/// DDPM's step, its variance interpolated (in the logarithm) between the two that DDPM names.
+/// DDPM's step, with a variance interpolated (logarithmically) between DDPM's two choices.
 ///
 /// # Range
-/// `gamma` in [0, 1]: 0 is the variance of the posterior ("fixed small", as in
-/// `video-diffusion-pytorch`), 1 that of the forward process ("fixed large").
+/// `gamma` in [0, 1]: 0 is the posterior variance ("fixed small", as in `video-diffusion-pytorch`),
+/// 1 that of the forward process ("fixed large").
 ///
 /// # Reference
 /// Ho et al. 2020, section 3.2, arXiv:2006.11239; Ho et al. 2022, equation 4, arXiv:2204.03458.
@@ -37,7 +37,7 @@ impl Sampler for Ancestral {
         let (small, large) = (from.posterior_variance(to), from.variance_given(to));
         let mean = hold_x0(x, &x0, from, to.without(small));
         let variance = small.powf(1.0 - self.gamma) * large.powf(self.gamma);
-        // The large variance is not 0 on the way to clean, where nothing may be added.
+        // The large variance is not 0 on a step to clean, where no noise may be added.
         let variance = if to.sigma == 0.0 { 0.0 } else { variance };
         Ok(Step::new(add_noise(mean, variance, over, noise), x0))
     }

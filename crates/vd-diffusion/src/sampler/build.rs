@@ -1,4 +1,4 @@
-//! From a config to its sampler.
+//! Builds the sampler of a config.
 
 use super::{
     Ancestral, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, Ipndm, Langevin, Lcm, Lms, Pndm,
@@ -7,10 +7,10 @@ use super::{
 use crate::Result;
 
 impl SamplerConfig {
-    /// The sampler itself.
+    /// Builds the sampler.
     ///
     /// # Errors
-    /// Settings out of their range.
+    /// Settings out of range.
     pub fn build(&self) -> Result<Box<dyn Sampler>> {
         match *self {
             SamplerConfig::Ancestral { gamma } | SamplerConfig::DdpmSmall { gamma } => {
@@ -59,7 +59,7 @@ impl SamplerConfig {
     }
 }
 
-/// A sampler whose settings are in their range.
+/// A sampler whose settings have been checked.
 fn checked<S: Sampler + Copy + 'static>(
     sampler: S,
     validate: fn(S) -> Result<()>,

@@ -1,11 +1,11 @@
-//! A source of noise that is not believed.
+//! A noise source whose output is checked.
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::Noise;
 
 use crate::{Error, Result};
 
-/// What two tensors have to share to be added number by number.
+/// What two tensors must share to be added elementwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Looks(Vec<i64>, Kind, Device);
 
@@ -14,7 +14,7 @@ impl Looks {
         Looks(x.size(), x.kind(), x.device())
     }
 
-    /// Refuses a tensor that looks otherwise.
+    /// Refuses a tensor that differs.
     pub(super) fn check(&self, what: &str, x: &Tensor) -> Result<()> {
         let got = Looks::of(x);
         if got == *self {
@@ -25,10 +25,10 @@ impl Looks {
     }
 }
 
-/// Noise whose every draw is compared with what was asked for.
+/// Noise whose every draw is compared with the request.
 ///
-/// A draw that is not like it is replaced by zeros, so that the step in hand comes to its end, and
-/// [`Checked::fault`] says so after it.
+/// A draw that does not match is replaced by zeros, so that the current step completes;
+/// [`Checked::fault`] then returns the error.
 pub(super) struct Checked<'a> {
     inner: &'a mut dyn Noise,
     fault: Option<Error>,
@@ -39,7 +39,7 @@ impl<'a> Checked<'a> {
         Checked { inner, fault: None }
     }
 
-    /// The first draw that was refused.
+    /// Returns the first draw that was refused, as an error.
     pub(super) fn fault(&mut self) -> Result<()> {
         self.fault.take().map_or(Ok(()), Err)
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Boundary, Heun, LastSteps, Line, LineRule, LineWeight, SamplerFacts, ThirdOrder};
 use crate::named::{name_or_table, number_or_inf};
 
-/// Which sampler, as a config says it: its kind, or a table with its `kind` and settings.
+/// Choice of sampler in a config: its kind, or a table with its `kind` and settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SamplerConfig {
@@ -18,7 +18,7 @@ pub enum SamplerConfig {
     /// [`Ancestral`](super::Ancestral) sampling with DDPM's "fixed small" variance; `ddpm` is the same.
     #[serde(alias = "ddpm")]
     DdpmSmall {
-        /// As in `ancestral`; 0, the default, is what the name says.
+        /// As in `ancestral`; the default, 0, is the variance in the name.
         #[serde(default)]
         gamma: f64,
     },
@@ -26,15 +26,16 @@ pub enum SamplerConfig {
     DdpmLarge,
     /// [`Ddim`](super::Ddim).
     Ddim {
-        /// How much fresh noise: none (0, the default) to that of DDPM (1).
+        /// Amount of fresh noise: from none (0, the default) to that of DDPM (1).
         #[serde(default)]
         eta: f64,
     },
     /// Euler's method, which is [`Ddim`](super::Ddim) without noise.
     Euler,
-    /// Euler's method down to less noise than is due, the rest drawn: [`Ddim`](super::Ddim) with noise.
+    /// Euler's method to a level below the target, followed by fresh noise: [`Ddim`](super::Ddim)
+    /// with noise.
     EulerAncestral {
-        /// How much fresh noise; all of it (1) by default.
+        /// Amount of fresh noise; all of it (1) by default.
         #[serde(default = "one")]
         eta: f64,
     },
@@ -52,7 +53,7 @@ pub enum SamplerConfig {
         /// EDM's S_noise; 1 by default.
         #[serde(default = "one")]
         churn_noise: f64,
-        /// Along which line the slopes are taken; that of flow matching by default.
+        /// The line along which derivatives are taken; that of flow matching by default.
         #[serde(default)]
         line: Line,
     },
@@ -60,50 +61,50 @@ pub enum SamplerConfig {
     Dpm2,
     /// [`Lms`](super::Lms).
     Lms {
-        /// How many evaluations count; 4 by default.
+        /// Number of evaluations used; 4 by default.
         #[serde(default = "four")]
         order: usize,
     },
     /// [`DpmPp2s`](super::DpmPp2s).
     #[serde(rename = "dpmpp-2s-ancestral")]
     DpmPp2sAncestral {
-        /// How much fresh noise; all of it (1) by default.
+        /// Amount of fresh noise; all of it (1) by default.
         #[serde(default = "one")]
         eta: f64,
     },
     /// [`DpmPp2m`](super::DpmPp2m) without noise.
     #[serde(rename = "dpmpp-2m")]
     DpmPp2m {
-        /// The mean of the line through two x0-hat; that of its midpoint by default.
+        /// How the line through two x0-hat is averaged; by its midpoint by default.
         #[serde(default)]
         line: LineRule,
-        /// What the last steps do; they fall to first order by default.
+        /// Order of the last steps; falls to first order by default.
         #[serde(default)]
         last: LastSteps,
     },
     /// [`DpmPp2m`](super::DpmPp2m) with noise.
     #[serde(rename = "dpmpp-2m-sde")]
     DpmPp2mSde {
-        /// How much fresh noise; all of it (1) by default.
+        /// Amount of fresh noise; all of it (1) by default.
         #[serde(default = "one")]
         eta: f64,
-        /// The mean of the line through two x0-hat; that of its midpoint by default.
+        /// How the line through two x0-hat is averaged; by its midpoint by default.
         #[serde(default)]
         line: LineRule,
-        /// What the last steps do; they fall to first order by default.
+        /// Order of the last steps; falls to first order by default.
         #[serde(default)]
         last: LastSteps,
     },
     /// [`DpmPp3m`](super::DpmPp3m) with noise.
     #[serde(rename = "dpmpp-3m-sde")]
     DpmPp3mSde {
-        /// How much fresh noise; all of it (1) by default.
+        /// Amount of fresh noise; all of it (1) by default.
         #[serde(default = "one")]
         eta: f64,
-        /// Whose form; `whole` by default.
+        /// Which published or exact form; `whole` by default.
         #[serde(default)]
         form: ThirdOrder,
-        /// What the last steps do; what the form has by default.
+        /// Order of the last steps; that of the form by default.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last: Option<LastSteps>,
     },
@@ -125,38 +126,38 @@ pub enum SamplerConfig {
     Pndm,
     /// [`Ipndm`](super::Ipndm).
     Ipndm {
-        /// How many evaluations count; 4 by default.
+        /// Number of evaluations used; 4 by default.
         #[serde(default = "four")]
         order: usize,
     },
     /// [`Deis`](super::Deis).
     Deis {
-        /// How many evaluations count; 3 by default.
+        /// Number of evaluations used; 3 by default.
         #[serde(default = "three")]
         order: usize,
-        /// What the last steps do; they fall to first order by default.
+        /// Order of the last steps; falls to first order by default.
         #[serde(default)]
         last: LastSteps,
     },
     /// [`Lcm`](super::Lcm).
     Lcm {
-        /// Of networks that were distilled with one; none by default, and `{}` is that of the
-        /// published networks.
+        /// For networks that were distilled with a boundary condition; none by default, and `{}` is
+        /// that of the published networks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         boundary: Option<Boundary>,
     },
     /// [`Restart`](super::Restart).
     Restart {
-        /// Who makes the steps; `dpmpp-2m` by default.
+        /// The sampler that makes the steps; `dpmpp-2m` by default.
         #[serde(default = "two_m")]
         inner: Box<SamplerConfig>,
-        /// The least sigma / alpha that is gone through again; 0.05 by default.
+        /// The least sigma / alpha of the repeated band; 0.05 by default.
         #[serde(default = "restart_low")]
         low: f64,
-        /// The largest; 2 by default, and "inf" has no end.
+        /// The largest sigma / alpha of the band; 2 by default, "inf" for no limit.
         #[serde(default = "restart_high", with = "number_or_inf")]
         high: f64,
-        /// How often; once by default.
+        /// Number of repetitions; 1 by default.
         #[serde(default = "once")]
         times: usize,
     },
@@ -165,7 +166,7 @@ pub enum SamplerConfig {
         /// The predictor; `ancestral` by default.
         #[serde(default = "ancestral")]
         inner: Box<SamplerConfig>,
-        /// Size of the correcting step; 0.1 by default.
+        /// Size of the corrector step; 0.1 by default.
         #[serde(default = "tenth")]
         delta: f64,
     },

@@ -8,7 +8,7 @@ use super::{Interval, Sampler, Step};
 use crate::Result;
 use crate::error::in_range;
 
-/// One DDIM step: moves `x` along the line through x0-hat, plus `eta` parts of fresh noise.
+/// One DDIM step: moves `x` along the line through x0-hat, plus a fraction `eta` of fresh noise.
 ///
 /// # Range
 /// `eta` in [0, 1]: 0 is deterministic (Euler's method), 1 is ancestral.
@@ -17,7 +17,7 @@ use crate::error::in_range;
 /// Song, Meng & Ermon 2020, eq. 12, arXiv:2010.02502. Order 1; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ddim {
-    /// How much fresh noise: none (0) to that of DDPM (1).
+    /// Amount of fresh noise: from none (0) to that of DDPM (1).
     pub eta: f64,
 }
 

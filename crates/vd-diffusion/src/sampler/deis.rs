@@ -9,24 +9,24 @@ use super::{Interval, LastSteps, Sampler, Step};
 use crate::Result;
 use crate::error::order_in;
 
-/// Adams and Bashforth's rule on eps-hat, whose polynomial is in log-SNR.
+/// The Adams-Bashforth rule on eps-hat, with polynomials in log-SNR.
 ///
 /// # Range
-/// `order` in 1..=4: how many eps-hat it looks at, the newest included.
+/// `order` in 1..=4: the number of eps-hat used, including the newest.
 ///
 /// # Reference
-/// Zhang & Chen 2022, section 3, arXiv:2204.13902, in the log-rho form of diffusers. Of the order
-/// that is asked for, up to 3; one evaluation per step.
+/// Zhang & Chen 2022, section 3, arXiv:2204.13902, in the log-rho form of diffusers. Order `order`,
+/// up to 3; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deis {
-    /// How many eps-hat count.
+    /// The number of eps-hat used.
     pub order: usize,
-    /// What the last steps do.
+    /// Order of the last steps.
     pub last: LastSteps,
 }
 
 impl Deis {
-    /// Falling to first order on the last step.
+    /// Falls to first order on the last step.
     pub fn new(order: usize) -> Self {
         Deis { order, last: LastSteps::Fall }
     }
@@ -47,7 +47,7 @@ impl Sampler for Deis {
         }
         let points: Vec<_> = recent.iter().map(|p| p.at.half_log_snr()).collect();
         let range = (from.half_log_snr(), to.half_log_snr());
-        // sigma / alpha is exp of minus half the log-SNR, and grows as that does.
+        // sigma / alpha is exp of minus half the log-SNR.
         let weights = mean_weights(&points, range, |l| (range.0 - l).exp());
         Ok(Step::new(hold_eps_sum(&recent, &weights, to), x0))
     }

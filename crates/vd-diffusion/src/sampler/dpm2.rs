@@ -7,13 +7,13 @@ use super::moves::{hold_eps, hold_x0};
 use super::{Interval, Sampler, Step};
 use crate::Result;
 
-/// The longest step, in half the log-SNR, that asks for a midpoint: what is wrong with x0-hat there
-/// comes back exp(half of that) = 12 times as large.
+/// The longest step, in half the log-SNR, that uses a midpoint: errors of x0-hat there are
+/// amplified by exp(half of that) = 12.
 const LONGEST: f64 = 5.0;
 
 /// The midpoint rule on eps-hat, with the midpoint at the mean log-SNR.
 ///
-/// A step over more than 10 in log-SNR, or from alpha = 0 or to sigma = 0, is DDIM's.
+/// A step over more than 10 in log-SNR, from alpha = 0 or to sigma = 0, is a DDIM step.
 ///
 /// # Reference
 /// Lu et al. 2022, algorithm 1 (DPM-Solver-2, r = 1/2), arXiv:2206.00927; as in k-diffusion, where

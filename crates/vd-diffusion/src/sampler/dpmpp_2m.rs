@@ -1,4 +1,4 @@
-//! DPM-Solver++(2M) and its SDE.
+//! DPM-Solver++(2M) and its SDE version.
 
 use tch::Tensor;
 use vd_tensor_ops::Noise;
@@ -18,11 +18,11 @@ use crate::error::in_range;
 /// weak order 2 at eta = 1; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DpmPp2m {
-    /// How much fresh noise: none (0) to that of the reverse SDE (1).
+    /// Amount of fresh noise: from none (0) to that of the reverse SDE (1).
     pub eta: f64,
-    /// The mean of the line through the two x0-hat; the paper's is the midpoint's.
+    /// How the line through the two x0-hat is averaged; by its midpoint in the paper.
     pub line: LineRule,
-    /// What the last steps do.
+    /// Order of the last steps.
     pub last: LastSteps,
 }
 

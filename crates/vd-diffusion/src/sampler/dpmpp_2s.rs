@@ -8,20 +8,19 @@ use super::{Interval, Sampler, Step};
 use crate::Result;
 use crate::error::in_range;
 
-/// The midpoint rule on x0-hat, down to less noise than is due; the rest is drawn.
+/// The midpoint rule on x0-hat, to a level below the target, followed by fresh noise.
 ///
-/// The midpoint lies at the mean log-SNR of the two ends of the way down.
+/// The midpoint lies at the mean log-SNR of the two ends of the deterministic part.
 ///
 /// # Range
-/// `eta` in [0, 1]: 0 is deterministic, 1 takes out and puts back as much noise as ancestral
-/// sampling does.
+/// `eta` in [0, 1]: 0 is deterministic, 1 removes and adds as much noise as ancestral sampling.
 ///
 /// # Reference
 /// Lu et al. 2022, algorithm 1 (r = 1/2), arXiv:2211.01095; ancestral as `sample_dpmpp_2s_ancestral`
 /// of k-diffusion. Order 2 at eta = 0, weak order 2 at eta = 1; two evaluations per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DpmPp2s {
-    /// How much fresh noise: none (0) to that of ancestral sampling (1).
+    /// Amount of fresh noise: from none (0) to that of ancestral sampling (1).
     pub eta: f64,
 }
 

@@ -1,4 +1,4 @@
-//! DPM-Solver++(3M) and its SDE.
+//! DPM-Solver++(3M) and its SDE version.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -12,8 +12,8 @@ use crate::error::in_range;
 
 /// DPM-Solver++ over the last three x0-hat: the flow at `eta` = 0, its SDE at 1.
 ///
-/// [`DpmPp3m::new`] integrates the whole parabola. The published form, of [`DpmPp3m::diffusers`]
-/// and [`DpmPp3m::k_diffusion`], keeps half of its second difference, and is of second order.
+/// [`DpmPp3m::new`] integrates the whole parabola. The published form, [`DpmPp3m::diffusers`] and
+/// [`DpmPp3m::k_diffusion`], keeps half of its second difference, and is of second order.
 ///
 /// # Range
 /// `eta` in [0, 1].
@@ -24,17 +24,17 @@ use crate::error::in_range;
 /// eta = 1; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DpmPp3m {
-    /// How much fresh noise: none (0) to that of the reverse SDE (1).
+    /// Amount of fresh noise: from none (0) to that of the reverse SDE (1).
     pub eta: f64,
-    /// How much of the parabola's second difference counts: 1 is right, 0.5 is published.
+    /// Factor of the parabola's second difference: 1 is exact, 0.5 as published.
     pub second_difference: f64,
-    /// The mean of the line where only two x0-hat are used.
+    /// How the line is averaged where only two x0-hat are used.
     pub line: LineRule,
-    /// What the last steps do.
+    /// Order of the last steps.
     pub last: LastSteps,
 }
 
-/// The forms of [`DpmPp3m`] that a config has a name for.
+/// The forms of [`DpmPp3m`] that have a name in configs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThirdOrder {
@@ -58,14 +58,14 @@ impl ThirdOrder {
 }
 
 impl DpmPp3m {
-    /// The whole integral of the parabola.
+    /// The exact integral of the parabola.
     pub fn new(eta: f64) -> Self {
         DpmPp3m { eta, second_difference: 1.0, line: LineRule::Whole, last: LastSteps::Fall }
     }
 
-    /// The form of diffusers' `DPMSolverMultistepScheduler` with `solver_order=3`, but for a fault of
-    /// its SDE: in diffusers 0.42 that takes alpha times the second difference too much off, which
-    /// is not followed.
+    /// The form of diffusers' `DPMSolverMultistepScheduler` with `solver_order=3`, except for an
+    /// error in its SDE version, which is not reproduced: diffusers 0.42 subtracts alpha times the
+    /// second difference too much.
     pub fn diffusers(eta: f64) -> Self {
         DpmPp3m {
             eta,
@@ -85,9 +85,9 @@ impl DpmPp3m {
         in_range("sampler dpmpp-3m-sde: second_difference", self.second_difference, 0.0, 1.0)
     }
 
-    /// How much each of three x0-hat counts, newest first.
+    /// Weights of the three x0-hat, newest first.
     fn weights(&self, points: &[Past], over: &Interval<'_>) -> Vec<f64> {
-        // In units of the interval, from its start: the SDE's density of time is exp of this.
+        // In units of the interval, from its start; the SDE's density over time is exp of this.
         let (start, h) = (over.from.half_log_snr(), over.half_log_snr_gained());
         let density = |u: f64| ((1.0 + self.eta) * h * u).exp();
         let u: Vec<_> = points.iter().map(|p| (p.at.half_log_snr() - start) / h).collect();

@@ -1,32 +1,32 @@
-//! What there is to know about each sampler, as a table.
+//! Facts about each sampler, as a table.
 
 use serde::Serialize;
 
 use super::SamplerConfig;
 
-/// What there is to know about a kind of sampler with its default settings.
+/// Facts about a kind of sampler with its default settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SamplerFacts {
-    /// Its kind in a config, which is its name on the command line.
+    /// Its kind in a config, which is also its name on the command line.
     pub name: &'static str,
     /// Authors, year and arXiv id.
     pub paper: &'static str,
-    /// Where in the paper.
+    /// Place in the paper.
     pub equation: &'static str,
-    /// The order that it was measured at: of the flow where it is deterministic, else of the final
-    /// variance. None where it is no approximation that more steps refine.
+    /// The measured order of convergence: of the flow for deterministic samplers, otherwise of the
+    /// final variance. `None` for samplers that are no approximation refined by more steps.
     pub order: Option<usize>,
-    /// Evaluations of the network per step that is taken. End steps and warm-ups may differ;
-    /// `restart` takes the steps of the grid and, `times` times more, those in its band, which
-    /// [`Sampler::plan`](crate::Sampler::plan) tells of a grid.
+    /// Network evaluations per step taken. End steps and warm-ups may differ; `restart` takes the
+    /// steps of the grid and, `times` more times, those in its band, which
+    /// [`Sampler::plan`](crate::Sampler::plan) returns for a grid.
     pub nfe: usize,
-    /// Whether the start alone decides the end.
+    /// Whether the result depends only on the initial noise.
     pub deterministic: bool,
-    /// The same in diffusers: the class with its options, and the setting that makes it the same
-    /// where the default is another.
+    /// The equivalent in diffusers: the class with its options, and the setting needed here where
+    /// the default differs.
     pub diffusers: Option<&'static str>,
-    /// The same in k-diffusion: the function, likewise.
+    /// The equivalent in k-diffusion: the function, likewise.
     pub k_diffusion: Option<&'static str>,
 }
 
@@ -252,7 +252,7 @@ impl SamplerFacts {
 }
 
 impl SamplerConfig {
-    /// What there is to know about this kind of sampler.
+    /// Facts about this kind of sampler.
     pub fn facts(&self) -> &'static SamplerFacts {
         match self {
             SamplerConfig::Ancestral { .. } => &ANCESTRAL,

@@ -1,4 +1,4 @@
-//! Heun's method, with the churn of EDM.
+//! Heun's method, with EDM's churn.
 
 use std::f64::consts::SQRT_2;
 
@@ -11,41 +11,41 @@ use super::{Interval, Sampler, Step};
 use crate::error::in_range;
 use crate::{NoiseLevel, Result};
 
-/// Coordinates in which x0 and eps, held fixed, make a straight line.
+/// Coordinates in which constant x0 and eps give a straight line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
-    /// x / alpha over sigma / alpha, as in EDM and k-diffusion. Infinite at alpha = 0, where a step
-    /// falls to first order.
+    /// x / alpha as a function of sigma / alpha, as in EDM and k-diffusion. Infinite at alpha = 0,
+    /// where a step falls to first order.
     Edm,
-    /// x / (alpha + sigma) over sigma / (alpha + sigma), as in flow matching. Finite everywhere,
-    /// and three to six times as exact on the densities of the tests.
+    /// x / (alpha + sigma) as a function of sigma / (alpha + sigma), as in flow matching. Finite
+    /// everywhere, and three to six times more accurate on the densities of the tests.
     #[default]
     Flow,
 }
 
-/// Heun's second-order step: the trapezoid over the slopes at both ends, after raising the noise a
-/// little ("churn").
+/// Heun's second-order step: the trapezoidal rule on the derivatives at both ends, after adding a
+/// little noise ("churn").
 ///
 /// # Range
-/// `churn` (EDM's S_churn) not negative, 0 is deterministic; it is spread over the steps, of which
-/// each raises sigma / alpha to at most sqrt(2) times itself. `churn_min` and `churn_max` (S_tmin,
-/// S_tmax) bound the sigma / alpha that are churned; `churn_noise` (S_noise) scales what is added.
+/// `churn` (EDM's S_churn) is not negative; 0 is deterministic. It is spread over the steps; each
+/// raises sigma / alpha by a factor of at most sqrt(2). `churn_min` and `churn_max` (S_tmin,
+/// S_tmax) bound the sigma / alpha that is churned; `churn_noise` (S_noise) scales the added noise.
 ///
 /// # Reference
 /// Karras et al. 2022, algorithms 1 and 2, arXiv:2206.00364. Order 2; two evaluations per step, one
-/// on the last to sigma = 0. With churn the weak order is 2 as well.
+/// on the last step to sigma = 0. With churn the weak order is also 2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heun {
-    /// How much noise is put in and taken out again, over all steps.
+    /// Amount of noise added and removed again, over all steps.
     pub churn: f64,
     /// The least sigma / alpha that is churned.
     pub churn_min: f64,
     /// The largest sigma / alpha that is churned.
     pub churn_max: f64,
-    /// The standard deviation of the noise that is put in.
+    /// Standard deviation of the added noise.
     pub churn_noise: f64,
-    /// Along which line the slopes are taken.
+    /// The line along which derivatives are taken.
     pub line: Line,
 }
 
@@ -69,7 +69,7 @@ impl Heun {
         in_range("sampler heun: churn_noise", self.churn_noise, 0.0, f64::MAX)
     }
 
-    /// The level that the noise is raised to before the step.
+    /// The level to which the noise is raised before the step.
     fn churned(&self, over: &Interval<'_>) -> NoiseLevel {
         let gamma = (self.churn / over.of as f64).min(SQRT_2 - 1.0);
         let ratio = over.from.sigma / over.from.alpha;
@@ -81,7 +81,7 @@ impl Heun {
             return over.from;
         }
         let raised = over.schedule.at_log_snr(over.from.log_snr() - 2.0 * gamma.ln_1p());
-        // The schedule ends somewhere: nothing is noisier than its first level.
+        // Never above the first level of the schedule.
         if raised.log_snr() < over.from.log_snr() { raised } else { over.from }
     }
 }

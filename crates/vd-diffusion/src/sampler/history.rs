@@ -1,10 +1,10 @@
-//! The states that a multistep sampler looks back at.
+//! The past states used by multistep samplers.
 
 use tch::Tensor;
 
 use crate::NoiseLevel;
 
-/// A state that was denoised, and what came out.
+/// A state that was denoised, and its x0-hat.
 #[derive(Debug)]
 pub struct Past {
     /// Its noise level.
@@ -16,16 +16,16 @@ pub struct Past {
 }
 
 impl Past {
-    /// The same tensors under another name.
+    /// Another handle to the same tensors.
     pub(super) fn shallow_clone(&self) -> Past {
         Past { at: self.at, x: self.x.shallow_clone(), x0: self.x0.shallow_clone() }
     }
 }
 
-/// The last four states before the present one.
+/// The last four states before the current one.
 ///
-/// [`sample`](crate::sample) keeps it; [`push`](History::push) fills it for a sampler whose `step`
-/// is called by itself, in a test say.
+/// [`sample`](crate::sample) maintains it; [`push`](History::push) fills it for a sampler whose
+/// `step` is called directly, for example in a test.
 #[derive(Debug, Default)]
 pub struct History {
     /// Newest first.
@@ -41,7 +41,7 @@ impl History {
         self.states.iter().filter(|past| past.at.alpha > 0.0).take(n)
     }
 
-    /// Adds a state that is newer than all before it; only the last four are kept.
+    /// Adds a state newer than all before it; only the last four are kept.
     pub fn push(&mut self, past: Past) {
         self.states.truncate(Self::LENGTH - 1);
         self.states.insert(0, past);

@@ -8,18 +8,18 @@ use super::{Interval, Sampler, Step};
 use crate::Result;
 use crate::error::order_in;
 
-/// Adams and Bashforth's rule on eps-hat with the weights of even steps, whatever the steps are;
+/// The Adams-Bashforth rule on eps-hat, with the weights for even steps even if the steps are not;
 /// the first steps are of lower order.
 ///
 /// # Range
-/// `order` in 1..=4: how many eps-hat it looks at, the newest included.
+/// `order` in 1..=4: the number of eps-hat used, including the newest.
 ///
 /// # Reference
 /// Zhang & Chen 2022 (iPNDM), arXiv:2204.13902, after Liu et al. 2022, arXiv:2202.09778. Order 2,
 /// since steps are not even in sigma / alpha; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ipndm {
-    /// How many eps-hat count.
+    /// The number of eps-hat used.
     pub order: usize,
 }
 
@@ -42,7 +42,7 @@ impl Sampler for Ipndm {
     }
 }
 
-/// How much each of up to four eps-hat counts, newest first, as if steps were even.
+/// Weights of up to four eps-hat, newest first, as if steps were even.
 pub(super) fn even_steps(n: usize) -> &'static [f64] {
     match n {
         0 | 1 => &[1.0],

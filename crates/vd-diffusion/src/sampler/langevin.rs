@@ -7,23 +7,24 @@ use super::{Interval, Sampler, Step};
 use crate::error::in_range;
 use crate::{NoiseLevel, Result};
 
-/// A Langevin step at each noise level before another sampler leaves it.
+/// A Langevin corrector step at each noise level, before another sampler leaves that level.
 ///
-/// Every level that the inner sampler comes to is corrected but the last one, which is left as
-/// clean as it is. A finite `delta` is biased: at one level for ever, data of variance V (noised)
-/// end at V / (1 - delta sigma^2 / (4 V)), so that smaller is more exact and slower to correct.
+/// Every level that the inner sampler visits is corrected except the last, which gets no more
+/// noise. A finite `delta` is biased: repeated indefinitely at one level, noised data of variance V
+/// end at V / (1 - delta sigma^2 / (4 V)), so a smaller `delta` is more exact but corrects more
+/// slowly.
 ///
 /// # Range
-/// `delta` in [0, 2]; the paper takes 0.1. At 0 it is the inner sampler at twice the cost.
+/// `delta` in [0, 2]; 0.1 in the paper. At 0 it is the inner sampler at twice the cost.
 ///
 /// # Reference
-/// Ho et al. 2022, section 2, arXiv:2204.03458; Song et al. 2021, appendix G, arXiv:2011.13456.
-/// One evaluation more per step than the inner sampler.
+/// Ho et al. 2022, section 2, arXiv:2204.03458; Song et al. 2021, appendix G, arXiv:2011.13456. One
+/// more evaluation per step than the inner sampler.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Langevin<S> {
     /// The predictor.
     pub inner: S,
-    /// Size of the correcting step, in units of sigma^2.
+    /// Size of the corrector step, in units of sigma^2.
     pub delta: f64,
 }
 
@@ -32,7 +33,8 @@ impl<S> Langevin<S> {
         in_range("sampler langevin: delta", self.delta, 0.0, 2.0)
     }
 
-    /// A state at the same level, nearer to its density; it has to meet the constraint anew.
+    /// A state at the same level, closer to its density; the constraint must be applied to it
+    /// again.
     fn correct(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Tensor> {
         let at = over.from;
         let eps = at.eps(x, &over.denoise(x, at)?);
@@ -52,7 +54,7 @@ impl<S: Sampler> Sampler for Langevin<S> {
         self.validate()?;
         let x = self.correct(x, over, noise)?;
         let mut step = self.inner.step(&x, over, noise)?;
-        // Multistep samplers look back at the state that was really denoised.
+        // Multistep samplers need the state that was actually denoised.
         step.start = step.start.or(Some((over.from, x)));
         Ok(step)
     }

@@ -1,4 +1,4 @@
-//! Steps of a consistency model.
+//! Consistency model sampling.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -8,25 +8,27 @@ use super::{Interval, Sampler, Step};
 use crate::error::in_range;
 use crate::{NoiseLevel, Result, Schedule};
 
-/// The multistep consistency step: jumps to x0-hat, and noises it anew for the next level.
+/// The multistep consistency step: jumps to x0-hat, and adds fresh noise for the next level.
 ///
-/// Meant for networks distilled to it, where 1 to 8 steps do; on others it is a sampler whose
-/// every step forgets all but x0-hat. A step to sigma = 0 is x0-hat and draws nothing.
+/// Meant for networks distilled for it, which need only 1 to 8 steps; with other networks it is a
+/// sampler whose every step keeps only x0-hat. A step to sigma = 0 returns x0-hat and draws no
+/// noise.
 ///
 /// # Reference
-/// Luo et al. 2023, algorithm 3, arXiv:2310.04378; Song et al. 2023, algorithm 1,
-/// arXiv:2303.01469. One evaluation per step; no order on networks that were not distilled.
+/// Luo et al. 2023, algorithm 3, arXiv:2310.04378; Song et al. 2023, algorithm 1, arXiv:2303.01469.
+/// One evaluation per step; no order for networks that were not distilled.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Lcm {
-    /// Mixes x0-hat with the state, for networks that were distilled with it; `None` takes
-    /// x0-hat alone.
+    /// Mixes x0-hat with the state, for networks that were distilled this way; `None`: x0-hat
+    /// alone.
     pub boundary: Option<Boundary>,
 }
 
 /// The boundary condition of a consistency model: c_skip x + c_out x0-hat, which is x at time 0.
 ///
-/// With s = `timestep_scaling` times the time in steps of a table (as if of 1000 where the
-/// schedule has none), c_skip = d^2 / (s^2 + d^2) and c_out = s / sqrt(s^2 + d^2), d = `sigma_data`.
+/// With s = `timestep_scaling` times the time in table steps (as if of 1000 for a continuous
+/// schedule), c_skip = sigma_data^2 / (s^2 + sigma_data^2) and c_out = s / sqrt(s^2 +
+/// sigma_data^2).
 ///
 /// # Range
 /// Both above 0.
@@ -36,9 +38,9 @@ pub struct Lcm {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Boundary {
-    /// How fast the state is forgotten: 10 in the networks that are published.
+    /// How fast the weight of the state falls: 10 in the published networks.
     pub timestep_scaling: f64,
-    /// The spread of the data.
+    /// Standard deviation of the data.
     pub sigma_data: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Linear multistep.
+//! Linear multistep (LMS).
 
 use tch::Tensor;
 use vd_tensor_ops::Noise;
@@ -9,17 +9,17 @@ use super::{Interval, Sampler, Step};
 use crate::Result;
 use crate::error::order_in;
 
-/// Adams and Bashforth's rule on eps-hat, whose polynomial is in sigma / alpha.
+/// The Adams-Bashforth rule on eps-hat, with polynomials in sigma / alpha.
 ///
 /// # Range
-/// `order` in 1..=4: how many eps-hat it looks at, the newest included.
+/// `order` in 1..=4: the number of eps-hat used, including the newest.
 ///
 /// # Reference
 /// `sample_lms` of k-diffusion; the same as rho-AB of Zhang & Chen 2022, section 4,
-/// arXiv:2204.13902. Of the order that is asked for; one evaluation per step.
+/// arXiv:2204.13902. Order `order`; one evaluation per step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lms {
-    /// How many eps-hat count.
+    /// The number of eps-hat used.
     pub order: usize,
 }
 

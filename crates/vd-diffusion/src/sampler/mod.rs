@@ -55,18 +55,18 @@ use vd_tensor_ops::Noise;
 
 use crate::{Denoiser, NoiseLevel, Result, Schedule};
 
-/// What a step has to cross, and with what.
+/// The interval of a step, and everything that the step may use.
 #[derive(Clone, Copy)]
 pub struct Interval<'a> {
     /// The level of the state.
     pub from: NoiseLevel,
-    /// The level to bring it to.
+    /// The level that the step leads to.
     pub to: NoiseLevel,
-    /// Which step this is, from 0.
+    /// Index of the step, from 0.
     pub index: usize,
-    /// Of how many.
+    /// Number of steps.
     pub of: usize,
-    /// The network, its guidance and its conditions.
+    /// The network with its guidance and conditioning.
     pub denoiser: &'a dyn Denoiser,
     /// The schedule that the levels come from.
     pub schedule: &'a dyn Schedule,
@@ -75,41 +75,42 @@ pub struct Interval<'a> {
 }
 
 impl Interval<'_> {
-    /// The x0-hat of a state, checked to be a tensor like it.
+    /// The x0-hat of a state, checked to match it in shape, kind and device.
     ///
     /// # Errors
-    /// Whatever the denoiser refuses; an answer of another shape, kind or device.
+    /// Any error of the denoiser; a result of another shape, kind or device.
     pub fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
         let x0 = self.denoiser.denoise(x, at)?;
         checked::Looks::of(x).check("x0-hat of the denoiser", &x0)?;
         Ok(x0)
     }
 
-    /// Whether log-SNR is infinite at an end; a step in it falls to first order there.
+    /// Whether log-SNR is infinite at an end; steps fall to first order there.
     pub fn is_open(&self) -> bool {
         self.from.alpha == 0.0 || self.to.sigma == 0.0
     }
 
-    /// The order that a multistep rule may have here: 1 where an end is infinite; else falling to
-    /// 1 on the last step, since the last steps are long in log-SNR and a polynomial does not
-    /// reach that far.
+    /// The order allowed for a multistep rule: 1 if an end is infinite; otherwise falling to 1 on
+    /// the last step, since the last steps are long in log-SNR and a polynomial does not
+    /// extrapolate that far.
     pub fn order(&self, wanted: usize) -> usize {
         if self.is_open() { 1 } else { wanted.min(self.of - self.index) }
     }
 
-    /// This state and the newest before it, newest first: at most `n` in all, at least this one.
+    /// This state and the newest before it, newest first: at most `n` in all, always including this
+    /// one.
     pub fn recent(&self, x: &Tensor, x0: &Tensor, n: usize) -> Vec<Past> {
         let now = Past { at: self.from, x: x.shallow_clone(), x0: x0.shallow_clone() };
         let before = self.past.newest(n.saturating_sub(1)).map(Past::shallow_clone);
         std::iter::once(now).chain(before).collect()
     }
 
-    /// How far half the log-SNR rises; infinite where an end is open.
+    /// Increase of half the log-SNR; infinite if an end is open.
     fn half_log_snr_gained(&self) -> f64 {
         self.to.half_log_snr() - self.from.half_log_snr()
     }
 
-    /// The variance that the reverse SDE of strength `eta` takes out and puts back.
+    /// The variance that the reverse SDE of strength `eta` removes and adds.
     ///
     /// Lu et al. 2022, section 5, arXiv:2211.01095; between eta = 0 and 1 as in k-diffusion.
     fn sde_variance(&self, eta: f64) -> f64 {
@@ -132,30 +133,30 @@ impl fmt::Debug for Interval<'_> {
     }
 }
 
-/// What a step found.
+/// Result of a step.
 #[derive(Debug)]
 pub struct Step {
     /// The state at the end of the interval.
     pub x: Tensor,
     /// The x0-hat at its start.
     pub x0: Tensor,
-    /// The state really started from, where it was not the one given (churn, a corrector).
+    /// The state that the step actually started from, if not the given one (churn, a corrector).
     pub start: Option<(NoiseLevel, Tensor)>,
 }
 
 impl Step {
-    /// A step from the state that was given.
+    /// A step that started from the given state.
     pub fn new(x: Tensor, x0: Tensor) -> Step {
         Step { x, x0, start: None }
     }
 }
 
-/// How to go from one noise level to the next: the point where other crates plug in their own.
+/// How to go from one noise level to the next: implement this for your own sampler.
 ///
-/// A sampler keeps nothing between steps; what came before is in the interval's [`History`].
+/// A sampler keeps no state between steps; past states are in the interval's [`History`].
 pub trait Sampler: fmt::Debug {
-    /// The levels really visited; a sampler that goes up again inserts rising ones, which the
-    /// loop crosses by adding noise.
+    /// The levels actually visited. A sampler that returns to higher noise inserts rising levels,
+    /// which the sampling loop crosses by adding noise.
     fn plan(&self, grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
         grid
     }
@@ -166,7 +167,7 @@ pub trait Sampler: fmt::Debug {
     /// `x`: b ...; result: the same
     ///
     /// # Errors
-    /// Whatever the denoiser refuses; settings out of their range.
+    /// Any error of the denoiser; settings out of range.
     fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step>;
 }
 

@@ -1,7 +1,7 @@
-//! The few moves that every sampler is made of.
+//! The elementary moves that samplers are made of.
 //!
-//! A sampler decides which x0-hat or eps-hat to hold over an interval, and how much noise to take
-//! out and put back.
+//! A sampler decides which x0-hat or eps-hat to hold over an interval, and how much noise to remove
+//! and add.
 
 use tch::Tensor;
 use vd_tensor_ops::Noise;
@@ -15,13 +15,13 @@ use crate::NoiseLevel;
 /// `x`, at `from`: b ...; `x0`: the same; result, at `to`: the same
 ///
 /// # Range
-/// Legal from alpha = 0 and to sigma = 0; needs `from.sigma` > 0.
+/// alpha = 0 at `from` and sigma = 0 at `to` are legal; needs `from.sigma` > 0.
 pub fn hold_x0(x: &Tensor, x0: &Tensor, from: NoiseLevel, to: NoiseLevel) -> Tensor {
     let r = to.sigma / from.sigma;
     x * r + x0 * (to.alpha - r * from.alpha)
 }
 
-/// Moves with eps-hat held: x / alpha goes along a line in sigma / alpha.
+/// Moves with eps-hat held: x / alpha moves along a line in sigma / alpha.
 ///
 /// # Shapes
 /// `x`, at `from`: b ...; `eps`: the same; result, at `to`: the same
@@ -33,7 +33,7 @@ pub fn hold_eps(x: &Tensor, eps: &Tensor, from: NoiseLevel, to: NoiseLevel) -> T
     x * r + eps * (to.sigma - r * from.sigma)
 }
 
-/// Noises forward to a level of more noise.
+/// Adds noise, up to a noisier level, by the forward process.
 ///
 /// # Shapes
 /// `x`, at `from`: b ...; result, at `to`: the same
@@ -44,7 +44,7 @@ pub fn raise(x: &Tensor, from: NoiseLevel, to: NoiseLevel, noise: &mut dyn Noise
     raise_by(x, from, to, to.variance_given(from), noise)
 }
 
-/// Scales to a level of more noise, and adds noise of this variance.
+/// Scales to a noisier level, and adds noise of this variance.
 pub(super) fn raise_by(
     x: &Tensor,
     from: NoiseLevel,
@@ -55,8 +55,8 @@ pub(super) fn raise_by(
     x * (to.alpha / from.alpha) + noise.normal(x) * variance.sqrt()
 }
 
-/// Adds noise of this variance, that of the interval's stretch of the path; draws none where none
-/// is due.
+/// Adds noise of this variance, that of the interval's section of the noise path; draws none if the
+/// variance is 0.
 ///
 /// # Shapes
 /// `mean`: b ...; result: the same
@@ -76,7 +76,7 @@ pub fn add_noise(
     mean + unit * variance.sqrt()
 }
 
-/// The sum of the x0-hat of some states, weighted.
+/// The weighted sum of the x0-hat of some states.
 pub(super) fn x0_sum(states: &[Past], weights: &[f64]) -> Tensor {
     weighted_sum(states.iter().zip(weights).map(|(past, weight)| (&past.x0, *weight)))
 }
@@ -84,7 +84,7 @@ pub(super) fn x0_sum(states: &[Past], weights: &[f64]) -> Tensor {
 /// Moves the first of some states with the weighted sum of all their eps-hat held. Needs alpha > 0
 /// at the first and sigma > 0 at each.
 ///
-/// No eps-hat is made: each state counts with a weight of its x and one of its x0-hat.
+/// No eps-hat is computed: each state contributes with a weight for its x and one for its x0-hat.
 pub(super) fn hold_eps_sum(states: &[Past], weights: &[f64], to: NoiseLevel) -> Tensor {
     let Some(from) = states.first().map(|past| past.at) else { return Tensor::new() };
     let r = to.alpha / from.alpha;
@@ -96,7 +96,7 @@ pub(super) fn hold_eps_sum(states: &[Past], weights: &[f64], to: NoiseLevel) -> 
     }))
 }
 
-/// One pass over each tensor, and no tensor but the result.
+/// One pass over each tensor, allocating only the result.
 fn weighted_sum<'a>(mut terms: impl Iterator<Item = (&'a Tensor, f64)>) -> Tensor {
     let Some((first, weight)) = terms.next() else { return Tensor::new() };
     let mut sum = first * weight;

@@ -1,4 +1,4 @@
-//! What the multistep rules share.
+//! Common parts of the multistep rules.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -6,19 +6,19 @@ use tch::Tensor;
 use super::polynomial::mean;
 use super::{Interval, Past};
 
-/// The mean, over a step, of the line through two x0-hat.
+/// How the line through two x0-hat is averaged over a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LineRule {
-    /// Its value halfway in log-SNR: the paper's rule, `solver_type="midpoint"` in diffusers.
+    /// By its value halfway in log-SNR: the paper's rule, `solver_type="midpoint"` in diffusers.
     #[default]
     Midpoint,
-    /// Its whole integral: `solver_type="heun"` in diffusers.
+    /// By its exact integral: `solver_type="heun"` in diffusers.
     Whole,
 }
 
 impl LineRule {
-    /// The x0-hat to hold over a step, whose density of time grows with exp(growth) of half the
+    /// The x0-hat to hold over a step, where the density over time grows as exp(growth) of half the
     /// log-SNR.
     pub(super) fn mean(
         self,
@@ -37,14 +37,14 @@ impl LineRule {
     }
 }
 
-/// What the order of a multistep rule does at the end of a run.
+/// Order of a multistep rule at the end of a run.
 ///
-/// On the way to sigma = 0, where log-SNR is infinite, it is always 1.
+/// On a step to sigma = 0, where log-SNR is infinite, it is always 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LastSteps {
-    /// It falls to 1 on the last step: the last steps of many a grid are long in log-SNR, and a
-    /// polynomial does not reach that far.
+    /// It falls to 1 on the last step: the last steps of many grids are long in log-SNR, and a
+    /// polynomial does not extrapolate that far.
     #[default]
     Fall,
     /// It falls in runs of fewer than 15 steps, as in diffusers.
@@ -54,7 +54,7 @@ pub enum LastSteps {
 }
 
 impl LastSteps {
-    /// The order that a rule may have over an interval.
+    /// The order allowed over an interval.
     pub(super) fn order(self, wanted: usize, over: &Interval<'_>) -> usize {
         let falls = match self {
             LastSteps::Fall => true,

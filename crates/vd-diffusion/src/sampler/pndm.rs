@@ -8,20 +8,21 @@ use super::moves::{hold_eps, hold_eps_sum, hold_x0};
 use super::{Interval, Sampler, Step};
 use crate::Result;
 
-/// The longest first step, in half the log-SNR, that is averaged: what is wrong with x0-hat at its
-/// end comes back exp(that) / 2 = 10 times as large.
+/// The longest first step, in half the log-SNR, that is averaged: errors of x0-hat at its end are
+/// amplified by exp(that) / 2 = 10.
 const LONGEST: f64 = 3.0;
 
-/// Adams and Bashforth's rule of four eps-hat with the weights of even steps, after a first step
-/// that averages the eps-hat of both its ends. A first step over more than 6 in log-SNR is DDIM's.
+/// The four-step Adams-Bashforth rule on eps-hat with the weights for even steps, after a first
+/// step that averages the eps-hat of both its ends. A first step over more than 6 in log-SNR is a
+/// DDIM step.
 ///
-/// The paper warms up with three steps of Runge and Kutta instead. They are not here: each asks
-/// four evaluations, and from a level of hardly any signal they leave the range of the data.
+/// The paper warms up with three Runge-Kutta steps instead. These are not implemented: each needs
+/// four evaluations, and from a level with hardly any signal they leave the range of the data.
 ///
 /// # Reference
-/// Liu et al. 2022, equations 11 and 12, arXiv:2202.09778, with the first steps that diffusers takes
-/// at `skip_prk_steps=True`, as pipelines of latent diffusion have it. Order 2, since steps are not
-/// even in sigma / alpha; one evaluation per step, and one more in all.
+/// Liu et al. 2022, equations 11 and 12, arXiv:2202.09778, with the first steps of diffusers'
+/// `skip_prk_steps=True`, as used by latent-diffusion pipelines. Order 2, since steps are not even
+/// in sigma / alpha; one evaluation per step, plus one in total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pndm;
 

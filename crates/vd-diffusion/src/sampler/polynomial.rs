@@ -1,6 +1,6 @@
-//! Means of polynomials, for the rules that look back at several states.
+//! Means of polynomials, for the multistep rules.
 
-/// Gauss and Legendre's eight points on -1..1, one of each pair: abscissa and weight.
+/// The eight Gauss-Legendre points on -1..1, one of each symmetric pair: abscissa and weight.
 const GAUSS: [(f64, f64); 4] = [
     (0.183_434_642_495_649_8, 0.362_683_783_378_362),
     (0.525_532_409_916_329, 0.313_706_645_877_887_27),
@@ -8,7 +8,7 @@ const GAUSS: [(f64, f64); 4] = [
     (0.960_289_856_497_536_3, 0.101_228_536_290_376_26),
 ];
 
-/// Pieces that a range is cut into: a density exp(u) stays exact to 1e-12 over a range of 16.
+/// Number of pieces of a range: a density exp(u) stays accurate to 1e-12 over a range of 16.
 const PIECES: usize = 8;
 
 /// The mean of `f` over a range, under a density that need not be normalised.
@@ -31,14 +31,14 @@ pub(super) fn mean(
     sum / total
 }
 
-/// How much the value at each of some points counts in the mean, over a range and under a density,
-/// of the polynomial through them.
+/// Weights of the values at some points such that their weighted sum is the mean, over a range and
+/// under a density, of the polynomial through them.
 pub(super) fn mean_weights(
     points: &[f64],
     range: (f64, f64),
     density: impl Fn(f64) -> f64,
 ) -> Vec<f64> {
-    // One point counts for all, however far the range reaches.
+    // A single point has weight 1, however long the range.
     if let [_] = points {
         return vec![1.0];
     }

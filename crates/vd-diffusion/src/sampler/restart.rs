@@ -1,4 +1,4 @@
-//! Going up again, to go down better.
+//! Restart sampling: returns to higher noise to reduce errors.
 
 use std::cmp::Ordering;
 
@@ -9,42 +9,42 @@ use super::{DpmPp2m, Interval, Sampler, Step};
 use crate::error::in_range;
 use crate::{Error, NoiseLevel, Result};
 
-/// Restart sampling: another sampler, which goes `times` times more through a band of noise levels.
+/// Restart sampling: another sampler, which crosses a band of noise levels `times` more times.
 ///
-/// Each time the state is noised forward from the cleanest level of the grid in the band to its
-/// noisiest: the fresh noise contracts what errors the way down has gathered. The band takes
-/// the levels that the grid has there; where these are fewer than two it is the inner sampler alone.
+/// Each time, noise is added to the state, from the cleanest level of the grid in the band up to
+/// its noisiest; the fresh noise contracts the errors accumulated on the way down. The band
+/// consists of the grid's levels in it; if these are fewer than two, only the inner sampler acts.
 ///
 /// # Range
 /// `low` and `high` in sigma / alpha, 0 <= `low` < `high`, which may be infinite; `times` up to
 /// 1000.
 ///
 /// # Reference
-/// Xu et al. 2023, section 3.1, arXiv:2306.14878, whose second grid for the band is here the first
-/// one's part. Order in the moments: that of the inner sampler; as many evaluations more as it
-/// needs for the band, `times` times.
+/// Xu et al. 2023, section 3.1, arXiv:2306.14878; the paper's separate grid for the band is here a
+/// part of the main grid. Order in the moments: that of the inner sampler. Additional evaluations:
+/// `times` times those of the inner sampler for the band.
 #[derive(Debug)]
 pub struct Restart {
-    /// Who makes the steps.
+    /// The sampler that makes the steps.
     pub inner: Box<dyn Sampler>,
     /// The clean end of the band.
     pub low: f64,
     /// The noisy end of the band.
     pub high: f64,
-    /// How often the band is gone through again.
+    /// Number of additional passes through the band.
     pub times: usize,
 }
 
 impl Default for Restart {
-    /// Once through the levels where a picture's large forms are settled, in the steps of
-    /// DPM-Solver++(2M).
+    /// One additional pass through the levels at which the large structures of an image form, with
+    /// the steps of DPM-Solver++(2M).
     fn default() -> Self {
         Restart { inner: Box::new(DpmPp2m::new(0.0)), low: 0.05, high: 2.0, times: 1 }
     }
 }
 
 impl Restart {
-    /// A plan is a list of all its levels, which has to end.
+    /// Limits the length of a plan, which lists all levels.
     const MOST: usize = 1000;
 
     pub(super) fn validate(&self) -> Result<()> {
@@ -71,7 +71,7 @@ impl Sampler for Restart {
         let Some(last) = levels.iter().rposition(|at| self.is_inside(*at)) else {
             return levels;
         };
-        // Only the last way down, where the inner sampler itself goes up and down.
+        // Only the last descent, if the inner sampler itself goes up and down.
         let mut first = last;
         while first > 0
             && self.is_inside(levels[first - 1])

@@ -1,4 +1,4 @@
-//! The only loop.
+//! The sampling loop.
 
 use std::ops::ControlFlow;
 
@@ -12,53 +12,54 @@ use super::{History, Interval, Past, Sampler, Step};
 use crate::grid::{check_grid, falls};
 use crate::{Denoiser, Error, NoiseLevel, Progress, Result, Schedule};
 
-/// A step that a run has just taken, as `on_step` is told of it.
+/// A step that a run has just taken, as passed to `on_step`.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct StepTaken<'a> {
-    /// Its number, from 0.
+    /// Its index, from 0.
     pub index: usize,
-    /// How many the run takes in all, those through the band of a restart included.
+    /// Number of steps of the run, including repeated ones of a restart.
     pub of: usize,
     /// The level it started at.
     pub from: NoiseLevel,
     /// The level it ended at.
     pub to: NoiseLevel,
-    /// What it found.
+    /// Its result.
     pub step: &'a Step,
 }
 
-/// An `on_step` that looks at nothing and lets sampling run to its end.
+/// An `on_step` that never stops the run.
 pub fn keep_going(_taken: &StepTaken<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// The noise that sampling starts from, like `like`, at the first level of a grid.
+/// The initial noise of sampling, shaped like `like`, at the first level of a grid.
 ///
-/// Its spread is that of noised data of variance 1: exactly 1 where variance is preserved.
+/// Its standard deviation is that of noised data of variance 1: exactly 1 for variance-preserving
+/// schedules.
 pub fn start(like: &Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Tensor {
     noise.normal(like) * at.alpha.hypot(at.sigma)
 }
 
 /// Takes `x` through the levels of a grid, from the noisiest to the last.
 ///
-/// `on_step` is called after every step, with its number, its levels and what it found: the place
-/// for a progress bar, for a preview (`step.x0` is what the network now takes the result to be),
-/// and for cancelling, by `ControlFlow::Break`. Gradients are off meanwhile; a denoiser that
-/// needs them turns them on for itself.
+/// `on_step` is called after every step, with its index, levels and result: use it for a progress
+/// bar, for a preview (`step.x0` is the network's current estimate of the result), and to cancel by
+/// returning `ControlFlow::Break`. Gradients are disabled during the run; a denoiser that needs
+/// them enables them itself.
 ///
-/// One run, one path: `noise` is asked for a new path ([`Noise::new_path`]) at the beginning and
-/// after every rise that the sampler has planned, so that no increment is used twice.
+/// Each run has its own noise path: [`Noise::new_path`] is called at the beginning and after every
+/// planned rise in noise, so that no increment is used twice.
 ///
 /// # Shapes
 /// `x`: b ..., at the first level; result: the same, at the last
 ///
 /// # Errors
-/// A grid of fewer than two levels, whose levels do not fall in noise or whose t leave [0, 1]; an
-/// `x` that is not f32 or f64; whatever the denoiser refuses; an x0-hat, a state or a draw of noise
-/// that is not of the size, kind and device it should have; [`Error::NotFinite`] with the step and
-/// the level of the first state that is not finite (found at once on the CPU, at the end of the run
-/// on a GPU, which is not waited for in between); [`Error::Cancelled`] where `on_step` broke off.
+/// A grid of fewer than two levels, with noise that does not fall, or with a t outside [0, 1]; an
+/// `x` that is not f32 or f64; any error of the denoiser; an x0-hat, a state or a noise draw of the
+/// wrong shape, kind or device; [`Error::NotFinite`] with the step and level of the first state
+/// that is not finite (detected at once on the CPU, and at the end of the run on a GPU, to avoid
+/// synchronisation); [`Error::Cancelled`] if `on_step` stopped the run.
 pub fn sample(
     sampler: &dyn Sampler,
     denoiser: &dyn Denoiser,
@@ -113,7 +114,8 @@ pub fn sample(
     Ok(x)
 }
 
-/// A new state under the denoiser's constraint, checked to be a tensor like those before.
+/// A new state after the denoiser's constraint, checked to match the previous ones in shape, kind
+/// and device.
 fn constrained(
     denoiser: &dyn Denoiser,
     x: Tensor,
@@ -122,7 +124,7 @@ fn constrained(
     looks: &Looks,
 ) -> Result<Tensor> {
     let x = denoiser.constrain(x, at, noise);
-    // Zeros in place of noise may be what the constraint fails at.
+    // The constraint may fail because refused noise was replaced by zeros: report the noise first.
     noise.fault()?;
     let x = x?;
     looks.check("state, as the sampler and `Denoiser::constrain` return it", &x)?;

@@ -10,14 +10,14 @@ use super::{Interval, Past, Sampler, Step};
 use crate::error::order_in;
 use crate::{NoiseLevel, Result};
 
-/// How the line through two x0-hat is averaged by [`UniPc`].
+/// How [`UniPc`] averages the line through two x0-hat.
 ///
-/// It matters to the predictor of order 2 and the corrector of order 1 alone: the other rules
-/// follow from their order conditions, whatever B(h) is.
+/// Affects only the predictor of order 2 and the corrector of order 1: the other rules follow from
+/// their order conditions, whatever B(h) is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LineWeight {
-    /// Its whole integral.
+    /// By its exact integral.
     #[default]
     Exact,
     /// Half of B(h) = h, `solver_type="bh1"` in diffusers.
@@ -26,9 +26,10 @@ pub enum LineWeight {
     Bh2,
 }
 
-/// A predictor of order p and a corrector of order p + 1, which asks for no evaluation of its own.
+/// A predictor of order p and a corrector of order p + 1 that needs no additional evaluation.
 ///
-/// The correction is added to the state that is there: a Langevin step taken on it is not undone.
+/// The correction is added to the current state, so a Langevin step applied to that state is not
+/// undone.
 ///
 /// # Range
 /// `order` p in 1..=4.
@@ -54,10 +55,10 @@ impl UniPc {
         order_in("sampler unipc: order", self.order, 4)
     }
 
-    /// How much the x0-hat of some states count on the way between two levels. `first` of them is
-    /// the one at its start.
+    /// The weights of some states' x0-hat in a step between two levels. `first` is the index of the
+    /// state at its start.
     fn weights(&self, points: &[Past], first: usize, from: NoiseLevel, to: NoiseLevel) -> Vec<f64> {
-        // In units of the interval, from its start, where x0-hat counts with exp(h u).
+        // In units of the interval, from its start, where x0-hat is weighted by exp(h u).
         let (start, h) = (from.half_log_snr(), to.half_log_snr() - from.half_log_snr());
         let u: Vec<_> = points.iter().map(|p| (p.at.half_log_snr() - start) / h).collect();
         let reached = match self.line {
@@ -77,7 +78,8 @@ impl UniPc {
         }
     }
 
-    /// What the x0-hat at the end of the last interval would have changed on the way there.
+    /// The change that the x0-hat at the end of the last interval would have made to that
+    /// interval's step.
     fn correction(&self, with: &[Past], from: NoiseLevel) -> Option<Tensor> {
         let before = with.get(1)?.at;
         let mut change = self.weights(with, 1, before, from);
@@ -94,7 +96,7 @@ impl Sampler for UniPc {
         self.validate()?;
         let (from, to) = (over.from, over.to);
         let x0 = over.denoise(x, from)?;
-        // The corrector has the order that the predictor had on the way here.
+        // The corrector has the order that the predictor had in the previous step.
         let order = self.order.min(over.of - over.index + 1);
         let corrected = self.correction(&over.recent(x, &x0, order + 1), from).map(|by| x + by);
         let start = corrected.as_ref().unwrap_or(x);

@@ -1,19 +1,19 @@
-//! Finds the first state of a run that is not finite.
+//! Finds the first non-finite state of a run.
 
 use tch::{Device, Kind, Tensor};
 
 use crate::{Error, NoiseLevel, Result};
 
-/// Looks at the states of a run, without waiting for a GPU to have computed them.
+/// Checks the states of a run without synchronising with a GPU.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// The levels of the states that were looked at.
+    /// The levels of the checked states.
     levels: Vec<NoiseLevel>,
-    /// Steps of the run.
+    /// Number of steps of the run.
     of: usize,
-    /// Whether each state is looked at when it comes, where nothing has to be waited for.
+    /// Whether each state is checked immediately, if that needs no synchronisation.
     at_once: bool,
-    /// On the device: 1 as long as every state was finite, and how many were.
+    /// On the device: 1 as long as every state was finite, and the number of finite states.
     counts: Option<(Tensor, Tensor)>,
 }
 
@@ -23,10 +23,10 @@ impl Watch {
         Watch { levels: Vec::with_capacity(of + 1), of, at_once, counts: None }
     }
 
-    /// Looks at the next state.
+    /// Checks the next state.
     ///
-    /// The sum says it in one pass: what is not finite makes it so, and nothing else does short of
-    /// numbers near the largest there are.
+    /// Sums it in one pass: a non-finite value makes the sum non-finite, and so would only values
+    /// near the largest representable ones.
     pub(crate) fn see(&mut self, x: &Tensor, at: NoiseLevel) -> Result<()> {
         self.levels.push(at);
         let sum = x.sum(x.kind());
@@ -45,7 +45,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Looks at what the device has found.
+    /// Evaluates the checks made on the device.
     pub(crate) fn end(mut self) -> Result<()> {
         let Some((_, count)) = &self.counts else { return Ok(()) };
         let finite = usize::try_from(count.int64_value(&[])).unwrap_or(0);
@@ -56,7 +56,7 @@ impl Watch {
         Err(self.error())
     }
 
-    /// That the newest state is not finite.
+    /// The error for a newest state that is not finite.
     fn error(&self) -> Error {
         let steps = self.levels.len().saturating_sub(1);
         let nowhere = NoiseLevel { t: f64::NAN, alpha: f64::NAN, sigma: f64::NAN };
