@@ -1,4 +1,4 @@
-//! Attentions with the norm before and the residual around them.
+//! Attentions with their pre-norm and residual connection.
 
 use tch::Tensor;
 use vd_tensor_ops::Scope;
@@ -10,29 +10,29 @@ use vd_tensor_ops::layers::{
 use crate::text::Seen;
 use crate::{Axes, Result, TimePositions, UNet3dConfig};
 
-/// Features of each head of the attentions over space where the config gives no other number:
-/// `attn_dim_head` does not touch them (as in `video-diffusion-pytorch`).
+/// Default head dimension of the spatial attentions: `attn_dim_head` does not affect them (as in
+/// `video-diffusion-pytorch`).
 pub const SPATIAL_HEAD_DIM: i64 = 32;
 
-/// What the attentions of one evaluation share; `T` stands for each tensor.
+/// What the attentions of one evaluation share; `T` is the tensor type.
 #[derive(Debug)]
 pub(crate) struct Context<T = Tensor> {
-    /// Added to the scores over time, of which an attention takes as many as it has heads: n f f.
+    /// Bias of the temporal scores, from which an attention takes as many heads as it has: n f f.
     pub(crate) bias: Option<T>,
-    /// The same for full attention over space, of each level that has it: n (h w) (h w).
+    /// The same for full spatial attention, for each level that has it: n (h w) (h w).
     pub(crate) space_bias: Vec<Option<T>>,
-    /// Pairs of frames that do not see each other: bool, (b or 1) 1 1 f f.
+    /// Pairs of frames that must not attend to each other: bool, (b or 1) 1 1 f f.
     pub(crate) forbidden: Option<T>,
-    /// How many frames are the clip's, where images follow it that are each alone.
+    /// Number of frames that belong to the clip, if independent images follow it.
     pub(crate) clip: Option<i64>,
     /// The text.
     pub(crate) text: Seen<T>,
-    /// What the masks of the dropouts are made of; none in evaluation.
+    /// Seeds of the dropout masks; `None` in evaluation.
     pub(crate) dropout: Option<DropoutSeeds>,
 }
 
 impl<T> Context<T> {
-    /// What `map` makes of each tensor that is there, in its place.
+    /// Applies `map` to each tensor that is present.
     pub(crate) fn map<'a, U>(&'a self, mut map: impl FnMut(&'a T) -> U) -> Context<U> {
         let Seen { tokens, group, memory } = &self.text;
         Context {
@@ -50,13 +50,13 @@ impl<T> Context<T> {
     }
 }
 
-/// Number and width of the heads of an attention of so many channels.
+/// Number and width of the heads of an attention with this many channels.
 pub(crate) fn head_shape(axes: Axes, channels: i64, config: &UNet3dConfig) -> Result<HeadShape> {
     let (heads, dim) = config.heads(axes, channels);
     Ok(HeadShape::new(heads, dim)?)
 }
 
-/// Sets the way out of an attention to zero, where the config has it so.
+/// Zeroes the output projection of an attention, if the config requires it.
 fn silenced(scope: &mut Scope, way_out: &[&str], config: &UNet3dConfig) -> Result<()> {
     if config.zero_init {
         way_out.iter().try_for_each(|name| scope.zero(name))?;
@@ -64,13 +64,13 @@ fn silenced(scope: &mut Scope, way_out: &[&str], config: &UNet3dConfig) -> Resul
     Ok(())
 }
 
-/// The bias of the first heads, as many as an attention has.
+/// The bias of the first heads, as many as the attention has.
 fn of_heads(bias: Option<&Tensor>, heads: i64) -> Option<Tensor> {
     let bias = bias?;
     Some(if bias.size()[0] == heads { bias.shallow_clone() } else { bias.narrow(0, 0, heads) })
 }
 
-/// What comes before an attention: the norm and the shifts, and what it makes of the text.
+/// What precedes an attention: the norm and the token shifts, and its keys and values of the text.
 #[derive(Debug)]
 struct Entry {
     norm: LayerNorm,
@@ -95,7 +95,7 @@ impl Entry {
         Ok(Entry { norm, shift: config.token_shift.clone(), memory })
     }
 
-    /// Neighbours in time that do not see each other give each other nothing.
+    /// Frames that must not attend to each other exchange no shifted channels either.
     fn forward(&self, x: &Tensor, forbidden: Option<&Tensor>) -> (Tensor, Around) {
         let (inner, around) = self.norm.branch(x);
         let shifts = self.shift.iter();
@@ -146,8 +146,8 @@ impl TemporalResidual {
         }
     }
 
-    /// A clip, and each of the images behind it as a clip of one frame: what no frame sees is not
-    /// computed either, so that images cost as much as they are many.
+    /// The clip, and each of the images after it as a clip of one frame. Forbidden pairs of frames
+    /// are not computed, so the cost is linear in the number of images.
     fn apart(
         &self,
         x: &Tensor,
@@ -156,7 +156,7 @@ impl TemporalResidual {
         memory: Option<&Memory>,
     ) -> Tensor {
         let (b, images) = (x.size()[0], x.size()[1] - clip);
-        // In one go, so that their gradients are put side by side and not added up.
+        // A single split, so that the gradients are concatenated rather than summed.
         let parts = x.split_with_sizes([clip, images], 1);
         let bias_of = |f: i64| bias.map(|bias| bias.narrow(1, 0, f).narrow(2, 0, f));
         let seen = memory.map(|memory| memory.frames(0, clip));
@@ -221,7 +221,7 @@ pub(crate) struct SpatialResidual {
 }
 
 impl SpatialResidual {
-    /// Of so many channels at a level.
+    /// For this many channels at a level.
     pub(crate) fn new(
         scope: &mut Scope,
         (channels, level): (i64, usize),
@@ -248,7 +248,7 @@ impl SpatialResidual {
     }
 }
 
-/// x + attention over the tokens of the text of norm(x).
+/// x + cross-attention of norm(x) to the tokens of the text.
 #[derive(Debug)]
 pub(crate) struct CrossResidual {
     norm: LayerNorm,
@@ -256,8 +256,8 @@ pub(crate) struct CrossResidual {
 }
 
 impl CrossResidual {
-    /// `PREFIXcross_space` or `PREFIXcross_time`, where the config has one after the attentions
-    /// along these axes.
+    /// `PREFIXcross_space` or `PREFIXcross_time`, if the config has cross-attention after the
+    /// attentions along these axes.
     pub(crate) fn new(
         scope: &mut Scope,
         (prefix, axes): (&str, Axes),

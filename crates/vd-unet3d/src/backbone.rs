@@ -1,4 +1,4 @@
-//! What a diffusion process asks of a network.
+//! The interface between a diffusion process and its network.
 
 use std::fmt::Debug;
 
@@ -7,12 +7,12 @@ use vd_tensor_ops::{FrameMask, Noise};
 
 use crate::{Cond, Result, SignalConfig};
 
-/// A network that looks at noisy videos and answers with a tensor of their shape.
+/// A network that maps noisy videos to tensors of the same shape.
 pub trait Backbone: Debug + Send {
     /// One evaluation.
     ///
     /// `t` is in the units of the schedule's `time_input`. `train` is the stream for dropout masks;
-    /// `None` means evaluation.
+    /// `None`: evaluation.
     ///
     /// # Shapes
     /// `x`: b c f h w; `t`: b, or b f for one noise level per frame; result: b c f h w
@@ -28,17 +28,17 @@ pub trait Backbone: Debug + Send {
         train: Option<&mut dyn Noise>,
     ) -> Result<Tensor>;
 
-    /// Whether the network takes conditioning, and has stand-ins to guide against.
+    /// Whether the network takes conditioning, and has null embeddings for guidance.
     fn is_conditional(&self) -> bool {
         false
     }
 
-    /// Whether a text is among what it takes.
+    /// Whether the conditioning includes a text.
     fn takes_text(&self) -> bool {
         self.is_conditional()
     }
 
-    /// What else it takes, by name.
+    /// Its other conditioning inputs, by name.
     fn signals(&self) -> Vec<(&str, &SignalConfig)> {
         Vec::new()
     }

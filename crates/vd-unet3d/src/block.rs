@@ -1,4 +1,4 @@
-//! The residual block: two convolutions, conditioned by the embedding.
+//! The residual block: two convolutions, conditioned on the embedding.
 
 use tch::Tensor;
 use vd_tensor_ops::Scope;
@@ -9,8 +9,8 @@ use crate::attend::Context;
 use crate::recompute::Part;
 use crate::{EmbeddingKind, Result, UNet3dConfig};
 
-/// Two convolution blocks around a skip; the embedding enters the first as scale and shift, or is
-/// added.
+/// Two convolution blocks with a skip connection; the embedding enters the first as scale and
+/// shift, or is added.
 ///
 /// # Reference
 /// Perez et al. 2018 (FiLM), arXiv:1709.07871.
@@ -24,7 +24,7 @@ pub(crate) struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    /// `embedded`: whether the block has a place for the embedding.
+    /// `embedded`: whether the block is conditioned on the embedding.
     pub(crate) fn new(
         scope: &mut Scope,
         (inputs, outputs): (i64, i64),
@@ -61,13 +61,13 @@ impl ResidualBlock {
         Ok(ResidualBlock { embedded, block1, dropout, block2, skip })
     }
 
-    /// What a scale and a shift per channel are made of.
+    /// Scale and shift per channel, from the embedding.
     fn film(&self, emb: &Tensor) -> Option<ScaleShift> {
         let (kind, linear) = self.embedded.as_ref()?;
         let both = linear.forward(&emb.silu()).unsqueeze(2).unsqueeze(3); // b (1 or f) 1 1 (2)c
         Some(match kind {
             EmbeddingKind::Film => {
-                // In one go: their gradients are put side by side, and not added to zeros.
+                // A single split: the gradients are concatenated, rather than added to zeros.
                 let mut halves = both.chunk(2, 4).into_iter();
                 let mut half = || halves.next().unwrap_or_default();
                 ScaleShift { scale: half(), shift: half() }
@@ -76,11 +76,11 @@ impl ResidualBlock {
         })
     }
 
-    /// Of inputs whose channels follow each other; `emb`: b 1 d, or b f d.
+    /// `inputs` are concatenated along channels; `emb`: b 1 d, or b f d.
     pub(crate) fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
         let forbidden = context.forbidden.as_ref();
         let film = self.film(emb);
-        // A GPU's products take what lies side by side: joined once for all of them.
+        // GPU matmuls need contiguous inputs: concatenate once for all of them.
         let joined = match inputs {
             [x, _, ..] if cuda::may_run(x) => Some(Tensor::cat(inputs, -1)),
             _ => None,
@@ -98,7 +98,7 @@ impl ResidualBlock {
     }
 }
 
-/// Convolution, norm and SiLU, as the config has them.
+/// Convolution, norm and SiLU, as configured.
 fn convolution(
     scope: &mut Scope,
     (inputs, outputs): (i64, i64),
@@ -114,7 +114,7 @@ fn convolution(
 }
 
 impl Part for ResidualBlock {
-    /// A block made without a place for the embedding passes over it.
+    /// A block built without the embedding ignores it.
     fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Vec<Tensor> {
         vec![self.forward(inputs, emb, context)]
     }

@@ -1,4 +1,4 @@
-//! Between the embeddings and the output: the way down, the middle, the way up.
+//! The network between the embeddings and the output: downsampling path, middle, upsampling path.
 
 use tch::Tensor;
 use vd_tensor_ops::Scope;
@@ -11,12 +11,12 @@ use crate::plan::{self, Plan};
 use crate::recompute::{Part, Stage};
 use crate::{Result, Skips, UNet3dConfig};
 
-/// The convolution over time behind one over space, where the config has them.
+/// The temporal convolution after a spatial one, if the config has them.
 #[derive(Debug)]
 struct InTime(Option<TemporalConv>);
 
 impl InTime {
-    /// `temporal`, in the place of the convolution over space.
+    /// `temporal`, in the scope of the spatial convolution.
     fn new(scope: &mut Scope, channels: i64, config: &UNet3dConfig) -> Result<Self> {
         Ok(InTime(match config.temporal_kernel {
             Some(kernel) => Some(TemporalConv::new(&mut scope.sub("temporal"), channels, kernel)?),
@@ -32,10 +32,10 @@ impl InTime {
     }
 }
 
-/// What follows the way up.
+/// The end of the network, after the upsampling path.
 #[derive(Debug)]
 enum End {
-    /// A residual block over the long skip, and a map of each position.
+    /// A residual block that also takes the long skip, and a linear map per position.
     Block(Box<ResidualBlock>, Linear),
     /// A norm, SiLU and a convolution.
     Norm(Norm, SpaceConv, InTime),
@@ -77,9 +77,10 @@ impl Part for End {
     }
 }
 
-/// A level on the way down, and what halves the frame after it.
+/// A level of the downsampling path, and the layer that halves the frame size after it.
 type Down = (Stage<Level>, Option<(SpaceDown, InTime)>);
-/// A level on the way up, its skips, and what doubles the frame after it.
+/// A level of the upsampling path, its number of skips, and the layer that doubles the frame size
+/// after it.
 type Up = (Stage<Level>, usize, Option<(SpaceUp, InTime)>);
 
 /// Convolutions and attentions at all resolutions.
@@ -128,7 +129,7 @@ impl Body {
         })
     }
 
-    /// `again`: how many of the finest levels compute their activations again in the backward.
+    /// `again`: how many of the finest levels recompute their activations in the backward pass.
     ///
     /// # Shapes
     /// b f h w c -> b f h w c
@@ -178,7 +179,7 @@ impl Body {
     }
 }
 
-/// Where a level has what changes the size of its frames.
+/// The name within a level of the layer that changes the frame size.
 fn resample(each: bool) -> &'static str {
     if each { "resample" } else { "4" }
 }

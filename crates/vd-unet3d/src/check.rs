@@ -1,4 +1,4 @@
-//! What every input of a network must be, whatever its shape.
+//! Checks common to all inputs of a network, apart from shapes.
 
 use tch::{Device, Kind, Tensor};
 
@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 const FLOATS: [Kind; 4] = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
 
-/// Floating-point values on the device of the network.
+/// Floating-point values on the network's device.
 pub(crate) fn floats(what: &str, x: &Tensor, device: Device) -> Result<()> {
     if !FLOATS.contains(&x.kind()) {
         let got = format!("{:?}", x.kind());
@@ -15,7 +15,7 @@ pub(crate) fn floats(what: &str, x: &Tensor, device: Device) -> Result<()> {
     here(what, x, device)
 }
 
-/// Floating-point values, or whole step numbers, on the device of the network.
+/// Floating-point values, or integer step numbers, on the network's device.
 pub(crate) fn steps(what: &str, x: &Tensor, device: Device) -> Result<()> {
     match x.kind() {
         Kind::Int64 | Kind::Int => here(what, x, device),
@@ -23,7 +23,7 @@ pub(crate) fn steps(what: &str, x: &Tensor, device: Device) -> Result<()> {
     }
 }
 
-/// On the device of the network.
+/// On the network's device.
 pub(crate) fn here(what: &str, x: &Tensor, device: Device) -> Result<()> {
     if x.device() == device {
         return Ok(());
@@ -32,7 +32,7 @@ pub(crate) fn here(what: &str, x: &Tensor, device: Device) -> Result<()> {
     Err(Error::input(what, expected, format!("one on {:?}", x.device())))
 }
 
-/// A bool per sample or per frame, on the device of the network.
+/// A bool per sample or per frame, on the network's device.
 pub(crate) fn null_mask(what: &str, mask: &Tensor, [b, f]: [i64; 2], device: Device) -> Result<()> {
     let size = mask.size();
     if (size != [b] && size != [b, f]) || mask.kind() != Kind::Bool {
@@ -43,7 +43,7 @@ pub(crate) fn null_mask(what: &str, mask: &Tensor, [b, f]: [i64; 2], device: Dev
     here(what, mask, device)
 }
 
-/// A mask of samples (b) or of frames (b f), as it broadcasts to b f d.
+/// A mask of samples (b) or of frames (b f), in a shape that broadcasts to b f d.
 pub(crate) fn over_rows(mask: &Tensor) -> Tensor {
     if mask.dim() == 2 { mask.unsqueeze(-1) } else { mask.view([-1, 1, 1]) }
 }

@@ -11,11 +11,11 @@ use crate::{Error, Result};
 
 pub use self::parts::{Given, Tokens};
 
-/// What a network is conditioned on, on the network's device. The default is nothing at all.
+/// The conditioning of a network, on the network's device. The default is no conditioning.
 ///
-/// Text and each named signal are given or left out by themselves: what is left out of all samples
-/// is absent, what is left out of some is marked by a null mask, and either way the network shows
-/// its learned stand-in there.
+/// The text and each named signal are optional independently of each other: an input missing from
+/// all samples is absent, one missing from some samples is marked by a null mask, and in both cases
+/// the network uses its learned null embedding there.
 #[derive(Debug, Default)]
 pub struct Cond {
     /// One embedding of the text per sample, or one per frame.
@@ -23,29 +23,29 @@ pub struct Cond {
     /// # Shapes
     /// b d, or b f d
     pub pooled: Option<Tensor>,
-    /// The tokens of the text; a network that looks at none passes over them, as one that makes its
-    /// embedding of the tokens passes over `pooled`. What a network looks at must be there where
-    /// there is a text at all.
+    /// The tokens of the text. A network without attention to tokens ignores them, as one that
+    /// pools its embedding from the tokens ignores `pooled`. If a text is given at all, it must
+    /// include the inputs that the network uses.
     pub tokens: Option<Tokens>,
-    /// Which of several texts each frame reads, where the tokens are of several (b g l d); `None`
-    /// where there is one for all frames.
+    /// Index of the text that each frame uses, if the tokens are of several texts (b g l d); `None`
+    /// if there is one text for all frames.
     ///
     /// # Shapes
     /// i64, b f, from 0 to g - 1
     pub group: Option<Tensor>,
-    /// Which samples, or which frames, get the network's learned null embedding instead of their
-    /// text; `None` means none of them where there is a text, and all of them where there is none.
+    /// Marks the samples, or the frames, that get the network's learned null embedding instead of
+    /// their text; `None` means none of them if a text is given, and all of them otherwise.
     ///
     /// # Shapes
     /// bool, b or b f
     pub null: Option<Tensor>,
-    /// What else is known, by the names that the network's config gives it
+    /// Further conditioning inputs, by their names in the network's config
     /// ([`SignalConfig`](crate::SignalConfig)).
     pub signals: BTreeMap<String, Given>,
 }
 
 impl Cond {
-    /// No conditioning: a conditional network uses its stand-ins for every sample.
+    /// No conditioning: a conditional network uses its null embeddings for every sample.
     pub fn none() -> Cond {
         Cond::default()
     }
@@ -61,43 +61,43 @@ impl Cond {
         Cond { tokens: Some(tokens), group: None, ..self }
     }
 
-    /// The same conditioning with the tokens of several texts (b g l d), of which `group` (b f) says
-    /// the one that each frame reads.
+    /// The same conditioning with the tokens of several texts (b g l d), of which `group` (b f)
+    /// selects one for each frame.
     #[must_use]
     pub fn with_groups(self, tokens: Tokens, group: Tensor) -> Cond {
         Cond { tokens: Some(tokens), group: Some(group), ..self }
     }
 
-    /// The same conditioning and a signal that all samples have.
+    /// The same conditioning with an additional signal, given for all samples.
     #[must_use]
     pub fn with_signal(mut self, name: impl Into<String>, value: Tensor) -> Cond {
         self.signals.insert(name.into(), Given::new(value));
         self
     }
 
-    /// The same conditioning, with the texts of the samples (bool, b) or frames (b f) that `null`
-    /// marks replaced by the null embedding.
+    /// The same conditioning, with the texts of the samples (bool, b) or frames (b f) marked by
+    /// `null` replaced by the null embedding.
     pub fn with_null(&self, null: Tensor) -> Cond {
         Cond { null: Some(null), ..self.shallow_clone() }
     }
 
-    /// Whether nothing is given.
+    /// Whether no conditioning is given.
     pub fn is_none(&self) -> bool {
         !self.has_text() && self.signals.is_empty()
     }
 
-    /// Whether a text is given, pooled or in tokens.
+    /// Whether a text is given, pooled or as tokens.
     pub fn has_text(&self) -> bool {
         self.pooled.is_some() || self.tokens.is_some()
     }
 
-    /// The same conditioning with everything replaced by the stand-ins, in every sample.
+    /// The same conditioning with everything replaced by the null embeddings, in every sample.
     pub fn nulled(&self) -> Cond {
         self.keeping(false, |_| false)
     }
 
-    /// The same conditioning, in which every sample goes without its text (unless `text`) and
-    /// without the signals of which `signal` says no.
+    /// The same conditioning, in which every sample lacks its text (unless `text`) and the signals
+    /// for which `signal` returns false.
     pub fn keeping(&self, text: bool, signal: impl Fn(&str) -> bool) -> Cond {
         let mut cond = self.shallow_clone();
         if !text {
@@ -111,10 +111,10 @@ impl Cond {
         cond
     }
 
-    /// The conditioning of the samples from `first` on, `len` of them.
+    /// The conditioning of `len` samples, starting at `first`.
     ///
     /// # Errors
-    /// Samples that are not there.
+    /// A range of samples outside the batch.
     pub fn rows(&self, first: i64, len: i64) -> Result<Cond> {
         let rows = |x: &Tensor| x.f_narrow(0, first, len);
         let maybe = |x: &Option<Tensor>| x.as_ref().map(rows).transpose();
@@ -133,12 +133,12 @@ impl Cond {
         Ok(Cond { pooled: maybe(&self.pooled)?, tokens, group, null, signals })
     }
 
-    /// One batch that holds the samples of all parts, one part after the other; shorter texts are
-    /// padded with tokens of weight 0, and what some parts have for each frame and others for all
-    /// frames is written out.
+    /// Concatenates the samples of all parts into one batch. Shorter texts are padded with tokens
+    /// of weight 0; an input that some parts have per frame and others per clip is expanded to all
+    /// frames.
     ///
     /// # Errors
-    /// Something that some parts have and some have not, or whose shape differs between them.
+    /// An input that only some parts have, or whose shape differs between them.
     pub fn cat(parts: &[&Cond]) -> Result<Cond> {
         let pooled = in_all("an embedding", parts, |part| part.pooled.as_ref())?;
         let tokens =
@@ -162,7 +162,7 @@ impl Cond {
         })
     }
 
-    /// A second handle on the same tensors.
+    /// Another handle to the same tensors.
     pub fn shallow_clone(&self) -> Cond {
         let signals = self.signals.iter();
         Cond {
@@ -174,13 +174,13 @@ impl Cond {
         }
     }
 
-    /// Something of the text that has a row for each sample.
+    /// A text tensor that has one row per sample.
     fn text_rows(&self) -> Option<&Tensor> {
         self.pooled.as_ref().or_else(|| self.tokens.as_ref().map(|tokens| &tokens.values))
     }
 }
 
-/// What all parts have, or nothing where none has it.
+/// An input of all parts; `None` if no part has it.
 fn in_all<'a, T>(
     what: &str,
     parts: &[&'a Cond],

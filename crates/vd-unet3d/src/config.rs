@@ -1,4 +1,4 @@
-//! What a network is made of, as plain data.
+//! The configuration of a network, as plain data.
 
 mod cond;
 mod network;
@@ -21,72 +21,74 @@ pub use cond::{Axes, SignalConfig, TokensConfig};
 pub use network::{EmbeddingConfig, EmbeddingKind, Skips, TimeEmbedding, TimePositions};
 pub use presets::Preset;
 
-/// What a [`UNet3d`](crate::UNet3d) is made of.
+/// Configuration of a [`UNet3d`](crate::UNet3d).
 ///
-/// In a file the key `preset` names the graph that the other keys change; it is resolved at
-/// reading, and what is written has every key that matters and no preset.
+/// In a file the key `preset` names the architecture that the other keys modify; it is resolved on
+/// reading, and the written config has every relevant key and no preset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "written::Written")]
 pub struct UNet3dConfig {
-    /// Channels that `dim_mults` multiplies, and features of the sinusoids of time.
+    /// Base number of channels, multiplied by `dim_mults`; also the number of sinusoidal features
+    /// of time.
     pub dim: i64,
-    /// Channels after the first convolution; `dim` where not given.
+    /// Channels after the first convolution; default `dim`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_dim: Option<i64>,
     /// Kernel of the first convolution, odd.
     pub init_kernel_size: i64,
-    /// Channels of each level, in multiples of `dim`; each level but the last halves the frame.
+    /// Channels of each level, in multiples of `dim`; each level except the last halves the frame
+    /// size.
     pub dim_mults: Vec<i64>,
     /// Channels of the video.
     pub channels: i64,
-    /// Channels of the answer; `channels` where not given.
+    /// Channels of the output; default `channels`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_dim: Option<i64>,
-    /// Width of the conditioning embedding; where not given, the width of the tokens if it is pooled
-    /// from them ([`TokensConfig::pool`]), and none if it is not.
+    /// Width of the conditioning embedding. Default: the width of the tokens if it is pooled from
+    /// them ([`TokensConfig::pool`]), otherwise no embedding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cond_dim: Option<i64>,
-    /// Heads of every attention; passed over where `heads_by_channels` is on.
+    /// Heads of every attention; ignored if `heads_by_channels` is on.
     pub attn_heads: i64,
-    /// Features of each head of the temporal attentions.
+    /// Head dimension of the temporal attentions.
     pub attn_dim_head: i64,
-    /// Whether each level without full attention has linear attention over space.
+    /// Whether each level without full attention has linear spatial attention.
     pub use_sparse_linear_attn: bool,
     /// The norm after the convolutions of the residual blocks.
     pub norm: NormKind,
-    /// Whether the skip from the first convolution to the last block is taken before the first
+    /// Whether the skip from the first convolution to the last block starts before the first
     /// temporal attention.
     pub skip_before_temporal: bool,
-    /// Whether the first temporal attention, too, honours a focus mask.
+    /// Whether a focus mask also applies to the first temporal attention.
     pub mask_first_temporal: bool,
-    /// How it looks at the tokens of a text; not at all where not given.
+    /// How the network uses the tokens of a text; not at all by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokensConfig>,
-    /// What it is told besides the text, by name ([`Cond::signals`](crate::Cond::signals)).
+    /// Conditioning inputs besides the text, by name ([`Cond::signals`](crate::Cond::signals)).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub signals: BTreeMap<String, SignalConfig>,
-    /// Whether full attention over space has a relative bias, in buckets of distance down and
-    /// across.
+    /// Whether full spatial attention has a relative position bias, in buckets of vertical and
+    /// horizontal distance.
     #[serde(skip_serializing_if = "is_false")]
     pub spatial_bias: bool,
-    /// Along which axes a part of the channels is taken from the neighbour before each attention, an
-    /// eighth for each of the two directions in time and the four in space, each with channels of its
-    /// own; the order does not matter.
+    /// Token shift: axes along which some channels are taken from the neighbours before each
+    /// attention; an eighth of the channels for each of the two directions in time and the four in
+    /// space, without overlap. The order does not matter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token_shift: Vec<Axes>,
-    /// Residual blocks of each level on the way down.
+    /// Residual blocks per level of the downsampling path.
     #[serde(skip_serializing_if = "is_two")]
     pub blocks: i64,
-    /// Levels, 0 the finest, with full attention over space and attention over time. The others have
-    /// both kinds where `use_sparse_linear_attn` gives them linear attention over space, and none
-    /// where it does not. Where not given, no level has full attention, all have attention over
-    /// time, and one more of these follows the first convolution. The middle always has both.
+    /// Levels, 0 the finest, with full spatial attention and temporal attention. The others have
+    /// linear spatial and temporal attention if `use_sparse_linear_attn` is on, otherwise no
+    /// attention. Default: no level has full attention, all have temporal attention, and another
+    /// one follows the first convolution. The middle always has both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_levels: Option<Vec<usize>>,
-    /// What crosses from the way down to the way up, and where attention is.
+    /// Which skips connect the downsampling path to the upsampling path, and where attention is.
     #[serde(skip_serializing_if = "is_default")]
     pub skips: Skips,
-    /// Features of each head of the attentions over space; [`SPATIAL_HEAD_DIM`] where not given.
+    /// Head dimension of the spatial attentions; default [`SPATIAL_HEAD_DIM`].
     ///
     /// [`SPATIAL_HEAD_DIM`]: crate::SPATIAL_HEAD_DIM
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,28 +100,28 @@ pub struct UNet3dConfig {
     /// The embedding of time and text.
     #[serde(skip_serializing_if = "is_default")]
     pub embedding: EmbeddingConfig,
-    /// What the number is that tells the noise level.
+    /// Which number the network gets for the noise level.
     #[serde(skip_serializing_if = "is_default")]
     pub time: TimeEmbedding,
-    /// How attention over time knows where frames are.
+    /// How temporal attention encodes the positions of frames.
     #[serde(skip_serializing_if = "is_default")]
     pub time_positions: TimePositions,
-    /// Share of the values between the two convolutions of a block that training leaves out.
+    /// Dropout rate between the two convolutions of a block, in training.
     #[serde(skip_serializing_if = "is_zero")]
     pub dropout: f64,
-    /// Whether every block and every attention starts as its skip, and the network with the answer
-    /// 0: the gain of the second norm, the way out of the attentions and the last layer are zero.
+    /// Whether every block and every attention starts as the identity, and the network with output
+    /// 0: the gain of the second norm, the output projections of the attentions and the last layer
+    /// start at zero.
     #[serde(skip_serializing_if = "is_false")]
     pub zero_init: bool,
-    /// Kernel, odd, of a convolution over time behind each one over space, which starts as the
-    /// identity; none where not given. Frames that do not see each other give each other nothing.
+    /// Kernel size, odd, of a temporal convolution after each spatial one, which starts as the
+    /// identity; none by default. Frames that must not see each other exchange nothing in it.
     ///
     /// # Reference
     /// Singer et al. 2022, section 3.2.1, arXiv:2209.14792.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temporal_kernel: Option<i64>,
-    /// Along which axes convolutions over space go on at the other side of the frame instead of at
-    /// zeros.
+    /// Axes along which spatial convolutions wrap around the frame instead of padding with zeros.
     #[serde(skip_serializing_if = "is_default")]
     pub wrap: Wrap,
 }
@@ -187,7 +189,7 @@ impl UNet3dConfig {
         self.init_dim.unwrap_or(self.dim)
     }
 
-    /// Channels of the answer.
+    /// Channels of the output.
     pub fn out_channels(&self) -> i64 {
         self.out_dim.unwrap_or(self.channels)
     }
@@ -203,7 +205,7 @@ impl UNet3dConfig {
         self.embedding.width.unwrap_or(4 * self.dim)
     }
 
-    /// Width of the embedding that the residual blocks see.
+    /// Width of the embedding as the residual blocks get it.
     pub fn embedding_width(&self) -> i64 {
         let beside = match self.embedding.kind {
             EmbeddingKind::Film => self.pooled_width().unwrap_or(0),
@@ -212,7 +214,7 @@ impl UNet3dConfig {
         self.time_width() + beside
     }
 
-    /// Number and width of the heads of an attention of so many channels.
+    /// Number and width of the heads of an attention with this many channels.
     pub(crate) fn heads(&self, axes: Axes, channels: i64) -> (i64, i64) {
         let dim = match axes {
             Axes::Space => self.spatial_dim_head.unwrap_or(SPATIAL_HEAD_DIM),
@@ -222,14 +224,15 @@ impl UNet3dConfig {
         (if self.heads_by_channels { by_channels() } else { self.attn_heads }, dim)
     }
 
-    /// The most heads that any attention along these axes has: those of the widest channels.
+    /// The largest number of heads of any attention along these axes: that for the largest number
+    /// of channels.
     pub(crate) fn most_heads(&self, axes: Axes) -> i64 {
         let widest = self.level_channels().iter().flat_map(|(a, b)| [*a, *b]).max();
         self.heads(axes, widest.unwrap_or(1)).0
     }
 
-    /// Channels that the signals put beside the video before the first convolution: those of each
-    /// video, and one that says where it is given.
+    /// Channels that the signals concatenate with the video before the first convolution: those of
+    /// each video, and one that marks where it is given.
     pub fn extra_channels(&self) -> i64 {
         let channels = |signal: &SignalConfig| match signal {
             SignalConfig::Video { channels } => channels + 1,
@@ -238,8 +241,8 @@ impl UNet3dConfig {
         self.signals.values().map(channels).sum()
     }
 
-    /// What couples the frames of a video whatever a [`FrameMask`](crate::FrameMask) says: beside a
-    /// clip images are then not independent of it. `None` where nothing does.
+    /// What couples the frames of a video despite any [`FrameMask`](crate::FrameMask): images after
+    /// a clip are then not independent of it. `None` if nothing does.
     pub fn coupling(&self) -> Option<String> {
         match self.norm {
             NormKind::Rms => None,
@@ -249,7 +252,7 @@ impl UNet3dConfig {
         }
     }
 
-    /// Height and width must divide by this: 2 for each level but the last.
+    /// Height and width must be divisible by this: a factor of 2 for each level except the last.
     pub fn spatial_multiple(&self) -> i64 {
         1 << self.dim_mults.len().saturating_sub(1)
     }

@@ -1,4 +1,4 @@
-//! The embedding that conditions every residual block: time, and what the video should show.
+//! The embedding that conditions every residual block: time and conditioning.
 
 use std::f64::consts::FRAC_PI_2;
 
@@ -10,12 +10,13 @@ use crate::signals::Signals;
 use crate::text::Pooled;
 use crate::{Cond, EmbeddingKind, Result, TimeEmbedding, UNet3dConfig};
 
-/// Steps that the sinusoids were made for.
+/// The range of steps that the sinusoids were designed for.
 const STEPS: f64 = 1000.0;
 
-/// Time through sinusoids and a perceptron, and the signals added.
+/// Time through sinusoids and an MLP, plus the signals.
 ///
-/// The text stands beside it, or is added to the first layer's output and goes through the others.
+/// The text is concatenated with it, or added to the first layer's output so that it passes through
+/// the remaining layers.
 #[derive(Debug)]
 pub(crate) struct Embedding {
     time: TimeEmbedding,
@@ -23,18 +24,18 @@ pub(crate) struct Embedding {
     first: Linear,
     others: Vec<Linear>,
     null: Option<Tensor>,
-    /// What makes the text an addend.
+    /// Maps the text to the vector that is added.
     added: Option<Linear>,
 }
 
 impl Embedding {
-    /// `time_mlp.1`, `time_mlp.3` and so on, and where there is a text `null_cond_emb` and, to add
-    /// it, `cond_emb`.
+    /// `time_mlp.1`, `time_mlp.3` and so on; with a text also `null_cond_emb` and, if the text is
+    /// added, `cond_emb`.
     pub(crate) fn new(scope: &mut Scope, config: &UNet3dConfig) -> Result<Self> {
         let width = config.time_width();
         let (mut null, mut added) = (None, None);
         if let Some(d) = config.pooled_width() {
-            // One that is added starts as that of the paper, which is nothing.
+            // If the text is added, the null embedding starts at zero, as the paper's.
             let start = match config.embedding.kind {
                 EmbeddingKind::Film => Init::Normal,
                 EmbeddingKind::Add => Init::Const(0.0),
@@ -58,12 +59,12 @@ impl Embedding {
         })
     }
 
-    /// The number whose sinusoids are taken.
+    /// The number that enters the sinusoids.
     fn step(&self, t: &Tensor) -> Tensor {
         match self.time {
             TimeEmbedding::Step => t.shallow_clone(),
             TimeEmbedding::LogSnr => {
-                // Half precision has too few digits for a hundred sinusoids.
+                // Half precision is too coarse for a hundred sinusoids.
                 let log_snr = if t.kind() == Kind::Double {
                     t.shallow_clone()
                 } else {

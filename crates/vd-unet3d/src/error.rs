@@ -15,24 +15,24 @@ pub enum Error {
         "`{field}` of the network's config (`model.{field}` in TOML): expected {expected}, got {got}"
     )]
     Config {
-        /// Which field.
+        /// Name of the field.
         field: String,
         /// What is allowed.
         expected: String,
         /// What was given.
         got: String,
     },
-    /// An input of the network does not fit it.
+    /// An input that does not fit the network.
     #[error("{what}: expected {expected}, got {got}")]
     Input {
-        /// Which input.
+        /// Name of the input.
         what: String,
-        /// What the network takes.
+        /// What the network accepts.
         expected: String,
         /// What was given.
         got: String,
     },
-    /// Whatever a network of another crate has to say.
+    /// An error of a network of another crate.
     #[error("{0}")]
     Other(String),
 }

@@ -1,4 +1,4 @@
-//! The arithmetic of one forward pass, counted from the config.
+//! Floating-point operations of one forward pass, computed from the config.
 
 use crate::plan::{self, Plan, Spatial, Unit};
 use crate::{Axes, EmbeddingKind, Skips, TimePositions, UNet3dConfig};
@@ -6,7 +6,7 @@ use crate::{Axes, EmbeddingKind, Skips, TimePositions, UNet3dConfig};
 #[cfg(test)]
 mod tests;
 
-/// What passes through the network.
+/// The size of the network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Samples.
@@ -17,15 +17,15 @@ pub struct Shape {
     pub h: u64,
     /// Width of a frame.
     pub w: u64,
-    /// Tokens of each text, for networks that look at them.
+    /// Tokens of each text, for networks that use them.
     pub tokens: u64,
 }
 
 /// Floating-point operations of one forward pass: two for each multiply-add of convolutions,
-/// projections and attention. Norms, activations, dropout, softmax and sums are left out, and so is
-/// what signals add to the embedding of time; videos that they show are inputs of the first
-/// convolution, whether given or not. A convolution over time counts the taps that reach beyond the
-/// clip.
+/// projections and attention. Not counted: norms, activations, dropout, softmax and sums, and the
+/// contribution of signals to the embedding of time; videos among the signals are inputs of the
+/// first convolution, whether given or not. A temporal convolution counts the taps that reach
+/// beyond the clip.
 pub fn forward(config: &UNet3dConfig, shape: Shape) -> u64 {
     let (count, plan) = (Count { config, shape }, Plan::new(config));
     let [first, inputs, outputs, kernel] = [
@@ -41,7 +41,7 @@ pub fn forward(config: &UNet3dConfig, shape: Shape) -> u64 {
         macs += count.over_time(0, first);
     }
     macs += plan.units().map(|unit| count.unit(unit)).sum::<u64>();
-    // Four taps of two axes at half the positions; transposed, at those of the input.
+    // Kernel 4 along two axes, at half the positions; transposed, at those of the input.
     let half = |unit: &Unit| {
         let c = unit.outputs.unsigned_abs();
         count.positions(unit.level + 1) * 16 * c * c
@@ -65,9 +65,10 @@ pub fn forward(config: &UNet3dConfig, shape: Shape) -> u64 {
     2 * macs
 }
 
-/// The same of clips of `shape` with `images` independent images behind each
-/// ([`FrameMask::ClipAndImages`](crate::FrameMask::ClipAndImages)): as many clips of one frame. Left
-/// out is that the embedding has a row for each frame of a clip where anything is told per frame.
+/// The same for clips of `shape`, each followed by `images` independent images
+/// ([`FrameMask::ClipAndImages`](crate::FrameMask::ClipAndImages)), which count as clips of one
+/// frame. Not counted: with conditioning per frame the embedding has one row for each frame of a
+/// clip.
 pub fn joint(config: &UNet3dConfig, shape: Shape, images: u64) -> u64 {
     let alone = Shape { b: shape.b * images, f: 1, ..shape };
     forward(config, shape) + forward(config, alone)
@@ -90,7 +91,7 @@ impl Count<'_> {
         self.shape.b * self.shape.f * self.pixels(level)
     }
 
-    /// The layers over the sinusoids, and over the text where it is added to them.
+    /// The layers after the sinusoids, and the one for the text if it is added to them.
     fn embedding(&self) -> u64 {
         let config = self.config;
         let [dim, width, others] =
@@ -102,7 +103,7 @@ impl Count<'_> {
         self.shape.b * (dim * width + others * width * width + text)
     }
 
-    /// A residual block and the attentions behind it.
+    /// A residual block and the attentions after it.
     fn unit(&self, unit: &Unit) -> u64 {
         let (level, outputs) = (unit.level, unit.outputs.unsigned_abs());
         let spatial = match unit.spatial {
@@ -128,7 +129,7 @@ impl Count<'_> {
         film + self.positions(level) * (convolutions + skip) + 2 * self.in_time(level, outputs)
     }
 
-    /// A convolution over time, if there are any.
+    /// A temporal convolution, if configured.
     fn in_time(&self, level: usize, channels: u64) -> u64 {
         let kernel = self.config.temporal_kernel.unwrap_or(0).unsigned_abs();
         self.positions(level) * kernel * channels * channels
@@ -140,14 +141,14 @@ impl Count<'_> {
         (heads.unsigned_abs(), dim.unsigned_abs())
     }
 
-    /// Queries, keys, values and the way out.
+    /// Queries, keys, values and the output projection.
     fn projections(&self, level: usize, channels: u64, inner: u64) -> u64 {
         self.positions(level) * 4 * inner * channels
     }
 
     fn over_time(&self, level: usize, channels: u64) -> u64 {
         let (heads, d) = self.heads(Axes::Time, channels);
-        // Keys and values, and the vectors of their distances.
+        // Keys and values, and their vectors of distances.
         let products = match self.config.time_positions {
             TimePositions::Bias => 2,
             TimePositions::Shaw { .. } => 4,
@@ -174,7 +175,7 @@ impl Count<'_> {
         self.projections(level, channels, heads * d) + own + recalled
     }
 
-    /// Keys and values that the text becomes in every attention.
+    /// Memory tokens that the text adds to every attention.
     fn memories(&self) -> u64 {
         self.config.tokens.as_ref().map_or(0, |tokens| tokens.memory.unsigned_abs())
     }
@@ -185,7 +186,7 @@ impl Count<'_> {
         self.shape.b * self.memories() * width * 2 * inner
     }
 
-    /// The tokens pooled into an embedding and into memory tokens, the null token among the latter.
+    /// The tokens pooled into an embedding and into memory tokens, including the null token.
     fn text(&self) -> u64 {
         let Some(tokens) = &self.config.tokens else { return 0 };
         let dim = tokens.dim.unsigned_abs();
@@ -203,7 +204,7 @@ impl Count<'_> {
         pool + memory
     }
 
-    /// Attention over the tokens and the null token.
+    /// Cross-attention to the tokens and the null token.
     fn cross(&self, level: usize, channels: u64) -> u64 {
         let Some(tokens) = &self.config.tokens else { return 0 };
         let (length, dim) = (self.shape.tokens + 1, tokens.dim.unsigned_abs());

@@ -9,7 +9,7 @@ use crate::plan;
 use crate::recompute::{Part, gate};
 use crate::{Axes, Result, UNet3dConfig};
 
-/// Attention over the text after that over space and after that over time.
+/// Cross-attention to the text after the spatial and after the temporal attention.
 #[derive(Debug)]
 struct Cross {
     space: Option<CrossResidual>,
@@ -25,7 +25,7 @@ impl Cross {
     }
 }
 
-/// What attention over the text makes of x, or x where there is none.
+/// Applies cross-attention to x, if there is one.
 fn through(cross: Option<&CrossResidual>, x: Tensor, context: &Context) -> Tensor {
     match cross {
         Some(cross) => cross.forward(&x, context),
@@ -39,8 +39,7 @@ enum Spatial {
     Full(SpatialResidual),
 }
 
-/// What the parts of a unit are called, and what stands before the names of the attentions over the
-/// text.
+/// Names of the parts of a unit, and the prefix of its cross-attentions.
 #[derive(Debug)]
 pub(crate) struct Names {
     pub(crate) block: String,
@@ -50,7 +49,8 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// The places in a level of video-diffusion-pytorch, behind which further blocks are put.
+    /// The indices within a level of video-diffusion-pytorch, followed by those of additional
+    /// blocks.
     pub(crate) fn numbered(block: usize) -> Names {
         let block = if block < 2 { block.to_string() } else { format!("blocks.{block}") };
         let [spatial, temporal] = ["2", "3"].map(str::to_owned);
@@ -64,7 +64,7 @@ impl Names {
         Names { block, spatial, temporal, cross: format!("{number}.") }
     }
 
-    /// Those of the middle, of whose units the first has the attentions.
+    /// Those of the middle; the first of its units has the attentions.
     pub(crate) fn middle(number: usize) -> Names {
         let [spatial, temporal] = ["mid_spatial_attn", "mid_temporal_attn"].map(str::to_owned);
         Names {
@@ -76,7 +76,7 @@ impl Names {
     }
 }
 
-/// A residual block and the attentions behind it.
+/// A residual block and the attentions after it.
 #[derive(Debug)]
 struct Unit {
     block: ResidualBlock,
@@ -118,7 +118,7 @@ impl Unit {
         Ok(Unit { block, spatial, temporal, cross })
     }
 
-    /// Of inputs whose channels follow each other.
+    /// `inputs` are concatenated along channels.
     fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Tensor {
         let cross = self.cross.as_ref();
         let mut x = self.block.forward(inputs, emb, context);
@@ -135,13 +135,14 @@ impl Unit {
     }
 }
 
-/// Units one after the other: a resolution on the way down or up, or the middle.
+/// A sequence of units: one resolution of the downsampling or upsampling path, or the middle.
 ///
-/// The first input goes through all of them; a further one is a skip beside the input of its unit.
+/// The first input passes through all of them; each further one is a skip, concatenated with the
+/// input of its unit.
 #[derive(Debug)]
 pub(crate) struct Level {
     units: Vec<Unit>,
-    /// Whether every unit's output is one of the level, instead of the last one's alone.
+    /// Whether every unit's output is an output of the level, rather than only the last one's.
     each: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The space-time factored 3D U-Net of video diffusion models.
 //!
-//! [`UNet3d`] is described by a plain [`UNet3dConfig`]; what a diffusion process asks of a network
-//! is the trait [`Backbone`]; what a network is conditioned on is [`Cond`].
+//! [`UNet3d`] is configured by a plain [`UNet3dConfig`]; the trait [`Backbone`] is the interface
+//! that a diffusion process needs from a network; [`Cond`] is the conditioning of a network.
 //!
 //! ```
 //! use vd_unet3d::ops::{Noise, Params, SeededNoise};

@@ -1,4 +1,4 @@
-//! Which blocks and attentions a network has, from its config.
+//! The blocks and attentions of a network, derived from its config.
 
 use crate::{Skips, UNet3dConfig};
 
@@ -9,12 +9,12 @@ pub(crate) enum Spatial {
     Full,
 }
 
-/// A residual block and the attentions behind it.
+/// A residual block and the attentions after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unit {
     /// Its resolution, 0 the finest.
     pub(crate) level: usize,
-    /// Channels that it is given, those of a skip among them.
+    /// Channels of its input, including those of a skip.
     pub(crate) inputs: i64,
     pub(crate) outputs: i64,
     pub(crate) spatial: Option<Spatial>,
@@ -22,7 +22,7 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    /// Whether any attention follows the block, that over a text among them.
+    /// Whether any attention, including cross-attention, follows the block.
     pub(crate) fn attends(&self) -> bool {
         self.spatial.is_some() || self.temporal
     }
@@ -31,14 +31,15 @@ impl Unit {
 /// The units of a network, level by level.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// From the finest level on.
+    /// From the finest level to the coarsest.
     pub(crate) downs: Vec<Vec<Unit>>,
     pub(crate) middle: Vec<Unit>,
-    /// From the coarsest level on.
+    /// From the coarsest level to the finest.
     pub(crate) ups: Vec<Vec<Unit>>,
-    /// Whether the units of a level on the way up have a skip each, instead of one for the first.
+    /// Whether each unit of the upsampling path has a skip, rather than only the first of each
+    /// level.
     pub(crate) each: bool,
-    /// Channels at the end of the way up.
+    /// Channels at the end of the upsampling path.
     pub(crate) last: i64,
 }
 
@@ -132,7 +133,8 @@ fn by_block(config: &UNet3dConfig) -> Plan {
     let mut skips = skips.into_iter().rev();
     let mut ups = Vec::new();
     for (level, &outputs) in after.iter().enumerate().rev() {
-        // One for the block of the way down that each mirrors, and one for what came before these.
+        // One for each block of the downsampling path that it mirrors, and one for the layer before
+        // these.
         let count = config.blocks as usize + 1;
         let own = skips.by_ref().take(count).map(|skip| {
             let inputs = channels + skip;
@@ -166,8 +168,8 @@ mod tests {
         assert!(plan.middle[0].temporal && !plan.middle[1].attends());
     }
 
-    /// Counted by hand along the way of `guided-diffusion`: 3 levels of 2 blocks, skips 8 | 8 8 8 |
-    /// 16 16 16 | 24 24.
+    /// Counted by hand from `guided-diffusion`: 3 levels of 2 blocks, skips 8 | 8 8 8 | 16 16 16 |
+    /// 24 24.
     #[test]
     fn a_skip_for_every_block_goes_up_to_one_block_more() {
         let config = UNet3dConfig {

@@ -1,4 +1,4 @@
-//! Activations that are computed a second time in the backward instead of kept.
+//! Activations that are recomputed in the backward pass instead of kept.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,28 +9,28 @@ use vd_tensor_ops::{Scope, kernels, torch};
 use crate::attend::Context;
 use crate::{Error, Result};
 
-/// What may be computed twice: a function of its inputs, the embedding and the context.
+/// A part that can be recomputed: a function of its inputs, the embedding and the context.
 pub(crate) trait Part: Debug + Send + 'static {
     /// Its outputs, none of which is one of its inputs.
     fn forward(&self, inputs: &[&Tensor], emb: &Tensor, context: &Context) -> Vec<Tensor>;
 }
 
-/// A part that keeps its activations for the backward, or its inputs alone.
+/// A part that keeps either its activations for the backward pass, or only its inputs.
 ///
-/// Either way the gradients are the same to the last bit: what reaches an input on several ways
-/// within the part is added up before it leaves it, and a part sees to the same for an output that
-/// it goes on from ([`gate`]).
+/// Both ways give bitwise equal gradients: if an input is used several times within the part, its
+/// gradients are summed before they leave the part, and the part does the same for an output that
+/// it uses further ([`gate`]).
 #[derive(Debug)]
 pub(crate) struct Stage<P> {
-    /// Of graphs too, which a thread of libtorch may go through. Tensors cannot be shared between
-    /// threads, so one at a time.
+    /// Shared with graphs, whose backward pass may run in a thread of libtorch. Tensors cannot be
+    /// shared between threads, so only one thread at a time.
     part: Arc<Mutex<P>>,
-    /// What the part reads besides its inputs.
+    /// The parameters that the part uses besides its inputs.
     params: Vec<Tensor>,
 }
 
 impl<P: Part> Stage<P> {
-    /// Makes a part, and keeps track of the parameters that it declares.
+    /// Makes a part, and records the parameters that it declares.
     pub(crate) fn new(
         scope: &mut Scope,
         make: impl FnOnce(&mut Scope<'_>) -> Result<P>,
@@ -39,7 +39,7 @@ impl<P: Part> Stage<P> {
         Ok(Stage { part: Arc::new(Mutex::new(part?)), params })
     }
 
-    /// `again`: whether the activations are computed again in the backward.
+    /// `again`: whether the activations are recomputed in the backward pass.
     pub(crate) fn forward(
         &self,
         inputs: &[&Tensor],
@@ -57,7 +57,7 @@ impl<P: Part> Stage<P> {
         Ok(run(&self.part, &inputs, &gate(emb), &context.map(gate)))
     }
 
-    /// The same for a part of one output.
+    /// The same for a part with one output.
     pub(crate) fn one(
         &self,
         inputs: &[&Tensor],
@@ -76,8 +76,8 @@ impl<P: Part> Stage<P> {
     ) -> Result<Vec<Tensor>> {
         let mut all = inputs.to_vec();
         all.push(emb);
-        // Where in the list each tensor of the context is: one that the function held itself would
-        // be outside of its graph.
+        // Position in the list of each tensor of the context: a tensor captured by the function
+        // would be outside its graph.
         let places = context.map(|x| {
             all.push(x);
             all.len() - 1
@@ -101,11 +101,11 @@ fn run<P: Part>(
     emb: &Tensor,
     context: &Context,
 ) -> Vec<Tensor> {
-    // A panic in the midst of a part leaves it as it was: it only reads.
+    // A part only reads, so a panic within one leaves it intact.
     part.lock().unwrap_or_else(PoisonError::into_inner).forward(inputs, emb, context)
 }
 
-/// The same tensor behind a node of its own, where gradients are added up.
+/// The same tensor as a separate autograd node, at which gradients are summed.
 pub(crate) fn gate(x: &Tensor) -> Tensor {
     if x.requires_grad() { x.alias() } else { x.shallow_clone() }
 }

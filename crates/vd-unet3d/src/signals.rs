@@ -1,8 +1,8 @@
-//! What the network is told besides the text.
+//! The conditioning inputs besides the text.
 //!
-//! A class, a number or a series is added to the embedding of time, a video is put beside the one
-//! that is asked for. All of it starts at zero, the stand-ins too: a network that is given one more
-//! signal answers at first as it did without.
+//! A class, a number or a series is added to the embedding of time; a video is concatenated with
+//! the noisy one. All of these parameters, including the null embeddings, start at zero: a network
+//! that gains a signal initially gives the same output as without it.
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::layers::{Linear, or_stand_in};
@@ -23,14 +23,14 @@ pub(crate) struct Signals {
 struct Signal {
     name: String,
     config: SignalConfig,
-    /// What it adds to the embedding of time; a video adds nothing.
+    /// Its contribution to the embedding of time; `None` for a video.
     added: Option<Added>,
 }
 
 /// A signal as a vector of the width of the embedding of time.
 #[derive(Debug)]
 struct Added {
-    /// The stand-in: 1 d.
+    /// The null embedding: 1 d.
     null: Tensor,
     value: Value,
 }
@@ -39,14 +39,14 @@ struct Added {
 enum Value {
     /// A row for each class.
     Table(Tensor),
-    /// Two layers, of which the second starts at zero.
+    /// Two layers; the second starts at zero.
     Perceptron { first: Linear, weight: Tensor, bias: Tensor },
 }
 
 impl Signals {
     /// Below `signals`: NAME.null (1 d) for all but videos; NAME.table.weight (classes d) for
-    /// classes, NAME.mlp.0 and NAME.mlp.2 for numbers and series; d is the width of the embedding of
-    /// time.
+    /// classes, NAME.mlp.0 and NAME.mlp.2 for numbers and series; d is the width of the embedding
+    /// of time.
     pub(crate) fn new(scope: &mut Scope, config: &UNet3dConfig) -> Result<Self> {
         let (kind, device) = (scope.kind(), scope.device());
         let mut scope = scope.sub("signals");
@@ -58,10 +58,10 @@ impl Signals {
         Ok(Signals { signals, kind, device })
     }
 
-    /// The embedding of time and of everything that is added to it.
+    /// The sum of the embeddings of time and of the signals.
     ///
     /// # Shapes
-    /// `time`: b (1 or f) d -> the same, with a row for each frame where a signal has them
+    /// `time`: b (1 or f) d -> the same, with one row per frame if a signal has them
     pub(crate) fn add(&self, time: Tensor, cond: &Cond) -> Tensor {
         let added = self.signals.iter().filter_map(|s| Some((s.added.as_ref()?, s)));
         added.fold(time, |time, (added, signal)| {
@@ -70,8 +70,8 @@ impl Signals {
         })
     }
 
-    /// The video with those of the signals beside it, each followed by a channel that is 1 where it
-    /// is given; zeros stand in for one that is not.
+    /// The video concatenated with those of the signals, each followed by a channel that is 1 where
+    /// it is given; a video that is not given is zero.
     ///
     /// # Shapes
     /// `x`: b c f h w -> b (c + extra channels) f h w
@@ -94,7 +94,7 @@ impl Signals {
         Tensor::cat(&parts, 1)
     }
 
-    /// Checks what is given against a video of `size`: b f h w.
+    /// Checks the given conditioning against a video of `size`: b f h w.
     pub(crate) fn validate(&self, cond: &Cond, size: [i64; 4]) -> Result<()> {
         for (name, given) in &cond.signals {
             let what = format!("signal `{name}`");
@@ -128,8 +128,8 @@ impl Signal {
                 rows.unflatten(0, index.size())
             }
             (Value::Perceptron { .. }, SignalConfig::Scalar { mean, std }) => {
-                // Large numbers that are close to each other, as times are, are told apart only
-                // before they are brought to order 1.
+                // Large, close numbers, such as times, must be normalised in double precision to
+                // remain distinct.
                 let number = (value.to_kind(Kind::Double) - *mean) / *std;
                 added.value.perceptron(&number.to_kind(kind).unsqueeze(-1))
             }
@@ -213,20 +213,21 @@ impl Value {
     }
 }
 
-/// The classes, with 0 where they are gone without: whatever stands there is never looked at.
+/// The classes, with 0 where they are null: the value there is not used.
 fn classes(given: &Given) -> Tensor {
     let index = given.value.to_kind(Kind::Int64);
     let Some(null) = &given.null else { return index };
     let null = match (index.dim(), null.dim()) {
         (2, 1) => null.unsqueeze(1),
-        // looked at by the frames that do not go without
+        // Used by the frames that are not null
         (1, 2) => null.all_dim(1, false),
         _ => null.shallow_clone(),
     };
     index.masked_fill(&null, 0)
 }
 
-/// Classes that there are. Only where the values can be read without waiting for a device.
+/// Checks that classes exist, but only where their values can be read without synchronising with a
+/// device.
 fn in_range(what: &str, given: &Given, names: &[String]) -> Result<()> {
     if given.value.device() != Device::Cpu {
         return Ok(());
@@ -242,7 +243,7 @@ fn in_range(what: &str, given: &Given, names: &[String]) -> Result<()> {
     }
 }
 
-/// The video of a signal and where it is given: b (c + 1) f h w.
+/// The video of a signal, and a mask of where it is given: b (c + 1) f h w.
 fn shown(given: &Given, kind: Kind) -> Tensor {
     let value = given.value.to_kind(kind);
     let mut one = value.size();

@@ -1,4 +1,4 @@
-//! The text: an embedding, and the tokens that attentions look at.
+//! The text: an embedding, and the tokens that attentions use.
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::layers::{AttentionPool, MemoryProjection};
@@ -8,16 +8,16 @@ use crate::attend::head_shape;
 use crate::cond::Tokens;
 use crate::{Axes, Cond, Error, Result, UNet3dConfig, check};
 
-/// What a network makes of a text before its levels see it.
+/// The layers that process a text before the levels.
 #[derive(Debug)]
 pub(crate) struct Text {
-    /// Width of an embedding that has to be given.
+    /// Width of an embedding that must be given.
     given: Option<i64>,
-    /// Width of the tokens that have to be given.
+    /// Width of the tokens that must be given.
     tokens: Option<i64>,
-    /// The embedding made of the tokens.
+    /// Pools the embedding from the tokens.
     pool: Option<AttentionPool>,
-    /// What the attentions see instead of a text that is not there: 1 d.
+    /// Used by the attentions instead of a missing text: 1 d.
     null_token: Option<Tensor>,
     memory: Option<MemoryProjection>,
     kind: Kind,
@@ -33,20 +33,20 @@ pub(crate) struct Pooled {
     pub(crate) null: Option<Tensor>,
 }
 
-/// What the attentions see of a text.
+/// What the attentions use of a text.
 #[derive(Debug)]
 pub(crate) struct Seen<T = Tensor> {
     /// Tokens and their weights: b l d; b l or b f l. With a group b g l d and b f l.
     pub(crate) tokens: Option<(T, T)>,
-    /// Which of several texts each frame reads: b f.
+    /// Index of the text that each frame uses: b f.
     pub(crate) group: Option<T>,
     /// Memory tokens: b m d or b f m d.
     pub(crate) memory: Option<T>,
 }
 
 impl Text {
-    /// Below `text`: `pool`, `memory` and `null_token` (1 d), as far as the config has them. The
-    /// last starts as standard normal as the null embedding does.
+    /// Below `text`: `pool`, `memory` and `null_token` (1 d), as configured. The null token starts
+    /// standard normal, like the null embedding.
     pub(crate) fn new(scope: &mut Scope, config: &UNet3dConfig) -> Result<Self> {
         let (kind, device) = (scope.kind(), scope.device());
         let mut text = Text {
@@ -77,7 +77,7 @@ impl Text {
         Ok(text)
     }
 
-    /// The embedding given, or made of the tokens given.
+    /// The given embedding, or the one pooled from the given tokens.
     pub(crate) fn pooled(&self, cond: &Cond) -> Option<Pooled> {
         let null = cond.null.as_ref().map(check::over_rows);
         let row = |rows: Tensor| if rows.dim() == 2 { rows.unsqueeze(1) } else { rows };
@@ -93,13 +93,13 @@ impl Text {
         Some(Pooled { rows, null: Some(null) })
     }
 
-    /// What the attentions look at in a batch of `b` samples.
+    /// The inputs of the attentions for a batch of `b` samples.
     pub(crate) fn seen(&self, cond: &Cond, b: i64) -> Seen {
         let Some(null_token) = &self.null_token else {
             return Seen { tokens: None, group: None, memory: None };
         };
         let (values, weight) = self.or_null_token(null_token, cond, b);
-        // Without tokens there is nothing to choose from.
+        // Without tokens there are no texts to select from.
         let group = cond.group.as_ref().filter(|_| cond.tokens.is_some());
         let project = |memory: &MemoryProjection| memory.forward_grouped(&values, &weight, group);
         let memory = self.memory.as_ref().map(project);
@@ -107,8 +107,8 @@ impl Text {
         Seen { tokens: Some((values, weight)), group, memory }
     }
 
-    /// The null token in front of all others. It counts where the text is null or no token of it
-    /// counts; where it counts, no other does.
+    /// Prepends the null token. It has weight 1 where the text is null or all its tokens have
+    /// weight 0; there, no other token has weight.
     fn or_null_token(&self, null_token: &Tensor, cond: &Cond, b: i64) -> (Tensor, Tensor) {
         let Some(Tokens { values, weight }) = &cond.tokens else {
             let first = null_token.unsqueeze(0).expand([b, -1, -1], false);
@@ -206,7 +206,7 @@ impl Text {
         }
         check::floats("tokens", values, self.device)?;
         check::floats("weights of the tokens", weight, self.device)?;
-        // Elsewhere the values cannot be read without waiting for the device.
+        // On other devices, reading the values would synchronise.
         if weight.device() == Device::Cpu {
             let least = weight.detach().min().double_value(&[]);
             if least < 0.0 {
@@ -219,7 +219,7 @@ impl Text {
 }
 
 impl Text {
-    /// Checks which of `g` texts each frame reads.
+    /// Checks the index, among `g` texts, that each frame uses.
     fn fits_group(&self, group: &Tensor, [b, f, g]: [i64; 3]) -> Result<()> {
         let (what, size) = ("group of the tokens", group.size());
         if size != [b, f] || group.kind() != Kind::Int64 {
@@ -228,7 +228,7 @@ impl Text {
             return Err(Error::input(what, expected, got));
         }
         check::here(what, group, self.device)?;
-        // Elsewhere the values cannot be read without waiting for the device.
+        // On other devices, reading the values would synchronise.
         if group.device() == Device::Cpu {
             let ends = [group.min(), group.max()].map(|end| end.int64_value(&[]));
             if let Some(end) = ends.into_iter().find(|end| !(0..g).contains(end)) {
@@ -240,7 +240,7 @@ impl Text {
     }
 }
 
-/// Whether no token is there: ... l -> ... 1
+/// Whether no token has weight: ... l -> ... 1
 fn nothing_counts(weight: &Tensor) -> Tensor {
     weight.le(0.0).all_dim(-1, true)
 }

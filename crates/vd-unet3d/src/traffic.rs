@@ -1,16 +1,17 @@
-//! What every layer of a network takes, counted from the config: arithmetic, and the fewest bytes that
-//! pass through a device's memory.
+//! Cost of every layer of a network, computed from the config: floating-point operations, and the
+//! minimum traffic to and from a device's memory, in bytes.
 //!
-//! A layer is what one kernel does on a GPU: a convolution or a product, with a residual that it adds; a
-//! norm with the scale, the shift, the SiLU and the residual behind it; the norm before an attention;
-//! what lies between an attention's products. It reads each input and each weight once and writes its
-//! output once. On the way back a product is two kernels, for the gradient of its input and for that of
-//! its weights, and everything else is one. A gradient that comes from several sides is read once for
-//! each side but the last, by the kernel that adds them up.
+//! A layer is what one kernel computes on a GPU: a convolution or a matrix product, with the
+//! residual added to it; a norm with the scale, shift, SiLU and residual after it; the norm before
+//! an attention; the core of an attention between its projections. It reads each input and each
+//! weight once and writes its output once. In the backward pass, a matrix product is two kernels,
+//! one for the gradient of its input and one for that of its weights; everything else is one. A
+//! gradient summed from several sources is read once for each source but the last, by the kernel
+//! that sums them.
 //!
-//! Arithmetic is that of [`flops`](crate::flops): products alone, so that norms have bytes and no flops.
-//! Left out are noise, loss and the layout of the video at both ends, the norm of the gradients for
-//! clipping, and what an attention computes again on its way back instead of keeping it.
+//! Operations are counted as in [`flops`](crate::flops): only matrix products, so norms have bytes
+//! and no flops. Not counted: noise, loss, the layout conversion of the video at both ends, the
+//! norm of the gradients for clipping, and what an attention recomputes in its backward pass.
 
 mod attentions;
 mod walk;
@@ -23,41 +24,41 @@ use crate::UNet3dConfig;
 use crate::flops::Shape;
 use walk::Walk;
 
-/// What a layer does.
+/// Kind of layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Sort {
-    /// A convolution over space: the first, those of the blocks, the last.
+    /// A spatial convolution: the first, those of the blocks, the last.
     Convolution,
-    /// A product at each position: beside a block, and at the end.
+    /// A linear map at each position: in the skip of a block, and at the end.
     Projection,
-    /// A convolution over time.
+    /// A temporal convolution.
     TimeConvolution,
-    /// What halves or doubles the frame.
+    /// Halves or doubles the frame size.
     Resampling,
-    /// Norm, scale, shift, SiLU and residual behind a convolution.
+    /// Norm, scale, shift, SiLU and residual after a convolution.
     Norm,
     /// The norm before an attention.
     AttentionNorm,
-    /// Queries, keys and values, and the way out with its residual.
+    /// Projections of queries, keys and values, and the output projection with its residual.
     AttentionProduct,
-    /// Attention over time between its products.
+    /// The core of a temporal attention, between its projections.
     TemporalAttention,
-    /// Linear attention over space between its products.
+    /// The core of a linear spatial attention, between its projections.
     LinearAttention,
-    /// Full attention over space between its products.
+    /// The core of a full spatial attention, between its projections.
     SpatialAttention,
-    /// Attention over a text between its products.
+    /// The core of a cross-attention to a text, between its projections.
     CrossAttention,
-    /// The embedding of time, text and signals, and what blocks make of it.
+    /// The embedding of time, text and signals, and its projections in the blocks.
     Embedding,
     /// AdamW with the moving average.
     Optimizer,
 }
 
 impl Sort {
-    /// Whether it is a product of the input with weights.
+    /// Whether it is a matrix product of the input with weights.
     fn is_product(self) -> bool {
         use Sort::*;
         matches!(
@@ -87,71 +88,71 @@ impl fmt::Display for Sort {
     }
 }
 
-/// A layer of a network on an input of some shape; numbers, not bytes.
+/// A layer of a network for an input of some shape; counts are in numbers, not bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// What the names of its parameters begin with.
+    /// Common prefix of the names of its parameters.
     pub name: String,
-    /// What it does.
+    /// Kind of layer.
     pub sort: Sort,
-    /// Parameters of its own.
+    /// Number of its own parameters.
     pub parameters: u64,
-    /// Floating-point operations of the forward.
+    /// Floating-point operations of the forward pass.
     pub flops: u64,
-    /// Activations that the forward reads, but for a residual.
+    /// Activations read by the forward pass, except a residual.
     pub inputs: u64,
-    /// Activations that it adds at the end: their gradient is that of the output.
+    /// Residual activations added at the end: their gradient is that of the output.
     pub residual: u64,
-    /// Activations that the forward writes.
+    /// Activations written by the forward pass.
     pub outputs: u64,
-    /// Numbers of the gradient of its input that come from elsewhere, and are added to its own.
+    /// Values of its input's gradient that come from other layers, and are added to its own.
     pub added: u64,
     /// Whether its input has a gradient.
     pub leads_back: bool,
 }
 
-/// The layers of a network in their order.
+/// The layers of a network, in order.
 ///
-/// A network is told no signals, and its text, if it takes one, is the same for all frames.
+/// Assumes that no signals are given, and that the text, if any, is the same for all frames.
 pub fn layers(config: &UNet3dConfig, shape: Shape) -> Vec<Layer> {
     Walk::new(config, shape).layers()
 }
 
-/// Bytes of numbers.
+/// Bytes per number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Widths {
-    /// Activations, their gradients, and weights as layers read them.
+    /// Of activations, their gradients, and weights as used by layers.
     pub computed: u64,
-    /// Weights that are kept, their gradients, moments and average.
+    /// Of stored weights, their gradients, moments and average.
     pub kept: u64,
 }
 
 impl Widths {
     /// All in f32.
     pub const F32: Widths = Widths { computed: 4, kept: 4 };
-    /// Layers in bf16 or fp16, with a copy of the weights that the optimiser writes beside those in f32.
+    /// Layers in bf16 or fp16, with a copy of the f32 weights that the optimiser writes.
     pub const HALF: Widths = Widths { computed: 2, kept: 4 };
 }
 
-/// What a kernel takes.
+/// The cost of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
-    /// What it does.
+    /// Kind of layer.
     pub sort: Sort,
     /// Floating-point operations.
     pub flops: u64,
-    /// Bytes that it reads and writes.
+    /// Bytes read and written.
     pub bytes: u64,
 }
 
 impl Layer {
-    /// What the forward takes.
+    /// The cost of the forward pass.
     pub fn forward(&self, widths: Widths) -> Pass {
         let numbers = self.inputs + self.residual + self.outputs + self.parameters;
         Pass { sort: self.sort, flops: self.flops, bytes: widths.computed * numbers }
     }
 
-    /// What the way back takes, kernel by kernel.
+    /// The cost of the backward pass, kernel by kernel.
     pub fn backward(&self, widths: Widths) -> Vec<Pass> {
         let Layer { sort, flops, inputs, outputs, parameters, added, .. } = *self;
         let of_weights = widths.kept * parameters;
@@ -175,39 +176,39 @@ pub fn forward(layers: &[Layer], widths: Widths) -> Vec<Pass> {
     layers.iter().map(|layer| layer.forward(widths)).collect()
 }
 
-/// The kernels of a step of training: forward, backward, and the optimiser with the moving average.
+/// The kernels of a training step: forward, backward, and the optimiser with the moving average.
 pub fn training(layers: &[Layer], widths: Widths) -> Vec<Pass> {
     let mut all = forward(layers, widths);
     all.extend(layers.iter().rev().flat_map(|layer| layer.backward(widths)));
     let parameters: u64 = layers.iter().map(|layer| layer.parameters).sum();
-    // Weight, gradient, two moments and average come in, all but the gradient go out.
+    // Reads weight, gradient, two moments and average; writes all but the gradient.
     let copy = if widths.computed < widths.kept { widths.computed } else { 0 };
     let bytes = parameters * (9 * widths.kept + copy);
     all.push(Pass { sort: Sort::Optimizer, flops: 0, bytes });
     all
 }
 
-/// What a device does in a second at most.
+/// The peak rates of a device, per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
-    /// Bytes that it reads and writes.
+    /// Bytes read and written.
     pub bytes: f64,
     /// Floating-point operations.
     pub flops: f64,
 }
 
-/// Seconds that no implementation with these kernels stays below.
+/// Lower bounds in seconds for any implementation with these kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Floors {
-    /// All bytes at the rate of the memory.
+    /// All bytes at the memory's rate.
     pub memory: f64,
-    /// All arithmetic at its rate.
+    /// All operations at the arithmetic rate.
     pub arithmetic: f64,
-    /// The sum over kernels of the larger of both.
+    /// The sum over kernels of the larger bound.
     pub larger: f64,
 }
 
-/// The floors of some kernels one after the other.
+/// The lower bounds for kernels that run one after the other.
 pub fn floors<'a>(passes: impl IntoIterator<Item = &'a Pass>, rates: Rates) -> Floors {
     let mut all = Floors { memory: 0.0, arithmetic: 0.0, larger: 0.0 };
     for pass in passes {

@@ -20,21 +20,20 @@ use crate::text::Text;
 use crate::{Axes, Backbone, Cond, Error, Result, SignalConfig, TimePositions, UNet3dConfig};
 use question::Form;
 
-/// Distance from which on all frames, and all positions of one, are equally far for the relative
-/// biases.
+/// Distance from which on all frames, and all positions of a frame, share one relative bias.
 const MAX_DISTANCE: i64 = 32;
 
 /// The space-time factored U-Net: convolutions and attention over space, attention over time.
 ///
-/// Parameters have the names and shapes of video-diffusion-pytorch's checkpoints. What that package
-/// has not lies beside them: `text`, `signals`, `space_rel_pos_bias`, `cross_space` and
-/// `cross_time` of each level, `memory` of each attention, `temporal` of each convolution. Videos
-/// that the signals show are further inputs of `init_conv`, in the order of their names.
-/// Cross-attention, signals and those inputs start at zero, convolutions over time as the identity,
-/// so that a network that gains them answers at first as it did.
+/// Parameters have the names and shapes of video-diffusion-pytorch's checkpoints. Parameters that
+/// do not exist in that package have additional names: `text`, `signals`, `space_rel_pos_bias`,
+/// `cross_space` and `cross_time` of each level, `memory` of each attention, `temporal` of each
+/// convolution. Videos among the signals are further inputs of `init_conv`, in the order of their
+/// names. Cross-attention, signals and those inputs start at zero, and temporal convolutions as the
+/// identity, so a network that gains them initially gives the same output.
 ///
 /// With a skip for every block ([`Skips::Block`](crate::Skips::Block)) a level has `block`,
-/// `spatial` and `temporal` of each block below the block's number, and `resample`.
+/// `spatial` and `temporal` below the number of each block, and `resample`.
 ///
 /// # Reference
 /// Ho et al. 2022, section 3, arXiv:2204.03458.
@@ -47,24 +46,24 @@ pub struct UNet3d {
     autocast: Autocast,
     bias: Option<RelativeBias>,
     space_bias: Option<RelativeBias2d>,
-    /// Which levels have full attention over space.
+    /// Which levels have full spatial attention.
     full: Vec<bool>,
     embedding: Embedding,
     text: Text,
     signals: Signals,
     recompute: usize,
     body: Body,
-    /// All that is trained.
+    /// All trained parameters.
     params: Vec<Tensor>,
     graphs: bool,
     recordings: Recordings<Form>,
 }
 
 impl UNet3d {
-    /// Declares the parameters of the network and starts them as PyTorch does.
+    /// Declares the parameters of the network and initialises them as PyTorch does.
     ///
     /// # Errors
-    /// A config out of its ranges; names that are taken.
+    /// A config out of range; parameter names that are already taken.
     pub fn new(config: &UNet3dConfig, scope: &mut Scope) -> Result<Self> {
         config.validate()?;
         let (net, params) = scope.watched(|scope| Self::declare(config, scope));
@@ -110,43 +109,43 @@ impl UNet3d {
         })
     }
 
-    /// What the network is made of.
+    /// The network's configuration.
     pub fn config(&self) -> &UNet3dConfig {
         &self.config
     }
 
-    /// Computes so from now on; a network starts with [`Precision::F32`].
+    /// Sets the precision of the network's kernels; initially [`Precision::F32`].
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }
 
-    /// How exactly the network's kernels compute.
+    /// The precision of the network's kernels.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Has libtorch's operators compute so from now on, on the way forward and on the way back; what
-    /// comes out stays in the dtype of the weights. On a GPU activations stay in bf16 from the first
-    /// convolution to the last, through the kernels; on a CPU libtorch does it alone, without the
-    /// kernels, whatever the precision. A network starts with [`Autocast::Off`].
+    /// Sets autocasting of libtorch's operators, in the forward and the backward pass; the output
+    /// keeps the dtype of the weights. On a GPU, activations stay in bf16 from the first
+    /// convolution to the last, also through the kernels; on a CPU only libtorch's operators are
+    /// used, without the kernels, whatever the precision. Initially [`Autocast::Off`].
     pub fn set_autocast(&mut self, autocast: Autocast) {
         self.autocast = autocast;
     }
 
-    /// What libtorch's operators cast to.
+    /// The dtype to which libtorch's operators cast.
     pub fn autocast(&self) -> Autocast {
         self.autocast
     }
 
-    /// Computes the activations of the `levels` outermost resolutions again in the backward instead
-    /// of keeping them, from now on: less memory for a second forward of those, and the same
-    /// gradients to the last bit. 0 keeps all; the number of levels keeps none, those of the middle
-    /// included, and more changes nothing.
+    /// Recomputes the activations of the `levels` outermost resolutions in the backward pass
+    /// instead of keeping them: less memory, at the cost of a second forward pass of these levels,
+    /// with bitwise equal gradients. 0 keeps all activations; the number of levels keeps none, not
+    /// even those of the middle, and larger values have no further effect.
     pub fn set_recompute(&mut self, levels: usize) {
         self.recompute = levels;
     }
 
-    /// How many levels compute their activations again in the backward; a new network has 0.
+    /// The number of levels that recompute their activations in the backward pass; initially 0.
     pub fn recompute(&self) -> usize {
         self.recompute
     }
@@ -209,7 +208,8 @@ impl UNet3d {
         dropout: Option<DropoutSeeds>,
     ) -> Result<Tensor> {
         let context = self.context(x, cond, frames, dropout);
-        // A focus mask spares the first attention, as in video-diffusion-pytorch, unless asked.
+        // As in video-diffusion-pytorch, a focus mask does not apply to the first attention, unless
+        // configured.
         let mask_first = self.config.mask_first_temporal || !matches!(frames, FrameMask::Focus(_));
         let text = self.text.pooled(cond);
         let emb = self.embedding.forward(t, text, (&self.signals, cond), self.kind);
@@ -219,7 +219,7 @@ impl UNet3d {
         Ok(video::to_channels_first(&y))
     }
 
-    /// The same, computed as the network is set to.
+    /// The same, with the network's precision and autocast settings.
     fn compute(
         &self,
         x: &Tensor,
@@ -231,7 +231,8 @@ impl UNet3d {
         if self.autocast.is_off() {
             return kernels::with(self.precision, || self.evaluate(x, t, cond, frames, dropout));
         }
-        // On a GPU kernels go on from what libtorch's products leave; on a CPU they have no half.
+        // On a GPU, kernels take the half-precision outputs of libtorch's matmuls; on a CPU they do
+        // not support half precision.
         let precision =
             if cuda::takes(self.device) { self.precision } else { Precision::Reference };
         let y = torch::autocast(self.device, self.autocast, || {

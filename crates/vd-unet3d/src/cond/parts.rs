@@ -1,10 +1,10 @@
-//! What a conditioning is made of.
+//! The parts of a conditioning.
 
 use tch::{Kind, Tensor};
 
 use crate::Result;
 
-/// The tokens of a text, or of several where frames read different ones ([`Cond::group`]).
+/// The tokens of a text, or of several if frames use different ones ([`Cond::group`]).
 ///
 /// [`Cond::group`]: crate::Cond::group
 #[derive(Debug)]
@@ -12,10 +12,10 @@ pub struct Tokens {
     /// # Shapes
     /// b l d; with a group b g l d
     pub values: Tensor,
-    /// How much each counts: its share of an attention is multiplied by this. 0 is padding, 1 a
-    /// token as it stands; one row for all frames, or one each, which with a group is about the text
-    /// that the frame reads. Where none of them is above 0 there is no text, and the network shows
-    /// its stand-in.
+    /// Weight of each token: its attention weight is multiplied by this. 0 is padding, 1 a normal
+    /// token. There is one row for all frames, or one per frame; with a group, each frame's row
+    /// refers to the text that the frame uses. If no weight is above 0 there is no text, and the
+    /// network uses its null embedding.
     ///
     /// # Shapes
     /// b l, or b f l; with a group b f l; f32
@@ -28,7 +28,7 @@ pub struct Given {
     /// # Shapes
     /// Those of the signal's [`SignalConfig`](crate::SignalConfig)
     pub value: Tensor,
-    /// Which samples, or which frames, go without; `None` means none of them.
+    /// Marks the samples, or the frames, without the signal; `None` means none of them.
     ///
     /// # Shapes
     /// bool, b or b f
@@ -36,12 +36,12 @@ pub struct Given {
 }
 
 impl Tokens {
-    /// A second handle on the same tensors.
+    /// Another handle to the same tensors.
     pub fn shallow_clone(&self) -> Tokens {
         Tokens { values: self.values.shallow_clone(), weight: self.weight.shallow_clone() }
     }
 
-    /// The same with room for `l` tokens, the new ones of weight 0.
+    /// The same, padded to `l` tokens with tokens of weight 0.
     fn padded(&self, l: i64) -> Result<Tokens> {
         let more = l - self.length().unwrap_or(l);
         Ok(Tokens {
@@ -50,12 +50,12 @@ impl Tokens {
         })
     }
 
-    /// How many tokens the longest text has.
+    /// Number of tokens of the longest text.
     fn length(&self) -> Option<i64> {
         self.values.size().iter().rev().nth(1).copied()
     }
 
-    /// One text for all frames as the only one of a group, with a row of weights for each of `f`
+    /// One text for all frames as the only one of a group, with one row of weights for each of `f`
     /// frames.
     fn grouped(&self, f: i64) -> Result<(Tokens, Tensor)> {
         let (values, b) = (self.values.f_unsqueeze(1)?, self.values.size()[0]);
@@ -67,14 +67,14 @@ impl Tokens {
         Ok((Tokens { values, weight }, group))
     }
 
-    /// The same with room for `g` texts, of which no frame reads the new ones.
+    /// The same, padded to `g` texts; no frame uses the new ones.
     fn with_texts(&self, g: i64) -> Result<Tokens> {
         let more = g - self.values.size()[1];
         let values = self.values.f_constant_pad_nd([0, 0, 0, 0, 0, more])?;
         Ok(Tokens { values, weight: self.weight.shallow_clone() })
     }
 
-    /// One batch of all parts, padded to the longest.
+    /// All parts in one batch, padded to the longest text.
     fn cat(parts: &[&Tokens]) -> Result<Tokens> {
         let longest = parts.iter().filter_map(|part| part.length()).max().unwrap_or(0);
         let padded = parts.iter().map(|part| part.padded(longest));
@@ -85,8 +85,8 @@ impl Tokens {
     }
 }
 
-/// The tokens of all parts in one batch. Where frames of one part read texts of their own, those of
-/// the others all read the one that they have.
+/// The tokens of all parts in one batch. If frames of one part use different texts, all frames of
+/// the other parts use their only one.
 pub(super) fn cat_texts(parts: &[(&Tokens, Option<&Tensor>)]) -> Result<(Tokens, Option<Tensor>)> {
     let frames = parts.iter().find_map(|(_, group)| group.as_ref()?.size().get(1).copied());
     let Some(f) = frames else {
@@ -107,12 +107,12 @@ pub(super) fn cat_texts(parts: &[(&Tokens, Option<&Tensor>)]) -> Result<(Tokens,
 }
 
 impl Given {
-    /// A value that all samples have.
+    /// A value given for all samples.
     pub fn new(value: Tensor) -> Given {
         Given { value, null: None }
     }
 
-    /// A second handle on the same tensors.
+    /// Another handle to the same tensors.
     pub fn shallow_clone(&self) -> Given {
         Given {
             value: self.value.shallow_clone(),
@@ -137,7 +137,7 @@ pub(super) fn all_rows(of: &Tensor) -> Tensor {
     Tensor::ones([b], (Kind::Bool, of.device()))
 }
 
-/// The null masks of several batches, written out; `None` where none has one.
+/// The null masks of several batches, expanded; `None` if none has one.
 pub(super) fn cat_nulls(parts: &[(Option<&Tensor>, &Tensor)]) -> Result<Option<Tensor>> {
     if parts.iter().all(|(null, _)| null.is_none()) {
         return Ok(None);
@@ -150,8 +150,8 @@ pub(super) fn cat_nulls(parts: &[(Option<&Tensor>, &Tensor)]) -> Result<Option<T
     Ok(Some(cat_rows(&rows.iter().collect::<Vec<_>>())?))
 }
 
-/// Samples one after the other. Where some parts have a row for each frame and others one for all,
-/// each frame of the others gets the one.
+/// Concatenates samples. If some parts have one row per frame and others one per clip, the latter
+/// are expanded to all frames.
 pub(super) fn cat_rows(parts: &[&Tensor]) -> Result<Tensor> {
     let most = parts.iter().max_by_key(|part| part.dim());
     let frames = most.and_then(|part| Some((part.dim(), *part.size().get(1)?)));
@@ -203,7 +203,7 @@ mod tests {
             let own = each.tokens.as_ref().unwrap();
             assert_eq!(tokens.values.narrow(0, other, 1).narrow(2, 0, 2), own.values);
         }
-        // The null masks of both are written out, as of samples and of frames.
+        // The null masks of both are expanded, to samples and to frames.
         let null = Tensor::from_slice(&[true, false, false, true]).view([1, 4]);
         let joint = Cond::cat(&[&one.nulled(), &each.with_null(null)]).unwrap();
         let expected = [&[true; 8][..], &[true, false, false, true]].concat();

@@ -1,23 +1,24 @@
-//! What a network can be told beside a pooled embedding.
+//! Conditioning inputs besides a pooled embedding.
 
 use serde::{Deserialize, Serialize};
 
-/// How a network looks at the tokens of a text. At least one way must be on.
+/// How a network uses the tokens of a text. At least one option must be on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokensConfig {
     /// Width of the tokens; 0 stands for the encoder's until a run's config is completed.
     #[serde(default)]
     pub dim: i64,
-    /// After which attentions of every level positions look at the tokens by themselves.
+    /// The attentions (spatial, temporal) of every level that are followed by cross-attention from
+    /// positions to tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cross: Vec<Axes>,
-    /// Number of keys and values that the text becomes, beside those of every attention over space
-    /// and time; 0 is none, 4 to 8 are usual.
+    /// Number of memory tokens, keys and values computed from the text, that are added to those of
+    /// every spatial and temporal attention; 0 is none, 4 to 8 are usual.
     #[serde(default)]
     pub memory: i64,
-    /// Whether the embedding of the text is pooled from the tokens by attention that is trained with
-    /// the network, as in the paper, instead of given.
+    /// Whether the embedding of the text is pooled from the tokens by attention trained with the
+    /// network, as in the paper, instead of given.
     #[serde(default)]
     pub pool: bool,
 }
@@ -32,7 +33,7 @@ pub enum Axes {
     Time,
 }
 
-/// Something that a network is told besides the text.
+/// A conditioning input besides the text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SignalConfig {
@@ -41,20 +42,20 @@ pub enum SignalConfig {
     /// # Shapes
     /// i64, b or b f, from 0 to the number of classes - 1
     Class {
-        /// Their names, in the order of their numbers; none stands for those of the data until a
-        /// run's config is completed.
+        /// Their names, in the order of their indices; an empty list stands for those of the data
+        /// until a run's config is completed.
         #[serde(default)]
         classes: Vec<String>,
     },
-    /// A number; large ones, as times, keep their digits where they are given in double precision.
+    /// A number. Large numbers, such as times, keep their precision if given in double precision.
     ///
     /// # Shapes
     /// b or b f
     Scalar {
-        /// What is subtracted from it.
+        /// Subtracted from it.
         #[serde(default)]
         mean: f64,
-        /// What it is divided by after that.
+        /// Then divides it.
         #[serde(default = "one")]
         std: f64,
     },
@@ -66,8 +67,8 @@ pub enum SignalConfig {
         /// Its length d.
         width: i64,
     },
-    /// A video that is shown beside the noisy one: a low resolution brought to full size, or known
-    /// pixels and where they are.
+    /// A video given alongside the noisy one: a low resolution upsampled to full size, or known
+    /// pixels and their mask.
     ///
     /// # Shapes
     /// b c f h w, in [-1, 1]

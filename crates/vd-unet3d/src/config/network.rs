@@ -1,17 +1,18 @@
-//! Choices about the network that have a name.
+//! Named choices of the architecture.
 
 use serde::{Deserialize, Serialize};
 
-/// What crosses from the way down to the way up, and what follows each block.
+/// Which skips connect the downsampling path to the upsampling path, and what follows each block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Skips {
-    /// The end of each level; attention follows the last block of a level. A long skip goes from the
-    /// first convolution to one more block at the end.
+    /// One skip from the end of each level; attention follows the last block of a level. A long
+    /// skip connects the first convolution to an additional block at the end.
     #[default]
     Level,
-    /// The first convolution, every block and every halving; attention follows each block. The way
-    /// up has one block more at each level, and ends with a norm and a convolution.
+    /// Skips from the first convolution, every block and every downsampling; attention follows each
+    /// block. The upsampling path has one more block per level, and ends with a norm and a
+    /// convolution.
     ///
     /// # Reference
     /// Ho et al. 2020, arXiv:2006.11239; Dhariwal & Nichol 2021, arXiv:2105.05233.
@@ -22,10 +23,12 @@ pub enum Skips {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EmbeddingKind {
-    /// As a scale and a shift of each channel; the embedding of the text stands beside that of time.
+    /// As a scale and a shift per channel; the embedding of the text is concatenated with that of
+    /// time.
     #[default]
     Film,
-    /// Added to each channel; the text goes through the layers with time.
+    /// Added to each channel; the text passes through the layers of the embedding together with
+    /// time.
     Add,
 }
 
@@ -35,10 +38,10 @@ pub enum EmbeddingKind {
 pub struct EmbeddingConfig {
     /// How it enters a block.
     pub kind: EmbeddingKind,
-    /// Width of the embedding of time; 4 dim where not given.
+    /// Width of the embedding of time; default 4 dim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<i64>,
-    /// Linear layers that make it, with GELU between them.
+    /// Number of linear layers, with GELU between them.
     pub layers: i64,
 }
 
@@ -48,39 +51,39 @@ impl Default for EmbeddingConfig {
     }
 }
 
-/// What the number is that tells the network the noise level.
+/// Which number the network gets for the noise level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeEmbedding {
-    /// A step of 0 to 1000, whose sinusoids are taken as it is.
+    /// A step from 0 to 1000, used directly in the sinusoids.
     #[default]
     Step,
-    /// The log-SNR, for schedules that tell it. The angle atan(exp(-log_snr / 2)), as a share of
-    /// pi/2, is brought to the range of the steps.
+    /// The log-SNR, for schedules with that time input. The angle atan(exp(-log_snr / 2)), as a
+    /// fraction of pi/2, is scaled to the range of the steps.
     ///
     /// # Reference
-    /// Salimans & Ho 2022, arXiv:2202.00512: their networks are told that share.
+    /// Salimans & Ho 2022, arXiv:2202.00512: their networks use this fraction.
     LogSnr,
 }
 
-/// How attention over time knows where frames are.
+/// How temporal attention encodes the positions of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "ReadPositions", into = "TablePositions")]
 pub enum TimePositions {
-    /// Rotary positions, and a bias in buckets of distance on the scores.
+    /// Rotary position embedding, and a bias on the scores in buckets of distance.
     #[default]
     Bias,
-    /// Learned vectors of the distance, for keys and for values.
+    /// Learned vectors for each distance, added to keys and values.
     ///
     /// # Reference
     /// Shaw et al. 2018, arXiv:1803.02155.
     Shaw {
-        /// Distance from which on all frames are equally far.
+        /// Distance from which on all frames share one vector.
         distance: i64,
     },
 }
 
-/// As files have it: a name where there is nothing else to say, or a table.
+/// The form in files: a name if there are no settings, otherwise a table.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "\"bias\", or a table { kind = \"shaw\", distance = 15 }")]
 enum ReadPositions {

@@ -1,40 +1,40 @@
-//! Known graphs.
+//! Known architectures.
 
 use serde::{Deserialize, Serialize};
 use vd_tensor_ops::layers::NormKind;
 
 use super::UNet3dConfig;
 
-/// A known graph, which a config starts from.
+/// A known architecture, from which a config starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Preset {
-    /// The graph of video-diffusion-pytorch 0.7: RMS norm per position.
+    /// The architecture of video-diffusion-pytorch 0.7: RMS norm per position.
     #[default]
     #[serde(rename = "video-diffusion-pytorch-0.7")]
     VideoDiffusionPytorch0_7,
-    /// The graph of video-diffusion-pytorch 0.6: group norm over all frames.
+    /// The architecture of video-diffusion-pytorch 0.6: group norm over all frames.
     #[serde(rename = "video-diffusion-pytorch-0.6")]
     VideoDiffusionPytorch0_6,
-    /// The graph of video-diffusion-pytorch 0.5.2 and 0.5.3: group norm, and the long skip taken
-    /// before the first temporal attention.
+    /// The architecture of video-diffusion-pytorch 0.5.2 and 0.5.3: group norm, and the long skip
+    /// taken before the first temporal attention.
     #[serde(rename = "video-diffusion-pytorch-0.5")]
     VideoDiffusionPytorch0_5,
-    /// The paper's model of UCF101.
+    /// The paper's model for UCF101.
     #[serde(rename = "paper_ucf101")]
     PaperUcf101,
-    /// The paper's model of BAIR.
+    /// The paper's model for BAIR.
     #[serde(rename = "paper_bair")]
     PaperBair,
-    /// The paper's model of Kinetics-600.
+    /// The paper's model for Kinetics-600.
     #[serde(rename = "paper_kinetics600")]
     PaperKinetics600,
-    /// The paper's small model of text to video.
+    /// The paper's small text-to-video model.
     #[serde(rename = "paper_text_small")]
     PaperTextSmall,
-    /// The paper's large model of text to video of 16 frames of 64 x 64.
+    /// The paper's large text-to-video model for 16 frames of 64 x 64.
     #[serde(rename = "paper_text_large_16x64")]
     PaperTextLarge16x64,
-    /// The paper's large model of text to video of 9 frames of 128 x 128.
+    /// The paper's large text-to-video model for 9 frames of 128 x 128.
     #[serde(rename = "paper_text_large_9x128")]
     PaperTextLarge9x128,
 }
@@ -68,7 +68,7 @@ impl Preset {
         }
     }
 
-    /// What files call it.
+    /// Its name in files.
     pub fn name(self) -> &'static str {
         match self {
             Preset::VideoDiffusionPytorch0_7 => "video-diffusion-pytorch-0.7",
@@ -83,8 +83,8 @@ impl Preset {
         }
     }
 
-    /// Frames and sides of the clips that the model was made for; those of video-diffusion-pytorch
-    /// were made for any, and have the size of its examples.
+    /// Frames, height and width of the clips that the model was made for; those of
+    /// video-diffusion-pytorch were made for any, and have the size of its examples.
     pub fn clip(self) -> [i64; 3] {
         match self {
             Preset::VideoDiffusionPytorch0_7

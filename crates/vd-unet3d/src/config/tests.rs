@@ -1,4 +1,4 @@
-//! Configs as files have them.
+//! Configs as written in files.
 #![allow(clippy::unwrap_used)]
 
 use super::*;

@@ -1,4 +1,4 @@
-//! The ranges of a config.
+//! The allowed ranges of a config.
 
 use std::collections::BTreeSet;
 
@@ -11,22 +11,22 @@ use crate::{Error, Result};
 #[cfg(test)]
 mod tests;
 
-/// More parameters than any machine holds: beyond it a size is a slip of the pen.
+/// More parameters than fit on any machine: a larger size is a typing error.
 const MOST_PARAMETERS: f64 = 1e11;
-/// Widths of embeddings, tokens and series.
+/// For widths of embeddings, tokens and series.
 const MOST_WIDTH: i64 = 1_048_576;
-/// Channels of anything, and classes.
+/// For channels of any kind, and classes.
 const MOST_CHANNELS: i64 = 65_536;
-/// Blocks of a level, and layers of the embedding.
+/// For blocks per level, and layers of the embedding.
 const MOST_BLOCKS: i64 = 64;
-/// Keys and values that a text becomes.
+/// For memory tokens of a text.
 const MOST_MEMORY: i64 = 64;
-/// What parameters and files call the text, so that no signal may.
+/// The name of the text in parameters and files, so no signal may have it.
 const TEXT: &str = "text";
 
 impl UNet3dConfig {
-    /// The number of parameters but for norms and biases, and as if every attention had all
-    /// options.
+    /// Approximate number of parameters: without norms and biases, and as if every attention had
+    /// all options.
     fn parameters_about(&self) -> f64 {
         let float = |n: i64| n as f64;
         let plan = Plan::new(self);
@@ -34,12 +34,12 @@ impl UNet3dConfig {
         let taps = float(self.temporal_kernel.unwrap_or(0));
         let unit = |unit: &Unit| {
             let (a, b) = (float(unit.inputs), float(unit.outputs));
-            // Two convolutions of 3 x 3, the scales and shifts, and the projection beside them.
+            // Two 3 x 3 convolutions, the scales and shifts, and the projection of the skip.
             let block = 9.0 * (a + b) * b + 2.0 * emb * b + a * b + 2.0 * taps * b * b;
             let inner = |axes| float(product(self.heads(axes, unit.outputs)));
             let spatial = unit.spatial.map_or(0.0, |_| 4.0 * inner(Axes::Space) * b);
             let temporal = if unit.temporal { 4.0 * inner(Axes::Time) * b } else { 0.0 };
-            // Halving and doubling, once for two blocks at most.
+            // Halving and doubling, at most once per two blocks.
             block + spatial + temporal + (16.0 + taps) * b * b
         };
         let width = float(self.time_width());
@@ -52,7 +52,7 @@ impl UNet3dConfig {
         mlp + first + last + told + plan.units().map(unit).sum::<f64>()
     }
 
-    /// The part of it that looks at tokens, if every attention had both ways.
+    /// The part that uses tokens, as if every attention had both ways.
     fn tokens_about(&self, plan: &Plan) -> f64 {
         let Some(tokens) = &self.tokens else { return 0.0 };
         let dim = tokens.dim as f64;
@@ -66,7 +66,7 @@ impl UNet3dConfig {
         ways * plan.units().map(one).sum::<f64>() + tokens.memory as f64 * dim + pool
     }
 
-    /// The part of it that the signals add to the embedding of time.
+    /// The part by which the signals enter the embedding of time.
     fn signals_about(&self) -> f64 {
         let width = self.time_width() as f64;
         let one = |signal: &SignalConfig| match signal {
@@ -81,7 +81,7 @@ impl UNet3dConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// The first field that is out of its range, with what it may be.
+    /// The first field out of range, with its allowed values.
     pub fn validate(&self) -> Result<()> {
         self.validate_sizes()?;
         if let Some(tokens) = &self.tokens {
@@ -115,7 +115,7 @@ impl UNet3dConfig {
         Ok(())
     }
 
-    /// What is where: blocks, attentions, embeddings.
+    /// The architecture: blocks, attentions, embeddings.
     fn validate_graph(&self) -> Result<()> {
         within("blocks", self.blocks, 1, MOST_BLOCKS)?;
         if let Some(levels) = &self.attention_levels {
@@ -149,7 +149,7 @@ impl UNet3dConfig {
         }
     }
 
-    /// The bounds from above keep every product of sizes far from overflow.
+    /// These upper bounds keep every product of sizes far from overflow.
     fn validate_sizes(&self) -> Result<()> {
         if !(4..=65_536).contains(&self.dim) || self.dim % 2 != 0 {
             return refuse("dim", "an even number from 4 to 65536", self.dim.to_string());
@@ -227,7 +227,7 @@ impl SignalConfig {
     }
 }
 
-/// Features of all heads.
+/// Total features of all heads.
 fn product((heads, dim): (i64, i64)) -> i64 {
     heads * dim
 }

@@ -1,4 +1,4 @@
-//! Configs as files have them.
+//! Configs as written in files.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{
     UNet3dConfig,
 };
 
-/// The config as files have it: a preset and what differs from it.
+/// The config as written in files: a preset and the keys that differ from it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table of the network's settings")]
 pub(super) struct Written {

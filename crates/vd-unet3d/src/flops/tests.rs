@@ -1,11 +1,11 @@
-//! Counts against others' and against products written out.
+//! Counts compared with those of other programs and with explicit products.
 
 use super::*;
 use crate::{EmbeddingConfig, SignalConfig, TimeEmbedding, TokensConfig, Wrap};
 
 #[test]
 fn counts_are_those_of_pytorchs_own_counter_on_the_python_network() {
-    // torch.utils.flop_counter.FlopCounterMode around video-diffusion-pytorch 0.7.0
+    // torch.utils.flop_counter.FlopCounterMode on video-diffusion-pytorch 0.7.0
     let base = || UNet3dConfig { dim: 8, dim_mults: vec![1, 2, 4], ..Default::default() };
     let odd = UNet3dConfig {
         dim_mults: vec![2, 3],
@@ -25,8 +25,8 @@ fn counts_are_those_of_pytorchs_own_counter_on_the_python_network() {
     assert_eq!(forward(&flat, Shape { b: 1, f: 5, h: 8, w: 8, tokens: 0 }), 81_657_984);
 }
 
-/// One level of 8 channels, 2 heads of 4 over time and of 32 over space, 6 positions of 5
-/// frames of 2 samples; 3 tokens of width 7.
+/// One level of 8 channels, 2 heads of 4 over time and of 32 over space, 6 positions of 5 frames of
+/// 2 samples; 3 tokens of width 7.
 #[test]
 fn a_text_adds_what_its_products_take() {
     let plain = || UNet3dConfig {
@@ -43,7 +43,8 @@ fn a_text_adds_what_its_products_take() {
     };
     let product = |rows: u64, inner: u64, columns: u64| 2 * rows * inner * columns;
     let (positions, seen) = (2 * 5 * 6, 4);
-    // Queries and the way out, keys and values of the tokens, scores and sums; down, up, middle.
+    // Queries and output projection, keys and values of the tokens, scores and sums; down, up,
+    // middle.
     let cross = |inner: u64| {
         product(positions, 8, inner)
             + product(positions, inner, 8)
@@ -52,7 +53,7 @@ fn a_text_adds_what_its_products_take() {
     };
     assert_eq!(more(vec![Axes::Space], 0, false), 3 * cross(64));
     assert_eq!(more(vec![Axes::Time], 0, false), 3 * cross(8));
-    // The embedding of the tokens, 7 more inputs of the scales and shifts of six blocks.
+    // The embedding of the tokens, and 7 more inputs for the scales and shifts of six blocks.
     let queries = |count: u64, length: u64, inner: u64| {
         product(2 * length, 7, 2 * inner)
             + 2 * product(2 * count, inner, length)
@@ -60,7 +61,7 @@ fn a_text_adds_what_its_products_take() {
     };
     let film = 6 * product(2, 7, 16);
     assert_eq!(more(vec![], 0, true), queries(1, 3, 64) + film);
-    // Five memory tokens: four attentions over time, one over space, two linear ones.
+    // Five memory tokens: four temporal attentions, one spatial, two linear ones.
     let heads = |inner: u64| product(2 * 5, 7, 2 * inner);
     let time = 4 * (heads(8) + 2 * product(positions, 8, 5));
     let space = heads(64) + 2 * product(positions, 64, 5);
@@ -96,7 +97,8 @@ fn the_papers_form_costs_what_its_products_take() {
             + product(positions, 9 * outputs, outputs)
             + beside
     };
-    // 24 channels are one head of 16; three projections and the way out, then scores and sums.
+    // 24 channels give one head of 16; three projections and the output projection, then scores and
+    // sums.
     let projections = 4 * product(coarse, 24, 16);
     let space = projections + 2 * product(coarse, 16, 6);
     // Keys, vectors of keys, values, vectors of values.
@@ -110,7 +112,7 @@ fn the_papers_form_costs_what_its_products_take() {
         + block(fine, 24 + 8, 8)
         + block(fine, 8 + 8, 8);
     let ends = product(fine, 9 * 3, 8) + product(fine, 9 * 8, 3);
-    // One on the way down, one in the middle, two on the way up.
+    // One on the downsampling path, one in the middle, two on the upsampling path.
     let attentions = 4 * (space + time);
     let all = mlp + down + middle + up + ends + attentions;
     assert_eq!(forward(&config, shape), all);
@@ -121,14 +123,14 @@ fn the_papers_form_costs_what_its_products_take() {
     let pool = product(2 * 3, 7, 2 * 16) + 2 * product(2, 16, 3) + product(2, 16, 7);
     assert_eq!(told, pool + product(2, 7, 10));
 
-    // A convolution over time behind each over space: two of 8 channels a block, and so on.
+    // A temporal convolution after each spatial one: two of 8 channels per block, and so on.
     let taps = |positions: u64, c: u64| product(positions, 3 * c, c);
     let timed = forward(&UNet3dConfig { temporal_kernel: Some(3), ..config.clone() }, shape) - all;
     let blocks = 2 * (3 * taps(fine, 8) + 5 * taps(coarse, 24));
     let others = taps(fine, 8) + taps(coarse, 8) + taps(fine, 24) + taps(fine, 3);
     assert_eq!(timed, blocks + others);
 
-    // What changes no product changes nothing.
+    // Options that change no matrix product change no count.
     let same = UNet3dConfig {
         dropout: 0.5,
         zero_init: false,
@@ -139,7 +141,7 @@ fn the_papers_form_costs_what_its_products_take() {
     assert_eq!(forward(&same, shape), all);
 }
 
-/// torch.utils.flop_counter.FlopCounterMode around the network of tests/parameters/flops.py.
+/// torch.utils.flop_counter.FlopCounterMode on the network of tests/parameters/flops.py.
 #[test]
 fn counts_of_the_papers_models_are_those_of_pytorchs_own_counter() {
     let of = |config: &UNet3dConfig, [b, f, h, w]: [u64; 4]| {
@@ -167,7 +169,7 @@ fn images_behind_a_clip_cost_as_much_as_they_are_many() {
         for images in [2, 4, 8, 64] {
             assert_eq!(cost(images) - cost(0), images * one);
         }
-        // Less than as many frames more of the clip, for images look at no other.
+        // Less than as many additional frames of the clip, as images attend to no other frame.
         let longer = forward(&config, Shape { f: 24, ..shape });
         assert!(cost(8) < longer, "{} {longer}", cost(8));
     }

@@ -1,12 +1,12 @@
-//! The layers of attentions, and of the text that they look at.
+//! The layers of attentions, and of the text that they use.
 
 use super::walk::{Walk, layer, product};
 use super::{Layer, Sort};
 use crate::{Axes, TimePositions};
 
-/// An attention with its norm and its residual.
+/// An attention with its norm and its residual connection.
 struct Attention {
-    /// Where its norm is, and where its products are.
+    /// Prefixes of its norm and of its projections.
     outer: String,
     inner: String,
     level: usize,
@@ -28,7 +28,7 @@ impl Walk<'_> {
         (heads.unsigned_abs(), dim.unsigned_abs())
     }
 
-    /// Keys and values that the text becomes in every attention.
+    /// Memory tokens that the text adds to every attention.
     fn memories(&self) -> u64 {
         self.config.tokens.as_ref().map_or(0, |tokens| tokens.memory.unsigned_abs())
     }
@@ -40,7 +40,8 @@ impl Walk<'_> {
         Attention { outer, inner, level, c, heads, dim }
     }
 
-    /// All before the middle: `others` take the input besides the norm and the residual.
+    /// Everything before the core: `others` is the number of users of the input besides the norm
+    /// and the residual.
     fn entry(&mut self, of: &Attention, others: u64) {
         let rows = self.positions(of.level);
         let all = rows * of.c;
@@ -63,7 +64,7 @@ impl Walk<'_> {
         self.push(product(name, Sort::AttentionProduct, rows, (of.c, 3 * of.features())));
     }
 
-    /// The way out of it, with the residual.
+    /// The output projection, with the residual.
     fn exit(&mut self, of: &Attention, bias: u64) {
         let rows = self.positions(of.level);
         let name = format!("{}.to_out", of.inner);
@@ -72,7 +73,7 @@ impl Walk<'_> {
         self.push(Layer { parameters, residual: rows * of.c, ..out });
     }
 
-    /// What is between: queries, keys, values and those of the text in, their mixture out.
+    /// The core: reads queries, keys, values and those of the text, writes their mixture.
     fn core(&self, of: &Attention, sort: Sort) -> Layer {
         let all = self.positions(of.level) * of.features();
         let recalled = 2 * self.shape.b * self.memories() * of.features();
@@ -82,7 +83,7 @@ impl Walk<'_> {
     pub(super) fn over_time(&mut self, place: &str, level: usize, c: u64, others: u64) {
         let of = self.attention(place, "fn.fn.fn", (level, c), Axes::Time);
         let (rows, f) = (self.positions(level), self.shape.f);
-        // Keys and values, and the vectors of their distances.
+        // Keys and values, and their vectors of distances.
         let (products, parameters, bias) = match self.config.time_positions {
             TimePositions::Bias => (2, 0, of.heads * f * f),
             TimePositions::Shaw { distance } => {
@@ -124,7 +125,8 @@ impl Walk<'_> {
         self.exit(&of, c);
     }
 
-    /// Attention over the tokens and the null token, where there is one behind that along `axes`.
+    /// Cross-attention to the tokens and the null token, if there is one after the attention along
+    /// `axes`.
     pub(super) fn cross(&mut self, place: &str, level: usize, c: u64, axes: Axes) {
         let Some(tokens) = self.config.tokens.as_ref().filter(|t| t.cross.contains(&axes)) else {
             return;
@@ -159,13 +161,13 @@ impl Walk<'_> {
         self.push(Layer { residual: rows * c, ..out });
     }
 
-    /// The tokens pooled into an embedding and into memory tokens, the null token among the latter.
+    /// The tokens pooled into an embedding and into memory tokens, including the null token.
     pub(super) fn text(&mut self) {
         let Some(tokens) = &self.config.tokens else { return };
         let (dim, length, b) = (tokens.dim.unsigned_abs(), self.shape.tokens, self.shape.b);
         let (heads, d) = self.heads(Axes::Space, dim);
         let inner = heads * d;
-        // Learned queries over keys and values of the tokens.
+        // Learned queries attending to keys and values of the tokens.
         let queries = |name: &str, count: u64, length: u64, width: u64| Layer {
             parameters: count * inner + dim * 2 * inner + inner * width + width,
             flops: 2 * b * (length * dim * 2 * inner + 2 * count * length * inner)

@@ -1,4 +1,4 @@
-//! The layers of a network one after the other.
+//! The layers of a network in order.
 
 use vd_tensor_ops::layers::{NormKind, RelativeBias};
 
@@ -30,7 +30,7 @@ pub(super) fn layer(name: String, sort: Sort) -> Layer {
     }
 }
 
-/// The product of so many rows of `inputs` with a matrix that makes `outputs` of them.
+/// The product of `rows` rows of `inputs` with a matrix that gives `outputs`.
 pub(super) fn product(name: String, sort: Sort, rows: u64, (inputs, outputs): (u64, u64)) -> Layer {
     Layer {
         parameters: inputs * outputs,
@@ -73,7 +73,7 @@ impl<'a> Walk<'a> {
         let names = if each { Names::unit } else { Names::numbered };
         for (i, units) in plan.downs.iter().enumerate() {
             for (k, unit) in units.iter().enumerate() {
-                // What a skip takes too, it gives a gradient.
+                // A skip from this output also contributes to its gradient.
                 let skipped = each || (i == 0 && k == 0 && !long_before);
                 self.unit(&format!("downs.{i}."), &names(k), unit, u64::from(skipped));
             }
@@ -96,7 +96,7 @@ impl<'a> Walk<'a> {
         self.layers
     }
 
-    /// The embedding of time, and what stands beside it.
+    /// The embedding of time, with the conditioning inputs.
     fn embedding(&mut self) {
         let config = self.config;
         let [dim, width] = [config.dim, config.time_width()].map(i64::unsigned_abs);
@@ -140,7 +140,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A convolution over space with its bias.
+    /// A spatial convolution with its bias.
     fn convolution(&self, name: String, level: usize, io: (u64, u64), kernel: u64) -> Layer {
         let rows = self.positions(level);
         let (inputs, outputs) = io;
@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A convolution over time in this place, if there are any.
+    /// A temporal convolution after this layer, if configured.
     fn in_time(&mut self, place: &str, level: usize, c: u64) {
         let Some(taps) = self.config.temporal_kernel.map(i64::unsigned_abs) else { return };
         let rows = self.positions(level);
@@ -167,13 +167,13 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// A product of positions with its bias.
+    /// A linear map at each position, with its bias.
     fn projection(&mut self, name: String, level: usize, io: (u64, u64)) {
         let linear = product(name, Sort::Projection, self.positions(level), io);
         self.push(Layer { parameters: linear.parameters + io.1, ..linear });
     }
 
-    /// `told`: numbers of scales and shifts that each sample has.
+    /// `told`: number of scale and shift values per sample.
     fn norm(&mut self, name: String, level: usize, c: u64, (told, residual): (u64, bool)) {
         let all = self.positions(level) * c;
         let parameters = match self.config.norm {
@@ -189,7 +189,7 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// A residual block; `others`: how many take its input besides itself.
+    /// A residual block; `others`: number of other users of its input.
     fn block(&mut self, place: &str, unit: &Unit, embedded: bool, others: u64) {
         let (config, level) = (self.config, unit.level);
         let [inputs, outputs, width] =
@@ -202,11 +202,11 @@ impl<'a> Walk<'a> {
             };
             let film =
                 product(format!("{place}.mlp.1"), Sort::Embedding, self.shape.b, (width, told));
-            // All blocks give the embedding a gradient.
+            // All blocks contribute to the gradient of the embedding.
             self.push(Layer { parameters: film.parameters + told, added: film.inputs, ..film });
         }
         let conv = self.convolution(format!("{place}.block1.proj"), level, (inputs, outputs), 3);
-        // The skip's, which is the block's own second.
+        // The gradient from the skip, the block's own second use of its input.
         let added = (1 + others) * conv.inputs;
         self.push(Layer { added, ..conv });
         self.in_time(&format!("{place}.block1."), level, outputs);
@@ -220,7 +220,7 @@ impl<'a> Walk<'a> {
         self.norm(format!("{place}.block2.norm"), level, outputs, (0, true));
     }
 
-    /// A residual block and the attentions behind it.
+    /// A residual block and the attentions after it.
     fn unit(&mut self, place: &str, names: &Names, unit: &Unit, others: u64) {
         let (level, c) = (unit.level, unit.outputs.unsigned_abs());
         self.block(&format!("{place}{}", names.block), unit, true, others);
@@ -245,7 +245,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What halves the frame after units of a level, or doubles it.
+    /// Halves or doubles the frame size after units of a level.
     fn resampling(&mut self, place: &str, units: &[Unit], halves: bool) {
         let Some((level, c)) = units.last().map(|u| (u.level, u.outputs.unsigned_abs())) else {
             return;
@@ -256,11 +256,11 @@ impl<'a> Walk<'a> {
         let name = format!("{place}{}", if each { "resample" } else { "4" });
         self.push(Layer {
             parameters: 16 * c * c + c,
-            // Four taps of two axes at half the positions; transposed, at those of the input.
+            // Kernel 4 along two axes, at half the positions; transposed, at those of the input.
             flops: 2 * 16 * c * inputs.min(outputs),
             inputs,
             outputs,
-            // A skip takes what is halved, too.
+            // A skip also uses the tensor that is halved.
             added: if halves { inputs } else { 0 },
             ..layer(name.clone(), Sort::Resampling)
         });

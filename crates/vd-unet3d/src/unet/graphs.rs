@@ -1,4 +1,4 @@
-//! Evaluations that are recorded and replayed.
+//! Evaluations recorded and replayed as CUDA graphs.
 
 use tch::Tensor;
 use vd_tensor_ops::FrameMask;
@@ -9,15 +9,16 @@ use super::question::Question;
 use crate::{Cond, Error, Result};
 
 impl UNet3d {
-    /// Whether what a CUDA device is asked for the second time in the same shapes is recorded, with
-    /// its backward where there may be one, and replayed from then on: one launch instead of some
-    /// thousand. A network starts without.
+    /// Whether an evaluation on a CUDA device is recorded when its shapes occur for the second
+    /// time, with its backward pass if there may be one, and replayed from then on: one launch
+    /// instead of thousands. Initially off.
     ///
-    /// What cannot be recorded is computed as ever: dropout, which draws on the host, and gradients
-    /// with respect to the video or the conditioning. What should have been and failed is in
-    /// [`UNet3d::graph_state`], and nothing is recorded from then on. Recordings keep the memory that
-    /// one evaluation takes, and of a backward too, and without one the weights as products take them,
-    /// which they share. Setting this drops those that there are.
+    /// What cannot be recorded is computed normally: dropout, which draws on the host, and
+    /// gradients with respect to the video or the conditioning. If a recording fails,
+    /// [`UNet3d::graph_state`] holds the error, and nothing more is recorded. Recordings keep the
+    /// memory of one evaluation, including that of a backward pass; those without a backward pass
+    /// share one copy of the weights in the form that matmuls use. Calling this drops existing
+    /// recordings.
     pub fn set_graphs(&mut self, graphs: bool) {
         self.graphs = graphs;
         self.recordings.clear();
@@ -28,12 +29,12 @@ impl UNet3d {
         self.graphs
     }
 
-    /// What became of recording them.
+    /// The state of recording, including its error.
     pub fn graph_state(&self) -> GraphState {
         self.recordings.state()
     }
 
-    /// The answer to a validated question by a recording, where there is one.
+    /// The output of a recording for a validated input, if there is one.
     pub(super) fn replayed(
         &self,
         x: &Tensor,

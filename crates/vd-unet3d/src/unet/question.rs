@@ -1,5 +1,5 @@
-//! What a network is asked, as a list of tensors and all that is no tensor: what a graph is recorded
-//! for.
+//! The inputs of an evaluation as a list of tensors and everything else, for which a graph is
+//! recorded.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use vd_tensor_ops::torch::Autocast;
 use crate::cond::Tokens;
 use crate::{Cond, Given};
 
-/// All that an answer depends on besides the tensors of the question and the weights.
+/// Everything that an output depends on besides the input tensors and the weights.
 #[derive(Debug, PartialEq)]
 pub(super) struct Form {
     parts: Parts,
     frames: Frames,
-    /// How the network computes.
+    /// The network's precision settings.
     pub(super) how: (Precision, Autocast, usize),
 }
 
-/// Which parts of a conditioning are there.
+/// Which parts of a conditioning are present.
 #[derive(Debug, PartialEq)]
 struct Parts {
     pooled: bool,
@@ -38,7 +38,7 @@ enum Frames {
     Clip(i64),
 }
 
-/// A question taken apart.
+/// The inputs of an evaluation, taken apart.
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) form: Form,
@@ -46,7 +46,8 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// Takes a question apart; its tensors are on `device`, but for a focus mask, which comes there.
+    /// Takes the inputs apart; their tensors are on `device`, except for a focus mask, which is
+    /// moved there.
     pub(super) fn new(
         (x, t): (&Tensor, &Tensor),
         cond: &Cond,
@@ -86,7 +87,7 @@ impl Question {
 }
 
 impl Form {
-    /// The question of this form that has these tensors: video, noise levels, conditioning, frames.
+    /// The inputs of this form with these tensors: video, noise levels, conditioning, frames.
     pub(super) fn with(&self, tensors: &[Tensor]) -> (Tensor, Tensor, Cond, FrameMask) {
         let mut tensors = tensors.iter().map(Tensor::shallow_clone);
         let mut one = || tensors.next().unwrap_or_else(Tensor::new);

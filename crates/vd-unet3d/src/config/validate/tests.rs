@@ -1,4 +1,4 @@
-//! What is refused, and by which name.
+//! What is refused, and under which name.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
