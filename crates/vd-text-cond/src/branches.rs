@@ -1,4 +1,4 @@
-//! What guidance asks a network: which parts of the conditioning each branch is given.
+//! The guidance branches: which parts of the conditioning each one gets.
 
 use tch::Tensor;
 use vd_diffusion::{Diffusion, FrameMask, GuidanceConfig, Guided, Signal, Signals};
@@ -10,22 +10,22 @@ use crate::{
     Condition, Error, GenerateRequest, Generator, NullEmbedding, Result, Text, TextEncoder,
 };
 
-/// What all clips of a call are told, and how strongly they are pulled towards it.
+/// The conditioning of all clips of a call, with its guidance scales.
 ///
-/// A signal or text at scale 1 is given in every branch; the others are given alone, or one on top
-/// of the other, as the rule says, the text last.
+/// A signal or text at scale 1 is given in every branch; the others are given separately, or
+/// cumulatively, according to the rule, with the text last.
 #[derive(Debug)]
 pub(crate) struct Conditioning {
-    /// Everything together.
+    /// All conditioning together.
     whole: Cond,
-    /// What stands where a branch goes without the text, instead of its stand-in.
+    /// Replaces the null embedding in branches without the text.
     negative: Option<Cond>,
-    /// What is guided, in order.
+    /// The guided parts, in order.
     guided: Vec<(Part, f64)>,
     chained: bool,
 }
 
-/// A part of the conditioning that guidance pulls towards.
+/// A part of the conditioning with a guidance scale.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     Signal(String),
@@ -62,9 +62,9 @@ impl Conditioning {
         Ok(all)
     }
 
-    /// Refuses guidance away from a stand-in that training has never shown.
+    /// Refuses guidance away from a null embedding that was never used in training.
     fn check(&self, model: &Generator<'_>) -> Result<()> {
-        // What is wrong beyond that, guidance itself says.
+        // Other errors are reported by guidance itself.
         if !model.backbone.is_conditional() || self.whole.is_none() {
             return Ok(());
         }
@@ -87,7 +87,7 @@ impl Conditioning {
         Ok(())
     }
 
-    /// A run of the clips.
+    /// The conditioning of some consecutive clips.
     pub(crate) fn rows(&self, first: usize, len: usize) -> Result<Rows<'_>> {
         let rows = |cond: &Cond| cond.rows(first as i64, len as i64);
         let negative = self.negative.as_ref().map(rows).transpose()?;
@@ -95,7 +95,7 @@ impl Conditioning {
     }
 }
 
-/// What the clips of one batch are told.
+/// The conditioning of the clips of one batch.
 #[derive(Debug)]
 pub(crate) struct Rows<'a> {
     all: &'a Conditioning,
@@ -124,7 +124,7 @@ impl Rows<'_> {
         Ok(diffusion.guided_against(backbone, signals, null, FrameMask::All, rule)?)
     }
 
-    /// What another network of the same clips is told, of what it takes.
+    /// The conditioning for another network of the same clips, limited to the inputs that it takes.
     pub(crate) fn known_to(&self, backbone: &dyn Backbone) -> Cond {
         if !backbone.is_conditional() {
             return Cond::none();
@@ -134,7 +134,7 @@ impl Rows<'_> {
         cond
     }
 
-    /// The branch that is given what is not guided, and of the rest those of which `kept` says so.
+    /// The branch with all unguided parts, and those guided parts for which `kept` returns true.
     fn keeping(&self, kept: impl Fn(usize) -> bool) -> Result<Cond> {
         let keeps = |part: &Part| {
             let place = self.all.guided.iter().position(|(guided, _)| guided == part);
@@ -150,7 +150,7 @@ impl Rows<'_> {
 }
 
 impl Generator<'_> {
-    /// What training made of the stand-in of a signal.
+    /// Whether training has used the null embedding of a signal.
     fn without(&self, signal: &str) -> NullEmbedding {
         let known = self.signals.iter().find(|(name, _)| name == signal);
         known.map_or(NullEmbedding::Unknown, |(_, null)| *null)

@@ -8,18 +8,19 @@ use crate::{EncoderConfig, Error, NullEmbedding, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextConfig {
-    /// What turns prompts into embeddings.
+    /// The encoder of prompts.
     pub encoder: EncoderConfig,
-    /// The share of training samples whose embedding is replaced by the network's null embedding.
+    /// The fraction of training samples whose embedding is replaced by the network's null
+    /// embedding.
     ///
     /// # Range
-    /// [0, 1); 0 leaves the null embedding untrained and rules guidance out
+    /// [0, 1); 0 leaves the null embedding untrained and excludes guidance
     #[serde(default = "default_drop")]
     pub drop: f64,
 }
 
 impl TextConfig {
-    /// This encoder, with the default rate of dropping.
+    /// This encoder, with the default drop rate.
     pub fn new(encoder: EncoderConfig) -> Self {
         TextConfig { encoder, drop: default_drop() }
     }
@@ -27,7 +28,7 @@ impl TextConfig {
     /// Checks what can be checked without opening a file.
     ///
     /// # Errors
-    /// A rate outside [0, 1); an encoder without width.
+    /// A rate outside [0, 1); an encoder of width 0.
     pub fn validate(&self) -> Result<()> {
         if !(0.0..1.0).contains(&self.drop) {
             return Err(Error::Value {
@@ -39,7 +40,7 @@ impl TextConfig {
         self.encoder.validate()
     }
 
-    /// Whether training with this config reaches the null embedding.
+    /// Whether training with this config uses the null embedding.
     pub fn null(&self) -> NullEmbedding {
         if self.drop > 0.0 { NullEmbedding::Trained } else { NullEmbedding::Untrained }
     }

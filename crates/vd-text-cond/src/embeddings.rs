@@ -15,18 +15,18 @@ pub(crate) const TENSOR: &str = "embeddings";
 
 /// Reads rows of embeddings, without prompts, onto the CPU.
 ///
-/// A .npy file holds one f32 array; a .safetensors file an f32 tensor `embeddings`, or one f32
+/// A .npy file holds one f32 array; a .safetensors file an f32 tensor `embeddings`, or a single f32
 /// tensor under any name.
 ///
 /// # Shapes
 /// n d, or d for a single row -> n d
 /// # Errors
-/// Another ending, kind or shape; values that are not finite; a file that cannot be read.
+/// Another file extension, kind or shape; values that are not finite; a file that cannot be read.
 pub fn read_embeddings(path: &Path) -> Result<Tensor> {
     Ok(read(path)?.rows)
 }
 
-/// Embeddings and the metadata that came with them.
+/// Embeddings and the metadata stored with them.
 #[derive(Debug)]
 pub(crate) struct Rows {
     pub(crate) rows: Tensor,
@@ -88,7 +88,7 @@ fn read_npy(path: &Path) -> Result<Tensor> {
     })
 }
 
-/// The rows as n d, if that is what they are.
+/// The rows as n d, after checks.
 fn checked(path: &Path, rows: Tensor) -> Result<Tensor> {
     let rows = if rows.dim() == 1 { rows.f_unsqueeze(0)? } else { rows };
     if rows.dim() != 2 || rows.numel() == 0 {

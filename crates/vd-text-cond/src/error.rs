@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The diffusion process or the network refused something.
+    /// The diffusion process or the network returned an error.
     #[error(transparent)]
     Diffusion(#[from] vd_diffusion::Error),
     /// The network's conditioning was refused.
@@ -24,34 +24,34 @@ pub enum Error {
     /// A file that the operating system does not hand over.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file of embeddings that does not hold what it should.
+    /// A file of embeddings with unexpected content.
     #[error("{}: {what}: expected {expected}, got {got}", path.display())]
     Embeddings {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which part of it.
+        /// The part of the file.
         what: String,
-        /// What it should hold.
+        /// The expected content.
         expected: String,
-        /// What it holds.
+        /// The actual content.
         got: String,
     },
-    /// A prompt that a file of embeddings does not hold.
+    /// A prompt that is not in a file of embeddings.
     #[error("{}: no embedding of the prompt \"{prompt}\"; {}", path.display(), offer(near))]
     UnknownPrompt {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The prompt.
         prompt: String,
-        /// The prompts of the file that are most like it, best first.
+        /// The most similar prompts of the file, best first.
         near: Vec<String>,
     },
-    /// A file that a model's directory lacks.
+    /// A file missing from a model's directory.
     #[error("{}: {file} is missing: {advice}", path.display())]
     MissingFile {
         /// The directory.
@@ -61,34 +61,34 @@ pub enum Error {
         /// What to do.
         advice: String,
     },
-    /// A model's directory that does not hold what it should.
+    /// A model's directory with unexpected content.
     #[error("{}: {what}: expected {expected}, got {got}", path.display())]
     Pretrained {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which part of it.
+        /// The part of the file.
         what: String,
-        /// What it should hold.
+        /// The expected content.
         expected: String,
-        /// What it holds.
+        /// The actual content.
         got: String,
     },
-    /// A tokenizer that cannot be read or refused a prompt.
+    /// A tokenizer that cannot be read or that refused a prompt.
     #[error("{}: {source}", path.display())]
     Tokenizer {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the tokenizer said.
+        /// The tokenizer's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A prompt of more tokens than a model takes.
+    /// A prompt with more tokens than a model takes.
     #[error(
         "the prompt \"{prompt}\" has {tokens} tokens, of which {longest} fit; shorten it, or have it cut: text.encoder.truncate = true in a run's config, --truncate of `vd encode`"
     )]
     TooLong {
         /// The prompt.
         prompt: String,
-        /// Its tokens, special ones included.
+        /// The number of its tokens, including special ones.
         tokens: usize,
         /// The most that fit.
         longest: i64,
@@ -100,10 +100,10 @@ pub enum Error {
     Cache {
         /// The folder or the file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A text whose marks make no sense.
+    /// A text whose marks are invalid.
     #[error("prompt \"{text}\": expected {expected}, got {got}")]
     Prompt {
         /// The text.
@@ -113,18 +113,18 @@ pub enum Error {
         /// What was given.
         got: String,
     },
-    /// A file of prompts that does not hold what it should.
+    /// A file of prompts with unexpected content.
     #[error("{}, line {line}: {what}: expected {expected}, got {got}", path.display())]
     PromptFile {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line, from 1.
         line: usize,
-        /// Which part of it.
+        /// The part of the line.
         what: String,
-        /// What it should hold.
+        /// The expected content.
         expected: String,
-        /// What it holds.
+        /// The actual content.
         got: String,
     },
     /// A signal that does not fit the network.
@@ -132,7 +132,7 @@ pub enum Error {
     Signal {
         /// Its name.
         name: String,
-        /// What the network takes.
+        /// What the network accepts.
         expected: String,
         /// What was given.
         got: String,
@@ -142,10 +142,10 @@ pub enum Error {
         "this model was trained without a [text] section and takes no {0}, only signals ({1}); leave them out"
     )]
     NoText(&'static str, String),
-    /// A setting out of its range.
+    /// A setting out of range.
     #[error("{what}: expected {expected}, got {got}")]
     Value {
-        /// Which setting.
+        /// Name of the setting.
         what: &'static str,
         /// What is allowed.
         expected: String,
@@ -167,17 +167,17 @@ pub enum Error {
         "guidance scale {scale} asks for a null embedding, but this model was trained with text.drop = 0 and has never seen one; sample with scale 1, give every clip a negative prompt, or train with text.drop = 0.1"
     )]
     NeverDropped {
-        /// The scale that was asked for.
+        /// The requested scale.
         scale: f64,
     },
-    /// Guidance by a signal that training never left out.
+    /// Guidance by a signal that was never omitted in training.
     #[error(
         "signal `{name}` at scale {scale}: guidance asks what the model says without it, but in training (drop = 0) it was never left out; give it scale 1, or train with drop = 0.1"
     )]
     SignalNeverDropped {
         /// Its name.
         name: String,
-        /// The scale that was asked for.
+        /// The requested scale.
         scale: f64,
     },
 }

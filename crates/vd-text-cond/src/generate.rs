@@ -11,41 +11,43 @@ use vd_diffusion::{
 use crate::branches::Conditioning;
 use crate::{GenerateRequest, Generator, Guide, KnownParts, NoiseSource, Result};
 
-/// Where there is no noise.
+/// The noise level of clean data.
 const CLEAN: NoiseLevel = NoiseLevel { t: 0.0, alpha: 1.0, sigma: 0.0 };
 
-/// How far a call of [`generate`] is.
+/// Progress of a call of [`generate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Clips that are done.
+    /// Number of finished clips.
     pub clips: usize,
-    /// Clips in all.
+    /// Number of clips in total.
     pub of_clips: usize,
-    /// Steps that the clips now being drawn have behind them, from 1.
+    /// Steps done for the clips being sampled, from 1.
     pub step: usize,
-    /// Steps that each clip takes, those of a restart included.
+    /// Steps per clip, including those of a restart.
     pub of_steps: usize,
 }
 
-/// Draws videos: conditioning, guidance, thresholding, known parts, sampling.
+/// Generates videos: conditioning, guidance, thresholding, known parts, sampling.
 ///
-/// Where the text and all signals have scale 1, the network is given them together and asked once a
-/// step. What has another scale is guided, in the order of `signals`, the text last; what has not is
-/// given in every branch. Under [`Signals::Independent`](vd_diffusion::Signals) each of the guided is
-/// given alone beside it, which is right where they tell nothing of each other: at scales near 1 that
-/// is a sum of answers, and not the answer to all together. Under
-/// [`Signals::Chained`](vd_diffusion::Signals) each is given on top of those before it, and scales
-/// near 1 are near the answer to all. Each guided signal costs one evaluation, and so does the branch
-/// without them. Where a branch goes without the text it shows the negative prompt, if there is one.
+/// If the text and all signals have scale 1, the network gets them together, in one evaluation per
+/// step. Parts with another scale are guided, in the order of `signals`, with the text last; the
+/// parts at scale 1 are given in every branch. Under
+/// [`Signals::Independent`](vd_diffusion::Signals), each branch has only one of the guided parts,
+/// which is right if these are independent of each other: at scales near 1 the result is a sum of
+/// outputs, not the output for all parts together. Under
+/// [`Signals::Chained`](vd_diffusion::Signals), each branch adds a part to the previous ones, and
+/// scales near 1 give nearly the output for all. Each guided signal costs one evaluation, and so
+/// does the branch without any of them. Branches without the text use the negative prompt, if there
+/// is one.
 ///
-/// `on_step` sees every step, and stops the call by `ControlFlow::Break`.
+/// `on_step` is called after every step, and stops the call by returning `ControlFlow::Break`.
 ///
 /// # Shapes
 /// Result: n c f h w, f32 on the CPU, in [-1, 1] unless the request's `clamp` is off
 /// # Errors
 /// Prompts, embeddings or signals for a model that cannot take them; guidance for a model whose
-/// conditioning was never dropped in training; known parts that do not fit the clips; whatever the
-/// sampler or the network refuses.
+/// conditioning was never dropped in training; known parts that do not fit the clips; any error of
+/// the sampler or the network.
 pub fn generate(
     model: &Generator<'_>,
     request: &GenerateRequest,
@@ -54,7 +56,7 @@ pub fn generate(
     generate_with(model, None, request, on_step)
 }
 
-/// Draws videos as [`generate`] does, from a model that a worse one guides besides
+/// Generates videos as [`generate`] does, with additional guidance by a worse model
 /// ([`Autoguided`]).
 ///
 /// # Shapes
@@ -85,7 +87,7 @@ pub fn generate_with(
     Ok(Tensor::f_cat(&videos, 0)?)
 }
 
-/// A run of clips that are drawn together.
+/// Consecutive clips that are sampled together.
 #[derive(Clone, Copy)]
 struct Batch {
     first: usize,
@@ -93,13 +95,13 @@ struct Batch {
 }
 
 impl Batch {
-    /// Its rows of a tensor that has one for each clip.
+    /// Its rows of a tensor that has one row per clip.
     fn rows(self, of: &Tensor) -> Result<Tensor> {
         Ok(of.f_narrow(0, self.first as i64, self.len as i64)?)
     }
 }
 
-/// What all batches have in common.
+/// What all batches share.
 struct Call<'a> {
     model: &'a Generator<'a>,
     guide: Option<Guide<'a>>,
@@ -129,7 +131,7 @@ impl Call<'_> {
         let x = start(&like, grid[0], noise);
         let schedule = self.model.diffusion.schedule();
         let x0 = sample(sampler, &denoiser, schedule, grid, x, noise, on_step)?;
-        // A grid may end with a little noise; what replaces it has none.
+        // A grid may end with a little noise; known values that replace it have none.
         let x0 = denoiser.constrain(x0, CLEAN, noise)?;
         let x0 = if request.clamp { x0.f_clamp(-1.0, 1.0)? } else { x0 };
         Ok(x0.f_to_device(Device::Cpu)?)
@@ -150,7 +152,7 @@ impl Call<'_> {
         Ok(Thresholded::new(denoiser, request.threshold)?)
     }
 
-    /// The same, pulled to what is known of these clips.
+    /// The same, guided towards the known parts of these clips.
     fn known<'d>(
         &self,
         denoiser: impl Denoiser + 'd,
@@ -166,7 +168,7 @@ impl Call<'_> {
     }
 }
 
-/// What is known of the clips of one batch, where they are drawn.
+/// The known parts of the clips of one batch, on the request's device.
 fn known(term: &Known, request: &GenerateRequest, batch: Batch) -> Result<Known> {
     let clips = request.condition.clips() as i64;
     let there = |x: &Tensor, kind: Kind| -> Result<Tensor> {
@@ -177,7 +179,7 @@ fn known(term: &Known, request: &GenerateRequest, batch: Batch) -> Result<Known>
         Ok(rows.f_to_device(request.device)?.f_to_kind(kind)?)
     };
     let x0 = there(&term.x0, Kind::Float)?;
-    // A mask of fewer axes has none for the clips.
+    // A mask with fewer axes has none for the clips.
     let mask = term.mask.as_ref().map(|mask| match mask.dim() == term.x0.dim() {
         true => there(mask, mask.kind()),
         false => Ok(mask.f_to_device(request.device)?),

@@ -1,9 +1,9 @@
-//! Prompts to conditioning, and the call from prompt to video.
+//! Conditioning from prompts, and video generation from prompts.
 //!
 //! A [`TextEncoder`] turns prompts into the [`Cond`](vd_unet3d::Cond) of a network: [`Hashed`]
 //! needs no weights, [`Pretrained`] runs a language model, [`EmbeddingFile`] looks prompts up in a
-//! file of embeddings that some other model made. [`generate`] does the rest: conditioning,
-//! guidance, thresholding, sampling.
+//! file of embeddings made by another model. [`generate`] does the rest: conditioning, guidance,
+//! thresholding, sampling.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -76,7 +76,7 @@ pub use signal::{GivenSignal, SignalValue};
 pub use tch;
 pub use vd_diffusion as diffusion;
 
-/// The example of the README, run as a doc-test.
+/// The example in the README, run as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

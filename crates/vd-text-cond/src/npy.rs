@@ -1,4 +1,4 @@
-//! The .npy format, as far as embeddings need it.
+//! The .npy format, as far as needed for embeddings.
 
 use std::io::Read;
 
@@ -6,12 +6,12 @@ use std::io::Read;
 #[derive(Debug)]
 pub(crate) struct Array {
     pub(crate) shape: Vec<i64>,
-    /// Whether the first axis runs fastest in `values`.
+    /// Whether the first axis is the fastest-varying in `values` (Fortran order).
     pub(crate) fortran: bool,
     pub(crate) values: Vec<f32>,
 }
 
-/// A part of the file with what it should be and what it is.
+/// A part of the file, with its expected and actual content.
 #[derive(Debug)]
 pub(crate) struct Damage {
     pub(crate) what: &'static str,
@@ -19,12 +19,12 @@ pub(crate) struct Damage {
     pub(crate) got: String,
 }
 
-/// The longest header that is read; NumPy's own are 118 bytes for an array like these.
+/// The longest header accepted; NumPy's own are 118 bytes for such arrays.
 const MAX_HEADER: usize = 1 << 16;
 
 /// Reads an array of f32 numbers from a file of `length` bytes.
 ///
-/// Nothing that the header says is believed before the file is as long as it follows from it.
+/// Before allocating, checks the header against the length of the file.
 pub(crate) fn read(mut file: impl Read, length: u64) -> Result<Array, Damage> {
     let header = read_header(&mut file)?;
     let text = String::from_utf8_lossy(&header.text);
@@ -59,11 +59,12 @@ pub(crate) fn read(mut file: impl Read, length: u64) -> Result<Array, Damage> {
 
 struct Header {
     text: Vec<u8>,
-    /// Where the values begin.
+    /// Offset of the values.
     end: usize,
 }
 
-/// Versions 1 to 3 differ in the width of the length and the encoding of names, which are none.
+/// Versions 1 to 3 differ in the width of the length and in the encoding of field names, which do
+/// not occur here.
 fn read_header(file: &mut impl Read) -> Result<Header, Damage> {
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(cut_off)?;
@@ -86,7 +87,7 @@ fn read_header(file: &mut impl Read) -> Result<Header, Damage> {
     Ok(Header { text, end: start.len() + width + size })
 }
 
-/// What follows a key of the header, a Python dictionary without nested ones.
+/// The value of a key of the header, a Python dictionary without nesting.
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let mut quotes = ['\'', '"'].into_iter();
     let rest = quotes.find_map(|q| text.split_once(&format!("{q}{key}{q}")))?.1;

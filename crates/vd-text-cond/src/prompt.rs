@@ -1,17 +1,17 @@
-//! Prompts of several parts: how much each counts, and what the last frame shows.
+//! Prompts of several weighted parts, which may change towards the last frame.
 //!
 //! The grammar of [`Text::parse`], which the command line and prompt files share:
 //!
 //! ```text
-//! text   = parts [ -> parts ]          what the first frame shows, and what the last one does
-//! parts  = part { | part }             one beside the other
-//! part   = prompt [ :: weight ]        how much it counts; 1 where nothing is said
+//! text   = parts [ -> parts ]          what the first frame shows, and what the last one shows
+//! parts  = part { | part }             combined by weight
+//! part   = prompt [ :: weight ]        its weight, 1 by default
 //! ```
 //!
-//! A mark is a word by itself: `|`, `::` or `->` with white space, or an end of the text, on both of
-//! its sides. `a|b` and `x->y` hold none. A word of backslashes and a mark (`\|`, `\\->`) is no mark,
-//! and loses one backslash. A text in which neither occurs is one prompt, byte for byte; in others the
-//! white space around each part is no part of it.
+//! A mark is a separate word: `|`, `::` or `->`, with white space or an end of the text on both
+//! sides. `a|b` and `x->y` contain no marks. A word of backslashes and a mark (`\|`, `\\->`) is no
+//! mark, and loses one backslash. A text with neither is one prompt, byte for byte; otherwise white
+//! space around each part is removed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,9 +25,9 @@ const THEN: &str = "->";
 /// One of the prompts of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    /// What it says, as the encoder gets it.
+    /// The prompt, as passed to the encoder.
     pub prompt: String,
-    /// How much it counts beside the others; only the ratios between them matter.
+    /// Its weight relative to the others; only ratios matter.
     ///
     /// # Range
     /// finite, above 0
@@ -36,17 +36,18 @@ pub struct Part {
 
 /// What a clip is to show, in words.
 ///
-/// Several parts make one condition: its embedding is the mean of theirs by their weights, and its
-/// tokens are theirs, one part after the other, each part's counting weight / (sum of the weights).
-/// A single part of any weight is that prompt alone, and a prompt twice is that prompt once.
+/// Several parts form one condition: its embedding is the weighted mean of theirs, and its tokens
+/// are theirs concatenated, each part's tokens weighted by weight / (sum of the weights). A single
+/// part of any weight is equivalent to that prompt alone, and a repeated prompt to that prompt
+/// once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Text {
-    /// What is shown; at the first frame, where there is an `until`. At least one.
+    /// What is shown; at the first frame, if there is an `until`. At least one part.
     pub parts: Vec<Part>,
-    /// What the last frame shows; on the way there frame k of f has the share k / (f - 1) of it.
+    /// What the last frame shows; in between, frame k of f has a fraction k / (f - 1) of it.
     pub until: Option<Vec<Part>>,
-    /// What guidance pulls away from, in place of the network's null embedding; nothing happens with
-    /// it at scale 1.
+    /// What guidance moves away from, instead of the network's null embedding; without effect at
+    /// scale 1.
     pub negative: Option<Vec<Part>>,
 }
 
@@ -58,12 +59,12 @@ impl Part {
 }
 
 impl Text {
-    /// One prompt as it stands, whatever it holds.
+    /// A single prompt, without interpreting marks.
     pub fn plain(prompt: impl Into<String>) -> Text {
         Text { parts: vec![Part::new(prompt)], until: None, negative: None }
     }
 
-    /// What `A :: 2 | B -> C` stands for; a text without marks is one prompt as it stands.
+    /// Parses a text such as `A :: 2 | B -> C`; a text without marks is one prompt, unchanged.
     ///
     /// ```
     /// use vd_text_cond::Text;
@@ -80,7 +81,7 @@ impl Text {
     /// ```
     ///
     /// # Errors
-    /// A part without words; a weight that is none; more than one `->`.
+    /// A part without words; an invalid weight; more than one `->`.
     pub fn parse(text: &str) -> Result<Text> {
         if !words(text).any(|word| is_mark(word) || is_escaped(word)) {
             return Ok(Text::plain(text));
@@ -95,7 +96,7 @@ impl Text {
         Ok(Text { parts, until, negative: None })
     }
 
-    /// The same, pulled away from what `negative` says (of the same grammar, but for `->`).
+    /// The same with a negative prompt (of the same grammar, except for `->`).
     ///
     /// # Errors
     /// As [`Text::parse`]; a `->`.
@@ -107,7 +108,7 @@ impl Text {
         Ok(Text { negative: Some(parts), ..self })
     }
 
-    /// Every part, those of `until` and of `negative` included.
+    /// Every part, including those of `until` and of `negative`.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().chain(self.until.iter().flatten()).chain(self.negative.iter().flatten())
     }
@@ -126,7 +127,7 @@ impl Text {
     }
 }
 
-/// As [`Text::parse`] reads it; without `negative`.
+/// In the grammar of [`Text::parse`]; without `negative`.
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_parts(f, &self.parts)?;
@@ -194,7 +195,7 @@ fn is_mark(word: &str) -> bool {
     [BESIDE, WEIGHT, THEN].contains(&word)
 }
 
-/// Whether it is a mark behind backslashes.
+/// Whether it is a mark preceded by backslashes.
 fn is_escaped(word: &str) -> bool {
     word.starts_with('\\') && is_mark(word.trim_start_matches('\\'))
 }
@@ -203,11 +204,11 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace()
 }
 
-/// The text between the marks of one kind.
+/// The text between marks of one kind.
 fn split<'a>(text: &'a str, mark: &str) -> Vec<&'a str> {
     let (mut pieces, mut from) = (Vec::new(), 0);
     for word in words(text).filter(|word| *word == mark) {
-        // A word is a slice of its text.
+        // A word is a subslice of its text.
         let at = word.as_ptr() as usize - text.as_ptr() as usize;
         pieces.push(&text[from..at]);
         from = at + mark.len();
@@ -216,7 +217,7 @@ fn split<'a>(text: &'a str, mark: &str) -> Vec<&'a str> {
     pieces
 }
 
-/// The same text with other words; the white space stays.
+/// The same text with words replaced; white space is unchanged.
 fn rewritten(text: &str, change: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! Files of prompts: one a line, or JSON Lines with settings.
+//! Files of prompts: one per line, or JSON Lines with settings.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,20 +8,20 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Part, Result, SignalValue, Text};
 
-/// What one line of a prompt file asks for.
+/// The content of one line of a prompt file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PromptLine {
-    /// Its number in the file, from 1, lines without a prompt included.
+    /// Its number in the file, from 1, also counting lines without a prompt.
     pub line: usize,
-    /// What the clip shows; none where only signals are given.
+    /// What the clip shows; `None` if only signals are given.
     pub text: Option<Text>,
-    /// What names its noise.
+    /// Seed of its noise.
     pub seed: Option<u64>,
     /// The guidance scale of the text.
     pub scale: Option<f64>,
-    /// Frames of the clip.
+    /// Number of frames of the clip.
     pub frames: Option<i64>,
-    /// What else the clip is told.
+    /// Further conditioning of the clip.
     pub signals: BTreeMap<String, LineSignal>,
 }
 
@@ -37,21 +37,20 @@ pub struct LineSignal {
 const KEYS: [&str; 9] =
     ["prompt", "parts", "until", "negative", "seed", "scale", "frames", "signals", "note"];
 
-/// Reads the prompts of a file, in its order.
+/// Reads the prompts of a file, in order.
 ///
-/// A .txt file holds one [`Text`] a line, of the grammar of [`Text::parse`]: a line without marks is
-/// one prompt byte for byte, blanks around it included. A .jsonl file holds one object a line, with
-/// `prompt` (a text of the same grammar) or `parts` (a list of `{"prompt": .., "weight": ..}`, as
-/// they stand), and any of `until` and `negative` (either of both kinds), `seed`, `scale`, `frames` and
-/// `signals`, whose entries are a value, or `{"value": .., "scale": ..}`. A `note` may hold anything,
-/// and is passed over.
+/// A .txt file holds one [`Text`] per line, in the grammar of [`Text::parse`]: a line without marks
+/// is one prompt byte for byte, including surrounding blanks. A .jsonl file holds one object per
+/// line, with `prompt` (a text of the same grammar) or `parts` (a list of
+/// `{"prompt": .., "weight": ..}`, taken literally), and any of `until` and `negative` (in either
+/// form), `seed`, `scale`, `frames` and `signals`, whose entries are a value, or
+/// `{"value": .., "scale": ..}`. A `note` may hold anything, and is ignored.
 ///
-/// Lines of nothing but white space are passed over in both; they count in line numbers, and not
-/// among the prompts.
+/// Blank lines are ignored in both; they count in line numbers, but not as prompts.
 ///
 /// # Errors
-/// Another ending; a file that cannot be read, is not UTF-8 or holds no prompt; a line that is not as
-/// described, with its number.
+/// Another file extension; a file that cannot be read, is not UTF-8 or holds no prompt; a line that
+/// is not as described, with its number.
 pub fn read_prompts(path: &Path) -> Result<Vec<PromptLine>> {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     let file = |expected: &str, got: &str| {
@@ -85,7 +84,7 @@ pub fn read_prompts(path: &Path) -> Result<Vec<PromptLine>> {
     Ok(prompts)
 }
 
-/// What is wrong with a line.
+/// The error of a line.
 struct Wrong {
     what: String,
     expected: String,
@@ -228,7 +227,7 @@ fn parsed<T>(what: &str, result: Result<T>) -> std::result::Result<T, Wrong> {
     })
 }
 
-/// A value, cut where it is long.
+/// A value, shortened if it is long.
 fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     let text = value.to_string();

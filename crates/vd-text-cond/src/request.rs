@@ -1,5 +1,5 @@
-//! What is asked for: of which model, what the clips show, what is known of them, and how they are
-//! drawn.
+//! Requests: the model, the conditioning of the clips, their known parts, and the sampling
+//! settings.
 
 use tch::{Device, Tensor};
 use vd_diffusion::{
@@ -10,56 +10,56 @@ use vd_unet3d::Backbone;
 
 use crate::{Error, GivenSignal, Result, Text, TextEncoder};
 
-/// Whether a network's null embedding, which guidance pulls away from, means anything.
+/// Whether a network's null embedding, which guidance moves away from, is meaningful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NullEmbedding {
     /// Conditioning was dropped in training.
     Trained,
     /// It never was: guidance is refused.
     Untrained,
-    /// Nobody knows (a checkpoint from elsewhere): guidance is tried.
+    /// Not known (a checkpoint from elsewhere): guidance is allowed.
     Unknown,
 }
 
-/// A trained model and what belongs to it.
+/// A trained model and its components.
 #[derive(Debug, Clone, Copy)]
 pub struct Generator<'a> {
     /// The network.
     pub backbone: &'a dyn Backbone,
-    /// The process that it was trained under.
+    /// The diffusion process it was trained with.
     pub diffusion: &'a Diffusion,
-    /// What encodes its prompts.
+    /// The encoder of its prompts.
     pub encoder: Option<&'a dyn TextEncoder>,
-    /// The state of its null embedding, which stands in for a text.
+    /// The state of its null embedding for a missing text.
     pub null: NullEmbedding,
-    /// The state of what stands in for each of its signals; unknown for those that are not named.
+    /// The state of the null embedding of each signal; unknown for signals not listed.
     pub signals: &'a [(String, NullEmbedding)],
 }
 
-/// A worse version of a model: smaller, or trained for a shorter time.
+/// A worse version of a model: smaller, or less trained.
 ///
-/// It sees the condition of the clips if it takes one.
+/// It gets the conditioning of the clips if it takes any.
 #[derive(Debug, Clone, Copy)]
 pub struct Guide<'a> {
     /// The network.
     pub backbone: &'a dyn Backbone,
-    /// The process that it was trained under, of the model's own schedule.
+    /// The diffusion process it was trained with, on the model's own schedule.
     pub diffusion: &'a Diffusion,
-    /// How far away from it clips are guided; 1 is not at all.
+    /// Guidance scale away from it; 1 is off.
     pub scale: f64,
-    /// The noise levels at which it is asked.
+    /// The noise levels at which it is evaluated.
     pub within: NoiseRange,
 }
 
-/// What the clips are to show: one entry a clip.
+/// What the clips are to show: one entry per clip.
 #[derive(Debug)]
 pub enum Condition {
-    /// Nothing in particular; a conditional model uses its null embedding.
+    /// No conditioning; a conditional model uses its null embedding.
     Nothing {
         /// Number of clips.
         clips: usize,
     },
-    /// A prompt for each clip, as it stands.
+    /// A prompt for each clip, without interpreting marks.
     Prompts(Vec<String>),
     /// A text for each clip: prompts with weights, what the last frame shows, a negative prompt.
     Texts(Vec<Text>),
@@ -84,14 +84,14 @@ impl Condition {
     }
 }
 
-/// Parts of the clips that are known before these are drawn, and how they pull the rest after them.
+/// Parts of the clips that are known before sampling, and how they guide the rest.
 #[derive(Debug)]
 pub struct KnownParts {
-    /// The terms, in [-1, 1], on any device. The first axis is 1 where all clips share them, else
-    /// the number of clips.
+    /// The terms, in [-1, 1], on any device. The first axis is 1 if all clips share them, else the
+    /// number of clips.
     pub terms: Vec<Known>,
-    /// How strongly they pull, and whether they replace: with replacement, known frames and pixels
-    /// come back as they are.
+    /// The strength of the guidance, and whether known values are replaced: with replacement, known
+    /// frames and pixels are returned unchanged.
     pub config: ReconstructionConfig,
 }
 
@@ -111,70 +111,70 @@ impl KnownParts {
     }
 }
 
-/// Where the noise of the steps comes from; the noise that clips start from is the same either way.
+/// Source of the noise added in the steps; the initial noise of clips is the same either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NoiseSource {
-    /// Drawn afresh at each step.
+    /// Sampled afresh at each step.
     #[default]
     Fresh,
-    /// From one Brownian path a clip ([`BrownianNoise`](vd_diffusion::BrownianNoise)): samplers
-    /// that draw noise follow the same path at any number of steps, so that more steps refine a
-    /// clip and do not replace it. A draw costs several times that of a fresh one.
+    /// From one Brownian path per clip ([`BrownianNoise`](vd_diffusion::BrownianNoise)): stochastic
+    /// samplers follow the same path at any number of steps, so more steps refine a clip rather
+    /// than replace it. A draw costs several times that of fresh noise.
     Path,
 }
 
-/// What to draw, and how.
+/// What to sample, and how.
 #[derive(Debug)]
 pub struct GenerateRequest {
-    /// What the clips show; says how many there are.
+    /// What the clips show; determines their number.
     pub condition: Condition,
-    /// What they are told besides, each with a scale of its own. The network's stand-ins take the
-    /// place of the signals that are left out.
+    /// Further conditioning, each with its own scale. Signals that are not given are replaced by
+    /// the network's null embeddings.
     pub signals: Vec<GivenSignal>,
-    /// How far each frame is on the way from what a text shows first to what it shows last, from 0 to
-    /// 1; `None` is evenly from the first frame to the last. A part of a longer video says here where
-    /// in it the part lies.
+    /// The position of each frame between what a text shows first (0) and last (1); `None`: even
+    /// from the first frame to the last. For a part of a longer video, these are the positions of
+    /// its frames in the whole.
     pub along: Option<Vec<f64>>,
-    /// Frames of each clip.
+    /// Number of frames of each clip.
     pub frames: i64,
     /// Height in pixels.
     pub height: i64,
     /// Width in pixels.
     pub width: i64,
-    /// Channels.
+    /// Number of channels.
     pub channels: i64,
-    /// Sampling steps.
+    /// Number of sampling steps.
     pub steps: usize,
-    /// How each step is made.
+    /// The sampler.
     pub sampler: SamplerConfig,
-    /// Where the steps lie.
+    /// The placement of the noise levels.
     pub spacing: Spacing,
-    /// Guidance scale of the text; 1 is none.
+    /// Guidance scale of the text; 1 is off.
     pub guidance: f64,
-    /// How guidance is done at a scale other than 1.
+    /// The guidance rule for scales other than 1.
     pub rule: GuidanceConfig,
     /// How x0-hat is kept in [-1, 1].
     pub threshold: Threshold,
-    /// Whether clips are clamped to [-1, 1] at the end, the range of pixels; other numbers may lie beyond.
+    /// Whether clips are clamped at the end to [-1, 1], the range of pixels; data other than pixels
+    /// may exceed it.
     pub clamp: bool,
-    /// Names the noise, together with the clip's number.
+    /// Seed of the noise, together with the clip's number.
     pub seed: u64,
-    /// Where the noise of the steps comes from.
+    /// Source of the noise added in the steps.
     pub noise: NoiseSource,
-    /// The number of the first clip. Clip k of a seed has the same noise in whatever batch it is
-    /// drawn.
+    /// The number of the first clip. Clip k of a seed has the same noise in any batch.
     pub first_sample: u64,
-    /// The most clips that are drawn at a time.
+    /// The most clips that are sampled together.
     pub batch: usize,
-    /// Where the network's parameters are.
+    /// Device of the network's parameters.
     pub device: Device,
-    /// What is known of the clips, where something is.
+    /// The known parts of the clips, if any.
     pub known: Option<KnownParts>,
 }
 
 impl GenerateRequest {
-    /// One unconditional clip a batch of 4, in 50 steps of DDIM, seed 0, on the CPU: to be changed
-    /// with `..`.
+    /// Defaults, to be changed with `..`: clips in batches of 4, 50 steps of DDIM, seed 0, on the
+    /// CPU.
     pub fn new(condition: Condition, [frames, height, width]: [i64; 3]) -> Self {
         GenerateRequest {
             condition,
@@ -200,7 +200,7 @@ impl GenerateRequest {
         }
     }
 
-    /// How far each frame is on the way through a text.
+    /// The position of each frame within the text.
     pub(crate) fn along(&self) -> Result<Vec<f64>> {
         let Some(along) = &self.along else {
             let last = (self.frames - 1).max(1) as f64;

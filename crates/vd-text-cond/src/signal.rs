@@ -1,11 +1,11 @@
-//! What clips are told besides their text.
+//! Conditioning of clips besides their text.
 
 use tch::{Device, Kind, Tensor};
 use vd_unet3d::{Backbone, SignalConfig};
 
 use crate::{Error, GenerateRequest, Result};
 
-/// How large a pixel may be: an upsampling rounds a white one past 1.
+/// Upper bound of pixel values: upsampling may round a white one to above 1.
 const MOST: f64 = 1.0 + 1e-6;
 
 /// A signal for every clip.
@@ -16,23 +16,23 @@ pub struct GivenSignal {
     /// Its values, on any device; a first axis of 1 is shared by all clips.
     ///
     /// # Shapes
-    /// Those of its [`SignalConfig`]: n or n f of classes (integers) and scalars, n d or n f d of a
-    /// series, n c f h w of a video
+    /// Those of its [`SignalConfig`]: n or n f for classes (integers) and scalars, n d or n f d for
+    /// a series, n c f h w for a video
     /// # Range
     /// a video: [-1, 1]
     pub values: Tensor,
-    /// How strongly clips are pulled towards it; at 1 it is given and pulls no more.
+    /// Guidance scale; at 1 it is given without guidance.
     pub scale: f64,
 }
 
-/// The value of a signal for one clip, as a command line or a prompt file writes it.
+/// The value of a signal for one clip, as written on a command line or in a prompt file.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(
     untagged,
     expecting = "a number, a class by its name, or a list of numbers (or of lists, one a frame)"
 )]
 pub enum SignalValue {
-    /// A number; of a class the one of that name, or the one at that place where no name is a number.
+    /// A number; for a class, its name, or its index if no class name is a number.
     Number(f64),
     /// The name of a class.
     Name(String),
@@ -48,11 +48,11 @@ impl GivenSignal {
         GivenSignal { name: name.into(), values, scale: 1.0 }
     }
 
-    /// Refuses what a network does not take for so many clips of these frames, height and width;
-    /// [`generate`](crate::generate) does so too.
+    /// Checks that a network accepts it for this number of clips of these frames, height and width,
+    /// as [`generate`](crate::generate) also does.
     ///
     /// # Errors
-    /// A name that the network does not know; values of another shape or out of their range.
+    /// A name unknown to the network; values of the wrong shape or out of range.
     pub fn check(&self, network: &dyn Backbone, clips: usize, shape: [i64; 3]) -> Result<()> {
         self.fitted(network, clips, shape).map(drop)
     }
@@ -89,14 +89,14 @@ impl GivenSignal {
 }
 
 impl SignalValue {
-    /// The value of one clip, as the signal's config has it.
+    /// The value of one clip, as a tensor for the signal's config.
     ///
     /// # Shapes
-    /// 1 or 1 f of classes and scalars; 1 d or 1 f d of a series
+    /// 1 or 1 f for classes and scalars; 1 d or 1 f d for a series
     ///
     /// # Errors
-    /// A class that the config does not name; numbers that it does not take; a video, which is no
-    /// number.
+    /// A class that is not in the config; numbers that do not fit it; a video, which cannot be
+    /// written as numbers.
     pub fn tensor(&self, name: &str, config: &SignalConfig) -> Result<Tensor> {
         let refuse = || refused(name, takes(config), self.to_string());
         let floats = |numbers: &[f64]| -> Result<Tensor> {
@@ -127,7 +127,7 @@ impl SignalValue {
             (SignalConfig::Series { width: 1 }, SignalValue::Number(number)) => {
                 Ok(floats(&[*number])?.f_unsqueeze(0)?)
             }
-            // A vector of one is a number: several are one for each frame.
+            // A vector of one element is a number, so a list means one number per frame.
             (SignalConfig::Series { width: 1 }, SignalValue::Numbers(numbers))
                 if numbers.len() > 1 =>
             {
@@ -148,10 +148,10 @@ impl SignalValue {
     }
 }
 
-/// The class of a number: the one that is named so, as training takes it, or the one at that place
-/// where no name is a number.
+/// The class given by a number: the one with that name, as in training, or the one at that index if
+/// no class name is a number.
 fn numbered(classes: &[String], n: f64) -> Option<usize> {
-    // A whole number is printed without a fraction.
+    // An integral value is formatted without a fraction.
     let name = n.to_string();
     if let Some(class) = classes.iter().position(|known| *known == name) {
         return Some(class);
@@ -160,12 +160,12 @@ fn numbered(classes: &[String], n: f64) -> Option<usize> {
     (0..classes.len()).find(|class| places && *class as f64 == n)
 }
 
-/// Whether a number may be the name of a class, and so is never its place.
+/// Whether any class name is a number, so that numbers are never indices.
 fn any_number(classes: &[String]) -> bool {
     classes.iter().any(|class| class.parse::<f64>().is_ok_and(f64::is_finite))
 }
 
-/// As a command line writes it.
+/// As written on a command line.
 impl std::fmt::Display for SignalValue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -183,7 +183,7 @@ impl std::fmt::Display for SignalValue {
     }
 }
 
-/// Checks the signals of a call against the network's, and brings them to its device: one value a
+/// Checks the signals of a call against the network's, and moves them to its device: one value per
 /// clip.
 pub(crate) fn checked(
     backbone: &dyn Backbone,
@@ -203,8 +203,8 @@ pub(crate) fn checked(
     Ok(found)
 }
 
-/// The kind of numbers, as training has them: a scalar keeps its digits until the network has
-/// brought it to order 1.
+/// The kind of numbers, as in training: a scalar keeps its precision until the network has
+/// normalised it.
 fn float_kind(config: &SignalConfig) -> Kind {
     match config {
         SignalConfig::Scalar { .. } => Kind::Double,
@@ -239,7 +239,7 @@ fn sound(name: &str, config: &SignalConfig, values: &Tensor) -> Result<Tensor> {
     Err(refused(name, takes(config), format!("{least} to {most}")))
 }
 
-/// What a signal takes, in words.
+/// What a signal accepts, in words.
 fn takes(config: &SignalConfig) -> String {
     match config {
         SignalConfig::Class { classes } => {

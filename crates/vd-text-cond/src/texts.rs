@@ -1,4 +1,5 @@
-//! Texts to the conditioning of clips: every prompt encoded once, parts weighed, frames mixed.
+//! Converts texts to the conditioning of clips: encodes every prompt once, weights parts,
+//! interpolates frames.
 
 use std::collections::HashMap;
 
@@ -7,20 +8,20 @@ use vd_unet3d::{Cond, Tokens};
 
 use crate::{Error, Part, Result, Text, TextEncoder};
 
-/// What an encoder made of the texts of all clips.
+/// The encoded texts of all clips.
 #[derive(Debug)]
 pub(crate) struct Encoded {
     /// What they show.
     pub(crate) given: Cond,
-    /// What they are pulled away from, where any has a negative prompt; a null mask marks the others.
+    /// The negative prompts, if any; a null mask marks clips without one.
     pub(crate) negative: Option<Cond>,
 }
 
-/// Encodes the texts of all clips, one each. `along` says how far each frame is on the way from the
-/// parts to the last frame's.
+/// Encodes the texts of all clips, one per clip. `along` is the position of each frame between the
+/// parts (0) and the last frame's parts (1).
 ///
 /// # Shapes
-/// pooled n d, or n f d where any text has an `until`; tokens n l d with weights n l, or n f l
+/// pooled n d, or n f d if any text has an `until`; tokens n l d with weights n l, or n f l
 pub(crate) fn encode(
     encoder: &dyn TextEncoder,
     texts: &[Text],
@@ -37,7 +38,7 @@ pub(crate) fn encode(
     if without.iter().all(|without| *without) {
         return Ok(Encoded { given, negative: None });
     }
-    // What those without show is masked: any prompt will do.
+    // Clips without a negative prompt are masked, so any prompt will do for them.
     let mixed = |text: &Text| all.mix(text.negative.as_ref().unwrap_or(&text.parts), None, along);
     let mut negative = all.cond(&texts.iter().map(mixed).collect::<Vec<_>>())?;
     if without.contains(&true) {
@@ -46,7 +47,7 @@ pub(crate) fn encode(
     Ok(Encoded { given, negative: Some(negative) })
 }
 
-/// The shares that prompts have of a clip: their row, and one share, or one for each frame.
+/// The weights of a clip's prompts: the row of each, and one weight, or one per frame.
 type Mix = Vec<(usize, Vec<f64>)>;
 
 /// Every prompt of a call, encoded once.
@@ -69,7 +70,7 @@ impl<'a> Prompts<'a> {
         Ok(Prompts { rows, cond, device })
     }
 
-    /// The shares of a clip's prompts, which sum to 1 in every frame.
+    /// The weights of a clip's prompts, which sum to 1 in every frame.
     fn mix(&self, parts: &[Part], until: Option<&[Part]>, along: Option<&[f64]>) -> Mix {
         let shares = |parts: &[Part], of: &dyn Fn(f64) -> f64| -> Mix {
             let sum: f64 = parts.iter().map(|part| part.weight).sum();
@@ -91,7 +92,7 @@ impl<'a> Prompts<'a> {
         }
     }
 
-    /// The conditioning of clips of these mixes.
+    /// The conditioning of clips with these weights.
     fn cond(&self, mixes: &[Mix]) -> Result<Cond> {
         let pooled = match &self.cond.pooled {
             Some(rows) => Some(self.pooled(rows, mixes)?),
@@ -104,7 +105,7 @@ impl<'a> Prompts<'a> {
         Ok(Cond { pooled, tokens, ..Cond::none() })
     }
 
-    /// The mean of embeddings: n d, or n f d.
+    /// The weighted mean of embeddings: n d, or n f d.
     fn pooled(&self, rows: &Tensor, mixes: &[Mix]) -> Result<Tensor> {
         let mut clips = Vec::new();
         for mix in mixes {
@@ -112,7 +113,7 @@ impl<'a> Prompts<'a> {
             for (row, shares) in mix {
                 let row = rows.f_get(*row as i64)?;
                 let part = match shares[..] {
-                    // No rounding where there is nothing to mix.
+                    // A weight of 1 needs no multiplication, and no rounding.
                     [1.0] => row,
                     [share] => row.f_mul_scalar(share)?,
                     _ => {
@@ -130,7 +131,7 @@ impl<'a> Prompts<'a> {
         Ok(Tensor::f_stack(&clips, 0)?)
     }
 
-    /// One part's tokens after the other's, padding left out and put behind all.
+    /// The tokens of all parts concatenated, with their padding removed and appended at the end.
     fn tokens(&self, tokens: &Tokens, mixes: &[Mix]) -> Result<Tokens> {
         let size = tokens.values.size();
         let &[n, l, d] = size.as_slice() else {
@@ -171,7 +172,7 @@ fn floats(values: &[f64], device: Device) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?.f_to_device(device)?)
 }
 
-/// An encoder that broke its word.
+/// The error for an encoder that violates its contract.
 fn no_parts(got: &str) -> Error {
     Error::Value {
         what: "encoder",

@@ -1,4 +1,4 @@
-//! What was encoded before, in memory and on the disk.
+//! Cache of encoded prompts, in memory and on disk.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
@@ -12,11 +12,11 @@ use vd_tensor_ops::{Weights, write_atomically};
 
 use crate::{Error, Result};
 
-/// What memory keeps at most; the oldest goes first.
+/// The most that memory holds; the oldest entry is dropped first.
 const MOST_BYTES: usize = 256 << 20;
-/// Changes with what an entry's file holds, or with what a model makes of a prompt.
+/// Changes with the content of an entry's file, or with the embedding that a model gives a prompt.
 const VERSION: &str = "vd text embeddings 1";
-/// Stays: checkpoints know their encoders by it.
+/// Never changes: checkpoints identify their encoders by it.
 const ENCODER: &str = "vd text encoder 1";
 
 const POOLED: &str = "pooled";
@@ -50,10 +50,10 @@ impl Entry {
     }
 }
 
-/// The hash of what a file holds.
+/// The hash of a file's content.
 pub(crate) type FileHash = [u8; 32];
 
-/// The hash of what a file holds, read piece by piece.
+/// The hash of a file's content, read in chunks.
 pub(crate) fn hash_of(path: &Path) -> Result<FileHash> {
     let io_error = |source| Error::Io { path: path.to_path_buf(), source };
     let mut file = File::open(path).map_err(io_error)?;
@@ -62,28 +62,28 @@ pub(crate) fn hash_of(path: &Path) -> Result<FileHash> {
     Ok(hasher.finalize().into())
 }
 
-/// What tells an encoder from others: a hash, in words and in what its files hold.
+/// Identity of an encoder: a hash of its settings and of the content of its files.
 #[derive(Debug)]
 pub(crate) struct Identity(Sha256);
 
 impl Identity {
-    /// Everything that an embedding depends on but the prompt and the kind of device.
+    /// Everything that an embedding depends on, except the prompt and the kind of device.
     pub(crate) fn of_embeddings(settings: &str, files: &[FileHash]) -> Self {
         Identity::new(VERSION, settings, files)
     }
 
-    /// Which encoder it is, however it is used.
+    /// The encoder itself, however it is used.
     pub(crate) fn of_encoder(kind: &str, files: &[FileHash]) -> Self {
         Identity::new(ENCODER, kind, files)
     }
 
     fn new(version: &str, words: &str, files: &[FileHash]) -> Self {
         let words = Sha256::new().chain_update(version).chain_update("\n").chain_update(words);
-        // The hashes, not the bytes: where a file ends counts.
+        // The hashes, not the bytes, so that file boundaries count.
         Identity(files.iter().fold(words, |hasher, file| hasher.chain_update(file)))
     }
 
-    /// The hash as 64 digits.
+    /// The hash as 64 hex digits.
     pub(crate) fn hex(self) -> String {
         hex(&self.0.finalize())
     }
@@ -92,7 +92,7 @@ impl Identity {
 /// Encoded prompts of one encoder.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// By [`key`].
+    /// Keyed by [`key`].
     memory: HashMap<String, Entry>,
     /// The keys in memory, oldest first.
     order: VecDeque<String>,
@@ -105,22 +105,22 @@ impl Cache {
         Cache { memory: HashMap::new(), order: VecDeque::new(), bytes: 0, folder: None }
     }
 
-    /// The cache below `root`, in a folder of the encoder's own.
+    /// The cache below `root`, in a separate folder for this encoder.
     ///
     /// # Errors
-    /// A folder that cannot be made or written to.
+    /// A folder that cannot be created or written to.
     pub(crate) fn open(root: &Path, identity: Identity) -> Result<Self> {
         let name = identity.hex();
         let folder = root.join(&name[..16]);
         std::fs::create_dir_all(&folder).map_err(|source| unwritable(&folder, source))?;
-        // Shows before a model has run for an hour whether its results can be kept.
+        // Checks that results can be stored before a model runs for an hour.
         write(&folder.join("encoder"), |path| write_atomically(path, name.as_bytes()))?;
         Ok(Cache { folder: Some(folder), ..Cache::in_memory() })
     }
 
-    /// What this kind of device made of a prompt, `size` l d, where that is there.
+    /// The entry of a prompt for this kind of device, of `size` l d, if present.
     ///
-    /// A file that is damaged counts as none, with a warning.
+    /// A damaged file counts as missing, with a warning.
     pub(crate) fn get(&mut self, prompt: &str, device: Device, size: [i64; 2]) -> Option<Entry> {
         let key = key(prompt, device);
         if let Some(entry) = self.memory.get(&key) {
@@ -142,7 +142,7 @@ impl Cache {
         }
     }
 
-    /// Keeps an entry.
+    /// Stores an entry.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -179,7 +179,8 @@ impl Cache {
     }
 }
 
-/// A prompt and the kind of device that encoded it: kinds differ in the last digits.
+/// A prompt and the kind of device that encoded it: results of different kinds differ in the last
+/// digits.
 fn key(prompt: &str, device: Device) -> String {
     let kind = match device {
         Device::Cpu => "cpu",
@@ -190,11 +191,11 @@ fn key(prompt: &str, device: Device) -> String {
     format!("{kind} {prompt}")
 }
 
-/// Reads an entry; what is wrong with it is said in words.
+/// Reads an entry; the error is a description.
 fn read(path: &Path, prompt: &str, [l, d]: [i64; 2]) -> std::result::Result<Entry, String> {
     let Weights { mut tensors, metadata } =
         Weights::read(path, Device::Cpu).map_err(|error| match error {
-            // The path stands before it already.
+            // The caller's message already starts with the path.
             vd_tensor_ops::Error::Format { what, .. } => what,
             vd_tensor_ops::Error::Io { source, .. } => source.to_string(),
             error => error.to_string(),
@@ -215,7 +216,7 @@ fn read(path: &Path, prompt: &str, [l, d]: [i64; 2]) -> std::result::Result<Entr
     Ok(entry)
 }
 
-/// The hash of an entry's numbers.
+/// The hash of an entry's values.
 fn sum(entry: &Entry) -> Result<String> {
     let mut hasher = Sha256::new();
     for tensor in [&entry.pooled, &entry.tokens] {

@@ -1,4 +1,4 @@
-//! Prompts whose embeddings lie in a file.
+//! Prompts whose embeddings are stored in a file.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use super::TextEncoder;
 use crate::embeddings::{self, refused};
 use crate::{Error, Result};
 
-/// How many prompts are offered instead of an unknown one.
+/// How many similar prompts are suggested for an unknown one.
 const OFFERED: usize = 3;
 
-/// Embeddings looked up in a file that some other model made.
+/// Embeddings looked up in a file made by another model.
 ///
 /// The file is a .safetensors file with the f32 tensor `embeddings` (n d), or a .npy file with one
 /// f32 array (n d). The n prompts, in the order of the rows, are a JSON list in the metadata entry
-/// `prompts` of the safetensors file, or the lines of a text file beside it, `NAME.txt`. Prompts are
-/// compared without the white space around them.
+/// `prompts` of the safetensors file, or the lines of a text file next to it, `NAME.txt`. Prompts
+/// are compared without surrounding white space.
 #[derive(Debug)]
 pub struct EmbeddingFile {
     path: PathBuf,
@@ -28,11 +28,11 @@ pub struct EmbeddingFile {
 }
 
 impl EmbeddingFile {
-    /// Reads a file of embeddings, with its prompts from `prompts` where that is given.
+    /// Reads a file of embeddings, with its prompts from `prompts` if given.
     ///
     /// # Errors
-    /// A file that is not as described, prompts that are not as many as the rows, a prompt that
-    /// comes twice with different embeddings.
+    /// A file that is not as described; numbers of prompts and rows that differ; a prompt that
+    /// occurs twice with different embeddings.
     pub fn open(path: &Path, prompts: Option<&Path>) -> Result<Self> {
         let read = embeddings::read(path)?;
         let (source, prompts) = match (prompts, &read.prompts) {
@@ -53,7 +53,7 @@ impl EmbeddingFile {
         for (row, prompt) in prompts.into_iter().enumerate() {
             let prompt = prompt.trim().to_owned();
             let row = row as i64;
-            // A prompt that comes again with the same embedding says nothing new.
+            // A repeated prompt with the same embedding is harmless.
             if let Some(first) = index.insert(prompt.clone(), row)
                 && read.rows.get(first) != read.rows.get(row)
             {
@@ -69,7 +69,7 @@ impl EmbeddingFile {
         self.index.len()
     }
 
-    /// Whether there is no prompt; never so for a file that was opened.
+    /// Whether it has no prompts; never true for a file that was opened.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
@@ -82,7 +82,7 @@ impl EmbeddingFile {
         })
     }
 
-    /// The prompts with the most triples of letters in common with an unknown one.
+    /// The prompts that share the most letter trigrams with an unknown one.
     fn near(&self, prompt: &str) -> Vec<String> {
         let wanted = triples(prompt);
         let likeness = |other: &str| {
@@ -117,7 +117,7 @@ impl TextEncoder for EmbeddingFile {
 fn read_lines(file: &Path, embeddings: &Path) -> Result<Vec<String>> {
     match std::fs::read_to_string(file) {
         Ok(text) => {
-            // Some editors begin a file with a mark.
+            // Some editors start a file with a byte order mark.
             let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
             Ok(text.lines().map(str::to_owned).collect())
         }

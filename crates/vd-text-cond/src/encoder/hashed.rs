@@ -10,25 +10,24 @@ use super::TextEncoder;
 use super::cache::Identity;
 use crate::{EncoderConfig, Error, Result};
 
-/// What a pair of neighbouring words weighs beside a single word: word order matters a little.
+/// Weight of a pair of neighbouring words, relative to a single word: word order matters a little.
 const PAIR_WEIGHT: f64 = 0.5;
-/// More than any prompt needs, and what a network takes as its conditioning.
+/// More than any prompt needs, and the limit of a network's conditioning.
 const MOST_WIDTH: i64 = 1_048_576;
 
 /// Words and pairs of neighbouring words, each hashed to a fixed pseudo-random vector, and summed.
 ///
-/// The embedding is part of what a model is trained on, so it is the same for good, on every
-/// machine:
-/// - words are what stands between white space and ASCII punctuation, in lower case; a pair is two
+/// A trained model depends on the embedding, so it never changes, on any machine:
+/// - words are the lower-case strings between white space and ASCII punctuation; a pair is two
 ///   neighbouring words with one space between them;
 /// - each is hashed with FNV-1a (64 bits, of its UTF-8 bytes), and coordinate i of its vector is
-///   `sqrt(3) (2 u - 1)`, where u is the upper 53 bits of output i of SplitMix64 started at the
-///   hash, taken as a number in [0, 1): mean 0, variance 1;
-/// - the vectors are summed in f64, words with weight 1, pairs with 0.5, both times their number of
-///   occurrences, and divided by the root of the sum of the squared weights, so that each
+///   `sqrt(3) (2 u - 1)`, where u in [0, 1) is given by the upper 53 bits of output i of SplitMix64
+///   seeded with the hash: mean 0, variance 1;
+/// - the vectors are summed in f64, words with weight 1 and pairs with 0.5, both times their number
+///   of occurrences, and divided by the root of the sum of the squared weights, so that each
 ///   coordinate has variance 1 over prompts.
 ///
-/// A prompt without words is the zero vector.
+/// The embedding of a prompt without words is the zero vector.
 ///
 /// # Reference
 /// Weinberger et al. 2009, Feature Hashing for Large Scale Multitask Learning, arXiv:0902.2206.
@@ -90,7 +89,7 @@ impl TextEncoder for Hashed {
     }
 }
 
-/// Words and pairs with their weights; sorted, so that the sum has one order.
+/// Words and pairs with their weights; sorted, so that the order of summation is fixed.
 fn features(prompt: &str) -> BTreeMap<String, f64> {
     let lower = prompt.to_lowercase();
     let words: Vec<_> = lower
@@ -166,7 +165,7 @@ mod tests {
         let prompts: Vec<_> = (0..40).map(|i| format!("clip {i} of {} things", i * i)).collect();
         let prompts: Vec<_> = prompts.iter().map(String::as_str).collect();
         let x = embed(&prompts[..1], 20_000).to_kind(tch::Kind::Double);
-        // 20,000 draws: standard errors 0.007 and about 0.01; five of them
+        // 20,000 samples: standard errors 0.007 and about 0.01; the bounds are five of them
         assert!(x.mean(tch::Kind::Double).double_value(&[]).abs() < 0.035);
         assert!((x.var(true).double_value(&[]) - 1.0).abs() < 0.05);
         assert_eq!(embed(&prompts, 8).size(), [40, 8]);

@@ -18,23 +18,23 @@ pub use pretrained::{Layer, Pooling, Precision, Pretrained, PretrainedConfig};
 
 use crate::{Error, Result};
 
-/// Turns prompts into what a network is conditioned on.
+/// Encodes prompts as the conditioning of a network.
 ///
-/// A prompt's embedding does not depend on the prompts beside it.
+/// The embedding of a prompt does not depend on the other prompts of the batch.
 pub trait TextEncoder: Debug + Send {
-    /// The width d of the embeddings; the network's `cond_dim`.
+    /// The width d of the embeddings; equal to the network's `cond_dim`.
     fn width(&self) -> i64;
 
-    /// The width of the tokens, where the encoder gives tokens beside the embeddings.
+    /// The width of the tokens, if the encoder returns tokens besides the embeddings.
     fn token_width(&self) -> Option<i64> {
         None
     }
 
-    /// What tells the encoder from others, wherever it lies and whatever is made of its output: a
-    /// checkpoint keeps that of the encoder that it was trained with, and refuses others.
+    /// Identifies the encoder, independently of its location and of how its output is used: a
+    /// checkpoint stores the identity of the encoder it was trained with, and refuses others.
     ///
-    /// `None` where nothing can be told, as of a file of embeddings, which another file of the same
-    /// model may follow.
+    /// `None` if the encoder cannot be identified, for example a file of embeddings, which may be
+    /// replaced by another file of the same model.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -42,7 +42,7 @@ pub trait TextEncoder: Debug + Send {
         Ok(None)
     }
 
-    /// Whether a prompt can be encoded, as far as that shows without encoding it.
+    /// Whether a prompt can be encoded, as far as this can be checked without encoding it.
     ///
     /// # Errors
     /// As [`encode`](TextEncoder::encode)
@@ -53,14 +53,14 @@ pub trait TextEncoder: Debug + Send {
     /// Encodes one prompt per sample, on `device`.
     ///
     /// # Shapes
-    /// b prompts -> pooled b d, f32; tokens b l d, of the longest prompt's length l, those behind
-    /// the end of a shorter one with weight 0
+    /// b prompts -> pooled b d, f32; tokens b l d, where l is the length of the longest prompt;
+    /// tokens past the end of a shorter one have weight 0
     /// # Errors
-    /// Prompts that the encoder does not know, or that are too long for it.
+    /// Prompts that are unknown to the encoder, or too long for it.
     fn encode(&self, prompts: &[&str], device: Device) -> Result<Cond>;
 }
 
-/// Which encoder, as configs spell it.
+/// Choice of encoder in a config.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum EncoderConfig {
@@ -71,9 +71,10 @@ pub enum EncoderConfig {
     },
     /// Embeddings looked up in a file: see [`EmbeddingFile`].
     File {
-        /// A .safetensors or .npy file; relative paths start at the current directory.
+        /// A .safetensors or .npy file; relative paths are relative to the current directory.
         path: PathBuf,
-        /// Its prompts, one a line; where left out, those inside the file, else `NAME.txt` beside it.
+        /// Its prompts, one per line; if omitted, those inside the file, else `NAME.txt` next to
+        /// it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prompts: Option<PathBuf>,
     },
@@ -82,11 +83,11 @@ pub enum EncoderConfig {
 }
 
 impl EncoderConfig {
-    /// The encoder that this config describes.
+    /// Builds the encoder of this config.
     ///
     /// # Errors
-    /// A width below 1; a file that cannot be read or does not hold what it should; a directory
-    /// without a model.
+    /// A width below 1; a file that cannot be read or has the wrong content; a directory without a
+    /// model.
     pub fn build(&self) -> Result<Box<dyn TextEncoder>> {
         Ok(match self {
             EncoderConfig::Hashed { width } => Box::new(Hashed::new(*width)?),
@@ -97,12 +98,12 @@ impl EncoderConfig {
         })
     }
 
-    /// The width of the embeddings that this encoder gives, and that of its tokens if it gives any,
-    /// as [`TextEncoder::width`] and [`TextEncoder::token_width`]: of a language model its config.json
-    /// alone is read.
+    /// The width of this encoder's embeddings, and that of its tokens if it returns any, as
+    /// [`TextEncoder::width`] and [`TextEncoder::token_width`]: for a language model only
+    /// config.json is read.
     ///
     /// # Errors
-    /// As [`EncoderConfig::build`], as far as it is looked at.
+    /// Those of [`EncoderConfig::build`] that this detects.
     pub fn widths(&self) -> Result<(i64, Option<i64>)> {
         match self {
             EncoderConfig::Pretrained(config) => {

@@ -1,4 +1,4 @@
-//! BERT, and what was built like it.
+//! BERT, and models built like it.
 
 use tch::{Kind, Tensor};
 
@@ -8,7 +8,7 @@ use super::settings::Settings;
 use super::{Architecture, Layer, Model};
 use crate::Result;
 
-/// The BERT that a config.json describes.
+/// The BERT described by a config.json.
 pub(super) fn read(settings: &Settings) -> Result<Box<dyn Architecture>> {
     Ok(Box::new(Bert::read(settings, 0, Positions::FromZero)?))
 }
@@ -24,18 +24,18 @@ pub(super) struct Bert {
     layers: i64,
     words: i64,
     types: i64,
-    /// Rows of the table of positions.
+    /// Number of rows of the position table.
     places: i64,
     pad: i64,
     positions: Positions,
 }
 
-/// The number of a prompt's first token.
+/// How a prompt's tokens are numbered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Positions {
-    /// Tokens are counted from 0, padding too.
+    /// From 0, including padding.
     FromZero,
-    /// Tokens are counted from the id of the padding plus 1, and padding has that id.
+    /// From the id of the padding plus 1; padding itself has that id.
     BehindPadding,
 }
 
@@ -113,7 +113,7 @@ impl Architecture for Bert {
     }
 }
 
-/// The names of a block's parts.
+/// Names of a block's parts.
 const NAMES: BlockNames = BlockNames {
     query: "attention.self.query",
     key: "attention.self.key",
@@ -160,7 +160,7 @@ impl Model for Network {
     }
 }
 
-/// Sends tokens through the blocks that lead to a layer.
+/// Passes tokens through the blocks up to a layer.
 pub(super) fn run(blocks: &[Block], x: Tensor, mask: &Tensor, layer: Layer) -> Result<Tensor> {
     let count = match layer {
         Layer::Last => blocks.len(),
@@ -175,13 +175,13 @@ pub(super) fn run(blocks: &[Block], x: Tensor, mask: &Tensor, layer: Layer) -> R
 pub(super) struct Sizes {
     pub(super) width: i64,
     pub(super) heads: i64,
-    /// The width between the two maps of the feed-forward part.
+    /// The hidden width of the feed-forward network.
     pub(super) inner: i64,
     pub(super) activation: Activation,
     pub(super) eps: f64,
 }
 
-/// What the parts of a block are called.
+/// Names of a block's parts.
 pub(super) struct BlockNames {
     pub(super) query: &'static str,
     pub(super) key: &'static str,
@@ -193,7 +193,7 @@ pub(super) struct BlockNames {
     pub(super) norm: &'static str,
 }
 
-/// Attention and feed-forward, a norm behind each.
+/// Attention and feed-forward, each followed by a norm.
 #[derive(Debug)]
 pub(super) struct Block {
     attention: Attention,

@@ -1,19 +1,19 @@
-//! Relative positions, as T5 sees them.
+//! Relative positions in the form of T5.
 
 use tch::{Device, Kind, Tensor};
 
 use super::settings::Settings;
 use crate::Result;
 
-/// How relative positions are told apart: each near one by itself, farther ones in ranges that grow
-/// with the distance, half of the buckets to either side.
+/// Bucketing of relative positions: each near one has its own bucket, farther ones share buckets
+/// whose size grows with the distance; half of the buckets are for each side.
 ///
 /// # Reference
 /// Raffel et al. 2019, sec. 2.1, arXiv:1910.10683.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Buckets {
     pub(super) count: i64,
-    /// The distance from which on all are in one bucket.
+    /// The distance from which on all positions share one bucket.
     pub(super) reach: i64,
 }
 
@@ -34,11 +34,11 @@ impl Buckets {
 
     /// The bucket of every pair of l tokens.
     ///
-    /// On the CPU, and with the operations of transformers: at the bounds of the ranges the last
-    /// bit of a logarithm decides.
+    /// Computed on the CPU, with the same operations as transformers: at the bounds of the buckets
+    /// the last bit of a logarithm decides.
     ///
     /// # Shapes
-    /// -> l l, i64: who looks, at whom
+    /// -> l l, i64: query, key
     pub(super) fn pairs(self, l: i64) -> Result<Tensor> {
         let side = self.count / 2;
         let near = side / 2;
@@ -46,7 +46,7 @@ impl Buckets {
         let logarithm = place.f_to_kind(Kind::Float)?.f_div_scalar(near as f64)?.f_log()?;
         let decades = (self.reach as f64 / near as f64).ln();
         let range = logarithm.f_div_scalar(decades)?.f_mul_scalar((side - near) as f64)?;
-        // What is near has a negative logarithm, and is not looked up there.
+        // Near positions have a negative logarithm, and are not looked up there.
         let range = range.f_clamp(0.0, (side - near - 1) as f64)?.f_to_kind(Kind::Int64)?;
         let far = range.f_add_scalar(near)?;
         let bucket = place.f_where_self(&place.f_lt(near)?, &far)?;
@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn buckets_begin_where_those_of_transformers_do() {
-        // By T5Attention._relative_position_bucket, bidirectional: the distances behind at which a
-        // bucket begins.
+        // From T5Attention._relative_position_bucket, bidirectional: the backward distances at
+        // which a bucket starts.
         let known: [(i64, i64, &[i64]); 4] = [
             (32, 128, &[1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91]),
             (8, 12, &[1, 2, 5]),

@@ -1,4 +1,4 @@
-//! The text side of CLIP and of OpenCLIP.
+//! The text encoder of CLIP and of OpenCLIP.
 
 use tch::{Device, Kind, Tensor};
 
@@ -10,17 +10,17 @@ use super::settings::Settings;
 use super::{Architecture, End, Layer, Model};
 use crate::Result;
 
-/// An end of the text that no checkpoint has: files written before it was put right say 2, and mean
-/// the highest id of a prompt.
+/// An end-of-text id that no checkpoint uses: files written before a fix in transformers say 2, and
+/// mean the highest id of a prompt.
 const OLD_END: i64 = 2;
 
-/// The text side of a CLIP that a config.json describes; sizes that are left out are those of
-/// CLIP ViT-B/32, as in transformers.
+/// The text encoder of the CLIP described by a config.json; omitted sizes are those of CLIP
+/// ViT-B/32, as in transformers.
 pub(super) fn read(settings: &Settings) -> Result<Box<dyn Architecture>> {
     if settings.text("model_type")? != "clip" {
         return Ok(Box::new(Clip::read(settings)?));
     }
-    // Where both are there, the older name counts.
+    // If both are present, the older name takes precedence.
     let part = settings.part("text_config_dict").or_else(|| settings.part("text_config"));
     match part {
         Some(part) => Ok(Box::new(Clip::read(&part)?)),
@@ -28,15 +28,16 @@ pub(super) fn read(settings: &Settings) -> Result<Box<dyn Architecture>> {
     }
 }
 
-/// Sizes and settings of the text side of a CLIP.
+/// Sizes and settings of a CLIP's text encoder.
 ///
-/// The last layer's output is behind the final norm. The penultimate one's is not, which is what
-/// Stable Diffusion XL is conditioned on; Stable Diffusion 2 has the norm behind its penultimate
-/// layer, and its text encoders are stored without the layer after it, so that theirs is the last.
+/// The final norm is applied to the last layer's output. It is not applied to the penultimate
+/// one's, on which Stable Diffusion XL is conditioned. Stable Diffusion 2 applies the norm to its
+/// penultimate layer; its text encoders are stored without the layer after it, so for them it is
+/// the last.
 ///
-/// Tokens look back only, so what a prompt is padded with changes none of its own tokens. The
-/// tokens of Stable Diffusion are followed by padding up to 77, which its networks attend to; here
-/// padding has weight 0. The projection to the space shared with images is left out.
+/// Attention is causal, so padding does not change a prompt's own tokens. In Stable Diffusion the
+/// networks attend to padding up to 77 tokens; here padding has weight 0. The projection to the
+/// space shared with images is omitted.
 ///
 /// # Reference
 /// Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision,
@@ -89,7 +90,7 @@ impl Architecture for Clip {
         Some(self.places)
     }
 
-    /// Any id does: no token of a prompt looks at what comes after it.
+    /// Any id works: no token of a prompt attends to later ones.
     fn words(&self) -> i64 {
         self.words
     }
@@ -139,7 +140,7 @@ impl Model for Network {
     }
 }
 
-/// What an attention's scores gain where they look ahead or at padding.
+/// The score bias that masks later tokens and padding.
 ///
 /// # Shapes
 /// mask b l -> b 1 l l
@@ -151,7 +152,7 @@ fn causal_bias(mask: &Tensor, kind: Kind) -> Result<Tensor> {
     Ok(bias.f_masked_fill(&ahead, lowest(kind))?)
 }
 
-/// Attention and feed-forward, a norm before each.
+/// Attention and feed-forward, each preceded by a norm.
 #[derive(Debug)]
 struct Block {
     attention_norm: Norm,

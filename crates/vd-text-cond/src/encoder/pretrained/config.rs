@@ -1,4 +1,4 @@
-//! Which model, and what is made of its output.
+//! Choice of a pretrained model, and how its output is used.
 
 use std::path::PathBuf;
 
@@ -11,36 +11,36 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainedConfig {
-    /// The directory: config.json, tokenizer.json and model.safetensors; relative paths start at the
-    /// current directory.
+    /// The directory with config.json, tokenizer.json and model.safetensors; relative paths are
+    /// relative to the current directory.
     pub path: PathBuf,
-    /// What one vector is made of a prompt's tokens.
+    /// How a prompt's tokens become one vector.
     #[serde(default)]
     pub pooling: Pooling,
-    /// The layer whose output is taken.
+    /// The layer whose output is used.
     #[serde(default)]
     pub layer: Layer,
-    /// Whether the pooled vector is divided by its length.
+    /// Whether the pooled vector is divided by its norm.
     #[serde(default)]
     pub normalize: bool,
-    /// Whether a prompt that is too long is cut, with a warning; else it is an error.
+    /// Whether a prompt that is too long is truncated, with a warning; otherwise it is an error.
     #[serde(default)]
     pub truncate: bool,
-    /// The numbers that the model computes with; what it gives is f32.
+    /// The number format in which the model computes; its output is converted to f32.
     #[serde(default)]
     pub precision: Precision,
-    /// The most prompts that are encoded at a time. One by one, an embedding has the same bits
-    /// whatever is encoded beside it, and a run that is resumed ends with the bytes of one that was
-    /// not; several at a time are faster, and differ in the last digits.
+    /// The most prompts that are encoded together. Encoded one by one, an embedding is bitwise
+    /// reproducible whatever the other prompts, and a resumed run ends bitwise equal to an
+    /// uninterrupted one; several at a time are faster, and differ in the last digits.
     #[serde(default = "default_batch")]
     pub batch: usize,
-    /// A directory that keeps what was encoded, made where it is missing.
+    /// A directory that caches encoded prompts, created if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
 }
 
 impl PretrainedConfig {
-    /// The model in this directory, with every setting at its default.
+    /// The model in this directory, with default settings.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         PretrainedConfig {
             path: path.into(),
@@ -66,35 +66,35 @@ impl PretrainedConfig {
     }
 }
 
-/// What one vector is made of a prompt's tokens.
+/// How a prompt's tokens become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// The first token, which is `[CLS]` in a BERT.
+    /// The first token: `[CLS]` in a BERT.
     Cls,
-    /// The mean of the prompt's own tokens: without `[CLS]`, `[SEP]`, `</s>` and padding. A prompt
-    /// without tokens is the mean of the special ones.
+    /// The mean of the prompt's own tokens, without `[CLS]`, `[SEP]`, `</s>` and padding. For a
+    /// prompt without tokens, the mean of the special ones.
     #[default]
     Mean,
-    /// The mean as video-diffusion-pytorch takes it (`bert_embed` with `return_cls_repr = False`):
-    /// of everything behind the first token, the last `[SEP]` included. For its checkpoints.
+    /// The mean as in video-diffusion-pytorch (`bert_embed` with `return_cls_repr = False`): of
+    /// everything after the first token, including the last `[SEP]`. For its checkpoints.
     Peer,
-    /// The token that ends the prompt: the end-of-text token of a CLIP, else the last one.
+    /// The token that ends the prompt: the end-of-text token of a CLIP, otherwise the last one.
     Eos,
 }
 
-/// The layer of a model whose output is taken.
+/// The layer of a model whose output is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
-    /// The last one, behind the norm that follows it in some models.
+    /// The last one, including the norm after it in some models.
     #[default]
     Last,
-    /// The one before it, as it stands.
+    /// The one before it, without a norm.
     Penultimate,
 }
 
-/// The numbers that a model computes with.
+/// The number format in which a model computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -103,7 +103,7 @@ pub enum Precision {
     F32,
     /// 16 bits with the range of f32.
     Bf16,
-    /// 16 bits of a smaller range.
+    /// 16 bits with a smaller range.
     F16,
 }
 

@@ -1,4 +1,4 @@
-//! A model's directory: which files it needs, and the tensors in them.
+//! A model's directory: the files that it needs, and the tensors in them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use vd_tensor_ops::Weights;
 use super::settings::Settings;
 use crate::{Error, Result};
 
-/// What says which model it is.
+/// Identifies the kind of model.
 pub(super) const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// What stands before a tensor's name, depending on the class that was saved.
+/// Prefixes of tensor names, depending on the class that was saved.
 const PREFIXES: [&str; 6] = ["", "bert.", "roberta.", "distilbert.", "encoder.", "text_model."];
 
-/// Other names of a norm's parameters, in checkpoints from TensorFlow.
+/// Alternative names of a norm's parameters, in checkpoints from TensorFlow.
 const OLD_NAMES: [(&str, &str); 2] =
     [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
 
@@ -25,12 +25,12 @@ const OLD_NAMES: [(&str, &str); 2] =
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) settings: Settings,
-    /// The files of the weights, in the order of their names.
+    /// The weight files, sorted by name.
     pub(super) weights: Vec<PathBuf>,
 }
 
 impl Directory {
-    /// Finds what the directory holds; the tensors are not read yet.
+    /// Finds the files in the directory; the tensors are not read yet.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let settings = settings(path)?;
         let weights = weight_files(path)?;
@@ -40,7 +40,7 @@ impl Directory {
         Ok(Directory { settings, weights })
     }
 
-    /// Reads the tensors, to be taken onto a device in a precision.
+    /// Reads the tensors, to be converted to a device and precision later.
     pub(super) fn load(&self, kind: Kind, device: Device) -> Result<Loaded> {
         let mut tensors = BTreeMap::new();
         for (file, path) in self.weights.iter().enumerate() {
@@ -52,7 +52,7 @@ impl Directory {
     }
 }
 
-/// What the directory's config.json says.
+/// The content of the directory's config.json.
 pub(super) fn settings(path: &Path) -> Result<Settings> {
     let config = path.join(CONFIG);
     if !config.is_file() {
@@ -90,7 +90,7 @@ fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
     Err(missing(path, WEIGHTS, advice))
 }
 
-/// The files that an index names.
+/// The files named by an index.
 fn shards(path: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let settings = Settings::read(index)?;
     let map = settings.texts("weight_map")?;
@@ -98,7 +98,7 @@ fn shards(path: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     names.sort();
     names.dedup();
     for name in &names {
-        // A name that leads elsewhere is no shard.
+        // A name with a path component is not a shard.
         if Path::new(name).file_name().is_none_or(|file| file != name.as_str()) {
             return Err(settings.refuse("weight_map", "names of files in the directory", name));
         }
@@ -112,23 +112,23 @@ fn shards(path: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.iter().map(|name| path.join(name)).collect())
 }
 
-/// The tensors of a model, each to be taken once.
+/// The tensors of a model; each can be taken once.
 #[derive(Debug)]
 pub(super) struct Loaded {
     files: Vec<PathBuf>,
-    /// By name, with the number of the file.
+    /// By name, with the index of the file.
     tensors: BTreeMap<String, (Tensor, usize)>,
     kind: Kind,
     device: Device,
 }
 
 impl Loaded {
-    /// Takes a tensor, in the precision and on the device that were asked for.
+    /// Takes a tensor, in the requested precision and on the requested device.
     ///
-    /// The file may have a known prefix before the name, such as `bert.`.
+    /// The name in the file may have a known prefix, such as `bert.`.
     ///
     /// # Errors
-    /// A tensor that is missing, has another shape, or holds no floating-point numbers.
+    /// A tensor that is missing, has another shape, or is not floating-point.
     pub(super) fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         self.take_in(self.kind, name, shape)
     }
@@ -164,7 +164,7 @@ impl Loaded {
         Ok(tensor)
     }
 
-    /// The precision that was asked for.
+    /// The requested precision.
     pub(super) fn kind(&self) -> Kind {
         self.kind
     }
@@ -174,7 +174,7 @@ impl Loaded {
         self.find(name).is_some()
     }
 
-    /// The name as the file has it.
+    /// The name in the file.
     fn find(&self, name: &str) -> Option<String> {
         let old = OLD_NAMES
             .iter()

@@ -1,4 +1,4 @@
-//! DistilBERT: a BERT of half the depth, without segments.
+//! DistilBERT: a BERT of half the depth, without segment embeddings.
 
 use tch::Tensor;
 
@@ -9,10 +9,10 @@ use super::settings::Settings;
 use super::{Architecture, Layer, Model};
 use crate::Result;
 
-/// The epsilon of its norms, which no config says.
+/// The epsilon of its norms, which is in no config.
 const EPS: f64 = 1e-12;
 
-/// The DistilBERT that a config.json describes.
+/// The DistilBERT described by a config.json.
 pub(super) fn read(settings: &Settings) -> Result<Box<dyn Architecture>> {
     let (width, heads) = (settings.size("dim")?, settings.size("n_heads")?);
     if width % heads != 0 {
@@ -78,7 +78,7 @@ impl Architecture for DistilBert {
     }
 }
 
-/// The names of a block's parts.
+/// Names of a block's parts.
 const NAMES: BlockNames = BlockNames {
     query: "attention.q_lin",
     key: "attention.k_lin",

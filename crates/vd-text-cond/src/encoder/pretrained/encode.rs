@@ -1,4 +1,4 @@
-//! The encoder that is made of a directory.
+//! The encoder built from a directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,38 +15,38 @@ use crate::Result;
 use crate::encoder::TextEncoder;
 use crate::encoder::cache::{Cache, Entry, FileHash, Identity, hash_of};
 
-/// What a vector's length is not divided below, so that 0 stays 0.
+/// Lower bound of the norm by which a vector is divided, so that 0 stays 0.
 const SHORTEST: f64 = 1e-12;
 
 /// A language model in a directory of the Hugging Face layout.
 ///
 /// The directory holds config.json, tokenizer.json (or the vocabularies of a BERT, RoBERTa or CLIP)
-/// and model.safetensors, in one file or in shards. `model_type` in config.json says which model it
-/// is: BERT, DistilBERT, RoBERTa and XLM-RoBERTa, the encoder of a T5, the text side of a CLIP.
+/// and model.safetensors, in one file or in shards. `model_type` in config.json selects the model:
+/// BERT, DistilBERT, RoBERTa and XLM-RoBERTa, the encoder of a T5, or the text encoder of a CLIP.
 ///
-/// It gives a pooled vector of each prompt and all its tokens, special ones included. What was
-/// encoded is kept for each kind of device: in memory up to 256 MiB, of which the oldest go first,
-/// and all of it on the disk where the config names a cache. What is in neither is encoded again.
-/// Prompts that are encoded together are padded to the longest, which the others feel in the last
-/// bits alone. The weights are read where a prompt is first encoded, onto the device asked for.
+/// It returns a pooled vector of each prompt and all its tokens, including special ones. Results
+/// are cached for each kind of device: in memory up to 256 MiB, with the oldest dropped first, and
+/// all of them on disk if the config names a cache. Prompts in neither are encoded again. Prompts
+/// that are encoded together are padded to the longest, which affects only the last bits of the
+/// others. The weights are read when a prompt is first encoded, onto the requested device.
 #[derive(Debug)]
 pub struct Pretrained {
     config: PretrainedConfig,
     directory: Directory,
     architecture: Box<dyn Architecture>,
     text: Text,
-    /// The hashes of its files, once somebody has asked.
+    /// The hashes of its files, computed on first use.
     hashes: Mutex<Option<Vec<FileHash>>>,
     cache: Mutex<Cache>,
     model: Mutex<Option<(Device, Box<dyn Model>)>>,
 }
 
 impl Pretrained {
-    /// The model that a config describes.
+    /// Opens the model described by a config.
     ///
     /// # Errors
-    /// A directory without the files that it needs; a kind of model that is not known; a tokenizer
-    /// that cannot be read; a cache that cannot be written.
+    /// A directory without the required files; an unknown kind of model; a tokenizer that cannot be
+    /// read; a cache that cannot be written.
     pub fn open(config: &PretrainedConfig) -> Result<Self> {
         config.validate()?;
         let directory = Directory::open(&config.path)?;
@@ -68,7 +68,7 @@ impl Pretrained {
         Ok(encoder)
     }
 
-    /// The hashes of everything that was read or will be.
+    /// The hashes of all files that have been or will be read.
     fn hashes(&self) -> Result<Vec<FileHash>> {
         let mut known = lock(&self.hashes);
         if let Some(hashes) = &*known {
@@ -80,7 +80,7 @@ impl Pretrained {
         Ok(known.insert(hashes).clone())
     }
 
-    /// The ids of a prompt's tokens, special ones included.
+    /// The ids of a prompt's tokens, including special ones.
     ///
     /// # Errors
     /// As [`TextEncoder::encode`]
@@ -88,7 +88,7 @@ impl Pretrained {
         Ok(self.tokenize(prompt)?.ids)
     }
 
-    /// The most tokens of a prompt, special ones included; `None` where there is no limit.
+    /// The most tokens of a prompt, including special ones; `None` if there is no limit.
     pub fn longest(&self) -> Option<i64> {
         self.architecture.longest()
     }
@@ -100,7 +100,7 @@ impl Pretrained {
         Ok(tokens)
     }
 
-    /// What the prompts are, from the cache or from the model, in their order.
+    /// The encoded prompts, from the cache or from the model, in their order.
     fn entries(&self, prompts: &[&str], device: Device) -> Result<Vec<Entry>> {
         let mut cache = lock(&self.cache);
         let mut found = BTreeMap::new();
@@ -109,7 +109,8 @@ impl Pretrained {
             if found.contains_key(prompt) || absent.contains_key(prompt) {
                 continue;
             }
-            // Before the cache is asked: what is too long is refused even if another run cut it.
+            // Before the cache lookup: a prompt that is too long is refused even if another run
+            // truncated it.
             let tokens = self.tokenize(prompt)?;
             warn_of_cut(prompt, &tokens);
             match cache.get(prompt, device, [tokens.ids.len() as i64, self.architecture.width()]) {
@@ -118,7 +119,7 @@ impl Pretrained {
             }
         }
         let mut absent: Vec<_> = absent.into_iter().collect();
-        // Those of a length together: little padding.
+        // Sorted by length, to reduce padding.
         absent.sort_by_key(|(_, tokens)| tokens.ids.len());
         for batch in absent.chunks(self.config.batch) {
             for ((prompt, _), entry) in batch.iter().zip(self.run(batch, device)?) {
@@ -149,7 +150,7 @@ impl Pretrained {
         let (tokens, pooled) = (tokens.f_to_device(Device::Cpu)?, pooled.f_to_device(Device::Cpu)?);
         let entry = |(row, prompt): (i64, &&Tokenized)| -> Result<Entry> {
             let own = tokens.f_select(0, row)?.f_narrow(0, 0, prompt.ids.len() as i64)?;
-            // A copy: a view would keep the whole batch.
+            // Copied: a view would keep the whole batch alive.
             Ok(Entry { pooled: pooled.f_select(0, row)?.copy(), tokens: own.copy() })
         };
         (0..).zip(&tokenized).map(entry).collect()
@@ -205,10 +206,10 @@ impl TextEncoder for Pretrained {
     }
 }
 
-/// The prompts that a warning has named, with the tokens that were kept.
+/// Prompts that were already warned about, with the number of tokens kept.
 static WARNED: Mutex<BTreeSet<(String, usize)>> = Mutex::new(BTreeSet::new());
 
-/// Warns of a prompt that is cut, the first time.
+/// Warns of a truncated prompt, once.
 fn warn_of_cut(prompt: &str, tokens: &Tokenized) {
     let kept = tokens.ids.len();
     if let Some(of) = tokens.of
@@ -218,7 +219,7 @@ fn warn_of_cut(prompt: &str, tokens: &Tokenized) {
     }
 }
 
-/// What of a config changes the numbers.
+/// The settings that affect the values.
 fn settings(config: &PretrainedConfig) -> String {
     let PretrainedConfig { pooling, layer, normalize, truncate, precision, batch, .. } = config;
     format!(
@@ -226,7 +227,7 @@ fn settings(config: &PretrainedConfig) -> String {
     )
 }
 
-/// What is behind a lock; a panic elsewhere leaves it as good as it was.
+/// Locks; a panic while it was held leaves the content usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

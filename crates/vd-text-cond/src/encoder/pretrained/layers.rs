@@ -1,4 +1,4 @@
-//! What the models share.
+//! Layers shared by the models.
 
 use tch::{Kind, Tensor};
 
@@ -20,7 +20,7 @@ impl Linear {
         Ok(Linear { bias: Some(bias), ..Self::take_unbiased(weights, name, from, to)? })
     }
 
-    /// Takes `NAME.weight` (out in) alone.
+    /// Takes only `NAME.weight` (out in).
     pub(super) fn take_unbiased(
         weights: &mut Loaded,
         name: &str,
@@ -71,7 +71,7 @@ impl Norm {
     }
 }
 
-/// Attention of the tokens to each other, in several heads.
+/// Multi-head attention between tokens.
 ///
 /// # Reference
 /// Vaswani et al. 2017, Attention Is All You Need, eq. 1, arXiv:1706.03762.
@@ -82,7 +82,7 @@ pub(super) struct Attention {
     pub(super) value: Linear,
     pub(super) out: Linear,
     pub(super) heads: i64,
-    /// What the products of queries and keys are multiplied by.
+    /// Factor of the scores.
     pub(super) scale: f64,
 }
 
@@ -98,7 +98,7 @@ impl Attention {
         let key = split(self.key.forward(x)?)?;
         let value = split(self.value.forward(x)?)?;
         let scores = query.f_matmul(&key.f_transpose(-2, -1)?)?.f_add(bias)?;
-        // Sums of many small numbers: f32, whatever the precision of the rest is.
+        // Sums of many small numbers: at least f32, whatever the precision elsewhere.
         let shares = scores.f_softmax(-1, wide(scores.kind()))?.f_to_kind(value.kind())?;
         let mixed = shares.f_matmul(&value)?.f_transpose(1, 2)?.f_reshape([b, l, -1])?;
         self.out.forward(&mixed)
@@ -119,13 +119,13 @@ impl FeedForward {
     }
 }
 
-/// A nonlinearity, by the names of config.json.
+/// A nonlinearity, under its name in config.json.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Activation {
     /// `gelu`: x times the normal distribution function of x (Hendrycks & Gimpel 2016,
     /// arXiv:1606.08415).
     Gelu,
-    /// `gelu_new`: the same with the distribution function approximated by a tanh.
+    /// `gelu_new`: the same with the distribution function approximated by tanh.
     GeluTanh,
     /// `quick_gelu`: x sigmoid(1.702 x).
     GeluSigmoid,
@@ -147,7 +147,7 @@ impl Activation {
         ("swish", Activation::Silu),
     ];
 
-    /// The nonlinearity that is named under a key.
+    /// The nonlinearity named by a key.
     pub(super) fn read(settings: &Settings, key: &str, default: &str) -> Result<Self> {
         let name = settings.text_or(key, default)?;
         let found = Self::NAMES.iter().find(|(known, _)| *known == name);
@@ -168,7 +168,7 @@ impl Activation {
     }
 }
 
-/// Rows of a table.
+/// A lookup table.
 #[derive(Debug)]
 pub(super) struct Embedding(Tensor);
 
@@ -188,7 +188,7 @@ impl Embedding {
     }
 }
 
-/// What an attention's scores gain where they look at padding: all that a number can lose.
+/// The score bias that masks padding: the lowest finite number.
 ///
 /// # Shapes
 /// mask b l, bool, true for a token -> b 1 1 l
@@ -198,7 +198,7 @@ pub(super) fn padding_bias(mask: &Tensor, kind: Kind) -> Result<Tensor> {
     Ok(bias.f_masked_fill(&padding, lowest(kind))?)
 }
 
-/// The precision that sums are taken in.
+/// The precision for sums.
 pub(super) fn wide(kind: Kind) -> Kind {
     if kind == Kind::Double { Kind::Double } else { Kind::Float }
 }

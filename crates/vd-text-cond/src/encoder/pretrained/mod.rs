@@ -1,4 +1,4 @@
-//! Models of the Hugging Face layout as text encoders.
+//! Text encoders from models in the Hugging Face layout.
 
 mod bert;
 mod buckets;
@@ -28,36 +28,36 @@ use crate::Result;
 use directory::Loaded;
 use settings::Settings;
 
-/// A kind of model, with the sizes that a config.json gives it; its weights come later.
+/// A kind of model, with the sizes in its config.json; its weights are loaded later.
 trait Architecture: Debug + Send {
     /// The width d of the tokens.
     fn width(&self) -> i64;
 
-    /// The most tokens of a prompt, special ones included; `None` where there is no limit.
+    /// The most tokens of a prompt, including special ones; `None` if there is no limit.
     fn longest(&self) -> Option<i64>;
 
-    /// The rows of the table of words: every id is below.
+    /// The number of rows of the word embedding: all ids must be below it.
     fn words(&self) -> i64;
 
-    /// The id that shorter prompts are padded with.
+    /// The id with which shorter prompts are padded.
     fn pad(&self) -> i64;
 
-    /// The token that [`Pooling::Eos`] takes.
+    /// The token that [`Pooling::Eos`] uses.
     fn end(&self) -> End {
         End::Last
     }
 
-    /// The model, with all its weights taken.
+    /// Builds the model, taking all its weights.
     ///
     /// # Errors
     /// Weights that are missing or have another shape.
     fn load(&self, weights: &mut Loaded) -> Result<Box<dyn Model>>;
 }
 
-/// A model that is ready to run, on the device and in the precision of its weights.
+/// A model ready to run, on the device and in the precision of its weights.
 trait Model: Debug + Send {
-    /// What a layer makes of prompts: the last one with the norm that the architecture puts behind
-    /// it, the penultimate one as it stands.
+    /// The output of a layer: the last one with the architecture's final norm, the penultimate one
+    /// without.
     ///
     /// # Shapes
     /// ids b l, i64; mask b l, bool, true for a token and false for padding -> b l d, in the
@@ -68,11 +68,11 @@ trait Model: Debug + Send {
 /// Where a prompt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// At its last token.
+    /// At the last token.
     Last,
-    /// At the first of its tokens that have the highest id.
+    /// At the first of the tokens with the highest id.
     HighestId,
-    /// At the first token of this id; the first token of all where there is none.
+    /// At the first token with this id; the first token of the prompt if there is none.
     Id(i64),
 }
 
@@ -93,7 +93,7 @@ const KNOWN: [(&str, Read); 10] = [
     ("xlm-roberta", roberta::read),
 ];
 
-/// The kind of model that a config.json describes.
+/// The kind of model described by a config.json.
 fn architecture(settings: &Settings) -> Result<Box<dyn Architecture>> {
     let model_type = settings.text("model_type")?;
     let Some((_, read)) = KNOWN.iter().find(|(name, _)| *name == model_type) else {
@@ -102,7 +102,8 @@ fn architecture(settings: &Settings) -> Result<Box<dyn Architecture>> {
         return Err(settings.refuse("model_type", expected, model_type));
     };
     let model = read(settings)?;
-    // A prompt alone needs no padding, so that the first batch of several would be what fails.
+    // A single prompt needs no padding, so without this check only the first batch of several would
+    // fail.
     let (pad, words) = (model.pad(), model.words());
     if pad >= words {
         let expected = format!("an id below {words}, the vocab_size");
@@ -112,7 +113,7 @@ fn architecture(settings: &Settings) -> Result<Box<dyn Architecture>> {
     Ok(model)
 }
 
-/// The width of the embeddings and tokens of a model, of which only config.json is read.
+/// The width of a model's embeddings and tokens; reads only config.json.
 pub(super) fn width(config: &PretrainedConfig) -> Result<i64> {
     config.validate()?;
     Ok(architecture(&directory::settings(&config.path)?)?.width())

@@ -1,4 +1,4 @@
-//! One vector of a prompt's tokens.
+//! Pooling of a prompt's tokens into one vector.
 
 use tch::{Device, Kind, Tensor};
 
@@ -6,7 +6,7 @@ use super::text::Tokenized;
 use super::{End, Pooling};
 use crate::Result;
 
-/// What keeps the peer's mean of nothing from a division by 0.
+/// Avoids a division by 0 in the peer's mean of no tokens.
 const PEER_EPS: f64 = 1e-8;
 
 /// Prompts that are encoded together, each padded to the longest.
@@ -19,7 +19,7 @@ pub(super) struct Batch {
     /// bool, b l; false is padding
     pub(super) mask: Tensor,
     /// # Shapes
-    /// bool, b l; false is padding or a token that every prompt gets
+    /// bool, b l; false is padding or a token added to every prompt
     own: Tensor,
     pad: i64,
 }
@@ -27,7 +27,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new(prompts: &[&Tokenized], pad: i64, device: Device) -> Result<Self> {
         let longest = prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0);
-        // A tokenizer may make no token at all of an empty prompt: padding, then.
+        // A tokenizer may return no token at all for an empty prompt; then it is padding.
         let l = longest.max(1);
         let (mut ids, mut mask, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for prompt in prompts {
@@ -59,7 +59,7 @@ impl Batch {
                 Ok(sum.f_div(&count.f_clamp_min(1.0)?)?)
             }
             Pooling::Peer => {
-                // It takes every token of the padding's id for padding.
+                // The peer treats every token with the padding's id as padding.
                 let kept = self.mask.f_logical_and(&self.ids.f_ne(self.pad)?)?;
                 let behind = kept.size()[1] - 1;
                 let (tokens, kept) = (tokens.f_narrow(1, 1, behind)?, kept.f_narrow(1, 1, behind)?);
@@ -74,7 +74,7 @@ impl Batch {
         }
     }
 
-    /// Where each prompt ends.
+    /// The position of each prompt's end.
     ///
     /// # Shapes
     /// i64, b
@@ -91,7 +91,7 @@ impl Batch {
     }
 }
 
-/// The sum of the tokens that are kept, and how many these are.
+/// The sum of the tokens that are kept, and their number.
 fn sum(tokens: &Tensor, kept: &Tensor) -> Result<(Tensor, Tensor)> {
     let kept = kept.f_unsqueeze(-1)?.f_to_kind(tokens.kind())?;
     let sum = tokens.f_mul(&kept)?.f_sum_dim_intlist(1, false, tokens.kind())?;

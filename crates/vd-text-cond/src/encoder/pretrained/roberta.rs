@@ -1,14 +1,14 @@
-//! RoBERTa and its descendants: a BERT whose positions begin behind the id of the padding.
+//! RoBERTa and its descendants: a BERT whose positions start after the id of the padding.
 
 use super::Architecture;
 use super::bert::{Bert, Positions};
 use super::settings::Settings;
 use crate::Result;
 
-/// The id of `<pad>` in a RoBERTa whose config.json does not say.
+/// The id of `<pad>` in a RoBERTa whose config.json omits it.
 const PAD: i64 = 1;
 
-/// The RoBERTa that a config.json describes.
+/// The RoBERTa described by a config.json.
 ///
 /// # Reference
 /// Liu et al. 2019, RoBERTa: A Robustly Optimized BERT Pretraining Approach, arXiv:1907.11692.

@@ -1,4 +1,4 @@
-//! What a config.json says.
+//! Access to a config.json.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use crate::{Error, Result};
 
 /// A JSON object in a file, read key by key.
 ///
-/// A key that is null counts as left out, as in transformers.
+/// A null value counts as absent, as in transformers.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     path: PathBuf,
-    /// The keys that lead to this object, each with a point behind it.
+    /// The path of keys to this object, each followed by a dot.
     place: String,
     value: Value,
 }
@@ -35,13 +35,13 @@ impl Settings {
         Ok(Settings { path: path.to_path_buf(), place: String::new(), value })
     }
 
-    /// The object under a key, where there is one.
+    /// The object under a key, if present.
     pub(super) fn part(&self, key: &str) -> Option<Settings> {
         let value = self.get(key).filter(|value| value.is_object())?.clone();
         Some(Settings { path: self.path.clone(), place: format!("{}{key}.", self.place), value })
     }
 
-    /// A value that is not as it has to be.
+    /// The error for a value that is not as expected.
     pub(super) fn refuse(
         &self,
         key: &str,
@@ -56,7 +56,7 @@ impl Settings {
         }
     }
 
-    /// A whole number of at least 1, such as a width.
+    /// An integer of at least 1, such as a width.
     pub(super) fn size(&self, key: &str) -> Result<i64> {
         self.needed(key, "a whole number of at least 1", size)
     }
@@ -65,13 +65,13 @@ impl Settings {
         self.maybe(key, "a whole number of at least 1", size).map(|n| n.unwrap_or(default))
     }
 
-    /// A whole number of at least 0, such as a token's id.
+    /// An integer of at least 0, such as a token's id.
     pub(super) fn id_or(&self, key: &str, default: i64) -> Result<i64> {
         let id = |value: &Value| value.as_i64().filter(|n| *n >= 0);
         self.maybe(key, "a whole number of at least 0", id).map(|n| n.unwrap_or(default))
     }
 
-    /// A small number above 0, such as the epsilon of a norm.
+    /// A positive number, such as the epsilon of a norm.
     pub(super) fn float_or(&self, key: &str, default: f64) -> Result<f64> {
         let float = |value: &Value| value.as_f64().filter(|x| *x > 0.0 && x.is_finite());
         self.maybe(key, "a number above 0", float).map(|x| x.unwrap_or(default))
@@ -89,7 +89,7 @@ impl Settings {
         self.maybe(key, "a text", Value::as_str).map(|x| x.unwrap_or(default))
     }
 
-    /// An object of texts.
+    /// An object whose values are strings.
     pub(super) fn texts(&self, key: &str) -> Result<BTreeMap<String, String>> {
         let texts = |value: &Value| serde_json::from_value(value.clone()).ok();
         self.needed(key, "an object of texts", texts)
@@ -120,7 +120,7 @@ impl Settings {
     }
 }
 
-/// No axis of a model is longer than this, and no product of two overflows.
+/// Larger than any axis of a model, and no product of two overflows.
 const LONGEST_AXIS: i64 = 1 << 30;
 
 fn size(value: &Value) -> Option<i64> {

@@ -1,4 +1,4 @@
-//! The encoder of T5, v1.1 and FLAN too, of mT5 and of UMT5.
+//! The encoder of T5 (including v1.1 and FLAN), mT5 and UMT5.
 
 use tch::{Kind, Tensor};
 
@@ -9,15 +9,15 @@ use super::settings::Settings;
 use super::{Architecture, Layer, Model};
 use crate::Result;
 
-/// The encoder of a T5 that a config.json describes.
+/// The T5 encoder described by a config.json.
 ///
-/// mT5 differs by its settings alone; UMT5 has relative positions of its own in every block.
+/// mT5 differs only in its settings; UMT5 has separate relative positions in every block.
 pub(super) fn read(settings: &Settings) -> Result<Box<dyn Architecture>> {
     let model_type = settings.text("model_type")?;
     let default = if model_type == "t5" { "relu" } else { "gated-gelu" };
     let form = settings.text_or("feed_forward_proj", default)?;
     let (gated, activation) = match form.strip_prefix("gated-") {
-        // The one GELU of the T5s is the one with a tanh.
+        // T5 models only use the GELU with tanh.
         Some("gelu") => (true, "gelu_new"),
         Some(name) => (true, name),
         None => (false, form),
@@ -58,7 +58,7 @@ struct T5 {
     words: i64,
     pad: i64,
     buckets: Buckets,
-    /// Whether every block has relative positions of its own; else all have those of the first.
+    /// Whether every block has its own relative positions; otherwise all share those of the first.
     own_positions: bool,
 }
 
@@ -79,8 +79,8 @@ impl Architecture for T5 {
         self.sizes.width
     }
 
-    /// Positions are relative, and all those beyond the reach look alike: any number of tokens can
-    /// be encoded. The 512 in the files of many checkpoints is what they were trained with.
+    /// Positions are relative, and all those beyond the reach share a bucket, so any number of
+    /// tokens can be encoded. The 512 in the files of many checkpoints is their training length.
     fn longest(&self) -> Option<i64> {
         None
     }
@@ -123,7 +123,7 @@ struct Network {
 impl Model for Network {
     fn forward(&self, ids: &Tensor, mask: &Tensor, layer: Layer) -> Result<Tensor> {
         let x = self.words.forward(ids)?;
-        // The sum that runs through the blocks leaves the range of f16 in trained models.
+        // In trained models the residual stream exceeds the range of f16.
         let mut x = x.f_to_kind(wide(x.kind()))?;
         let padding = padding_bias(mask, x.kind())?;
         let pairs = self.buckets.pairs(ids.size2()?.1)?.f_to_device(ids.device())?;
@@ -146,12 +146,12 @@ impl Model for Network {
     }
 }
 
-/// Attention and feed-forward, a norm before each.
+/// Attention and feed-forward, each preceded by a norm.
 #[derive(Debug)]
 struct Block {
     attention_norm: RootMeanSquare,
     attention: Attention,
-    /// What each bucket of relative positions adds to the scores of each head.
+    /// The bias of each bucket of relative positions on the scores of each head.
     positions: Option<Embedding>,
     norm: RootMeanSquare,
     feed_forward: FeedForward,
@@ -170,7 +170,7 @@ impl Block {
             value: map("v", width, heads * head)?,
             out: map("o", heads * head, width)?,
             heads,
-            // Training has taken it up in the weights.
+            // Training has absorbed the scale into the weights.
             scale: 1.0,
         };
         Ok(Block {
@@ -188,14 +188,14 @@ impl Block {
     }
 }
 
-/// Two linear maps with a nonlinearity between them, or, with a gate, a third map that what the
-/// nonlinearity gives is multiplied by.
+/// Two linear maps with a nonlinearity between them; with a gate, the nonlinearity's output is
+/// multiplied by that of a third map.
 #[derive(Debug)]
 struct FeedForward {
     up: Linear,
     gate: Option<Linear>,
     down: Linear,
-    /// Of `down`: f32 where the others are f16, whose range its sums would leave.
+    /// Of `down`: f32 if the others are f16, as its sums would exceed the range of f16.
     down_kind: Kind,
     activation: Activation,
 }

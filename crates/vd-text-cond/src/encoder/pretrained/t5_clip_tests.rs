@@ -1,4 +1,5 @@
-//! T5 and CLIP beside transformers: tests/encoders/t5_clip.py made the models and what is expected.
+//! T5 and CLIP compared with transformers: tests/encoders/t5_clip.py made the models and the
+//! expected values.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/encoders").join(name)
 }
 
-/// A model, and prompts with what it is to make of them.
+/// A model, and prompts with their expected output.
 struct Case {
     network: Box<dyn Model>,
     architecture: Box<dyn Architecture>,
@@ -46,7 +47,7 @@ impl Case {
         self.network.forward(&self.expected.tensors["ids"], &self.mask(), layer).unwrap()
     }
 
-    /// The largest difference at the tokens that are there.
+    /// The largest difference at tokens that are not padding.
     fn apart(&self, got: &Tensor, key: &str) -> f64 {
         let apart = (got.to_kind(Kind::Double) - &self.expected.tensors[key]).abs();
         (apart * self.mask().unsqueeze(-1)).max().double_value(&[])
@@ -63,8 +64,8 @@ fn tokens_are_those_of_transformers_in_both_layers() {
             let exact = format!("{key}.f64");
             let rounding = single.apart(&single.forward(layer), &exact);
             let truth = double.apart(&double.forward(layer), &exact);
-            // Measured: at most 7.2e-7 from transformers in f32, which is itself 3.6e-6 off, as this
-            // is; at most 1.8e-15 in f64. So all that is apart in f32 is rounding.
+            // Measured: at most 7.2e-7 from transformers in f32, which itself is off by 3.6e-6, as
+            // this is; at most 1.8e-15 in f64. So the difference in f32 is only rounding.
             assert!(apart < 1e-5 && rounding < 1e-5, "{name} {key}: {apart} {rounding}");
             assert!(truth < 1e-12, "{name} {key}: {truth}");
         }
@@ -110,7 +111,8 @@ fn the_token_that_is_pooled_is_that_of_transformers() {
 
 #[test]
 fn half_precision_gives_nearly_the_same() {
-    // Measured, relative: at most 1.5e-2 (T5) and 3.3e-3 (CLIP) at 8 bits, an eighth of it at 11.
+    // Measured, relative: at most 1.5e-2 (T5) and 3.3e-3 (CLIP) at 8 bits of precision, an eighth
+    // of that at 11.
     for (kind, most) in [(Kind::BFloat16, 0.03), (Kind::Half, 0.004)] {
         for name in T5.into_iter().chain(CLIP) {
             let case = Case::load(name, kind);

@@ -11,17 +11,17 @@ use crate::{Error, Result};
 
 const TOKENIZER: &str = "tokenizer.json";
 
-/// How tokenizer.json is made of what other models ship.
+/// How to convert the files of other models to tokenizer.json.
 const HOW: &str = "in Python, AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) writes it";
 
-/// Files of SentencePiece, whose vocabulary nothing here reads.
+/// SentencePiece files, whose vocabulary is not supported.
 const PIECES: [&str; 3] = ["spiece.model", "sentencepiece.bpe.model", "sentencepiece.model"];
 
 /// The tokenizer of a model.
 #[derive(Debug)]
 pub(super) struct Text {
     tokenizer: Tokenizer,
-    /// What it was read from.
+    /// The files it was read from.
     pub(super) files: Vec<PathBuf>,
 }
 
@@ -29,15 +29,14 @@ pub(super) struct Text {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tokenized {
     pub(super) ids: Vec<i64>,
-    /// Whether a token is the prompt's own, not one that every prompt gets.
+    /// Whether a token is the prompt's own, rather than one added to every prompt.
     pub(super) own: Vec<bool>,
-    /// How many tokens there were, if some were cut.
+    /// The number of tokens before truncation, if truncated.
     pub(super) of: Option<usize>,
 }
 
 impl Text {
-    /// Reads the tokenizer of a model's directory: tokenizer.json, or the vocabularies that came
-    /// before it.
+    /// Reads the tokenizer of a model's directory: tokenizer.json, or older vocabulary files.
     pub(super) fn open(path: &Path, config: &Settings) -> Result<Self> {
         let whole = path.join(TOKENIZER);
         if whole.is_file() {
@@ -79,8 +78,8 @@ impl Text {
     fn parse(json: &[u8], files: Vec<PathBuf>) -> Result<Self> {
         let refused = |source| Error::Tokenizer { path: first(&files), source };
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(refused)?;
-        // A file may ask for prompts of one length: they are padded to the longest here, and cut
-        // where that was asked for.
+        // A file may request a fixed length; here prompts are padded to the longest, and truncated
+        // only if requested.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(refused)?;
         Ok(Text { tokenizer, files })
@@ -89,7 +88,7 @@ impl Text {
     /// The tokens of a prompt, at most `longest` of them.
     ///
     /// # Errors
-    /// A prompt that is longer, unless it may be cut.
+    /// A prompt that is longer, unless truncation is on.
     pub(super) fn tokenize(
         &self,
         prompt: &str,
@@ -113,7 +112,7 @@ impl Text {
         Ok(Tokenized { ids, own, of })
     }
 
-    /// Refuses the tokens of another model.
+    /// Refuses ids of another model's tokenizer.
     pub(super) fn check_ids(&self, ids: &[i64], words: i64) -> Result<()> {
         let Some(id) = ids.iter().find(|id| **id >= words) else { return Ok(()) };
         let token = u32::try_from(*id).ok().and_then(|id| self.tokenizer.id_to_token(id));

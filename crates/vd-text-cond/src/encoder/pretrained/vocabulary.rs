@@ -1,6 +1,6 @@
-//! Tokenizers from the vocabularies that models shipped before there was tokenizer.json.
+//! Tokenizers from the vocabulary files that preceded tokenizer.json.
 //!
-//! Each is written down as the tokenizer.json that it amounts to.
+//! Each is converted to the equivalent tokenizer.json.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::settings::Settings;
 use crate::{Error, Result};
 
-/// Between what a CLIP takes apart before its pairs of bytes.
+/// The pattern by which CLIP splits text before byte-pair encoding.
 const CLIP_SPLIT: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// The word pieces of a BERT, one a line.
+/// The WordPiece tokenizer of a BERT; its vocabulary has one piece per line.
 pub(super) fn word_piece(file: &Path, options: Option<&Path>) -> Result<Value> {
     let text = read(file)?;
     let ids = text.lines().map(|line| line.trim_end().to_owned()).zip(0..).collect();
@@ -33,7 +33,7 @@ pub(super) fn word_piece(file: &Path, options: Option<&Path>) -> Result<Value> {
             "type": "BertNormalizer",
             "clean_text": true,
             "handle_chinese_chars": flag("tokenize_chinese_chars", true)?,
-            // Where nothing says so, accents go with the capitals.
+            // Unless specified, accents are stripped if text is lower-cased.
             "strip_accents": flag("strip_accents", lower)?,
             "lowercase": lower,
         },
@@ -50,7 +50,7 @@ pub(super) fn word_piece(file: &Path, options: Option<&Path>) -> Result<Value> {
     }))
 }
 
-/// The pairs of bytes of a RoBERTa.
+/// The byte-level BPE tokenizer of a RoBERTa.
 pub(super) fn byte_level(file: &Path, merges: &Path, options: Option<&Path>) -> Result<Value> {
     let vocab = Vocabulary { file, ids: parse(file, &read(file)?)? };
     let merges = read_merges(merges)?;
@@ -69,7 +69,7 @@ pub(super) fn byte_level(file: &Path, merges: &Path, options: Option<&Path>) -> 
     }))
 }
 
-/// The pairs of bytes of a CLIP, words apart and in lower case.
+/// The byte-level BPE tokenizer of a CLIP, with words split and lower-cased.
 pub(super) fn clip(file: &Path, merges: &Path) -> Result<Value> {
     let vocab = Vocabulary { file, ids: parse(file, &read(file)?)? };
     let merges = read_merges(merges)?;
@@ -101,7 +101,7 @@ struct Vocabulary<'a> {
 }
 
 impl Vocabulary<'_> {
-    /// The id of a token that has to be there.
+    /// The id of a required token.
     fn id(&self, token: &str) -> Result<u32> {
         self.ids.get(token).copied().ok_or_else(|| Error::Pretrained {
             path: self.file.to_path_buf(),
@@ -111,7 +111,7 @@ impl Vocabulary<'_> {
         })
     }
 
-    /// Those that are never taken apart; one of them also takes the space before it.
+    /// Special tokens, which are never split; one of them also includes the space before it.
     fn special(&self, tokens: &[&str], greedy: &str) -> Vec<Value> {
         let mut known: Vec<_> =
             tokens.iter().filter_map(|t| Some((*self.ids.get(*t)?, *t))).collect();
@@ -160,7 +160,7 @@ fn parse(file: &Path, text: &str) -> Result<BTreeMap<String, u32>> {
     })
 }
 
-/// One pair a line, most frequent first; the first line may name a version.
+/// One pair per line, most frequent first; the first line may give a version.
 fn read_merges(file: &Path) -> Result<Vec<[String; 2]>> {
     let text = read(file)?;
     let lines = text.lines().enumerate();
