@@ -26,7 +26,7 @@ pub struct DiffusionConfig {
     pub parameterization: Parameterization,
     /// What training minimises.
     pub loss: LossKind,
-    /// How the times of a training batch are drawn.
+    /// How the times of a training batch are sampled.
     pub times: TimeSampling,
     /// Which frames of a clip share a time.
     pub frame_times: FrameTimes,

@@ -77,10 +77,11 @@ impl LogLikelihood {
 /// The log-density of each sample under the probability flow that ends at the grid's last level.
 ///
 /// The flow is integrated from the last level up to the first, along y = x / (alpha + sigma) as a
-/// function of s = sigma / (alpha + sigma), which stays finite where there is no signal: dy/ds = (y
-/// - x0-hat) / s. Its divergence is estimated (Hutchinson) with the same `probes` at all levels. At
-/// the first level the density is the normal one that [`start`](crate::start) samples from. Each
-/// row has its own probes, so a result does not depend on its batch.
+/// function of s = sigma / (alpha + sigma), which stays finite where there is no signal. Its
+/// derivative is dy/ds = (y - x0-hat) / s; its divergence is estimated (Hutchinson) with the same
+/// `probes` at all levels. At the first level the density is the normal one that
+/// [`start`](crate::start) samples from. Each row has its own probes, so a result does not depend
+/// on its batch.
 ///
 /// # Shapes
 /// `x`: b ..., data at the last level of the grid: alpha x0 + sigma eps
