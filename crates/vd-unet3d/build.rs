@@ -1,7 +1,8 @@
-//! Hands the libtorch directory on, so that what is built here and above finds it at run time.
+//! Passes the libtorch directory on, so that programs built here and in dependent crates find it at
+//! run time.
 
 fn main() {
-    // Else every edit of a test or a benchmark would build the crate and all above it anew.
+    // Otherwise every edit of a test or a benchmark would rebuild the crate and all its dependents.
     println!("cargo::rerun-if-changed=build.rs");
     if let Ok(lib) = std::env::var("DEP_VD_TENSOR_OPS_LIBTORCH_LIB") {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");

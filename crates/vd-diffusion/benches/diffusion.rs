@@ -1,9 +1,9 @@
-//! What this crate adds to the network: schedules and grids, a sampler's step, guidance,
+//! The cost that this crate adds to the network: schedules and grids, a sampler's step, guidance,
 //! thresholding, noise, and the loss.
 //!
-//! The network is one multiplication or less, so that nearly all of the time is the crate's own.
-//! Sampling is at the size of one clip (1 x 3 x 16 x 64 x 64, f32, one thread), where eight steps
-//! are timed together; the loss at that of a training batch (8 x 3 x 16 x 32 x 32).
+//! The network is at most one multiplication, so nearly all of the time is the crate's own.
+//! Sampling has the size of one clip (1 x 3 x 16 x 64 x 64, f32, one thread), with eight steps
+//! timed together; the loss has that of a training batch (8 x 3 x 16 x 32 x 32).
 #![allow(missing_docs, reason = "criterion's macros make functions of their own")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails and reports loudly")]
 
@@ -19,12 +19,12 @@ use vd_diffusion::{
 };
 
 const THREADS: i32 = 1;
-/// Of a training batch.
+/// Shape of a training batch.
 const BATCH: [i64; 5] = [8, 3, 16, 32, 32];
-/// Of what is sampled.
+/// Shape of a sampled clip.
 const CLIP: [i64; 5] = [1, 3, 16, 64, 64];
 
-/// One multiplication.
+/// A network of one multiplication.
 #[derive(Debug)]
 struct Trivial;
 
@@ -45,7 +45,7 @@ impl Backbone for Trivial {
     }
 }
 
-/// Noise that costs nothing: drawing it is not this crate's part.
+/// Noise at no cost: generating it is not this crate's part.
 #[derive(Debug)]
 struct Drawn(Tensor);
 
@@ -59,7 +59,7 @@ impl Noise for Drawn {
     }
 }
 
-/// Knows the clean tensor, so that nothing but the sampler takes time.
+/// Knows the clean tensor, so that only the sampler takes time.
 #[derive(Debug)]
 struct Known(Tensor);
 
@@ -70,7 +70,7 @@ impl Denoiser for Known {
 }
 
 fn normal(seed: u64, size: [i64; 5]) -> Tensor {
-    // As programs do: without it, every large tensor is paid for in fresh pages.
+    // As programs do: otherwise every large tensor needs fresh pages.
     unet3d::ops::torch::init().unwrap();
     set_num_threads(THREADS);
     println!("threads: {THREADS}");
@@ -107,7 +107,7 @@ fn spacings(c: &mut Criterion) {
     group.finish();
 }
 
-/// Eight steps of every sampler, where the network costs nothing and noise is already drawn.
+/// Eight steps of every sampler, with a network and noise at no cost.
 fn samplers(c: &mut Criterion) {
     let diffusion = default_diffusion();
     let x = normal(1, CLIP);
@@ -128,7 +128,7 @@ fn samplers(c: &mut Criterion) {
     group.finish();
 }
 
-/// Eight steps of DDIM through what can stand around a network.
+/// Eight steps of DDIM through the wrappers of a network.
 fn wrappers(c: &mut Criterion) {
     let diffusion = default_diffusion();
     let x = normal(1, CLIP);
@@ -172,7 +172,7 @@ fn draws(c: &mut Criterion) {
     });
     group.bench_function("between, from one Brownian path", |bench| {
         let mut noise = BrownianNoise::new(0, 0);
-        // Intervals of 0.4 in log-SNR, as 50 steps across 20 have.
+        // Intervals of 0.4 in log-SNR, as in 50 steps across 20.
         let mut log_snr = (-25..25).map(|k| 0.4 * f64::from(k)).cycle();
         bench.iter(|| {
             let from = log_snr.next().unwrap();

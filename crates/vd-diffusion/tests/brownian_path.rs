@@ -9,7 +9,7 @@ use vd_diffusion::{
     Ancestral, BrownianNoise, DpmPp2m, DpmPp2s, DpmPp3m, Noise, Restart, Sampler, SeededNoise,
 };
 
-/// Root mean square of what n steps and 2 n steps on the same noise lie apart.
+/// Root mean square distance between the results of n and 2 n steps on the same noise.
 fn distance(sampler: &dyn Sampler, n: usize, noise: &dyn Fn() -> Box<dyn Noise>) -> f64 {
     let x = random(1, &[2, 200], Kind::Double);
     let end = |n: usize| run(sampler, &Mixture, &cosine(), &even(n), &x, &mut *noise());
@@ -25,10 +25,10 @@ fn twice_the_steps_refine_the_same_path() {
         [&Ancestral { gamma: 0.0 }, &DpmPp2s { eta: 1.0 }, &DpmPp2m::new(1.0), &DpmPp3m::new(1.0)];
     for sampler in samplers {
         let apart = [25, 50, 100].map(|n| distance(sampler, n, &brownian));
-        // Measured: orders from .8 up; half an order is asked for.
+        // Measured: orders from .8 upwards; half an order is required.
         let fall = 0.5f64.sqrt();
         assert!(apart.windows(2).all(|d| d[1] < d[0] * fall), "{sampler:?}: {apart:?}");
-        // Fresh draws end somewhere else at any number of steps.
+        // With fresh noise, results differ at any number of steps.
         let independent = distance(sampler, 100, &fresh);
         assert!(independent > 0.5, "{sampler:?}: {independent}");
     }
@@ -51,7 +51,7 @@ fn a_second_run_on_the_same_object_has_a_path_of_its_own() {
     let mut noise = BrownianNoise::new(5, 0);
     let mut end = || run(&Ancestral { gamma: 0.0 }, &Mixture, &cosine(), &even(25), &x, &mut noise);
     let apart: Tensor = end() - end();
-    // As far as fresh draws end apart.
+    // As far apart as with fresh noise.
     assert!(apart.square().mean(Kind::Double).double_value(&[]).sqrt() > 0.5);
 }
 
@@ -66,7 +66,7 @@ fn a_restart_leaves_the_path_that_it_has_used() {
     };
     let fresh = variance(&mut SeededNoise::new(6, 0));
     let path = variance(&mut BrownianNoise::new(6, 0));
-    // Four standard errors of the difference of two variances, of data of no more than a Gaussian's
-    // fourth moment; on increments that are used again the difference is more than twice that.
+    // Four standard errors of the difference of two variances, for data whose fourth moment is at
+    // most a Gaussian's; with reused increments the difference is more than twice that.
     assert!((path / fresh - 1.0).abs() < 4.0 * 2.0 / (n as f64).sqrt(), "{path} for {fresh}");
 }

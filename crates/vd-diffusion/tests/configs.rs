@@ -39,7 +39,7 @@ fn a_kind_is_a_name_or_a_table() {
             ..DiffusionConfig::default()
         }
     );
-    // What every formula calls it, and so the notation of this crate.
+    // The name in formulas, and so in this crate's notation.
     let eps = read("parameterization = \"eps\"").parameterization;
     assert_eq!(eps, Parameterization::Epsilon);
     assert!(toml::to_string(&DiffusionConfig::default()).unwrap().contains("\"epsilon\""));
@@ -92,7 +92,7 @@ fn what_is_not_known_is_refused_with_what_is() {
     }
 }
 
-/// A config of sampling, as a program above this crate may have one.
+/// A sampling config as a program using this crate may define it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Sampling {
     sampler: SamplerConfig,

@@ -1,4 +1,4 @@
-//! What a crate that knows this one alone can do.
+//! What is possible for a crate that depends only on this one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -18,7 +18,7 @@ fn an_uncertainty_is_declared_beside_a_network() {
     assert_eq!(largest(&uncertainty.of(&levels).unwrap()), 0.0);
 }
 
-/// One step of a multistep rule by itself, with a past made by hand.
+/// A single step of a multistep rule, with a hand-made history.
 #[test]
 fn a_step_is_tried_with_any_past() {
     let (schedule, denoiser) =

@@ -1,6 +1,6 @@
-//! Ancestral sampling as video-diffusion-pytorch does it: all steps, same weights, same noise.
+//! Ancestral sampling as in video-diffusion-pytorch: all steps, same weights, same noise.
 //!
-//! golden/ancestral.py wrote the fixture and says what it holds.
+//! golden/ancestral.py wrote the fixture and documents its content.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::{Map, Value};
@@ -18,7 +18,7 @@ mod common;
 use common::case::{build, config, relative_l2, weights};
 use common::generator::unit;
 
-/// What the Python script says of the fixture.
+/// The Python script's description of the fixture.
 #[derive(serde::Deserialize)]
 struct Golden {
     network: Map<String, Value>,
@@ -27,7 +27,7 @@ struct Golden {
     timesteps: usize,
 }
 
-/// The noise that the package was given: call k is the stream "noise/k".
+/// The noise given to the package: call k is the stream "noise/k".
 #[derive(Debug)]
 struct Replay {
     calls: usize,

@@ -1,14 +1,14 @@
-//! Our samplers and spacings beside the schedulers of diffusers 0.42.0.
+//! Our samplers and spacings compared with the schedulers of diffusers 0.42.0.
 //!
-//! golden/diffusers.py wrote the fixtures and says what they hold. A sampler is given the
-//! scheduler's own levels, start and noise and the same density, in f64. It has to meet the
-//! scheduler's states within twice what f32 moves the scheduler itself (and 5e-7), which the script
-//! measured and which is less than 1e-4, on linear tables than 1e-5. Where f32 moves it further
-//! (DEIS of order 3 by up to 1.9e-4 in 50 steps, the cosine table at its noisy end by up to 2e-3),
-//! ours has to meet the scheduler run in f64 within 2e-7.
+//! golden/diffusers.py wrote the fixtures and documents their content. A sampler gets the
+//! scheduler's own levels, start and noise and the same density, in f64. It must match the
+//! scheduler's states within twice the deviation caused by the scheduler's f32 (and 5e-7), which
+//! the script measured and which is less than 1e-4, or 1e-5 on linear tables. Where f32 causes a
+//! larger deviation (DEIS of order 3 by up to 1.9e-4 in 50 steps, the cosine table at its noisy end
+//! by up to 2e-3), ours must match the scheduler run in f64 within 2e-7.
 //!
-//! Nothing here is the counterpart of its KDPM2Ancestral, DPMSolverSDE, SASolver and TCD, nor of the
-//! schedulers that belong to one model each.
+//! There is no counterpart here of its KDPM2Ancestral, DPMSolverSDE, SASolver and TCD, nor of the
+//! schedulers specific to one model each.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::ops::ControlFlow;
@@ -28,8 +28,8 @@ mod fixture;
 use faults::{MeanOfV, NoiseOnClean, WrongSign};
 use fixture::{Off, Run, Silent, runs, schedulers};
 
-/// Ours meets theirs in the runs that `in_runs` picks, at the steps that `at` picks; there must be
-/// some.
+/// Ours matches theirs in the runs that `in_runs` selects, at the steps that `at` selects; there
+/// must be some.
 fn agrees_at(
     name: &str,
     sampler: &dyn Sampler,
@@ -47,12 +47,12 @@ fn agrees_at(
     assert!(some, "{name}: nothing to compare");
 }
 
-/// Ours meets theirs everywhere.
+/// Ours matches theirs everywhere.
 fn agrees(name: &str, sampler: &dyn Sampler) {
     agrees_at(name, sampler, |_| true, |_, _| true);
 }
 
-/// The largest difference in the runs that `in_runs` picks, at the steps that `at` picks.
+/// The largest difference in the runs that `in_runs` selects, at the steps that `at` selects.
 fn largest(
     name: &str,
     sampler: &dyn Sampler,
@@ -68,7 +68,7 @@ fn largest(
     largest
 }
 
-/// As diffusers ends its runs: lower orders in the last steps of fewer than 15.
+/// As in diffusers: lower orders in the last steps of runs of fewer than 15.
 const LAST: LastSteps = LastSteps::FallInShortRuns;
 
 #[test]
@@ -88,9 +88,9 @@ fn ddpm_with_the_small_variance() {
     agrees("ddpm-small", &Ancestral { gamma: 0.0 });
 }
 
-/// It leaves out the noise of the last step where that starts from entry 0 alone. From entry 49 (20
-/// steps, trailing) it adds the large variance to the sample, up to half of what the sample is;
-/// ours adds none to what is clean. With that put in it is the same.
+/// It omits the noise of the last step only if that starts from entry 0. From entry 49 (20 steps,
+/// trailing) it adds the large variance to the sample, up to half of the sample's size; ours adds
+/// no noise to clean data. With that emulated, both agree.
 #[test]
 fn ddpm_with_the_large_variance_but_for_its_noise_on_clean_samples() {
     let large = Ancestral { gamma: 1.0 };
@@ -101,8 +101,8 @@ fn ddpm_with_the_large_variance_but_for_its_noise_on_clean_samples() {
     assert!((0.1..1.0).contains(&off), "{off}");
 }
 
-/// With linspace it steps by N / S entries whatever the next one is (from 999 it goes to 949 and is
-/// asked for 946 next, in 20 steps): there are no states to compare.
+/// With linspace it steps by N / S entries, whatever the next one is (in 20 steps, from 999 it goes
+/// to 949, but is called with 946 next): there are no comparable states.
 #[test]
 fn ddim() {
     agrees("ddim-0", &Ddim { eta: 0.0 });
@@ -110,7 +110,7 @@ fn ddim() {
     agrees("ddim-zero-snr", &Ddim { eta: 0.0 });
 }
 
-/// Its first step, from the first entry to itself, is none of ours.
+/// Its first step, from the first entry to itself, has no counterpart in ours.
 #[test]
 fn ddim_inversion() {
     for run in runs("ddim-inverse") {
@@ -153,8 +153,8 @@ fn linear_multistep() {
     agrees("lms", &Lms { order: 4 });
 }
 
-/// Its single-step solver takes every second level for the midpoint, and the last step alone; on
-/// levels even in log-SNR that is where ours has its midpoints.
+/// Its single-step solver uses every second level as the midpoint, and the last step alone; on
+/// levels even in log-SNR our midpoints are the same.
 #[test]
 fn dpm_solver_2s() {
     for run in runs("dpmpp-2s") {
@@ -171,7 +171,7 @@ fn dpm_solver_2s() {
             let _ = sample(&sampler, density, schedule, &grid, x, &mut Silent, &mut keep).unwrap();
             states
         });
-        // The midpoints of its levels are so in f32.
+        // The midpoints of its levels are exact only in f32.
         assert!(offs.iter().all(|off| off.raw <= run.asked()), "{}: {offs:?}", run.name());
     }
 }
@@ -195,9 +195,9 @@ fn dpm_solver_3m_as_published() {
     }
 }
 
-/// The SDE of third order in diffusers takes phi_3 with -1/2 where its integral has +1/2: its
-/// second difference does not vanish with the step, but counts -1 too much. With that put in ours
-/// is the same; as published it is up to 0.6 away.
+/// For the third-order SDE, diffusers uses phi_3 with -1/2 where its integral has +1/2: its second
+/// difference does not vanish with the step, but counts -1 too much. With that emulated, ours
+/// agrees; as published it differs by up to 0.6.
 #[test]
 fn dpm_solver_3m_sde_but_for_a_sign() {
     let published = DpmPp3m::diffusers(1.0);
@@ -207,8 +207,8 @@ fn dpm_solver_3m_sde_but_for_a_sign() {
     assert!((0.1..1.0).contains(&off), "{off}");
 }
 
-/// bh1 runs to the first entry: on the way to sigma = 0 its B(h) is infinite, and the state of
-/// diffusers no number.
+/// bh1 runs to the first entry: on a step to sigma = 0 its B(h) is infinite, and the state of
+/// diffusers NaN.
 #[test]
 fn unipc_of_both_orders_with_either_b() {
     for order in [2, 3] {
@@ -220,11 +220,11 @@ fn unipc_of_both_orders_with_either_b() {
     }
 }
 
-/// In its form without Runge and Kutta's warm-up, which ours does not have.
+/// In its form without Runge-Kutta warm-up, which ours does not have.
 ///
-/// It averages v-predictions of different levels as they come, and reads the mean at the newest;
-/// ours averages the eps-hat that they stand for. With its mean ours is the same; without it is up
-/// to 0.4 away in 5 steps, 3e-2 in 50.
+/// It averages v-predictions of different levels directly, and interprets the mean at the newest
+/// level; ours averages the corresponding eps-hat. With its mean ours agrees; otherwise it differs
+/// by up to 0.4 in 5 steps, 3e-2 in 50.
 #[test]
 fn pndm_but_for_its_mean_of_v() {
     let eps = |_: &Run, off: &Off| off.prediction == "eps";
@@ -234,8 +234,8 @@ fn pndm_but_for_its_mean_of_v() {
     assert!((1e-2..1e-1).contains(&off), "{off:e}");
 }
 
-/// From a level without signal (the cosine table's last is that in f32) it takes the state for
-/// eps-hat and holds no x0-hat; ours holds the x0-hat that v-prediction knows there.
+/// From a level without signal (as the cosine table's last is in f32) it uses the state as eps-hat
+/// and has no x0-hat; ours holds the x0-hat that v-prediction gives there.
 #[test]
 fn ipndm_but_for_its_step_from_no_signal() {
     let no_signal = |run: &Run| run.levels[0].alpha == 0.0;
@@ -257,21 +257,22 @@ fn the_consistency_step_with_its_boundary() {
     agrees("lcm", &Lcm { boundary: Some(Boundary::default()) });
 }
 
-/// Where our defaults are not what diffusers does, samples of 50 steps are this far apart.
+/// Where our defaults differ from diffusers, samples of 50 steps differ by this much.
 #[test]
 fn our_defaults_differ_a_little_on_purpose() {
     let falling = DpmPp3m { last: LastSteps::Fall, ..DpmPp3m::diffusers(0.0) };
     let cases: [(&str, &dyn Sampler, f64); 7] = [
-        // Straight where flow matching is, and several times as exact.
+        // Straight along the line of flow matching, and several times more accurate.
         ("heun", &Heun::default(), 6.2e-3),
-        // The whole second difference, and orders that fall in the last steps of long runs too.
+        // The whole second difference, and orders that also fall in the last steps of long runs.
         ("dpmpp-3m", &DpmPp3m::new(0.0), 3.2e-3),
         ("dpmpp-3m", &falling, 4.5e-3),
         ("deis-3", &Deis::new(3), 1.1e-2),
-        // The line through two x0-hat averaged by its integral, not by half of B(h).
+        // The line through two x0-hat averaged exactly, rather than by half of B(h).
         ("unipc-2-bh2", &UniPc::new(2), 1.0e-3),
         ("unipc-3-bh2", &UniPc::new(3), 6.4e-4),
-        // x0-hat itself, of which the boundary takes 3e-6 away at step 19 and adds 7e-6 of the state.
+        // x0-hat itself, from which the boundary subtracts 3e-6 at step 19, adding 7e-6 of the
+        // state.
         ("lcm", &Lcm::default(), 5.2e-6),
     ];
     for (name, sampler, about) in cases {

@@ -1,9 +1,10 @@
-//! Our samplers beside those of k-diffusion 0.1.1: the same density, levels, start and noise.
+//! Our samplers compared with those of k-diffusion 0.1.1: the same density, levels, start and
+//! noise.
 //!
-//! golden/k_diffusion.py wrote the fixtures and says what they hold. Both sides are in f64, the
-//! states are kept in f32: they have to agree within 5e-7 at every step. This is where churn, the
-//! ancestral 2S and the SDEs between the flow (eta = 0) and the reverse SDE (1) are compared, which
-//! diffusers does not have or, as 3M SDE, has otherwise.
+//! golden/k_diffusion.py wrote the fixtures and documents their content. Both sides are in f64, the
+//! states are stored in f32: they must agree within 5e-7 at every step. This covers churn, the
+//! ancestral 2S and the SDEs between the flow (eta = 0) and the reverse SDE (1), which diffusers
+//! lacks or, for the 3M SDE, implements differently.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use vd_diffusion::{

@@ -1,8 +1,9 @@
-//! Our spacings on our schedules beside the time steps and levels of diffusers 0.42.0.
+//! Our spacings on our schedules compared with the time steps and levels of diffusers 0.42.0.
 //!
-//! golden/diffusers.py wrote the fixtures and says what they hold. diffusers keeps 1 - beta in f32,
-//! which loses digits where beta is small: the log-SNR of the first entry is off by 1.7e-4 on the
-//! linear table, 2.6e-5 on the scaled one, 5.3e-4 on the cosine. That is what differs here.
+//! golden/diffusers.py wrote the fixtures and documents their content. diffusers keeps 1 - beta in
+//! f32, which loses precision where beta is small: the log-SNR of the first entry is off by 1.7e-4
+//! on the linear table, 2.6e-5 on the scaled one, 5.3e-4 on the cosine. This explains the
+//! differences here.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use vd_diffusion::{
@@ -28,7 +29,7 @@ fn spacing(name: &str) -> Spacing {
     }
 }
 
-/// The largest difference of alpha or, of what is above 1 relative, sigma.
+/// The largest difference of alpha and of sigma, relative for values above 1.
 fn gap(ours: &[NoiseLevel], theirs: &[NoiseLevel]) -> f64 {
     assert_eq!(ours.len(), theirs.len());
     let gap = |(a, b): (&NoiseLevel, &NoiseLevel)| {
@@ -37,12 +38,12 @@ fn gap(ours: &[NoiseLevel], theirs: &[NoiseLevel]) -> f64 {
     ours.iter().zip(theirs).map(gap).fold(0.0, f64::max)
 }
 
-/// What the network is told, but for the clean end.
+/// The network's time inputs, except that of the clean end.
 fn times(schedule: &dyn Schedule, grid: &[NoiseLevel]) -> Vec<f64> {
     grid[..grid.len() - 1].iter().map(|at| schedule.time_input(at.t)).collect()
 }
 
-/// A table whose 1 - beta has been through f32.
+/// A table whose 1 - beta was rounded to f32.
 fn lossy(table: &str) -> BetaTable {
     let lossy = betas(table).into_iter().map(|beta| 1.0 - f64::from(1.0 - beta as f32));
     BetaTable::new(&lossy.collect::<Vec<_>>()).unwrap()
@@ -54,8 +55,8 @@ fn apart(ours: &[f64], theirs: &[f64]) -> f64 {
     ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// With `steps_offset = 0`; 1, as pipelines of latent diffusion have it, would add 1 to the entries
-/// of leading.
+/// With `steps_offset = 0`; 1, as in latent-diffusion pipelines, would add 1 to the entries of
+/// leading.
 #[test]
 fn single_step_schedulers_visit_the_same_entries() {
     for name in ["ddpm-small", "ddim-0", "euler", "euler-ancestral", "lms"] {
@@ -73,7 +74,8 @@ fn single_step_schedulers_visit_the_same_entries() {
     }
 }
 
-/// DDIM rounds an even spacing to entries; Euler and its kin read sigma between them. Ours rounds.
+/// DDIM rounds an even spacing to entries; Euler and similar schedulers interpolate sigma between
+/// them. Ours rounds.
 #[test]
 fn linspace_of_the_sigma_schedulers_lies_between_entries() {
     for run in runs("euler").iter().filter(|run| run.spacing == "linspace") {
@@ -84,7 +86,7 @@ fn linspace_of_the_sigma_schedulers_lies_between_entries() {
     }
 }
 
-/// They count one step more and leave out the one from the last entry visited to clean.
+/// They count one step more and omit the one from the last visited entry to clean.
 #[test]
 fn multistep_schedulers_visit_the_entries_of_one_step_more() {
     for name in ["dpmpp-2m", "dpmpp-3m-sde", "unipc-3-bh2", "deis-3"] {
@@ -107,8 +109,8 @@ fn multistep_schedulers_visit_the_entries_of_one_step_more() {
     }
 }
 
-/// Between the ends of a table that has lost the same digits they are the same; between those of
-/// ours they are as far off as the ends. Multistep schedulers round the times to whole ones.
+/// Between the ends of a table with the same loss of precision they agree; between those of ours
+/// they differ as much as the ends do. Multistep schedulers round the times to integers.
 #[test]
 fn karras_and_exponential_lie_between_the_same_ends() {
     for (name, whole) in [("euler", 0.01), ("lms", 0.01), ("dpmpp-2m", 1.0), ("unipc-2-bh2", 1.0)] {
@@ -127,7 +129,7 @@ fn karras_and_exponential_lie_between_the_same_ends() {
     }
 }
 
-/// In 20 steps LCM rounds to every 20th entry, those it was distilled on; ours does not know them.
+/// In 20 steps LCM rounds to every 20th entry, on which it was distilled; ours has no such list.
 #[test]
 fn the_consistency_steps_are_trailing_ones() {
     for run in runs("lcm") {
@@ -139,8 +141,8 @@ fn the_consistency_steps_are_trailing_ones() {
     }
 }
 
-/// With a shift the flow schedulers shift twice where the last level is concerned: once the end of
-/// the range, then every level.
+/// With a shift the flow schedulers shift the last level twice: once as the end of the range, then
+/// with every level.
 #[test]
 fn flow_schedulers_are_linspace_but_for_a_second_shift_of_the_end() {
     for name in ["flow-euler", "flow-heun"] {
@@ -160,7 +162,7 @@ fn flow_schedulers_are_linspace_but_for_a_second_shift_of_the_end() {
             assert!(gap < 1e-6, "{name} {}: {gap:e}", run.name());
         }
     }
-    // UniPC shifts once, counts one step more, and takes 1e-6 from sigma = 1.
+    // UniPC shifts once, counts one step more, and subtracts 1e-6 from sigma = 1.
     for run in runs("unipc-2-flow") {
         let shift = if run.spacing == "shift-1" { 1.0 } else { 3.0 };
         let mut grid = Spacing::Linspace.grid(&Flow::new(shift).unwrap(), run.steps + 1).unwrap();
@@ -178,15 +180,15 @@ fn the_sigmas_of_edm() {
             let grid = spacing(&run.spacing).grid(&edm, run.steps).unwrap();
             let gap = gap(&grid, &run.levels);
             assert!(gap < 2e-6, "{name} {}: {gap:e}", run.name());
-            // Theirs tells ln(sigma) / 4, ours a thousand times that.
+            // Their time input is ln(sigma) / 4, ours 1000 times that.
             let times: Vec<f64> = times(&edm, &grid).iter().map(|time| time / 1000.0).collect();
             assert!(apart(&times, &run.times) < 1e-5, "{name} {}", run.name());
         }
     }
 }
 
-/// Start to sample on levels of our own. Karras and exponential levels hang on the first entry of
-/// the table: with what f32 makes of it all is the same, without it 1.5e-5 is left on the linear
+/// Sampling on levels of our own. Karras and exponential levels depend on the first entry of the
+/// table: with its f32 rounding all levels agree, without it the difference is 1.5e-5 on the linear
 /// table, 1.2e-4 on the cosine.
 #[test]
 fn whole_runs_on_our_own_levels_end_in_the_same_samples() {

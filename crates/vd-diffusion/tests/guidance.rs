@@ -37,7 +37,7 @@ fn guidance_is_two_answers_in_one_batch() {
         let diffusion = diffusion(parameterization);
         let x = random(3, &[3, 2, 4], Kind::Double);
         let cond = Cond::pooled(random(4, &[3, 5], Kind::Double));
-        // One of the rows is given without its condition: both its answers are the null one.
+        // One of the rows lacks its conditioning: both of its outputs are the null one.
         let cond = cond.with_null(Tensor::from_slice(&[false, true, false]));
         let at = diffusion.schedule().at(0.4);
         let (toy, apart) = (Toy::conditional(), Toy::conditional());
@@ -45,7 +45,7 @@ fn guidance_is_two_answers_in_one_batch() {
         let (null, given) = (answer(cond.nulled()).unwrap(), answer(cond.shallow_clone()).unwrap());
         for scale in [0.0, 2.0, 7.5, -1.0] {
             let guided = diffusion.guided(&toy, cond.shallow_clone(), focus(), scale).unwrap();
-            // x0-hat is affine in the prediction, so guidance may be done on either.
+            // x0-hat is affine in the prediction, so guidance may act on either.
             let expected = &null + (&given - &null) * scale;
             let got = guided.denoise(&x, at).unwrap();
             assert!(largest(&(&got - expected)) < 1e-12, "{parameterization:?} at {scale}");
@@ -89,6 +89,6 @@ fn guided_x0_is_differentiable_in_x() {
     let h = 1e-5;
     let moved = |h: f64| value(&(x.detach() + &direction * h)).double_value(&[]);
     let finite = (moved(h) - moved(-h)) / (2.0 * h);
-    // Central differences: h^2 of truncation, 1e-16 / h of rounding.
+    // Central differences: truncation of h^2, rounding of 1e-16 / h.
     assert!((slope - finite).abs() < 1e-7 * (1.0 + finite.abs()), "{slope} for {finite}");
 }

@@ -1,4 +1,4 @@
-//! Guidance away from conditions of choice.
+//! Guidance away from given conditioning.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod guided;
@@ -17,7 +17,7 @@ fn signal(cond: Cond, scale: f64) -> Vec<Signal> {
     vec![Signal { cond, scale }]
 }
 
-/// Every rule, with all that it can do.
+/// Every rule, with all its options.
 fn rules() -> Vec<GuidanceConfig> {
     let (signals, within) = (Default::default(), NoiseRange::default());
     let mut rules = GuidanceConfig::all();
@@ -65,7 +65,7 @@ fn against_the_prompt_itself_any_scale_gives_the_answer_to_the_prompt() {
                 &rule,
             );
             let off = guided.unwrap().denoise(&x, at).unwrap() - &plain;
-            // Rounding of velocities and of the numbers that CFG-Zero* divides by.
+            // Rounding of velocities and of the divisors of CFG-Zero*.
             assert!(largest(&off) < 1e-12, "{rule:?} at {scale}: {}", largest(&off));
         }
     }
@@ -77,7 +77,7 @@ fn a_negative_prompt_takes_the_place_of_the_stand_in_in_one_batch() {
     let toy = Toy::conditional();
     let (x, at) = (random(8, &SIZE, Kind::Double), diffusion.schedule().at(0.4));
     let answer = |cond| diffusion.denoiser(&toy, cond, FrameMask::All).denoise(&x, at).unwrap();
-    // One of the samples has no negative prompt: it is pulled away from the stand-in.
+    // One of the samples has no negative prompt: it is guided away from the null embedding.
     let negative = cond(10).with_null(Tensor::from_slice(&[false, true, false]));
     let (given, null) = (answer(cond(9)), answer(negative.shallow_clone()));
     assert!(largest(&(null.get(1) - answer(cond(9).nulled()).get(1))) < 1e-15);
@@ -108,7 +108,7 @@ fn several_signals_are_pulled_away_from_the_same_choice() {
     }
 }
 
-/// Hears of tokens and of a signal, and of no embedding.
+/// Conditioned on tokens and on a signal, but on no embedding.
 #[derive(Debug)]
 struct Hears;
 
@@ -173,7 +173,7 @@ fn tokens_and_signals_without_an_embedding_are_conditions_too() {
     let null = answer(alone().nulled());
     let expected = &null + (answer(alone()) - &null) * 2.0;
     assert!(largest(&(got.denoise(&x, at).unwrap() - expected)) < 1e-13);
-    // What one has and the other has not cannot be asked in one batch.
+    // A part that only one of them has cannot be evaluated in one batch.
     let refused =
         diffusion.guided_against(&Hears, signal(alone(), 2.0), text(40, 3), FrameMask::All, &rule);
     assert!(refused.unwrap_err().to_string().contains("every part"));

@@ -1,4 +1,4 @@
-//! Guidance of denoisers that are no single network.
+//! Guidance of denoisers that are not a single network.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -22,7 +22,7 @@ fn cond() -> Cond {
     Cond::pooled(random(2, &[3, 5], Kind::Double))
 }
 
-/// Every rule, with all that it can do.
+/// Every rule, with all its options.
 fn rules() -> Vec<GuidanceConfig> {
     let (signals, within) = (Default::default(), NoiseRange::default());
     let mut rules = GuidanceConfig::all();

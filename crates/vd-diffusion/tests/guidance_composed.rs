@@ -1,4 +1,4 @@
-//! Wrappers around wrappers, and frames that are held at their own noise level.
+//! Nested wrappers, and frames held at their own noise level.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -27,7 +27,7 @@ fn v_diffusion() -> Diffusion {
 
 #[test]
 fn all_wrappers_stand_around_each_other_under_every_sampler() {
-    // `sample` refuses what is not finite; the known frames come out as they went in.
+    // `sample` refuses non-finite values; the known frames are returned unchanged.
     let diffusion = v_diffusion();
     let (toy, guide) = (Toy::conditional(), Toy::default());
     let cond = || Cond::pooled(random(22, &[2, 5], Kind::Double));
@@ -58,13 +58,13 @@ fn all_wrappers_stand_around_each_other_under_every_sampler() {
         let x = random(24, &SIZE, Kind::Double);
         let x =
             run(&*sampler.build().unwrap(), &denoiser, diffusion.schedule(), &grid, &x, &mut noise);
-        // The last level of the paper's schedule has a noise of 4.5e-5.
+        // The last level of the paper's schedule has noise of 4.5e-5.
         assert!(largest(&(x.select(2, 4) - clip.select(2, 4))) < 5e-4, "{sampler:?}, {rule:?}");
         assert!(largest(&(x.select(2, 0) - clip.select(2, 0))) < 1e-8);
     }
 }
 
-/// Remembers what it was asked.
+/// Records its inputs.
 #[derive(Debug, Default)]
 struct Asked(RefCell<Vec<(Tensor, Levels)>>);
 

@@ -1,4 +1,4 @@
-//! What all guidance rules share: signals, ranges of noise, levels of their own, configs.
+//! What all guidance rules share: signals, noise ranges, separate levels, configs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod guided;
@@ -59,7 +59,7 @@ fn outside_its_range_guidance_is_off_and_costs_nothing() {
             }
             let inside = limited.denoise(&x, at(0.45)).unwrap();
             assert_eq!(inside, always.denoise(&x, at(0.45)).unwrap(), "{rule:?}");
-            // Of a batch at levels of its own, each sample by its own level.
+            // In a batch with separate levels, each sample follows its own level.
             let levels = [0.7, 0.45, 0.1].map(at);
             let mixed = limited.denoise_levels(&x, &Levels::per_sample(levels.to_vec())).unwrap();
             assert_eq!(toy.batches().last(), Some(&6));
@@ -77,7 +77,8 @@ fn samples_and_frames_at_their_own_levels_are_denoised_as_they_are_apart() {
     let toy = Toy::conditional();
     let at = |t: f64| diffusion.schedule().at(t);
     let plain = diffusion.guided(&toy, cond(22), FrameMask::All, 2.5).unwrap();
-    // The toy network mixes nothing, so each frame is denoised as in a clip all of its level.
+    // The toy network does not mix frames, so each frame is denoised as in a clip with only its
+    // level.
     let times = [0.2, 0.9, 0.4, 0.6];
     let levels = Levels::per_frame(3, times.map(at).to_vec());
     let mixed = plain.denoise_levels(&x, &levels).unwrap();

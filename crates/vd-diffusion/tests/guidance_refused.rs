@@ -1,4 +1,4 @@
-//! Shapes, sizes and numbers that guidance does not take, and those that look as if it might not.
+//! Shapes, sizes and numbers that guidance refuses, and unusual ones that it accepts.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -11,7 +11,7 @@ use vd_diffusion::{
     Result, Schedule, SeededNoise, Threshold, invert, keep_going, log_likelihood,
 };
 
-/// Answers with one number a sample.
+/// Returns one number per sample.
 #[derive(Debug)]
 struct Means;
 
@@ -51,7 +51,7 @@ fn samples_of_one_number_are_guided_each_by_itself() {
         let space = Parameterization::V;
         let guided = Guided::around(Mixture, &other, 3.0, &rule, space).unwrap();
         let together = guided.denoise(&x, at).unwrap();
-        // The same numbers as samples of a rank that was never in doubt.
+        // The same numbers as samples of an uncontroversial rank.
         let column = guided.denoise(&x.view([4, 1]), at).unwrap();
         assert!(largest(&(column.view([4]) - &together)) < 1e-14, "{rule:?}");
         for k in 0..4 {
@@ -77,7 +77,7 @@ fn clips_and_batches_of_no_numbers_are_refused() {
     }
 }
 
-/// Says nothing sound above a level.
+/// Returns non-finite values above a level.
 #[derive(Debug)]
 struct BrokenAbove(f64);
 
@@ -94,7 +94,7 @@ fn inversions_and_likelihoods_say_where_a_state_is_not_finite_first() {
     let x = random(3, &[3, 2], Kind::Double);
     let broken = &x * f64::NAN;
     let settings = Likelihood { integrator: Integrator::Rk4, ..Likelihood::default() };
-    // A step from .3 to .5 asks at .3 to invert, and up to .5 for a likelihood.
+    // A step from .3 to .5 evaluates at .3 in an inversion, and up to .5 in a likelihood.
     for (x, above, inverted, likely) in
         [(&x, 0.4, (3, 0.7), (2, 0.5)), (&broken, 2.0, (0, 0.1), (0, 0.1))]
     {

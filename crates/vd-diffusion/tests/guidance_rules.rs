@@ -1,4 +1,4 @@
-//! Guidance rules against their formulas, written out over plain numbers.
+//! Guidance rules compared with their formulas, over plain numbers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod guided;
@@ -83,7 +83,7 @@ fn rescaling_brings_the_spread_of_the_answer_back() {
         let toy = Toy::conditional();
         let signals = || vec![signal(4, 5.0)];
         let guided = diffusion.guided_by(&toy, signals(), FrameMask::All, &rule(0.7)).unwrap();
-        // Back from x0-hat to what the network would have said.
+        // Converts x0-hat back to the network's output.
         let x0 = guided.denoise(&x, at).unwrap();
         let eps = at.eps(&x, &x0);
         let got = parameterization.target(&x0, &eps, &at.into()).unwrap();
@@ -115,7 +115,7 @@ fn cfg_zero_star_is_its_formula_on_the_velocity() {
     }
 }
 
-/// Says one thing with conditions, another without.
+/// Returns one output with conditioning, another without.
 #[derive(Debug)]
 struct Says {
     given: Tensor,
@@ -176,7 +176,7 @@ fn zero_init_holds_still_in_the_first_steps_of_every_run() {
         for t in [0.9, 0.8, 0.7, 0.6] {
             let at = diffusion.schedule().at(t);
             let before = toy.batches().len();
-            // Asking twice, as a corrector does, is still that step.
+            // A second evaluation, as in a corrector, belongs to the same step.
             let x0 = (guided.denoise(&x, at).unwrap(), guided.denoise(&x, at).unwrap()).1;
             asked.push(toy.batches().len() - before);
             guided.follow(Progress::Step);
@@ -185,7 +185,7 @@ fn zero_init_holds_still_in_the_first_steps_of_every_run() {
             }
         }
         assert_eq!(asked, [0, 0, 2, 2]);
-        // A restart goes up again, but not to where the run began.
+        // A restart raises the noise again, but not to the beginning of the run.
         let again = diffusion.schedule().at(0.75);
         guided.follow(Progress::Raised);
         let _ = guided.denoise(&x, again).unwrap();
@@ -224,7 +224,7 @@ fn projected_guidance_is_its_formula_with_momentum_from_level_to_level() {
                 .collect();
             let got = guided.denoise(&x, at).unwrap();
             assert!(furthest(&got, &expected) < 1e-12, "at {t}");
-            // The level again gives the answer again; the run again begins anew.
+            // The same level gives the same output; a new run resets the sum.
             assert_eq!(guided.denoise(&x, at).unwrap(), got);
         }
     }

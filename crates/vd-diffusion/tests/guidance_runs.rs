@@ -1,4 +1,4 @@
-//! Guidance that remembers something: what it is told of a run, and that it forgets the one before.
+//! Stateful guidance: the progress of a run that it gets, and that it forgets the previous run.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -17,7 +17,7 @@ use vd_diffusion::{
 
 const SIZE: [i64; 5] = [2, 2, 5, 4, 6];
 
-/// Remembers what it is told.
+/// Records the progress calls.
 #[derive(Debug, Default)]
 struct Told(RefCell<Vec<Progress>>);
 
@@ -72,7 +72,7 @@ fn restarts_inversions_and_likelihoods_say_what_they_do() {
     let (told, x) = (Told::default(), random(3, &[2, 3], Kind::Double));
     let sampler = Restart { inner: Box::new(Ddim { eta: 0.0 }), low: 0.3, high: 1.2, times: 1 };
     let _ = run(&sampler, &told, &Flow, &grid(4), &x, &mut SeededNoise::new(2, 0));
-    // sigma / alpha is 1 and .33 at t = .5 and .25: one step is taken again.
+    // sigma / alpha is 1 and .33 at t = .5 and .25: one step is repeated.
     assert_eq!(told.0.take(), [Sampling { steps: 5 }, Step, Step, Step, Raised, Step, Step]);
     let _ = invert(&told, &Flow, &grid(3), x.shallow_clone(), &mut keep_going).unwrap();
     assert_eq!(told.0.take(), [Inverting { steps: 3 }, Step, Step, Step]);
@@ -117,7 +117,8 @@ fn a_denoiser_that_was_used_gives_the_run_that_a_new_one_gives() {
             invert(denoiser, &Flow, &grid(4)[..4], x.shallow_clone(), &mut keep_going).unwrap()
         };
         let used = build();
-        // A long run and a shorter one, which begins with less noise and with more than was left.
+        // A long run and a shorter one, which starts with less noise, and with more noise than was
+        // left.
         for levels in [&grid(8)[..], &grid(8)[3..], &grid(2)] {
             assert_eq!(sampled(&used, levels), sampled(&build(), levels), "{rule:?}");
         }

@@ -1,4 +1,4 @@
-//! The loss of a clip and of independent images behind it.
+//! The loss of a clip and of independent images after it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -11,7 +11,7 @@ use vd_diffusion::{
     Parameterization, ScheduleConfig, SeededNoise, TimeSampling,
 };
 
-/// Answers with half of its input, and keeps what it was asked.
+/// Returns half of its input, and records its inputs.
 #[derive(Debug, Default)]
 struct Half(RefCell<Vec<(Tensor, Tensor)>>);
 
@@ -71,7 +71,7 @@ proptest! {
         if frame_times == FrameTimes::Shared {
             prop_assert_eq!(&t, &t_alone);
         } else {
-            // Each image has a time of its own.
+            // Each image has its own time.
             prop_assert_eq!(t.narrow(1, 0, clip), t_alone);
             let mut own: Vec<f32> = Vec::try_from(t.narrow(1, clip, images).flatten(0, 1)).unwrap();
             own.sort_by(f32::total_cmp);
@@ -79,11 +79,11 @@ proptest! {
             prop_assert_eq!(own.len() as i64, b * images);
             prop_assert!(own.iter().all(|t| *t > 0.0));
         }
-        // An image counts as much as a frame of the clip that is not clean.
+        // An image counts as much as a noisy frame of the clip.
         let counts = loss.counts.sum(Kind::Double).double_value(&[]);
         let clean = if matches!(frame_times, FrameTimes::Context { .. }) { 1 } else { 0 };
         prop_assert_eq!(counts as i64, b * (clip + images - clean) * 2 * 3 * 2);
-        // As many frames of a clip that no image follows draw otherwise.
+        // The same number of frames in a clip without images gets other random values.
         let whole = asked(&x0, &FrameMask::ClipAndImages { clip: clip + images });
         let all = asked(&x0, &FrameMask::All);
         prop_assert_eq!((whole.0, whole.1), (all.0, all.1));

@@ -21,7 +21,7 @@ fn up(
     invert(density, schedule, grid, x.shallow_clone(), &mut keep_going)
 }
 
-/// What of `x` is missed after going up and down again in n steps.
+/// The error of `x` after inversion and sampling in n steps each.
 fn round_trip(
     density: &dyn Denoiser,
     schedule: &dyn Schedule,
@@ -36,7 +36,7 @@ fn round_trip(
 
 fn assert_halves(name: &str, errors: [f64; 3]) {
     let orders = [errors[0] / errors[1], errors[1] / errors[2]].map(f64::log2);
-    // What is left of the next order halves as well.
+    // The remainder of the next order halves as well.
     assert!((orders[0] - 1.0).abs() < 0.15 && (orders[1] - 1.0).abs() < 0.08, "{name}: {errors:?}");
 }
 
@@ -65,7 +65,7 @@ fn inversion_follows_the_flow_upwards_to_first_order() {
     assert_halves("mixture", errors);
 }
 
-/// Refuses to look at clean data, as a network would.
+/// Refuses clean data, as a network would.
 #[derive(Debug)]
 struct NeverClean;
 

@@ -1,4 +1,4 @@
-//! Noise levels against the batches that they are for.
+//! Noise levels and the batches that they fit.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -30,7 +30,7 @@ fn levels_fit_batches_of_their_own_lengths_alone() {
     for size in [[2i64, 1, 4].as_slice(), &[3, 1, 3], &[2, 3]] {
         assert!(refused(&frames, size).contains("shape [2, c, 3, ..], one noise level per frame"));
     }
-    // Fewer than no samples are none.
+    // A negative number of samples means none.
     for b in [0, -1] {
         let none = Levels::per_frame(b, at(3));
         assert_eq!((none.log_snr().size(), none.values().len()), (vec![0, 3], 0));

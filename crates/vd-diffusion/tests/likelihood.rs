@@ -1,4 +1,4 @@
-//! Log-likelihoods of densities that can be written down.
+//! Log-likelihoods of densities with closed forms.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -21,14 +21,14 @@ fn with(integrator: Integrator) -> Likelihood {
     Likelihood { integrator, ..Likelihood::default() }
 }
 
-/// The log-density of independent normal numbers, summed over a sample.
+/// The log-density of independent normal values, summed over a sample.
 fn normal_nats(x: &Tensor, mean: &Tensor, variance: f64) -> Tensor {
     let each = (x - mean).square() * (-0.5 / variance) - 0.5 * (TAU * variance).ln();
     each.sum_dim_intlist(1, false, Kind::Double)
 }
 
-/// What the model says, exactly: the flow keeps density but for its divergence, and begins at a
-/// centred normal density where that of the noised data still has a trace of their mean.
+/// The model's exact result: the flow preserves density except for its divergence, and starts at a
+/// centred normal density, whereas the noised data still have a trace of their mean.
 fn from_start(data: [Tensor; 2], latent: &Tensor, first: NoiseLevel) -> Tensor {
     let variance = first.alpha.powi(2) + first.sigma.powi(2);
     let [at_last, at_first] = data;
@@ -45,7 +45,7 @@ fn gaussian_nats(density: &Gaussian, grid: &[NoiseLevel], x: &Tensor) -> Tensor 
     from_start(data, &latent, first)
 }
 
-/// Independent numbers of the mixture.
+/// Independent values of the mixture.
 fn mixture_nats(grid: &[NoiseLevel], x: &Tensor) -> Tensor {
     let (first, last) = (grid[0], *grid.last().unwrap());
     let latent = Mixture::flow(x, last, first);
@@ -61,7 +61,7 @@ fn mixture_nats(grid: &[NoiseLevel], x: &Tensor) -> Tensor {
     from_start(data, &latent, first)
 }
 
-/// Errors at n, 2 n and 4 n steps, and the orders between.
+/// Errors at n, 2 n and 4 n steps, and the orders between them.
 fn measure(n: usize, error: impl Fn(&[NoiseLevel]) -> f64) -> ([f64; 3], [f64; 2]) {
     let errors = [n, 2 * n, 4 * n].map(|n| error(&even(n)));
     (errors, [(errors[0] / errors[1]).log2(), (errors[1] / errors[2]).log2()])
@@ -69,7 +69,7 @@ fn measure(n: usize, error: impl Fn(&[NoiseLevel]) -> f64) -> ([f64; 3], [f64; 2
 
 fn assert_orders(name: &str, n: usize, declared: f64, error: impl Fn(&[NoiseLevel]) -> f64) {
     let (errors, orders) = measure(n, error);
-    // What is left of the next order halves as well.
+    // The remainder of the next order halves as well.
     assert!((orders[1] - declared).abs() < 0.15, "{name}: errors {errors:?}, orders {orders:?}");
 }
 
@@ -117,7 +117,7 @@ fn the_flow_begins_at_pure_noise_as_well() {
     assert!(miss < 1e-5, "{miss}");
 }
 
-/// Pairs of numbers, each N(0, 1), with this correlation: the Jacobian is not diagonal.
+/// Pairs of values, each N(0, 1), with this correlation: the Jacobian is not diagonal.
 #[derive(Debug)]
 struct Correlated(f64);
 
@@ -132,7 +132,7 @@ impl Denoiser for Correlated {
 
 #[test]
 fn both_probes_are_right_on_average() {
-    // Many probes, each in a row of its own: 2000 answers for one point.
+    // Many probes, each in its own row: 2000 results for one point.
     let (grid, rows) = (even(48), 2000);
     let x = doubles(&[0.8, -0.3]).expand([rows, 2], false).contiguous();
     let at = *grid.last().unwrap();
@@ -147,13 +147,15 @@ fn both_probes_are_right_on_average() {
             let got = nats(settings, &Correlated(0.7), &grid, &x);
             let mean = got.mean(Kind::Double).double_value(&[]);
             let spread = got.std(true).double_value(&[]);
-            // Four standard errors, and what integrating in 48 steps adds (measured: below 1e-3).
+            // Four standard errors, plus the error of integrating in 48 steps (measured: below
+            // 1e-3).
             let tolerance = 4.0 * spread / (rows as f64).sqrt() + 1e-3;
             assert!((mean - exact).abs() < tolerance, "{probe:?}: {mean} for {exact}, {spread}");
             assert!(spread > 0.01, "the Jacobian is not diagonal: {spread}");
             spreads.push(spread);
         }
-        // Four probes halve the spread; a standard deviation of 2000 is known to 4 / sqrt(4000).
+        // Four probes halve the standard deviation; its relative error from 2000 samples is 1 /
+        // sqrt(4000), and four of these are allowed.
         let ratio = spreads[0] / spreads[1];
         assert!((ratio / 2.0 - 1.0).abs() < 0.15, "{probe:?}: {ratio}");
     }

@@ -41,7 +41,7 @@ fn plans() -> impl Strategy<Value = LongVideoPlan> {
     })
 }
 
-/// A plan, a total and frames that are given.
+/// A plan, a total and given frames.
 fn videos() -> impl Strategy<Value = (LongVideoPlan, usize, Vec<usize>)> {
     (plans(), 1usize..70).prop_flat_map(|(plan, total)| {
         let none = Just(Vec::new());
@@ -126,7 +126,7 @@ proptest! {
                 None => assert_eq!(expected.len(), 0),
                 Some(known) => assert_eq!(known, &number(&expected)),
             }
-            // What is known or past the end is not taken from the clip.
+            // Known frames and those past the end are not taken from the clip.
             let kept = window.frames.iter().zip(&window.kept);
             let frames: Vec<_> = kept.map(|(frame, kept)| if *kept { *frame } else { 999 }).collect();
             Ok(number(&frames))
@@ -162,7 +162,7 @@ fn keyframes_come_first_and_then_what_is_between() {
     for between in &windows[1..] {
         assert_eq!(between.known, [true, false, false, true]);
     }
-    // 5, 6 and 7 would not meet 8: they are drawn again with it.
+    // 5, 6 and 7 would not join up with 8: they are generated again together with it.
     let windows = hierarchical(8, &[4, 1], 1).windows(9, &[0, 4, 8]).unwrap();
     assert_eq!(windows[0].kept_places(), [1, 2, 3]);
     assert_eq!(windows[1].frames, [1, 2, 3, 4, 5, 6, 7, 8]);

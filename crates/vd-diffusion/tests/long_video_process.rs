@@ -1,4 +1,4 @@
-//! A long video of exact windows has the distribution of the process that they are drawn from.
+//! A long video of exact windows has the distribution of the process from which they are sampled.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -21,8 +21,8 @@ fn hierarchical(window: usize, strides: &[usize], overlap: usize) -> LongVideoPl
     LongVideoPlan::Hierarchical { window, strides: strides.to_vec(), overlap }
 }
 
-/// Exact draws of a stationary AR(1) process of variance 1. The value of a frame is its vector of
-/// coefficients on all independent draws so far, along c: their products are exact covariances.
+/// Exact samples of a stationary AR(1) process of variance 1. A frame is represented by its vector
+/// of coefficients on all independent draws so far, along c: inner products are exact covariances.
 struct Process {
     rho: f64,
     drawn: i64,
@@ -40,7 +40,7 @@ impl Process {
         Tensor::from_slice(&values).view([rows.len() as i64, columns.len() as i64])
     }
 
-    /// Draws of these frames given those.
+    /// Samples these frames given those.
     fn given(&mut self, wanted: &[usize], known: &[usize], values: Option<&Tensor>) -> Tensor {
         let mut spread = self.covariance(wanted, wanted);
         let mut mean = Tensor::zeros([DRAWS, wanted.len() as i64], (Kind::Double, Device::Cpu));
@@ -113,7 +113,7 @@ fn exact_windows_make_an_exact_long_video_of_a_markov_process() {
     ];
     for (plan, given) in cases {
         for total in [60, 61, 63] {
-            // Rounding of f64 over some 60 solved systems with condition below 100.
+            // Rounding of f64 over about 60 solved systems with condition number below 100.
             let error = error_of_covariance(&plan, total, given.clone());
             assert!(error < 1e-12, "{plan:?}, {given:?} given, {total} frames: {error}");
         }

@@ -1,4 +1,4 @@
-//! Losses of levels: a time per frame, clean context, bins of log-SNR, learned uncertainty.
+//! Losses per level: one time per frame, clean context, bins of log-SNR, learned uncertainty.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -17,7 +17,7 @@ use vd_tensor_ops::Params;
 const SIZE: [i64; 5] = [2, 3, 4, 2, 2];
 const ALL: [Parameterization; 5] = [Epsilon, X0, V, Flow, Edm { sigma_data: 0.5 }];
 
-/// Says 0.3 x, and remembers what it was shown and told.
+/// Returns 0.3 x, and records its inputs.
 #[derive(Debug, Default)]
 struct Watching(Mutex<Vec<(Tensor, Tensor)>>);
 
@@ -49,7 +49,7 @@ fn run(diffusion: &Diffusion, network: &Watching, request: LossRequest<'_>) -> L
     diffusion.loss(network, &x0, &Cond::none(), request, noise).unwrap()
 }
 
-/// Mean of the numbers of frame (i, j) alone, from a mask that keeps nothing else.
+/// Mean over frame (i, j) alone, by a mask that keeps nothing else.
 fn of_frame(diffusion: &Diffusion, t: &Tensor, i: i64, j: i64) -> f64 {
     let keep = Tensor::zeros([SIZE[0], 1, SIZE[2], 1, 1], (Kind::Double, Device::Cpu));
     let _ = keep.get(i).select(1, j).fill_(1.0);
@@ -66,7 +66,7 @@ fn clean_frames_are_shown_clean_and_do_not_count() {
             let (diffusion, network) = (diffusion(kind, weighting), Watching::default());
             let got = run(&diffusion, &network, LossRequest { t: Some(&t), ..Default::default() });
             let (shown, told) = network.0.lock().unwrap().pop().unwrap();
-            // What is shown of the EDM network is divided by the spread of clean data.
+            // The input of the EDM network is divided by the standard deviation of clean data.
             let scale = if let Edm { sigma_data } = kind { sigma_data } else { 1.0 };
             for (i, j) in [(0, 0), (0, 1), (1, 0)] {
                 let frame = |x: &Tensor| x.get(i).select(1, j);
@@ -91,7 +91,7 @@ fn clean_frames_are_shown_clean_and_do_not_count() {
     }
 }
 
-/// A mask over pixels and frames, beside frames that are clean.
+/// A mask over pixels and frames, together with clean frames.
 #[test]
 fn a_mask_and_clean_frames_act_together() {
     let t = times(&[0.0, 0.2, 0.4, 0.9, 0.5, 0.3, 0.3, 1.0]);
@@ -120,7 +120,7 @@ fn a_batch_in_which_nothing_counts_is_refused() {
     };
     let message = refused(&[0.0; 8], None);
     assert!(message.contains("at least one frame with t > 0"), "{message}");
-    // The mask counts none but the clean frames.
+    // The mask keeps only the clean frames.
     let first = Tensor::from_slice(&[1.0, 0.0, 0.0, 0.0]).view([1, 1, 4, 1, 1]);
     let message = refused(&[0.0, 0.5, 0.5, 0.5, 0.0, 0.5, 0.5, 0.5], Some(&first));
     assert!(message.contains("at least one that counts"), "{message}");
@@ -150,7 +150,7 @@ fn bins_hold_the_losses_of_their_levels() {
         assert!(own.is_empty() || (bin.mean - mean).abs() < 1e-10 * mean, "{bin:?} {mean}");
         pooled += if own.is_empty() { 0.0 } else { bin.mean * own.len() as f64 };
     }
-    // Every frame has as many numbers: the bins pool to the mean.
+    // Every frame has the same number of values: the bins pool to the mean.
     assert!((pooled / 7.0 - got.mean.double_value(&[])).abs() < 1e-10);
     let upper = got.by_log_snr(&[1e3, 1e4]).unwrap()[0];
     assert!(upper.count == 0 && upper.mean.is_nan());
@@ -181,7 +181,7 @@ fn frames_that_share_no_time_draw_their_own() {
     let mut all = values(&own);
     all.sort_by(f64::total_cmp);
     assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
-    // Stratified over the two clips, by itself for each frame.
+    // Stratified over the two clips, separately for each frame.
     let spread = t(FrameTimes::Independent, TimeSampling::Stratified);
     let apart = values(&(spread.get(0) - spread.get(1)).abs());
     assert!(apart.iter().all(|d| (d - 0.5).abs() < 1e-12), "{apart:?}");
@@ -229,7 +229,7 @@ fn an_untrained_uncertainty_changes_nothing() {
     assert!(Uncertainty::new(&mut params.root(), 0).unwrap_err().to_string().contains("channels"));
 }
 
-/// loss / exp(u) + u, frame by frame, and what is reported stays the loss.
+/// loss / exp(u) + u, frame by frame; the reported loss is unchanged.
 #[test]
 fn an_uncertainty_divides_the_loss_of_its_level() {
     let (params, uncertainty) = uncertainty();

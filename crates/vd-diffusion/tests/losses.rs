@@ -11,8 +11,8 @@ use vd_diffusion::{
     ScheduleConfig, SeededNoise, unet3d,
 };
 
-/// Knows x0, reads alpha and sigma off the time it is told, and answers what it should, plus an
-/// error of its own.
+/// Knows x0, derives alpha and sigma from its time input, and returns the target plus its own
+/// error.
 #[derive(Debug)]
 struct Knowing {
     x0: Tensor,
@@ -153,7 +153,7 @@ fn times_given_per_frame_noise_each_frame_by_itself() {
         let got = diffusion(kind, LossKind::L1)
             .loss(&network, &network.x0, &Cond::none(), request, noise)
             .unwrap();
-        // Rounding, magnified by 1 / sigma at t = 0.1.
+        // Rounding, amplified by 1 / sigma at t = 0.1.
         assert!(got.mean.double_value(&[]) < 1e-12, "{kind:?}");
         assert_eq!(got.t, t);
     }
@@ -218,7 +218,7 @@ fn requests_that_do_not_fit_are_refused() {
     }
 }
 
-/// A weight, a percentage or a byte of a picture is no mask, and a count of halves is no count.
+/// A weight, a percentage or a byte of an image is no mask, and a count of halves is no count.
 #[test]
 fn masks_of_other_numbers_than_0_and_1_are_refused() {
     let diffusion = diffusion(V, LossKind::L2);
@@ -229,7 +229,7 @@ fn masks_of_other_numbers_than_0_and_1_are_refused() {
             if kind == Kind::Int64 && (odd == 0.5 || !odd.is_finite()) {
                 continue;
             }
-            // Where a frame is clean, too, and where the sum of it all is that of a mask.
+            // Also where a frame is clean, and where the sum equals that of a valid mask.
             for (frame, t) in [(0, Some(&t)), (1, Some(&t)), (2, None)] {
                 let keep = Tensor::from_slice(&[1.0, 0.0, 1.0, 1.0]).view([1, 1, 4, 1, 1]);
                 let _ = keep.select(2, frame).fill_(odd);

@@ -1,5 +1,5 @@
-//! Mean and variance of what stochastic samplers make of a Gaussian, without sampling: the state
-//! is its vector of coefficients on (1, start, every draw), on which an affine step is exact.
+//! Mean and variance of stochastic samplers on a Gaussian, without sampling: the state is its
+//! vector of coefficients on (1, start, every draw), on which an affine step is exact.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -30,7 +30,7 @@ fn moment_errors(
 }
 
 /// Errors of the variance at 128 and 256 steps: over the cosine, over EDM's levels, and on the
-/// straight line from no signal to no noise. The mean is exact throughout.
+/// straight line from no signal to no noise. The mean is always exact.
 fn variance_errors(sampler: &dyn Sampler) -> [[f64; 2]; 3] {
     let in_t = |n| Spacing::UniformT.grid(&Flow, n).unwrap();
     let checked = |(mean, variance): (f64, f64)| {
@@ -44,7 +44,7 @@ fn variance_errors(sampler: &dyn Sampler) -> [[f64; 2]; 3] {
     ]
 }
 
-/// The errors at 256 steps and the orders were measured as well with an implementation in plain
+/// The errors at 256 steps and the orders were also measured with an implementation on plain
 /// vectors, which shares no code with this crate; they are given to two digits.
 fn assert_variance(sampler: &dyn Sampler, known: [f64; 3], orders: [f64; 3]) {
     for ((got, known), order) in variance_errors(sampler).iter().zip(known).zip(orders) {
@@ -92,7 +92,7 @@ fn churn_is_kept_to_its_band_and_scaled() {
         let end = run(&heun, &density, &cosine(), &grid, &unit(40, 1), &mut noise);
         (noise.drawn - 2, values(&end))
     };
-    // The first level is the noisiest that there is: nothing can be added to it.
+    // The first level is the noisiest one: no noise can be added to it.
     assert_eq!(draws(churn).0, 15);
     let ratio = |at: &NoiseLevel| at.sigma / at.alpha;
     let inside = grid[..16].iter().filter(|at| (0.1..=10.0).contains(&ratio(at))).count();
@@ -109,13 +109,13 @@ fn the_order_that_the_table_states_is_the_measured_one() {
     for config in SamplerConfig::all() {
         let facts = config.facts();
         let Some(stated) = facts.order else { continue };
-        // Restart draws at its jumps; its moments have a test beside it.
+        // Restart draws at its jumps; its moments have a separate test.
         if facts.deterministic || facts.name == "restart" {
             continue;
         }
         let sampler = config.build().unwrap();
         let orders = variance_errors(sampler.as_ref()).map(|e| (e[0] / e[1]).log2());
-        // What is left of other orders: up to a third at these steps.
+        // Contributions of other orders: up to a third at these steps.
         assert!(
             orders.iter().all(|order| (order - stated as f64).abs() < 0.35),
             "{}: {orders:?}",
@@ -134,7 +134,7 @@ fn ddim_with_eta_one_is_ancestral_with_gamma_zero() {
     assert!(largest(&(a - b)) < 1e-14);
 }
 
-/// Answers with the second unit vector, whatever it is shown.
+/// Always returns the second unit vector.
 #[derive(Debug)]
 struct Second;
 
@@ -144,7 +144,7 @@ impl Denoiser for Second {
     }
 }
 
-/// What one step multiplies the state, x0-hat and the noise with.
+/// The factors of the state, x0-hat and the noise in one step.
 fn coefficients(sampler: &dyn Sampler, from: NoiseLevel, to: NoiseLevel) -> Vec<f64> {
     values(&run(sampler, &Second, &cosine(), &[from, to], &unit(3, 0), &mut Basis { drawn: 2 }))
 }
@@ -157,7 +157,7 @@ fn an_ancestral_step_has_the_coefficients_of_the_paper() {
         let got = coefficients(&Ancestral { gamma }, from, to);
         let expected = [0.98172425, 0.01724807, variance];
         for (got, expected) in [got[0], got[1], got[2] * got[2]].iter().zip(expected) {
-            // Half a digit of the last place that is given.
+            // Half a unit in the last digit given.
             assert!((got - expected).abs() < 0.51e-8, "gamma {gamma}: {got} for {expected}");
         }
     }

@@ -1,4 +1,4 @@
-//! Every kind by its name.
+//! Every kind, by name.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fmt::Debug;
@@ -11,7 +11,7 @@ use vd_diffusion::{
     ScheduleConfig, Spacing, Threshold, TimeSampling, Weighting,
 };
 
-/// The name of a config as it is written.
+/// The name of a config in its written form.
 fn written(config: &impl Serialize) -> String {
     match serde_json::to_value(config).unwrap() {
         Value::String(name) => name,
@@ -19,7 +19,7 @@ fn written(config: &impl Serialize) -> String {
     }
 }
 
-/// A config that its name is enough for comes back from it.
+/// A config that is determined by its name can be parsed from it.
 fn comes_back<T>(config: T, name: &str)
 where
     T: FromStr<Err = Error> + Serialize + PartialEq + Debug,

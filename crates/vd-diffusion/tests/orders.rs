@@ -1,4 +1,4 @@
-//! How fast samplers approach the flow of densities whose flow is known.
+//! Convergence of samplers on densities with a known flow.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -37,13 +37,13 @@ fn gaussian() -> Gaussian {
     Gaussian { mean: doubles(&[0.0; 5]), std: 0.5 }
 }
 
-/// The flow of a centred Gaussian keeps x over its standard deviation.
+/// The flow of a centred Gaussian preserves x over its standard deviation.
 fn gaussian_flow(x: &Tensor, from: NoiseLevel, to: NoiseLevel) -> Tensor {
     let density = gaussian();
     x * (density.variance(to) / density.variance(from)).sqrt()
 }
 
-/// Of a Gaussian and a mixture over the cosine, even in log-SNR, and of the mixture over EDM's
+/// For a Gaussian and a mixture over the cosine, even in log-SNR, and for the mixture over EDM's
 /// levels.
 fn errors(sampler: &dyn Sampler) -> [[f64; 2]; 3] {
     [
@@ -53,8 +53,8 @@ fn errors(sampler: &dyn Sampler) -> [[f64; 2]; 3] {
     ]
 }
 
-/// The orders and the errors at 256 steps. Both were measured as well with an implementation in
-/// plain vectors, which shares no code with this crate; they are given to two digits.
+/// The orders and the errors at 256 steps. Both were also measured with an implementation on plain
+/// vectors, which shares no code with this crate; they are given to two digits.
 fn assert_measured(sampler: &dyn Sampler, orders: [f64; 3], known: [f64; 3]) {
     let got = errors(sampler);
     for ((got, order), known) in got.iter().zip(orders).zip(known) {
@@ -82,7 +82,7 @@ fn samplers_of_two_evaluations_are_of_order_two() {
 #[test]
 fn multistep_dpm_solver_is_of_order_two_and_three() {
     assert_measured(&DpmPp2m::new(0.0), [1.99, 2.04, 2.04], [3.2e-4, 5.7e-4, 2.4e-4]);
-    // The Gaussian's x0-hat is kind to it.
+    // The Gaussian's x0-hat is favourable to it.
     assert_measured(&DpmPp3m::new(0.0), [4.02, 3.01, 3.06], [1.6e-6, 2.3e-5, 1.1e-5]);
 }
 
@@ -96,7 +96,7 @@ fn the_published_third_order_is_two() {
 #[test]
 fn unipc_is_one_order_above_its_predictor() {
     assert_measured(&UniPc::new(2), [3.01, 3.04, 3.03], [4.3e-5, 4.2e-5, 1.2e-5]);
-    // On its way to 4.
+    // Approaching 4.
     assert_measured(&UniPc::new(3), [3.65, 3.69, 3.94], [1.2e-6, 2.6e-6, 5.8e-7]);
     let bh1 = UniPc { order: 2, line: LineWeight::Bh1 };
     assert_measured(&bh1, [3.05, 3.07, 3.05], [6.1e-5, 5.8e-5, 1.5e-5]);
@@ -106,7 +106,7 @@ fn unipc_is_one_order_above_its_predictor() {
 
 #[test]
 fn multistep_rules_on_eps_hat_have_the_order_of_their_polynomial() {
-    // On its way to 4.
+    // Approaching 4.
     assert_measured(&Lms { order: 4 }, [3.66, 3.66, 3.85], [4.9e-5, 5.0e-5, 2.7e-6]);
     assert_measured(&Deis::new(3), [3.95, 3.26, 2.97], [1.5e-6, 7.5e-6, 2.4e-6]);
 }
@@ -127,15 +127,15 @@ fn the_order_that_the_table_states_is_the_measured_one() {
         let sampler = config.build().unwrap();
         let [_, cosine, exploding] = errors(sampler.as_ref()).map(|e| (e[0] / e[1]).log2());
         let stated = facts.order.unwrap() as f64;
-        // The fourth order is not quite reached at these steps.
+        // The fourth order is not fully reached at these steps.
         for measured in [cosine, exploding] {
             assert!((measured - stated).abs() < 0.36, "{}: {measured}", facts.name);
         }
     }
 }
 
-/// From no signal to no noise, and over the paper's own grid from nearly none to nearly none: one
-/// end step of first order keeps every sampler near order 2, and says how far off each is.
+/// From no signal to no noise, and over the paper's own grid between nearly these ends: one
+/// first-order step at an end limits every sampler to about order 2, and determines its error.
 #[test]
 fn the_ends_of_the_range_leave_the_errors_that_were_measured() {
     let on_flow = |n| Spacing::UniformT.grid(&Flow, n).unwrap();
@@ -172,11 +172,11 @@ fn one_step_from_pure_noise_to_clean_is_the_denoised_mean() {
     let x = random(3, &[4, 2], Kind::Double);
     let grid = Spacing::UniformT.grid(&Flow, 1).unwrap();
     for config in SamplerConfig::all() {
-        // A Langevin step before it moves the state, on which nothing depends here.
+        // A Langevin step before it moves the state, which has no effect here.
         let sampler = config.build().unwrap();
         let mut noise = vd_diffusion::SeededNoise::new(1, 0);
         let end = run(sampler.as_ref(), &Mixture, &Flow, &grid, &x, &mut noise);
-        // At alpha = 0 the state says nothing: the answer is the mean of the mixture.
+        // At alpha = 0 the state has no information: the result is the mean of the mixture.
         assert!(largest(&(end - (0.7 * 0.8 - 0.3))) < 1e-15, "{config:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a network predicts, there and back.
+//! Conversions of a network's prediction.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -18,7 +18,7 @@ const ALL: [Parameterization; 5] = [Epsilon, X0, V, Flow, EDM];
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any alpha and sigma: variance preserving or not.
+    /// Any alpha and sigma: variance-preserving or not.
     #[test]
     fn the_target_gives_x0_and_eps_back(
         alpha in 0.01..2.0f64, sigma in 0.01..80.0f64, seed in any::<u64>()
@@ -31,14 +31,14 @@ proptest! {
             let out = kind.target(&x0, &eps, &at).unwrap();
             let x0_hat = kind.to_x0(&x, &out, &at).unwrap();
             let eps_hat = kind.to_eps(&x, &out, &at).unwrap();
-            // Rounding of x and of the target, magnified by sigma / alpha and alpha / sigma.
+            // Rounding of x and of the target, amplified by sigma / alpha and alpha / sigma.
             let bound = 1e-14 * (1.0 + sigma / alpha + alpha / sigma) * (1.0 + sigma);
             prop_assert!(largest(&(x0_hat - &x0)) < bound, "{kind:?}");
             prop_assert!(largest(&(eps_hat - &eps)) < bound, "{kind:?}");
         }
     }
 
-    /// x_t, x0-hat and eps-hat of any output lie on one line: the two readings of it agree.
+    /// x_t, x0-hat and eps-hat of any output are collinear: both conversions agree.
     #[test]
     fn any_output_says_the_same_of_x0_and_of_eps(
         alpha in 0.01..2.0f64, sigma in 0.01..80.0f64, data in 0.1..2.0f64, seed in any::<u64>()
@@ -53,7 +53,7 @@ proptest! {
             prop_assert!(largest(&(at.noised(&x0, &eps).unwrap() - &x)) < bound, "{kind:?}");
             let again = kind.target(&x0, &eps, &at).unwrap();
             prop_assert!(largest(&(again - &out)) < bound * (1.0 + 1.0 / data), "{kind:?}");
-            // An output moved by 1 moves x0-hat by what is said of it.
+            // Moving an output by 1 moves x0-hat as stated.
             let moved = kind.to_x0(&x, &(&out + 1.0), &at).unwrap() - x0;
             let slope = kind.x0_per_output(NoiseLevel { t: 0.5, alpha, sigma });
             prop_assert!(largest(&(moved - slope)) < bound, "{kind:?}");
@@ -61,8 +61,8 @@ proptest! {
     }
 }
 
-/// At the ends one of x0 and eps is x itself; the target gives back the other as well, but where
-/// the network is asked for what x says already.
+/// At the ends one of x0 and eps is x itself; the target also determines the other, unless the
+/// target itself follows from x.
 #[test]
 fn the_ends_of_a_schedule_are_levels_like_others() {
     let (x0, eps) = (random(8, &[3, 4], Kind::Double), random(9, &[3, 4], Kind::Double));
@@ -86,8 +86,8 @@ fn the_ends_of_a_schedule_are_levels_like_others() {
     }
 }
 
-/// c_skip, c_out and c_in as Karras et al. 2022 print them in table 1, at x / alpha and
-/// sigma / alpha of random levels.
+/// c_skip, c_out and c_in as printed in table 1 of Karras et al. 2022, at x / alpha and sigma /
+/// alpha of random levels.
 #[test]
 fn edm_is_the_table_of_its_paper() {
     for (alpha, sigma) in [(1.0, 0.002), (1.0, 80.0), (0.8, 0.6), (0.3, 0.7), (0.01, 2.0)] {
@@ -112,7 +112,8 @@ fn edm_is_the_table_of_its_paper() {
     }
 }
 
-/// Data and noise of these spreads make what is shown, and the target, of spread 1.
+/// Data and noise with these standard deviations give network input and target a standard deviation
+/// of 1.
 #[test]
 fn edm_shows_and_asks_for_unit_variance() {
     let n = 100_000;
@@ -123,7 +124,7 @@ fn edm_shows_and_asks_for_unit_variance() {
         let target = EDM.target(&data, &eps, &at).unwrap();
         for x in [shown, target] {
             let variance = x.var(true).double_value(&[]);
-            // Four standard errors of the variance of n normal numbers.
+            // Four standard errors of the variance of n normal values.
             assert!((variance - 1.0).abs() < 4.0 * (2.0 / n as f64).sqrt(), "{variance}");
         }
     }
@@ -191,7 +192,7 @@ fn levels_that_do_not_fit_are_refused() {
     assert!(message.contains("[2, 3, 4]") && message.contains("[2, 1, 4]"), "{message}");
     let clean = Levels::at_times(&known::Flow, &Tensor::from_slice(&[0.0])).unwrap_err();
     assert!(clean.to_string().contains("noise to remove"), "{clean}");
-    // One frame of several may be clean, and is so exactly.
+    // One frame of several may be clean, and is exactly so.
     let frames = levels(&Tensor::from_slice(&[0.0, 0.4]).view([1, 2])).unwrap();
     assert_eq!(frames.values()[0], NoiseLevel { t: 0.0, alpha: 1.0, sigma: 0.0 });
     assert_eq!(frames.values()[1], schedule.at(0.4));
@@ -215,7 +216,7 @@ fn only_epsilon_refuses_pure_noise() {
     assert!(X0.to_eps(&x, &out, &clean).is_err());
 }
 
-/// The network sees the scaled tensor, its answer is read with the one that is not.
+/// The network sees the scaled tensor; its output is converted with the unscaled one.
 #[test]
 fn denoisers_show_what_training_shows() {
     let toy = known::Toy::default();

@@ -1,5 +1,5 @@
-//! How far apart the precisions of a trained network end after many steps that each start from the
-//! last one's rounding.
+//! Differences between the precisions of a trained network after many steps, which accumulate
+//! rounding.
 #![allow(clippy::unwrap_used)]
 
 use tch::{Device, Kind, Tensor};
@@ -12,10 +12,10 @@ use vd_unet3d::ops::torch::testing::folder;
 use vd_unet3d::ops::{Params, Weights};
 use vd_unet3d::{UNet3d, UNet3dConfig};
 
-/// The first is what the others are compared with.
+/// The others are compared with the first.
 const PRECISIONS: [Precision; 3] = [Precision::Reference, Precision::Exact, Precision::F32];
 
-/// As crates/vd-unet3d/tests/parity/trained.toml has it.
+/// As in crates/vd-unet3d/tests/parity/trained.toml.
 fn trained() -> UNet3d {
     let config = UNet3dConfig {
         dim: 16,
@@ -34,7 +34,7 @@ fn trained() -> UNet3d {
     network
 }
 
-/// A clip in as many ancestral steps, from the noise of a seed.
+/// A clip from this number of ancestral steps, with the noise of a seed.
 fn clip(network: &UNet3d, steps: usize, seed: u64) -> Tensor {
     let config = DiffusionConfig {
         schedule: ScheduleConfig::cosine(),
@@ -61,14 +61,15 @@ fn fifty_ancestral_steps_end_at_the_same_pixels_in_every_precision() {
         drawn.push(clip(&network, 50, 1));
     }
     let reference = &drawn[0];
-    // a clip, not the threshold's edge everywhere
+    // a proper clip, not clamped everywhere
     let std = reference.std(true).double_value(&[]);
     assert!(reference.isfinite().all().int64_value(&[]) == 1 && std > 0.1, "std {std}");
     for (precision, clip) in PRECISIONS.iter().zip(&drawn).skip(1) {
         let apart = (clip - reference).to_kind(Kind::Double);
         let relative = (apart.norm() / reference.to_kind(Kind::Double).norm()).double_value(&[]);
         let pixel = 127.5 * apart.abs().max().double_value(&[]);
-        // Measured with AVX2: 1.3e-7 and 1.2e-4 of 255; the room is for other orders of adding.
+        // Measured with AVX2: 1.3e-7 and 1.2e-4 of 255; the margin is for other orders of
+        // summation.
         assert!(relative <= 1e-5 && pixel <= 1e-2, "{precision}: {relative:e}, {pixel:e}");
     }
 }

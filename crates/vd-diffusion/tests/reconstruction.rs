@@ -1,7 +1,7 @@
-//! Reconstruction guidance on a pair of correlated normal numbers, the first of which is known.
+//! Reconstruction guidance on a pair of correlated normal values, the first of which is known.
 //!
-//! There the guided denoiser is affine, so that a sampler's final mean and covariance follow
-//! exactly from its affine map, and samples can be held against them.
+//! There the guided denoiser is affine, so a sampler's final mean and covariance follow exactly
+//! from its affine map, and samples can be compared with them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -14,15 +14,15 @@ use vd_diffusion::{
     ReconstructionConfig, Result, Sampler, SamplerConfig, Spacing, UniPc,
 };
 
-/// The value of the first number; its mean is 0.
+/// The value of the first component; its mean is 0.
 const GIVEN: f64 = 1.2;
 
-/// The first number of each pair.
+/// The first component of each pair.
 fn first() -> Known {
     Known::pixels(doubles(&[GIVEN, 0.0]).view([1, 2]), Tensor::from_slice(&[true, false]))
 }
 
-/// What guides a pair, written out: x0-hat is affine, and so is its pull.
+/// Guidance of a pair, written out: x0-hat is affine, and so is the correction.
 struct Closed {
     density: Correlated,
     config: ReconstructionConfig,
@@ -60,7 +60,7 @@ fn config(weight: f64, replace: bool) -> ReconstructionConfig {
     ReconstructionConfig { weight, replace, every: 1 }
 }
 
-/// Every sampler by its defaults, and some that its defaults leave out.
+/// Every sampler with its defaults, and some other settings.
 fn samplers() -> Vec<(String, Box<dyn Sampler>)> {
     let mut configs = SamplerConfig::all();
     configs.push(SamplerConfig::Ancestral { gamma: 0.3 });
@@ -77,8 +77,9 @@ fn grid(steps: usize) -> Vec<NoiseLevel> {
     Spacing::UniformT.grid(&cosine(), steps).unwrap()
 }
 
-/// Mean (2) and covariance (2 2) of what a sampler makes of standard normal noise, without drawing:
-/// row 0 of the batch sees no noise at all, and every other row one number of all that is drawn.
+/// Mean (2) and covariance (2 2) of a sampler's results for standard normal noise, without
+/// sampling: row 0 of the batch gets no noise at all, and every other row one component of the
+/// draws.
 fn exact(sampler: &dyn Sampler, steps: usize, denoiser: &dyn Denoiser, rows: i64) -> Moments {
     let mut noise = Probe::default();
     let grid = grid(steps);
@@ -95,7 +96,7 @@ struct Moments {
     covariance: Tensor,
 }
 
-/// Mean and covariance of the pairs that were sampled.
+/// Mean and covariance of the sampled pairs.
 fn measured(x: &Tensor) -> Moments {
     let mean = x.mean_dim(0, false, Kind::Double);
     let off = x - &mean;
@@ -110,7 +111,7 @@ static DRAWS: Draws = Draws::new(Vec::new());
 
 fn assert_samples_agree(weight: f64, replace: bool) {
     let config = config(weight, replace);
-    // Every sampler is shown the same draws: its own are independent all the same.
+    // Every sampler gets the same draws, which are still independent within its run.
     let mut pool = Recorded::new(&DRAWS, N);
     for (name, sampler) in samplers() {
         let rows = 2 * 40 * STEPS as i64 + 3;
@@ -144,7 +145,7 @@ fn assert_moments_within_four_errors(got: &Moments, expected: &Moments, case: &s
     let at = |moments: &Moments, i: i64, j: i64| moments.covariance.double_value(&[i, j]);
     for i in 0..2 {
         let (got_mean, mean) = (got.mean.double_value(&[i]), expected.mean.double_value(&[i]));
-        // 1e-10 is for numbers that do not vary, whose standard error is 0.
+        // 1e-10 is for values that do not vary, with a standard error of 0.
         let bound = 4.0 * (at(expected, i, i) / n).sqrt() + 1e-10;
         assert!((got_mean - mean).abs() < bound, "{case}: mean {i} is {got_mean}, not {mean}");
         for j in 0..=i {
@@ -164,8 +165,8 @@ fn the_gradient_brings_the_mean_nearer_to_the_true_one_than_replacement_alone() 
         let denoiser = completed(rho, rows, config(weight, true));
         exact(&sampler, 128, &denoiser, rows).mean.double_value(&[1])
     };
-    // By replacement alone and by w_r = 1 and 2; those at .5 are within 2e-3 of what an
-    // implementation without tensors sampled.
+    // By replacement alone and at w_r = 1 and 2; those at .5 are within 2e-3 of samples from an
+    // implementation without tensors.
     for (rho, known) in [(0.5, [0.3185, 0.4188, 0.5142]), (0.9, [0.7460, 0.9066, 1.0237])] {
         let truth = rho * GIVEN;
         let [replaced, one, two] = [0.0, 1.0, 2.0].map(|weight| mean(rho, weight));

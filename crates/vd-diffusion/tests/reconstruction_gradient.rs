@@ -1,4 +1,4 @@
-//! Whom the gradient of reconstruction guidance reaches, and when it is taken.
+//! What the gradient of reconstruction guidance reaches, and when it is computed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -27,7 +27,7 @@ fn config(weight: f64, replace: bool) -> ReconstructionConfig {
     ReconstructionConfig { weight, replace, every: 1 }
 }
 
-/// A network with a parameter, which wants a gradient.
+/// A network with a parameter that requires a gradient.
 #[derive(Debug)]
 struct Trained {
     weight: Tensor,
@@ -108,7 +108,7 @@ fn the_gradient_is_taken_in_every_kth_step_of_a_run() {
                     let inner = Correlated(0.8).denoise(&x, at).unwrap();
                     guided.denoise(&x, at).unwrap() != inner
                 };
-                // The same however often a step asks.
+                // The same however often a step evaluates.
                 let [first, second] = [0, 1].map(pulled);
                 assert_eq!(first, second);
                 guided.follow(Progress::Step);
@@ -158,7 +158,7 @@ fn every_term_pulls_with_a_weight_of_its_own() {
     };
     let inner = Mixing.denoise(&x, at).unwrap();
     let pull = |known: Known| guided(vec![known], 1.0) - &inner;
-    // Frames at 2 and a copy of half the size at 4.
+    // Frames at 2 and a half-size copy at 4.
     let together = guided(vec![frames().weighted(2.0), smaller().weighted(4.0)], 1.5);
     let expected = &inner + (pull(frames()) * 2.0 + pull(smaller()) * 4.0) * 1.5;
     assert!(largest(&(together - expected)) < 1e-12);

@@ -1,4 +1,4 @@
-//! What may be known of a clip: the gradient and the replacement of every kind of it.
+//! The known parts of a clip: gradient and replacement for every kind.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -12,10 +12,10 @@ use vd_diffusion::{
 
 const SIZE: [i64; 5] = [2, 2, 5, 4, 6];
 
-/// What a term sees of a clip.
+/// A term's view of a clip.
 type See = fn(&Tensor) -> Tensor;
 
-/// What each term sees of a clip, written out; a mask of 1 where all is known.
+/// Each term's view of a clip, written out; a mask of 1 if everything is known.
 fn terms() -> Vec<(Known, See)> {
     let of = |seed, shape: &[i64]| random(seed, shape, Kind::Double) * 0.3;
     let mask = random(9, &[2, 1, 5, 4, 6], Kind::Double).gt(0.2);
@@ -69,7 +69,7 @@ fn the_gradient_is_that_of_the_sum_of_squares_through_the_denoiser() {
             let off = known.mask.as_ref().map_or(off.shallow_clone(), |mask| &off * mask);
             off.square().sum(Kind::Double).double_value(&[])
         };
-        // Central differences: h^2 of truncation, 1e-13 / h of rounding.
+        // Central differences: truncation of h^2, rounding of 1e-13 / h.
         (miss(1e-5) - miss(-1e-5)) / 2e-5
     };
     let moved = |known: Vec<Known>| {
@@ -84,7 +84,7 @@ fn the_gradient_is_that_of_the_sum_of_squares_through_the_denoiser() {
         assert!((got - expected).abs() < 1e-6 * expected.abs().max(1.0), "{got} for {expected}");
         total += expected;
     }
-    // Terms add up.
+    // Terms are additive.
     let got = moved(terms().into_iter().map(|(known, _)| known).collect());
     assert!((got - total).abs() < 1e-6 * total.abs(), "{got} for {total}");
 }
@@ -111,7 +111,7 @@ fn replacement_draws_what_is_known_and_leaves_the_rest() {
         let known_numbers = (see(&x.ones_like()) * &mask).sum(Kind::Double).double_value(&[]);
         let same = got.eq_tensor(&x).sum(Kind::Double).double_value(&[]);
         assert_eq!(same, SIZE.iter().product::<i64>() as f64 - known_numbers);
-        // No noise at a clean level: what is known comes out as it is, and nothing is drawn.
+        // No noise at a clean level: known values are returned exactly, and no noise is drawn.
         let clean = NoiseLevel { t: 0.0, alpha: 1.0, sigma: 0.0 };
         let end = guided
             .constrain(x.shallow_clone(), clean, &mut known::pairs::Probe::default())

@@ -1,4 +1,4 @@
-//! Samplers by name, and the table of what there is to know about them.
+//! Samplers by name, and the table of facts about them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -67,7 +67,7 @@ fn a_row_of_the_table_is_an_object_of_json() {
     assert!(row["k_diffusion"].is_null());
 }
 
-/// A config's table, as files have it.
+/// A config's table, as in files.
 #[derive(Debug, serde::Deserialize, serde::Serialize, PartialEq)]
 struct File {
     sampler: SamplerConfig,

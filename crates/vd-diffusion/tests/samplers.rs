@@ -1,4 +1,4 @@
-//! What holds of every sampler there is.
+//! Properties of all samplers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -12,7 +12,7 @@ use vd_diffusion::{
     ScheduleConfig, SeededNoise, Spacing, keep_going, sample, start,
 };
 
-/// Every schedule there is, with the spacings that it can have, and a grid of n steps of each.
+/// Every schedule, with all its possible spacings, and a grid of n steps for each.
 fn processes(n: usize) -> Vec<(String, Box<dyn Schedule>, Vec<NoiseLevel>)> {
     let mut schedules = ScheduleConfig::all();
     let terminal = "{\"kind\": \"scaled-linear\", \"zero_terminal_snr\": true}";
@@ -43,8 +43,8 @@ fn every_sampler_runs_on_every_schedule_and_spacing_at_few_steps() {
                 let x = start(&like, grid[0], &mut noise);
                 let end = run(sampler.as_ref(), &density, schedule.as_ref(), &grid, &x, &mut noise);
                 // The data are within 2 of .3; rules that hold eps-hat over two or three long steps
-                // magnify what is wrong with it. DDPM's large variance is that of the noise taken
-                // out, many times what is left where a step goes far.
+                // amplify its errors. DDPM's large variance is that of the removed noise, which in
+                // a long step is many times the remaining one.
                 let far = largest(&(&end - 0.3));
                 let kind = config.facts().name;
                 let most = if kind == "ddpm-large" { 400.0 } else { 6.0 };
@@ -69,7 +69,7 @@ fn a_sample_of_every_sampler_does_not_depend_on_its_batch() {
     }
 }
 
-/// Counts what it is asked.
+/// Counts its evaluations.
 #[derive(Debug, Default)]
 struct Counted(std::cell::Cell<usize>);
 
@@ -93,12 +93,12 @@ fn the_table_says_who_draws_and_how_often_the_network_is_asked() {
         let x = Tensor::zeros([60], (Kind::Double, Device::Cpu)).slice_scatter(&x, 0, 0, 4, 1);
         let _ = run(sampler.as_ref(), &counted, &cosine(), &even(n), &x, noise);
         assert_eq!(facts.deterministic, drawn.drawn == 0, "{}", facts.name);
-        // The first step of PNDM asks at both its ends.
+        // The first step of PNDM evaluates at both its ends.
         let more = usize::from(facts.name == "pndm");
         let plan = sampler.plan(even(n));
         let taken = plan.windows(2).filter(|pair| pair[1].log_snr() > pair[0].log_snr()).count();
         assert_eq!(counted.0.get(), facts.nfe * taken + more, "{}", facts.name);
-        // Only a restart takes more steps than the grid has: those of its band once more.
+        // Only a restart takes more steps than the grid has: those of its band are repeated once.
         let ratio = |at: &NoiseLevel| at.sigma / at.alpha;
         let band = even(n).iter().filter(|at| (0.05..=2.0).contains(&ratio(at))).count();
         let again = if facts.name == "restart" { band - 1 } else { 0 };
@@ -106,14 +106,14 @@ fn the_table_says_who_draws_and_how_often_the_network_is_asked() {
     }
 }
 
-/// Is not a number below a time.
+/// Returns a non-finite value below a time.
 #[derive(Debug)]
 struct Broken(f64);
 
 impl Denoiser for Broken {
     fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
         let x0 = Mixture.denoise(x, at)?;
-        // One number of one sample is enough.
+        // One value of one sample is enough.
         if at.t < self.0 {
             let _ = x0.view([-1]).get(1).fill_(f64::INFINITY);
         }
@@ -135,7 +135,7 @@ fn a_state_that_is_not_finite_is_refused_with_its_step_and_level() {
             &mut NoNoise,
             &mut keep_going,
         );
-        // Steps start at 1, .9, .8, .7 and .6: the fifth is the first that is told infinity.
+        // Steps start at 1, .9, .8, .7 and .6: the fifth is the first to get infinity.
         let Err(Error::NotFinite { steps: 5, of: 10, at }) = end else { panic!("{end:?}") };
         assert_eq!(at, grid[5]);
         let x = random(1, &[2, 3], kind);
@@ -147,7 +147,7 @@ fn a_state_that_is_not_finite_is_refused_with_its_step_and_level() {
     }
 }
 
-/// Answers with the k-th unit vector when it is asked for the k-th time, whatever it is shown.
+/// Returns the k-th unit vector at its k-th evaluation, whatever its input.
 #[derive(Debug, Default)]
 struct Told(std::cell::Cell<i64>);
 
@@ -160,7 +160,7 @@ impl Denoiser for Told {
 
 #[test]
 fn an_x0_hat_that_does_not_change_is_held_by_every_sampler() {
-    // Every rule is then one exact step: alpha x0 plus what is left of the noise.
+    // Every rule is then one exact step: alpha x0 plus the remaining noise.
     for (name, schedule, grid) in processes(7) {
         for config in SamplerConfig::all() {
             let facts = config.facts();
@@ -182,7 +182,7 @@ fn an_x0_hat_that_does_not_change_is_held_by_every_sampler() {
             let point = Point(known.shallow_clone());
             let sampler = config.build().unwrap();
             let end = run(sampler.as_ref(), &point, schedule.as_ref(), &grid, &x, &mut NoNoise);
-            // Rounding, magnified where sigma / alpha falls from 2e4.
+            // Rounding, amplified where sigma / alpha falls from 2e4.
             let off = largest(&(end - expected));
             assert!(off < 1e-9, "{} on {name}: {off}", facts.name);
         }

@@ -1,4 +1,4 @@
-//! The loop and what it promises.
+//! The sampling loop and its guarantees.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -46,7 +46,7 @@ fn ddim_with_eta_zero_is_deterministic() {
     assert_eq!(end(), end());
 }
 
-/// Writes down the stretches of the path that noise was asked for.
+/// Records the sections of the path for which noise was requested.
 #[derive(Debug)]
 struct Stretches(Vec<(f64, f64)>);
 
@@ -99,10 +99,10 @@ fn on_step_sees_every_step_and_may_stop() {
     assert_eq!(seen, expected);
 }
 
-/// Goes over the grid, back up to its first level, and over it again.
+/// Crosses the grid, returns to its first level, and crosses it again.
 #[derive(Debug)]
 struct Twice {
-    /// Per step: its number, of how many, and how many states it may look back at.
+    /// Per step: its index, the number of steps, and the number of past states available.
     steps: RefCell<Vec<(usize, usize, usize)>>,
 }
 
@@ -116,7 +116,7 @@ impl Sampler for Twice {
     }
 }
 
-/// Remembers the states that it was asked to constrain, and their times.
+/// Records the states passed to `constrain`, and their times.
 #[derive(Debug)]
 struct Constrained(RefCell<Vec<(f64, Vec<f64>)>>);
 
@@ -136,7 +136,7 @@ fn a_planned_rise_is_a_jump_and_no_step() {
     let grid: Vec<_> = [0.9, 0.7, 0.5].map(|t| schedule.at(t)).to_vec();
     let sampler = Twice { steps: RefCell::default() };
     let inner = Constrained(RefCell::default());
-    // Wrappers and references pass the constraint on.
+    // Wrappers and references forward the constraint.
     let denoiser = Thresholded::new(&inner, Threshold::None).unwrap();
     let mut indices = Vec::new();
     let mut count = |taken: &StepTaken<'_>| {
@@ -144,7 +144,7 @@ fn a_planned_rise_is_a_jump_and_no_step() {
         ControlFlow::Continue(())
     };
     let x = random(5, &[3], Kind::Double);
-    // The only draw is that of the jump: it falls on the second number.
+    // The only draw is that of the jump: it affects the second value.
     let mut noise = Basis { drawn: 1 };
     let end = sample(&sampler, &denoiser, &schedule, &grid, x, &mut noise, &mut count).unwrap();
     assert_eq!(indices, [(0, 4), (1, 4), (2, 4), (3, 4)]);
@@ -177,13 +177,13 @@ fn the_history_keeps_the_last_four_states() {
     }
     let sampler = Counting(RefCell::default());
     let x = random(6, &[2], Kind::Double);
-    // The first level of the straight line has no finite log-SNR, and is left out.
+    // The first level of the straight line has no finite log-SNR, and is omitted.
     let grid = Spacing::UniformT.grid(&Flow, 7).unwrap();
     let _ = run(&sampler, &Mixture, &Flow, &grid, &x, &mut NoNoise);
     assert_eq!(sampler.0.into_inner(), [0, 0, 1, 2, 3, 4, 4]);
 }
 
-/// Keeps a graph if gradients are on.
+/// Keeps a graph if gradients are enabled.
 #[derive(Debug)]
 struct Graph(Tensor);
 
@@ -206,7 +206,7 @@ fn sampling_turns_gradients_off_and_on_again() {
 
 #[test]
 fn a_network_that_knows_the_data_is_sampled_exactly() {
-    /// Knows a data set that is one point.
+    /// Knows a data set of one point.
     #[derive(Debug)]
     struct Point(Tensor);
     impl Denoiser for Point {

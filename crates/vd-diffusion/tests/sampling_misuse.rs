@@ -1,4 +1,4 @@
-//! What the loop refuses.
+//! Input that the sampling loop refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -23,7 +23,7 @@ fn a_grid_that_does_not_fall_is_refused() {
         (vec![at(0.9), at(0.5), at(0.5), at(0.1)], "at place 2"),
         (vec![at(0.1), at(0.9)], "at place 1"),
         (vec![at(0.9), broken], "at place 1"),
-        // Times in steps of a table, which no range of guidance would ever hold.
+        // Times in table steps, outside any range of guidance.
         (vec![timed(900.0, 0.9), timed(100.0, 0.1)], "every t from 0 to 1"),
         (vec![at(0.9), timed(f64::NAN, 0.1)], "t: NaN"),
         (vec![at(0.9), timed(-1e-9, 0.1)], "at place 1"),
@@ -81,7 +81,7 @@ fn an_answer_of_another_shape_is_refused() {
     assert!(message.contains("[2, 3]") && message.contains("[1, 3]"), "{message}");
 }
 
-/// Keeps the state but for what is done to it when it is constrained at the n-th time.
+/// Leaves the state unchanged, except at the n-th call of `constrain`.
 struct Constrains(std::cell::Cell<usize>, usize, fn(Tensor) -> Tensor);
 
 impl Denoiser for Constrains {
@@ -99,7 +99,7 @@ fn a_constraint_that_answers_with_another_tensor_is_refused() {
     let half = |x: Tensor| x.narrow(0, 0, 2);
     let single = |x: Tensor| x.to_kind(Kind::Float);
     let restart = Restart { low: 0.0, high: f64::INFINITY, ..Restart::default() };
-    // The first state, a step's, the jump's (seventh of 6 steps) and the last one's.
+    // The first state, a step's, the jump's (after the sixth step) and the last one's.
     for n in [0, 2, 7, 12] {
         for (change, got) in [(half as fn(Tensor) -> Tensor, "got [2, 3]"), (single, "Float")] {
             let denoiser = Constrains(0.into(), n, change);
@@ -117,7 +117,7 @@ fn a_constraint_that_answers_with_another_tensor_is_refused() {
     }
 }
 
-/// Draws tensors that are not what was asked for.
+/// Returns tensors other than those requested.
 struct Wrong(fn(&Tensor) -> Tensor);
 
 impl Noise for Wrong {
@@ -131,7 +131,7 @@ impl Noise for Wrong {
 
 #[test]
 fn noise_that_is_not_like_the_state_is_refused_whoever_draws_it() {
-    // Of a shape that cannot be added, of one that would be spread, of another kind.
+    // A shape that cannot be added, one that would broadcast, another kind.
     let wrong: [fn(&Tensor) -> Tensor; 3] = [
         |_| random(1, &[7], Kind::Double),
         |_| random(1, &[1, 3], Kind::Double),

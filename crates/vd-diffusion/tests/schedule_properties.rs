@@ -1,4 +1,4 @@
-//! What must hold of every schedule, whatever its settings, and of every grid over it.
+//! Properties of every schedule with any settings, and of every grid over it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ fn any_schedule() -> impl Strategy<Value = ScheduleConfig> {
         .prop_map(|(one, shift)| shift.map_or(one.clone(), |by| one.shifted(by)))
 }
 
-/// What a level of this schedule keeps at 1.
+/// The quantity that is 1 at every level of this schedule.
 fn kept(config: &ScheduleConfig, at: NoiseLevel) -> f64 {
     match config {
         ScheduleConfig::Shifted { of, .. } => kept(of, at),

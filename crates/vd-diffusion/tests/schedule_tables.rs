@@ -1,4 +1,4 @@
-//! Tables of betas, against diffusers and against their definition taken another way.
+//! Tables of betas, compared with diffusers and with their definition computed differently.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use vd_diffusion::{BetaTable, CosineDiscrete, Schedule, ScheduleConfig};
@@ -10,7 +10,7 @@ fn near(got: f64, expected: f64, relative: f64) {
 /// Entries whose values are given below.
 const PLACES: [usize; 6] = [0, 1, 250, 499, 750, 998];
 
-/// `DDPMScheduler(...).betas` of diffusers 0.42, which keeps them in f32.
+/// `DDPMScheduler(...).betas` of diffusers 0.42, stored in f32.
 const LINEAR: [f64; 6] = [
     9.999999747378752e-05,
     0.00011991991777904332,
@@ -44,7 +44,7 @@ const COSINE: [f64; 6] = [
     0.7499994039535522,
 ];
 
-/// The default tables of 1000 entries with what diffusers has for them.
+/// The default tables of 1000 entries with the values of diffusers.
 fn tables() -> [(BetaTable, [f64; 6]); 4] {
     let cosine = CosineDiscrete::new(1000).unwrap();
     [
@@ -59,12 +59,12 @@ fn tables() -> [(BetaTable, [f64; 6]); 4] {
 fn betas_are_those_of_diffusers() {
     for (table, known) in tables() {
         for (place, beta) in PLACES.into_iter().zip(known) {
-            // f32: half a unit of 1.2e-7 per rounding, of which scaled-linear has a square more.
+            // f32: half a unit of 1.2e-7 per rounding; scaled-linear has an additional square.
             near(table.betas()[place], beta, 4e-7);
         }
     }
-    // The last of the cosine alone differs: clipped at 0.9999 here and in video-diffusion-pytorch,
-    // at 0.999 in diffusers.
+    // Only the last entry of the cosine differs: clipped at 0.9999 here and in
+    // video-diffusion-pytorch, at 0.999 in diffusers.
     assert_eq!(tables()[3].0.betas()[999], 0.9999);
 }
 
@@ -131,7 +131,8 @@ fn zero_terminal_snr_is_that_of_diffusers() {
         for (place, alpha_bar) in PLACES.into_iter().zip(known) {
             let at = table.at((place + 1) as f64 / 1000.0);
             // diffusers subtracts square roots and multiplies a thousand factors in f32: 1000 x
-            // 6e-8; the last entry but one is a difference of 6e-5 (3e-4) of nearly equal numbers.
+            // 6e-8; the last entry but one is a difference of 6e-5 (3e-4) between nearly equal
+            // numbers.
             let relative = if place == 998 { 2e-3 } else { 6e-5 };
             near(at.alpha * at.alpha, alpha_bar, relative);
         }
@@ -147,13 +148,13 @@ fn zero_terminal_snr_is_the_shift_and_scale_of_the_paper() {
         assert_eq!(rescaled.betas()[0], table.betas()[0]);
         for i in 1..1000 {
             let expected = (alpha(i) - last) * first / (first - last);
-            // The difference of two numbers of which each is right to 1e-13 or so.
+            // The difference of two numbers, each accurate to about 1e-13.
             let off = (rescaled.at(i as f64 / 1000.0).alpha - expected).abs();
             assert!(off < 1e-12 * alpha(i), "{off} at {i}");
         }
         let end = rescaled.at(1.0);
         assert_eq!((end.alpha, end.sigma), (0.0, 1.0));
-        // Done twice it changes nothing more.
+        // A second application changes nothing.
         let twice = rescaled.zero_terminal_snr().unwrap();
         for (again, once) in twice.betas().iter().zip(rescaled.betas()) {
             near(*again, *once, 1e-12);

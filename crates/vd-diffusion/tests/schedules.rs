@@ -1,4 +1,4 @@
-//! Schedules: known values, and what is refused.
+//! Schedules: known values, and refused settings.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -24,7 +24,7 @@ fn the_continuous_cosine_has_the_log_snrs_of_the_paper() {
         (1.0, -20.0),
     ];
     for (t, log_snr) in known {
-        // Half a digit of the last place that is given.
+        // Half a unit in the last digit given.
         assert!((schedule.at(t).log_snr() - log_snr).abs() < 5.1e-6, "t = {t}");
     }
     near(schedule.at(1.0).alpha, 4.53999e-5, 2e-6);
@@ -52,7 +52,7 @@ fn the_discrete_cosine_has_the_entries_of_video_diffusion_pytorch() {
         let schedule = CosineDiscrete::new(n).unwrap();
         for (i, alpha_bar) in table {
             let at = schedule.at((i + 1) as f64 / n as f64);
-            // A thousand products, each rounded, of factors that end at 1 - 0.9999.
+            // A thousand rounded products of factors that end at 1 - 0.9999.
             near(at.alpha * at.alpha, alpha_bar, 1e-11);
             near(at.sigma * at.sigma, 1.0 - alpha_bar, 1e-11);
             assert_eq!(schedule.time_input(at.t), i as f64);
@@ -98,7 +98,7 @@ fn betas_kept_in_f32_give_the_table_they_came_from() {
     let read = BetaTable::new(&betas_from_f32(&stored)).unwrap();
     for i in 1..=50 {
         let (got, expected) = (read.at(i as f64 / 50.0), schedule.at(i as f64 / 50.0));
-        // 50 betas below 0.93, each off by 3e-8, but for the last, which is exact.
+        // 50 betas below 0.93, each off by 3e-8, except the last, which is exact.
         near(got.alpha, expected.alpha, 2e-6);
         near(got.sigma, expected.sigma, 2e-6);
     }
@@ -152,9 +152,9 @@ fn edm_runs_from_sigma_min_to_sigma_max_and_is_clean_at_zero() {
     assert_eq!((edm.at(0.0).alpha, edm.at(0.0).sigma), (1.0, 0.0));
     near(edm.at(1e-3).sigma, 0.002, 1e-13);
     near(edm.at(1.0).sigma, 80.0, 1e-13);
-    // 250 ln(sigma): a thousand times the c_noise of the paper's table 1.
+    // 250 ln(sigma): 1000 times c_noise of the paper's table 1.
     near(edm.time_input(1.0), 250.0 * 80f64.ln(), 1e-13);
-    // A clean frame is told something that an embedding can take.
+    // The time input of a clean frame is a valid embedding input.
     near(edm.time_input(0.0), 250.0 * 0.002f64.ln(), 1e-13);
     assert_eq!((edm.t_at(f64::INFINITY), edm.t_at(f64::NEG_INFINITY)), (0.0, 1.0));
 }
@@ -196,10 +196,10 @@ fn the_shift_of_flow_is_that_of_diffusers() {
 #[test]
 fn a_shift_keeps_what_its_schedule_preserves() {
     let shifted = |config: ScheduleConfig, by| config.shifted(by).build().unwrap();
-    // Esser et al.: the shift of time is one of the log-SNR.
+    // Esser et al.: the shift of time shifts the log-SNR.
     let s = 3.0f64;
     let (ours, theirs) = (shifted(ScheduleConfig::flow(), -2.0 * s.ln()), Flow::new(s).unwrap());
-    // Hoogeboom et al.: 256 pixels a side where the cosine was made for 64.
+    // Hoogeboom et al.: 256 pixels per side where the cosine was designed for 64.
     let cosine = shifted(ScheduleConfig::cosine(), 2.0 * (64.0 / 256.0f64).ln());
     let edm = shifted(ScheduleConfig::edm(), -2.0 * 2f64.ln());
     for i in 0..=40 {
@@ -216,7 +216,7 @@ fn a_shift_keeps_what_its_schedule_preserves() {
     }
     let table = Shifted::new(Box::new(CosineDiscrete::new(30).unwrap()), 1.5).unwrap();
     assert_eq!((table.steps(), table.time_input(0.5)), (Some(30), 14.0));
-    // An own schedule whose signal and noise grow together keeps their spread.
+    // A schedule from outside whose signal and noise grow together keeps their sum of squares.
     let own = Shifted::new(Box::new(Doubled), 1.0).unwrap();
     near(own.at(0.3).alpha.hypot(own.at(0.3).sigma), 2.0, 1e-14);
 }

@@ -1,4 +1,4 @@
-//! Which noise levels a grid visits.
+//! The noise levels visited by a grid.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -17,7 +17,7 @@ fn spacing_over_a_table_visits_its_entries() {
     };
     assert_eq!(entries(10), [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0]);
     assert_eq!(entries(5), [9.0, 7.0, 5.0, 3.0, 1.0, -1.0]);
-    // t = 1, 3/4, 1/2, 1/4: halves go to the noisier entry.
+    // t = 1, 3/4, 1/2, 1/4: halves are rounded to the noisier entry.
     assert_eq!(entries(4), [9.0, 7.0, 4.0, 2.0, -1.0]);
     assert_eq!(entries(3), [9.0, 6.0, 2.0, -1.0]);
     assert_eq!(entries(1), [9.0, -1.0]);
@@ -79,12 +79,12 @@ fn schedules() -> Vec<(ScheduleConfig, Box<dyn Schedule>)> {
     configs.into_iter().map(|config| (config.clone(), config.build().unwrap())).collect()
 }
 
-/// Whether a grid of this many steps cannot be had.
+/// Whether a grid with this number of steps is impossible.
 fn impossible(spacing: &Spacing, schedule: &dyn Schedule, steps: usize) -> bool {
     let Some(n) = schedule.steps() else { return false };
     match spacing {
         Spacing::UniformLogSnr | Spacing::Exponential | Spacing::Karras { .. } => {
-            // A single entry of finite log-SNR, and the ends beside it.
+            // A single entry of finite log-SNR, plus the ends.
             let no_signal = usize::from(schedule.at(1.0).alpha == 0.0);
             n - no_signal == 1 && steps > 1 + no_signal
         }
@@ -112,7 +112,7 @@ fn every_spacing_runs_on_every_schedule() {
                     assert!(pair[0].log_snr() < pair[1].log_snr(), "{of}: {pair:?}");
                     assert!(pair[0].t > pair[1].t, "{of}: {pair:?}");
                 }
-                // Each level lies on the schedule, and only the ends are beyond log-SNR.
+                // Each level lies on the schedule, and only the ends have infinite log-SNR.
                 assert!(grid.iter().all(|at| *at == schedule.at(at.t)), "{of}");
                 assert!(grid[1..steps].iter().all(|at| at.log_snr().is_finite()), "{of}");
                 assert_eq!(grid[steps], schedule.at(0.0), "{of}");

@@ -1,27 +1,27 @@
-//! Spacings against the timesteps and sigmas of diffusers 0.42.
+//! Spacings compared with the timesteps and sigmas of diffusers 0.42.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use vd_diffusion::{BetaTable, Edm, Schedule, Spacing};
 
-/// What the network is told at every level but the clean one.
+/// The network's time input at every level except the clean one.
 fn told(spacing: &Spacing, steps: usize) -> Vec<f64> {
     let table = BetaTable::linear(1000, 1e-4, 0.02).unwrap();
     let grid = spacing.grid(&table, steps).unwrap();
     grid[..steps].iter().map(|at| table.time_input(at.t)).collect()
 }
 
-/// One number for a list of timesteps, in which their order counts.
+/// One number that identifies an ordered list of timesteps.
 fn fold(from: u64, timesteps: &[f64]) -> u64 {
     let modulus = (1u128 << 61) - 1;
     let add = |h: u128, t: &f64| (h * 1_000_003 + *t as u128 + 1) % modulus;
     timesteps.iter().fold(u128::from(from), add) as u64
 }
 
-/// Timesteps of `DDIMScheduler(timestep_spacing = ...)` with 1000 training steps, folded into one
-/// number: of 50, 999 and 1000 steps, and of each number of steps from 1 to 1000 in turn.
+/// Timesteps of `DDIMScheduler(timestep_spacing = ...)` with 1000 training steps, hashed into one
+/// number: for 50, 999 and 1000 steps, and for each number of steps from 1 to 1000 in turn.
 ///
-/// At 62 of these numbers (61, 103, 121, ...) diffusers' trailing list has one place too many, a
-/// step -1 that rounding in `arange` lets through; it is left out here.
+/// For 62 of these numbers (61, 103, 121, ...) diffusers' trailing list has one entry too many, a
+/// step -1 caused by rounding in `arange`; it is omitted here.
 const FOLDED: [(Spacing, [u64; 4]); 3] = [
     (
         Spacing::Trailing,
@@ -71,7 +71,7 @@ fn no_number_of_steps_rounds_otherwise() {
     }
 }
 
-/// Place, sigma and timestep: `EulerDiscreteScheduler` with Karras or exponential sigmas.
+/// Index, sigma and timestep: `EulerDiscreteScheduler` with Karras or exponential sigmas.
 type Known = [(usize, f64, f64); 3];
 
 #[test]
@@ -164,8 +164,8 @@ fn karras_and_exponential_are_the_sigmas_of_diffusers() {
         let grid = spacing.grid(table, steps).unwrap();
         for (i, sigma, timestep) in known {
             let (ratio, told) = (grid[i].sigma / grid[i].alpha, table.time_input(grid[i].t));
-            // f32: a thousand factors of alpha-bar, half of that in sigma; near clean 1 - alpha-bar
-            // of 1e-4 has five digits left, and the timestep follows the sigma.
+            // f32: a thousand factors of alpha-bar, half of that in sigma; near clean, 1 -
+            // alpha-bar of 1e-4 has five digits left, and the timestep depends on sigma.
             assert!((ratio / sigma - 1.0).abs() < 3e-4, "{ratio} for {sigma} at {i} of {steps}");
             assert!((told - timestep).abs() < 2e-2, "{told} for {timestep} at {i} of {steps}");
         }
@@ -180,7 +180,7 @@ fn karras_and_exponential_are_the_sigmas_of_diffusers() {
 #[test]
 fn karras_on_edm_is_the_grid_of_the_paper() {
     let edm = Edm::new(0.002, 80.0).unwrap();
-    // EDMEulerScheduler() of diffusers 0.42, in f32: place and sigma of 20 steps.
+    // EDMEulerScheduler() of diffusers 0.42, in f32: index and sigma of 20 steps.
     let known = [(0, 80.0), (7, 7.468906879425049), (13, 0.3838553726673126)];
     let grid = Spacing::karras().grid(&edm, 20).unwrap();
     for (i, sigma) in known {

@@ -46,7 +46,7 @@ fn samples_of_more_than_sixteen_million_numbers_have_a_percentile() {
     let n = (1 << 24) + 3;
     let x = Tensor::linspace(0.0, 4.0, n, (Kind::Float, Device::Cpu));
     let got = Threshold::dynamic().apply(x.view([1, n])).unwrap();
-    // |x| is even on [0, 4]: the percentile is 3.6, and a number at 1.8 goes to 0.5.
+    // |x| is even on [0, 4]: the percentile is 3.6, and a value of 1.8 becomes 0.5.
     assert!((got.double_value(&[0, n * 9 / 20]) - 0.5).abs() < 1e-6);
     assert_eq!(got.double_value(&[0, n - 1]), 1.0);
 }

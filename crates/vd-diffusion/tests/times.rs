@@ -1,4 +1,4 @@
-//! The law of the training times.
+//! The distribution of the training times.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -15,7 +15,7 @@ fn draw(how: TimeSampling, schedule: &dyn Schedule, b: i64, seed: u64, first: u6
     values(&how.draw(schedule, b, &mut SeededNoise::new(seed, first)).unwrap())
 }
 
-/// Chi-squared of counts that should all be the same.
+/// Chi-squared of counts that should be equal.
 fn chi_squared(counts: &[f64]) -> f64 {
     let mean = counts.iter().sum::<f64>() / counts.len() as f64;
     counts.iter().map(|c| (c - mean).powi(2) / mean).sum()
@@ -35,7 +35,7 @@ fn every_samples_own_time_is_uniform() {
                 }
             }
             for counts in counts {
-                // 19 degrees of freedom: 50.8 is passed once in 10,000.
+                // 19 degrees of freedom: 50.8 is exceeded once in 10,000.
                 assert!(chi_squared(&counts) < 50.8, "{how:?}: {counts:?}");
             }
         }
@@ -75,8 +75,8 @@ fn uniform_times_do_not_depend_on_the_batch() {
 
 const N: i64 = 40_000;
 
-/// Mean and variance of `values` against exact ones, within four standard errors; `fourth` is the
-/// exact fourth central moment.
+/// Mean and variance of `values` compared with exact ones, within four standard errors; `fourth` is
+/// the exact fourth central moment.
 fn check_moments(values: &[f64], mean: f64, variance: f64, fourth: f64) {
     let n = values.len() as f64;
     let got = values.iter().sum::<f64>() / n;
@@ -104,7 +104,7 @@ fn log_normal_times_are_clipped_to_the_schedule() {
     let narrow = vd_diffusion::Cosine::new(-2.0, 2.0, vd_diffusion::TimeInput::T1000).unwrap();
     let how = TimeSampling::LogNormal { mean: 0.0, std: 2.0 };
     let times = draw(how, &narrow, N, 2, 0);
-    // Beyond one: the share of a normal beyond half a standard deviation.
+    // Moved to one end: the fraction of a normal distribution beyond half a standard deviation.
     let share = 0.308_537_538_725_987;
     let bound = 4.0 * (share * (1.0 - share) / N as f64).sqrt();
     for end in [0.0, 1.0] {
@@ -117,7 +117,7 @@ fn log_normal_times_are_clipped_to_the_schedule() {
     }
 }
 
-/// The end of a schedule is a level like any other, while t = 0 would say that a frame is context.
+/// The end of a schedule is an ordinary level, whereas t = 0 would mean a context frame.
 #[test]
 fn no_law_draws_a_clean_frame() {
     let time_input = TimeInput::T1000;
@@ -160,8 +160,8 @@ fn logit_normal_times_are_normal_in_their_logit() {
     }
 }
 
-/// The mean is 1/2 at any scale (the law is symmetric), the variance that of
-/// (1 - u) - s (u - 1/2 + cos(pi u) / 2), integrated by hand.
+/// The mean is 1/2 at any scale (the distribution is symmetric), the variance that of (1 - u) - s
+/// (u - 1/2 + cos(pi u) / 2), integrated by hand.
 #[test]
 fn mode_times_have_the_moments_of_their_law() {
     use std::f64::consts::PI;

@@ -18,7 +18,7 @@ fn near(got: f64, expected: f64) -> bool {
     (got - expected).abs() <= 1e-12 * expected.abs()
 }
 
-/// What the papers print for eps, x0 and v, of a variance preserving schedule.
+/// The papers' formulas for eps, x0 and v, for a variance-preserving schedule.
 #[test]
 fn weights_are_those_of_the_papers() {
     let gamma = 5.0;
@@ -51,7 +51,7 @@ fn weights_are_those_of_the_papers() {
     }
 }
 
-/// (sigma^2 + data^2) / (sigma data)^2 of x0, and c_out^2 times it is 1.
+/// (sigma^2 + data^2) / (sigma data)^2 for x0; multiplied by c_out^2 it is 1.
 #[test]
 fn the_edm_weight_is_one_on_the_edm_output() {
     for data in [0.5, 1.3] {
@@ -67,7 +67,7 @@ fn the_edm_weight_is_one_on_the_edm_output() {
     }
 }
 
-/// The velocity is off by (alpha + sigma) / sigma times as much as x0-hat.
+/// The error of the velocity is (alpha + sigma) / sigma times that of x0-hat.
 #[test]
 fn the_flow_velocity_is_weighted_by_its_slope() {
     for t in [0.01, 0.3, 0.9, 1.0] {
@@ -108,7 +108,7 @@ fn loss(diffusion: &Diffusion, kind: Kind, t: Option<&Tensor>) -> vd_diffusion::
     diffusion.loss(&known::Toy::default(), &x0, &Cond::none(), request, noise).unwrap()
 }
 
-/// The mean of the bare distances, bit for bit, made here from the public parts.
+/// The mean of the unweighted distances, bit for bit, computed from the public parts.
 #[test]
 fn the_default_is_the_plain_mean_of_squares() {
     for kind in [Epsilon, X0, V, Flow] {
@@ -128,7 +128,7 @@ fn the_default_is_the_plain_mean_of_squares() {
     }
 }
 
-/// The default, and a process made without a word about weights, bit for bit.
+/// The default, and a process built without a weighting, bit for bit.
 #[test]
 fn uniform_weights_change_nothing() {
     for kind in [Epsilon, X0, V, Flow] {
@@ -164,14 +164,14 @@ fn the_loss_of_a_sample_is_multiplied_by_the_weight_of_its_level() {
     }
 }
 
-/// Whatever the network predicts, an error of x0-hat costs the same.
+/// An error of x0-hat costs the same, whatever the network predicts.
 #[test]
 fn one_weighting_is_one_loss_under_every_parameterization() {
     for t in [0.1, 0.5, 0.9] {
         let at = cosine().at(t);
         for weighting in [Snr, TruncatedSnr, MinSnr { gamma: 5.0 }, Sigmoid { bias: 0.0 }] {
             for kind in [Epsilon, X0, V, Flow, EDM] {
-                // An error of 0.3 in x0-hat, as the network would have to make it.
+                // An error of 0.3 in x0-hat, as an error of the network.
                 let error = 0.3 / kind.x0_per_output(at);
                 let cost = weighting.of_output(kind, at) * error * error;
                 assert!(near(cost, weighting.of_output(X0, at) * 0.09), "{weighting:?} {kind:?}");

@@ -1,4 +1,4 @@
-//! Restart, Langevin correction and the consistency step, on densities whose answers are known.
+//! Restart, Langevin correction and the consistency step, on densities with known results.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod known;
@@ -12,8 +12,8 @@ use vd_diffusion::{
     Result, Sampler, Schedule, SeededNoise, Spacing, Step, StepTaken, keep_going, sample,
 };
 
-/// Error of the final mean, and of the final variance relative to the true one, exactly: the state
-/// is its coefficients on (1, start, every draw).
+/// Error of the final mean, and relative error of the final variance, exactly: the state is its
+/// coefficients on (1, start, every draw).
 fn moment_errors(
     sampler: &dyn Sampler,
     schedule: &dyn Schedule,
@@ -46,7 +46,7 @@ fn variance_errors(sampler: &dyn Sampler) -> [[f64; 3]; 2] {
 #[test]
 fn restart_keeps_the_order_of_the_sampler_that_it_restarts() {
     let sampler = Restart { inner: Box::new(TwoSteps), low: 0.05, high: 2.0, times: 2 };
-    // Errors and orders were measured with an implementation in plain vectors.
+    // Errors and orders were measured with an implementation on plain vectors.
     let declared = [(6.0e-4, 1.97), (4.5e-4, 1.78)];
     for (errors, (error, order)) in variance_errors(&sampler).iter().zip(declared) {
         let got = (errors[1] / errors[2]).log2();
@@ -111,7 +111,7 @@ fn restart_runs_at_any_number_of_steps_from_two_and_around_itself() {
     }
 }
 
-/// Steps nowhere.
+/// A step that does not move the state.
 #[derive(Debug)]
 struct Stay;
 
@@ -124,7 +124,7 @@ impl Sampler for Stay {
 #[test]
 fn langevin_at_one_level_ends_at_its_biased_variance() {
     let (at, n, delta) = (cosine().at(0.4), 400, 0.3);
-    // As good as one level, but falling.
+    // Practically one level, but falling.
     let grid: Vec<NoiseLevel> =
         (0..=n).map(|i| cosine().at(at.t - 1e-9 * i as f64 / n as f64)).collect();
     let density = Gaussian { mean: unit(n + 3, 0) * 0.5, std: 0.5 };
@@ -135,7 +135,8 @@ fn langevin_at_one_level_ends_at_its_biased_variance() {
     let variance: f64 = end[1..].iter().map(|c| c * c).sum();
     let true_one = density.variance(at);
     let expected = true_one / (1.0 - delta * at.sigma * at.sigma / (4.0 * true_one));
-    // The start is forgotten by (1 - delta sigma^2 / 2 V)^(2 n), below 1e-20; levels are 1e-9 apart.
+    // The start is forgotten as (1 - delta sigma^2 / 2 V)^(2 n), below 1e-20; levels are 1e-9
+    // apart.
     assert!((variance / expected - 1.0).abs() < 1e-7, "{variance} for {expected}");
     assert!((end[0] - 0.5 * at.alpha).abs() < 1e-7);
 }
@@ -143,7 +144,7 @@ fn langevin_at_one_level_ends_at_its_biased_variance() {
 #[test]
 fn langevin_around_ancestral_steps_has_its_known_bias() {
     let sampler = Langevin { inner: Ddim { eta: 1.0 }, delta: 0.1 };
-    // Measured with an implementation in plain vectors.
+    // Measured with an implementation on plain vectors.
     for (errors, expected) in variance_errors(&sampler).iter().zip([5.2e-2, 1.3e-2]) {
         assert!((errors[2] / expected - 1.0).abs() < 0.04, "{errors:?}");
     }
@@ -151,7 +152,7 @@ fn langevin_around_ancestral_steps_has_its_known_bias() {
 
 #[test]
 fn langevin_around_a_multistep_sampler_repairs_a_wrong_start() {
-    // The start has half its spread: what is left of that at the end.
+    // The start has half the standard deviation: how much of that deficit remains at the end.
     let miss = |sampler: &dyn Sampler| {
         let (grid, n) = (even(128), 300);
         let density = Gaussian { mean: unit(n, 0) * 0.5, std: 0.5 };
@@ -167,7 +168,7 @@ fn langevin_around_a_multistep_sampler_repairs_a_wrong_start() {
     assert!(corrected < 0.06, "{corrected}");
 }
 
-/// Keeps the states that are constrained, and shifts each.
+/// Records the states passed to `constrain`, and shifts each.
 #[derive(Debug, Default)]
 struct Shifts(RefCell<Vec<f64>>);
 
@@ -181,7 +182,7 @@ impl Denoiser for Shifts {
     }
 }
 
-/// Sees what it is given.
+/// Records its inputs.
 #[derive(Debug, Default)]
 struct Looks(RefCell<Vec<(Tensor, Option<Tensor>)>>);
 
@@ -201,7 +202,8 @@ fn langevin_constrains_what_it_makes_and_history_keeps_it() {
     let sampler = Langevin { inner: &looks, delta: 0.2 };
     let mut noise = SeededNoise::new(4, 0);
     let _ = run(&sampler, &denoiser, &cosine(), &grid, &x, &mut noise);
-    // The start, and at each level what came and what was corrected; the last is left.
+    // The start, and at each level the given and the corrected state; the last level is not
+    // corrected.
     assert_eq!(denoiser.0.into_inner(), [0.9, 0.9, 0.6, 0.6, 0.3]);
 
     let seen = looks.0.into_inner();
@@ -231,7 +233,7 @@ fn consistency_steps_noise_x0_hat_anew() {
     let density = Gaussian { mean: unit(6, 0) * 0.5, std: 0.5 };
     let end = run(&Lcm::default(), &density, &cosine(), &grid, &x, &mut Basis { drawn: 2 });
     let gain = |at: NoiseLevel| at.alpha * 0.25 / density.variance(at);
-    // Of each draw there is left sigma times what the later x0-hats and alphas make of it.
+    // Each draw contributes sigma, multiplied by the effect of the later x0-hats and alphas.
     let kept = grid[1].sigma * gain(grid[1]) * grid[2].alpha;
     let started = gain(grid[0]) * grid[1].alpha * gain(grid[1]) * grid[2].alpha;
     let got = known::values(&end);

@@ -1,9 +1,9 @@
-//! What diffusers does where ours is another on purpose, put into ours.
+//! Deliberate differences from diffusers, emulated with our samplers.
 
 use tch::Tensor;
 use vd_diffusion::{Ancestral, DpmPp3m, Interval, Noise, NoiseLevel, Result, Sampler, Step, moves};
 
-/// Noises the sample.
+/// Adds the noise also to a clean sample.
 #[derive(Debug)]
 pub(crate) struct NoiseOnClean(pub(crate) Ancestral);
 
@@ -17,7 +17,7 @@ impl Sampler for NoiseOnClean {
     }
 }
 
-/// With alpha times the second difference too little at every step of third order.
+/// With alpha times the second difference missing at every third-order step.
 #[derive(Debug)]
 pub(crate) struct WrongSign(pub(crate) DpmPp3m);
 

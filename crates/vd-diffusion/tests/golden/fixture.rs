@@ -1,4 +1,5 @@
-//! What diffusers.py and k_diffusion.py wrote, and our samplers on the same density, levels, start and noise.
+//! The output of diffusers.py and k_diffusion.py, and our samplers on the same density, levels,
+//! start and noise.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::ops::ControlFlow;
@@ -14,7 +15,7 @@ use vd_unet3d::ops::torch::testing::folder as crate_folder;
 
 use crate::common::generator::unit;
 
-/// The scheduler of a file, and what it was asked.
+/// The scheduler of a file, and its settings.
 #[derive(serde::Deserialize)]
 struct About {
     scheduler: String,
@@ -23,16 +24,16 @@ struct About {
     runs: Vec<Run>,
 }
 
-/// One run of a scheduler, and ours beside it.
+/// One run of a scheduler, to be compared with ours.
 #[derive(serde::Deserialize)]
 pub(crate) struct Run {
     pub(crate) table: String,
     pub(crate) spacing: String,
-    /// As many as the scheduler was asked for.
+    /// As many as the scheduler was given.
     pub(crate) steps: usize,
-    /// The steps whose states the file has.
+    /// The steps whose states are in the file.
     kept: Vec<usize>,
-    /// How far the scheduler in f32 is from itself in f64.
+    /// Difference between the scheduler in f32 and in f64.
     rounding: f64,
     #[serde(skip)]
     pub(crate) levels: Vec<NoiseLevel>,
@@ -41,7 +42,7 @@ pub(crate) struct Run {
     /// p k 4 5
     #[serde(skip)]
     states: Option<Tensor>,
-    /// The same in f64, where f32 moves the scheduler further than is asked.
+    /// The same in f64, where f32 deviates by more than the required accuracy.
     #[serde(skip)]
     exact: Option<Tensor>,
     #[serde(skip)]
@@ -53,7 +54,7 @@ pub(crate) fn runs(name: &str) -> Vec<Run> {
     runs_in("diffusers", name)
 }
 
-/// What the files of a folder come from.
+/// The sources of a folder's files.
 pub(crate) fn schedulers(folder: &str) -> Vec<String> {
     let folder = crate_folder(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
     let about = |path: &Path| -> About {
@@ -92,7 +93,7 @@ pub(crate) fn runs_in(folder: &str, name: &str) -> Vec<Run> {
     about.runs.into_iter().map(fill).collect()
 }
 
-/// What a number that stands for a level says: KINDS of the script.
+/// The meaning of a number that gives a level: KINDS of the script.
 fn level(kind: &str, value: &[f64], schedule: &dyn Schedule) -> NoiseLevel {
     let (alpha, sigma) = match (kind, value) {
         ("ratio", [ratio]) => (1.0 / 1f64.hypot(*ratio), ratio / 1f64.hypot(*ratio)),
@@ -112,7 +113,8 @@ pub(crate) fn betas(table: &str) -> Vec<f64> {
         "linear" => BetaTable::linear(1000, 1e-4, 0.02),
         "scaled-linear" => BetaTable::scaled_linear(1000, 0.00085, 0.012),
         "cosine" => {
-            // diffusers clips the cosine at 0.999, as its paper does; the peer, and ours, at 0.9999.
+            // diffusers clips the cosine at 0.999, as its paper does; the peer and this crate clip
+            // at 0.9999.
             let cosine = CosineDiscrete::new(1000).unwrap();
             return cosine.betas().iter().map(|beta| beta.min(0.999)).collect();
         }
@@ -121,7 +123,7 @@ pub(crate) fn betas(table: &str) -> Vec<f64> {
     table.unwrap().betas().to_vec()
 }
 
-/// The schedule that a run's table stands for.
+/// The schedule of a run's table.
 pub(crate) fn schedule(table: &str) -> Box<dyn Schedule> {
     match table {
         "edm" => Box::new(Edm::new(0.002, 80.0).unwrap()),
@@ -130,7 +132,7 @@ pub(crate) fn schedule(table: &str) -> Box<dyn Schedule> {
     }
 }
 
-/// The noise that the scheduler was given: call k is the stream "noise/k".
+/// The noise given to the scheduler: call k is the stream "noise/k".
 #[derive(Debug)]
 struct Replay {
     calls: usize,
@@ -148,7 +150,7 @@ impl Noise for Replay {
     }
 }
 
-/// Gives none: the walk is deterministic.
+/// Draws no noise: the run is deterministic.
 #[derive(Debug)]
 pub(crate) struct Silent;
 
@@ -162,7 +164,7 @@ impl Noise for Silent {
     }
 }
 
-/// The mixture of the script, asked through a network's parameterisation.
+/// The mixture of the script, as a network of some parameterisation.
 #[derive(Debug)]
 pub(crate) struct Density {
     says: Parameterization,
@@ -191,19 +193,19 @@ impl Denoiser for Density {
     }
 }
 
-/// How far ours is from theirs after one of their steps.
+/// The deviation of our state from theirs after one of their steps.
 #[derive(Debug)]
 pub(crate) struct Off {
     pub(crate) prediction: String,
-    /// Of the scheduler, from 1.
+    /// Step of the scheduler, from 1.
     pub(crate) step: usize,
-    /// Relative to the largest number of the state.
+    /// Relative to the largest value of the state.
     pub(crate) raw: f64,
-    /// In units of what may be: more than 1 is a difference.
+    /// In units of the allowed deviation: more than 1 is a difference.
     pub(crate) of_allowed: f64,
 }
 
-/// Our states, each with the number of their step that it belongs after.
+/// Our states, each with the number of the corresponding step of theirs.
 type Walk = Vec<(usize, Tensor)>;
 
 impl Run {
@@ -217,12 +219,13 @@ impl Run {
         self.states.is_some()
     }
 
-    /// How far the scheduler may be from us: twice what its f32 moves it, as far as that goes.
+    /// The allowed deviation of the scheduler from ours: twice that of its f32, where that
+    /// suffices.
     pub(crate) fn allowed(&self) -> f64 {
         2.0 * self.rounding + 5e-7
     }
 
-    /// What is asked of every scheduler: 1e-5 on linear tables, else 1e-4.
+    /// The accuracy required of every scheduler: 1e-5 on linear tables, else 1e-4.
     pub(crate) fn asked(&self) -> f64 {
         if self.table == "linear" { 1e-5 } else { 1e-4 }
     }
@@ -241,7 +244,7 @@ impl Run {
         })
     }
 
-    /// Any way of ours to go from the start, for each prediction type.
+    /// Any way to get from the start to the end, for each prediction type.
     pub(crate) fn walked(
         &self,
         from: NoiseLevel,
@@ -276,7 +279,7 @@ fn parameterization(prediction: &str) -> Parameterization {
         "eps" => Parameterization::Epsilon,
         "v" => Parameterization::V,
         "flow" => Parameterization::Flow,
-        // The networks of EDM are asked as if they gave x0-hat.
+        // The networks of EDM are used as if they predicted x0-hat.
         "x0" | "edm-eps" | "edm-v" => Parameterization::X0,
         _ => unreachable!("no prediction type {prediction}"),
     }

@@ -1,4 +1,4 @@
-//! What the tests of guidance have in common.
+//! Common parts of the guidance tests.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use vd_diffusion::tch::{Kind, Tensor};
@@ -28,7 +28,7 @@ pub(crate) fn apg(eta: f64, norm_threshold: f64, momentum: f64) -> GuidanceConfi
     GuidanceConfig::Apg { eta, norm_threshold, momentum, within: NoiseRange::default() }
 }
 
-/// What the network says by itself, with its conditions and without.
+/// The network's own outputs, with and without conditioning.
 pub(crate) fn apart(
     diffusion: &Diffusion,
     cond: &Cond,

@@ -1,4 +1,4 @@
-//! Densities with closed-form denoisers, schedules and noise whose answers are known.
+//! Densities with closed-form denoisers, and schedules and noise with known results.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod pairs;
@@ -23,7 +23,7 @@ pub(crate) fn largest(x: &Tensor) -> f64 {
     x.abs().max().double_value(&[])
 }
 
-/// Standard normal numbers of a shape.
+/// Standard normal values of a shape.
 pub(crate) fn random(seed: u64, shape: &[i64], kind: Kind) -> Tensor {
     SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (kind, Device::Cpu)))
 }
@@ -49,7 +49,7 @@ impl Schedule for Flow {
     }
 }
 
-/// Variance exploding, geometric in t, between the noise levels of EDM.
+/// Variance-exploding, geometric in t, between the noise levels of EDM.
 #[derive(Debug)]
 pub(crate) struct Exploding;
 
@@ -78,7 +78,7 @@ impl Schedule for Exploding {
     }
 }
 
-/// Every number by itself normal.
+/// Independent normal values.
 #[derive(Debug)]
 pub(crate) struct Gaussian {
     pub(crate) mean: Tensor,
@@ -98,7 +98,7 @@ impl Denoiser for Gaussian {
     }
 }
 
-/// Mixes every number of a clip (b c f h w) with every other, in no linear way.
+/// Mixes all values of a clip (b c f h w) nonlinearly.
 #[derive(Debug)]
 pub(crate) struct Mixing;
 
@@ -116,7 +116,7 @@ pub(crate) struct Mixture;
 const PARTS: [(f64, f64, f64); 2] = [(0.3, -1.0, 0.4), (0.7, 0.8, 0.5)];
 
 impl Mixture {
-    /// For each part: how far off `x` is, and the variance.
+    /// For each component: the deviation of `x`, and the variance.
     fn parts(x: &Tensor, at: NoiseLevel) -> [(f64, f64, f64, Tensor, f64); 2] {
         PARTS.map(|(weight, mean, std)| {
             let variance = (at.alpha * std).powi(2) + at.sigma.powi(2);
@@ -124,7 +124,7 @@ impl Mixture {
         })
     }
 
-    /// The share of the noised density below `x`.
+    /// The fraction of the noised density below `x`.
     pub(crate) fn below(x: &Tensor, at: NoiseLevel) -> Tensor {
         let shares = Self::parts(x, at).map(|(weight, _, _, off, variance)| {
             ((off / (2.0 * variance).sqrt()).erf() + 1.0) * (0.5 * weight)
@@ -133,7 +133,7 @@ impl Mixture {
         a + b
     }
 
-    /// Where the probability flow takes `x`: on a line it keeps the share below.
+    /// Where the probability flow takes `x`: in one dimension it preserves the fraction below.
     pub(crate) fn flow(x: &Tensor, from: NoiseLevel, to: NoiseLevel) -> Tensor {
         let share = Self::below(x, from);
         let (mut low, mut high) = (x.zeros_like() - 20.0, x.zeros_like() + 20.0);
@@ -158,7 +158,7 @@ impl Denoiser for Mixture {
     }
 }
 
-/// DPM-Solver++(2M), as another crate would write it (Lu et al. 2022, arXiv:2211.01095).
+/// DPM-Solver++(2M), as implemented in another crate (Lu et al. 2022, arXiv:2211.01095).
 #[derive(Debug)]
 pub(crate) struct TwoSteps;
 
@@ -192,7 +192,7 @@ impl Noise for Basis {
     }
 }
 
-/// Fails the test that asks it for anything.
+/// Fails the test if any noise is requested.
 #[derive(Debug)]
 pub(crate) struct NoNoise;
 
@@ -212,7 +212,7 @@ pub(crate) fn unit(n: i64, k: i64) -> Tensor {
     unit
 }
 
-/// Samples without looking.
+/// Samples without observing the steps.
 pub(crate) fn run(
     sampler: &dyn Sampler,
     denoiser: &dyn Denoiser,
@@ -230,9 +230,9 @@ pub(crate) fn even(n: usize) -> Vec<NoiseLevel> {
     Spacing::UniformLogSnr.grid(&cosine(), n).unwrap()
 }
 
-/// A network without parameters: a different answer for every sample, time and condition.
+/// A network without parameters: its output differs for every sample, time and conditioning.
 ///
-/// Remembers the batch and the times of every call.
+/// Records the batch and the times of every call.
 #[derive(Debug, Default)]
 pub(crate) struct Toy {
     pub(crate) conditional: bool,
@@ -244,7 +244,7 @@ impl Toy {
         Toy { conditional: true, ..Toy::default() }
     }
 
-    /// The batch sizes asked for so far.
+    /// The batch sizes of the calls so far.
     pub(crate) fn batches(&self) -> Vec<i64> {
         self.calls.lock().unwrap().iter().map(|(size, _)| size[0]).collect()
     }

@@ -1,4 +1,4 @@
-//! Pairs of correlated numbers, and the noise to find what samplers make of them.
+//! Pairs of correlated values, and noise to determine the distribution of a sampler's results.
 
 use std::sync::Mutex;
 
@@ -7,12 +7,13 @@ use vd_diffusion::{Denoiser, Noise, NoiseLevel, Result};
 
 use super::{doubles, random};
 
-/// Pairs of numbers along the last axis, each N(0, 1), with this correlation.
+/// Pairs of values along the last axis, each N(0, 1), with this correlation.
 #[derive(Debug)]
 pub(crate) struct Correlated(pub(crate) f64);
 
 impl Correlated {
-    /// What a number of x0-hat has of the same one of `x`, and of the other.
+    /// Coefficients of a value of x0-hat with respect to the same value of `x`, and to the other
+    /// one.
     pub(crate) fn gains(&self, at: NoiseLevel) -> (f64, f64) {
         // Along (1, 1) the variance is 1 + rho, along (1, -1) it is 1 - rho.
         let gain = |v: f64| at.alpha * v / (at.alpha.powi(2) * v + at.sigma.powi(2));
@@ -28,8 +29,8 @@ impl Denoiser for Correlated {
     }
 }
 
-/// Draws pairs for a batch of probes: row 0 sees zeros, and every other row 1 in one place of one
-/// draw, so that an affine sampler's rows are its exact mean and its coefficients.
+/// Noise for a batch of probes: row 0 gets zeros, and every other row a 1 in one place of one draw,
+/// so that an affine sampler's rows are its exact mean and its coefficients.
 #[derive(Debug, Default)]
 pub(crate) struct Probe {
     pub(crate) drawn: i64,
@@ -56,10 +57,10 @@ impl Noise for Probe {
     }
 }
 
-/// What was drawn so far, for all who draw from it; to draw is most of the work of some tests.
+/// The draws so far, shared by all users; drawing is most of the work of some tests.
 pub(crate) type Draws = Mutex<Vec<Tensor>>;
 
-/// Pairs of f64 that are drawn once, and can be used again from the first.
+/// Pairs of f64 that are drawn once, and can be replayed from the first.
 #[derive(Debug)]
 pub(crate) struct Recorded {
     drawn: &'static Draws,
@@ -79,7 +80,7 @@ impl Recorded {
     pub(crate) fn draw(&mut self) -> Tensor {
         let mut drawn = self.drawn.lock().unwrap();
         if self.next == drawn.len() {
-            // One stream for all: a stream each for so many pairs takes longer than the numbers.
+            // One stream for all: separate streams for so many pairs take longer than the values.
             let flat = random(1000 + self.next as u64, &[1, 2 * self.pairs], Kind::Double);
             drawn.push(flat.view([self.pairs, 2]));
         }
