@@ -1,8 +1,8 @@
 //! From prompts to tokens, to embeddings and to videos.
 //!
-//! The tiny models of the tests show what everything around a model costs. MINILM_DIR names the
-//! directory of a real one, such as all-MiniLM-L6-v2, which is measured too. VD_BENCH_THREADS sets
-//! the threads (1 where it is not set).
+//! The tiny models of the tests show the overhead around a model. MINILM_DIR is the directory of a
+//! real one, such as all-MiniLM-L6-v2, which is then measured too. VD_BENCH_THREADS sets the
+//! threads (1 by default).
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -21,7 +21,7 @@ use vd_text_cond::{
     TextEncoder, generate,
 };
 
-/// Of a batch; as many as an encoder takes at a time.
+/// Batch size; as many as an encoder processes at a time.
 const PROMPTS: usize = 32;
 const WORDS: [&str; 12] = [
     "two", "bursts", "over", "the", "water", "green", "then", "gold", "seen", "from", "below", "at",
@@ -34,7 +34,7 @@ fn start() {
     eprintln!("{} threads, Float, Cpu, libtorch {}", torch::threads(), torch::version());
 }
 
-/// The words in their order of this number: as many tokens as any other, and another prompt.
+/// The words in the permutation of this number: another prompt with the same number of tokens.
 fn prompt(mut number: usize) -> String {
     let mut left = WORDS.to_vec();
     let mut words = Vec::with_capacity(left.len());
@@ -49,7 +49,7 @@ fn prompts(batch: usize) -> Vec<String> {
     (0..PROMPTS).map(|i| prompt(batch * PROMPTS + i)).collect()
 }
 
-/// Names and directories of the models at hand.
+/// Names and directories of the available models.
 fn models() -> Vec<(&'static str, PathBuf)> {
     let fixture = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/encoders").join(name);
     let mut models = vec![("tiny T5", fixture("t5_v11")), ("tiny CLIP", fixture("clip_quick"))];
@@ -80,7 +80,7 @@ fn tokenise(c: &mut Criterion) {
     group.finish();
 }
 
-/// Prompts that are new each time, tokenising included.
+/// Prompts that are new each time, including tokenisation.
 fn encode(c: &mut Criterion) {
     start();
     let mut group = c.benchmark_group("encode");
@@ -114,7 +114,7 @@ fn encode(c: &mut Criterion) {
     group.finish();
 }
 
-/// Two clips in four steps with guidance, by a network of 8 channels.
+/// Two clips in four steps with guidance, with a network of 8 channels.
 fn draw(c: &mut Criterion) {
     start();
     let encoder = Hashed::new(16).unwrap();

@@ -1,4 +1,4 @@
-//! Embeddings from files: what is read, and what is refused.
+//! Embeddings from files: what is accepted, and what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The call from prompt to video, on a network whose answer is a formula.
+//! Generation from prompts, with a network whose output is a formula.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::ops::ControlFlow;
@@ -104,7 +104,7 @@ fn a_clip_is_the_same_bit_for_bit_in_any_batch_and_from_any_start() {
         let model = Model::new(true);
         let again = model.run(&GenerateRequest { batch, ..request(prompts(5)) }).unwrap();
         assert_eq!(again, all);
-        // guidance asks for both branches at once
+        // guidance evaluates both branches at once
         assert_eq!(model.backbone.largest.load(Ordering::Relaxed), 2 * batch as i64);
     }
     let condition = Condition::Prompts(vec!["clip number 3".to_owned()]);
@@ -222,7 +222,7 @@ fn every_step_is_reported_and_any_can_be_the_last() {
     .unwrap();
     let expected: Vec<_> = [0, 2].into_iter().flat_map(|c| (1..=5).map(move |s| (c, s))).collect();
     assert_eq!(seen, expected);
-    // A restart takes more steps than the grid has, and says so from the first.
+    // A restart takes more steps than the grid has, and reports them from the first step.
     let restart = SamplerConfig::from_str("restart").unwrap();
     let again =
         GenerateRequest { sampler: restart, steps: 20, batch: 2, ..self::request(prompts(3)) };
@@ -263,9 +263,9 @@ fn one_path_of_noise_is_followed_at_any_number_of_steps() {
         let product = |a: &Tensor, b: &Tensor| (a * b).sum(Kind::Float).double_value(&[]);
         product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()
     };
-    // 192 numbers: without a common path the correlation has a standard error of .07.
+    // 192 values: without a common path the correlation has a standard error of .07.
     let (path, fresh) = (correlation(NoiseSource::Path), correlation(NoiseSource::Fresh));
     assert!(path > 0.7 && fresh.abs() < 0.3, "{path} on one path, {fresh} with fresh noise");
-    // The start is the same either way.
+    // The start is the same in both cases.
     assert_eq!(draw(NoiseSource::Path, "ddim", 5), draw(NoiseSource::Fresh, "ddim", 5));
 }

@@ -1,4 +1,4 @@
-//! A prompt's embedding does not depend on the prompts beside it.
+//! The embedding of a prompt does not depend on the other prompts of the batch.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;

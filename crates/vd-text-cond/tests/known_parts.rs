@@ -1,4 +1,4 @@
-//! Clips of which a part is known.
+//! Clips with known parts.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use vd_text_cond::{
 };
 use vd_unet3d::{Backbone, Cond};
 
-/// Sees each frame, all frames and the condition; a dull one answers with nothing.
+/// Depends on each frame, all frames and the conditioning; a dull one returns zeros.
 #[derive(Debug)]
 struct Mixes {
     dull: bool,
@@ -78,7 +78,7 @@ fn run_with(
     generate_with(&model, guide, request, &mut |_| ControlFlow::Continue(()))
 }
 
-/// Clips like those that are drawn, in [-1, 1].
+/// Clips like the sampled ones, in [-1, 1].
 fn clips(seed: u64, n: i64) -> Tensor {
     let like = Tensor::empty([n, 3, 4, 6, 4], (Kind::Float, Device::Cpu));
     SeededNoise::new(seed, 0).normal(&like).tanh()
@@ -129,13 +129,13 @@ fn each_clip_keeps_to_its_own_part_in_any_batch() {
         ]
     };
     let all = run(&GenerateRequest { batch: 5, ..request(5, terms()) }).unwrap();
-    // The last term wins where both tell.
+    // If two terms give the same value, the last one applies.
     assert_eq!(ends(&all), shared.expand([5, -1, -1, -1, -1], false));
     let rows = |x: &Tensor| x.narrow(2, 1, 2).narrow(3, 0, 2);
     assert_eq!(rows(&all), rows(&whole));
     for batch in [1, 2, 3] {
         let again = run(&GenerateRequest { batch, ..request(5, terms()) }).unwrap();
-        // Sums run in another order in another batch: 1e-5 of values below 1.
+        // Sums have another order in another batch: 1e-5 of values below 1.
         assert!((again - &all).abs().max().double_value(&[]) < 1e-5);
     }
 }
@@ -180,7 +180,7 @@ fn a_worse_model_guides_away_from_itself() {
     };
     let plain = made(None);
     assert_eq!(made(Some((&dull, 1.0))), plain);
-    // Guided by itself it goes nowhere: rounding of a - b + b, of values near 1.
+    // Guided by itself, nothing changes: rounding of a - b + b, of values near 1.
     let same = made(Some((&MIXES, 3.0)));
     assert!((same - &plain).abs().max().double_value(&[]) < 1e-4);
     let away = made(Some((&dull, 2.0)));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use vd_text_cond::{Error, Part, PromptLine, SignalValue, Text, read_prompts};
 
-/// A file in a folder of its own.
+/// A file in its own folder.
 struct File(tempfile::TempDir, &'static str);
 
 impl File {

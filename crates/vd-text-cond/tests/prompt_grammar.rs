@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use vd_text_cond::{Part, Text};
 
-/// Whether a word is a mark, or one behind backslashes.
+/// Whether a word is a mark, or one preceded by backslashes.
 fn is_mark(word: &str) -> bool {
     ["|", "::", "->"].contains(&word.trim_start_matches('\\'))
 }

@@ -1,4 +1,4 @@
-//! The values of signals: as they are written, and as the network gets them.
+//! The values of signals: as written, and as passed to the network.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod hears;
@@ -16,10 +16,10 @@ fn scalar() -> SignalConfig {
     SignalConfig::Scalar { mean: 0.0, std: 1.0 }
 }
 
-/// Seconds since 1970, of which f32 tells no two of a minute apart.
+/// Seconds since 1970, of which f32 distinguishes no two within a minute.
 const NOON: f64 = 1_700_000_000.0;
 
-/// A network that is told the time in hours since noon, and no text.
+/// A network conditioned on the time in hours since noon, and on no text.
 fn clock(signal: SignalConfig) -> Model {
     let mut model = Model::new(false, &[("time", signal)]);
     model.backbone.text = false;
@@ -63,7 +63,7 @@ fn what_generate_would_refuse_shows_before_it_is_called() {
         let values = Tensor::full([1, 1, 3, 4, 4], by, (Kind::Float, Device::Cpu));
         given("time", values).check(&video.backbone, 2, [3, 4, 4])
     };
-    // what upsampling makes of white, and what are no pixels
+    // the result of upsampling white, and values that are not pixels
     ask(1.0 + f64::from(f32::EPSILON)).unwrap();
     assert!(ask(-1.01).unwrap_err().to_string().contains("pixels in [-1, 1], got -1.0"));
 }

@@ -1,4 +1,4 @@
-//! What clips are told besides their text, and how strongly they are pulled towards it.
+//! Conditioning of clips besides their text, and its guidance scales.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod hears;
@@ -49,7 +49,7 @@ fn formula(text: &Tensor, signals: &[&Tensor], without: usize) -> Tensor {
     text + &signals + (text * &signals) * 0.5
 }
 
-/// What the network makes of the prompts and of two signals: b f of each.
+/// The network's contributions for the prompts and for two signals: b f of each.
 struct Parts {
     text: Tensor,
     wind: Tensor,
@@ -127,7 +127,7 @@ fn chained_signals_are_given_one_on_the_other_in_order_and_the_text_last() {
         expected += (&pair[1] - &pair[0]) * scale;
     }
     assert!(largest(&(said - expected)) < 1e-6);
-    // Scales near 1 are near the answer to everything together.
+    // Scales near 1 give nearly the output for everything together.
     let [near, one] = [1.0 + 1e-9, 1.0]
         .map(|scale| model.said(&ask(&p, [scale; 3], rule(Signals::Chained))).unwrap());
     assert!(largest(&(near - one)) < 1e-6);
@@ -172,7 +172,7 @@ fn stand_ins_that_training_never_showed_are_refused_by_name() {
     let (model, p) = (Model { nulls: untrained("wind"), ..model() }, parts());
     let message = model.refused(&ask(&p, [2.0, 1.0, 1.0], rule(Signals::Independent)));
     assert!(message.contains("signal `wind` at scale 2") && message.contains("drop"), "{message}");
-    // What is given in every branch needs no stand-in, and neither does what nothing is known of.
+    // Parts given in every branch need no null embedding, and unknown ones are allowed.
     for scales in [[1.0, 2.0, 2.0], [1.0, 1.0, 3.0], [1.0; 3]] {
         assert!(model.said(&ask(&p, scales, rule(Signals::Chained))).is_ok());
     }
@@ -233,7 +233,7 @@ fn signals_that_do_not_fit_are_refused_with_what_would() {
     let signals = || vec![given("wind", random(1, &[2]), 1.0)];
     let ask = GenerateRequest { signals: signals(), ..request(prompts(), FRAMES) };
     assert!(plain.refused(&ask).contains("takes no signals"));
-    // A network that takes signals alone.
+    // A network that takes only signals.
     plain = self::model();
     plain.backbone.text = false;
     let message = plain.refused(&request(prompts(), FRAMES));

@@ -1,4 +1,5 @@
-//! Tiny T5s and CLIPs from their directories, beside transformers (tests/encoders/t5_clip.py).
+//! Tiny T5s and CLIPs from their directories, compared with transformers
+//! (tests/encoders/t5_clip.py).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ fn config(name: &str) -> PretrainedConfig {
     PretrainedConfig::new(fixture(name))
 }
 
-/// What transformers gives, and the prompts.
+/// The output of transformers, and the prompts.
 fn expected(name: &str) -> (Weights, Vec<String>) {
     let expected = Weights::read(&fixture(name).join("expected.safetensors"), Device::Cpu).unwrap();
     let prompts = serde_json::from_str(&expected.metadata["prompts"]).unwrap();

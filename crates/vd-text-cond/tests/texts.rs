@@ -1,4 +1,4 @@
-//! Weights, the way from one text to another, negative prompts.
+//! Weights, transitions between texts, negative prompts.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod hears;
@@ -18,7 +18,7 @@ fn prompts(all: &[&str]) -> Condition {
     Condition::Prompts(all.iter().map(|one| (*one).to_owned()).collect())
 }
 
-/// What is said of each prompt by itself: one number.
+/// The network's output for each prompt alone: one number.
 fn alone(model: &Model, prompt: &str) -> f64 {
     let said = model.said(&request(prompts(&[prompt]), 1)).unwrap();
     said.double_value(&[0, 0])
@@ -42,12 +42,12 @@ fn parts_count_by_their_weights_and_one_part_of_any_weight_is_that_prompt_alone(
         let one = model.said(&request(texts(&["a red firework :: 3.7"]), 2)).unwrap();
         assert_eq!(one, model.said(&request(prompts(&["a red firework"]), 2)).unwrap());
         let twice = model.said(&request(texts(&["a red firework | a red firework"]), 2)).unwrap();
-        // The mean of two equal numbers, by a sum of halves; tokens in another order of sums.
+        // The mean of two equal numbers, by a sum of halves; sums over tokens in another order.
         assert!(largest(&(twice - &one)) < 1e-6);
         let both = model.said(&request(texts(&["red glow :: 3 | blue sea", "blue sea"]), 2));
         let both = both.unwrap();
         let [a, b] = ["red glow", "blue sea"].map(|prompt| alone(&model, prompt));
-        // As many words in each: the tokens of each weigh as much as its embedding.
+        // The texts have equally many words, so tokens and embeddings have the same weights.
         let expected = 0.75 * a + 0.25 * b;
         assert!((both.double_value(&[0, 1]) - expected).abs() < 1e-6, "{tokens}");
         assert!((both.double_value(&[1, 0]) - b).abs() < 1e-6, "{tokens}");
@@ -134,7 +134,7 @@ fn negative_prompts_need_no_trained_null_embedding_if_every_clip_has_one() {
     assert!(message.contains("never seen one") && message.contains("negative prompt"), "{message}");
     let plain = GenerateRequest { guidance: 1.0, ..draw(vec![one(true), one(false)]) };
     assert!(model.said(&plain).is_ok());
-    // Against itself any scale changes nothing but the last bits.
+    // With itself as the negative prompt, any scale changes only the last bits.
     let same = vec![text("red glow").against("red glow").unwrap()];
     let [guided, plain] = [7.0, 1.0]
         .map(|guidance| model.said(&GenerateRequest { guidance, ..draw(same.clone()) }).unwrap());

@@ -1,9 +1,10 @@
-//! What the paper's form of the network costs per operation, against that of video-diffusion-pytorch:
-//! forward, and forward with backward, of the graphs at dim 64.
+//! Cost per operation of the paper's architecture, compared with that of video-diffusion-pytorch:
+//! forward, and forward with backward, at dim 64.
 //!
-//! Sides take turns, so that whatever else the machine does falls on both; the median of each, and of
-//! the ratio of their times per operation within a turn. VD_BENCH_TURNS chooses the turns (5),
-//! VD_BENCH_THREADS the threads (2 where it is not set), VD_BENCH_PRESETS other presets.
+//! The two sides alternate, so that other load on the machine affects both; reported are the median
+//! of each, and of the ratio of their times per operation within a turn. VD_BENCH_TURNS sets the
+//! number of turns (5), VD_BENCH_THREADS the threads (2 by default), VD_BENCH_PRESETS other
+//! presets.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -18,7 +19,7 @@ use vd_unet3d::{Backbone, Cond, FrameMask, Noise, Preset, UNet3d, UNet3dConfig};
 /// b c f h w: a clip of the paper.
 const SIZE: [i64; 5] = [1, 3, 16, 64, 64];
 const DIM: i64 = 64;
-/// Tokens of a text, for networks that look at them; they are not given any.
+/// Tokens of a text, for networks that use them; none are given.
 const TOKENS: u64 = 0;
 
 struct Side {
@@ -38,7 +39,7 @@ impl Side {
         Side { name: preset.name(), flops, net, params }
     }
 
-    /// Nanoseconds for a thousand operations; backward counts as two forwards.
+    /// Nanoseconds per thousand operations; backward counts as two forwards.
     fn run(&self, x: &Tensor, weights: &Tensor, train: bool) -> f64 {
         let t = Tensor::from_slice(&[0.5f32]);
         let ask = || self.net.forward(x, &t, &Cond::none(), &FrameMask::All, None).unwrap();

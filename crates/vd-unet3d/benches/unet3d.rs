@@ -1,6 +1,6 @@
-//! What one evaluation of the network costs: forward, and forward with backward.
+//! Cost of one evaluation of the network: forward, and forward with backward.
 //!
-//! VD_BENCH_THREADS sets the threads (2 where it is not set), VD_TEST_DEVICE the device (`cpu`).
+//! VD_BENCH_THREADS sets the threads (2 by default), VD_TEST_DEVICE the device (`cpu`).
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -13,7 +13,7 @@ use vd_unet3d::ops::torch::testing::{device, finished};
 use vd_unet3d::ops::{Params, SeededNoise, torch};
 use vd_unet3d::{Backbone, Cond, FrameMask, Noise, Preset, UNet3d, UNet3dConfig};
 
-/// b c f h w: what a small model is trained on.
+/// b c f h w: training inputs of a small model.
 const SIZES: [[i64; 5]; 2] = [[1, 3, 5, 32, 32], [1, 3, 5, 16, 16]];
 
 fn unet3d(c: &mut Criterion) {
@@ -49,8 +49,7 @@ fn unet3d(c: &mut Criterion) {
     group.finish();
 }
 
-/// The graphs of the package and of the paper; `presets` holds their times per operation against each
-/// other.
+/// The architectures of the package and of the paper; `presets` compares their times per operation.
 fn presets(c: &mut Criterion) {
     let size = [1, 3, 16, 32, 32];
     let like = Tensor::empty(size, (Kind::Float, device()));

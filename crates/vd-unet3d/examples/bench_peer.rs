@@ -1,9 +1,9 @@
-//! This project's side of `cargo xtask bench-peer`: does what a line on stdin asks for.
+//! This project's side of `cargo xtask bench-peer`: executes the commands that it reads from stdin.
 //!
-//! Arguments are `key=value`. Commands, with the one line that answers each:
-//! `check` (relative L2 errors against the other side's answer), `run` (milliseconds of one
-//! evaluation), `memory` (resident KiB after loading, and at most since then), `peak` (the
-//! instructions of the kernels, and the limit of arithmetic measured with them). The program ends where stdin does.
+//! Arguments are `key=value`. Commands, each answered by one line: `check` (relative L2 errors
+//! against the other side's output), `run` (milliseconds of one evaluation), `memory` (resident KiB
+//! after loading, and the peak since then), `peak` (the instruction set of the kernels, and their
+//! measured arithmetic limit). The program ends with its stdin.
 
 #![allow(clippy::print_stdout, reason = "its lines are what it is for")]
 
@@ -26,8 +26,8 @@ use arguments::Arguments;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Errors of gradients count in parts of this much of all gradients' norm at least: some have a
-/// norm of rounding errors alone.
+/// Errors of gradients are relative to at least this fraction of all gradients' norm: some norms
+/// consist only of rounding errors.
 const FLOOR: f64 = 1e-6;
 
 fn main() -> Result<()> {
@@ -84,7 +84,7 @@ impl Bench {
         Ok(Bench { net, params, x, t, target, train, folder })
     }
 
-    /// One evaluation: its milliseconds, and what came of it, which is freed after the clock.
+    /// One evaluation: its milliseconds, and its results, which are freed after timing.
     fn run(&self) -> Result<(f64, Vec<Tensor>)> {
         let forward = || self.net.forward(&self.x, &self.t, &Cond::none(), &FrameMask::All, None);
         if !self.train {
@@ -155,12 +155,12 @@ fn norm(values: &Tensor) -> f64 {
     values.to_kind(Kind::Double).norm().double_value(&[])
 }
 
-/// Makes VmHWM count from here; a kernel that refuses keeps what loading took in it.
+/// Restarts VmHWM from here; if the operating system refuses, it includes loading.
 fn restart_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
-/// A size in KiB that the kernel tells of this process.
+/// A size in KiB that the operating system reports for this process.
 fn status(key: &str) -> Result<u64> {
     let text = fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));

@@ -1,4 +1,4 @@
-//! Networks whose products and convolutions compute in half precision.
+//! Networks whose matmuls and convolutions compute in half precision.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../../vd-tensor-ops/tests/oracle/mod.rs"]
@@ -11,7 +11,7 @@ use vd_unet3d::ops::kernels::Precision;
 use vd_unet3d::ops::torch::Autocast;
 use vd_unet3d::{Backbone, FrameMask, UNet3d};
 
-/// The answer, and the gradients of its mean square.
+/// The output, and the gradients of its mean square.
 fn pass(net: &UNet3d, scene: &Scene, leaves: &[&Tensor]) -> Vec<Tensor> {
     let Scene { x, t, cond, frames } = scene;
     let answer = net.forward(x, t, cond, frames, None).unwrap();
@@ -22,7 +22,7 @@ fn pass(net: &UNet3d, scene: &Scene, leaves: &[&Tensor]) -> Vec<Tensor> {
     all
 }
 
-/// |got - exact| / |exact| of all together.
+/// |got - exact| / |exact| over all values together.
 fn error(got: &[Tensor], exact: &[Tensor]) -> f64 {
     let length = |t: &Tensor| t.to_kind(Kind::Double).square().sum(Kind::Double).double_value(&[]);
     let difference = got.iter().zip(exact).map(|(a, b)| length(&(a - b))).sum::<f64>();
@@ -38,8 +38,8 @@ fn answers_and_gradients_are_in_f32_near_those_of_f32_and_recomputed_to_the_last
         scene.frames = FrameMask::All;
         let leaves: Vec<&Tensor> = params.trainable().into_iter().map(|(_, t)| t).collect();
         let exact = pass(&net, &scene, &leaves);
-        // An operand rounds by 2^-9 or 2^-12 at most, and there are some tens of layers. Measured:
-        // 1.7e-2 and 6.3e-3 in bf16, 1.7e-3 and 7.8e-4 in fp16.
+        // An operand is rounded by at most 2^-9 or 2^-12, in tens of layers. Measured: 1.7e-2 and
+        // 6.3e-3 in bf16, 1.7e-3 and 7.8e-4 in fp16.
         for (cast, bound) in [(Autocast::Bf16, 5e-2), (Autocast::Fp16, 5e-3)] {
             net.set_autocast(cast);
             let got = pass(&net, &scene, &leaves);

@@ -1,4 +1,4 @@
-//! How far bf16 in the attentions takes a whole network from f32.
+//! Error of a whole network due to bf16 in the attentions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use tch::{Device, Kind, Tensor};
@@ -10,7 +10,7 @@ fn draw(seed: u64, shape: &[i64]) -> Tensor {
     SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
 }
 
-/// |bf16 - f32| / |f32| of a fresh network's answer to noise; gains are spread around 1.
+/// |bf16 - f32| / |f32| of a fresh network's output for noise; gains are spread around 1.
 fn error(config: &UNet3dConfig, [b, f, side]: [i64; 3], seed: u64) -> f64 {
     let mut params = Params::new(seed, Kind::Float, Device::Cpu);
     let mut network = UNet3d::new(config, &mut params.root()).unwrap();
@@ -36,8 +36,8 @@ fn a_fresh_network_answers_with_bf16_almost_as_in_f32() {
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();
     for (config, size) in [(small, [1, 5, 16]), (heads, [2, 4, 16])] {
         let error = error(&config, size, seed);
-        // Measured: 1.4e-3 to 2.0e-3, and 1.5e-3 of a network with 64 channels and four levels. That
-        // there is an error at all shows that the mode is on.
+        // Measured: 1.4e-3 to 2.0e-3, and 1.5e-3 for a network with 64 channels and four levels. A
+        // nonzero error shows that the mode is on.
         assert!((3e-4..3e-3).contains(&error), "seed {seed}: {error:e} of {config:?}");
     }
 }

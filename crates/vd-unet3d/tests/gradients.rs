@@ -1,5 +1,5 @@
 //! The gradient of the whole network, with respect to its input, its conditioning and every
-//! parameter, against central differences in f64.
+//! parameter, compared with central differences in f64.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,7 +22,7 @@ fn gradients_hold(config: &UNet3dConfig, seed: u64) {
     let mut scene = scene(config, Kind::Double, seed, [2, 3, 4, 4]);
     scene.t = levels(seed, &[2, 3]);
     scene.frames = FrameMask::Focus(Tensor::from_slice(&[true, false]).to_device(device()));
-    // One row null, so that both the embedding given and the null embedding take part.
+    // One row is null, so that both the given and the null embedding take part.
     let pooled = scene.cond.pooled.as_ref().unwrap().set_requires_grad(true);
     scene.cond.pooled = Some(pooled.shallow_clone());
     scene.cond.null = Some(Tensor::from_slice(&[false, true]).to_device(device()));
@@ -30,7 +30,7 @@ fn gradients_hold(config: &UNet3dConfig, seed: u64) {
     scene.x = x.shallow_clone();
     let mut leaves = leaves(&params, &x);
     leaves.push(("conditioning".to_owned(), pooled));
-    // All together; then what enters the network, each by itself.
+    // All together; then each input of the network separately.
     check_together("network", &leaves, (seed, 3), &|| ask(&net, &scene));
     let inputs = leaves.split_off(params.trainable().len());
     check("network", &inputs, seed, &|| ask(&net, &scene));
@@ -64,7 +64,7 @@ fn every_parameter_gets_a_gradient() {
     }
 }
 
-/// All that is told, in which the first sample goes without each of them.
+/// All conditioning inputs; the first sample lacks each of them.
 fn half_told(config: &UNet3dConfig, seed: u64, per_frame: bool) -> Cond {
     let mut cond = told(config, Kind::Double, seed, [2, 3, 4, 4], per_frame);
     let first = || Some(Tensor::from_slice(&[true, false]).to_device(device()));
@@ -77,7 +77,7 @@ fn half_told(config: &UNet3dConfig, seed: u64, per_frame: bool) -> Cond {
     cond
 }
 
-/// Dropout has the same masks at every call, for they are those of a stream.
+/// Dropout has the same masks at every call, since they are determined by a stream.
 #[test]
 fn gradients_of_the_papers_form_are_the_slopes_of_its_values() {
     let tokens = TokensConfig { dim: 5, cross: vec![], memory: 0, pool: true };
@@ -117,8 +117,8 @@ fn gradients_reach_everything_at_once() {
     }
 }
 
-/// With respect to every parameter, the video, and whatever is told in real numbers: never nothing,
-/// and the slope of the answer.
+/// With respect to every parameter, the video, and all real-valued conditioning: always defined,
+/// and equal to the derivative of the output.
 fn gradients_of_what_is_told(config: &UNet3dConfig, seed: u64, per_frame: bool) {
     let (net, params) = build(config, Kind::Double, seed);
     let mut scene = scene(config, Kind::Double, seed, [2, 3, 4, 4]);
@@ -137,7 +137,7 @@ fn gradients_of_what_is_told(config: &UNet3dConfig, seed: u64, per_frame: bool) 
     }
     if let Some(tokens) = &mut scene.cond.tokens {
         tokens.values = leaf("tokens", &tokens.values);
-        // All of them there: at 0 the answer has a slope to one side alone.
+        // All tokens present: at a weight of 0 the output has only a one-sided derivative.
         let there = tokens.weight.to_kind(Kind::Double).clamp_min(0.2);
         tokens.weight = leaf("weight", &there);
     }

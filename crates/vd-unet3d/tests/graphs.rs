@@ -1,5 +1,5 @@
-//! Networks that are recorded and replayed, by a stand-in, or by CUDA with `VD_TEST_DEVICE=cuda`:
-//! answers and gradients of the network as it is.
+//! Recorded and replayed networks, emulated or, with `VD_TEST_DEVICE=cuda`, by CUDA: outputs and
+//! gradients are those of the ordinary network.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -18,12 +18,12 @@ use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::ops::{Params, SeededNoise};
 use vd_unet3d::{Backbone, Cond, FrameMask, Given, UNet3d, UNet3dConfig};
 
-/// Runs `f` with what records on the device of the tests.
+/// Runs `f` with graph recording on the test device, emulated or real.
 fn here<R>(f: impl FnOnce() -> R) -> R {
     if device().is_cuda() { f() } else { imitated(StandIn::new(), f) }
 }
 
-/// To the last bit on the CPU; on CUDA sums may be taken in another order.
+/// Bitwise on the CPU; on CUDA sums may be computed in another order.
 fn same(got: &Tensor, expected: &Tensor, autocast: Autocast) -> bool {
     let wide = |t: &Tensor| t.detach().to_kind(Kind::Double);
     let norm = |t: &Tensor| t.norm().double_value(&[]);
@@ -41,7 +41,7 @@ fn ask(net: &UNet3d, scene: &Scene) -> Tensor {
     net.forward(x, t, cond, frames, None).unwrap()
 }
 
-/// The network as it is and as it is replayed, of the same weights.
+/// The ordinary and the replayed network, with the same weights.
 struct Twins {
     own: UNet3d,
     replayed: UNet3d,
@@ -73,7 +73,7 @@ impl Twins {
         scene
     }
 
-    /// Asks both without gradients, and compares.
+    /// Evaluates both without gradients, and compares.
     fn compare(&self, scene: &Scene) {
         let (own, replayed) = tch::no_grad(|| (ask(&self.own, scene), ask(&self.replayed, scene)));
         assert!(same(&replayed, &own, self.own.autocast()), "an answer differs");
@@ -88,7 +88,7 @@ impl Twins {
 
 const SIZE: [i64; 4] = [2, 3, 8, 8];
 
-/// Something that changes with a seed.
+/// A change of the inputs, depending on a seed.
 type Change<'a> = dyn Fn(&mut Scene, u64) + 'a;
 
 #[test]
@@ -128,7 +128,7 @@ fn an_answer_stays_when_the_next_one_comes_and_the_question_may_change() {
     });
 }
 
-/// The same question.
+/// The same inputs.
 fn part(scene: &Scene) -> Scene {
     Scene {
         x: scene.x.shallow_clone(),
@@ -182,13 +182,13 @@ fn every_form_of_a_question_is_recorded_by_itself() {
         assert_eq!(twins.state().0, 3);
         (0..3).for_each(|seed| twins.compare(&twins.question(seed, [2, 4, 8, 8])));
         assert_eq!(twins.state().0, 4);
-        // There is no room for more while these are in use, and the answers are right all the same.
+        // There is no room for more while these are in use, yet the outputs are right.
         (0..3).for_each(|seed| twins.compare(&twins.question(seed, [2, 5, 8, 8])));
         assert_eq!(twins.state().0, 4);
     });
 }
 
-/// The loss of a question and its gradients with respect to the parameters.
+/// The loss and its gradients with respect to the parameters.
 fn gradients(net: &UNet3d, params: &Params, scene: &Scene) -> Vec<Tensor> {
     let leaves: Vec<&Tensor> = params.trainable().into_iter().map(|(_, t)| t).collect();
     let answer = ask(net, scene);
@@ -199,7 +199,7 @@ fn gradients(net: &UNet3d, params: &Params, scene: &Scene) -> Vec<Tensor> {
     std::iter::once(loss.detach()).chain(there.map(|grad| grad.detach())).collect()
 }
 
-/// Steps of momentum with two micro-batches each; both networks see the same.
+/// Steps with momentum and two micro-batches each; both networks get the same inputs.
 fn train(twins: &Twins, autocast: Autocast) {
     let nets = [&twins.own, &twins.replayed];
     for step in 0..4u64 {
@@ -218,7 +218,7 @@ fn train(twins: &Twins, autocast: Autocast) {
         }
         let pairs = all[0].iter().flatten().zip(all[1].iter().flatten());
         for (i, (own, replayed)) in pairs.enumerate() {
-            // On CUDA weights drift apart with their gradients; the first step shows these.
+            // On CUDA weights drift apart with their gradients, which the first step compares.
             let compared = !device().is_cuda() || step == 0 || i == 0;
             assert!(!compared || same(replayed, own, autocast), "step {step}: tensor {i}");
         }
@@ -327,7 +327,7 @@ fn a_recorder_that_fails_changes_no_answer_and_is_asked_no_more() {
             }
         });
         if device().is_cuda() {
-            return; // the stand-in is not asked
+            return; // the emulated recorder is not used
         }
         let GraphState { recorded, replayed, refused } = twins.replayed.graph_state();
         assert_eq!((recorded, replayed, refused.is_some()), (0, 0, true), "{flaw:?}");

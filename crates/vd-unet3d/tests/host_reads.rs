@@ -1,6 +1,7 @@
-//! What a forward or a backward on a device may not do, for nothing that does can be recorded: read a
-//! value on the host, which waits for the device, or copy one from it. Each place in the sources that
-//! looks like it is known here, with the reason why a recording does not meet it.
+//! Operations that a forward or backward pass on a device must avoid, since they cannot be
+//! recorded: reading a value on the host, which synchronises with the device, or copying between
+//! them. Each place in the sources that looks like one is listed here, with the reason why
+//! recordings do not include it.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use vd_unet3d::ops::torch::testing::folder;
 
-/// What reads or copies.
+/// Operations that read or copy.
 const WORDS: [&str; 10] = [
     "int64_value",
     "double_value",
@@ -23,7 +24,7 @@ const WORDS: [&str; 10] = [
     "masked_select(",
 ];
 
-/// The layers, the kernels' side for GPUs, and the network.
+/// The layers, the GPU side of the kernels, and the network.
 const SOURCES: [&str; 4] = [
     "../vd-tensor-ops/src/frame_mask.rs",
     "../vd-tensor-ops/src/layers",
@@ -31,7 +32,7 @@ const SOURCES: [&str; 4] = [
     "src",
 ];
 
-/// File, how often, and why a recording does not meet it.
+/// File, number of occurrences, and why recordings do not include them.
 const KNOWN: [(&str, usize, &str); 8] = [
     ("frame_mask.rs", 1, "a focus mask, which is on the device by then"),
     ("layers/dropout.rs", 2, "dropout is not recorded"),

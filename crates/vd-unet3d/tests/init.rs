@@ -1,4 +1,4 @@
-//! The parameters of a whole network start as PyTorch starts them.
+//! The parameters of a whole network are initialised as in PyTorch.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -11,12 +11,12 @@ use vd_unet3d::ops::Params;
 use vd_unet3d::ops::layers::NormKind;
 use vd_unet3d::{TokensConfig, UNet3d, UNet3dConfig};
 
-/// Inputs of every output value, as `torch.nn.init._calculate_fan_in_and_fan_out` counts them.
+/// Number of inputs of each output value, as in `torch.nn.init._calculate_fan_in_and_fan_out`.
 fn fan_in(weight: &Tensor) -> i64 {
     weight.size()[1..].iter().product()
 }
 
-/// What a parameter of this name starts with: a constant, uniform within a bound, or normal.
+/// Initial values of a parameter with this name: a constant, uniform within a bound, or normal.
 #[derive(Debug)]
 enum Start {
     Const(f64),
@@ -42,7 +42,7 @@ fn start(name: &str, params: &Params) -> Start {
     if name == "null_cond_emb" || name.ends_with("relative_attention_bias.weight") {
         return Start::Normal;
     }
-    // A bias shares the bound of its weight.
+    // A bias has the same bound as its weight.
     let weight = format!("{}weight", name.trim_end_matches("weight").trim_end_matches("bias"));
     let weight = &params.get(&weight).unwrap().tensor;
     Start::Uniform(1.0 / (fan_in(weight) as f64).sqrt())

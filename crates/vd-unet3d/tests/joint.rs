@@ -1,4 +1,4 @@
-//! A clip and the images behind it: neither moves the other by a single bit, in values or gradients.
+//! A clip and the images after it: neither changes a bit of the other, in values or gradients.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -21,10 +21,11 @@ use vd_unet3d::ops::layers::NormKind;
 use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Cond, FrameMask, Tokens, UNet3d, UNet3dConfig};
 
-/// Two orders of the same sums through the whole network in f64: measured below 1e-14.
+/// Tolerance for two orders of the same sums through the whole network in f64: measured below
+/// 1e-14.
 const SAME: f64 = 1e-13;
 
-/// The answer in some frames, and the gradients of a loss over those alone: of the video and of all
+/// The output for some frames, and the gradients of a loss over these: of the video and of all
 /// parameters.
 struct Seen {
     answer: Tensor,
@@ -53,7 +54,7 @@ fn seen(net: &UNet3d, params: &Params, scene: &Scene, (from, n): (i64, i64)) -> 
     Seen { answer: answer.detach(), video, params }
 }
 
-/// Where two are not the same to the last bit.
+/// Lists where two results are not bitwise equal.
 fn apart(a: &Seen, b: &Seen) -> Option<String> {
     if a.answer != b.answer {
         return Some("the answer".to_owned());
@@ -69,7 +70,7 @@ fn apart(a: &Seen, b: &Seen) -> Option<String> {
 const ROADS: [Precision; 4] =
     [Precision::F32, Precision::Reference, Precision::Exact, Precision::Bf16];
 
-/// Both ways: images that change, one or all, and the clip; with all that is told of them.
+/// Both directions: changes of one or all images, and of the clip, including their conditioning.
 fn check(config: &UNet3dConfig, seed: u64, size: [i64; 4], clip: i64) -> Option<String> {
     let f = size[1];
     let (mut net, params) = build(config, Kind::Float, seed);
@@ -77,7 +78,7 @@ fn check(config: &UNet3dConfig, seed: u64, size: [i64; 4], clip: i64) -> Option<
     let other = jointly(config, Kind::Float, seed ^ 0xA5, size, clip);
     let which = |of: std::ops::Range<i64>| (0..f).map(|i| of.contains(&i)).collect::<Vec<_>>();
     let cases = [
-        // what changes, and who must not notice: first frame and how many
+        // the changed frames, and those that must not be affected: first frame and number
         (which(f - 1..f), (0, f - 1)),
         (which(clip..f), (0, clip)),
         (which(0..1), (clip, f - clip)),
@@ -116,7 +117,7 @@ proptest! {
         let size = [2, clip + images, 4, 6];
         let grouped = jointly(&config, Kind::Double, seed, size, clip);
         let expected = array(&ask(&net, &grouped));
-        // All texts in a row, and weights that are 0 for those of others.
+        // All texts concatenated, with weights that are 0 for those of other frames.
         let mut cond = grouped.cond.shallow_clone();
         let (tokens, group) = (cond.tokens.take().unwrap(), cond.group.take().unwrap());
         let texts = tokens.values.size()[1];
@@ -158,7 +159,7 @@ proptest! {
     }
 }
 
-/// Enough channels, sites and frames that every kernel takes its widest way.
+/// Enough channels, positions and frames for every kernel's widest variant.
 #[test]
 fn frames_of_kernels_of_all_widths_stay_apart() {
     let config = UNet3dConfig {
@@ -172,7 +173,7 @@ fn frames_of_kernels_of_all_widths_stay_apart() {
     assert_eq!(check(&config, 3, [1, 5, 8, 12], 3), None);
 }
 
-/// Group norm's statistics run over frames: there the same claim fails, as it must.
+/// Group norm's statistics span all frames: there the same claim must fail.
 #[test]
 fn a_group_norm_couples_a_clip_and_its_images() {
     let norm = NormKind::Group { groups: 4 };
@@ -184,7 +185,7 @@ fn a_group_norm_couples_a_clip_and_its_images() {
     let changed = in_frames(&one, &other, &[false, false, false, true]);
     let [before, after] = [&one, &changed].map(|scene| seen(&net, &params, scene, (0, 2)));
     assert_eq!(apart(&before, &after).as_deref(), Some("the answer"));
-    // In the gradients too, were the answers alike.
+    // Compares the gradients too, even if the outputs were equal.
     assert_ne!(before.video.narrow(2, 0, 2), after.video.narrow(2, 0, 2));
     assert!(before.params.iter().any(|(name, grad)| *grad != after.params[name]));
 }

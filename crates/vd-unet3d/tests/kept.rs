@@ -1,5 +1,5 @@
-//! Networks on a GPU whose recordings read what layers keep of weights: on the CPU with what stands in
-//! for a GPU and runs the kernels' own text, or with `VD_TEST_DEVICE=cuda`.
+//! Networks on a GPU whose recordings use converted weights cached by the layers: on the CPU with
+//! an emulated GPU that runs the kernels' own source, or with `VD_TEST_DEVICE=cuda`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../../vd-tensor-ops/tests/kernels_cuda/emulator.rs"]
@@ -20,8 +20,8 @@ use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::ops::torch::{Autocast, operators};
 use vd_unet3d::{Backbone, UNet3d, UNet3dConfig};
 
-/// Runs `f` with what runs kernels and records on the device of the tests, and no other test meanwhile:
-/// while one of them records a way back, no thread reads what is kept.
+/// Runs `f` with kernels and recording on the test device, exclusively among the tests: while one
+/// records a backward pass, no other thread may read the cached weights.
 fn here<R>(f: impl FnOnce() -> R) -> R {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,10 +31,11 @@ fn here<R>(f: impl FnOnce() -> R) -> R {
     cuda::imitated(emulator::machine(), || imitated(StandIn::new(), f))
 }
 
-/// Samples, whose number divides the entries of activations and of no weight, frames, height, width.
+/// Samples (a number that divides the size of activations, but of no weight), frames, height,
+/// width.
 const SIZE: [i64; 4] = [5, 3, 4, 4];
 
-/// What a call was seen to do.
+/// Operations observed in a call.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     /// Copies of weights in another dtype or layout.
@@ -59,7 +60,7 @@ fn forward(net: &UNet3d, Scene { x, t, cond, frames }: &Scene) -> Tensor {
     net.forward(x, t, cond, frames, None).unwrap()
 }
 
-/// A network that is recorded, and the same one that is not.
+/// A network with recording, and the same one without.
 struct Twins {
     nets: [UNet3d; 2],
     params: [Params; 2],
@@ -68,7 +69,7 @@ struct Twins {
 
 impl Twins {
     fn new(autocast: Autocast) -> Self {
-        // Heads that the kernels take.
+        // Heads that the kernels support.
         let config = UNet3dConfig { attn_dim_head: 16, ..config() };
         let [(mut net, params), (mut own, others)] =
             [(); 2].map(|()| build(&config, Kind::Float, 3));
@@ -81,8 +82,8 @@ impl Twins {
         scene(&self.config, Kind::Float, seed, size)
     }
 
-    /// Asks the recorded one without gradients, and tells what it did. Its answer is that of the other,
-    /// in which a pass with gradients lets go what it has kept.
+    /// Evaluates the recorded network without gradients, and returns the observed operations. Its
+    /// output equals that of the other, in which a pass with gradients clears the cached weights.
     fn asked(&self, scene: &Scene) -> Seen {
         let [net, own] = &self.nets;
         let (answer, seen) = seen(|| tch::no_grad(|| forward(net, scene)));
@@ -98,7 +99,8 @@ impl Twins {
         seen
     }
 
-    /// What a pass does that finds all that is kept, and how many casts one does that finds none.
+    /// The operations of a pass with all weights cached, and the number of casts of a pass with
+    /// none cached.
     fn own(&self, scene: &Scene) -> (Seen, usize) {
         let _ = forward(&self.nets[1], scene);
         let ask = || seen(|| tch::no_grad(|| forward(&self.nets[1], scene))).1;
@@ -117,7 +119,8 @@ impl Twins {
     }
 }
 
-/// That a call did so many passes, and casts of weights beside them. What a GPU replays is not seen.
+/// Checks that a call made this many passes, plus casts of weights. Replays on a GPU are not
+/// visible.
 fn took(got: Seen, (passes, pass): (usize, Seen), casts: usize) {
     if !device().is_cuda() {
         assert_eq!(got.casts, passes * pass.casts + casts);
@@ -125,7 +128,7 @@ fn took(got: Seen, (passes, pass): (usize, Seen), casts: usize) {
     }
 }
 
-/// Alone, in the recording, in the replay that it is compared with, and in the one that answers.
+/// Direct, in the recording, in the replay for comparison, and in the one for the output.
 const RECORDED: usize = 4;
 
 #[test]
@@ -173,7 +176,7 @@ fn recordings_of_other_shapes_and_the_network_by_itself_share_what_is_kept() {
         twins.asked(&scenes[0]);
         took(twins.asked(&scenes[0]), (RECORDED, pass), 0);
         for scene in &scenes[1..] {
-            // Another number of frames has other turns.
+            // Another number of frames has other rotary angles.
             assert_eq!(twins.asked(scene).casts, pass.casts);
             took(twins.asked(scene), (RECORDED, pass), 0);
         }

@@ -1,4 +1,4 @@
-//! Options of the network, each by what it promises.
+//! Options of the network, and what each guarantees.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -25,7 +25,7 @@ fn with_x(scene: &Scene, x: Tensor) -> Scene {
     }
 }
 
-/// The parameters of one network in another one, which may have more.
+/// Copies the parameters of one network into another, which may have more.
 fn copy(from: &Params, to: &Params) {
     for (name, param) in from.iter() {
         let own = &to.get(name).unwrap().tensor;
@@ -33,10 +33,10 @@ fn copy(from: &Params, to: &Params) {
     }
 }
 
-/// A network for images that becomes one for videos, with every road of the kernels.
+/// A network for images that is extended to videos, on every code path of the kernels.
 #[test]
 fn convolutions_over_time_change_no_answer_at_their_start() {
-    // No frame sees another one, but for the middle's attention, which a mask shuts.
+    // Frames do not attend to each other, except in the middle's attention, which a mask disables.
     let images = UNet3dConfig {
         dim: 16,
         attention_levels: Some(vec![]),
@@ -107,7 +107,7 @@ proptest! {
         let turned = ask(&net, &with_x(&scene, turn(&scene.x)));
         let error = relative(&turned, &array(&turn(&ask(&net, &scene))));
         let still = (rows % 2 == 0 || height) && (columns % 3 == 0 || width);
-        // Borders of zeros are seen at once: measured above 1e-3.
+        // Zero borders have a clear effect: measured above 1e-3.
         prop_assert_eq!(error < 1e-12, still, "{:e}", error);
     }
 }
@@ -130,7 +130,7 @@ fn dropout_is_for_training_alone_and_a_function_of_its_stream() {
     assert_eq!(one, trained(&net, &scene, 1, 0));
     assert_ne!(one, trained(&net, &scene, 2, 0));
     assert_ne!(one, ask(&net, &scene));
-    // Samples and frames that are equal drop different values.
+    // Equal samples and frames drop different values.
     let x = scene.x.narrow(0, 0, 1).narrow(2, 0, 1).repeat([2, 1, 3, 1, 1]);
     let t = scene.t.narrow(0, 0, 1).repeat([2]);
     let frames = FrameMask::ClipAndImages { clip: 1 };
@@ -140,7 +140,7 @@ fn dropout_is_for_training_alone_and_a_function_of_its_stream() {
     assert_ne!(answer.narrow(2, 1, 1), answer.narrow(2, 2, 1));
 }
 
-/// What a sample loses is its own: not the batch's, not that of the frames around it.
+/// The dropout of a sample does not depend on its batch, nor on surrounding frames.
 #[test]
 fn dropout_isolates_samples_and_images() {
     let config = UNet3dConfig { dropout: 0.3, ..paper() };

@@ -1,5 +1,5 @@
-//! The whole network against its naive twin in f64, over configs, conditioning, noise levels and
-//! frame masks.
+//! The whole network compared with its naive reference in f64, over configs, conditioning, noise
+//! levels and frame masks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -34,7 +34,7 @@ fn the_graphs_of_all_three_presets_are_the_twins() {
     }
 }
 
-/// The Python package fails here: its last block takes 2 dim channels and gets 2 init_dim.
+/// The Python package fails here: its last block expects 2 dim channels and gets 2 init_dim.
 #[test]
 fn the_first_convolution_may_have_channels_of_its_own() {
     for init_dim in [4, 12] {

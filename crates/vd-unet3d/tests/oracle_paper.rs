@@ -1,4 +1,4 @@
-//! The form of the paper's models against the naive twin in f64.
+//! The architecture of the paper's models compared with the naive reference in f64.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

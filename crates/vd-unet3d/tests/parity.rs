@@ -1,7 +1,7 @@
-//! The networks of video-diffusion-pytorch, number by number.
+//! The networks of video-diffusion-pytorch, compared numerically.
 //!
-//! Weights and inputs come from the counter-based generator; parity/fixtures.py wrote what the
-//! Python package answers and says how to run the full comparison.
+//! Weights and inputs come from the counter-based generator; parity/fixtures.py wrote the Python
+//! package's outputs, and documents how to run the full comparison.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -20,25 +20,25 @@ mod table;
 
 /// Relative L2 distance of outputs.
 const OUTPUT: f64 = 1e-5;
-/// The same of every road where nothing needs gradients. Measured with bf16: 2.2e-3 to 4.5e-3, for
-/// the drawn weights of the attentions are larger than those a network starts with (bf16.rs).
+/// The same for every code path without gradients. Measured with bf16: 2.2e-3 to 4.5e-3, since the
+/// random weights of the attentions are larger than a network's initial ones (bf16.rs).
 const PRECISIONS: [(Precision, f64); 4] = [
     (Precision::Reference, 3e-6),
     (Precision::Exact, 3e-6),
     (Precision::F32, OUTPUT),
     (Precision::Bf16, 6e-3),
 ];
-/// Distance of a gradient, in parts of the larger of its norm and `FLOOR` of all gradients' norm.
+/// Distance of a gradient, relative to the larger of its norm and `FLOOR` of all gradients' norm.
 const GRADIENT: f64 = 1e-4;
 const FLOOR: f64 = 1e-6;
-/// A signed sum of an error of norm e is about e; one in 16,000 passes 4 e.
+/// A signed sum of an error of norm e is about e; one in 16,000 exceeds 4 e.
 const SIGNED_SUM: f64 = 4.0 * GRADIENT;
 
 fn here() -> PathBuf {
     folder(env!("CARGO_MANIFEST_DIR")).join("tests/parity")
 }
 
-/// A committed case: what it is and what the package answered.
+/// A committed case: its description and the package's output.
 fn fixture(name: &str) -> (Case, Weights) {
     let path = here().join("fixtures").join(format!("{name}.safetensors"));
     let file = Weights::read(&path, Device::Cpu).unwrap();
@@ -59,7 +59,7 @@ fn check(name: &str) {
     let error = relative_l2(&pass.output, &file.tensors["output"]);
     assert!(error <= tolerance(OUTPUT), "{name}: output off by {error:e}");
 
-    // Without gradients, by every road.
+    // Without gradients, on every code path.
     for (precision, bound) in PRECISIONS {
         network.set_precision(precision);
         let output = tch::no_grad(|| case.answer(&network, Kind::Float));
@@ -81,7 +81,7 @@ fn check(name: &str) {
     }
 }
 
-/// The parameters are those of the package's state dict, by name and shape.
+/// The parameters equal those of the package's state dict, in name and shape.
 fn check_names(case: &Case, params: &vd_unet3d::ops::Params) {
     let shape = |t: &Tensor| t.size();
     let trained = params.trainable().into_iter().map(|(name, t)| (name.to_owned(), shape(t)));
@@ -144,7 +144,7 @@ fn rotary_frequencies_are_the_packages_within_rounding() {
             let ours = params.get(frequencies).unwrap().tensor.to_device(Device::Cpu);
             let theirs = &file.tensors["rotary_frequencies"];
             let error = ((ours - theirs) / theirs).abs().max().double_value(&[]);
-            // One unit in the last place of an f32 is at most 2^-23 of it.
+            // One unit in the last place of an f32 is at most 2^-23 of its value.
             assert!(error <= 2f64.powi(-23), "{name}: {frequencies} off by {error:e}");
         }
     }
@@ -152,7 +152,7 @@ fn rotary_frequencies_are_the_packages_within_rounding() {
 
 #[test]
 fn confusing_versions_is_not_within_tolerance() {
-    // 0.5 and 0.6 have the same names and shapes, so that only the numbers tell them apart.
+    // 0.5 and 0.6 have the same names and shapes, so only the values distinguish them.
     let (case, file) = fixture("v05-unconditional");
     let (network, params) = build(&config("0.6.3", &case.network), Kind::Float);
     check_names(&case, &params);
@@ -163,7 +163,7 @@ fn confusing_versions_is_not_within_tolerance() {
 
 #[test]
 fn generator_gives_the_bits_that_python_gives() {
-    // The same values stand in parity/generator.py.
+    // The same values are in parity/generator.py.
     let words = [
         ("", [0xC381_7C01_6BA4_FF30, 0x100C_DAAC_C0BC_9316]),
         ("init_conv.weight", [0xED9D_19E9_124A_5C3E, 0x3D61_3BBF_543E_D8A7]),

@@ -1,4 +1,4 @@
-//! The paper's models: what they are made of, and that they run and learn.
+//! The paper's models: their parameters, and that they run and learn.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -20,7 +20,7 @@ const PAPER: [Preset; 6] = [
     Preset::PaperTextLarge9x128,
 ];
 
-/// Names and shapes, one a line.
+/// Names and shapes, one per line.
 fn listed(config: &UNet3dConfig) -> (String, usize) {
     let mut params = Params::sketch(Kind::Float);
     UNet3d::new(config, &mut params.root()).unwrap();
@@ -32,7 +32,7 @@ fn listed(config: &UNet3dConfig) -> (String, usize) {
     (text, params.count())
 }
 
-/// `VD_WRITE_PARAMETERS=1` writes the lists anew, for a change that is meant.
+/// `VD_WRITE_PARAMETERS=1` rewrites the lists, for intended changes.
 #[test]
 fn the_parameters_of_every_full_model_are_the_listed_ones() {
     for preset in PAPER {
@@ -59,7 +59,7 @@ fn the_sizes_of_the_full_models_are_known() {
 const COUNTS: [usize; 6] =
     [1_191_768_835, 143_056_643, 1_189_669_635, 310_626_691, 1_195_966_211, 1_199_393_667];
 
-/// Scaled by `dim`, and by the widths that `dim` does not reach, so that a test can hold it.
+/// Scaled down by `dim`, and by the widths independent of `dim`, to fit a test.
 fn scaled(preset: Preset) -> UNet3dConfig {
     let config = preset.config();
     let embedding = EmbeddingConfig { width: Some(32), ..config.embedding };
@@ -78,7 +78,7 @@ fn drawn(seed: u64, shape: &[i64]) -> Tensor {
     SeededNoise::new(seed, 0).normal(&Tensor::empty(shape, (Kind::Float, Device::Cpu)))
 }
 
-/// A text for every sample, where the network hears one.
+/// A text for every sample, if the network takes one.
 fn told(config: &UNet3dConfig, b: i64) -> Cond {
     match &config.tokens {
         Some(tokens) => {
@@ -103,7 +103,7 @@ fn a_sketch_counts_what_a_network_has() {
     }
 }
 
-/// The mean square distance of the answer from a target, under dropout.
+/// The mean square distance of the output from a target, with dropout.
 fn loss(net: &UNet3d, step: u64) -> Tensor {
     let config = net.config();
     let side = 2 * config.spatial_multiple();
@@ -130,7 +130,7 @@ fn every_model_scaled_down_starts_with_nothing_and_learns_a_batch() {
             let grads = Tensor::run_backward(&[loss], &all, false, false);
             for (grad, (name, parameter)) in grads.iter().zip(params.trainable()) {
                 if !grad.defined() {
-                    // What stands in for a text, where every sample has one.
+                    // The null embedding is unused if every sample has a text.
                     assert_eq!(name, "null_cond_emb", "{}", preset.name());
                     continue;
                 }
@@ -138,7 +138,7 @@ fn every_model_scaled_down_starts_with_nothing_and_learns_a_batch() {
                 let _moved = tch::no_grad(|| parameter.shallow_clone().g_sub_(&(grad * 0.2)));
             }
         }
-        // The target's own mean square: the answer is 0 at first, whatever is asked.
+        // The target's own mean square: the output is initially 0 for any input.
         let size = drawn(3, &net_size(net.config())).square().mean(Kind::Float).double_value(&[]);
         assert!((losses[0] - size).abs() < 1e-6, "{losses:?} {size}");
         assert!(losses[1] < losses[0] && losses[2] < losses[1], "{}: {losses:?}", preset.name());

@@ -1,4 +1,4 @@
-//! What stays the same when the question changes.
+//! Invariances of the output under changes of the input.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -15,16 +15,17 @@ use vd_unet3d::ops::layers::NormKind;
 use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
-/// Two orders of the same sums, through the whole network.
+/// Tolerance for two orders of the same sums, through the whole network.
 ///
-/// In f32 the network differs from its f64 twin by up to 1.5e-6, and so do two batches of a sample:
-/// measured over 600 networks, 2e-6 at most and 5e-7 as a rule. In f64 nothing hides.
+/// In f32 the network differs from its f64 reference by up to 1.5e-6, and so do two batches with
+/// the same sample: measured over 600 networks, 2e-6 at most and typically 5e-7. In f64 nothing is
+/// hidden by rounding.
 fn same(kind: Kind) -> f64 {
     if kind == Kind::Double { 1e-13 } else { 5e-6 }
 }
 
-/// Levels told per sample or per frame: over 300 networks 2.9e-6 at most in f32, by convolutions of
-/// Winograd's kind (7e-7 by direct ones).
+/// Levels per sample or per frame: over 300 networks 2.9e-6 at most in f32, with Winograd
+/// convolutions (7e-7 with direct ones).
 fn same_levels(kind: Kind) -> f64 {
     if kind == Kind::Double { 1e-13 } else { 5e-6 }
 }
@@ -60,7 +61,8 @@ proptest! {
             let expected = array(&ask(&net, &one));
             let each = Scene { t: one.t.unsqueeze(1).repeat([1, f]), ..one };
             prop_assert!(relative(&ask(&net, &each), &expected) <= same_levels(kind));
-            // And equal embeddings of all frames are one embedding, also where a row is null.
+            // And equal embeddings of all frames equal a single embedding, also where a row is
+            // null.
             let pooled = each.cond.pooled.as_ref().unwrap();
             let null = Tensor::from_slice(&(0..b).map(|k| k == 1).collect::<Vec<_>>()).to_device(device());
             let per_sample = Scene { cond: each.cond.with_null(null.shallow_clone()), ..each };
@@ -113,12 +115,13 @@ proptest! {
         let first = scene(&config, Kind::Float, seed, [2, f, 4, 6]);
         let first = Scene { frames: FrameMask::ClipAndImages { clip }, ..first };
         let answer = ask(&net, &first);
-        // Other images, of another size of values.
+        // Other images, with values of another magnitude.
         let other = normal(seed ^ 5, &[2, 3, images, 4, 6]).to_kind(Kind::Float) * 7.0;
         let changed = ask(&net, &with_frames(&first, clip, &other));
         prop_assert_eq!(answer.narrow(2, 0, clip), changed.narrow(2, 0, clip));
         prop_assert_ne!(answer.narrow(2, clip, images), changed.narrow(2, clip, images));
-        // Nor do images see each other or the clip: the last one stays when all others change.
+        // Images do not see each other or the clip either: the last one is unchanged when all
+        // others change.
         let before = normal(seed ^ 6, &[2, 3, f - 1, 4, 6]).to_kind(Kind::Float);
         let last = first.x.narrow(2, f - 1, 1);
         let x = Tensor::cat(&[&before, &last], 2);
@@ -162,7 +165,7 @@ proptest! {
         let (one, other) = (ask_with(own.shallow_clone()), ask_with(own * 3.0));
         prop_assert_eq!(one.get(0), other.get(0));
         prop_assert_ne!(one.get(1), other.get(1));
-        // All rows null, however it is said.
+        // All rows null, expressed in different ways.
         let nulled = Scene { cond: given.cond.nulled(), ..given };
         let expected = array(&ask(&net, &nulled));
         let silent = Scene { cond: Cond::none(), ..nulled };
@@ -215,7 +218,7 @@ fn the_gradient_of_a_clip_stops_at_the_images() {
     assert!(largest(image.narrow(2, 3, 1)) > 0.0);
 }
 
-/// Group norm's statistics run over frames: there the claims above cannot hold.
+/// Group norm's statistics span all frames: there the claims above cannot hold.
 #[test]
 fn a_group_norm_couples_the_frames_that_attention_does_not() {
     let config = UNet3dConfig { mask_first_temporal: true, ..group_norm() };
@@ -227,7 +230,7 @@ fn a_group_norm_couples_the_frames_that_attention_does_not() {
     assert_ne!(ask(&net, &first).narrow(2, 0, 2), changed.narrow(2, 0, 2));
 }
 
-/// The order of frames matters to temporal attention, and it is told by positions alone.
+/// The order of frames matters to temporal attention, but only through positions.
 #[test]
 fn frames_are_ordered_by_rotary_positions_and_the_relative_bias_alone() {
     let config = config();
@@ -240,7 +243,7 @@ fn frames_are_ordered_by_rotary_positions_and_the_relative_bias_alone() {
         relative(&got, &array(&ask(net, &scene).index_select(2, &order)))
     };
     assert!(difference(&net) > 1e-3);
-    // Without them the network follows any permutation of its frames.
+    // Without them the network is equivariant to permutations of its frames.
     let mut values = params.tensors();
     for (name, value) in &mut values {
         if name.ends_with("rotary_emb.freqs") || name.ends_with("attention_bias.weight") {

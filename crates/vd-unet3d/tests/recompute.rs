@@ -1,5 +1,5 @@
-//! Activations that are computed again: the answer, the loss and every gradient of the road that
-//! keeps them, bit for bit.
+//! Recomputed activations: output, loss and every gradient are bitwise those of the path that keeps
+//! them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,18 +17,18 @@ use vd_unet3d::ops::layers::NormKind;
 use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Backbone, FrameMask, Skips, UNet3d, UNet3dConfig, Wrap};
 
-/// Three levels with channels that the kernels take.
+/// Three levels with channels that the kernels support.
 fn wide(base: UNet3dConfig) -> UNet3dConfig {
     UNet3dConfig { dim: 16, dim_mults: vec![1, 2, 2], ..base }
 }
 
-/// The bits of a tensor's values, of whatever kind; nothing where there is no gradient.
+/// The bits of a tensor's values, of any kind; `None` if there is no gradient.
 fn bits(x: &Tensor) -> Option<Vec<u64>> {
     let x = x.defined().then(|| x.detach().to_kind(Kind::Double).flatten(0, -1))?;
     Some(Vec::<f64>::try_from(x).unwrap().into_iter().map(f64::to_bits).collect())
 }
 
-/// Answer, loss, and the gradients of the loss, in training.
+/// Output, loss, and the gradients of the loss, in training.
 fn pass(net: &UNet3d, scene: &Scene, leaves: &[&Tensor]) -> Vec<Option<Vec<u64>>> {
     let mut dropout = SeededNoise::new(11, 0);
     let Scene { x, t, cond, frames } = scene;
@@ -39,7 +39,7 @@ fn pass(net: &UNet3d, scene: &Scene, leaves: &[&Tensor]) -> Vec<Option<Vec<u64>>
     all.map(bits).collect()
 }
 
-/// With respect to every parameter and to the video, by every number of levels.
+/// With respect to every parameter and to the video, for every number of levels.
 fn holds(config: &UNet3dConfig, (seed, kind): (u64, Kind), question: impl Fn(&mut Scene)) {
     let (mut net, params) = build(config, kind, seed);
     let side = config.spatial_multiple() * 2;

@@ -1,4 +1,5 @@
-//! Wrong questions get an error that says what, expected and got; none of them panics.
+//! Invalid inputs give an error that names the input, the expected and the given value; none of
+//! them panics.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -15,7 +16,7 @@ use vd_unet3d::{
     Axes, Backbone, Cond, FrameMask, Given, Tokens, TokensConfig, UNet3d, UNet3dConfig,
 };
 
-/// The message that a question to a network of `config` gets.
+/// The error message of a network of `config` for an input.
 fn refusal(config: &UNet3dConfig, change: impl Fn(Scene) -> Scene) -> String {
     let (net, _) = build(config, Kind::Float, 1);
     let right = scene(config, Kind::Float, 2, [2, 3, 4, 6]);
@@ -42,7 +43,7 @@ fn videos_that_do_not_fit_are_refused_with_their_shape() {
     has(&with(floats(&[2, 4, 3, 4, 6])), &["video", shape, "[2, 4, 3, 4, 6]"]);
     has(&with(floats(&[2, 3, 3, 5, 6])), &["video", shape, "[2, 3, 3, 5, 6]"]);
     has(&with(floats(&[2, 3, 3, 4, 7])), &["video", shape, "[2, 3, 3, 4, 7]"]);
-    // Channels last, as decoders give it.
+    // Channels last, as decoders return it.
     has(&with(floats(&[2, 3, 4, 6, 3])), &["video", shape]);
     has(&with(floats(&[2, 3, 4, 6])), &["video", "five axes, b c f h w", "[2, 3, 4, 6]"]);
     has(&with(floats(&[])), &["video", "five axes", "[]"]);
@@ -116,7 +117,7 @@ fn null_masks_are_bools_one_per_sample() {
     has(&with(Tensor::from_slice(&[true])), &[name[0], name[1], "[1]"]);
     has(&with(Tensor::from_slice(&[true, false, true])), &[name[0], name[1], "[3]"]);
     has(&with(Tensor::from_slice(&[true, false]).unsqueeze(1)), &[name[0], name[1], "[2, 1]"]);
-    // Also where no embedding is given.
+    // Also if no embedding is given.
     let message = refusal(&conditional(), |right| Scene {
         cond: Cond { pooled: None, null: Some(Tensor::from_slice(&[true])), ..Cond::none() },
         ..right
@@ -124,7 +125,7 @@ fn null_masks_are_bools_one_per_sample() {
     has(&message, &name);
 }
 
-/// The message that a network of everything gets where one signal is `value`.
+/// The error message of a network with all options if one signal is `value`.
 fn signal(name: &str, value: Tensor, null: Option<Tensor>) -> String {
     refusal(&everything(), |right| {
         let value = value.shallow_clone();
@@ -212,7 +213,7 @@ fn a_text_has_what_the_network_looks_at() {
     has(&without(&both, false), &["conditioning", "tokens of width 6", "an embedding without"]);
     has(&without(&both, true), &["conditioning", "embedding of width 5", "tokens without"]);
     let (net, _) = build(&everything(), Kind::Float, 1);
-    // What a network that pools by itself does not look at is passed over.
+    // A network that pools the embedding itself ignores a given one.
     let mut right = scene(&everything(), Kind::Float, 2, [2, 3, 4, 6]);
     let answer = small::ask(&net, &right);
     for other in [None, Some(floats(&[7]))] {
@@ -225,7 +226,7 @@ fn a_text_has_what_the_network_looks_at() {
     let (values, weight) = (floats(&[2, 9, 8]), floats(&[2, 9]).abs());
     right.cond = right.cond.with_tokens(Tokens { values, weight });
     assert_eq!(small::ask(&net, &right), answer);
-    // A network that takes signals alone refuses a text of either form, and needs none.
+    // A network that takes only signals refuses a text in either form, and needs none.
     let deaf = UNet3dConfig { cond_dim: None, tokens: None, ..everything() };
     for pooled in [true, false] {
         let message = refusal(&deaf, |right| {

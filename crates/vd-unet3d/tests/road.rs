@@ -1,5 +1,6 @@
-//! What a network asks of a GPU in bf16, counted without one: libtorch's operators are those of this
-//! CPU, kernels are noted and not run. A change of these numbers is a change of what a step costs.
+//! The operations of a network on a GPU in bf16, counted without a GPU: libtorch's operators run on
+//! this CPU, kernels are recorded and not run. A change of these numbers changes the cost of a
+//! step.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::print_stdout, reason = "the counts")]
 
@@ -16,7 +17,7 @@ use vd_unet3d::ops::kernels::cuda::{Dry, imitated};
 use vd_unet3d::ops::torch::{Autocast, Operand};
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
-/// Samples and frames, whose product divides the entries of activations and of nothing else.
+/// Samples and frames, whose product divides the size of activations and of nothing else.
 const SIZE: [i64; 2] = [3, 5];
 
 fn large(t: &Operand) -> bool {
@@ -25,7 +26,7 @@ fn large(t: &Operand) -> bool {
 }
 
 /// The network of video-diffusion-pytorch 0.7: 19 residual blocks, 18 of them with an embedding, 8
-/// linear attentions over space and a full one, 10 attentions along time.
+/// linear spatial attentions and a full one, 10 temporal attentions.
 struct Network {
     net: UNet3d,
     params: Params,
@@ -49,10 +50,10 @@ impl Network {
         self.net.forward(&self.x, &self.t, &Cond::default(), &FrameMask::All, None).unwrap()
     }
 
-    /// What `f` asks for.
+    /// The operations of `f`.
     fn asked(&self, what: &str, f: impl FnOnce()) -> Asked {
         for (_, param) in self.params.iter() {
-            // As an optimiser leaves them: the first gradient is taken as it comes.
+            // As an optimiser leaves them: the first gradient is stored without addition.
             param.tensor.shallow_clone().zero_grad();
         }
         let machine = Arc::new(Dry::default());
@@ -73,7 +74,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// All classes but those of small tensors.
+    /// All classes except those of small tensors.
     fn is(&self, classes: &[(&str, usize)]) {
         let got = self.counts.0.iter().filter(|(class, _)| !class.starts_with("small"));
         let got: BTreeMap<&str, usize> = got.map(|(k, (n, _))| (k.as_str(), *n)).collect();
@@ -96,7 +97,7 @@ const FORWARD: [(&str, usize); 6] = [
     ("temporal_forward", 10),
 ];
 
-/// Products, sums with what goes around an attention, inputs joined with skips; the casts and the
+/// Matmuls, sums with the residuals of attentions, inputs concatenated with skips; the casts and
 /// permutes are those of the two ends.
 const PASS: [(&str, usize); 7] = [
     ("attention", 1),
@@ -116,7 +117,7 @@ fn activations_stay_in_half_and_in_place_from_the_first_convolution_to_the_last(
     let again = of.asked("evaluation", evaluated);
     again.is(&PASS);
     again.runs(&FORWARD);
-    // Weights are cast at the first time alone.
+    // Weights are cast only the first time.
     assert_eq!(first.counts.of("small cast") - again.counts.of("small cast"), 156);
     assert!(again.counts.all("small") <= 33, "{}", again.counts);
     let with_graph = of.asked("forward", || drop(of.forward()));

@@ -1,4 +1,4 @@
-//! What a network is told besides a pooled embedding: what it counts for, and what stands in for it.
+//! Conditioning inputs besides a pooled embedding: their effect, and their null embeddings.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -19,14 +19,15 @@ use vd_unet3d::ops::Params;
 use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Backbone, Cond, Given, SignalConfig, Tokens, TokensConfig, UNet3d, UNet3dConfig};
 
-/// Two orders of the same sums through the whole network in f64: measured below 1e-14.
+/// Tolerance for two orders of the same sums through the whole network in f64: measured below
+/// 1e-14.
 const SAME: f64 = 1e-13;
 /// Roundings to eight bits through the whole network: measured below 0.06.
 const HALF: f64 = 0.2;
 
 const SIZE: [i64; 4] = [3, 3, 4, 6];
 
-/// The grown network's parameters with those of a plain one where names agree; the first inputs of
+/// The grown network's parameters, with those of a plain one where names agree; the first inputs of
 /// the first convolution are the plain one's.
 fn grown(params: &Params, plain: &Params) -> BTreeMap<String, Tensor> {
     let mut values = params.tensors();
@@ -67,7 +68,7 @@ fn what_starts_at_zero_leaves_the_answer_as_it_was() {
         let pooled = Cond::pooled(scene.cond.pooled.as_ref().unwrap().shallow_clone());
         let nulls = with_some_null(&scene.cond, 3, 0b101_110_011_010_001_100);
         let silent = pooled.with_null(nulls.null.as_ref().unwrap().shallow_clone());
-        // The same seed starts both alike; a network that has learned becomes the other one.
+        // The same seed initialises both alike; a trained network becomes the other one.
         let (young, start) = fresh(&less);
         let values = grown(&params, &start);
         assert!(params.tensors().iter().all(|(name, value)| *value == values[name]));
@@ -96,7 +97,7 @@ fn large_numbers_keep_the_digits_that_tell_them_apart() {
         let scene = scene(&config, kind, 4, SIZE);
         ask(&net, &with_cond(&scene, with_given(&Cond::none(), "time", given)))
     };
-    // Seconds since 1970: single precision has every 128th of them.
+    // Seconds since 1970: single precision represents only every 128th.
     let epoch = 1.7e9;
     let seconds = Tensor::from_slice(&[-7.0, 3.0, 4.5]).to_device(device());
     for kind in [Kind::Double, Kind::Float, Kind::BFloat16] {
@@ -116,7 +117,7 @@ proptest! {
         let silent = ask(&net, &with_cond(&base, Cond::none()));
         let nulled = ask(&net, &with_cond(&base, base.cond.nulled()));
         prop_assert!(relative(&nulled, &array(&silent)) <= SAME);
-        // Each by itself, the rest given.
+        // Each separately, with the rest given.
         for name in config.signals.keys() {
             let mut without = base.cond.shallow_clone();
             without.signals.remove(name);
@@ -128,7 +129,7 @@ proptest! {
         let expected = array(&ask(&net, &with_cond(&base, text)));
         let null = base.cond.keeping(false, |_| true);
         prop_assert!(relative(&ask(&net, &with_cond(&base, null)), &expected) <= SAME);
-        // A sample that goes without may be given anything, also a class that there is not.
+        // A null sample may have any value, even a class that does not exist.
         if config.signals.contains_key("weather") {
             let rows = bits(3, draws);
             let value = mix(&rows, &Tensor::from_slice(&[-1i64, 99, 3]).to_device(device()),
@@ -158,7 +159,7 @@ proptest! {
             let cond = cond.shallow_clone().with_tokens(tokens);
             relative(&ask(&net, &with_cond(&base, cond)), &expected)
         };
-        // Padding, whatever it holds; and a token that is there twice for half of its weight.
+        // Padding with any content; and a token repeated with half of its weight.
         let padding = normal(seed ^ 3, &[3, more, 6]) * 7.0;
         let nothing = weight.narrow(-1, 0, 1).repeat(
             if per_frame { vec![1, 1, more] } else { vec![1, more] }) * 0.0;
@@ -214,7 +215,7 @@ proptest! {
         short.load(&params.tensors().into_iter().map(round).collect()).unwrap();
         let exact = scene(&config, Kind::Double, seed, SIZE);
         let expected = array(&ask(&double, &exact));
-        // What is told may be of any precision.
+        // Conditioning may be of any precision.
         for kind in [Kind::Double, Kind::Float, Kind::BFloat16] {
             let cond = told(&config, kind, seed, SIZE, false);
             let got = net.forward(&exact.x, &exact.t, &cond, &exact.frames, None).unwrap();

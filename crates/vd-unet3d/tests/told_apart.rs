@@ -1,4 +1,4 @@
-//! Whom what a network is told reaches: its sample, and its frame where that is alone.
+//! What a conditioning input affects: its sample, and only its frame where frames are independent.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,12 +16,13 @@ use tch::{Kind, Tensor};
 use vd_unet3d::ops::torch::testing::device;
 use vd_unet3d::{Cond, FrameMask, Given, Tokens};
 
-/// Two orders of the same sums through the whole network in f64: measured below 1e-14.
+/// Tolerance for two orders of the same sums through the whole network in f64: measured below
+/// 1e-14.
 const SAME: f64 = 1e-13;
 
 const SIZE: [i64; 4] = [3, 3, 4, 6];
 
-/// What `one` tells, but in the marked rows what `other` tells.
+/// The conditioning of `one`, but in the marked rows that of `other`.
 fn mixed(rows: &Tensor, one: &Cond, other: &Cond) -> Cond {
     let mut cond = one.shallow_clone();
     cond.pooled = cond.pooled.map(|own| mix(rows, other.pooled.as_ref().unwrap(), &own));

@@ -1,4 +1,5 @@
-//! Counts against the other count of arithmetic, against parameters of networks, and by hand.
+//! Counts compared with the other count of operations, with parameters of networks, and with
+//! results by hand.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,7 +18,7 @@ use vd_unet3d::{
 
 const SHAPE: Shape = Shape { b: 2, f: 5, h: 32, w: 48, tokens: 9 };
 
-/// Every preset, and small networks with all that a config can ask for.
+/// Every preset, and small networks with all options of a config.
 fn configs() -> Vec<UNet3dConfig> {
     let mut all: Vec<_> = Preset::ALL.into_iter().map(Preset::config).collect();
     let tokens =

@@ -1,5 +1,5 @@
-//! What layers are counted to read and write, against the tensors of a small network with its own
-//! weights.
+//! The counted reads and writes of layers, compared with the tensors of a small network with its
+//! own weights.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -12,7 +12,7 @@ use vd_unet3d::ops::{Noise, Params, SeededNoise};
 use vd_unet3d::traffic::{Layer, layers};
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
-/// A network whose layers are libtorch's operations, and what was counted of it.
+/// A network built from libtorch's operations, and its counts.
 struct Real {
     params: Params,
     layers: BTreeMap<String, Layer>,
@@ -35,7 +35,7 @@ impl Real {
         self.params.get(&format!("{name}.bias")).map(|param| param.tensor.shallow_clone())
     }
 
-    /// Compares what a layer has read and written with what was counted.
+    /// Compares a layer's actual reads and writes with the counts.
     fn saw(&self, name: &str, inputs: &[&Tensor], residual: Option<&Tensor>, y: Tensor) -> Tensor {
         let of = &self.layers[name];
         let got = [numbers(inputs), residual.map_or(0, |t| numbers(&[t])), numbers(&[&y])];
@@ -44,7 +44,8 @@ impl Real {
         y
     }
 
-    /// b f h w c of every input, along the channels; kernel 4 halves, and doubles where `up`.
+    /// b f h w c of every input, along the channels; kernel 4 halves the frame size, or doubles it
+    /// if `up`.
     fn conv(&self, name: &str, inputs: &[&Tensor], up: bool) -> Tensor {
         let weight = self.weight(format!("{name}.weight")).squeeze_dim(2);
         let (bias, size) = (self.bias(name), inputs[0].size());
@@ -83,7 +84,7 @@ impl Real {
         self.saw(&format!("{place}.block2.norm"), &[&x], Some(&skip), y)
     }
 
-    /// `over`: what stands between the products, from their output, and what else it reads.
+    /// `over`: the core between the projections, given their output and its other inputs.
     fn attention(&self, place: &str, inner: &str, x: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let normal = self.saw(&format!("{place}.fn.norm"), &[x], None, x.copy());
         let inner = format!("{place}.{inner}");

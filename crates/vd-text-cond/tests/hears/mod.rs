@@ -1,4 +1,4 @@
-//! A network that says what it was told, and an encoder that counts what it is asked.
+//! A network whose output reveals its conditioning, and an encoder that counts its calls.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
@@ -15,13 +15,14 @@ use vd_text_cond::{
 use vd_unet3d::{Backbone, Cond, SignalConfig, Tokens};
 
 pub(crate) const WIDTH: i64 = 5;
-/// What stands in for a text, and for a signal.
+/// The null embeddings of a text, and of a signal.
 pub(crate) const NULLS: [f64; 2] = [0.05, -0.03];
-/// So small that no guided answer leaves the range of pixels.
+/// So small that no guided output leaves the range of pixels.
 pub(crate) const SMALL: f64 = 0.1;
 
-/// Its answer, for each frame: the mean of the text's embedding, plus the mean of its tokens by
-/// their weights, plus each signal's mean (of a scalar in deviations), plus the text times the signals.
+/// Its output, for each frame: the mean of the text's embedding, plus the weighted mean of its
+/// tokens, plus each signal's mean (of a scalar in standard deviations), plus the text times the
+/// signals.
 #[derive(Debug)]
 pub(crate) struct Hears {
     pub(crate) signals: BTreeMap<String, SignalConfig>,
@@ -30,7 +31,7 @@ pub(crate) struct Hears {
 }
 
 impl Hears {
-    /// b f of a tensor b ... or b f ..., with the stand-in where the mask says so.
+    /// b f of a tensor b ... or b f ..., with the null embedding where masked.
     fn frames(x: &Tensor, f: i64, per_frame: bool, null: Option<&Tensor>, stand_in: f64) -> Tensor {
         let b = x.size()[0];
         let frames = if per_frame { f } else { 1 };
@@ -51,7 +52,7 @@ impl Hears {
         };
         if let Some(Tokens { values, weight }) = &cond.tokens {
             let weight = if weight.dim() == 3 { weight.copy() } else { weight.unsqueeze(1) };
-            // An attention that finds all tokens alike, each by its weight.
+            // An attention with equal scores for all tokens, multiplied by their weights.
             let share = &weight / weight.sum_dim_intlist(2, true, Kind::Float);
             let mean = share.matmul(values).expand([b, f, values.size()[2]], false).contiguous();
             text += Hears::frames(&(mean * SMALL), f, true, null, stand_in);
@@ -142,7 +143,7 @@ impl TextEncoder for Counts {
         let (mut rows, mut weights) = (Vec::new(), Vec::new());
         for words in &words {
             let own = self.hashed.encode(words, device)?.pooled.unwrap();
-            // What pads is not 0: only its weight says that it is not there.
+            // Padding is not 0: only its weight marks it.
             let more = (longest - words.len()) as i64;
             let padding = Tensor::full([more, WIDTH], 7.0, (Kind::Float, device));
             rows.push(Tensor::cat(&[own, padding], 0));
@@ -187,7 +188,7 @@ impl Model {
         }
     }
 
-    /// What the network says of each frame of each clip: n f.
+    /// The network's output for each frame of each clip: n f.
     pub(crate) fn said(&self, request: &GenerateRequest) -> vd_text_cond::Result<Tensor> {
         let videos = generate(&self.generator(), request, &mut |_| ControlFlow::Continue(()))?;
         Ok(videos.select(4, 0).select(3, 0).select(1, 0))

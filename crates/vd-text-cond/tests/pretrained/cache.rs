@@ -1,4 +1,4 @@
-//! What was encoded before is not encoded again.
+//! Cached prompts are not encoded again.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use tracing::{Event, Metadata, Subscriber};
 
 use super::*;
 
-/// A small BERT of its own and a place for its cache.
+/// A copy of a small BERT and a folder for its cache.
 struct Place {
     model: tempfile::TempDir,
     cache: tempfile::TempDir,
@@ -26,7 +26,7 @@ impl Place {
         PretrainedConfig { cache, ..PretrainedConfig::new(self.model.path()) }
     }
 
-    /// The files of the prompts that are kept.
+    /// The files of the cached prompts.
     fn kept(&self) -> Vec<PathBuf> {
         let folders = fs::read_dir(self.cache.path().join("kept")).unwrap();
         let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
@@ -64,7 +64,7 @@ fn memory_alone_is_enough_within_a_run() {
     let place = Place::new();
     let encoder = encoder(&PretrainedConfig { cache: None, ..place.config() });
     let expected = pooled(&encoder, &["gold", "red"]);
-    // Another device would need the model again; this one does not, not even in another order.
+    // Another device would need the model again; this one does not, even in another order.
     let turned = pooled(&encoder, &["red", "gold"]);
     assert_eq!(turned, expected.flip([0]));
     assert!(!place.cache.path().join("kept").exists());
@@ -84,7 +84,7 @@ fn a_damaged_entry_is_made_anew() {
         assert!(distance(&anew, &expected) < 1e-6);
         assert_eq!(fs::read(&file).unwrap(), whole);
     }
-    // Another prompt's entry in its place is no entry of this one.
+    // Another prompt's entry in its place is not accepted for this one.
     let _ = pooled(&encoder(&place.config()), &["blue"]);
     let other = place.kept().into_iter().find(|path| *path != file).unwrap();
     fs::copy(other, &file).unwrap();
@@ -123,7 +123,7 @@ fn a_cache_that_cannot_be_written_is_refused_at_once() {
     assert!(message.contains("kept") && message.contains("another folder"), "{message}");
 }
 
-/// Keeps what is logged.
+/// Records log messages.
 #[derive(Default, Clone)]
 struct Log(Arc<Mutex<String>>);
 
@@ -165,7 +165,7 @@ fn that_a_prompt_is_cut_is_said_once_also_where_the_cache_has_it() {
     let cuts = |log: &str| log.matches("is cut to 40 of ").count();
     let first = logged(&encoder(&config), &[&firework, &firework]);
     assert_eq!(cuts(&first), 1, "{first}");
-    // As another process leaves it: an entry of a prompt that this one has not warned of.
+    // As left by another process: an entry of a prompt that this one has not warned of.
     let file = place.kept().pop().unwrap();
     let mut entry = Weights::read(&file, Device::Cpu).unwrap();
     entry.metadata.insert("prompt".to_owned(), gold.clone());

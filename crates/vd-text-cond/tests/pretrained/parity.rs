@@ -5,7 +5,7 @@ use vd_text_cond::{EncoderConfig, Layer, Pooling, Precision};
 
 use super::*;
 
-/// The tolerance that is asked for; f32 rounding over two layers makes about 1e-6 of it.
+/// The required tolerance; f32 rounding over two layers accounts for about 1e-6 of it.
 const CLOSE: f64 = 1e-5;
 
 #[test]

@@ -1,10 +1,10 @@
-//! Directories and prompts that are refused, and with which words.
+//! Directories and prompts that are refused, and the error messages.
 
 use std::fs::{read_to_string, remove_file, rename, write};
 
 use super::*;
 
-/// A copy of the small BERT after a change, and why it is refused.
+/// A copy of the small BERT after a change, and the error with which it is refused.
 fn after(change: impl FnOnce(&Path)) -> String {
     let dir = copy("bert");
     change(dir.path());
@@ -102,7 +102,7 @@ fn a_prompt_that_is_too_long_is_refused_or_cut_where_that_is_allowed() {
     assert_eq!(ids.len(), 40);
     let cond = cut.encode(&[&long], Device::Cpu).unwrap();
     assert_eq!(cond.tokens.unwrap().values.size(), [1, 40, 16]);
-    // A RoBERTa counts positions behind its padding.
+    // A RoBERTa counts positions after its padding.
     assert_eq!(encoder(&config("roberta")).longest(), Some(64));
 }
 

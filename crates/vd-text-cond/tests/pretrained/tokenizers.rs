@@ -1,4 +1,4 @@
-//! Tokenizers without tokenizer.json, and tokenizer.json with settings of its own.
+//! Tokenizers without tokenizer.json, and tokenizer.json with unusual settings.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ fn write(path: &Path, value: &Value) {
     std::fs::write(path, value.to_string()).unwrap();
 }
 
-/// Takes a tokenizer.json apart into the files that came before it.
+/// Splits a tokenizer.json into the older vocabulary files.
 fn take_apart(dir: &Path) {
     let whole = dir.join("tokenizer.json");
     let model = &read(&whole)["model"];

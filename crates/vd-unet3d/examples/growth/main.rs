@@ -1,10 +1,10 @@
 //! How the cost of the network grows with frames, side and batch: time, memory and operations of a
 //! forward pass and of a training step, as JSON and as plots.
 //!
-//! `growth FOLDER [DIM]` writes `growth.json` and `growth-AXIS.svg` there; DIM is 64 where not given,
-//! multipliers are 1, 2, 4, 8. Every point is measured by a process of its own, since memory that was
-//! once taken is kept: the program starts itself with `point`. Threads come from VD_BENCH_THREADS (one
-//! per core where not set).
+//! `growth FOLDER [DIM]` writes `growth.json` and `growth-AXIS.svg` there; DIM is 64 by default,
+//! multipliers are 1, 2, 4, 8. Every point is measured in a separate process, since allocated
+//! memory is not returned: the program starts itself with `point`. VD_BENCH_THREADS sets the
+//! threads (one per core by default).
 
 #![allow(
     clippy::print_stdout,
@@ -27,7 +27,7 @@ use point::{Measured, Point};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// What grows, and through which values; the rest stays as in [`Point::new`].
+/// The quantity that grows, and its values; the rest stays as in [`Point::new`].
 struct Axis {
     name: &'static str,
     label: &'static str,
@@ -84,7 +84,7 @@ fn all(folder: &Path, dim: u32) -> Result<()> {
                 eprintln!("growth: {point}: {measured}");
                 rows.push(row(axis, &point, &measured));
                 curve.push((f64::from(*value), measured));
-                // Each time: what a run that is stopped has measured stays.
+                // Written after each point, so that a stopped run keeps its measurements.
                 fs::write(folder.join("growth.json"), file(dim, load, &rows)?)?;
             }
         }
@@ -96,7 +96,7 @@ fn all(folder: &Path, dim: u32) -> Result<()> {
     Ok(())
 }
 
-/// Measures in a process of its own.
+/// Measures in a separate process.
 fn apart(point: &Point) -> Result<Measured> {
     let mut child = Command::new(std::env::current_exe()?);
     let output = child.arg("point").args(point.words()).output()?;
@@ -142,7 +142,7 @@ fn cpu() -> String {
     name.map_or(std::env::consts::ARCH, |(_, name)| name).to_owned()
 }
 
-/// Of one minute; 0 where it cannot be read.
+/// Load average over one minute; 0 if it cannot be read.
 fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)

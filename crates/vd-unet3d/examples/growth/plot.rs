@@ -4,21 +4,21 @@ use std::fmt::Write;
 
 use crate::point::Measured;
 
-/// Forward passes and training steps: what grows, and what it costs.
+/// Forward passes and training steps: the growing quantity, and the cost.
 pub(crate) type Curves = [Vec<(f64, Measured)>; 2];
 
 const NAMES: [&str; 2] = ["forward", "training step"];
 const COLOURS: [&str; 2] = ["#185abc", "#c43c20"];
-/// Height of the picture, and width of each of its plots.
+/// Height of the figure, and width of each of its plots.
 const HEIGHT: f64 = 340.0;
 const WIDTH: f64 = 320.0;
-/// Between the edges of a plot and its axes.
+/// Distances between the edges of a plot and its axes.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 84.0;
 const BOTTOM: f64 = 52.0;
 
-/// A quantity: what stands over its plot, and its value.
+/// A quantity: title of its plot, and its value.
 type Quantity = (&'static str, fn(&Measured) -> f64);
 
 const QUANTITIES: [Quantity; 3] = [
@@ -27,7 +27,7 @@ const QUANTITIES: [Quantity; 3] = [
     ("operations, GFLOP", |measured| measured.flops as f64 / 1e9),
 ];
 
-/// The picture of one axis.
+/// The figure for one axis.
 pub(crate) fn figure(title: &str, axis: &str, curves: &Curves) -> String {
     let width = WIDTH * QUANTITIES.len() as f64;
     let mut svg = format!(
@@ -104,8 +104,8 @@ fn plot(svg: &mut String, axis: &str, curves: &Curves, (label, value): &Quantity
     }
 }
 
-/// 1, 2 and 5 times powers of ten from at or below the least value to at or above the largest; the
-/// powers alone where the values are far apart.
+/// 1, 2 and 5 times powers of ten from at or below the least value to at or above the largest; only
+/// the powers if the range is wide.
 fn decades(values: &[f64]) -> Vec<f64> {
     let (least, most) = extent(values);
     let steps: &[f64] = if most / least > 200.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
@@ -121,7 +121,7 @@ fn extent(values: &[f64]) -> (f64, f64) {
     values.iter().fold((f64::INFINITY, 0.0), |(least, most), v| (v.min(least), v.max(most)))
 }
 
-/// Logarithms of values as places of the picture.
+/// Maps logarithms of values to positions in the figure.
 struct Scale {
     from: f64,
     each: f64,

@@ -13,15 +13,15 @@ use vd_unet3d::{Backbone, Cond, FrameMask, Noise, UNet3d, UNet3dConfig};
 use crate::Result;
 
 pub(crate) const MULTIPLIERS: [i64; 4] = [1, 2, 4, 8];
-/// Evaluations before the first that counts: weights are packed, memory is taken.
+/// Evaluations before the first that counts: weights are packed, memory is allocated.
 const WARM_UP: usize = 1;
-/// Evaluations that count, and the time after which three are enough.
+/// Number of timed evaluations, and the time after which three suffice.
 const TIMES: usize = 9;
 const ENOUGH: Duration = Duration::from_secs(3);
-/// Operations of forward and backward, in those of a forward pass.
+/// Operations of forward and backward, in units of a forward pass.
 const FORWARD_AND_BACKWARD: u64 = 3;
 
-/// A network's width and what it is given.
+/// A network's width and the size of its input.
 #[derive(Debug, Clone)]
 pub(crate) struct Point {
     dim: u32,
@@ -36,7 +36,7 @@ impl Point {
         Point { dim, train, batch: 1, frames: 8, side: 32 }
     }
 
-    /// As [`Point::parse`] takes them.
+    /// In the form that [`Point::parse`] reads.
     pub(crate) fn words(&self) -> [String; 5] {
         let Point { dim, train, batch, frames, side } = *self;
         [dim, u32::from(train), batch, frames, side].map(|n| n.to_string())
@@ -69,16 +69,16 @@ impl fmt::Display for Point {
     }
 }
 
-/// What a point costs.
+/// Cost of a point.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     /// The median.
     pub(crate) milliseconds: f64,
-    /// How many it is the median of.
+    /// Number of evaluations of the median.
     pub(crate) times: usize,
-    /// Bytes in memory at most, above those of the loaded network and its input.
+    /// Peak memory in bytes, above that of the loaded network and its input.
     pub(crate) peak: u64,
-    /// Products and sums of the direct algorithm.
+    /// Multiplications and additions of the direct algorithm.
     pub(crate) flops: u64,
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn measure(point: &Point) -> Result<Measured> {
     let run = || -> Result<f64> {
         let forward = || network.forward(&x, &t, &Cond::none(), &FrameMask::All, None);
         let start = Instant::now();
-        // Kept until the clock has stopped: freeing is not what is measured.
+        // Kept until timing ends: freeing is not measured.
         let _results = if point.train {
             let loss = forward()?.f_mse_loss(&target, Reduction::Mean)?;
             Tensor::f_run_backward(&[&loss], &leaves, false, false)?
@@ -138,7 +138,7 @@ pub(crate) fn measure(point: &Point) -> Result<Measured> {
         };
         Ok(start.elapsed().as_secs_f64() * 1e3)
     };
-    // What loading took at most is no part of an evaluation.
+    // The peak of loading is not part of an evaluation.
     fs::write("/proc/self/clear_refs", "5")?;
     let loaded = status("VmRSS")?;
     for _ in 0..WARM_UP {
@@ -155,7 +155,7 @@ pub(crate) fn measure(point: &Point) -> Result<Measured> {
     Ok(Measured { milliseconds, times, peak, flops: point.flops(&config) })
 }
 
-/// A size in bytes that the kernel tells of this process.
+/// A size in bytes that the operating system reports for this process.
 fn status(key: &str) -> Result<u64> {
     let text = fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));

@@ -1,4 +1,4 @@
-//! Arguments of the programs that a comparison runs: `key=value` each.
+//! Arguments of the programs run by a comparison, in the form `key=value`.
 
 use std::collections::BTreeMap;
 use std::error::Error;

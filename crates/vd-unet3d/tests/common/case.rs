@@ -1,4 +1,4 @@
-//! One compared network and its inputs, as ../parity/cases.py describes them.
+//! One compared network and its inputs, as described by ../parity/cases.py.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
 use super::generator::{FREQUENCIES, parameter, unit};
 
-/// What the Python script says of a case.
+/// The Python script's description of a case.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Case {
     pub(crate) version: String,
@@ -20,13 +20,13 @@ pub(crate) struct Case {
     /// b f h w
     pub(crate) size: [i64; 4],
     pub(crate) time: Vec<i64>,
-    /// Which samples take the null embedding; only where the network is conditional.
+    /// Which samples get the null embedding; only for conditional networks.
     pub(crate) null: Option<Vec<bool>>,
     /// Which samples focus on the present.
     pub(crate) focus: Vec<bool>,
     /// Shapes of the trained parameters.
     pub(crate) parameters: BTreeMap<String, Vec<i64>>,
-    /// Names under which the state dict has the rotary frequencies.
+    /// Names of the rotary frequencies in the state dict.
     pub(crate) frequencies: Vec<String>,
     pub(crate) rounding: Rounding,
     /// Whether the weights are those of parity/trained.safetensors.
@@ -37,7 +37,7 @@ pub(crate) struct Case {
     pub(crate) x: Option<Tensor>,
 }
 
-/// How far the package in f32 is from itself in f64.
+/// Difference between the package in f32 and in f64.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Rounding {
     pub(crate) output: f64,
@@ -91,7 +91,7 @@ impl Case {
         if !self.trained {
             return weights(params, frequencies);
         }
-        // Tests of other crates read it too: from the folder beside their own.
+        // Tests of other crates also read it, from the folder next to theirs.
         let own = folder(env!("CARGO_MANIFEST_DIR"));
         let path = own.join("../vd-unet3d/tests/parity/trained.safetensors");
         let trained = Weights::read(&path, Device::Cpu).unwrap().tensors;

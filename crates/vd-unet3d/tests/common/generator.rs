@@ -1,11 +1,11 @@
-//! Counter-based numbers, keyed by a name: the same bits here and in ../parity/generator.py, which
-//! states the recipe.
+//! Counter-based numbers, keyed by a name: bitwise the same here and in ../parity/generator.py,
+//! which documents the method.
 
 use tch::{Kind, Tensor};
 
-/// How many signed sums stand for a gradient.
+/// Number of signed sums that represent a gradient.
 pub(crate) const SIGNED_SUMS: usize = 16;
-/// How the name of rotary frequencies ends: they are computed, never drawn.
+/// Suffix of the names of rotary frequencies: they are computed, never random.
 pub(crate) const FREQUENCIES: &str = "rotary_emb.freqs";
 
 /// Word `index` of the stream `name`.
@@ -58,7 +58,7 @@ pub(crate) fn parameter(name: &str, shape: &[i64]) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-/// The signed sums of the values of a gradient, added in f64.
+/// The signed sums of the values of a gradient, in f64.
 pub(crate) fn signed_sums(name: &str, values: &Tensor) -> [f64; SIGNED_SUMS] {
     let key = key(&format!("signs/{name}"));
     let flat = Vec::<f64>::try_from(values.to_kind(Kind::Double).flatten(0, -1)).unwrap();

@@ -1,5 +1,5 @@
-//! What the comparisons with video-diffusion-pytorch share; vd-diffusion's tests use it too.
-#![allow(dead_code)] // No test uses all of it.
+//! Common parts of the comparisons with video-diffusion-pytorch; also used by vd-diffusion's tests.
+#![allow(dead_code)] // Each test uses only a part of it.
 
 pub(crate) mod case;
 pub(crate) mod generator;

@@ -1,4 +1,4 @@
-//! A skip for every block, and vectors of distance.
+//! Skips for every block, and vectors of distance.
 
 use ndarray::Array2;
 use vd_unet3d::Axes;
@@ -47,7 +47,7 @@ impl Network<'_> {
         self.convolution("final_conv.1", &x.mapv(silu))
     }
 
-    /// Attention along time with a vector for each distance beside each key and value.
+    /// Temporal attention with a vector for each distance, added to each key and value.
     pub(super) fn shaw(
         &self,
         name: &str,
@@ -85,7 +85,7 @@ impl Network<'_> {
         self.matrix(&format!("{name}.{part}.weight"))
     }
 
-    /// Number and width of the heads that look at a text before the levels do.
+    /// Number and width of the heads that process a text before the levels.
     pub(super) fn text_heads(&self) -> Heads {
         let width = self.config.tokens.as_ref().map_or(1, |tokens| tokens.dim);
         self.heads(Axes::Space, width as usize)

@@ -1,4 +1,5 @@
-//! The whole network in plain f64 loops, from its description: what `UNet3d` should compute.
+//! Reference implementation: the whole network in plain f64 loops, from its description, giving
+//! what `UNet3d` should compute.
 
 #![allow(unreachable_pub)]
 
@@ -17,34 +18,34 @@ use crate::oracle::attention::{Heads, Sees};
 use crate::oracle::text::{self, Sizes, Text};
 use crate::oracle::{Video, Weights, dense, norm, position};
 
-/// Features of a head of the attentions over space where the config says nothing.
+/// Default head dimension of the spatial attentions.
 const SPATIAL_HEAD: i64 = 32;
-/// Distance from which on all frames are equally far.
+/// Distance from which on all frames share one bias.
 const FAR: u128 = 32;
 
-/// What a signal says: by name, to a sample and a frame.
+/// Value of a signal: by name, for a sample and a frame.
 type Says<'a> = &'a dyn Fn(&str, usize, usize) -> Option<Array1<f64>>;
 
-/// What the network is asked, with one noise level and one embedding written out for every frame.
+/// The inputs of the network, with one noise level and one embedding expanded to every frame.
 pub struct Question<'a> {
     /// b c f h w
     pub x: Video,
     /// b f 1
     pub t: Array3<f64>,
-    /// b f d; `None` where a frame gets the null embedding.
+    /// b f d; `None` if a frame gets the null embedding.
     pub cond: &'a dyn Fn(usize, usize) -> Option<Array1<f64>>,
-    /// The tokens, with no weight where a sample goes without.
+    /// The tokens, without weight where a sample has no text.
     pub text: Option<Text>,
-    /// What a signal says to a sample and a frame.
+    /// Value of a signal for a sample and a frame.
     pub signal: Says<'a>,
-    /// What the video of a signal shows a sample: c f h w.
+    /// Video of a signal for a sample: c f h w.
     pub shown: &'a dyn Fn(&str, usize) -> Option<ArrayD<f64>>,
-    /// Which frames see each other in the first temporal attention, and in all others.
+    /// Which frames attend to each other in the first temporal attention, and in all others.
     pub first_sees: Sees<'a>,
     pub sees: Sees<'a>,
 }
 
-/// What the levels are given beside the video.
+/// The inputs of the levels besides the video.
 struct Around<'a> {
     /// b f d
     emb: ArrayD<f64>,
@@ -59,7 +60,7 @@ pub struct Network<'a> {
 }
 
 impl Network<'_> {
-    /// b c f h w -> the same with the answer's channels.
+    /// b c f h w -> the same with the output's channels.
     pub fn answer(&self, question: &Question) -> Video {
         let around = Around {
             emb: self.embedding(question),
@@ -76,7 +77,7 @@ impl Network<'_> {
         last.permuted_axes([0, 4, 1, 2, 3]).as_standard_layout().into_owned()
     }
 
-    /// One skip for each level, and a long one.
+    /// One skip per level, and a long one.
     fn by_level(&self, video: &Video, question: &Question, around: &Around) -> Video {
         let levels = self.config.dim_mults.len();
         let mut x = self.convolution("init_conv", video);
@@ -123,7 +124,7 @@ impl Network<'_> {
         let told = question.t.index_axis(Axis(2), 0).to_owned().into_dyn();
         let step = match self.config.time {
             TimeEmbedding::Step => told,
-            // The share of a right angle that the noise takes, of 1000.
+            // The angle of noise as a fraction of a right angle, times 1000.
             TimeEmbedding::LogSnr => told.mapv(|l| 2000.0 / PI * (-l / 2.0).exp().atan()),
         };
         let sinusoids = position::sinusoids(&step, self.config.dim as usize);
@@ -144,7 +145,7 @@ impl Network<'_> {
         }
     }
 
-    /// The embedding of the text, or what stands in for it: b f d.
+    /// The embedding of the text, or the null embedding: b f d.
     fn text(&self, question: &Question) -> ArrayD<f64> {
         let null = self.row("null_cond_emb");
         let pooled = self.pooled(question);
@@ -170,8 +171,8 @@ impl Network<'_> {
         self.attentions(parts, x, level, around)
     }
 
-    /// What follows a block: names of the attentions over space and over time, and what stands
-    /// before those of the attentions over the text.
+    /// What follows a block: names of the spatial and temporal attentions, and prefix of the
+    /// cross-attentions to the text.
     fn attentions(
         &self,
         [spatial, temporal, cross]: [String; 3],
@@ -280,7 +281,7 @@ impl Network<'_> {
         text::linear_attention(&inner, &to_qkv, (&to_out, &bias), &memory, shape) + x
     }
 
-    /// The heads of an attention of so many channels.
+    /// The heads of an attention with this many channels.
     fn heads(&self, axes: Axes, channels: usize) -> Heads {
         let dim = match axes {
             Axes::Space => self.config.spatial_dim_head.unwrap_or(SPATIAL_HEAD),
@@ -326,7 +327,7 @@ fn silu(v: f64) -> f64 {
     v / (1.0 + (-v).exp())
 }
 
-/// Channels of both, one after the other.
+/// Concatenates along channels.
 fn join(a: &Video, b: &Video) -> Video {
     concatenate(Axis(4), &[a.view(), b.view()]).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What the network is told besides time and a pooled embedding.
+//! Conditioning inputs besides time and a pooled embedding.
 
 use ndarray::{Array1, Array3, Array4, Array5, ArrayD, Axis, Ix2, concatenate, s};
 use vd_unet3d::{Axes, SignalConfig};
@@ -8,7 +8,7 @@ use crate::oracle::attention::{Heads, Sees};
 use crate::oracle::text::{self, Memory, Sizes, Text};
 use crate::oracle::{Video, dense, position};
 
-/// What the attentions hear of the text.
+/// What the attentions use of the text.
 pub struct Heard {
     text: Option<Text>,
     /// b f m e
@@ -16,7 +16,7 @@ pub struct Heard {
 }
 
 impl Network<'_> {
-    /// The tokens and the null token behind them, there where none of them is.
+    /// The tokens followed by the null token, which has weight only if no other token has.
     pub(super) fn hear(&self, question: &Question) -> Heard {
         if !self.weights.has("text.null_token") {
             return Heard { text: None, memory: None };
@@ -40,7 +40,7 @@ impl Network<'_> {
         Heard { text: Some(text), memory }
     }
 
-    /// Learned queries to a text: b f m e.
+    /// Learned queries attending to a text: b f m e.
     fn queries(&self, name: &str, text: &Text) -> Array4<f64> {
         let [queries, to_kv, to_out] = ["queries", "to_kv.weight", "to_out.weight"]
             .map(|n| self.matrix(&format!("{name}.{n}")));
@@ -49,7 +49,7 @@ impl Network<'_> {
         text::pool(text, ask, out, self.text_heads(), &mut Sizes::default())
     }
 
-    /// The embedding that the network makes of the tokens, where it does, and where there are any.
+    /// The embedding that the network pools from the tokens, if it does and if there are any.
     pub(super) fn pooled(
         &self,
         question: &Question,
@@ -66,7 +66,7 @@ impl Network<'_> {
         })
     }
 
-    /// What the signals add to the embedding of time: b f d.
+    /// The contribution of the signals to the embedding of time: b f d.
     pub(super) fn added(&self, question: &Question) -> ArrayD<f64> {
         let (b, f, _) = question.t.dim();
         let d = self.config.time_width() as usize;
@@ -105,7 +105,8 @@ impl Network<'_> {
         out.into_dimensionality::<Ix2>().unwrap().row(0).to_owned()
     }
 
-    /// The video and those of the signals, with a channel behind each that says where it is given.
+    /// The video concatenated with those of the signals, each followed by a channel that marks
+    /// where it is given.
     pub(super) fn beside(&self, question: &Question) -> Video {
         let mut all = question.x.clone();
         let (b, _, f, h, w) = all.dim();
@@ -124,7 +125,7 @@ impl Network<'_> {
         all
     }
 
-    /// Keys and values that an attention makes of the memory, none where there is no memory.
+    /// Keys and values that an attention computes from the memory tokens; empty if there are none.
     pub(super) fn memory(&self, name: &str, heard: &Heard, x: &Video, shape: Heads) -> Memory {
         let (b, f, ..) = x.dim();
         let Some(tokens) = &heard.memory else {
@@ -140,7 +141,7 @@ impl Network<'_> {
         Memory { keys: heads("to_k"), values: heads("to_v") }
     }
 
-    /// x and what its positions find in the text.
+    /// x plus the cross-attention of its positions to the text.
     pub(super) fn cross(&self, name: &str, x: Video, heard: &Heard, axes: Axes) -> Video {
         if !self.weights.has(&format!("{name}.to_q.weight")) {
             return x;
@@ -153,14 +154,14 @@ impl Network<'_> {
         x + text::cross(&normal, text, parts, shape, &mut Sizes::default())
     }
 
-    /// Eighths of the channels from the neighbours.
+    /// Replaces eighths of the channels by those of the neighbours.
     pub(super) fn shifted(&self, mut x: Video, sees: Sees) -> Video {
         for axes in &self.config.token_shift {
             let size = x.dim();
             let each = size.4 / 8;
             let steps: &[[i64; 3]] = match axes {
                 Axes::Time => &[[-1, 0, 0], [1, 0, 0]],
-                // Behind the two eighths of time.
+                // After the two eighths of time.
                 Axes::Space => &[[0; 3], [0; 3], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]],
             };
             x = Video::from_shape_fn(size, |(b, f, row, column, c)| {

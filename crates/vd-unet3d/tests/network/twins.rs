@@ -1,4 +1,4 @@
-//! The network beside its twin.
+//! Compares the network with its reference implementation.
 
 use ndarray::{Array1, Array3, ArrayD, Axis};
 use tch::{Kind, Tensor};
@@ -10,12 +10,12 @@ use crate::oracle::text::Text;
 use crate::oracle::{Weights, array, relative, video};
 use crate::small::{Scene, build};
 
-/// Relative difference that f64 arithmetic explains: measured below 2e-14.
+/// Relative difference explained by f64 arithmetic: measured below 2e-14.
 const EXACT: f64 = 1e-12;
 /// The same in f32: measured below 2e-6.
 const SINGLE: f64 = 2e-5;
 
-/// Which frames see each other: sample, query, key.
+/// Which frames attend to each other: sample, query, key.
 fn sees(frames: &FrameMask) -> Sight {
     match frames {
         FrameMask::All => Box::new(|_, _, _| true),
@@ -46,14 +46,14 @@ fn is(mask: Option<&Tensor>, b: usize) -> bool {
     mask.is_some_and(|mask| Vec::<bool>::try_from(mask).unwrap()[b])
 }
 
-/// What a sample and a frame are told: rows of `own` axes, one per sample or one per frame.
+/// Conditioning of a sample and a frame: rows of `own` axes, one per sample or one per frame.
 fn of_frame(given: &ArrayD<f64>, b: usize, f: usize, own: usize) -> Array1<f64> {
     let given = given.index_axis(Axis(0), b);
     let given = if given.ndim() > own { given.index_axis(Axis(0), f) } else { given };
     given.iter().copied().collect()
 }
 
-/// The difference of network and twin in f64 and in f32.
+/// The difference between network and reference in f64 and in f32.
 fn compare(config: &UNet3dConfig, seed: u64, make: &dyn Fn(Kind) -> Scene) -> [f64; 2] {
     [Kind::Double, Kind::Float].map(|kind| {
         let (net, params) = build(config, kind, seed);

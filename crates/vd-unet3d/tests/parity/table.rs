@@ -31,7 +31,7 @@ torch 2.11.0.
 |---|---|---|---|---|---|---|---|---|
 ";
 
-/// Runs every case of a dumped folder, writes the table and panics where a tolerance is passed.
+/// Runs every case of a dumped folder, writes the table and panics if a tolerance is exceeded.
 pub(crate) fn compare(folder: &Path, table: &Path) {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
@@ -100,7 +100,7 @@ impl Row {
     }
 }
 
-/// One pass with the weights of a checkpoint, which are the case's, bit for bit.
+/// One pass with the weights of a checkpoint, which equal the case's bit for bit.
 fn run(case: &Case, state: &BTreeMap<String, Tensor>, kind: Kind) -> Pass {
     let (network, params) = build(&config(&case.version, &case.network), kind);
     let expected = case.weights(&params, &state[&case.frequencies[0]]);
@@ -111,7 +111,7 @@ fn run(case: &Case, state: &BTreeMap<String, Tensor>, kind: Kind) -> Pass {
     case.run(&network, &params, kind)
 }
 
-/// The largest error of a gradient, and whose it is.
+/// The largest error of a gradient, and its name.
 fn worst(got: &BTreeMap<String, Tensor>, expected: &BTreeMap<String, Tensor>) -> (f64, String) {
     assert!(got.keys().eq(expected.keys()));
     let floor = FLOOR * total_norm(expected.values());

@@ -1,4 +1,4 @@
-//! A tiny network with parameters away from their start, and random questions to it.
+//! A tiny network with parameters away from their initial values, and random inputs for it.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -30,8 +30,8 @@ pub fn conditional() -> UNet3dConfig {
     UNet3dConfig { cond_dim: Some(5), ..config() }
 }
 
-/// The form of the paper's models, with attention at the second of three levels: of 6 channels, so
-/// that one head of 4 has two left over, and of 12.
+/// The architecture of the paper's models, with attention at the second and third of three levels:
+/// of 12 channels, and of 6, where one head of 4 leaves two over.
 pub fn paper() -> UNet3dConfig {
     UNet3dConfig {
         dim: 6,
@@ -59,7 +59,7 @@ pub fn signals() -> [(String, SignalConfig); 5] {
     .map(|(name, signal)| (name.to_owned(), signal))
 }
 
-/// Everything that a network can be told and every option, all frames of an arrested sample alone.
+/// All conditioning inputs and every option, all frames of an arrested sample alone.
 pub fn everything() -> UNet3dConfig {
     let cross = vec![Axes::Space, Axes::Time];
     UNet3dConfig {
@@ -73,7 +73,7 @@ pub fn everything() -> UNet3dConfig {
     }
 }
 
-/// Any mix of what `everything` has: each alone, some, or all.
+/// Any mix of the options of `everything`: each alone, some, or all.
 pub fn mixes() -> impl Strategy<Value = UNet3dConfig> {
     let axes = || {
         use Axes::{Space, Time};
@@ -110,7 +110,7 @@ pub fn build(config: &UNet3dConfig, kind: Kind, seed: u64) -> (UNet3d, Params) {
     (net, params)
 }
 
-/// What a network is asked.
+/// The inputs of a network.
 pub struct Scene {
     pub x: Tensor,
     pub t: Tensor,
@@ -118,7 +118,8 @@ pub struct Scene {
     pub frames: FrameMask,
 }
 
-/// Video, levels per sample in the range of the config, and whatever the network can be told, once per sample.
+/// Video, levels per sample in the range of the config, and all conditioning inputs of the network,
+/// once per sample.
 pub fn scene(config: &UNet3dConfig, kind: Kind, seed: u64, size: [i64; 4]) -> Scene {
     let [b, f, h, w] = size;
     Scene {
@@ -129,7 +130,7 @@ pub fn scene(config: &UNet3dConfig, kind: Kind, seed: u64, size: [i64; 4]) -> Sc
     }
 }
 
-/// All that the network can be told, once per sample, or once per frame where that may be.
+/// All conditioning inputs of the network, once per sample, or once per frame where possible.
 pub fn told(
     config: &UNet3dConfig,
     kind: Kind,
@@ -147,7 +148,7 @@ pub fn told(
         Cond::pooled(draw(1, &shape))
     });
     if let Some(tokens) = &config.tokens {
-        // Four tokens that count more or less; the last but one is padding everywhere.
+        // Four tokens of different weights; the last but one is padding everywhere.
         let weight = uniform(derive_seed(seed, &[3]), &rows(&[4]), 0.2, 2.0);
         let weight = weight * Tensor::from_slice(&[1.0, 1.0, 0.0, 1.0]).to_device(device());
         let values = draw(4, &[b, 4, tokens.dim]);
@@ -176,7 +177,7 @@ pub fn with_given(cond: &Cond, name: &str, given: Given) -> Cond {
     cond
 }
 
-/// The same question, told something else.
+/// The same inputs with other conditioning.
 pub fn with_cond(scene: &Scene, cond: Cond) -> Scene {
     Scene {
         x: scene.x.shallow_clone(),
@@ -191,7 +192,7 @@ pub fn bits(b: i64, from: u64) -> Tensor {
     Tensor::from_slice(&(0..b).map(|k| from >> k & 1 == 1).collect::<Vec<_>>()).to_device(device())
 }
 
-/// Null masks of the text and of every signal, drawn.
+/// Random null masks of the text and of every signal.
 pub fn with_some_null(cond: &Cond, b: i64, draws: u64) -> Cond {
     let mut cond = cond.shallow_clone();
     if cond.has_text() {
@@ -203,7 +204,7 @@ pub fn with_some_null(cond: &Cond, b: i64, draws: u64) -> Cond {
     cond
 }
 
-/// `of` in the rows that `rows` (bool, b) marks, `than` in the others.
+/// `of` in the rows marked by `rows` (bool, b), `than` in the others.
 pub fn mix(rows: &Tensor, of: &Tensor, than: &Tensor) -> Tensor {
     let shape: Vec<i64> = (0..of.dim()).map(|axis| if axis == 0 { -1 } else { 1 }).collect();
     of.where_self(&rows.view(shape.as_slice()), than)

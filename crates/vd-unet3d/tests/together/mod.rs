@@ -1,4 +1,4 @@
-//! Questions of a clip and the images behind it.
+//! Inputs of a clip and the images after it.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -12,8 +12,8 @@ use crate::small::{Scene, bits, levels, scene, told, with_cond};
 
 const LENGTH: i64 = 3;
 
-/// All that a network can be told, the clip's frames of one text and each image of its own, some of
-/// it null in some frames; `clip` frames are the clip's.
+/// All conditioning inputs; the clip's frames share one text, each image has its own, and some are
+/// null in some frames. `clip` is the number of the clip's frames.
 fn told_jointly(config: &UNet3dConfig, kind: Kind, seed: u64, size: [i64; 4], clip: i64) -> Cond {
     let [b, f, _, _] = size;
     let texts = 1 + f - clip;
@@ -40,7 +40,7 @@ fn told_jointly(config: &UNet3dConfig, kind: Kind, seed: u64, size: [i64; 4], cl
     cond
 }
 
-/// What `one` says, but of some frames what `other` says.
+/// The inputs of `one`, with those of `other` in some frames.
 pub fn in_frames(one: &Scene, other: &Scene, frames: &[bool]) -> Scene {
     let here = Tensor::from_slice(frames).to_device(device());
     let f = frames.len() as i64;
@@ -56,7 +56,7 @@ pub fn in_frames(one: &Scene, other: &Scene, frames: &[bool]) -> Scene {
     cond.null = maybe(cond.null, new.null);
     if let (Some(own), Some(new), Some(group)) = (&mut cond.tokens, &new.tokens, &cond.group) {
         own.weight = mixed(1, &own.weight, &new.weight);
-        // The texts that the frames read.
+        // The texts that the frames use.
         let read: Vec<i64> = Vec::try_from(group.get(0)).unwrap();
         let mut texts = vec![false; own.values.size()[1] as usize];
         for (text, _) in read.iter().zip(frames).filter(|(_, here)| **here) {
@@ -85,7 +85,7 @@ fn new_value(cond: &Cond, name: &str) -> Tensor {
     cond.signals[name].value.shallow_clone()
 }
 
-/// A question of a clip and images, everything told and drawn for each frame.
+/// Inputs of a clip and images, with all conditioning and random values per frame.
 pub fn jointly(config: &UNet3dConfig, kind: Kind, seed: u64, size: [i64; 4], clip: i64) -> Scene {
     let base = scene(config, kind, seed, size);
     let base = with_cond(&base, told_jointly(config, kind, seed, size, clip));
