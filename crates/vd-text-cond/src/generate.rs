@@ -29,12 +29,11 @@ pub struct Progress {
 
 /// Generates videos: conditioning, guidance, thresholding, known parts, sampling.
 ///
-/// If the text and all signals have scale 1, the network gets them together, in one evaluation per
-/// step. Parts with another scale are guided, in the order of `signals`, with the text last; the
-/// parts at scale 1 are given in every branch. Under
-/// [`Signals::Independent`](vd_diffusion::Signals), each branch has only one of the guided parts,
-/// which is right if these are independent of each other: at scales near 1 the result is a sum of
-/// outputs, not the output for all parts together. Under
+/// If the text and all signals have scale 1, the network gets them together, in a single branch.
+/// Parts with another scale are guided, in the order of `signals`, with the text last; the parts at
+/// scale 1 are given in every branch. Under [`Signals::Independent`](vd_diffusion::Signals), each
+/// branch has only one of the guided parts, which is right if these are independent of each other:
+/// at scales near 1 the result is a sum of outputs, not the output for all parts together. Under
 /// [`Signals::Chained`](vd_diffusion::Signals), each branch adds a part to the previous ones, and
 /// scales near 1 give nearly the output for all. Each guided signal costs one evaluation, and so
 /// does the branch without any of them. Branches without the text use the negative prompt, if there

@@ -118,8 +118,8 @@ pub enum GuidanceConfig {
         #[serde(default)]
         within: NoiseRange,
     },
-    /// given + (scale - 1) d, on x0-hat, where d is given - null with its component along given
-    /// reduced, its norm bounded, and some of the previous d added.
+    /// given + (scale - 1) delta, on x0-hat, where delta is given - null with its component along
+    /// given reduced, its norm bounded, and some of the previous delta added.
     ///
     /// With `eta` = 1 and the other two off, this is classifier-free guidance.
     ///
@@ -130,7 +130,7 @@ pub enum GuidanceConfig {
         /// (all).
         #[serde(default)]
         eta: f64,
-        /// Upper bound of the norm of d, over a whole sample; 0 for no bound. It grows with the
+        /// Upper bound of the norm of delta, over a whole sample; 0 for no bound. It grows with the
         /// size of a sample: 2.5 to 15 in the paper, on latents.
         #[serde(default)]
         norm_threshold: f64,

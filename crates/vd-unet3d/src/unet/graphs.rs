@@ -9,7 +9,7 @@ use super::question::Question;
 use crate::{Cond, Error, Result};
 
 impl UNet3d {
-    /// Whether an evaluation on a CUDA device is recorded when its shapes occur for the second
+    /// Sets whether an evaluation on a CUDA device is recorded when its shapes occur for the second
     /// time, with its backward pass if there may be one, and replayed from then on: one launch
     /// instead of thousands. Initially off.
     ///
