@@ -125,9 +125,10 @@ impl UNet3d {
     }
 
     /// Sets autocasting of libtorch's operators, in the forward and the backward pass; the output
-    /// keeps the dtype of the weights. On a GPU, activations stay in bf16 from the first
-    /// convolution to the last, also through the kernels; on a CPU only libtorch's operators are
-    /// used, without the kernels, whatever the precision. Initially [`Autocast::Off`].
+    /// keeps the dtype of the weights. On a GPU with [`Autocast::Bf16`], activations stay in bf16
+    /// from the first convolution to the last, also through the kernels; on a CPU only libtorch's
+    /// operators are used, without the kernels, whatever the precision. Initially
+    /// [`Autocast::Off`].
     pub fn set_autocast(&mut self, autocast: Autocast) {
         self.autocast = autocast;
     }
