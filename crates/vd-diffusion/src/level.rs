@@ -4,9 +4,9 @@ use tch::Tensor;
 
 /// Amounts of signal and noise at a time: x_t = alpha x0 + sigma eps.
 ///
-/// `alpha` is the square root of the DDPM papers' alpha-bar. Variance-preserving (alpha^2 + sigma^2
-/// = 1), variance-exploding (alpha = 1) and flow-matching (alpha + sigma = 1) processes all have
-/// this form.
+/// `alpha` is the square root of the DDPM papers' alpha-bar. Processes that are variance-preserving
+/// (alpha^2 + sigma^2 = 1), variance-exploding (alpha = 1) or flow-matching (alpha + sigma = 1) all
+/// have this form.
 ///
 /// # Range
 /// `t` in [0, 1], 0 is clean; `alpha` and `sigma` finite and not negative, not both 0.

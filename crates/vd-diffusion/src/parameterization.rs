@@ -73,8 +73,7 @@ impl Parameterization {
         }
     }
 
-    /// Change of x0-hat per unit change of the network's output; infinite for epsilon where alpha =
-    /// 0.
+    /// Change of x0-hat per unit change of the output; infinite for epsilon where alpha = 0.
     pub fn x0_per_output(self, at: NoiseLevel) -> f64 {
         let NoiseLevel { alpha, sigma, .. } = at;
         match self {
