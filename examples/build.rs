@@ -1,7 +1,7 @@
-//! Hands the libtorch directory on, so that what is built here and above finds it at run time.
+//! Sets an rpath to libtorch, so that the programs built here find it at run time.
 
 fn main() {
-    // Else every edit of a test or a benchmark would build the crate and all above it anew.
+    // Without this line, any edit in the folder would rebuild the crate.
     println!("cargo::rerun-if-changed=build.rs");
     if let Ok(lib) = std::env::var("DEP_VD_TRAIN_LIBTORCH_LIB") {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");

@@ -1,13 +1,13 @@
-//! Which sampler, in how many steps? Draws the same clips with several of them from a model that
-//! the demo has trained, and compares the shares that have the colour of their prompt.
+//! Which sampler, and how many steps? Samples the same clips with several samplers from the model
+//! that the demo has trained, and compares the share of clips that have the colour of their prompt.
 //!
 //! ```sh
 //! cargo run --release -p vd-examples --example compare_samplers -- \
 //!     demo/run comparison 67 ancestral:250 unipc-3@uniform-log-snr:20
 //! ```
-//! draws 67 clips of each of the six prompts, same seeds and guidance, and compares every further
-//! sampler (NAME@SPACING:STEPS) with the first. Batches that are done are kept in the folder, so a
-//! broken-off comparison goes on where it was.
+//! samples 67 clips of each of the six prompts, with the same seeds and guidance, and compares
+//! every further sampler (NAME@SPACING:STEPS) with the first. Finished batches are kept in the
+//! folder, so an interrupted comparison continues where it stopped.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use std::fs::{self, OpenOptions};
@@ -23,10 +23,10 @@ use vd_text_cond::GenerateRequest;
 
 const GUIDANCE: f64 = 2.0;
 const SEED: u64 = 2204_03458;
-/// Clips drawn at a time.
+/// Clips sampled at a time.
 const BATCH: usize = 16;
 
-/// One sampler to look at, as the command line names it.
+/// One sampler to compare, as the command line names it.
 struct Contestant {
     name: String,
     sampler: SamplerConfig,
@@ -34,7 +34,7 @@ struct Contestant {
     steps: usize,
 }
 
-/// A batch that was drawn: one line of a contestant's file.
+/// A finished batch: one line of a contestant's file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Batch {
     colour: String,
@@ -75,7 +75,7 @@ fn parse(text: &str) -> Result<Contestant> {
     })
 }
 
-/// All batches of a contestant, those of an earlier call included.
+/// All batches of a contestant, including those of an earlier call.
 fn draw(run: &Path, out: &Path, clips: usize, of: &Contestant) -> Result<Vec<Batch>> {
     let path = out.join(of.name.replace(['@', ':'], "-") + ".jsonl");
     let mut done = read(&path)?;
@@ -118,7 +118,7 @@ fn read(path: &PathBuf) -> Result<Vec<Batch>> {
     text.lines().map(line).collect()
 }
 
-/// The share of each, and its difference from the first with Newcombe's interval, as if not paired.
+/// The share of each, and its difference from the first with Newcombe's interval for unpaired data.
 fn table(results: &[(&Contestant, Vec<Batch>)]) {
     let mut first = None;
     println!("| sampler | clips in their colour | difference from the first | s per clip |");

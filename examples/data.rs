@@ -1,4 +1,4 @@
-//! vd-data alone: clips into a folder, and batches out of it.
+//! vd-data alone: writes clips to a folder and reads batches from it.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use vd_data::{
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let batch = loader.next()?;
         println!("{:?} {:?}", batch.video.size(), batch.captions);
     }
-    // The cursor is all that is needed to go on from here, byte for byte.
+    // With the cursor alone, a loader continues from here, byte for byte.
     println!("{:?}", loader.cursor());
 
     let clip = vd_data::Generator::clip(&FireworksConfig::default(), 2, 0, 8, [16, 16], 3)?;

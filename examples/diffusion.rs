@@ -1,4 +1,4 @@
-//! vd-diffusion alone: a sampler of one's own, on data whose answer is known.
+//! vd-diffusion alone: your own sampler, on data whose exact result is known.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use vd_diffusion::tch::{Device, Kind, Tensor};
@@ -7,7 +7,7 @@ use vd_diffusion::{
     Spacing, Step, keep_going, moves, sample, start,
 };
 
-/// The best denoiser of data that is normal with mean 0.5 and deviation 0.2.
+/// The optimal denoiser of normal data with mean 0.5 and standard deviation 0.2.
 struct Gaussian;
 
 impl Denoiser for Gaussian {
@@ -18,7 +18,7 @@ impl Denoiser for Gaussian {
     }
 }
 
-/// Half a step, a second look, then the whole step with what was seen half-way: the midpoint rule.
+/// The midpoint rule: half a step, a second evaluation there, then the whole step with its x0-hat.
 #[derive(Debug)]
 struct Midpoint;
 

@@ -1,4 +1,4 @@
-//! A run that clips are drawn from.
+//! A trained run, opened for sampling clips.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -13,7 +13,7 @@ use vd_torch::DeviceChoice;
 use vd_torch::tch::Tensor;
 use vd_train::{Checkpoint, Geometry, LoadedNetwork};
 
-/// The newest checkpoint of a run, ready to draw.
+/// The newest checkpoint of a run, ready to sample from.
 #[derive(Debug)]
 pub struct Opened {
     checkpoint: Checkpoint,
@@ -43,7 +43,7 @@ impl Opened {
         })
     }
 
-    /// The call that draws a clip of each prompt in 50 steps of DDIM: to be changed with `..`.
+    /// A request for one clip of each prompt in 50 DDIM steps; override its fields with `..`.
     pub fn request(&self, prompts: Vec<String>) -> GenerateRequest {
         let [h, w] = self.geometry.size;
         let shape = [self.geometry.frames, h, w].map(|n| n as i64);
@@ -51,27 +51,27 @@ impl Opened {
         GenerateRequest { device, ..GenerateRequest::new(Condition::Prompts(prompts), shape) }
     }
 
-    /// Computes so from now on.
+    /// Sets the precision of everything computed from now on.
     pub fn set_precision(&mut self, precision: Precision) {
         self.loaded.network.set_precision(precision);
     }
 
-    /// Draws clips.
+    /// Samples clips.
     ///
     /// # Errors
-    /// Whatever [`generate`] refuses.
+    /// Those of [`generate`].
     pub fn draw(&self, request: &GenerateRequest) -> Result<Vec<Clip>> {
         let videos = self.videos(request)?;
         let clip = |k| Ok(Clip::from_tensor(&video::to_u8(&videos.get(k)), self.geometry.fps)?);
         (0..videos.size()[0]).map(clip).collect()
     }
 
-    /// The same as numbers in [-1, 1].
+    /// As [`Opened::draw`], but with values in [-1, 1].
     ///
     /// # Shapes
     /// n c f h w
     /// # Errors
-    /// Whatever [`generate`] refuses.
+    /// Those of [`generate`].
     pub fn videos(&self, request: &GenerateRequest) -> Result<Tensor> {
         let model = Generator {
             backbone: &self.loaded.network,

@@ -1,5 +1,5 @@
-//! Holds the examples beside it: one per library crate, the demo, and comparisons with what these
-//! have in common.
+//! The examples: one per library crate, the demo, and comparisons. This library has the code that
+//! the comparisons share.
 
 mod drawn;
 

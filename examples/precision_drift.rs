@@ -1,11 +1,12 @@
-//! How far apart do precisions end? Draws the same clips from the same noise once in each, step by
-//! step with new noise, from a model that the demo has trained, and compares the clips.
+//! How far apart do precisions end? Samples the same clips from the same noise once in each
+//! precision, with fresh noise at every step, from the model that the demo has trained, and
+//! compares the clips.
 //!
 //! ```sh
 //! cargo run --release -p vd-examples --example precision_drift -- demo/run 1000 3
 //! ```
-//! draws a clip of each of three prompts in 1000 ancestral steps. Every step starts from what the
-//! step before has made of the last one's rounding, so this is where differences would grow.
+//! samples a clip of each of three prompts in 1000 ancestral steps. Every step passes its rounding
+//! errors on to the next, so if differences grow, they grow here.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use std::path::Path;
@@ -56,8 +57,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// |b - a| / |a|, the largest difference in parts of a byte's range, and the share of bytes that
-/// come out different.
+/// |b - a| / |a|, the largest difference in units of a byte's 0 to 255, and the share of bytes that
+/// differ.
 fn difference(a: &Tensor, b: &Tensor) -> Result<String> {
     let (wide, other) = (a.f_to_kind(Kind::Double)?, b.f_to_kind(Kind::Double)?);
     let apart = wide.f_sub(&other)?;

@@ -1,4 +1,4 @@
-//! vd-tensor-ops alone: pixels to a tensor, a layer of attention over time, weights to a file.
+//! vd-tensor-ops alone: a tensor from pixels, a layer of attention over time, weights in a file.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use vd_tensor_ops::layers::{HeadShape, RelativeBias, TemporalAttention};
@@ -6,7 +6,7 @@ use vd_tensor_ops::tch::{Device, Kind, Tensor};
 use vd_tensor_ops::{FrameMask, Params, Weights, video};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Four frames of 8 x 8 pixels, in which a bright column wanders: b c f h w.
+    // Four frames of 8 x 8 pixels, with a moving bright column: b c f h w.
     let pixel = |i: i64| if i % 8 == (i / 64) % 4 { 255u8 } else { 10 };
     let pixels: Vec<u8> = (0..3 * 4 * 64).map(pixel).collect();
     let clip = video::from_u8(&Tensor::from_slice(&pixels).view([1, 3, 4, 8, 8]));

@@ -1,5 +1,5 @@
-//! What is an encoder worth? Draws clips of the same prompts from several models of fireworks, and
-//! compares the shares that have the colour that the prompt means.
+//! How much does a better text encoder help? Samples clips of the same prompts from several models
+//! of fireworks, and compares the share of clips that have the colour that the prompt means.
 //!
 //! ```sh
 //! vd train examples/text/hashed.toml
@@ -7,9 +7,9 @@
 //! cargo run --release -p vd-examples --example text_adherence -- \
 //!     examples/text/prompts.jsonl 4 adherence runs/text/hashed runs/text/minilm
 //! ```
-//! draws four clips of each prompt, same seeds and guidance, and compares every further run with the
-//! first. Prompts that are done are kept in the folder, so a broken-off comparison goes on where it
-//! was.
+//! samples four clips of each prompt, with the same seeds and guidance, and compares every further
+//! run with the first. Finished prompts are kept in the folder, so an interrupted comparison
+//! continues where it stopped.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use std::fs::{self, OpenOptions};
@@ -40,7 +40,7 @@ const SCALE: usize = 2;
 struct Asked {
     prompt: String,
     colour: Colour,
-    /// Whether training has it.
+    /// Whether it occurs in training.
     seen: bool,
 }
 
@@ -55,7 +55,7 @@ struct Drawn {
     size: [usize; 3],
 }
 
-/// A run with what it drew, in the order of the prompts.
+/// A run with its clips, in the order of the prompts.
 struct Contestant {
     name: String,
     drawn: Vec<Drawn>,
@@ -86,14 +86,14 @@ fn main() -> Result<()> {
     sheet(&out.join("sheet.png"), &prompts, &contestants)
 }
 
-/// The lines of a file that holds JSON.
+/// The lines of a JSON Lines file.
 fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let line = |line: &str| serde_json::from_str(line).with_context(|| path.display().to_string());
     text.lines().map(line).collect()
 }
 
-/// The clips of all prompts, those of an earlier call included.
+/// The clips of all prompts, including those of an earlier call.
 fn draw(run: &Path, path: &PathBuf, prompts: &[Asked], clips: usize) -> Result<Vec<Drawn>> {
     let mut done: Vec<Drawn> = if path.exists() { read_lines(path)? } else { Vec::new() };
     let model = Opened::run(run)?;
@@ -140,9 +140,9 @@ fn by_prompt(prompts: &[Asked], contestants: &[Contestant]) {
     }
 }
 
-/// The share of each run among the prompts that were seen, or among the others, and how much larger
-/// it is than the first run's: by clips (Newcombe), and by prompts (Student's t of the paired
-/// differences), for clips of one prompt are alike.
+/// The share of each run among the prompts seen in training, or among the others, and how much
+/// larger it is than the first run's: by clips (Newcombe), and by prompts (Student's t of the
+/// paired differences), because clips of one prompt are correlated.
 fn table(what: &str, seen: bool, prompts: &[Asked], contestants: &[Contestant]) {
     println!(
         "\n| prompts {what}: run | clips in their colour | more than the first | by prompts |"

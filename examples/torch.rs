@@ -1,4 +1,4 @@
-//! vd-torch alone: which device there is, and an AdamW step over whole lists of tensors.
+//! vd-torch alone: the available device, and AdamW steps over whole lists of tensors.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use vd_torch::tch::{Device, Kind, Tensor};
@@ -8,7 +8,7 @@ fn main() -> Result<(), vd_torch::Error> {
     let device = DeviceChoice::Auto.resolve()?;
     println!("libtorch {} on {device:?}: {:?}", vd_torch::version(), vd_torch::cuda_status()?);
 
-    // The bottom of (p - 3)^2, from 0.
+    // Finds the minimum of (p - 3)^2, starting from 0.
     let p = [Tensor::zeros([1], (Kind::Float, Device::Cpu))];
     let (m, v) = ([p[0].zeros_like()], [p[0].zeros_like()]);
     let step = AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };

@@ -1,4 +1,4 @@
-//! vd-train alone: a run from a config in the program, and its network back from the disk.
+//! vd-train alone: trains from a config in the program, and loads the network back from disk.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use std::path::Path;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(&file, CONFIG.replace("OUT", &out.display().to_string()))?;
 
     let config = RunConfig::load(Path::new(&file), &["train.seed=3".to_owned()])?;
-    // A second start of this program finds the run finished, and goes straight on to its weights.
+    // When started again, this program finds the run finished and goes straight to the weights.
     let summary = train(&config, Resume::Newest, &AtomicBool::new(false), &mut |event| {
         if let Event::Step(report) = event {
             println!("step {:>2}: loss {:.3}", report.step, report.loss);

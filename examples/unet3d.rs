@@ -21,12 +21,12 @@ fn main() -> Result<(), vd_unet3d::Error> {
     let mut noise = SeededNoise::new(1, 0);
     let x = noise.normal(&Tensor::empty([2, 3, 5, 16, 24], cpu)); // b c f h w
     let cond = Cond::pooled(noise.normal(&Tensor::empty([2, 8], cpu)));
-    // Frame by frame: clean at the beginning, noisy at the end.
+    // A level per frame: clean at the beginning, noisy at the end.
     let t = Tensor::arange(5, cpu).unsqueeze(0).repeat([2, 1]) * 200.0; // b f
     let y = unet.forward(&x, &t, &cond, &FrameMask::All, None)?;
 
     y.square().mean(Kind::Float).backward();
-    // The null embedding was not used, and has none.
+    // The null embedding was not used, so it has no gradient.
     let grads = params.trainable().into_iter().map(|(_, p)| p.grad()).filter(Tensor::defined);
     let sum: f64 = grads.map(|g| g.square().sum(Kind::Double).double_value(&[])).sum();
     println!("{:?} -> {:?}, norm of the gradient {:.3}", x.size(), y.size(), sum.sqrt());

@@ -1,5 +1,5 @@
-//! The whole way in one program: captioned clips, training, sampling from prompts, and a check of
-//! what came out. `cargo xtask demo` runs it.
+//! Everything in one program: captioned clips, training, sampling from prompts, and a check of the
+//! result. `cargo xtask demo` runs it.
 //!
 //! Writes `demo/`: the run, a GIF per prompt, a contact sheet with real clips above generated ones,
 //! the loss curve, and report.json with the share of clips that have the colour of their prompt.

@@ -1,4 +1,4 @@
-//! The loss on clips that no run has seen, always of the same noise at the same levels.
+//! The loss on held-out clips, always with the same noise at the same levels.
 
 use anyhow::{Context, Result};
 use vd_data::Dataset;

@@ -1,12 +1,12 @@
-//! What are independent images beside each clip worth? Trains the same small network on fireworks
-//! with 0, 4 and 8 of them, equal steps and seeds, and compares the loss on clips that none has seen
-//! and the spread of the gradient.
+//! How much do independent images beside each clip help? Trains the same small network on fireworks
+//! with 0, 4 and 8 of them, with equal steps and seeds, and compares the loss on held-out clips and
+//! the spread of the gradient.
 //!
 //! ```sh
 //! cargo run --release -p vd-examples --example joint_training -- runs/joint 500 2
 //! ```
-//! trains 500 steps for each of two seeds, six runs in all, and leaves `joint_training.md` and
-//! `joint_training.svg` in the folder. A broken-off comparison goes on where it was.
+//! trains 500 steps for each of two seeds, six runs in all, and writes `joint_training.md` and
+//! `joint_training.svg` to the folder. An interrupted comparison continues where it stopped.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 mod held_out;
