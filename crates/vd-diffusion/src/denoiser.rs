@@ -4,6 +4,7 @@ use tch::Tensor;
 use vd_tensor_ops::{FrameMask, Noise};
 use vd_unet3d::{Backbone, Cond};
 
+use crate::diffusion::check_frames;
 use crate::{Diffusion, Error, Levels, NoiseLevel, Result};
 
 /// Progress of a run, as passed to [`Denoiser::follow`].
@@ -157,6 +158,7 @@ pub(crate) fn ask(
     cond: &Cond,
     frames: &FrameMask,
 ) -> Result<Tensor> {
+    check_frames(frames, x)?;
     let b = x.size().first().copied().unwrap_or(1);
     let t = at.time_input(diffusion.schedule(), b, x);
     let shown = diffusion.parameterization().shown(x, at)?;

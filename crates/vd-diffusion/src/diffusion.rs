@@ -1,5 +1,7 @@
 //! A schedule tied to what a network predicts: training and sampling.
 
+use std::cell::Cell;
+
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 use vd_tensor_ops::{FrameMask, Noise};
@@ -7,8 +9,9 @@ use vd_unet3d::{Backbone, Cond};
 
 use crate::denoiser::answer;
 use crate::loss::{Means, counting, reduce};
+use crate::schedule::check_schedule;
 use crate::{
-    Error, FrameTimes, GuidanceConfig, Guided, Levels, Loss, LossKind, ModelDenoiser,
+    Error, FrameTimes, GuidanceConfig, Guided, Levels, Loss, LossKind, ModelDenoiser, NoiseLevel,
     Parameterization, Result, Schedule, ScheduleConfig, Signal, TimeSampling, Uncertainty,
     Weighting,
 };
@@ -56,6 +59,9 @@ pub struct LossRequest<'a> {
     /// Learned uncertainty that divides the loss of each level, trained together with the network;
     /// `None` for none.
     pub uncertainty: Option<&'a Uncertainty>,
+    /// A factor of the loss at each noise level, in addition to the [`Weighting`]: finite and not
+    /// negative. It is not asked for clean frames.
+    pub weight: Option<&'a dyn Fn(NoiseLevel) -> f64>,
     /// The stream for the network's dropout masks; `None`: evaluation.
     pub train: Option<&'a mut dyn Noise>,
 }
@@ -67,6 +73,7 @@ impl std::fmt::Debug for LossRequest<'_> {
             .field("keep", &self.keep)
             .field("t", &self.t)
             .field("uncertainty", &self.uncertainty)
+            .field("weight", &self.weight.is_some())
             .field("train", &self.train.is_some())
             .finish()
     }
@@ -98,7 +105,8 @@ impl Diffusion {
     /// The process of your own schedule, with uniform weights and one time per sample.
     ///
     /// # Errors
-    /// As [`Diffusion::new`].
+    /// As [`Diffusion::new`]; a schedule whose levels are not numbers or do not get noisier with t,
+    /// as far as a few times show.
     pub fn with_schedule(
         schedule: Box<dyn Schedule>,
         parameterization: Parameterization,
@@ -108,6 +116,7 @@ impl Diffusion {
         parameterization.validate()?;
         loss.validate()?;
         times.validate()?;
+        check_schedule(&*schedule)?;
         let last = schedule.at(1.0);
         if parameterization == Parameterization::Epsilon {
             crate::parameterization::needs_signal(last)?;
@@ -167,6 +176,7 @@ impl Diffusion {
             return Err(Error::tensor("x0", "shape b ..., with at least one number", got));
         }
         let frames = request.frames.unwrap_or(&FrameMask::All);
+        check_frames(frames, x0)?;
         let clip = x0.size().get(2).and_then(|f| frames.clip_before_images(*f));
         let given = match request.t {
             Some(t) => Some(t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Double)?),
@@ -182,6 +192,10 @@ impl Diffusion {
         let out = answer(&x, backbone.forward(&shown, &input, cond, frames, request.train)?)?;
         let target = self.parameterization.target(x0, &eps, &levels)?;
         let losses = self.weighted(self.loss.elementwise(&out, &target)?, &levels)?;
+        let losses = match request.weight {
+            Some(weight) => weighted_by(losses, &levels, weight)?,
+            None => losses,
+        };
         let counting = counting(&losses, request.keep, &levels)?;
         let means = reduce(&losses, counting.as_ref(), &levels)?;
         let losses = match request.uncertainty {
@@ -264,6 +278,39 @@ impl Diffusion {
         rule: &GuidanceConfig,
     ) -> Result<Guided<'a>> {
         Guided::new(self, backbone, signals, Some(null), frames, *rule)
+    }
+}
+
+/// Every distance times a caller's factor of its level.
+fn weighted_by(
+    losses: Tensor,
+    levels: &Levels,
+    weight: &dyn Fn(NoiseLevel) -> f64,
+) -> Result<Tensor> {
+    let bad = Cell::new(None);
+    let losses = levels.scaled(&losses, |at| {
+        let factor = if at.sigma == 0.0 { 0.0 } else { weight(at) };
+        if !factor.is_finite() || factor < 0.0 {
+            bad.set(Some((at, factor)));
+        }
+        factor
+    })?;
+    match bad.get() {
+        Some((at, factor)) => {
+            Err(Error::value(format!("loss weight at {at:?}"), "a finite number from 0 on", factor))
+        }
+        None => Ok(losses),
+    }
+}
+
+/// Refuses a frame mask that does not fit the tensor.
+pub(crate) fn check_frames(frames: &FrameMask, x: &Tensor) -> Result<()> {
+    match (frames, &x.size()[..]) {
+        (FrameMask::All, _) => Ok(()),
+        (_, [b, _, f, ..]) => Ok(frames.validate(*b, *f)?),
+        (_, size) => {
+            Err(Error::tensor("x", "shape b c f ..., to have a frame mask", format!("{size:?}")))
+        }
     }
 }
 

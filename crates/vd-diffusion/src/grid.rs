@@ -24,7 +24,10 @@ pub(crate) fn fault(grid: &[NoiseLevel]) -> Option<String> {
 }
 
 /// Refuses fewer than two levels, levels whose noise does not fall, and times outside [0, 1].
-pub(crate) fn check_grid(grid: &[NoiseLevel]) -> Result<()> {
+///
+/// # Errors
+/// The first level at fault, by its place.
+pub fn check_grid(grid: &[NoiseLevel]) -> Result<()> {
     if grid.len() < 2 {
         return Err(Error::Grid(format!("expected at least two levels, got {}", grid.len())));
     }

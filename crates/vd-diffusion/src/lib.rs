@@ -74,6 +74,7 @@ pub use denoiser::{Denoiser, ModelDenoiser, Progress};
 pub use diffusion::{Diffusion, DiffusionConfig, LossRequest};
 pub use error::{Error, Result};
 pub use frame_times::FrameTimes;
+pub use grid::check_grid;
 pub use guidance::{
     Autoguided, ContextFrames, Downscale, GuidanceConfig, Guided, Known, KnownFrames, NoiseRange,
     Reconstruction, ReconstructionConfig, Signal, Signals,

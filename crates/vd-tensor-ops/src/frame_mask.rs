@@ -78,7 +78,9 @@ impl FrameMask {
     pub fn repeat(&self, times: i64) -> FrameMask {
         match self {
             FrameMask::All => FrameMask::All,
-            FrameMask::Focus(focus) => FrameMask::Focus(focus.repeat([times])),
+            // Of another number of axes it fits no batch, which `validate` tells.
+            FrameMask::Focus(focus) if focus.dim() == 1 => FrameMask::Focus(focus.repeat([times])),
+            FrameMask::Focus(focus) => FrameMask::Focus(focus.shallow_clone()),
             FrameMask::ClipAndImages { clip } => FrameMask::ClipAndImages { clip: *clip },
         }
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use tch::{Device, Kind, Tensor};
 use vd_diffusion::{
     Autoguided, BrownianNoise, Denoiser, FrameMask, Known, Noise, NoiseLevel, Reconstruction,
-    Sampler, SeededNoise, StepTaken, Thresholded, sample, start,
+    Sampler, SeededNoise, StepTaken, Thresholded, check_grid, sample, start,
 };
 
 use crate::branches::Conditioning;
@@ -69,10 +69,38 @@ pub fn generate_with(
     on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Tensor> {
     request.validate()?;
-    let conditioning = Conditioning::new(model, request)?;
-    let call = Call { model, guide, request, conditioning };
     let grid = request.spacing.grid(model.diffusion.schedule(), request.steps)?;
     let sampler = request.sampler.build()?;
+    generate_by(model, guide, request, Sampling { sampler: &*sampler, grid: &grid }, on_step)
+}
+
+/// A sampler and noise levels of your own, for [`generate_by`].
+#[derive(Debug, Clone, Copy)]
+pub struct Sampling<'a> {
+    /// The sampler.
+    pub sampler: &'a dyn Sampler,
+    /// Levels of the model's schedule, the noisiest first.
+    pub grid: &'a [NoiseLevel],
+}
+
+/// Generates videos as [`generate_with`] does, by a sampler and levels of your own: `sampler`,
+/// `spacing` and `steps` of the request are not used.
+///
+/// # Shapes
+/// As [`generate`]
+/// # Errors
+/// As [`generate_with`].
+pub fn generate_by(
+    model: &Generator<'_>,
+    guide: Option<Guide<'_>>,
+    request: &GenerateRequest,
+    Sampling { sampler, grid }: Sampling<'_>,
+    on_step: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Tensor> {
+    request.validate()?;
+    check_grid(grid)?;
+    let conditioning = Conditioning::new(model, request)?;
+    let call = Call { model, guide, request, conditioning };
     let of_clips = request.condition.clips();
     let mut videos = Vec::new();
     for first in (0..of_clips).step_by(request.batch) {
@@ -81,7 +109,7 @@ pub fn generate_with(
             let (step, of_steps) = (taken.index + 1, taken.of);
             on_step(Progress { clips: first, of_clips, step, of_steps })
         };
-        videos.push(call.draw(batch, &grid, sampler.as_ref(), &mut report)?);
+        videos.push(call.draw(batch, grid, sampler, &mut report)?);
     }
     Ok(Tensor::f_cat(&videos, 0)?)
 }

@@ -66,7 +66,7 @@ pub use encoder::{
     TextEncoder,
 };
 pub use error::{Error, Result};
-pub use generate::{Progress, generate, generate_with};
+pub use generate::{Progress, Sampling, generate, generate_by, generate_with};
 pub use prompt::{Part, Text};
 pub use prompt_file::{LineSignal, PromptLine, read_prompts};
 pub use request::{

@@ -72,19 +72,16 @@ pub fn sample(
     check_grid(grid)?;
     crate::diffusion::check_kind("x", &x)?;
     let levels = sampler.plan(grid.to_vec());
-    let Some(first) = levels.first() else {
-        return Err(Error::Grid(format!("{sampler:?} planned no levels at all")));
-    };
-    let of = levels.windows(2).filter(|pair| falls(pair[0], pair[1])).count();
+    let (first, of) = check_plan(sampler, &levels)?;
     let _gradients_off = tch::no_grad_guard();
     let looks = Looks::of(&x);
     let mut noise = Checked::new(noise);
     let (mut past, mut index) = (History::default(), 0);
     noise.new_path();
     denoiser.follow(Progress::Sampling { steps: of });
-    let mut x = constrained(denoiser, x, *first, &mut noise, &looks)?;
+    let mut x = constrained(denoiser, x, first, &mut noise, &looks)?;
     let mut watch = Watch::new(of, x.device());
-    watch.see(&x, *first)?;
+    watch.see(&x, first)?;
     for pair in levels.windows(2) {
         let (from, to) = (pair[0], pair[1]);
         if !falls(from, to) {
@@ -129,4 +126,27 @@ fn constrained(
     let x = x?;
     looks.check("state, as the sampler and `Denoiser::constrain` return it", &x)?;
     Ok(x)
+}
+
+/// The first of the levels that a sampler has planned, and how many of its steps remove noise.
+fn check_plan(sampler: &dyn Sampler, levels: &[NoiseLevel]) -> Result<(NoiseLevel, usize)> {
+    // A level that is not a number would pass for a rise, and be crossed by adding noise.
+    let legal = |at: &NoiseLevel| {
+        let number = |x: f64| x.is_finite() && x >= 0.0;
+        (0.0..=1.0).contains(&at.t) && number(at.alpha) && number(at.sigma)
+    };
+    if let Some(i) = levels.iter().position(|at| !legal(at)) {
+        let at = levels[i];
+        return Err(Error::Grid(format!(
+            "{sampler:?} planned {at:?}, which is no level, at place {i}"
+        )));
+    }
+    let of = levels.windows(2).filter(|pair| falls(pair[0], pair[1])).count();
+    match levels.first() {
+        Some(first) if of > 0 => Ok((*first, of)),
+        _ => Err(Error::Grid(format!(
+            "{sampler:?} planned {} levels, none with less noise than the one before it",
+            levels.len()
+        ))),
+    }
 }

@@ -1,6 +1,7 @@
 //! Noise as a function of time, in f64 on the host.
 
 mod beta_table;
+mod check;
 mod config;
 mod cosine;
 mod cosine_discrete;
@@ -9,6 +10,8 @@ mod flow;
 mod shifted;
 mod tables;
 mod time_input;
+
+pub(crate) use check::check_schedule;
 
 pub use beta_table::{BetaTable, betas_from_f32};
 pub use config::ScheduleConfig;
