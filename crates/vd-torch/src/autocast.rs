@@ -1,4 +1,4 @@
-//! Operators that compute in half precision, as libtorch's autocast has it.
+//! Operators that compute in half precision, through libtorch's autocast.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,11 +9,11 @@ use tch::{Device, Kind};
 
 use crate::{Error, Result, shim};
 
-/// What products and convolutions compute in; sums, norms and losses stay in f32.
+/// The dtype in which matrix products and convolutions compute; sums, norms and losses stay in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Autocast {
-    /// What their tensors are in.
+    /// The dtype of their tensors.
     #[default]
     Off,
     /// bfloat16: the range of f32, 8 bits of precision.
@@ -23,10 +23,10 @@ pub enum Autocast {
 }
 
 impl Autocast {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Autocast; 3] = [Autocast::Off, Autocast::Bf16, Autocast::Fp16];
 
-    /// Whether it is off; by reference, as serde asks.
+    /// Whether it is off; by reference, as serde requires.
     pub fn is_off(&self) -> bool {
         *self == Autocast::Off
     }
@@ -61,20 +61,21 @@ impl FromStr for Autocast {
 }
 
 thread_local! {
-    /// What [`autocast`] has set on this thread.
+    /// The setting of [`autocast`] on this thread.
     static NOW: Cell<Option<(Device, Autocast)>> = const { Cell::new(None) };
 }
 
-/// Runs `f` with libtorch's operators on `device`, on this thread, casting so; with
-/// [`Autocast::Off`] it only runs `f`.
+/// Runs `f` on this thread with autocast to `cast` on `device`; with [`Autocast::Off`] it only runs
+/// `f`.
 ///
-/// A backward belongs outside: it computes in the dtypes of its forward by itself. [`checkpoint`]
-/// takes what is set with it. Within one call a weight is cast once, so `f` must not change any.
+/// Keep the backward outside: it computes in the dtypes of its forward without help. [`checkpoint`]
+/// records the setting and restores it when it recomputes. Within one call a weight is cast once,
+/// so `f` must not change any.
 ///
 /// [`checkpoint`]: crate::checkpoint
 ///
 /// # Errors
-/// What libtorch refuses.
+/// Any error of libtorch.
 pub fn autocast<R>(device: Device, cast: Autocast, f: impl FnOnce() -> R) -> Result<R> {
     if cast.is_off() {
         return Ok(f());
@@ -83,18 +84,18 @@ pub fn autocast<R>(device: Device, cast: Autocast, f: impl FnOnce() -> R) -> Res
     Ok(f())
 }
 
-/// What [`autocast`] has set on this thread.
+/// The setting of [`autocast`] on this thread.
 pub(crate) fn autocast_now() -> (Device, Autocast) {
     NOW.get().unwrap_or((Device::Cpu, Autocast::Off))
 }
 
-/// What products on `device` compute in on this thread, where [`autocast`] says so.
+/// The dtype in which matrix products on `device` compute on this thread, if [`autocast`] is on.
 pub fn autocast_kind(device: Device) -> Option<Kind> {
     let (on, cast) = autocast_now();
     cast.kind().filter(|_| on == device)
 }
 
-/// Sets everything back where it is dropped, also by a panic.
+/// Restores the previous setting when dropped, also by a panic.
 struct Inside {
     before: shim::AutocastBefore,
     outer: Option<(Device, Autocast)>,

@@ -10,24 +10,25 @@ use torch_sys::C_tensor;
 use crate::shim::{self, BackwardCall};
 use crate::{Error, Result};
 
-/// Any error; its message is what reaches the caller of backward.
+/// Any error; its message reaches the caller of backward.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The backward of a function, with whatever it keeps from the forward besides tensors.
+/// The backward of a function, with the state other than tensors that it keeps from the forward.
 ///
-/// Tensors are kept through [`Saved::keep`]: one that is a field here is not checked for changes in
-/// place. The value is dropped with the saved tensors, after the backward or with the graph.
+/// Keep tensors through [`Saved::keep`]: a tensor held in a field is not checked for in-place
+/// changes. The value is dropped with the saved tensors, after the backward or with the graph.
 pub trait Function: Send + 'static {
-    /// The gradients with respect to the inputs, in their order and of their shapes.
+    /// The gradients with respect to the inputs, in the order and shapes of the inputs.
     ///
-    /// `saved` are the tensors that [`Saved::keep`] took, in that order. `grads` are the gradients
-    /// with respect to the outputs, None where an output has no part in the result; at least one is
-    /// there. `needs` says which inputs want a gradient; the others may stay None, as may one that
-    /// is zero. It runs without gradients, on the thread of the backward, or on one of libtorch's
-    /// for CUDA. The incoming gradients are not to be changed in place.
+    /// `saved` holds the tensors passed to [`Saved::keep`], in that order. `grads` are the
+    /// gradients with respect to the outputs, None for an output that does not contribute to the
+    /// result; at least one is present. `needs` tells which inputs want a gradient; the others may
+    /// stay None, as may a gradient that is zero. Runs with gradients off, on the thread of the
+    /// backward or, for CUDA, on one of libtorch's. The incoming gradients must not be changed in
+    /// place.
     ///
     /// # Errors
-    /// Any; it becomes the error of the call of backward, as a panic does.
+    /// Any; it becomes the error of the call to backward, as a panic does.
     fn backward(
         &self,
         saved: &[Tensor],
@@ -35,13 +36,13 @@ pub trait Function: Send + 'static {
         needs: &[bool],
     ) -> std::result::Result<Vec<Option<Tensor>>, BoxError>;
 
-    /// What errors call the function; by default the name of the type.
+    /// The name of the function in errors; by default the name of the type.
     fn name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
 }
 
-/// Takes the tensors that the backward will read.
+/// Collects the tensors that the backward will read.
 #[derive(Debug)]
 pub struct Saved {
     needs: Vec<bool>,
@@ -49,10 +50,10 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// Keeps a tensor, an input, an output or any other, for the backward; does nothing where there
+    /// Keeps a tensor (an input, an output or any other) for the backward; does nothing if there
     /// will be none.
     ///
-    /// A change of the tensor in place before the backward makes the backward an error.
+    /// If the tensor is changed in place before the backward, the backward fails.
     pub fn keep(&mut self, tensor: &Tensor) {
         if self.tracked() {
             self.tensors.push(tensor.shallow_clone());
@@ -64,21 +65,21 @@ impl Saved {
         self.needs.contains(&true)
     }
 
-    /// Whether input `i` will want a gradient; not for one that does not exist.
+    /// Whether input `i` will want a gradient; false if there is no such input.
     pub fn needs(&self, i: usize) -> bool {
         self.needs.get(i).copied().unwrap_or(false)
     }
 }
 
-/// Runs `forward` outside the graph, and puts its outputs into the graph as a function of `inputs`
+/// Runs `forward` outside the graph, then adds its outputs to the graph as a function of `inputs`
 /// with the backward that it returns.
 ///
-/// With gradients off, or where no input requires one, the outputs come as they are, and nothing is
-/// kept. Outputs that are not of a floating or complex kind have no gradient. The function can be
-/// differentiated once: a second derivative through it is an error.
+/// With gradients off, or if no input requires one, the outputs are returned unchanged and nothing
+/// is kept. Outputs that are not of a floating or complex kind have no gradient. The function can
+/// be differentiated once: a second derivative through it is an error.
 ///
 /// # Errors
-/// Whatever `forward` gives; an output that is in a graph already, or shares memory with an input.
+/// Any error of `forward`; an output that is in a graph already, or shares memory with an input.
 pub fn apply<F: Function>(
     inputs: &[&Tensor],
     forward: impl FnOnce(&mut Saved) -> Result<(Vec<Tensor>, F)>,
@@ -96,13 +97,13 @@ pub fn apply<F: Function>(
     Ok(outputs)
 }
 
-/// Whether operations on this thread enter the graph.
+/// Whether operations on this thread are added to the graph.
 pub fn grad_enabled() -> bool {
     // SAFETY: reads a setting of this thread.
     unsafe { shim::vd_grad_enabled() != 0 }
 }
 
-/// Whether a graph is alive that one of these parameters is in.
+/// Whether one of these parameters is in a graph that is still alive.
 pub(crate) fn in_a_graph(params: &[Tensor]) -> bool {
     let params: Vec<_> = params.iter().map(|t| t.as_ptr().cast_mut()).collect();
     // SAFETY: as many pointers to borrowed tensors as said.
@@ -141,11 +142,11 @@ fn attach<F: Function>(
     })
 }
 
-/// The gradients of `sum(outputs[i] * seeds[i])` with respect to `inputs`, None where an input has no
-/// part in the outputs; nothing is accumulated, and the graph is freed.
+/// The gradients of `sum(outputs[i] * seeds[i])` with respect to `inputs`, None for an input that
+/// does not contribute to the outputs; nothing is accumulated, and the graph is freed.
 ///
 /// # Errors
-/// Lists of different lengths; whatever libtorch or a backward reports.
+/// Lists of different lengths; any error of libtorch or of a backward.
 pub fn grad(
     outputs: &[&Tensor],
     seeds: &[&Tensor],
@@ -182,7 +183,7 @@ pub fn grad(
     Ok(result.into_iter().map(own).collect())
 }
 
-/// The node's way into a [`Function`]; nothing unwinds out of it.
+/// Called by the node to run a [`Function`]; nothing unwinds out of it.
 unsafe extern "C" fn run_backward<F: Function>(
     user: *const c_void,
     call: *const BackwardCall,
@@ -198,14 +199,14 @@ unsafe extern "C" fn run_backward<F: Function>(
             Err(other) => other.downcast_ref::<&str>().copied().unwrap_or("a panic").to_owned(),
         },
     };
-    // The addresses of a C++ stack would follow the message, which gets a stack of its own.
+    // The message ends with the addresses of a C++ stack; libtorch appends a new one.
     let message = message.split("\nException raised from").next().unwrap_or_default();
     // SAFETY: a NUL-terminated string, copied; the shim frees the copy.
     unsafe { libc::strdup(c_string(message).as_ptr()) }
 }
 
 /// # Safety
-/// The arrays of `call` are as long as it says.
+/// The arrays of `call` have the lengths that it states.
 unsafe fn answer<F: Function>(
     function: &F,
     call: &BackwardCall,
@@ -250,7 +251,7 @@ unsafe fn list(first: *const *mut C_tensor, n: usize) -> Vec<Option<Tensor>> {
 unsafe extern "C" fn drop_function<F>(user: *mut c_void) {
     // SAFETY: the node hands its boxed `F` over, once.
     let function = unsafe { Box::from_raw(user.cast::<F>()) };
-    // A panic has nobody to go to: the node may be freed by any thread at any time.
+    // There is nobody to report a panic to: any thread may free the node at any time.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(function)));
 }
 

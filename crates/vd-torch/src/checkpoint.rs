@@ -1,4 +1,4 @@
-//! Activations computed a second time in the backward instead of kept.
+//! Activations that the backward recomputes instead of keeping.
 
 use tch::{Device, Tensor};
 
@@ -6,17 +6,17 @@ use crate::autocast::{Autocast, autocast, autocast_now};
 use crate::autograd::{BoxError, Function, Saved, apply, grad};
 use crate::{Error, Result};
 
-/// `f(inputs)`, whose backward runs `f` again: between the two only `inputs` are kept.
+/// `f(inputs)`, with a backward that runs `f` again: between the two only `inputs` are kept.
 ///
-/// `params` are the tensors besides its arguments that `f` reads and that may want gradients, its
-/// captured weights; the gradients with respect to both come as without this function. A change of
-/// any of them in place before the backward makes the backward an error. `f` gives the same at both
-/// times, so it draws no random numbers, and changes nothing in place. Where there will be a
-/// backward it makes a graph at both times, which the first frees at its end: what takes another
-/// road for the sake of gradients takes it twice.
+/// `params` are the tensors besides its arguments that `f` reads and that may want gradients, that
+/// is, its captured weights; gradients with respect to both are the same as without this function.
+/// Changing any of them in place before the backward makes the backward fail. `f` must return the
+/// same values both times, so it draws no random numbers, and it changes nothing in place. If there
+/// will be a backward, `f` builds a graph both times, and the first graph is freed when the call
+/// ends: code that takes another path when gradients are wanted takes it twice.
 ///
 /// # Errors
-/// Whatever `f` gives; an output that shares memory with an input or a parameter.
+/// Any error of `f`; an output that shares memory with an input or a parameter.
 pub fn checkpoint<F>(inputs: &[&Tensor], params: &[&Tensor], f: F) -> Result<Vec<Tensor>>
 where
     F: Fn(&[Tensor]) -> Result<Vec<Tensor>> + Send + 'static,
@@ -39,16 +39,16 @@ where
     })
 }
 
-/// The same values where a graph begins.
+/// The same values as a leaf of a new graph.
 fn leaf(tensor: &Tensor, needs_grad: bool) -> Tensor {
     tensor.detach().set_requires_grad(needs_grad)
 }
 
 struct Recompute<F> {
     f: F,
-    /// The very tensors that `f` reads: saved ones have no place in a graph.
+    /// The tensors that `f` itself reads: saved copies would not be part of its graph.
     params: Vec<Tensor>,
-    /// What was set at the first time.
+    /// The autocast setting of the first run.
     cast: (Device, Autocast),
 }
 
@@ -65,7 +65,7 @@ where
         let n = saved.len() - self.params.len();
         let inputs: Vec<Tensor> =
             saved[..n].iter().zip(needs).map(|(t, need)| leaf(t, *need)).collect();
-        // The node sets the mode back, also after a panic.
+        // The node restores the gradient mode, also after a panic.
         let (device, cast) = self.cast;
         let outputs = tch::with_grad(|| autocast(device, cast, || (self.f)(&inputs)))??;
         if outputs.len() != grads.len() {

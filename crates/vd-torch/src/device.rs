@@ -25,15 +25,15 @@ pub enum DeviceChoice {
 impl DeviceChoice {
     /// The device that this choice means on this machine.
     ///
-    /// `Cpu` wins over `VD_CUDA`, whatever that says, and leaves the CUDA library where it is: a
-    /// process that wants both devices resolves the CUDA one first.
+    /// `Cpu` takes precedence over any `VD_CUDA` and does not load the CUDA library: a process that
+    /// needs both devices resolves the CUDA one first.
     ///
     /// The first call, whatever the choice, has glibc keep freed memory in the process for good
     /// (`mallopt`): returning every large block to the kernel costs more than many a layer.
     ///
     /// # Errors
-    /// A CUDA device that is not there, by number or at all; for the other choices than `Cpu`
-    /// `VD_CUDA=require` without one, and an unknown `VD_CUDA`.
+    /// A CUDA device that does not exist; for choices other than `Cpu`, `VD_CUDA=require` without a
+    /// usable CUDA, and an unknown `VD_CUDA`.
     pub fn resolve(self) -> Result<Device> {
         if self == DeviceChoice::Cpu {
             tune_allocator();

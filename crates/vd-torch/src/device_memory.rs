@@ -1,4 +1,4 @@
-//! The memory of a device, as libtorch's allocator counts it, and what to make of it running out.
+//! Device memory, as libtorch's allocator counts it, and out-of-memory errors.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,21 +17,21 @@ const OUT_OF_MEMORY: [&str; 5] = [
     "CUDA_ERROR_OUT_OF_MEMORY",
 ];
 
-/// Bytes of a device's memory.
+/// Device memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// Of tensors that live.
+    /// Held by live tensors.
     pub allocated: u64,
-    /// Of tensors at most, since the start or [`restart_device_peak`].
+    /// Peak held by tensors, since the start or [`restart_device_peak`].
     pub peak_allocated: u64,
-    /// Taken from the device, what is kept for later included.
+    /// Reserved from the device, including memory cached for reuse.
     pub reserved: u64,
-    /// Taken at most.
+    /// Peak reserved.
     pub peak_reserved: u64,
 }
 
-/// What libtorch's allocator has taken of a CUDA device; `None` for the CPU, which has none
-/// (see [`peak_resident`](crate::peak_resident)).
+/// Memory that libtorch's allocator has taken of a CUDA device; `None` for the CPU, which has no
+/// such allocator (see [`peak_resident`](crate::peak_resident)).
 ///
 /// # Errors
 /// A device that libtorch does not have.
@@ -46,7 +46,7 @@ pub fn device_memory(device: Device) -> Result<Option<DeviceMemory>> {
     Ok(Some(DeviceMemory { allocated, peak_allocated, reserved, peak_reserved }))
 }
 
-/// Makes the peaks of [`device_memory`] count from here; nothing on the CPU.
+/// Restarts the peaks of [`device_memory`]; does nothing for the CPU.
 ///
 /// # Errors
 /// A device that libtorch does not have.
@@ -58,22 +58,22 @@ pub fn restart_device_peak(device: Device) -> Result<()> {
     })
 }
 
-/// Which of the settings below holds.
+/// Which of the settings below is in force.
 static TF32: AtomicU8 = AtomicU8::new(START);
 const START: u8 = 0;
 const REFUSED: u8 = 1;
 const ALLOWED: u8 = 2;
 
-/// A number for how operators round.
+/// A number that identifies how operators round.
 pub(crate) fn rounding() -> u8 {
     TF32.load(Ordering::Relaxed)
 }
 
-/// Whether products and convolutions of f32 on CUDA may round their operands to TF32 (11 bits);
-/// libtorch starts with yes for convolutions and no for products.
+/// Whether f32 matrix products and convolutions on CUDA may round their operands to TF32 (11 bits);
+/// libtorch starts with yes for convolutions and no for matrix products.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// Any error of libtorch.
 pub fn allow_tf32(allow: bool) -> Result<()> {
     TF32.store(if allow { ALLOWED } else { REFUSED }, Ordering::Relaxed);
     shim::call(|error| {
@@ -82,11 +82,10 @@ pub fn allow_tf32(allow: bool) -> Result<()> {
     })
 }
 
-/// Whether cuDNN may take those ways to convolve alone that give the same bits every time; libtorch starts
-/// without.
+/// Whether cuDNN is limited to deterministic convolution algorithms; off when libtorch starts.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// Any error of libtorch.
 pub fn deterministic_convolutions(only: bool) -> Result<()> {
     shim::call(|error| {
         // SAFETY: takes a number, writes the error.
@@ -94,11 +93,11 @@ pub fn deterministic_convolutions(only: bool) -> Result<()> {
     })
 }
 
-/// Whether cuDNN tries all of its ways to convolve the first time that it meets a shape, and keeps the
-/// fastest; libtorch starts with the one that cuDNN expects to be fast.
+/// Whether cuDNN tries all of its convolution algorithms when it first meets a shape and keeps the
+/// fastest; libtorch starts with the one that cuDNN's heuristic expects to be fast.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// Any error of libtorch.
 pub fn search_convolutions(search: bool) -> Result<()> {
     shim::call(|error| {
         // SAFETY: takes a number, writes the error.
@@ -106,10 +105,10 @@ pub fn search_convolutions(search: bool) -> Result<()> {
     })
 }
 
-/// As libtorch starts: TF32 in convolutions, not in products.
+/// Restores libtorch's default: TF32 in convolutions, not in matrix products.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// Any error of libtorch.
 pub fn restart_tf32() -> Result<()> {
     TF32.store(START, Ordering::Relaxed);
     shim::call(|error| {
@@ -118,10 +117,10 @@ pub fn restart_tf32() -> Result<()> {
     })
 }
 
-/// Waits until a device has done what it was given; the CPU has already.
+/// Waits until a device has completed its queued work; returns at once for the CPU.
 ///
 /// # Errors
-/// What libtorch refuses: an error of a kernel that ran before, too.
+/// Any error of libtorch, including that of a kernel launched earlier.
 pub fn synchronize(device: Device) -> Result<()> {
     let Device::Cuda(index) = device else { return Ok(()) };
     shim::call(|error| {

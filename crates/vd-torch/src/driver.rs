@@ -1,4 +1,4 @@
-//! What NVIDIA's driver says of itself and its devices; for reports.
+//! What NVIDIA's driver reports about itself and its devices.
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::fs;
@@ -6,21 +6,21 @@ use std::path::Path;
 
 use crate::cuda::Library;
 
-/// The numbers that CUDA's driver API gives to the two parts of a compute capability.
+/// The attribute numbers that CUDA's driver API gives to the two parts of a compute capability.
 const CAPABILITY: [c_int; 2] = [75, 76];
 
 /// NVIDIA's driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Driver {
-    /// Its release, if the kernel module tells.
+    /// Its release, if the kernel module reports it.
     pub release: Option<String>,
-    /// The newest CUDA that it runs, `13.0`.
+    /// The newest CUDA that it supports, `13.0`.
     pub cuda: String,
     /// Its devices, in its own order.
     pub devices: Vec<GpuInfo>,
 }
 
-/// A device of the driver's.
+/// A device of the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuInfo {
     /// Its name.
@@ -31,10 +31,10 @@ pub struct GpuInfo {
     pub capability: String,
 }
 
-/// Asks the driver itself, without libtorch.
+/// Queries the driver directly, without libtorch.
 ///
 /// # Errors
-/// Why there is none, or what it refuses, in words.
+/// Why there is none, or what it refused, in words.
 pub fn driver() -> std::result::Result<Driver, String> {
     let library = Library::open(Path::new("libcuda.so.1"))
         .map_err(|why| format!("no NVIDIA driver ({why})"))?;
@@ -60,7 +60,7 @@ fn release_of(text: &str) -> Option<String> {
     line.split_whitespace().find(is_release).map(str::to_owned)
 }
 
-/// The few functions that are needed of the driver.
+/// The few driver functions that are needed.
 struct Api {
     init: unsafe extern "C" fn(c_uint) -> c_int,
     version: unsafe extern "C" fn(*mut c_int) -> c_int,

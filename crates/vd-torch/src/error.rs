@@ -1,4 +1,4 @@
-//! Why a call into libtorch was refused.
+//! Errors of calls into libtorch, the kernel compiler and the driver.
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -7,17 +7,17 @@ pub enum Error {
     /// libtorch refused the operation.
     #[error("libtorch: {0}")]
     Torch(String),
-    /// A CUDA device was asked for that cannot be had.
+    /// The requested CUDA device is not available.
     #[error(
         "no CUDA device {wanted}: {why}; choose device \"cpu\" or \"auto\", or mend the cause (`vd doctor` shows it)"
     )]
     NoCuda {
-        /// What was asked for.
+        /// The requested device.
         wanted: String,
-        /// What stands in the way.
+        /// The reason.
         why: String,
     },
-    /// `VD_CUDA=require` where CUDA cannot be used.
+    /// `VD_CUDA=require`, but CUDA cannot be used.
     #[error(
         "VD_CUDA=require, but there is no CUDA: {0}; choose device \"cpu\", unset VD_CUDA, or mend the cause (`vd doctor` shows it)"
     )]
@@ -25,39 +25,39 @@ pub enum Error {
     /// `VD_CUDA` holds an unknown word.
     #[error("VD_CUDA is \"{0}\", expected auto, off or require")]
     BadCudaMode(String),
-    /// A device's name was not understood.
+    /// An unknown device name.
     #[error("device \"{0}\", expected \"auto\", \"cpu\" or \"cuda:N\"")]
     BadDevice(String),
-    /// The compiler of kernels cannot be had.
+    /// The kernel compiler is not available.
     #[error(
         "no NVRTC, which compiles the kernels for CUDA: {0}; `cargo xtask kernels` gets it, or set VD_NVRTC to libnvrtc.so.13"
     )]
     NoNvrtc(String),
-    /// A text that is no kernel, or not for this GPU.
+    /// A text that is not a valid kernel, or not for this GPU.
     #[error("kernels `{name}` for {arch}: {why}")]
     Kernel {
-        /// Which text.
+        /// Name of the text.
         name: String,
-        /// For which generation of GPUs.
+        /// The GPU architecture it was compiled for.
         arch: crate::cuda::Arch,
-        /// What the compiler said.
+        /// The compiler's message.
         why: String,
     },
-    /// The driver refused something.
+    /// The driver refused a call.
     #[error("{what}: {why}")]
     Driver {
-        /// Of what.
+        /// The subject of the call.
         what: String,
-        /// What it said.
+        /// The driver's message.
         why: String,
     },
-    /// A dtype of autocast was not understood.
+    /// An unknown autocast dtype.
     #[error("autocast \"{0}\", expected off, bf16 or fp16")]
     BadAutocast(String),
     /// Lists that belong together have different lengths.
     #[error("{what}: expected {expected} tensors, as many as there are parameters, got {got}")]
     Length {
-        /// Which list.
+        /// Name of the list.
         what: &'static str,
         /// The number of parameters.
         expected: usize,
@@ -75,7 +75,7 @@ impl From<tch::TchError> for Error {
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The message of libtorch without the addresses of its C++ stack, which follow it.
+/// The message of libtorch without the C++ stack addresses that follow it.
 pub fn brief(error: &tch::TchError) -> String {
     let whole = error.to_string();
     let message = whole.split("\nException raised from").next().unwrap_or(&whole);

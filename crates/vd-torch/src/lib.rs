@@ -1,13 +1,13 @@
 //! What tch lacks: start-up tuning, lazy CUDA, device choice, fused optimiser operations,
-//! differentiable functions written in Rust, the threads of libtorch for kernels, copies to and from a
-//! device that nobody waits for, what compiles kernels for GPUs and runs them ([`cuda`]), and functions
-//! that a GPU does again as a whole ([`graphs`]).
+//! differentiable functions written in Rust, libtorch's threads for our own kernels, asynchronous
+//! copies to and from a device, the compiler and launcher of GPU kernels ([`cuda`]), and functions
+//! that a GPU replays as a whole ([`graphs`]).
 //!
-//! The lowest layer of the workspace, and with the kernels of `vd-tensor-ops` the only place with
-//! `unsafe`. Whoever picks a device does it through [`DeviceChoice::resolve`], which calls
-//! [`init`] first: libtorch caches the absence of CUDA at its first question, so the CUDA library
-//! must be in the process before anybody asks. The variable `VD_CUDA` (`auto`, `off`, `require`)
-//! says whether CUDA is looked for; an explicit device `cpu` wins over it, and loads nothing.
+//! The lowest layer of the workspace and, with the kernels of `vd-tensor-ops`, the only place with
+//! `unsafe`. Choose a device through [`DeviceChoice::resolve`], which calls [`init`] first:
+//! libtorch caches the result of its first CUDA check, so the CUDA library must be in the process
+//! before the first query. The variable `VD_CUDA` (`auto`, `off`, `require`) controls whether CUDA
+//! is looked for; an explicit device `cpu` takes precedence and loads nothing.
 
 mod autocast;
 mod autograd;

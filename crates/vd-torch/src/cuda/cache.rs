@@ -1,4 +1,4 @@
-//! Machine code that was made before.
+//! A cache of compiled machine code.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::nvrtc::{Arch, Nvrtc, OPTIONS};
 use crate::Result;
 
-/// How every file of machine code starts.
+/// The first bytes of every file of machine code.
 const ELF: &[u8] = b"\x7fELF";
 
 /// The project's folder in the user's cache.
@@ -23,8 +23,8 @@ pub(super) fn folder() -> Option<PathBuf> {
     Some(cache?.join("video-diffusion"))
 }
 
-/// Machine code of a text: from the folder `VD_KERNEL_CACHE`, or `kernels` in the project's folder of
-/// the user's cache, or else from the compiler, and it is kept there then.
+/// The machine code of a kernel text: from the folder `VD_KERNEL_CACHE`, or `kernels` in the
+/// project's folder of the user's cache; otherwise it is compiled and stored there.
 ///
 /// # Errors
 /// As [`Nvrtc::get`] and [`Nvrtc::compile`].
@@ -40,7 +40,7 @@ pub fn cubin(name: &str, text: &str, arch: Arch) -> Result<Vec<u8>> {
 /// The same with another folder.
 ///
 /// # Errors
-/// As [`cubin()`]; a folder that cannot be written is none, the code is made anew then.
+/// As [`cubin()`]; if the folder cannot be written, the code is compiled without being stored.
 pub fn cubin_in(dir: &Path, name: &str, text: &str, arch: Arch) -> Result<Vec<u8>> {
     let nvrtc = Nvrtc::get()?;
     let file = dir.join(file_name(name, text, arch, nvrtc.version()));
@@ -50,12 +50,12 @@ pub fn cubin_in(dir: &Path, name: &str, text: &str, arch: Arch) -> Result<Vec<u8
         return Ok(bytes);
     }
     let bytes = nvrtc.compile(name, text, arch)?.cubin;
-    // The next process makes it again.
+    // On failure the next process compiles it again.
     let _ = keep(&file, &bytes);
     Ok(bytes)
 }
 
-/// Whatever the machine code depends on is in the name.
+/// The name contains everything that the machine code depends on.
 fn file_name(name: &str, text: &str, arch: Arch, (major, minor): (u32, u32)) -> String {
     let mut hash = Sha256::new();
     for option in OPTIONS {
@@ -67,7 +67,7 @@ fn file_name(name: &str, text: &str, arch: Arch, (major, minor): (u32, u32)) -> 
     format!("{name}-{arch}-nvrtc{major}.{minor}-{digest}.cubin")
 }
 
-/// Puts a file in its place as a whole, whoever else does the same.
+/// Writes a file atomically, also while other processes do the same.
 fn keep(file: &Path, bytes: &[u8]) -> io::Result<()> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     if let Some(dir) = file.parent() {
@@ -77,7 +77,7 @@ fn keep(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let partial = file.with_extension(format!("{}-{number}.partial", std::process::id()));
     let done = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, file));
     if done.is_err() {
-        // It may not even be there.
+        // It may not even exist.
         let _ = fs::remove_file(&partial);
     }
     done

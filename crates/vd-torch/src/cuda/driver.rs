@@ -1,4 +1,4 @@
-//! The driver's own interface, as far as running a kernel takes it. No GPU has run this yet.
+//! The part of the CUDA driver API that is needed to run a kernel.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
@@ -11,12 +11,12 @@ use crate::{Error, Result, shim};
 
 type Handle = *mut c_void;
 type Code = c_int;
-/// Numbers of cuda.h.
+/// Constants of cuda.h.
 const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
 const COMPUTE_CAPABILITY_MINOR: c_int = 76;
 const MULTIPROCESSOR_COUNT: c_int = 16;
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: c_int = 8;
-/// What a block may have without being asked for.
+/// Shared memory that a block may use without opting in to more.
 const SHARED: u32 = 48 << 10;
 #[derive(Debug, Clone, Copy)]
 struct Functions {
@@ -106,7 +106,7 @@ unsafe impl Send for Gpu {}
 unsafe impl Sync for Gpu {}
 
 impl Gpu {
-    /// GPU `number`.
+    /// The GPU with this number.
     ///
     /// # Errors
     /// No driver; no such GPU.
@@ -132,19 +132,19 @@ impl Gpu {
         Ok(u32::try_from(value).unwrap_or(0))
     }
 
-    /// Its generation.
+    /// Its architecture.
     ///
     /// # Errors
-    /// Whatever the driver says.
+    /// Any error of the driver.
     pub fn arch(&self) -> Result<Arch> {
         let (major, minor) = (COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR);
         Ok(Arch(10 * self.attribute(major)? + self.attribute(minor)?))
     }
 
-    /// How many blocks it runs at the same time at least.
+    /// The number of its multiprocessors: at least so many blocks run at the same time.
     ///
     /// # Errors
-    /// Whatever the driver says.
+    /// Any error of the driver.
     pub fn multiprocessors(&self) -> Result<u32> {
         self.attribute(MULTIPROCESSOR_COUNT)
     }
@@ -162,7 +162,7 @@ impl Gpu {
     }
 }
 
-/// Machine code on a GPU.
+/// Machine code loaded on a GPU.
 #[derive(Debug)]
 pub struct Module {
     gpu: Gpu,
@@ -170,16 +170,16 @@ pub struct Module {
     functions: Mutex<HashMap<String, Function>>,
 }
 
-// SAFETY: modules may be asked by any thread.
+// SAFETY: any thread may query a module.
 unsafe impl Send for Module {}
 // SAFETY: as above.
 unsafe impl Sync for Module {}
 
 impl Module {
-    /// Puts machine code on a GPU, where it stays.
+    /// Loads machine code onto a GPU, where it stays.
     ///
     /// # Errors
-    /// Code of another generation.
+    /// Code for another architecture.
     pub fn load(gpu: Gpu, cubin: &[u8]) -> Result<Self> {
         let mut handle = std::ptr::null_mut();
         gpu.within(|| {
@@ -189,7 +189,7 @@ impl Module {
         Ok(Module { gpu, handle, functions: Mutex::default() })
     }
 
-    /// A kernel, which may have `shared` bytes of shared memory.
+    /// A kernel that may use `shared` bytes of shared memory.
     ///
     /// # Errors
     /// No kernel of this name; more shared memory than the GPU has.
@@ -218,14 +218,14 @@ impl Module {
     }
 }
 
-/// How many run a kernel.
+/// The launch configuration of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Launch {
     /// Blocks.
     pub blocks: u32,
-    /// Threads of a block.
+    /// Threads per block.
     pub threads: u32,
-    /// Bytes of a block's shared memory, beside what the kernel declares.
+    /// Bytes of dynamic shared memory per block.
     pub shared: u32,
 }
 
@@ -241,19 +241,19 @@ pub struct Function {
 unsafe impl Send for Function {}
 
 impl Function {
-    /// Runs the kernel behind all that libtorch has put on its current stream of this GPU.
+    /// Runs the kernel on libtorch's current stream of this GPU, after everything queued there.
     ///
     /// # Errors
-    /// Whatever the driver says at once; what goes wrong later comes with a later call.
+    /// Errors that the driver reports at launch; later ones are returned by a later call.
     /// # Safety
-    /// `params` is the struct that the kernel takes; what it points to lives, and is used by nobody
-    /// else but in the order of the stream, until the kernel has run.
+    /// `params` is the struct that the kernel takes. Until the kernel has run, what it points to
+    /// stays alive and is accessed in stream order only.
     pub unsafe fn launch(&self, launch: Launch, params: *const c_void) -> Result<()> {
         let stream = current_stream(self.gpu.number)?;
         let mut arguments = [params.cast_mut()];
         let Launch { blocks, threads, shared } = launch;
         self.gpu.within(|| {
-            // SAFETY: the caller's; one argument, as the kernel has.
+            // SAFETY: ensured by the caller; one argument, as the kernel has.
             self.gpu.functions.check(unsafe {
                 let (to, none) = (arguments.as_mut_ptr(), std::ptr::null_mut());
                 let run = self.gpu.functions.launch;
@@ -263,7 +263,7 @@ impl Function {
     }
 }
 
-/// The stream that libtorch's kernels go to from this thread.
+/// The stream on which libtorch launches kernels from this thread.
 fn current_stream(number: usize) -> Result<Handle> {
     let number = c_int::try_from(number).map_err(|e| Error::Torch(e.to_string()))?;
     let mut stream = std::ptr::null_mut();

@@ -1,5 +1,4 @@
-//! libtorch's graphs of CUDA, through a module of C++ that is opened behind its CUDA library. No GPU
-//! has run this yet.
+//! libtorch's CUDA graphs, through a C++ module that is opened after libtorch's CUDA library.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::fs::File;
@@ -17,9 +16,9 @@ use crate::device_memory::said_by;
 use crate::graphs::Pool;
 use crate::{CudaStatus, Error, Result, cuda_status, shim};
 
-/// The module as the build made it; nothing where it could not.
+/// The module as built; empty if it could not be built.
 static MODULE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cuda_module.so"));
-/// Why it could not.
+/// The reason why it could not be built.
 const WHY: &str = env!("VD_NO_CUDA_MODULE");
 
 type Handle = *mut c_void;
@@ -65,14 +64,14 @@ impl Functions {
     }
 }
 
-/// Opens the module, whose symbols must all be in this process by now.
+/// Opens the module; all symbols that it needs must be in this process by now.
 fn open() -> std::result::Result<Library, String> {
     if MODULE.is_empty() {
         return Err(WHY.to_owned());
     }
     let file = in_memory(MODULE).map_err(|e| format!("a file in memory: {e}"))?;
     let library = Library::open(&PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
-    // The linker tells files apart by their numbers; this one stays taken.
+    // The linker identifies files by their inodes, so this one must stay open.
     std::mem::forget(file);
     library
 }
@@ -89,15 +88,15 @@ fn in_memory(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether libtorch's graphs of CUDA can be had.
+/// Whether libtorch's CUDA graphs are available.
 ///
 /// # Errors
-/// What stands in the way.
+/// The reason why they are not.
 pub fn graphs() -> Result<()> {
     Functions::get().map(|_| ())
 }
 
-/// A new pool of memory, for recordings that are never on their way at the same time.
+/// A new memory pool, for recordings that never run at the same time.
 pub(crate) fn pool() -> Result<Pool> {
     let (functions, mut pool) = (Functions::get()?, [0; 2]);
     // SAFETY: room for two numbers.
@@ -105,7 +104,7 @@ pub(crate) fn pool() -> Result<Pool> {
     Ok(pool)
 }
 
-/// What a device was given to do, to be given again as a whole.
+/// A recorded sequence of device work, replayed as a whole.
 #[derive(Debug)]
 pub(crate) struct Graph {
     functions: &'static Functions,
@@ -116,11 +115,11 @@ pub(crate) struct Graph {
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// Records on the current stream, which is not the device's own, what `f` has a device do.
-    /// `scratch` is any tensor of the device; it is cleared where the recording fails.
+    /// Records the device work of `f` on the current stream, which must not be the default stream.
+    /// `scratch` is any tensor of the device; it is cleared if the recording fails.
     ///
     /// # Errors
-    /// Whatever `f` gives, a panic included; what cannot be recorded.
+    /// Any error of `f`, a panic included; work that cannot be recorded.
     pub(crate) fn record(
         device: usize,
         pool: Pool,
@@ -144,7 +143,7 @@ impl Graph {
         if ended.is_err() {
             let device = c_int::try_from(device).unwrap_or_default();
             let (handle, scratch) = (graph.handle, scratch.as_mut_ptr());
-            // What it cannot set right it leaves: there is an error to tell already.
+            // A failed clean-up is ignored: there is an error to report already.
             // SAFETY: a graph and a tensor that are live, and two numbers.
             let _ = shim::call(|error| unsafe {
                 (calls.abandon)(handle, device, pool.as_ptr(), scratch, error)
@@ -154,7 +153,7 @@ impl Graph {
         Ok(graph)
     }
 
-    /// Has the device do it again, on the current stream.
+    /// Replays it on the current stream.
     pub(crate) fn replay(&mut self) -> Result<()> {
         // SAFETY: a graph that is live.
         shim::call(|error| unsafe { (self.functions.replay)(self.handle, error) })

@@ -1,10 +1,10 @@
-//! Libraries that may be missing.
+//! Shared libraries that may be missing.
 
 use std::ffi::{CStr, CString, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 
-/// A library in this process, for good.
+/// A library that stays loaded in this process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Library(NonNull<c_void>);
 
@@ -14,7 +14,7 @@ unsafe impl Send for Library {}
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// Opens a file, or what the linker finds under a name without a folder.
+    /// Opens a file, or what the linker finds if the name has no folder.
     pub(crate) fn open(file: &Path) -> Result<Self, String> {
         let name = CString::new(file.as_os_str().as_encoded_bytes())
             .map_err(|_| format!("{} holds a NUL byte", file.display()))?;

@@ -1,9 +1,9 @@
-//! Kernels of our own on a GPU: NVRTC compiles their text, the driver runs them on the stream that
-//! libtorch is on. And what libtorch's graphs of CUDA need.
+//! The project's own GPU kernels: NVRTC compiles their text, and the driver runs them on libtorch's
+//! current stream. Also the module behind libtorch's CUDA graphs.
 //!
-//! Both libraries are opened where they are first asked for, and their functions looked up by name:
-//! a machine without them runs the same program, and what is missing is an error that says so.
-//! Compiling needs no GPU.
+//! Both libraries are opened on first use, and their functions looked up by name: the same program
+//! runs on a machine without them, and the error names what is missing. Compiling needs no GPU.
+//! docs/gpu.md lists what has not yet run on a GPU.
 
 mod cache;
 mod driver;

@@ -1,4 +1,4 @@
-//! NVIDIA's compiler of kernels as a library, which needs no GPU.
+//! NVRTC, NVIDIA's kernel compiler, as a library; it needs no GPU.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
@@ -10,7 +10,7 @@ use super::library::Library;
 use super::report::{KernelReport, parse};
 use crate::{Error, Result, libtorch_dir};
 
-/// A generation of GPUs: 90 is `sm_90`, Hopper.
+/// A GPU architecture: 90 is `sm_90`, Hopper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Arch(pub u32);
 
@@ -20,19 +20,19 @@ impl fmt::Display for Arch {
     }
 }
 
-/// What came of a text.
+/// The result of compiling a text.
 #[derive(Debug, Clone)]
 pub struct Compiled {
     /// Machine code, an ELF file.
     pub cubin: Vec<u8>,
-    /// What each kernel takes.
+    /// The resources that each kernel takes.
     pub kernels: Vec<KernelReport>,
 }
 
 type Program = *mut std::ffi::c_void;
 type Strings = *const *const c_char;
 
-/// The compiler, as it was found.
+/// The functions of the loaded compiler.
 #[derive(Debug, Clone, Copy)]
 struct Functions {
     version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int,
@@ -72,7 +72,7 @@ impl Functions {
     }
 }
 
-/// The compiler of kernels.
+/// The kernel compiler.
 #[derive(Debug)]
 pub struct Nvrtc {
     functions: Functions,
@@ -80,18 +80,19 @@ pub struct Nvrtc {
     file: PathBuf,
 }
 
-/// The releases that are asked for, the newest first.
+/// The releases to look for, newest first.
 const NAMES: [&str; 2] = ["libnvrtc.so.13", "libnvrtc.so.12"];
-/// What every text is compiled with, beside its generation.
+/// Options for every text, besides the architecture.
 pub(super) const OPTIONS: [&str; 3] =
     ["--std=c++17", "--extra-device-vectorization", "--ptxas-options=-v"];
 
 impl Nvrtc {
-    /// The compiler of this machine, looked for once: where `VD_NVRTC` says (the library or its
-    /// folder), beside libtorch, in the project's folder of the user's cache, where the linker looks.
+    /// The compiler of this machine, looked for once: where `VD_NVRTC` points (the library or its
+    /// folder), beside libtorch, in the project's folder of the user's cache, then wherever the
+    /// linker looks.
     ///
     /// # Errors
-    /// There is none.
+    /// No compiler was found.
     pub fn get() -> Result<&'static Nvrtc> {
         static FOUND: OnceLock<std::result::Result<Nvrtc, String>> = OnceLock::new();
         let found = FOUND.get_or_init(|| {
@@ -106,7 +107,7 @@ impl Nvrtc {
         self.version
     }
 
-    /// The library.
+    /// The file of the library.
     pub fn file(&self) -> &Path {
         &self.file
     }
@@ -114,7 +115,7 @@ impl Nvrtc {
     /// Compiles a text that includes nothing.
     ///
     /// # Errors
-    /// Whatever the compiler says against it; an architecture that it does not know.
+    /// Compile errors; an unknown architecture.
     pub fn compile(&self, name: &str, text: &str, arch: Arch) -> Result<Compiled> {
         let failed = |why: String| Error::Kernel { name: name.to_owned(), arch, why };
         let (source, title) = (CString::new(text), CString::new(name));
@@ -158,7 +159,7 @@ impl Nvrtc {
     }
 }
 
-/// A program that is destroyed in the end.
+/// A program that is destroyed on drop.
 struct OwnProgram {
     functions: Functions,
     program: Program,
@@ -179,7 +180,7 @@ impl OwnProgram {
     }
 
     /// # Safety
-    /// `size` and `fill` are a pair of functions that belong together.
+    /// `size` and `fill` are a matching pair of functions.
     unsafe fn bytes(
         &self,
         size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
@@ -206,13 +207,13 @@ impl Drop for OwnProgram {
     }
 }
 
-/// The folder of the wheel within a folder that pip installed into.
+/// The folder of the wheel below pip's target folder.
 const IN_WHEEL: [&str; 2] = ["nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"];
 
 /// Where `cargo xtask kernels` installs it.
 const IN_CACHE: &str = "nvrtc-13.0.88";
 
-/// The files that may be the compiler, in order.
+/// The candidate files, in order.
 fn places(named: Option<PathBuf>) -> Vec<PathBuf> {
     if let Some(named) = named {
         let inside = named.is_dir();
@@ -243,11 +244,11 @@ fn find(files: &[PathBuf]) -> std::result::Result<Nvrtc, String> {
 }
 
 fn open(file: &Path) -> std::result::Result<Nvrtc, String> {
-    // It opens these by their bare name, which the linker finds where they are open already.
+    // NVRTC opens these by bare name, which the linker resolves if they are open already.
     for entry in file.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten() {
         let Ok(entry) = entry else { continue };
         if entry.file_name().to_string_lossy().starts_with("libnvrtc-builtins.so") {
-            // Without them compiling says what is missing.
+            // Without them, compiling reports what is missing.
             let _ = Library::open(&entry.path());
         }
     }

@@ -1,18 +1,18 @@
-//! What the assembler says of the kernels that it made.
+//! Resource usage of compiled kernels, from the assembler's log.
 
-/// What one kernel takes of a thread's memory.
+/// Memory that one kernel uses per thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelReport {
-    /// The kernel.
+    /// Name of the kernel.
     pub name: String,
-    /// Registers of a thread.
+    /// Registers per thread.
     pub registers: u32,
-    /// Bytes of local memory of a thread, which lies where all memory lies: arrays that are indexed at
-    /// run time, and what did not fit into registers.
+    /// Bytes of local memory per thread, which resides in device memory: arrays indexed at run
+    /// time, and values that did not fit into registers.
     pub stack: u32,
-    /// Bytes that are written there for want of registers.
+    /// Bytes spilled there for want of registers.
     pub spill_stores: u32,
-    /// Bytes that are read back.
+    /// Bytes of spilled values read back.
     pub spill_loads: u32,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn parse(log: &str) -> Vec<KernelReport> {
     all
 }
 
-/// The number that stands right before `words`.
+/// The number right before `words`.
 fn before(line: &str, words: &str) -> Option<u32> {
     let (head, _) = line.split_once(words)?;
     head.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()

@@ -1,9 +1,9 @@
-//! How much memory a thread has taken.
+//! How much memory a thread has allocated.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The system's allocator, which counts what each thread takes and gives back.
+/// The system's allocator, which counts what each thread allocates and frees.
 ///
 /// ```
 /// use vd_torch::fuzz::Counting;
@@ -25,22 +25,23 @@ thread_local! {
 }
 
 impl Counting {
-    /// Begins to look for the largest amount; what is taken now.
+    /// Starts to track the peak; returns the amount allocated now.
     pub fn begin() -> isize {
         let now = NOW.get();
         MOST.set(now);
         now
     }
 
-    /// How many bytes more than at [`Counting::begin`] this thread had at once.
+    /// Peak number of bytes that this thread had allocated since [`Counting::begin`], beyond those
+    /// at its time.
     pub fn most_since(begin: isize) -> usize {
         (MOST.get() - begin).max(0) as usize
     }
 }
 
-/// Notes that a thread has `bytes` more.
+/// Records that a thread has `bytes` more.
 fn note(bytes: isize) {
-    // a thread that ends has no cells any more
+    // a thread that is ending has no cells any more
     let _ = NOW.try_with(|now| {
         now.set(now.get() + bytes);
         let _ = MOST.try_with(|most| most.set(most.get().max(now.get())));
@@ -68,7 +69,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // where it is moved both are there for a moment
+        // while a block is moved, the old and the new one both exist
         note(size as isize);
         note(-(layout.size() as isize));
         // SAFETY: the caller keeps to the contract of `realloc`, and the block is the system's.

@@ -1,7 +1,8 @@
-//! For tests of parsers: inputs that are nearly right, by the hundred thousand, the same in every run.
+//! Fuzz tests of parsers: damaged inputs by the hundred thousand, the same in every run.
 //!
-//! A test binary installs [`Counting`] as its allocator, gives [`Fuzz`] sound inputs, and a parser; the parser may refuse
-//! what it is given, but must not panic, hang, or allocate more than a stated multiple of the input.
+//! A test binary installs [`Counting`] as its allocator and gives [`Fuzz`] valid inputs and a
+//! parser. The parser may refuse an input, but must not panic, hang, or allocate more than a stated
+//! multiple of the input.
 
 mod counting;
 mod mutate;
@@ -14,12 +15,12 @@ use std::time::{Duration, Instant};
 pub use counting::Counting;
 pub use mutate::mutated;
 
-/// A parser that is busy with one input for so long hangs.
+/// A parser that spends this long on one input counts as hanging.
 const HANG: Duration = Duration::from_secs(60);
-/// Of so many inputs some are refused, unless no damage reaches the parser.
+/// Of so many inputs some are refused, unless the damage never reaches the parser.
 const SOME: u64 = 1000;
 
-/// Sound inputs, and what a parser may need for one that is made of them.
+/// Valid inputs, and the allocation limit of a parser for inputs made from them.
 #[derive(Debug, Clone)]
 pub struct Fuzz {
     seeds: Vec<Vec<u8>>,
@@ -29,8 +30,8 @@ pub struct Fuzz {
 }
 
 impl Fuzz {
-    /// Inputs that are made of `seeds`, 100,000 of them; at most 64 bytes may be allocated at once for each byte of an input,
-    /// and 1 MiB besides.
+    /// Inputs made from `seeds`, 100,000 of them; at most 64 bytes may be allocated at once for
+    /// each byte of an input, plus 1 MiB.
     ///
     /// # Panics
     /// Without a seed.
@@ -39,26 +40,28 @@ impl Fuzz {
         Self { seeds, inputs: 100_000, multiple: 64, base: 1 << 20 }
     }
 
-    /// Makes so many inputs, where the variable `VD_FUZZ` does not say how many.
+    /// Sets the number of inputs, unless the variable `VD_FUZZ` does.
     #[must_use]
     pub fn inputs(self, inputs: u64) -> Self {
         Self { inputs, ..self }
     }
 
-    /// At most `multiple` bytes may be allocated at once for each byte of an input, and `base` bytes besides.
+    /// At most `multiple` bytes may be allocated at once for each byte of an input, plus `base`
+    /// bytes.
     ///
-    /// Counted is what the thread that parses allocates in Rust.
+    /// Only Rust allocations of the parsing thread are counted.
     #[must_use]
     pub fn allocation(self, multiple: usize, base: usize) -> Self {
         Self { multiple, base, ..self }
     }
 
-    /// Gives every seed to `parse`, which has to take it, and then every input, which it may refuse. Returns how many
-    /// inputs were taken.
+    /// Gives every seed to `parse`, which has to accept it, and then every input, which it may
+    /// refuse. Returns how many inputs were accepted.
     ///
     /// # Panics
-    /// Where a seed is refused, or an input makes the parser panic, or allocate too much; the message says which, and
-    /// [`mutated`] makes it again. Where each of a thousand inputs or more is taken. A parser that hangs ends the process.
+    /// If a seed is refused, or an input makes the parser panic or allocate too much; the message
+    /// names the input, and [`mutated`] makes it again. If each of a thousand inputs or more is
+    /// accepted. A parser that hangs ends the process.
     pub fn run<T, E: std::fmt::Display>(
         &self,
         mut parse: impl FnMut(&[u8]) -> Result<T, E>,
@@ -95,7 +98,7 @@ impl Fuzz {
     }
 }
 
-/// An input for a message.
+/// An input, for a message.
 fn shown(input: &[u8]) -> String {
     const SHOWN: usize = 400;
     let more = if input.len() > SHOWN { " ..." } else { "" };
@@ -109,7 +112,7 @@ impl Watch {
     fn start() -> Self {
         let at = Arc::new(AtomicU64::new(0));
         let seen = Arc::downgrade(&at);
-        // detached: it ends when nobody is at work any more
+        // detached: it ends when nobody is parsing any more
         std::thread::spawn(move || {
             let (mut last, mut since) = (u64::MAX, Instant::now());
             while let Some(at) = seen.upgrade() {
@@ -118,7 +121,7 @@ impl Watch {
                 if now != last {
                     (last, since) = (now, Instant::now());
                 } else if since.elapsed() > HANG {
-                    // the thread that hangs cannot be asked: only the end of the process ends it
+                    // a hanging thread cannot be stopped: only the end of the process ends it
                     std::process::abort();
                 }
                 std::thread::sleep(Duration::from_millis(200));

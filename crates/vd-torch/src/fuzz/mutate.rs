@@ -1,6 +1,6 @@
-//! Sound inputs, damaged.
+//! Valid inputs, damaged.
 
-/// Numbers that lengths and counts are replaced by.
+/// Numbers that replace lengths and counts.
 const ODD: [u64; 12] = [
     0,
     1,
@@ -16,14 +16,14 @@ const ODD: [u64; 12] = [
     u64::MAX,
 ];
 
-/// The input of a number: one of the seeds, damaged in one to eight places.
+/// Input `number`: one of the seeds, damaged in one to eight places.
 ///
 /// # Panics
 /// Without a seed.
 pub fn mutated(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
     let mut random = Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut bytes = seeds[random.below(seeds.len())].clone();
-    // half of them have a single fault: what is more is often refused at the first
+    // half of them have a single fault: with several, the first one often gets the input refused
     let faults = if random.below(2) == 0 { 1 } else { 2 + random.below(7) };
     for _ in 0..faults {
         damage(&mut bytes, seeds, &mut random);
@@ -54,7 +54,7 @@ fn damage(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
             bytes.drain(at.min(end)..end);
         }
         6 => {
-            // a part a second time, or several times
+            // repeats a part once or several times
             let end = (at + 1 + random.below(64)).min(bytes.len());
             let part = bytes[at.min(end)..end].repeat(1 + random.below(4));
             bytes.splice(at..at, part);
@@ -62,7 +62,7 @@ fn damage(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
         7 | 8 => length(bytes, at, random),
         9 | 10 => decimal(bytes, at, random),
         _ => {
-            // the beginning of this one with the end of another
+            // joins the beginning of this one and the end of another
             let other = &seeds[random.below(seeds.len())];
             let from = random.below(other.len() + 1);
             bytes.truncate(at);
@@ -71,7 +71,7 @@ fn damage(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     }
 }
 
-/// Replaces a binary number by one that is odd in its place.
+/// Replaces a binary number by an unlikely one.
 fn length(bytes: &mut [u8], at: usize, random: &mut Random) {
     let width = [1, 2, 4, 8][random.below(4)];
     let total = bytes.len() as u64;
@@ -86,7 +86,7 @@ fn length(bytes: &mut [u8], at: usize, random: &mut Random) {
     }
 }
 
-/// Replaces the digits behind a place by another number.
+/// Replaces the digits after a position by another number.
 fn decimal(bytes: &mut Vec<u8>, at: usize, random: &mut Random) {
     let Some(start) = bytes[at..].iter().position(u8::is_ascii_digit).map(|k| at + k) else {
         return;
@@ -114,7 +114,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One of 0 .. n; n >= 1.
+    /// A number in 0 .. n; n >= 1.
     fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
