@@ -1,4 +1,4 @@
-//! What all attentions share.
+//! What all attention layers share.
 
 use tch::Tensor;
 
@@ -32,7 +32,7 @@ impl HeadShape {
         self.heads * self.dim
     }
 
-    /// Factor of the scores: 1 / sqrt(d).
+    /// Scaling factor of the scores: 1 / sqrt(d).
     pub fn scale(&self) -> f64 {
         1.0 / (self.dim as f64).sqrt()
     }
@@ -42,7 +42,8 @@ impl HeadShape {
     /// # Shapes
     /// ... (3 n d) -> three of ... n d
     pub(crate) fn split(&self, qkv: &Tensor) -> [Tensor; 3] {
-        // Not one by one: their gradients are put side by side, and not added to zeros.
+        // Unbound together rather than narrowed one by one: then the gradients are stacked, instead
+        // of each being padded with zeros and added.
         let mut parts = qkv.unflatten(-1, [3, self.heads, self.dim]).unbind(-3).into_iter();
         [0, 1, 2].map(|_| parts.next().unwrap_or_default())
     }

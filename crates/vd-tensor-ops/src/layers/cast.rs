@@ -1,4 +1,4 @@
-//! Weights in the dtype and the layout that the products of a GPU take.
+//! Weights in the dtype and layout that matrix products and convolutions on a GPU read.
 
 use tch::{Kind, Tensor};
 use vd_torch::graphs::{Form, Kept};
@@ -7,7 +7,7 @@ use vd_torch::{BoxError, Function, autocast_kind};
 use crate::kernels::cpu::{keeps, none, one};
 use crate::kernels::{cuda, needs_grad};
 
-/// How a weight lies in memory.
+/// Memory layout of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// As it is stored.
@@ -16,16 +16,18 @@ pub(super) enum Layout {
     ChannelsLast,
 }
 
-/// A weight as the products of a GPU take it: in the dtype of autocast and in the layout of the
-/// convolution, in one copy. Without gradients it is kept until the weight changes, for recordings
-/// too; a pass with them makes it once, recorded or not, and its gradient comes back in one copy too.
+/// A weight as a GPU's matrix products and convolutions read it: in the dtype of autocast and, for
+/// a convolution, in its layout, both made in one copy. Without gradients it is cached until the
+/// weight changes, also for recordings; a pass with gradients makes it once, recorded or not, and
+/// its gradient takes one copy too.
 #[derive(Debug, Default)]
 pub(super) struct Cast {
     kept: Kept<Wanted>,
 }
 
 impl Cast {
-    /// The weight itself where nothing is to be changed: on a CPU, and for libtorch's roads.
+    /// The cast weight, or the weight itself if nothing needs to change: on a CPU, and for libtorch
+    /// fallbacks.
     ///
     /// # Shapes
     /// as `weight`, which is o i h w for channels-last
@@ -69,7 +71,7 @@ impl Form for Wanted {
     }
 }
 
-/// The gradient in the dtype and the layout of the weight.
+/// Returns the gradient in the dtype and layout of the weight.
 #[derive(Debug)]
 struct Back(Kind);
 

@@ -1,6 +1,6 @@
 //! Convolution over space, frame by frame.
 //!
-//! A three-dimensional convolution of depth 1 lands in a slow path of libtorch; here frames fold
+//! A three-dimensional convolution of depth 1 takes a slow path in libtorch; here frames are folded
 //! into the batch and the convolution is two-dimensional, on channels-last memory.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ fn to_images(x: &Tensor) -> (Tensor, i64, i64) {
     (x.flatten(0, 1).permute([0, 3, 1, 2]), b, f)
 }
 
-/// The way back: (b f) c h w -> b f h w c, a view where the memory is channels-last.
+/// The inverse: (b f) c h w -> b f h w c, a view if the memory is channels-last.
 fn to_video(images: &Tensor, b: i64, f: i64) -> Tensor {
     images.permute([0, 2, 3, 1]).contiguous().unflatten(0, [b, f])
 }
@@ -29,7 +29,7 @@ fn plane(weight: &Tensor) -> Tensor {
     weight.squeeze_dim(2)
 }
 
-/// What libtorch's convolutions take.
+/// Cached casts of a weight and a bias for libtorch's convolutions.
 #[derive(Debug, Default)]
 struct Casts {
     weight: Cast,
@@ -47,7 +47,7 @@ impl Casts {
     }
 }
 
-/// Whether the kernels make a convolution of these inputs to so many channels by its products.
+/// Whether the direct kernels compute a convolution of these inputs to so many channels.
 fn takes_direct(inputs: &[&Tensor], outputs: &Tensor) -> bool {
     let lanes = Isa::current().lanes();
     inputs.len() <= 2
@@ -68,7 +68,7 @@ pub struct SpaceConv {
 }
 
 impl SpaceConv {
-    /// `weight` (out in 1 k k) and `bias` (out), as `torch.nn.Conv3d` starts them.
+    /// `weight` (out in 1 k k) and `bias` (out), initialised as in `torch.nn.Conv3d`.
     ///
     /// # Range
     /// `kernel`: odd
@@ -78,8 +78,8 @@ impl SpaceConv {
         Self::grown(scope, (inputs, 0), outputs, kernel)
     }
 
-    /// The same with `more` inputs after the others, whose weights start at zero and leave the
-    /// start of the others as it is without them.
+    /// The same with `more` inputs after the others. Their weights start at zero, and the initial
+    /// values of the others are the same as without them.
     ///
     /// # Range
     /// `kernel`: odd; `more`: 0 or more
@@ -109,12 +109,12 @@ impl SpaceConv {
         Ok(SpaceConv { weight, bias, window, wrap, casts, winograd, direct })
     }
 
-    /// The same on frames that are rings.
+    /// The same on periodic frames.
     pub fn wrapped(self, wrap: Wrap) -> Self {
         SpaceConv { wrap, ..self }
     }
 
-    /// Whether frames have no ring, so that the kernels see them as they are.
+    /// Whether frames are not periodic, so that the kernels can be used.
     pub(super) fn is_flat(&self) -> bool {
         !self.wrap.any()
     }
@@ -125,7 +125,7 @@ impl SpaceConv {
         self.joined(&[x])
     }
 
-    /// Of inputs whose channels follow each other.
+    /// Convolution of inputs whose channels are concatenated.
     ///
     /// # Shapes
     /// b f h w c each, together the inputs -> b f h w out
@@ -149,7 +149,7 @@ impl SpaceConv {
         self.wrap.crop(&self.flat(&padded, biased), border, size)
     }
 
-    /// The same of frames with zeros around them.
+    /// The same, on frames padded with zeros.
     fn flat(&self, inputs: &[&Tensor], biased: bool) -> Tensor {
         if let Some(road) = self.road(inputs).filter(|_| biased) {
             return cpu::conv(Isa::current(), inputs, self.weights(&road), None);
@@ -164,7 +164,7 @@ impl SpaceConv {
         to_video(&out, b, f)
     }
 
-    /// The kernel that takes these inputs, channels of which follow each other.
+    /// The kernel that computes a convolution of these inputs, their channels concatenated.
     pub(super) fn road(&self, inputs: &[&Tensor]) -> Option<Road> {
         let channels: Vec<i64> = inputs.iter().map(|x| x.size()[4]).collect();
         let winograd = self.window.kernel == 3
@@ -183,7 +183,7 @@ impl SpaceConv {
     }
 }
 
-/// The window of the layers that halve and double.
+/// The window of the layers that halve or double the resolution.
 const HALF: Window = Window { kernel: 4, stride: 2, padding: 1 };
 
 /// Halves height and width: kernel 1 x 4 x 4, stride 2, padding 1.
@@ -197,7 +197,7 @@ pub struct SpaceDown {
 }
 
 impl SpaceDown {
-    /// `weight` (c c 1 4 4) and `bias` (c), as `torch.nn.Conv3d` starts them.
+    /// `weight` (c c 1 4 4) and `bias` (c), initialised as in `torch.nn.Conv3d`.
     ///
     /// # Errors
     /// Names that are taken; sizes below 1.
@@ -209,7 +209,7 @@ impl SpaceDown {
         Ok(SpaceDown { weight, bias, wrap, casts, cache: Arc::default() })
     }
 
-    /// The same on frames that are rings.
+    /// The same on periodic frames.
     pub fn wrapped(self, wrap: Wrap) -> Self {
         SpaceDown { wrap, ..self }
     }
@@ -218,14 +218,14 @@ impl SpaceDown {
     /// b f h w c -> b f h/2 w/2 c
     pub fn forward(&self, x: &Tensor) -> Tensor {
         if self.wrap.any() {
-            // Two positions before the first move the outputs by one.
+            // Padding by two positions shifts the outputs by one.
             let size = (x.size()[2] / 2, x.size()[3] / 2);
             return self.wrap.crop(&self.flat(&self.wrap.pad(x, 2)), 1, size);
         }
         self.flat(x)
     }
 
-    /// The same of frames with zeros around them.
+    /// The same, on frames padded with zeros.
     fn flat(&self, x: &Tensor) -> Tensor {
         if takes_direct(&[x], &self.bias) && x.size()[2] > 1 && x.size()[3] > 1 {
             let road = Road::Direct(Arc::clone(&self.cache), HALF);
@@ -250,7 +250,7 @@ pub struct SpaceUp {
 }
 
 impl SpaceUp {
-    /// `weight` (c c 1 4 4) and `bias` (c), as `torch.nn.ConvTranspose3d` starts them.
+    /// `weight` (c c 1 4 4) and `bias` (c), initialised as in `torch.nn.ConvTranspose3d`.
     ///
     /// # Errors
     /// Names that are taken; sizes below 1.
@@ -262,7 +262,7 @@ impl SpaceUp {
         Ok(SpaceUp { weight, bias, wrap, casts, cache: Arc::default() })
     }
 
-    /// The same on frames that are rings.
+    /// The same on periodic frames.
     pub fn wrapped(self, wrap: Wrap) -> Self {
         SpaceUp { wrap, ..self }
     }
@@ -277,7 +277,7 @@ impl SpaceUp {
         self.flat(x)
     }
 
-    /// The same of frames with zeros around them.
+    /// The same, on frames padded with zeros.
     fn flat(&self, x: &Tensor) -> Tensor {
         if takes_direct(&[x], &self.bias) {
             let road = Road::Transposed(Arc::clone(&self.cache), HALF);

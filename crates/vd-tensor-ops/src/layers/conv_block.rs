@@ -1,4 +1,4 @@
-//! The convolution of a residual block, with what follows it.
+//! The convolution of a residual block, with norm, conditioning and activation.
 
 use tch::Tensor;
 
@@ -43,17 +43,17 @@ impl ConvBlock {
         })
     }
 
-    /// The same on frames that are rings.
+    /// The same on periodic frames.
     pub fn wrapped(self, wrap: Wrap) -> Self {
         ConvBlock { proj: self.proj.wrapped(wrap), ..self }
     }
 
-    /// The same with a convolution over time between that over space and the norm.
+    /// The same with a convolution over time between the spatial convolution and the norm.
     pub fn in_time(self, temporal: TemporalConv) -> Self {
         ConvBlock { temporal: Some(temporal), ..self }
     }
 
-    /// Of inputs whose channels follow each other; `residual` is added at the end.
+    /// `inputs` are concatenated along their channels; `residual` is added at the end.
     ///
     /// # Shapes
     /// b f h w c each, together the inputs; `residual` b f h w out -> b f h w out
@@ -66,8 +66,8 @@ impl ConvBlock {
         self.masked(inputs, (film, residual), None)
     }
 
-    /// The same, in which a convolution over time does not see the pairs of frames that `forbidden`
-    /// marks.
+    /// The same, with a convolution over time that ignores the pairs of frames marked in
+    /// `forbidden`.
     ///
     /// # Shapes
     /// As [`ConvBlock::forward`]; `forbidden`: bool, (b or 1) 1 1 f f
@@ -93,7 +93,7 @@ impl ConvBlock {
         self.finished(&self.convolved(inputs, forbidden), film, residual)
     }
 
-    /// What follows the convolution by libtorch's operations.
+    /// The steps after the convolution, by libtorch's operations.
     fn finished(&self, x: &Tensor, film: Option<&ScaleShift>, residual: Option<&Tensor>) -> Tensor {
         let x = self.norm.forward(x);
         let y = match film {
@@ -106,7 +106,7 @@ impl ConvBlock {
         }
     }
 
-    /// What the norm is given.
+    /// The input of the norm.
     fn convolved(&self, inputs: &[&Tensor], forbidden: Option<&Tensor>) -> Tensor {
         let x = self.proj.joined(inputs);
         match &self.temporal {
@@ -115,7 +115,7 @@ impl ConvBlock {
         }
     }
 
-    /// The same without a bias that the kernel of an RMS norm adds in its own pass.
+    /// The same without a bias, if the kernel of an RMS norm will add it in its own pass.
     fn unbiased(
         &self,
         inputs: &[&Tensor],
@@ -127,7 +127,7 @@ impl ConvBlock {
         }
     }
 
-    /// The same by kernels, where they fit.
+    /// The same by kernels, where they apply.
     fn fused(
         &self,
         inputs: &[&Tensor],
@@ -146,7 +146,7 @@ impl ConvBlock {
             Norm::Rms(norm) => {
                 let (gain, shift) = rows(norm, film);
                 let finish = Finish { gain: &gain, shift: shift.as_ref(), residual };
-                // A ring's convolution has positions to cut off before anything may follow it.
+                // A periodic convolution has a border to crop before anything may follow it.
                 let alone = self.proj.is_flat() && self.temporal.is_none();
                 let road = alone.then(|| self.proj.road(inputs)).flatten();
                 if let Some(road) = road {
@@ -164,7 +164,7 @@ impl ConvBlock {
     }
 }
 
-/// Gains and shifts for every so many neighbouring images: r c each.
+/// Gains and shifts for each run of neighbouring images: r c each.
 fn rows(norm: &RmsNorm, film: Option<&ScaleShift>) -> (Tensor, Option<Tensor>) {
     let gain = norm.gain();
     match film {

@@ -8,9 +8,9 @@ use crate::{Result, Scope};
 
 /// Attention over text: each position of each frame attends over the tokens.
 ///
-/// A token's weight multiplies its share: 2 counts as the token twice, 0 as a token that is not
-/// there. A frame for which no token is there gets exactly 0. The output projection starts at 0, so
-/// that a network that gains this layer starts as it was.
+/// A token's weight multiplies its share of the softmax: 2 counts the token twice, 0 masks it. A
+/// frame without any unmasked token gets exactly 0. The output projection starts at 0, so a network
+/// to which this layer is added initially computes the same as before.
 ///
 /// # Reference
 /// Vaswani et al. 2017, section 3.2.3, arXiv:1706.03762; in a denoiser: Rombach et al. 2022,
@@ -41,12 +41,12 @@ impl CrossAttention {
     /// # Shapes
     /// `x`: b f h w c -> the same; `tokens`: b l d; `weight`: b l or b f l
     /// # Range
-    /// `weight`: 0 or more; of any kind
+    /// `weight`: 0 or more; any dtype
     pub fn forward(&self, x: &Tensor, tokens: &Tensor, weight: &Tensor) -> Tensor {
         self.forward_grouped(x, tokens, weight, None)
     }
 
-    /// The same with several texts, of which each frame sees one.
+    /// The same with several texts; each frame attends to one of them.
     ///
     /// # Shapes
     /// `tokens`: b g l d; `weight`: b f l; `group`: i64, b f, from 0 to g - 1. Without a group as

@@ -1,4 +1,4 @@
-//! Dropout whose masks can be made again.
+//! Dropout with reproducible masks.
 
 use std::sync::Arc;
 
@@ -9,43 +9,44 @@ use crate::kernels::{self, cuda};
 use crate::noise::there;
 use crate::{Error, Noise, Result};
 
-/// What the masks of one evaluation depend on: a number for each sample.
+/// The seeds of the masks of one evaluation: a number for each sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DropoutSeeds(Arc<[u64]>);
 
 impl DropoutSeeds {
-    /// Of as many samples as there are seeds.
+    /// One seed per sample.
     pub fn new(seeds: &[u64]) -> Self {
         DropoutSeeds(seeds.into())
     }
 
-    /// Of `b` samples, each from its own stream.
+    /// Draws seeds for `b` samples, each from its own stream.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// Any error of libtorch.
     pub fn draw(noise: &mut dyn Noise, b: i64) -> Result<Self> {
         let drawn = noise.uniform(&Tensor::empty([b, 4], (Kind::Float, Device::Cpu)));
         let drawn = Vec::<f32>::try_from(drawn.flatten(0, -1))?;
-        // Sixteen bits of each, which an f32 below 1 has in any case.
+        // Sixteen bits of each value, which any f32 below 1 provides.
         let seed =
             |parts: &[f32]| parts.iter().fold(0, |seed, u| (seed << 16) | (u * 65_536.0) as u64);
         Ok(DropoutSeeds(drawn.chunks(4).map(seed).collect()))
     }
 
-    /// One for each sample.
+    /// One seed per sample.
     pub fn as_slice(&self) -> &[u64] {
         &self.0
     }
 }
 
-/// Sets values to 0 by chance, and divides the others by the chance that they have to stay.
+/// Zeroes values at random, and divides the others by their probability of being kept.
 ///
-/// What is dropped depends on the sample's seed, the site, the frame's number and the place in the
-/// frame, and on nothing else: not on the batch, on other frames, or on how often or in which order
-/// masks are made. So a layer that is computed again drops the same values again.
+/// The mask depends only on the sample's seed, the site, the frame's number and the position in the
+/// frame: not on the batch, on other frames, or on how often or in which order masks are made. So a
+/// layer that is recomputed drops the same values again.
 ///
 /// # Reference
-/// Srivastava et al. 2014, JMLR 15:1929; scaled in training, so that nothing is to be done after it.
+/// Srivastava et al. 2014, JMLR 15:1929; scaled during training, so that evaluation needs no
+/// correction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     rate: f64,
@@ -53,12 +54,12 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// `site` sets the masks of the layers of a network apart ([`crate::Scope::site`]).
+    /// `site` gives each layer of a network its own masks ([`crate::Scope::site`]).
     ///
     /// # Range
     /// `rate`: 0 or more, below 1
     /// # Errors
-    /// A rate out of its range.
+    /// A rate out of range.
     pub fn new(rate: f64, site: u64) -> Result<Self> {
         if !(0.0..1.0).contains(&rate) {
             return Err(Error::Value {
@@ -76,7 +77,7 @@ impl Dropout {
     /// b f ... -> the same
     ///
     /// # Panics
-    /// Another number of seeds than of samples; a device that fails.
+    /// The number of seeds differs from that of the samples; a device error.
     pub fn forward(&self, x: &Tensor, seeds: Option<&DropoutSeeds>) -> Tensor {
         let Some(DropoutSeeds(seeds)) = seeds.filter(|_| self.rate > 0.0) else {
             return x.shallow_clone();

@@ -1,13 +1,13 @@
-//! Rows of a table, on the device of the table.
+//! Row indices into a table, on the device of the table.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use tch::{Device, Tensor};
 
-/// What is looked up in a table for so many frames, copied to its device once: a copy from the host
-/// waits for the device, and cannot be part of a recorded graph. Graphs that were recorded read it
-/// where it lies, so nothing of it goes.
+/// Row indices by number of frames, copied to the device once: a copy from the host waits for the
+/// device, and cannot be part of a recorded graph. Entries are never removed, since recorded graphs
+/// read them in place.
 #[derive(Debug, Default)]
 pub(super) struct Indices(RefCell<BTreeMap<i64, Tensor>>);
 

@@ -1,4 +1,4 @@
-//! The matrix product over channels.
+//! Linear maps over channels.
 
 use tch::Tensor;
 
@@ -17,7 +17,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `weight` (out in) and `bias` (out), as `torch.nn.Linear` starts them.
+    /// `weight` (out in) and `bias` (out), initialised as in `torch.nn.Linear`.
     ///
     /// # Errors
     /// Names that are taken; sizes below 1.
@@ -37,7 +37,7 @@ impl Linear {
         Ok(Linear { weight, bias: None, casts: Default::default(), packed: DirectCache::default() })
     }
 
-    /// A product without a bias that starts as 0.
+    /// A linear map without a bias whose weight starts at 0.
     ///
     /// # Errors
     /// As [`Linear::new`].
@@ -46,8 +46,8 @@ impl Linear {
         Ok(Linear { weight, bias: None, casts: Default::default(), packed: DirectCache::default() })
     }
 
-    /// A product whose weight is stored as a convolution of kernel 1: `kernel` ones follow the two
-    /// axes of the matrix.
+    /// A linear map whose weight is stored as a convolution of kernel 1: the two axes of the matrix
+    /// are followed by `kernel` axes of length 1.
     ///
     /// # Errors
     /// As [`Linear::new`].
@@ -66,7 +66,7 @@ impl Linear {
         Ok(Linear { weight, bias, casts: Default::default(), packed: DirectCache::default() })
     }
 
-    /// Of inputs whose entries follow each other, without joining them.
+    /// Of inputs that together form the last axis, without concatenating them.
     ///
     /// # Shapes
     /// ... k each, together the inputs -> ... out
@@ -94,8 +94,8 @@ impl Linear {
         }
     }
 
-    /// Of videos without gradients: one pass, where libtorch has one for each input and one for the
-    /// bias.
+    /// For videos without gradients: one pass, while libtorch takes one for each input and one for
+    /// the bias.
     fn by_kernel(&self, inputs: &[&Tensor]) -> Option<Tensor> {
         let (isa, size) = (Isa::current(), self.weight.size());
         let fits = |x: &&Tensor| on_cpu(x) && x.dim() == 5 && x.numel() > 0;

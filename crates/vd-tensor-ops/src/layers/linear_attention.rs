@@ -14,8 +14,8 @@ use crate::kernels::cpu::{
 use crate::kernels::cuda;
 use crate::{Result, Scope};
 
-/// Attention over space whose cost grows with the number of positions, not with its square:
-/// keys are normalised over positions and queries over features.
+/// Attention over space whose cost is linear in the number of positions: keys are normalised over
+/// positions and queries over features.
 ///
 /// # Reference
 /// Shen et al. 2021, Efficient Attention, equation 3, arXiv:1812.01243.
@@ -48,7 +48,7 @@ impl SpatialLinearAttention {
         self.forward_with(x, None)
     }
 
-    /// x + the attention of norm(x).
+    /// x + attention(norm(x)).
     ///
     /// # Shapes
     /// b f h w c -> b f h w c
@@ -62,7 +62,7 @@ impl SpatialLinearAttention {
         }
     }
 
-    /// The same by the kernel, where it fits.
+    /// The same by the kernel, where it applies.
     fn fused(&self, x: &Tensor, norm: &LayerNorm) -> Option<Tensor> {
         let isa = Isa::current();
         let (gamma, bias) = (&norm.gamma, self.to_out.bias.as_ref()?);
@@ -85,8 +85,8 @@ impl SpatialLinearAttention {
         }))
     }
 
-    /// As [`Self::forward`], with keys and values beside those of the positions: the softmax of the
-    /// keys runs over both.
+    /// As [`Self::forward`], with additional keys and values beside those of the positions: the
+    /// softmax of the keys runs over both.
     ///
     /// # Shapes
     /// b f h w c -> b f h w c
@@ -116,7 +116,7 @@ impl SpatialLinearAttention {
     }
 }
 
-/// The way back through the kernel.
+/// The backward pass through the kernel.
 struct Backward {
     isa: Isa,
     shape: HeadShape,

@@ -1,4 +1,4 @@
-//! A text as keys and values beside those that an attention makes of a video.
+//! A text as extra keys and values of the attentions over a video.
 
 use tch::Tensor;
 
@@ -7,10 +7,10 @@ use super::tokens::Seen;
 use super::{HeadShape, Linear};
 use crate::{Result, Scope};
 
-/// Keys and values that every query of an attention sees beside its own, wherever it stands.
+/// Extra keys and values that every query of an attention sees, at any position.
 ///
-/// They stand at no place and at no time: no rotation, no relative bias, and no mask of frames
-/// hides them.
+/// They have no position in space or time: no rotation, relative bias or frame mask applies to
+/// them.
 #[derive(Debug)]
 pub struct Memory {
     /// # Shapes
@@ -22,7 +22,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What the `n` frames from `first` on see.
+    /// The memory of the `n` frames from `first` on.
     #[must_use]
     pub fn frames(&self, first: i64, n: i64) -> Memory {
         let some = |t: &Tensor| match t.dim() {
@@ -32,7 +32,7 @@ impl Memory {
         Memory { keys: some(&self.keys), values: some(&self.values) }
     }
 
-    /// What each of the `n` frames from `first` on sees, as a sample of its own.
+    /// The memory of each of the `n` frames from `first` on, as a sample of its own.
     ///
     /// # Shapes
     /// Result: (b n) m n d
@@ -57,10 +57,10 @@ impl Memory {
     }
 }
 
-/// A text of any length as a few memory tokens, for all attentions of a network.
+/// A text of any length as a few memory tokens, shared by all attentions of a network.
 ///
 /// Learned queries, one for each memory token, attend over the text, and a linear map joins their
-/// heads. Where no token is there, every memory token is the bias of that map.
+/// heads. Without any text token, every memory token equals the bias of that map.
 ///
 /// # Reference
 /// Alayrac et al. 2022 (Flamingo), arXiv:2204.14198: their resampler, as a single attention.
@@ -88,12 +88,12 @@ impl MemoryProjection {
     /// # Shapes
     /// `tokens`: b l d; `weight`: b l -> b m e, or b f l -> b f m e
     /// # Range
-    /// `weight`: 0 or more, of any kind
+    /// `weight`: 0 or more, any dtype
     pub fn forward(&self, tokens: &Tensor, weight: &Tensor) -> Tensor {
         self.forward_grouped(tokens, weight, None)
     }
 
-    /// The same with several texts, of which each frame sees one.
+    /// The same with several texts; each frame attends to one of them.
     ///
     /// # Shapes
     /// `tokens`: b g l d; `weight`: b f l; `group`: i64, b f, from 0 to g - 1 -> b f m e. Without a
@@ -108,7 +108,7 @@ impl MemoryProjection {
     }
 }
 
-/// What one attention makes of the memory tokens.
+/// Projects memory tokens to the keys and values of one attention.
 #[derive(Debug)]
 pub struct MemoryHeads {
     shape: HeadShape,

@@ -1,8 +1,9 @@
 //! The layers of space-time factored networks.
 //!
-//! All take and give the inner layout, `b f h w c`. Parameters keep the names and shapes of the
-//! checkpoints of video-diffusion-pytorch, whose convolutions are stored as three-dimensional ones
-//! of depth 1; the layers that look at a text have no twin there. The constructors declare parameters and check sizes; `forward` trusts its input.
+//! All of them take and return the inner layout, `b f h w c`. Parameters keep the names and shapes
+//! of the checkpoints of video-diffusion-pytorch, whose convolutions are stored as
+//! three-dimensional ones of depth 1; the layers that attend to a text have no counterpart there.
+//! Constructors declare parameters and check sizes; `forward` trusts its input.
 
 mod attention;
 mod cast;

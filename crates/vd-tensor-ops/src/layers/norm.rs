@@ -8,13 +8,13 @@ use crate::kernels::cpu::GroupFinish;
 use crate::kernels::cuda::{self, LayerNormed, RmsFinish};
 use crate::{Error, Init, Result, Scope};
 
-/// Scales every position to unit length times sqrt(c), then by a learned gain per channel.
+/// Scales the channels of every position to length sqrt(c), then by a learned gain per channel.
 ///
-/// Statistics are per position: frames stay apart.
+/// Statistics are per position: frames are independent.
 ///
 /// # Reference
 /// Zhang & Sennrich 2019, arXiv:1910.07467; as in video-diffusion-pytorch 0.7: no bias, the length
-/// bounded below by 1e-12.
+/// is clamped to at least 1e-12.
 #[derive(Debug)]
 pub struct RmsNorm {
     pub(super) gamma: Tensor,
@@ -36,18 +36,18 @@ impl RmsNorm {
             Kind::Half | Kind::BFloat16 => x.to_kind(Kind::Float),
             _ => x.shallow_clone(),
         };
-        // By hand, for the backward pass of libtorch's `norm` takes twice as long.
+        // Computed explicitly, since the backward of libtorch's `norm` takes twice as long.
         let squares = (&wide * &wide).sum_dim_intlist([-1i64].as_slice(), true, None::<Kind>);
         let unit = wide * squares.clamp_min(1e-24).rsqrt();
         unit.to_kind(x.kind()) * self.gain()
     }
 
-    /// What unit length is multiplied by: c.
+    /// Per channel, what a position of unit length is multiplied by: c values.
     pub(super) fn gain(&self) -> Tensor {
         self.gamma.flatten(0, -1) * self.length()
     }
 
-    /// The unit of length.
+    /// sqrt(c), the length that the norm gives.
     pub(super) fn length(&self) -> f64 {
         (self.gamma.numel() as f64).sqrt()
     }
@@ -87,7 +87,7 @@ impl LayerNorm {
         x.layer_norm([gamma.size()[0]], Some(&gamma), None::<&Tensor>, 1e-5, false)
     }
 
-    /// The norm of x, and x itself for the sum with what is made of it.
+    /// The norm of x, together with x for the residual connection.
     ///
     /// # Shapes
     /// ... c -> ... c
@@ -99,7 +99,7 @@ impl LayerNorm {
         }
     }
 
-    /// By a kernel for GPUs, where it fits.
+    /// By a GPU kernel, where it applies.
     fn on_gpu(&self, x: &Tensor) -> Option<LayerNormed> {
         if !cuda::may_run(x) {
             return None;
@@ -110,11 +110,11 @@ impl LayerNorm {
     }
 }
 
-/// What goes around a norm and what follows it.
+/// The residual connection around a norm and the layers after it.
 #[derive(Debug)]
 pub struct Around {
     x: Tensor,
-    /// Where its gradient goes, if the norm adds it to its own.
+    /// The node that takes its gradient, if the norm's backward adds it to its own.
     node: Option<Tensor>,
 }
 
@@ -131,9 +131,10 @@ impl Around {
     }
 }
 
-/// Mean 0 and variance 1 over groups of channels, all frames and all positions of a sample.
+/// Normalises to mean 0 and variance 1 over groups of channels, all frames and all positions of a
+/// sample.
 ///
-/// Statistics run over time: frames are coupled.
+/// Statistics include time: frames are coupled.
 ///
 /// # Reference
 /// Wu & He 2018, arXiv:1803.08494; epsilon 1e-5.
@@ -175,7 +176,7 @@ impl GroupNorm {
         normal.view(shape.as_slice()) * &self.weight + &self.bias
     }
 
-    /// Gains and shifts for every so many neighbouring images: r c each.
+    /// Gains and shifts for each run of neighbouring images: r c each.
     pub(super) fn rows(&self, film: Option<&ScaleShift>) -> (Tensor, Tensor) {
         let GroupNorm { weight, bias, .. } = self;
         match film {
@@ -196,7 +197,7 @@ pub enum NormKind {
     Rms,
     /// [`GroupNorm`], over frames and positions.
     Group {
-        /// Number of groups; divides every level's channels.
+        /// Number of groups; must divide every level's channels.
         groups: i64,
     },
 }
@@ -211,7 +212,7 @@ pub enum Norm {
 }
 
 impl Norm {
-    /// The norm of a kind.
+    /// Constructs the norm of this kind.
     ///
     /// # Errors
     /// As the norm's own constructor.
@@ -239,15 +240,15 @@ impl Norm {
         self.finished_on_gpu(x, None, (None, None)).unwrap_or_else(|| self.forward(x).silu())
     }
 
-    /// What follows a convolution by a kernel for GPUs, where it fits: `bias`, which a group norm
-    /// does not take, is added first, and `residual` last.
+    /// The steps after a convolution by a GPU kernel, where it applies: `bias`, which a group norm
+    /// does not accept, is added first, and `residual` last.
     pub(super) fn finished_on_gpu(
         &self,
         x: &Tensor,
         bias: Option<&Tensor>,
         (film, residual): (Option<&ScaleShift>, Option<&Tensor>),
     ) -> Option<Tensor> {
-        // Nothing but the tensors decides first: gains are made only where they are used.
+        // First a check of the tensors alone: gains are computed only if they are used.
         if !cuda::may_run(x) {
             return None;
         }
@@ -271,7 +272,7 @@ impl Norm {
     }
 }
 
-/// Softmax with its sum in f32 at least.
+/// Softmax, accumulated in f32 or wider.
 pub(crate) fn softmax(x: &Tensor, axis: i64) -> Tensor {
     match x.kind() {
         Kind::Half | Kind::BFloat16 => x.softmax(axis, Kind::Float).to_kind(x.kind()),

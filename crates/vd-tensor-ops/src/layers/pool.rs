@@ -1,4 +1,4 @@
-//! Any number of tokens as a few vectors, by attention.
+//! Pooling any number of tokens into a few vectors, by attention.
 
 use tch::Tensor;
 
@@ -6,7 +6,7 @@ use super::tokens::{self, Seen};
 use super::{HeadShape, Linear};
 use crate::{Init, Result, Scope};
 
-/// Learned queries attend over tokens; what each finds goes through one linear map.
+/// Learned queries attend over tokens; one linear map is applied to each result.
 #[derive(Debug)]
 pub(super) struct Queries {
     shape: HeadShape,
@@ -37,8 +37,8 @@ impl Queries {
     }
 
     /// # Shapes
-    /// `tokens`: b l d; `weight`: b l -> b m e, or b f l -> b f m e; with a group (b f) `tokens` are
-    /// b g l d, of which each frame sees one
+    /// `tokens`: b l d; `weight`: b l -> b m e, or b f l -> b f m e; with a group (b f) `tokens`
+    /// are b g l d, of which each frame attends to one
     pub(super) fn forward(&self, tokens: &Tensor, seen: Seen<'_>) -> Tensor {
         let (b, m) = (tokens.size()[0], self.queries.size()[0]);
         let per_frame = seen.weight.dim() == 3;
@@ -54,12 +54,12 @@ impl Queries {
 
 /// The tokens of a text as one vector, by attention that is trained with the network.
 ///
-/// One learned query per head attends over the tokens, and a linear map joins the heads. A text of
-/// which no token is there is the bias of that map.
+/// One learned query per head attends over the tokens, and a linear map joins the heads. Without
+/// any token, the result is the bias of that map.
 ///
 /// # Reference
-/// Ho et al. 2022, arXiv:2204.03458, pool a text model's tokens by attention and do not say how; one
-/// query that asks all tokens is the choice here.
+/// Ho et al. 2022, arXiv:2204.03458, pool a text model's tokens by attention and do not say how; a
+/// single query over all tokens is the choice here.
 #[derive(Debug)]
 pub struct AttentionPool {
     queries: Queries,
@@ -78,12 +78,12 @@ impl AttentionPool {
     /// # Shapes
     /// `tokens`: b l d; `weight`: b l -> b e, or b f l -> b f e
     /// # Range
-    /// `weight`: 0 or more, of any kind
+    /// `weight`: 0 or more, any dtype
     pub fn forward(&self, tokens: &Tensor, weight: &Tensor) -> Tensor {
         self.forward_grouped(tokens, weight, None)
     }
 
-    /// The same with several texts, of which each frame sees one.
+    /// The same with several texts; each frame attends to one of them.
     ///
     /// # Shapes
     /// `tokens`: b g l d; `weight`: b f l; `group`: i64, b f, from 0 to g - 1 -> b f e. Without a

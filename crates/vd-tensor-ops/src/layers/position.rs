@@ -1,4 +1,4 @@
-//! Where in time a frame is, and where in the diffusion process a sample is.
+//! Position encodings of frames in time, and embeddings of diffusion times.
 
 use tch::{Device, Kind, Tensor};
 use vd_torch::graphs::{Form, Kept};
@@ -47,7 +47,7 @@ impl Rotary {
         Tensor::complex(&(angle.cos() * gain), &(angle.sin() * gain)).unsqueeze(1)
     }
 
-    /// Cosine and sine of the angles of every position and of the pairs that turn.
+    /// Cosine and sine of the rotary angle of every position and rotated pair.
     ///
     /// # Shapes
     /// f (width/2) 2
@@ -55,13 +55,13 @@ impl Rotary {
         self.turns.get(Turns { frames: f }, &self.freqs, true)
     }
 
-    /// Turns the feature pairs of all heads.
+    /// Rotates the feature pairs of all heads.
     ///
     /// # Shapes
     /// `x`: b f s (n d) -> the same; `rotations` from [`Rotary::rotations`]
     pub fn rotate(&self, x: &Tensor, shape: HeadShape, rotations: &Tensor) -> Tensor {
         if shape.dim % 2 != 0 {
-            // The last feature of a head gets a partner for the way.
+            // With an odd width, the last feature of a head gets a temporary partner.
             let heads = x.unflatten(-1, [-1, shape.dim]);
             let even = HeadShape { dim: shape.dim + 1, ..shape };
             let padded = heads.constant_pad_nd([0, 1]).flatten(-2, -1);
@@ -74,8 +74,8 @@ impl Rotary {
     }
 }
 
-/// The dtype of angles: f32 at least, for half precision has no complex kind, and those of far frames
-/// need the digits.
+/// The dtype of angles: f32 or wider, since half precision has no complex kind and too few digits
+/// for the angles of distant frames.
 fn wide(freqs: &Tensor) -> Kind {
     if freqs.kind() == Kind::Double { Kind::Double } else { Kind::Float }
 }
@@ -87,7 +87,7 @@ fn angles(freqs: &Tensor, f: i64) -> Tensor {
     Tensor::arange(f, (kind, freqs.device())).unsqueeze(1) * freqs.to_kind(kind)
 }
 
-/// Cosines and sines, for so many frames.
+/// Cosines and sines of the rotary angles, for a number of frames.
 #[derive(Debug, PartialEq, Eq)]
 struct Turns {
     frames: i64,
@@ -104,8 +104,8 @@ impl Form for Turns {
     }
 }
 
-/// A learned bias of attention scores that depends on the distance of key and query, in buckets
-/// that widen with the distance.
+/// A learned bias of attention scores that depends on the distance between key and query, in
+/// buckets that widen with the distance.
 ///
 /// # Reference
 /// Raffel et al. 2020 (T5), section 2.1, arXiv:1910.10683.
@@ -117,15 +117,15 @@ pub struct RelativeBias {
 }
 
 impl RelativeBias {
-    /// Number of buckets: half for each direction.
+    /// Number of buckets: half of them for each direction.
     pub const BUCKETS: i64 = 32;
 
     /// `relative_attention_bias.weight` (buckets n), standard normal.
     ///
     /// # Range
-    /// `max_distance`: more than 8, where the buckets of one distance each end
+    /// `max_distance`: more than 8, where the buckets of a single distance end
     /// # Errors
-    /// A `max_distance` out of its range; a name that is taken; a size below 1.
+    /// A `max_distance` out of range; a name that is taken; a size below 1.
     pub fn new(scope: &mut Scope, heads: i64, max_distance: i64) -> Result<Self> {
         if max_distance <= Self::BUCKETS / 4 {
             return Err(Error::Value {
@@ -139,7 +139,7 @@ impl RelativeBias {
         Ok(RelativeBias { table, max_distance, buckets: Indices::default() })
     }
 
-    /// The bucket of a key that stands `distance` behind the query (negative: ahead of it).
+    /// The bucket of a key `distance` frames before the query (negative: after it).
     pub fn bucket(&self, distance: i64) -> i64 {
         let half = Self::BUCKETS / 2;
         let exact = half / 2;
@@ -148,7 +148,7 @@ impl RelativeBias {
         if n < exact {
             return ahead + n;
         }
-        // f32 as in T5's own code: on the border of a bucket the last digit decides.
+        // f32 as in T5's own code: at the border of a bucket the last digit decides.
         let far = (n as f32 / exact as f32).ln();
         let range = (self.max_distance as f64 / exact as f64).ln() as f32;
         let wide = exact + (far / range * (half - exact) as f32) as i64;
@@ -163,13 +163,13 @@ impl RelativeBias {
             pairs.map(|distance| self.bucket(distance)).collect()
         });
         let pairs = self.table.index_select(0, &buckets).view([f, f, -1]);
-        // In order, once for all attentions that read it.
+        // Made contiguous once, for all attentions that read it.
         pairs.permute([2, 0, 1]).contiguous()
     }
 }
 
-/// A learned bias of attention scores over space: one for the distance down plus one for the
-/// distance across, each in buckets as of [`RelativeBias`].
+/// A learned bias of attention scores over space: the sum of one for the vertical and one for the
+/// horizontal distance, each in buckets as in [`RelativeBias`].
 ///
 /// # Reference
 /// Raffel et al. 2020 (T5), section 2.1, arXiv:1910.10683, once for each axis.
@@ -231,7 +231,7 @@ impl SinusoidalEmbedding {
     pub fn forward(&self, t: &Tensor, kind: Kind) -> Tensor {
         let half = self.width / 2;
         let step = -(10_000f64.ln()) / (half - 1) as f64;
-        // f32 at least: half precision cannot tell neighbouring step numbers apart.
+        // f32 or wider: half precision cannot distinguish neighbouring step numbers.
         let wide = if kind == Kind::Double { kind } else { Kind::Float };
         let freqs = (Tensor::arange(half, (wide, t.device())) * step).exp();
         let angle = t.to_kind(wide).unsqueeze(-1) * freqs;

@@ -1,12 +1,12 @@
-//! How far apart in time a query and a key are, as vectors that are learned.
+//! Learned vectors for the distance in time between a query and a key.
 
 use tch::{Kind, Tensor};
 
 use super::indices::Indices;
 use crate::{Error, Init, Result, Scope};
 
-/// A learned vector for each distance of a key from a query, added to the key, and another one added
-/// to the value; from some distance on they are the same. All heads share them.
+/// For each distance between key and query, one learned vector that is added to the key and another
+/// that is added to the value; beyond a maximum distance they are clamped. All heads share them.
 ///
 /// # Reference
 /// Shaw, Uszkoreit & Vaswani 2018, equations 3 to 5, arXiv:1803.02155.
@@ -19,12 +19,12 @@ pub(super) struct RelativeVectors {
     pairs: Indices,
 }
 
-/// Deviation of what the vectors start with, which the reference leaves open.
+/// Standard deviation of the initial vectors, which the reference does not specify.
 ///
-/// Normalised inputs and projections that are uniform within 1 / sqrt(c) make keys and values of
-/// deviation 1 / sqrt(3): at 0.02 the vectors are a thirtieth of them, enough to tell frames apart
-/// from the first step on, and nothing that content has to be heard over. One step of Adam moves an
-/// entry by its rate, 3e-4 in the networks of Ho et al., so that 70 steps may double it.
+/// Normalised inputs and projections that are uniform within 1 / sqrt(c) give keys and values a
+/// deviation of 1 / sqrt(3): at 0.02 the vectors are about a thirtieth of that, enough to tell
+/// frames apart from the first step on without drowning the content. One step of Adam moves an
+/// entry by its rate, 3e-4 in the networks of Ho et al., so 70 steps may double it.
 const START: f64 = 0.02;
 
 impl RelativeVectors {
@@ -34,7 +34,7 @@ impl RelativeVectors {
     /// # Range
     /// `distance`: 1 or more
     /// # Errors
-    /// A distance out of its range; names that are taken.
+    /// A distance out of range; names that are taken.
     pub(super) fn new(scope: &mut Scope, dim: i64, distance: i64) -> Result<Self> {
         if distance < 1 {
             return Err(Error::Value {
@@ -55,12 +55,12 @@ impl RelativeVectors {
         n.clamp(-self.distance, self.distance) + self.distance
     }
 
-    /// Some rows, of keys and of values.
+    /// The given rows, of keys and of values.
     fn at(&self, rows: &Tensor) -> [Tensor; 2] {
         [&self.keys, &self.values].map(|table| table.index_select(0, rows))
     }
 
-    /// Of the distances from 1 - f to f - 1, of keys and of values.
+    /// The vectors of the distances from 1 - f to f - 1, for keys and for values.
     ///
     /// # Shapes
     /// (2f - 1) d each
@@ -69,7 +69,7 @@ impl RelativeVectors {
         self.at(&self.distances.of(f, device, || (1 - f..f).map(|n| self.row(n)).collect()))
     }
 
-    /// Of all pairs of `f` frames, of keys and of values.
+    /// The vectors of all pairs of `f` frames, for keys and for values.
     ///
     /// # Shapes
     /// f f d each: queries along the first axis, keys along the second
@@ -82,7 +82,7 @@ impl RelativeVectors {
     }
 }
 
-/// Products of each query with the vectors of its distances to all keys.
+/// Dot products of each query with the vectors of its distances to all keys.
 ///
 /// # Shapes
 /// `q`: b s n f d; `keys`: f f d -> b s n f f
@@ -92,7 +92,7 @@ pub(super) fn scores(q: &Tensor, keys: &Tensor) -> Tensor {
     rows.matmul(&keys.transpose(1, 2)).unflatten(2, [s, n]).permute([0, 2, 3, 1, 4])
 }
 
-/// The vectors of each query's distances to all keys, under its weights.
+/// For each query, the sum of the vectors of its distances to all keys, weighted by its attention.
 ///
 /// # Shapes
 /// `weights`: b s n f f; `values`: f f d -> b f s n d
@@ -102,7 +102,7 @@ pub(super) fn mixed(weights: &Tensor, values: &Tensor) -> Tensor {
     rows.matmul(values).unflatten(2, [s, n])
 }
 
-/// Rotations of no feature, for kernels that turn as many as they are told.
+/// Empty rotations, for kernels that rotate as many features as they are given angles for.
 ///
 /// # Shapes
 /// f 0 2

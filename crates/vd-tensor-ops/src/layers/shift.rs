@@ -1,14 +1,14 @@
-//! Neighbours' features without a product.
+//! Mixing features of neighbours without arithmetic.
 
 use tch::Tensor;
 
-/// Takes a part of the channels from the neighbours in time or space, for the layer that follows to
-/// mix; no parameters.
+/// Takes part of the channels from the neighbours in time or space, for the next layer to mix; no
+/// parameters.
 ///
-/// Each direction moves an eighth of the channels (rounded down, so that fewer than eight channels
-/// stay as they are), and each has an eighth of its own: the first two are those of time, the next
-/// four those of space, so that both together, in either order, move six eighths once. What would
-/// come from beyond the border is 0, and the rest stays.
+/// Each direction shifts its own eighth of the channels (rounded down, so fewer than eight channels
+/// stay unchanged): the first two eighths in time, the next four in space, so that both together,
+/// in either order, shift six eighths once. Values from beyond the border are 0; the remaining
+/// channels stay.
 ///
 /// # Reference
 /// Time: Lin et al. 2019 (TSM), section 3, arXiv:1811.08383: an eighth from the frame before, an
@@ -17,10 +17,10 @@ use tch::Tensor;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenShift;
 
-/// One share of the channels for each direction.
+/// Each direction shifts one SHARE-th of the channels.
 const SHARE: i64 = 8;
 
-/// Where a direction's channels come from.
+/// The source of a direction's channels.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     /// Axis of b f h w c.
@@ -30,8 +30,8 @@ struct Step {
 }
 
 impl Step {
-    /// The neighbours' values, 0 beyond the border and where `hidden`, with one entry for each pair
-    /// of neighbours along the axis, is true.
+    /// The neighbours' values; 0 beyond the border and where `hidden`, which has one entry for each
+    /// pair of neighbours along the axis, is true.
     fn take(self, x: &Tensor, hidden: Option<&Tensor>) -> Tensor {
         let first = i64::from(self.from_after);
         let mut moved = x.narrow(self.axis, first, x.size()[self.axis as usize] - 1);
@@ -47,16 +47,17 @@ impl Step {
 }
 
 impl TokenShift {
-    /// The first eighth of the channels from the frame before, the second from the frame after.
+    /// Takes the first eighth of the channels from the frame before, the second from the frame
+    /// after.
     ///
-    /// A frame that may not see its neighbour gets 0 as at the border: an image beside a clip is
-    /// what it is alone.
+    /// A frame that may not attend to its neighbour gets 0 as at the border: an image beside a clip
+    /// gets the same values as on its own.
     ///
     /// # Shapes
     /// `x`: b f h w c -> the same; `forbidden`: bool, (b or 1) 1 1 f f
     pub fn time(x: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
-        // Diagonals beside the main one: queries along the rows, so that below it the key is the
-        // frame before.
+        // The diagonals next to the main one: rows are queries, so below the main diagonal the key
+        // is the frame before.
         let hidden = [-1, 1].map(|offset| {
             let pairs = forbidden.map(|forbidden| forbidden.diagonal(offset, -2, -1));
             pairs.map(|pairs| pairs.permute([0, 3, 1, 2]).unsqueeze(-1)) // b f-1 1 1 1
@@ -65,8 +66,8 @@ impl TokenShift {
         shift(x, 0, &[(steps[0], hidden[0].as_ref()), (steps[1], hidden[1].as_ref())])
     }
 
-    /// The third eighth of the channels from the position above, the next three from those below,
-    /// left and right.
+    /// Takes the third eighth of the channels from the position above, the next three from those
+    /// below, left and right.
     ///
     /// # Shapes
     /// b f h w c -> b f h w c
@@ -76,7 +77,7 @@ impl TokenShift {
     }
 }
 
-/// Every step's eighth of the channels, from the eighth `first` on, between the channels that stay.
+/// Shifts one eighth of the channels per step, beginning with eighth `first`; the others stay.
 fn shift(x: &Tensor, first: i64, steps: &[(Step, Option<&Tensor>)]) -> Tensor {
     let c = x.size()[4];
     let each = c / SHARE;

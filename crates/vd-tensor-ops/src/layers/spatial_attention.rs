@@ -10,7 +10,8 @@ use crate::{Result, Scope, kernels};
 
 /// Attention over space: each position attends over all positions of its frame.
 ///
-/// Memory and time grow with the square of height times width: for the coarse levels.
+/// Memory and time grow with the square of height times width, so it is meant for the coarse
+/// levels.
 ///
 /// # Reference
 /// Vaswani et al. 2017, equation 1, arXiv:1706.03762.
@@ -36,8 +37,8 @@ impl SpatialAttention {
         })
     }
 
-    /// x + attention of norm(x), in one pass where a kernel takes it: without gradients, for with
-    /// them libtorch's operations are as fast or faster.
+    /// x + attention(norm(x)), in one pass if a kernel applies. Kernels are used without gradients
+    /// only; with gradients, libtorch's operations are as fast or faster.
     ///
     /// # Shapes
     /// As [`SpatialAttention::forward_with`]
@@ -64,7 +65,8 @@ impl SpatialAttention {
         self.forward_with(x, None, None)
     }
 
-    /// The same with a `bias` on the scores and with keys and values beside those of the positions.
+    /// The same with a `bias` on the scores and with extra keys and values beside those of the
+    /// positions.
     ///
     /// # Shapes
     /// b f h w c -> b f h w c; `bias`: n (h w) (h w), as of

@@ -1,16 +1,16 @@
-//! What a network shows where it is told nothing.
+//! Learned placeholders for missing conditioning.
 
 use tch::Tensor;
 
 use crate::kernels::cuda;
 
-/// The stand-in where the mask is true, the rows elsewhere.
+/// The placeholder `null` where the mask is true, `rows` elsewhere.
 ///
 /// # Shapes
-/// `rows`: b (1 or f) d; `null`: 1 d; `mask`: bool, b (1 or f) 1 -> b f d, or b 1 d where both have
+/// `rows`: b (1 or f) d; `null`: 1 d; `mask`: bool, b (1 or f) 1 -> b f d, or b 1 d if both have
 /// one
 /// # Panics
-/// Shapes that do not go together; a device that fails.
+/// Shapes that do not match; a device error.
 pub fn or_stand_in(rows: &Tensor, null: &Tensor, mask: &Tensor) -> Tensor {
     match cuda::stand_in_fits(rows, null, mask) {
         Some(on) => cuda::stand_in(&on, rows, null, mask),

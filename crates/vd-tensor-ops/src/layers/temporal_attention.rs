@@ -1,4 +1,4 @@
-//! Attention along time, every position by itself.
+//! Attention along time, for each position separately.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::{Result, Scope, kernels};
 
 /// Attention along time: each position of the frame attends over frames.
 ///
-/// Places in time are rotary positions in queries and keys, beside which a bias is added to the
-/// scores ([`TemporalAttention::new`]), or vectors for the distance of each pair
-/// ([`TemporalAttention::shaw`]). Projections are without bias.
+/// Time is encoded either by rotary positions in queries and keys, with an optional bias on the
+/// scores ([`TemporalAttention::new`]), or by vectors for the distance of each pair
+/// ([`TemporalAttention::shaw`]). Projections have no bias.
 ///
 /// # Reference
 /// Ho et al. 2022, section 3, arXiv:2204.03458.
@@ -28,7 +28,7 @@ pub struct TemporalAttention {
     packed: Arc<TemporalCache>,
 }
 
-/// What tells an attention where in time a frame is.
+/// How an attention encodes the time of a frame.
 #[derive(Debug)]
 enum Places {
     Rotary(Rotary),
@@ -45,17 +45,17 @@ impl TemporalAttention {
         Self::with(scope, channels, shape, Places::Rotary(rotary))
     }
 
-    /// `to_qkv.weight`, `to_out.weight`, and a learned vector for each distance of a key from its
-    /// query up to `distance` frames, both ways, that is added to the key (`rel_keys.weight`,
-    /// (2 distance + 1) d) and another one to the value (`rel_values.weight`).
+    /// `to_qkv.weight`, `to_out.weight`, and learned vectors for each distance between key and
+    /// query up to `distance` frames in both directions: one is added to the key
+    /// (`rel_keys.weight`, (2 distance + 1) d), another to the value (`rel_values.weight`).
     ///
-    /// Heads share them, and frames further apart than `distance` have those of `distance`. Both
-    /// start normal with a deviation of 0.02. No feature is rotated.
+    /// Heads share them, and larger distances use the vectors of `distance`. Both start normal with
+    /// a standard deviation of 0.02. No feature is rotated.
     ///
     /// # Range
     /// `distance`: 1 or more
     /// # Errors
-    /// A distance out of its range; names that are taken.
+    /// A distance out of range; names that are taken.
     /// # Reference
     /// Shaw, Uszkoreit & Vaswani 2018, equations 3 to 5, arXiv:1803.02155.
     pub fn shaw(scope: &mut Scope, channels: i64, shape: HeadShape, distance: i64) -> Result<Self> {
@@ -73,7 +73,7 @@ impl TemporalAttention {
         })
     }
 
-    /// x + attention of norm(x), in one pass where a kernel takes it.
+    /// x + attention(norm(x)), in one pass if a kernel applies.
     ///
     /// # Shapes
     /// As [`TemporalAttention::forward`]
@@ -108,8 +108,8 @@ impl TemporalAttention {
         cpu::temporal(isa, x, &weights, &Frames { turns, bias, distances, forbidden })
     }
 
-    /// `bias` is added to the scores; `forbidden` marks pairs that do not see each other: neither a
-    /// key nor a value is then anything to the query, nor are the vectors of their distance.
+    /// `bias` is added to the scores; `forbidden` masks pairs of frames: the query then ignores key
+    /// and value, and the vectors of their distance.
     ///
     /// # Shapes
     /// `x`: b f h w c -> the same; `bias`: n f f; `forbidden`: bool, (b or 1) 1 1 f f
@@ -117,8 +117,8 @@ impl TemporalAttention {
         self.forward_with(x, bias, forbidden, None)
     }
 
-    /// The same with keys and values beside those of the frames, which `bias`, `forbidden` and
-    /// positions leave alone: a frame sees them as it would at any other place in the clip.
+    /// The same with extra keys and values beside those of the frames. `bias`, `forbidden` and
+    /// positions do not affect them: a frame sees them the same way anywhere in the clip.
     ///
     /// # Shapes
     /// As [`TemporalAttention::forward`]
@@ -157,7 +157,7 @@ impl TemporalAttention {
         }
         let recalled = memory.map(|memory| {
             let [keys, values] = memory.of_frames(f).map(|t| t.transpose(2, 3)); // b f n m d
-            // Before any turn: a query's angle is a place in time, and these keys have none.
+            // Queries before rotation: the angle encodes a time, and these keys have none.
             let still = self.shape.heads(&qkv.narrow(3, 0, inner)).transpose(2, 3); // b f n s d
             ((still * self.shape.scale()).matmul(&keys.transpose(-2, -1)), values) // b f n s m
         });
@@ -182,8 +182,8 @@ impl TemporalAttention {
         self.to_out.forward(&out.flatten(3, 4)).view(size.as_slice())
     }
 
-    /// All between the two products by a kernel for GPUs, or where that does not fit by libtorch's
-    /// attention, sample by sample.
+    /// Everything between the two projections, by a GPU kernel or, where it does not apply, by
+    /// libtorch's attention, sample by sample.
     ///
     /// # Shapes
     /// b f s (3 n d) -> b f s (n d)
@@ -205,8 +205,8 @@ impl TemporalAttention {
         }
     }
 
-    /// Sites of one sample are a batch without a copy, in which frames are apart; those of several
-    /// samples are not.
+    /// Sample by sample, since the positions of one sample form a batch without a copy, while those
+    /// of several samples do not.
     ///
     /// # Shapes
     /// b f s (3 n d) -> b f s (n d)
@@ -250,7 +250,7 @@ impl TemporalAttention {
         Tensor::stack(&samples, 0).flatten(3, 4)
     }
 
-    /// Queries, scaled, and keys, at their places where features tell them.
+    /// Scaled queries, and keys, rotated if positions are rotary.
     ///
     /// # Shapes
     /// b f s (2 n d) -> b f s (n d) each
@@ -259,7 +259,7 @@ impl TemporalAttention {
         let halves = |qk: &Tensor| [0, inner].map(|first| qk.narrow(3, first, inner));
         match &self.places {
             Places::Rotary(rotary) => {
-                // One pass turns queries and keys and scales the queries.
+                // One pass rotates queries and keys and scales the queries.
                 let rotations = [scale, 1.0].map(|gain| rotary.rotations(f, self.shape, gain));
                 halves(&rotary.rotate(qk, self.shape, &Tensor::cat(&rotations, 2)))
             }

@@ -1,4 +1,4 @@
-//! Convolution along time, every position by itself.
+//! Convolution along time, for each position separately.
 
 use tch::Tensor;
 
@@ -7,15 +7,15 @@ use crate::kernels::cpu::{self, TapRuns};
 use crate::kernels::cuda;
 use crate::{Error, Init, Result, Scope, kernels};
 
-/// A convolution of kernel k x 1 x 1 that keeps the number of frames and starts as the identity: with
-/// a convolution over space before it, a three-dimensional one in two parts.
+/// A convolution of kernel k x 1 x 1 that keeps the number of frames and starts as the identity:
+/// after a convolution over space it forms a factored three-dimensional one.
 ///
-/// Beyond the first and the last frame are zeros, and so is a frame that may not be seen: an image
-/// beside a clip is what it is alone.
+/// Zeros are used beyond the first and the last frame and for masked frames: an image beside a clip
+/// gets the same values as on its own.
 ///
 /// # Reference
-/// Singer et al. 2022 (Make-A-Video), section 3.2.1, arXiv:2209.14792: a network for images that
-/// becomes one for videos without a change of its output.
+/// Singer et al. 2022 (Make-A-Video), section 3.2.1, arXiv:2209.14792: an image network becomes a
+/// video network without a change of its output.
 #[derive(Debug)]
 pub struct TemporalConv {
     weight: Tensor,
@@ -23,7 +23,7 @@ pub struct TemporalConv {
     casts: [Cast; 2],
 }
 
-/// A step along time and the product that it takes part with.
+/// A tap of the kernel: an offset in time and its weight.
 struct Tap<'a> {
     /// How many frames later than the output the input is.
     offset: i64,
@@ -55,7 +55,7 @@ impl TemporalConv {
         })
     }
 
-    /// The sum over taps of the frames that they reach.
+    /// Sums the taps' matrix products over the frames that they reach.
     ///
     /// # Shapes
     /// `x`: b f h w c -> the same; `forbidden`: bool, (b or 1) 1 1 f f
@@ -70,12 +70,12 @@ impl TemporalConv {
         let (half, f) = (taps.len() as i64 / 2, x.size()[1]);
         let own = x.linear(&taps[half as usize], Some(&self.bias));
         let offsets = (-half..).zip(&taps).map(|(offset, weight)| Tap { offset, weight });
-        // Taps that reach beyond both ends see zeros alone.
+        // Taps that reach beyond both ends only see zeros.
         let others = offsets.filter(|tap| tap.offset != 0 && tap.offset.abs() < f);
         others.fold(own, |sum, tap| sum + tap.of(x, forbidden))
     }
 
-    /// The same as one convolution of images whose rows are frames, on memory as it lies.
+    /// The same as one convolution of images whose rows are frames, without a copy.
     fn as_images(&self, x: &Tensor) -> Tensor {
         let images = x.flatten(2, 3).permute([0, 3, 1, 2]); // b c f s
         let [weight, bias] = &self.casts;
@@ -86,7 +86,7 @@ impl TemporalConv {
         out.permute([0, 2, 3, 1]).contiguous().view(x.size().as_slice())
     }
 
-    /// What the kernel multiplies, where it takes these frames.
+    /// The segments that the kernel multiplies, if it applies to these frames.
     fn runs(&self, x: &Tensor, forbidden: Option<&Tensor>) -> Option<TapRuns> {
         if ![x, &self.weight].into_iter().all(kernels::on_cpu) || x.numel() == 0 {
             return None;
@@ -99,12 +99,12 @@ impl TemporalConv {
 }
 
 impl Tap<'_> {
-    /// Its part of all frames, zeros where it reaches none.
+    /// The tap's contribution to all frames, zeros where it reaches none.
     fn of(&self, x: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
         let (offset, frames) = (self.offset, x.size()[1] - self.offset.abs());
         let mut seen = x.narrow(1, offset.max(0), frames);
         if let Some(forbidden) = forbidden {
-            // Queries along the rows: above the main diagonal the key is a later frame.
+            // Rows are queries: above the main diagonal the key is a later frame.
             let pairs = forbidden.diagonal(offset, -2, -1); // (b or 1) 1 1 frames
             seen = seen.masked_fill(&pairs.permute([0, 3, 1, 2]).unsqueeze(-1), 0.0);
         }

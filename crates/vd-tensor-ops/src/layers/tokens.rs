@@ -1,28 +1,28 @@
-//! Attention over the tokens of a text, each of which counts by a weight.
+//! Attention over the tokens of a text, each with a weight.
 
 use tch::{Kind, Tensor};
 
 use crate::kernels::cuda;
 
-/// Tokens that an attention looks at.
+/// Which tokens an attention sees.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
-    /// How much each counts: b l, or b f l.
+    /// Weight of each token: b l, or b f l.
     pub(super) weight: &'a Tensor,
-    /// Which of several texts each frame reads, where keys and values have an axis of texts:
-    /// b f, with `weight` b f l.
+    /// Which of several texts each frame attends to, if keys and values have an axis of texts: b f,
+    /// with `weight` b f l.
     pub(super) group: Option<&'a Tensor>,
 }
 
-/// softmax(q k^T scale + log weight) v: a token of weight 2 counts as two of them, one of weight 0
-/// is not there, and a query for which no token is there gets 0.
+/// softmax(q k^T scale + log weight) v: a token of weight 2 counts twice, one of weight 0 is
+/// masked, and a query without any unmasked token gets 0.
 ///
 /// # Shapes
-/// `q`: b n (f s) d; `k`, `v`: b n l d; `weight`: b l, or b f l with s queries for each frame ->
-/// b n (f s) d. With a group `k` and `v` are b g n l d.
+/// `q`: b n (f s) d; `k`, `v`: b n l d; `weight`: b l, or b f l with s queries for each frame -> b
+/// n (f s) d. With a group `k` and `v` are b g n l d.
 pub(super) fn attend(q: &Tensor, kv: [&Tensor; 2], seen: Seen<'_>, scale: f64) -> Tensor {
     let Some(group) = seen.group else { return shared(q, kv, seen.weight, scale) };
-    // Every frame is a sample of its own: each looks at its text alone, at the cost of one.
+    // Every frame becomes a sample of its own and attends to its own text only, at the cost of one.
     let (b, f) = (group.size()[0], group.size()[1]);
     let [k, v] = kv.map(|t| rows_of(t, group).flatten(0, 1)); // (b f) n l d
     let q = q.unflatten(2, [f, -1]).transpose(1, 2).flatten(0, 1); // (b f) n s d
@@ -38,7 +38,7 @@ fn rows_of(x: &Tensor, group: &Tensor) -> Tensor {
     x.flatten(0, 1).index_select(0, &index).unflatten(0, group.size())
 }
 
-/// [`attend`] where all frames of a sample see one text.
+/// [`attend`] where all frames of a sample share one text.
 fn shared(q: &Tensor, kv: [&Tensor; 2], weight: &Tensor, scale: f64) -> Tensor {
     let queries = q.size()[2];
     let weight = match weight.dim() {
@@ -54,12 +54,13 @@ fn shared(q: &Tensor, kv: [&Tensor; 2], weight: &Tensor, scale: f64) -> Tensor {
     }
     let absent = weight.le(0.0);
     let none = absent.all_dim(-1, true); // b 1 (f s or 1) 1
-    // The logarithm never sees a 0, so that its slope stays finite. Where no token is there, all
-    // scores stay, for not every kernel survives a softmax of nothing, and the result is set to 0.
+    // The logarithm is never taken of 0, so its gradient stays finite. Queries without any token
+    // keep all scores, since not every kernel handles a softmax over nothing; their result is set
+    // to 0.
     let wide = if q.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let score = weight.to_kind(wide).masked_fill(&absent, 1.0).log();
     let hidden = absent.logical_and(&none.logical_not());
-    // On a GPU the values of a sample without tokens are set to 0 instead of all its results.
+    // On a GPU the values of a sample without tokens are zeroed instead of all its results.
     let (whole, none) = if weight.size()[2] == 1 && cuda::may_run(q) {
         (Some(kv[1].masked_fill(&none, 0.0)), None)
     } else {
