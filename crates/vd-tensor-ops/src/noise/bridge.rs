@@ -1,15 +1,15 @@
-//! A Brownian path between two times where it is known.
+//! Brownian bridge: a path between two times at which it is known.
 
 /// The path at one time.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) time: f64,
     pub(super) leaf: Leaf,
-    /// For every number of every sample, row by row.
+    /// The values for every number of every sample, row by row.
     pub(super) values: Vec<f64>,
 }
 
-/// A stretch of the clock that is not bisected.
+/// A leaf: an interval of the clock that is not bisected further.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Leaf {
     pub(super) low: f64,
@@ -17,7 +17,7 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
-    /// Where a time lies, as a share of the way from low to high.
+    /// The position of a time in the interval, as a fraction from low to high.
     fn share(self, time: f64) -> f64 {
         if self.high.is_finite() { (time - self.low) / (self.high - self.low) } else { 0.0 }
     }
@@ -28,8 +28,8 @@ impl Leaf {
     }
 }
 
-/// The path at a time within a stretch whose ends are known, written to an empty buffer; the high
-/// end may be empty where the stretch never ends.
+/// The path at a time in an interval with known ends, written to an empty buffer; `high` may be
+/// empty if the interval is unbounded.
 pub(super) fn bridge(
     leaf: Leaf,
     time: f64,
@@ -47,7 +47,7 @@ pub(super) fn bridge(
     out
 }
 
-/// The variance of the difference of two places, as they are drawn.
+/// The variance of the difference between two sampled places.
 pub(super) fn variance_between(a: &Place, b: &Place) -> f64 {
     let apart = (b.time - a.time).abs();
     if a.leaf != b.leaf {

@@ -1,4 +1,4 @@
-//! One Brownian path per sample, recomputed wherever it is asked for.
+//! One Brownian path per sample, recomputed on demand.
 
 use std::sync::Arc;
 
@@ -17,25 +17,25 @@ const REACH: f64 = 64.0;
 /// Noise whose [`between`](Noise::between) follows one Brownian path per sample.
 ///
 /// Runs with 50 and with 100 steps see the same path, the second in more detail: the noise of the
-/// halves of an interval sums to that of the whole, in whatever order it is asked for. The path is
-/// a virtual tree: times of the clock (the SNR) from 2^-64 to 2^64 are bisected in their logarithm
-/// `depth` times, each midpoint drawn, from a seed of its own, as a Brownian bridge between its
-/// ends; within the last bisection a time has a bridge drawn from its own bits. Nothing is kept but
-/// the way to the time asked for last, so memory is at most `depth` + 6 tensors (f64, on the host),
+/// halves of an interval sums to that of the whole, whatever the order of the queries. The path is
+/// a virtual tree: times of the clock (the SNR) from 2^-64 to 2^64 are bisected `depth` times on a
+/// logarithmic scale, each midpoint drawn, from a seed of its own, as a Brownian bridge between its
+/// ends; within the last bisection a time has a bridge drawn from its own bits. Only the tree path
+/// to the most recent time is kept, so memory is at most `depth` + 6 tensors (f64, on the host),
 /// whatever the number of steps.
 ///
 /// For times in different leaves of the tree the path's law is exactly the Brownian one, and sums
 /// are exact up to rounding. An interval within one leaf (narrower than 89 / 2^depth in log-SNR;
-/// 5.4e-3 at the default) has unit variance as well, but its parts are correlated only as far as
-/// the leaf's ends make them, and no longer sum to the whole.
+/// 5.4e-3 at the default) has unit variance as well, but its parts are correlated only through the
+/// leaf's ends, and no longer sum to the whole.
 ///
-/// One way down, one path: [`new_path`](Noise::new_path) turns to the next, which every run of
-/// sampling asks for when it begins and after each rise. Runs that are to share their path, at
-/// whatever number of steps, each take an object of their own with the same seed; a second run on
-/// one object follows a path of its own.
+/// Each descent of the noise level follows one path: [`new_path`](Noise::new_path) switches to the
+/// next, which every sampling run calls when it begins and after each rise. Runs that are to share
+/// their path, at whatever number of steps, each take their own object with the same seed; a second
+/// run on one object follows a new path.
 ///
 /// `normal` and `uniform` are those of [`SeededNoise`] with the same seed and samples. An interval
-/// to an infinite SNR has noise of its own.
+/// to an infinite SNR has independent noise.
 ///
 /// # Reference
 /// Li et al. 2020, section 4, arXiv:2001.01328.
@@ -44,21 +44,21 @@ pub struct BrownianNoise {
     seed: u64,
     first_sample: u64,
     depth: u32,
-    /// Which path is followed, from 0.
+    /// Number of the current path, from 0.
     path: u64,
     plain: SeededNoise,
-    /// Samples, and numbers in each, of what is kept.
+    /// Number of samples, and of values in each, of what is kept.
     shape: (usize, usize),
-    /// From the root to the leaf that was asked for last.
+    /// From the root to the leaf of the latest query.
     way: Vec<Node>,
-    /// The end of an interval is the start of the next one.
+    /// The place of the latest query: the end of an interval is the start of the next one.
     last: Option<Place>,
-    /// Buffers that are not in use: fresh memory of this size costs more than what is written to it.
+    /// Unused buffers: allocating fresh memory of this size costs more than writing to it.
     spare: Vec<Vec<f64>>,
     unit: Vec<f32>,
 }
 
-/// A stretch of the tree with the path at its ends.
+/// A node of the tree, with the path at its ends.
 #[derive(Debug, Clone)]
 struct Node {
     level: u32,
@@ -72,7 +72,7 @@ impl BrownianNoise {
     /// The default depth of the tree.
     pub const DEPTH: u32 = 14;
 
-    /// Row k of what it draws belongs to sample `first_sample + k`.
+    /// Row k of the noise belongs to sample `first_sample + k`.
     pub fn new(seed: u64, first_sample: u64) -> Self {
         BrownianNoise {
             seed,
@@ -88,10 +88,11 @@ impl BrownianNoise {
         }
     }
 
-    /// The same with another depth: other details of the path, each interval at the cost of at most `depth` + 3 draws.
+    /// The same with another depth: the fine details of the path differ, and each interval takes at
+    /// most `depth` + 3 draws.
     ///
     /// # Range
-    /// `depth` from 1 to 48, where leaves are as narrow as rounding.
+    /// `depth` from 1 to 48, at which leaves are as narrow as rounding.
     ///
     /// # Errors
     /// A depth out of range.
@@ -103,10 +104,10 @@ impl BrownianNoise {
         Err(Error::Value { what, expected, got: depth.to_string() })
     }
 
-    /// Standard normal values that belong to one node of the tree, in the buffer for them.
+    /// Standard normal values of one node of the tree, drawn into the buffer for them.
     fn draw(&mut self, node: [u64; 2]) {
         let (rows, each) = self.shape;
-        // "tree": apart from the streams of `normal` and `uniform`.
+        // "tree": separate from the streams of `normal` and `uniform`.
         let seed = derive_seed(self.seed, &[0x74_72_65_65, self.path, node[0], node[1]]);
         self.unit.resize(rows * each, 0.0);
         if each > 0 {
@@ -118,7 +119,7 @@ impl BrownianNoise {
         }
     }
 
-    /// Values that belong to one time: no node of the tree is at level 64.
+    /// Values of one time: no node of the tree is at level 64.
     fn draw_at(&mut self, time: f64) {
         self.draw([64, time.to_bits()]);
     }
@@ -130,12 +131,12 @@ impl BrownianNoise {
         buffer
     }
 
-    /// Takes back the buffers of a node that no other shares.
+    /// Recycles the buffers of a node that no other node shares.
     fn recycle(&mut self, node: Node) {
         self.spare.extend([node.low, node.high].into_iter().filter_map(Arc::into_inner));
     }
 
-    /// Leaves the path that was followed.
+    /// Drops the state of the current path.
     fn forget(&mut self) {
         self.way.clear();
         self.last = None;
@@ -173,7 +174,7 @@ impl BrownianNoise {
         Node { level: 0, index: 0, leaf, low: Arc::new(low), high: Arc::new(high) }
     }
 
-    /// The leaf of a time: down from what it shares with the one before.
+    /// The leaf of a time, reached from its deepest common ancestor with the previous one.
     fn descend(&mut self, time: f64) -> Node {
         let is_off = |node: &mut Node| !(node.leaf.low..node.leaf.high).contains(&time);
         while let Some(node) = self.way.pop_if(is_off) {
@@ -194,7 +195,7 @@ impl BrownianNoise {
         node
     }
 
-    /// The half of a node that a time is in.
+    /// The half of a node that contains a time.
     fn child(&mut self, node: &Node, time: f64) -> Node {
         let level = node.level + 1;
         // Exact in binary, so that a point has one time on all levels that touch it.

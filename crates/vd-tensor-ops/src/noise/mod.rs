@@ -1,4 +1,4 @@
-//! Randomness as an argument, one stream per sample.
+//! Explicit randomness, one stream per sample.
 
 mod bridge;
 mod brownian;
@@ -15,8 +15,8 @@ use crate::kernels::cuda::{self, Law, Streams, Unit};
 
 /// A source of random tensors whose first axis is the batch.
 ///
-/// Row k of every result comes from a stream of its own, so that a sample does not depend on the
-/// batch it is made in.
+/// Row k of every result comes from its own stream, so a sample does not depend on the batch it is
+/// made in.
 pub trait Noise {
     /// Standard normal values, of the shape, kind and device of `like`.
     fn normal(&mut self, like: &Tensor) -> Tensor;
@@ -24,28 +24,29 @@ pub trait Noise {
     /// Values uniform on [0, 1), of the shape, kind and device of `like`.
     fn uniform(&mut self, like: &Tensor) -> Tensor;
 
-    /// Standard normal values of the interval between two noise levels.
+    /// Standard normal noise for the interval between two noise levels.
     ///
-    /// The clock is the signal-to-noise ratio, alpha^2 / sigma^2 (0 at alpha = 0): a Brownian path
-    /// makes the halves of an interval sum to the whole ([`BrownianNoise`]). The default draws
-    /// afresh.
+    /// The clock is the signal-to-noise ratio, alpha^2 / sigma^2 (0 at alpha = 0): with a Brownian
+    /// path the noise of the halves of an interval sums to that of the whole ([`BrownianNoise`]).
+    /// The default draws fresh noise.
     fn between(&mut self, from_snr: f64, to_snr: f64, like: &Tensor) -> Tensor {
         let _ = (from_snr, to_snr);
         self.normal(like)
     }
 
-    /// Turns to a path that [`between`](Noise::between) has not followed yet.
+    /// Switches to a path that [`between`](Noise::between) has not followed yet.
     ///
-    /// A loop over noise levels calls it when it begins and whenever it goes up again, since what
-    /// is drawn on the way down must be independent of all before. Fresh draws have nothing to do
-    /// here; a wrapper around another source passes it on.
+    /// A loop over noise levels calls it when it begins and whenever the level rises again, since
+    /// the noise of each descent must be independent of all earlier noise. Sources of fresh draws
+    /// need not implement it; a wrapper around another source passes it on.
     fn new_path(&mut self) {}
 }
 
 /// Noise from a seed: sample k with seed s is the same, bit for bit, in any batch.
 ///
-/// Values are drawn with ChaCha (8 rounds) and the Box-Muller transform in f64: for a tensor on the CPU
-/// by the host, for one on a GPU there, which rounds one normal value in some million differently.
+/// Values are drawn with ChaCha (8 rounds) and the Box-Muller transform in f64: on the host for a
+/// tensor on the CPU, on the GPU for a tensor there, which rounds one normal value in some millions
+/// differently.
 #[derive(Debug, Clone)]
 pub struct SeededNoise {
     seed: u64,
@@ -54,7 +55,7 @@ pub struct SeededNoise {
 }
 
 impl SeededNoise {
-    /// Row k of what it draws belongs to sample `first_sample + k`.
+    /// Row k of the noise belongs to sample `first_sample + k`.
     pub fn new(seed: u64, first_sample: u64) -> Self {
         SeededNoise { seed, first_sample, rows: Vec::new() }
     }
@@ -86,7 +87,8 @@ impl SeededNoise {
         to_tensor(&values, &shape, like.kind(), like.device())
     }
 
-    /// The same by the device itself, where it has the kernel: b each, f32. The streams go on behind it.
+    /// The same on the device, if it has the kernel: b samples, f32. The streams advance past the
+    /// values drawn.
     fn fill_there(
         &mut self,
         device: Device,
@@ -97,12 +99,12 @@ impl SeededNoise {
         let words = law.words(each as u64);
         let mut drawn = Vec::new();
         let mut first = self.first_sample;
-        // Rows that were all drawn from as often: most often all of them.
+        // Consecutive rows with the same stream position: usually all of them.
         for rows in self.rows[..b].chunk_by(|a, b| a.get_word_pos() == b.get_word_pos()) {
             let word = u64::try_from(rows[0].get_word_pos()).ok()?;
             let streams = Streams { key: key_of(&rows[0]), first, word };
             let size = (rows.len() as u64, each as u64);
-            // The host draws the same where the device cannot.
+            // If the device cannot, the host draws the same values.
             drawn.push(cuda::draw(&*on, law, &streams, size, device).ok()?);
             first = first.wrapping_add(rows.len() as u64);
         }
@@ -118,7 +120,7 @@ impl SeededNoise {
     }
 }
 
-/// The key of a stream, as ChaCha takes it.
+/// The ChaCha key of a stream.
 fn key_of(row: &ChaCha8Rng) -> [u32; 8] {
     let seed = row.get_seed();
     std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|k| seed[4 * i + k])))
@@ -134,9 +136,11 @@ impl Noise for SeededNoise {
     }
 }
 
-/// A seed for a purpose: mixes `seed` with the numbers that name the purpose (step, sample, ...).
+/// A seed for a purpose: mixes `seed` with the numbers that identify the purpose (step, sample,
+/// ...).
 pub fn derive_seed(seed: u64, purpose: &[u64]) -> u64 {
-    // Twice, so that seed and purpose do not trade places: seed 1 for 2 is not seed 2 for 1.
+    // Mixed twice, so that seed and purpose are not interchangeable: seed 1 for 2 differs from seed
+    // 2 for 1.
     purpose.iter().fold(splitmix(seed), |state, p| splitmix(splitmix(state) ^ p))
 }
 
@@ -160,7 +164,7 @@ fn fill_uniform(rng: &mut ChaCha8Rng, out: &mut [f32]) {
     out.fill_with(|| unit(rng.next_u32()));
 }
 
-/// Uniform on [0, 1): 24 bits, each exact in f32.
+/// Uniform on [0, 1): 24 bits, exact in f32.
 pub(crate) fn unit(bits: u32) -> f32 {
     (bits >> 8) as f32 / 16_777_216.0
 }
@@ -176,10 +180,10 @@ pub(crate) fn to_tensor(values: &[f32], shape: &[i64], kind: Kind, device: Devic
     there(&Tensor::from_slice(values).view(shape), device).to_kind(kind)
 }
 
-/// Values of the host on a device, which nobody waits for.
+/// Copies host values to a device without waiting.
 ///
 /// # Panics
-/// A device that fails.
+/// A device error.
 pub(crate) fn there(host: &Tensor, device: Device) -> Tensor {
     match upload(host, device) {
         Ok(there) => there,
@@ -187,7 +191,7 @@ pub(crate) fn there(host: &Tensor, device: Device) -> Tensor {
     }
 }
 
-/// Steele, Lea & Flood 2014: a bijection of 64 bits that leaves no pattern.
+/// Steele, Lea & Flood 2014: a bijective 64-bit mixing function.
 fn splitmix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -20,7 +20,7 @@ struct Layers {
 static LAYERS: LazyLock<Layers> = LazyLock::new(|| {
     let density = |x: f64| (-0.5 * x * x).exp();
     let mut x = [0.0; 257];
-    // The lowest layer has the tail, and a width that makes its area that of the others.
+    // The lowest layer includes the tail, with a width that gives it the area of the others.
     (x[0], x[1]) = (V / density(R), R);
     for i in 1..255 {
         x[i + 1] = (-2.0 * (V / x[i] + density(x[i])).ln()).sqrt();
@@ -28,10 +28,10 @@ static LAYERS: LazyLock<Layers> = LazyLock::new(|| {
     Layers { x, density: x.map(density) }
 });
 
-/// Fills with standard normal values, five times as fast as in pairs; how many bits a value takes
-/// is left to chance, so that a stream serves one fill.
+/// Fills with standard normal values, five times as fast as Box-Muller pairs; the number of bits
+/// per value varies, so a stream serves one fill only.
 ///
-/// Marsaglia & Tsang 2000, with separate bits for the layer and the place in it (Doornik 2005).
+/// Marsaglia & Tsang 2000, with separate bits for the layer and the position in it (Doornik 2005).
 pub(super) fn fill_normal(rng: &mut ChaCha8Rng, out: &mut [f32]) {
     let layers = &*LAYERS;
     out.fill_with(|| normal(layers, rng) as f32);
@@ -67,7 +67,7 @@ fn tail(rng: &mut ChaCha8Rng) -> f64 {
     }
 }
 
-/// Uniform between 0 and 1, neither of them.
+/// Uniform on the open interval (0, 1).
 fn open(rng: &mut ChaCha8Rng) -> f64 {
     (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0
 }
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_layers_meet_at_the_top() {
-        // What is left above the last layer but one has the area of a layer as well.
+        // The remainder above the second-highest layer also has the area of a layer.
         let top = LAYERS.x[255] * (1.0 - LAYERS.density[255]);
         assert!((top / V - 1.0).abs() < 1e-6, "{top}");
         assert_eq!(LAYERS.x[256], 0.0);
@@ -90,7 +90,7 @@ mod tests {
     fn every_part_of_the_bell_has_its_share() {
         let mut values = vec![0f32; 2_000_000];
         fill_normal(&mut ChaCha8Rng::seed_from_u64(1), &mut values);
-        // Shares of |x| beyond, of the normal distribution (erfc(x / sqrt 2)).
+        // Tail probabilities of |x| for the normal distribution (erfc(x / sqrt 2)).
         for (beyond, share) in [
             (0.1, 0.920_344_325_445_942),
             (0.5, 0.617_075_077_451_974),
