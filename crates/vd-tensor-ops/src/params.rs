@@ -15,28 +15,28 @@ pub use init::Init;
 /// One parameter of a network.
 #[derive(Debug)]
 pub struct Param {
-    /// Its value; layers hold handles on the same storage.
+    /// Its value; layers hold handles to the same storage.
     pub tensor: Tensor,
     /// Whether an optimiser changes it.
     pub trainable: bool,
 }
 
-/// The named parameters of a network, all of one kind, on one device.
+/// The named parameters of a network, all of one dtype, on one device.
 ///
-/// What a parameter starts with depends on the seed and its name alone, not on the order in which
+/// Initial values depend only on the seed and the parameter's name, not on the order in which
 /// layers are made.
 #[derive(Debug)]
 pub struct Params {
     seed: u64,
     kind: Kind,
     device: Device,
-    /// Whether parameters have shapes and no values.
+    /// Whether parameters have shapes but no values.
     sketch: bool,
     entries: BTreeMap<String, Param>,
 }
 
 impl Params {
-    /// No parameters yet.
+    /// An empty set of parameters.
     pub fn new(seed: u64, kind: Kind, device: Device) -> Self {
         Params { seed, kind, device, sketch: false, entries: BTreeMap::new() }
     }
@@ -56,7 +56,7 @@ impl Params {
         self.entries.iter().map(|(name, param)| (name.as_str(), param))
     }
 
-    /// The parameter of a name.
+    /// The parameter with this name.
     pub fn get(&self, name: &str) -> Option<&Param> {
         self.entries.get(name)
     }
@@ -71,7 +71,7 @@ impl Params {
         self.trainable().iter().map(|(_, t)| t.numel()).sum()
     }
 
-    /// Handles on all parameters, by name, detached from any graph.
+    /// Handles to all parameters, by name, detached from any graph.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         self.iter().map(|(name, p)| (name.to_owned(), p.tensor.detach())).collect()
     }
@@ -146,7 +146,7 @@ impl Scope<'_> {
     /// # Range
     /// `more`: 0 or more
     /// # Errors
-    /// As [`Scope::param`]; entries to add where there is no second axis.
+    /// As [`Scope::param`]; `more` above 0 without a second axis.
     pub fn grown(
         &mut self,
         name: impl Display,
@@ -185,13 +185,14 @@ impl Scope<'_> {
         self.insert(name, value, false)
     }
 
-    /// A number for this place, of its name alone: for what sets layers apart and is no parameter.
+    /// A number for this place, derived from its name alone: identifies a layer without being a
+    /// parameter.
     pub fn site(&self) -> u64 {
         let name: Vec<u64> = self.prefix.bytes().map(u64::from).collect();
         derive_seed(0, &name)
     }
 
-    /// The kind of the parameters.
+    /// The dtype of the parameters.
     pub fn kind(&self) -> Kind {
         self.params.kind
     }

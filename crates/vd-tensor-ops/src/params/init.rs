@@ -1,14 +1,14 @@
-//! What parameters start with.
+//! Initial values of parameters.
 
 use rand_chacha::rand_core::RngCore;
 use tch::{Device, Kind, Tensor};
 
 use crate::noise::{fill_normal, named_stream, to_tensor, unit};
 
-/// How a parameter starts.
+/// How a parameter is initialised.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// Every value the same.
+    /// A constant.
     Const(f64),
     /// Uniform on [-bound, bound).
     Uniform {
@@ -17,13 +17,13 @@ pub enum Init {
     },
     /// Standard normal.
     Normal,
-    /// Normal around 0.
+    /// Normal with mean 0.
     NormalOf {
         /// The standard deviation.
         std: f64,
     },
-    /// A convolution that gives each channel back: 1 where output and input are the same and the
-    /// kernel is at its middle, 0 elsewhere.
+    /// A convolution that is the identity on each channel: 1 where output and input channel are the
+    /// same and the kernel is at its middle, 0 elsewhere.
     ///
     /// # Shapes
     /// o i, and the axes of a kernel, of odd lengths
@@ -40,7 +40,7 @@ impl Init {
         Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }
     }
 
-    /// The start of a parameter: of seed and name alone.
+    /// The initial values of a parameter, from seed and name alone.
     pub(super) fn draw(
         self,
         (seed, name): (u64, &str),
@@ -65,7 +65,7 @@ impl Init {
     }
 }
 
-/// Ones in the middle of the kernels from each channel to itself.
+/// Ones at the middle of the kernel from each channel to itself.
 fn diagonal(shape: &[i64], values: &mut [f32]) {
     let [outputs, inputs, kernel @ ..] = shape else { return };
     let (inputs, cells) = (*inputs as usize, kernel.iter().product::<i64>() as usize);

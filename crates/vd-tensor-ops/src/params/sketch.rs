@@ -1,4 +1,4 @@
-//! Parameters before they have values, and values that replace those they start with.
+//! Parameters without values, and values that replace the initial ones.
 
 use std::fmt::Display;
 
@@ -8,13 +8,14 @@ use super::{Params, Scope};
 use crate::{Error, Result};
 
 impl Params {
-    /// Parameters that have names and shapes, and no memory: what a network is made of that may be
-    /// too large for the machine. Every value is the same 0; none can be written.
+    /// Parameters that have names and shapes but no memory: for inspecting a network that may be
+    /// too large for the machine. Every value reads as 0 and shares one number; none can be
+    /// written.
     pub fn sketch(kind: Kind) -> Self {
         Params { sketch: true, ..Params::new(0, kind, tch::Device::Cpu) }
     }
 
-    /// A parameter of a sketch: one number that stands at every place.
+    /// A parameter of a sketch: one number, expanded to the shape.
     pub(super) fn outline(&self, shape: &[i64]) -> Tensor {
         Tensor::zeros([1], (self.kind, self.device)).expand(shape, false)
     }

@@ -1,4 +1,4 @@
-//! Which parameters a part of a network has declared.
+//! Which parameters a part of a network declares.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use tch::Tensor;
 use super::Scope;
 
 impl Scope<'_> {
-    /// What `declare` makes here or below, with handles on the parameters that it has declared and
-    /// that an optimiser changes, sorted by name.
+    /// The result of `declare`, run here or below, with handles on the trainable parameters that it
+    /// declared, sorted by name.
     pub fn watched<T>(&mut self, declare: impl FnOnce(&mut Scope<'_>) -> T) -> (T, Vec<Tensor>) {
         let before: BTreeSet<String> = self.params.entries.keys().cloned().collect();
         let made = declare(&mut Scope { params: self.params, prefix: self.prefix.clone() });
