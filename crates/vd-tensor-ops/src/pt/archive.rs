@@ -12,26 +12,28 @@ use super::Parse;
 use super::value::Shown;
 use crate::weights::FileBytes;
 
-/// A pickle describes; the numbers lie beside it. This much describes millions of tensors.
+/// A pickle only describes tensors; the numbers are stored beside it. This size describes millions
+/// of tensors.
 const MAX_PICKLE: u64 = 64 << 20;
-/// What torch.save writes first in the format that it used before version 1.6.
+/// The first bytes written by torch.save in its format before version 1.6.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-/// An opened archive. Of the storages only the names have been read.
+/// An opened archive. Only the names of the storages have been read.
 pub(super) struct Archive {
     zip: ZipArchive<Cursor<FileBytes>>,
     bytes: FileBytes,
     storages: BTreeMap<String, Entry>,
 }
 
-/// A storage's place in the archive, and its place in the file once its checksum has been verified.
+/// A storage's index in the archive, and its byte range in the file once its checksum has been
+/// verified.
 struct Entry {
     index: usize,
     checked: OnceLock<Parse<Range<usize>>>,
 }
 
 impl Archive {
-    /// Opens an archive; returns its pickle with it.
+    /// Opens an archive; also returns its pickle.
     pub(super) fn open(bytes: FileBytes) -> Parse<(Archive, Vec<u8>)> {
         let content = bytes.as_ref();
         if !content.starts_with(b"PK") {
@@ -92,7 +94,8 @@ impl Archive {
     }
 
     fn check_byte_order(&self, names: &[String], folder: &str) -> Parse<()> {
-        // Absent from older files, which hold what their machine had: nearly always little-endian.
+        // Absent from older files, which use the byte order of their machine: nearly always
+        // little-endian.
         let order = self.small(names, &format!("{folder}byteorder"), 64)?;
         match order.as_deref() {
             None | Some(b"little") => Ok(()),
@@ -105,7 +108,7 @@ impl Archive {
         }
     }
 
-    /// The whole content of one file of the archive, `None` if it is not there.
+    /// The whole content of one file of the archive, `None` if it is missing.
     fn small(&self, names: &[String], name: &str, limit: u64) -> Parse<Option<Vec<u8>>> {
         let Some(index) = names.iter().position(|n| n == name) else { return Ok(None) };
         let described = |e: String| format!("`{}`: {e}", Shown(name));
@@ -117,9 +120,9 @@ impl Archive {
         Ok(Some(content.to_vec()))
     }
 
-    /// Where a file of the archive lies. Reads it once, to verify its checksum.
+    /// The byte range of a file of the archive. Reads it once, to verify its checksum.
     fn locate(&self, index: usize) -> Parse<Range<usize>> {
-        // A clone shares the directory and the mapping, and has a position of its own.
+        // A clone shares the directory and the mapping, and has its own position.
         let mut zip = self.zip.clone();
         let entry = zip.by_index_data(index).map_err(|e| e.to_string())?;
         if entry.encrypted() {
@@ -132,7 +135,7 @@ impl Archive {
             ));
         }
         let (size, packed) = (entry.size(), entry.compressed_size());
-        // torch writes 0 where it was told to save the time for checksums.
+        // torch writes 0 if checksums were turned off to save time.
         let unchecked = entry.crc32() == 0;
         if size != packed {
             return Err(format!("{size} bytes stored as {packed}: damaged"));
@@ -152,7 +155,7 @@ impl Archive {
     }
 }
 
-/// The folder, with its slash, in which the one pickle lies.
+/// The folder, with its slash, that contains the one pickle.
 fn folder(names: &[String]) -> Parse<&str> {
     let mut folders = names.iter().filter_map(|name| {
         let folder = name.strip_suffix("data.pkl")?;
@@ -169,7 +172,7 @@ fn folder(names: &[String]) -> Parse<&str> {
     }
 }
 
-/// What a file that is no zip archive is.
+/// Describes a file that is not a zip archive.
 fn foreign(content: &[u8]) -> String {
     let head = content.get(..64).unwrap_or(content);
     let resave = "load it with torch 1.6 or newer and save it with torch.save(object, path)";

@@ -1,4 +1,4 @@
-//! A position in a slice; no read passes its end, whatever length the file claims.
+//! A position in a slice; no read passes the end, whatever length the file claims.
 
 use super::Parse;
 
@@ -68,7 +68,7 @@ impl<'a> Cursor<'a> {
         self.take(usize::try_from(len).unwrap_or(usize::MAX))
     }
 
-    /// A text that ends at a line feed.
+    /// A text terminated by a line feed.
     pub(super) fn line(&mut self) -> Parse<&'a str> {
         let rest = self.rest();
         let end = rest.iter().position(|&b| b == b'\n').ok_or("truncated")?;

@@ -1,4 +1,5 @@
-//! The objects of a pickle while it is read: a flat table, in which an object names others by index.
+//! The objects of a pickle while it is read: a flat table, in which objects refer to each other by
+//! index.
 //!
 //! Python's objects may be changed after others refer to them, and may contain themselves. Indices
 //! allow both without reference counting, and a table drops without recursion.
@@ -26,7 +27,7 @@ pub(super) enum Node {
     Object(Box<Object>),
 }
 
-/// An object of a class that has no meaning here.
+/// An object of a class without a meaning here.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) class: Class,
@@ -41,7 +42,7 @@ pub(super) struct Object {
 #[derive(Debug, Default)]
 pub(super) struct Heap {
     nodes: Vec<Node>,
-    /// Objects, references and copies so far, which bounds memory and time together.
+    /// Objects, references and copies so far; bounds memory and time together.
     count: usize,
 }
 

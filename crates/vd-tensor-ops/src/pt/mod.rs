@@ -1,10 +1,11 @@
 //! Reader of the checkpoints that Python's `torch.save` writes.
 //!
 //! A checkpoint is a zip archive with a pickle in it, a small program that builds the saved object.
-//! Here that program is read and never run: containers, numbers, texts and tensors get their
-//! meaning, and every other class stays a name with its arguments ([`Opaque`]). Tensors stay in
-//! the file until asked for. A damaged or hostile file is an error, whatever its bytes: lengths,
-//! depths and counts are bounded, and no memory is taken on the word of the file.
+//! This reader interprets the program without ever running code: containers, numbers, texts and
+//! tensors get their meaning, and every other class is kept as a name with its arguments
+//! ([`Opaque`]). Tensors stay in the file until requested. A damaged or hostile file gives an
+//! error, whatever its bytes: lengths, depths and counts are bounded, and no memory is allocated
+//! for a size that the file merely claims.
 //!
 //! ```no_run
 //! use vd_tensor_ops::pt::PtFile;
@@ -61,8 +62,8 @@ impl PtFile {
     /// Opens a checkpoint and reads its structure, but no tensor.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be opened; [`Error::Format`] where it is no archive of
-    /// torch.save (the format before PyTorch 1.6, TorchScript, something else), compressed,
+    /// [`Error::Io`] if the file cannot be opened; [`Error::Format`] if it is not an archive of
+    /// torch.save (the format before PyTorch 1.6, TorchScript, something else), or is compressed,
     /// big-endian, truncated or damaged, or larger in structure than any checkpoint.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = map(path)?;
@@ -83,9 +84,8 @@ impl PtFile {
     /// Reads one tensor, contiguous and on the CPU.
     ///
     /// # Errors
-    /// [`Error::Format`] where the tensor does not lie in its storage, the storage is damaged or
-    /// not in the file, the dtype is not supported, or a view repeats a small storage without
-    /// measure.
+    /// [`Error::Format`] if the tensor does not lie in its storage, the storage is damaged or
+    /// missing, the dtype is not supported, or a view repeats a small storage excessively.
     pub fn tensor(&self, info: &TensorInfo) -> Result<Tensor> {
         let mut budget = self.budget();
         self.read(info, &mut budget, &mut None).map_err(|what| self.format(what))
@@ -97,8 +97,8 @@ impl PtFile {
     /// do in Python.
     ///
     /// # Errors
-    /// [`Error::Format`] where the value is no dict, a key is no text, an entry is no tensor, or
-    /// as [`PtFile::tensor`].
+    /// [`Error::Format`] if the value is not a dict, a key is not a text or an entry is not a
+    /// tensor; errors of [`PtFile::tensor`].
     pub fn state_dict(&self, value: &Value) -> Result<BTreeMap<String, Tensor>> {
         let entries = value.as_dict().ok_or_else(|| {
             self.format(format!("expected a state dict, a dict of tensors by name, got {value:?}"))
@@ -110,7 +110,7 @@ impl PtFile {
                 _ => return Err(self.format(not_a_tensor(entries, key, value))),
             }
         }
-        // Views of one storage follow each other, so that it need be copied only once.
+        // Views of one storage are adjacent, so that it need be copied only once.
         named.sort_by_key(|(_, info)| (&info.layout().storage.key, info.dtype()));
         let (mut budget, mut flat) = (self.budget(), None);
         let mut done: HashMap<&TensorInfo, Tensor> = HashMap::new();
@@ -132,13 +132,13 @@ impl PtFile {
         Error::Format { path: self.path.clone(), what }
     }
 
-    /// Bytes that one call may copy. Views may repeat their storages, but not without measure: a
-    /// file of some bytes could ask for a tensor of terabytes.
+    /// Bytes that one call may copy. Views may repeat their storages, but only within a limit: a
+    /// file of a few bytes could otherwise ask for a tensor of terabytes.
     fn budget(&self) -> usize {
         self.archive.len().saturating_mul(4).saturating_add(64 << 20)
     }
 
-    /// `flat` keeps the storage at hand between strided views of it.
+    /// `flat` keeps the storage available between strided views of it.
     fn read(
         &self,
         info: &TensorInfo,
@@ -149,7 +149,7 @@ impl PtFile {
         let kind = layout.supported_kind()?;
         let item_bytes = kind.elt_size_in_bytes();
         let window = layout.window(item_bytes)?;
-        // No overflow: the window's own check has multiplied these.
+        // Cannot overflow: the window's own check has computed this product.
         *budget = budget.checked_sub(window.numel * item_bytes).ok_or_else(|| {
             format!(
                 "with the shape {:?} more is asked for than the file could mean: its {} bytes would \
@@ -193,7 +193,7 @@ impl fmt::Debug for PtFile {
     }
 }
 
-/// Names the entry that is no tensor, and the dicts beside it that may be the state dict meant.
+/// Names the entry that is not a tensor, and nested dicts that may be the intended state dict.
 fn not_a_tensor(entries: &[(Value, Value)], key: &Value, value: &Value) -> String {
     let dicts: Vec<String> = entries
         .iter()

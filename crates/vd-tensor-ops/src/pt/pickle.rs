@@ -1,5 +1,5 @@
 //! The pickle machine: a stack, a memo and a table of objects. It runs no code: a call becomes an
-//! object that remembers the call, unless [`rebuild`] gives it a meaning.
+//! object that records the call, unless [`rebuild`] gives it a meaning.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::resolve::resolve;
 use super::scalar::scalar;
 use super::value::{Class, Value};
 
-/// The newest protocol there is.
+/// The newest existing protocol.
 const NEWEST_PROTOCOL: u8 = 5;
 
 /// The value that a pickle describes.
@@ -33,7 +33,7 @@ struct Machine<'a> {
     input: Cursor<'a>,
     heap: Heap,
     stack: Vec<Id>,
-    /// Heights of the stack at which a MARK lies; nothing pops through the last one.
+    /// Stack heights at which a MARK lies; nothing pops below the last one.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
 }
@@ -60,7 +60,7 @@ impl Machine<'_> {
         Ok(root)
     }
 
-    /// Each group of opcodes says `false` to those that are not its own.
+    /// Each group of opcodes returns `false` for those of other groups.
     fn scalar(&mut self, code: u8) -> Parse<bool> {
         let Some(value) = scalar(code, &mut self.input)? else { return Ok(false) };
         self.push_new(Node::Leaf(value))?;
@@ -184,7 +184,7 @@ impl Machine<'_> {
                 if let Node::Object(object) = self.heap.node_mut(target)? {
                     object.state = Some(state);
                 }
-                // Attributes of the others (`OrderedDict._metadata`, hooks) are no content.
+                // Attributes of other objects (`OrderedDict._metadata`, hooks) are not content.
             }
             op::BINPERSID => {
                 let id = self.pop()?;
@@ -241,7 +241,7 @@ impl Machine<'_> {
         Ok(if long { u32::from_le_bytes(self.input.array()?) } else { u32::from(self.input.u8()?) })
     }
 
-    /// Lowest height that may be popped to.
+    /// The lowest height that may be popped to.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }

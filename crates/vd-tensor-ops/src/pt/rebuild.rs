@@ -1,5 +1,5 @@
 //! The few calls in a pickle that have a meaning here: containers, bytes and tensors. All others
-//! stay what they are, the name of a class with its arguments.
+//! are kept as the name of a class with its arguments.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::value::{Class, Value};
 /// More axes than any tensor has.
 const MAX_RANK: usize = 64;
 
-/// The object that `function(*args)` gives.
+/// The object that `function(*args)` returns.
 pub(super) fn call(heap: &mut Heap, function: Id, args: Id) -> Parse<Id> {
     let items = heap.tuple(args).ok_or("a call whose arguments are no tuple")?;
     let first = items.first().copied();
@@ -51,7 +51,7 @@ pub(super) fn object(heap: &Heap, function: Id, args: Id, kwargs: Option<Id>) ->
     }
     let class = match heap.node(function)? {
         Node::Class(class) => class.clone(),
-        // The result of one opaque call is called again: known by the first one's name.
+        // The result of one opaque call is called again: keep the first one's name.
         Node::Object(object) => object.class.clone(),
         _ => return Err("a call of something that is no class".to_owned()),
     };
@@ -86,7 +86,7 @@ fn set(heap: &mut Heap, list: Id) -> Parse<Option<Node>> {
     Ok(Some(Node::Set(items)))
 }
 
-/// Protocol 2 writes bytes as a text of which each character is one byte.
+/// Protocol 2 writes bytes as a text with one character for each byte.
 fn bytes(heap: &mut Heap, text: Id) -> Parse<Option<Node>> {
     let bytes: Arc<[u8]> = match heap.node(text)? {
         Node::Leaf(Value::Bytes(bytes)) => bytes.clone(),
@@ -99,7 +99,7 @@ fn bytes(heap: &mut Heap, text: Id) -> Parse<Option<Node>> {
         }
         _ => return Ok(None),
     };
-    // A copy, which a pickle of a few bytes could ask for again and again.
+    // Charged since it is a copy, which a tiny pickle could request again and again.
     heap.charge(bytes.len() / 16)?;
     Ok(Some(Node::Leaf(Value::Bytes(bytes))))
 }
@@ -119,7 +119,7 @@ fn subclass(heap: &Heap, items: &[Id]) -> Option<Parse<Node>> {
     tensor(heap, function, args)
 }
 
-/// A strided tensor; `None`: the call makes something else.
+/// A strided tensor; `None` if the call makes something else.
 fn tensor(heap: &Heap, function: Id, args: Id) -> Option<Parse<Node>> {
     let class = heap.class(function)?;
     if &*class.module != "torch._utils" {
@@ -133,7 +133,7 @@ fn tensor(heap: &Heap, function: Id, args: Id) -> Option<Parse<Node>> {
         "_rebuild_tensor_v3" => (Some(items.get(6)), items.get(7)),
         _ => return None,
     };
-    // Conjugate or negated views: their bytes are not their values.
+    // Conjugate or negated views are refused: their bytes are not their values.
     let unchanged = |id: &Id| match heap.node(*id) {
         Ok(Node::Dict(entries)) => entries.is_empty(),
         Ok(Node::Leaf(Value::None)) => true,

@@ -7,12 +7,12 @@ use super::Parse;
 use super::heap::{Heap, Id, Node, Object};
 use super::value::{Class, Opaque, Value};
 
-/// Deepest nesting of a value. Dropping and walking recurse, and must fit a thread's stack.
+/// Maximum nesting of a value. Dropping and walking recurse, and must fit a thread's stack.
 const MAX_DEPTH: usize = 128;
 
 type Entries = Arc<[(Value, Value)]>;
 
-/// The value that `root` stands for.
+/// The value of `root`.
 pub(super) fn resolve(heap: &Heap, root: Id) -> Parse<Value> {
     let mut resolver = Resolver { heap, done: HashMap::new(), open: HashSet::new() };
     Ok(resolver.value(root, 0)?.0)
@@ -22,7 +22,7 @@ struct Resolver<'a> {
     heap: &'a Heap,
     /// Finished containers with the depth of nesting within them.
     done: HashMap<Id, (Value, usize)>,
-    /// Containers around the one at hand.
+    /// The containers that enclose the current one.
     open: HashSet<Id>,
 }
 
@@ -86,7 +86,7 @@ impl Resolver<'_> {
         Ok((items.into(), highest))
     }
 
-    /// The entries; of two with the same text as key the later value counts, as in Python.
+    /// The entries; if two have the same text as key, the later value counts, as in Python.
     fn entries(&mut self, ids: &[(Id, Id)], depth: usize) -> Parse<(Entries, usize)> {
         let mut entries: Vec<(Value, Value)> = Vec::with_capacity(ids.len());
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
@@ -125,7 +125,7 @@ impl Resolver<'_> {
     }
 }
 
-/// A class that nobody called.
+/// A class that is not called.
 fn bare(class: &Class) -> Value {
     Value::Opaque(Arc::new(Opaque {
         class: class.clone(),

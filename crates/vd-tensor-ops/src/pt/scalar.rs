@@ -1,11 +1,11 @@
-//! The opcodes whose value stands behind them: numbers, texts, bytes.
+//! The opcodes that are followed by their value: numbers, texts, bytes.
 
 use super::Parse;
 use super::cursor::Cursor;
 use super::opcode as op;
 use super::value::Value;
 
-/// The value of an opcode, `None` if it is none of these.
+/// The value of an opcode, `None` if it is not one of these.
 pub(super) fn scalar(code: u8, input: &mut Cursor<'_>) -> Parse<Option<Value>> {
     Ok(Some(match code {
         op::NONE => Value::None,

@@ -1,4 +1,4 @@
-//! Where a tensor lies within its storage, with every number of the file checked.
+//! The location of a tensor within its storage, with every number of the file checked.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use super::Parse;
 use super::rebuild::kind;
 use super::value::Class;
 
-/// Where a tensor of a checkpoint lies; equal infos are views of the same numbers.
+/// The location of a tensor of a checkpoint; equal infos are views of the same numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TensorInfo(Arc<Layout>);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Layout {
     pub(super) dtype: Class,
-    /// `None` where libtorch has the dtype and this crate has not.
+    /// `None` if libtorch has the dtype but this crate does not support it.
     pub(super) kind: Option<Kind>,
     pub(super) storage: Arc<Storage>,
     pub(super) offset: i64,
@@ -36,11 +36,11 @@ pub(super) struct Storage {
 pub(super) struct Window {
     /// The lowest element touched.
     pub(super) start: usize,
-    /// The one behind the highest.
+    /// One past the highest.
     pub(super) end: usize,
-    /// Elements of the tensor, more than `end - start` where a view repeats some.
+    /// Number of elements of the tensor, more than `end - start` if a view repeats some.
     pub(super) numel: usize,
-    /// Row by row, without gap or repetition.
+    /// Row-major, without gaps or repetition.
     pub(super) contiguous: bool,
 }
 
@@ -53,12 +53,13 @@ impl TensorInfo {
         &self.0
     }
 
-    /// The length of each axis, as the file says; [`PtFile::tensor`](super::PtFile::tensor) checks.
+    /// The length of each axis, as stated in the file; checked by
+    /// [`PtFile::tensor`](super::PtFile::tensor).
     pub fn shape(&self) -> &[i64] {
         &self.0.shape
     }
 
-    /// The element type, `None` where no tensor of it can be made here.
+    /// The element type, `None` if this crate does not support it.
     pub fn kind(&self) -> Option<Kind> {
         self.0.kind
     }
@@ -74,7 +75,7 @@ impl Layout {
         self.kind.ok_or_else(|| format!("dtype {} is not supported", self.dtype))
     }
 
-    /// The part of the storage that the tensor touches, which must lie in it.
+    /// The part of the storage that the tensor touches, checked to lie inside it.
     pub(super) fn window(&self, item_bytes: usize) -> Parse<Window> {
         let Layout { shape, stride, offset, .. } = self;
         let described = || format!("offset {offset}, shape {shape:?}, stride {stride:?}");

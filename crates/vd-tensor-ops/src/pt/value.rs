@@ -1,4 +1,4 @@
-//! What a checkpoint holds: Python's plain types, tensors, and everything else by name.
+//! The contents of a checkpoint: Python's plain types, tensors, and everything else by name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use super::tensor::TensorInfo;
 
 /// One value of a checkpoint.
 ///
-/// Parts that the file shares are shared here too: clones are cheap. A value holds no cycles and
-/// nests at most 128 deep, so it can be walked by recursion; but a hostile file can share so
-/// often that a walk which remembers nothing does not end. Prefer [`Value::get`].
+/// Parts that the file shares are shared here too: clones are cheap. A value has no cycles and
+/// nests at most 128 deep, so it can be walked by recursion; but a hostile file can share so often
+/// that a walk without memoisation does not terminate. Prefer [`Value::get`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Value {
@@ -35,7 +35,7 @@ pub enum Value {
     Set(Arc<[Value]>),
     /// A dict, an `OrderedDict`, a `defaultdict` or a `Counter`, in the file's order.
     Dict(Arc<[(Value, Value)]>),
-    /// Where a tensor lies; [`PtFile::tensor`](super::PtFile::tensor) reads it.
+    /// The location of a tensor; [`PtFile::tensor`](super::PtFile::tensor) reads it.
     Tensor(TensorInfo),
     /// An object of any other class, or a class itself.
     Opaque(Arc<Opaque>),
@@ -50,25 +50,25 @@ pub struct Class {
     pub name: Arc<str>,
 }
 
-/// An object whose class this reader gives no meaning: what Python would build it from.
+/// An object of a class unknown to this reader: what Python would build it from.
 #[derive(Clone)]
 pub struct Opaque {
     /// The class, or the function that would make the object.
     pub class: Class,
-    /// The arguments of the call, a tuple; `None` where the value is the class itself.
+    /// The arguments of the call, a tuple; `None` if the value is the class itself.
     pub args: Option<Value>,
     /// The keyword arguments of the call.
     pub kwargs: Option<Value>,
-    /// The state, for most classes the dict of the attributes.
+    /// The state, for most classes the dict of attributes.
     pub state: Option<Value>,
-    /// Elements appended to it, if it is a kind of list.
+    /// Elements appended to it, if it is list-like.
     pub items: Arc<[Value]>,
-    /// Entries set in it, if it is a kind of dict.
+    /// Entries set in it, if it is dict-like.
     pub entries: Arc<[(Value, Value)]>,
 }
 
 impl Value {
-    /// The value under a text key, of a dict or of an object that is a kind of dict.
+    /// The value for a text key, of a dict or a dict-like object.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let entries = match self {
             Value::Dict(entries) => entries,
@@ -120,7 +120,7 @@ impl Value {
         if let Value::Dict(v) = self { Some(v) } else { None }
     }
 
-    /// Where the tensor lies, if it is one.
+    /// The tensor's location, if it is one.
     pub fn as_tensor(&self) -> Option<&TensorInfo> {
         if let Value::Tensor(v) = self { Some(v) } else { None }
     }
@@ -160,7 +160,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// A text of the file within a message: short, and without control characters.
+/// A text of the file for use in a message: short, and without control characters.
 pub(super) struct Shown<'a>(pub(super) &'a str);
 
 impl fmt::Display for Shown<'_> {
