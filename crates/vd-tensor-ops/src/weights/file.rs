@@ -1,4 +1,4 @@
-//! Reading a whole file as bytes, and replacing one so that no reader sees half of it.
+//! Reading a whole file as bytes, and replacing files atomically.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -34,7 +34,7 @@ pub(crate) fn map(path: &Path) -> Result<FileBytes> {
     Ok(FileBytes(Arc::new(bytes)))
 }
 
-/// Replaces the content of a file by `bytes`, or leaves it as it was: see [`write_atomically_with`].
+/// Replaces the content of a file by `bytes`, atomically: see [`write_atomically_with`].
 ///
 /// # Errors
 /// [`Error::Io`] with the path.
@@ -44,16 +44,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Replaces a file by what `fill` writes, or leaves it as it was.
+/// Replaces a file by what `fill` writes, or leaves it unchanged.
 ///
 /// The bytes go to a temporary file in the same directory, which is synced to the disk and then
-/// renamed over `path`: whoever opens `path`, even after a crash or a power cut, finds the old
-/// content or the new, whole. The file's mode is that of any new file (the umask counts), a
-/// symbolic link stays and its target is replaced, and what is no regular file (`/dev/stdout`, a
-/// pipe) is written to directly.
+/// renamed over `path`: whoever opens `path`, even after a crash or a power cut, finds the complete
+/// old or the complete new content. The file's mode is that of any new file (the umask applies), a
+/// symbolic link stays and its target is replaced, and anything but a regular file (`/dev/stdout`,
+/// a pipe) is written to directly.
 ///
 /// # Errors
-/// [`Error::Io`] with the path, and whatever `fill` returns.
+/// [`Error::Io`] with the path, and any error of `fill`.
 pub fn write_atomically_with<E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> std::result::Result<(), E>,
@@ -75,7 +75,7 @@ pub fn write_atomically_with<E: From<Error>>(
     drop(writer);
     temporary.as_file().sync_all().map_err(io_error)?;
     temporary.persist(&target.path).map_err(|e| io_error(e.error))?;
-    // The rename itself is only safe from a power cut once the directory is on the disk.
+    // The rename survives a power cut only once the directory is on the disk.
     #[cfg(unix)]
     File::open(directory).and_then(|d| d.sync_all()).map_err(io_error)?;
     Ok(())

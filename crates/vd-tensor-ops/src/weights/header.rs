@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use tch::Kind;
 
-/// Why a header was refused; the reader adds the path.
+/// The reason for refusing a header; the reader adds the path.
 pub(super) type Parse<T> = std::result::Result<T, String>;
 
-/// The length field in front of the JSON, and the alignment of the data behind it.
+/// The length field before the JSON, and the alignment of the data after it.
 const LEN_BYTES: usize = 8;
 /// The format's own limit on the JSON.
 const MAX_JSON: usize = 100_000_000;
-/// The one name that is no tensor's.
+/// The one key that does not name a tensor.
 const METADATA_KEY: &str = "__metadata__";
 
-/// The dtype of the file format for a kind, `None` where this crate stores none.
+/// The dtype of the file format for a kind, `None` if this crate does not store it.
 pub(super) fn dtype(kind: Kind) -> Option<Dtype> {
     Some(match kind {
         Kind::Double => Dtype::F64,
@@ -65,7 +65,7 @@ pub(super) fn decode(file: &[u8]) -> Parse<(Metadata, &[u8])> {
     })?;
     let metadata: Metadata = serde_json::from_slice(json)
         .map_err(|e| format!("the header is damaged or no safetensors header: {e}"))?;
-    // Only now compared: a sum with the file's own numbers could overflow.
+    // Compared rather than summed: adding the file's own numbers could overflow.
     if metadata.data_len() != data.len() {
         let verdict = if metadata.data_len() > data.len() { "truncated" } else { "too long" };
         return Err(format!(
@@ -77,7 +77,7 @@ pub(super) fn decode(file: &[u8]) -> Parse<(Metadata, &[u8])> {
     Ok((metadata, data))
 }
 
-/// The length field and the JSON for tensors that follow in the order given.
+/// The length field and the JSON for tensors that follow in the given order.
 pub(super) fn encode(
     tensors: Vec<(String, TensorInfo)>,
     metadata: &BTreeMap<String, String>,
@@ -88,7 +88,8 @@ pub(super) fn encode(
     let checked = Metadata::new(None, tensors).map_err(|e| e.to_string())?;
     let mut json = serde_json::to_string(&checked).map_err(|e| e.to_string())?;
     if !metadata.is_empty() {
-        // Written apart: the library keeps these in a hash map, whose order changes from run to run.
+        // Written separately: the library keeps these in a hash map, whose order changes from run
+        // to run.
         let entries = serde_json::to_string(metadata).map_err(|e| e.to_string())?;
         let comma = if json == "{}" { "" } else { "," };
         json.insert_str(1, &format!("\"{METADATA_KEY}\":{entries}{comma}"));

@@ -1,4 +1,4 @@
-//! Named tensors in a safetensors file, read strictly and written byte for byte the same each time.
+//! Named tensors in a safetensors file, read strictly and written reproducibly, byte for byte.
 
 mod file;
 mod header;
@@ -27,7 +27,7 @@ const _: () = assert!(cfg!(target_endian = "little"), "weights are read as littl
 pub struct Weights {
     /// The tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Strings about them, such as the format's version.
+    /// Strings that describe them, such as the format's version.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -35,8 +35,8 @@ impl Weights {
     /// Reads every tensor of a file onto a device.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be opened; [`Error::Format`] where it is truncated, too
-    /// long or damaged, its tensors overlap or leave gaps, or a tensor has another dtype.
+    /// [`Error::Io`] if the file cannot be opened; [`Error::Format`] if it is truncated, too long
+    /// or damaged, its tensors overlap or leave gaps, or a tensor has another dtype.
     pub fn read(path: &Path, device: Device) -> Result<Weights> {
         let format = |what| Error::Format { path: path.to_owned(), what };
         let bytes = map(path)?;
@@ -57,23 +57,23 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Refuses a file that is truncated, too long or no safetensors file, by its header alone.
+    /// Refuses a file that is truncated, too long or not a safetensors file, by its header alone.
     ///
     /// # Errors
-    /// Those of [`Weights::read`] that need no look at the tensors.
+    /// Those of [`Weights::read`] that can be found without reading the tensors.
     pub fn check(path: &Path) -> Result<()> {
         let bytes = map(path)?;
         let whole = header::decode(bytes.as_ref());
         whole.map(|_| ()).map_err(|what| Error::Format { path: path.to_owned(), what })
     }
 
-    /// Writes a file, whole or not at all (see [`write_atomically_with`]).
+    /// Writes a file atomically (see [`write_atomically_with`]).
     ///
     /// The same names, values and metadata always give the same bytes.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be written; [`Error::Format`] where a tensor has another
-    /// dtype than those of [`Weights`].
+    /// [`Error::Io`] if the file cannot be written; [`Error::Format`] if a tensor has another dtype
+    /// than those of [`Weights`].
     pub fn write(&self, path: &Path) -> Result<()> {
         let format = |what| Error::Format { path: path.to_owned(), what };
         let mut tensors = Vec::with_capacity(self.tensors.len());
@@ -154,7 +154,7 @@ pub(crate) fn tensor_from_bytes(
     if usize::try_from(bytes) != Ok(content.len()) || shape.iter().any(|&d| d < 0) {
         return Err(format!("the shape {shape:?} needs {bytes} bytes, got {}", content.len()));
     }
-    // Any other byte is no value of the type, and libtorch does not look.
+    // Any other byte is not a valid bool, and libtorch does not check.
     if kind == Kind::Bool
         && let Some(byte) = content.iter().find(|&&b| b > 1)
     {
