@@ -1,4 +1,4 @@
-//! Why a tensor operation or a weight file was refused.
+//! Errors of tensor operations and weight files.
 
 use std::path::PathBuf;
 
@@ -9,46 +9,46 @@ pub enum Error {
     /// libtorch refused the operation.
     #[error("libtorch: {}", vd_torch::brief(.0))]
     Torch(#[from] tch::TchError),
-    /// A tensor has not the shape that is needed.
+    /// A tensor does not have the required shape.
     #[error("{what}: expected shape {expected}, got {got:?}")]
     Shape {
-        /// Which tensor.
+        /// The tensor.
         what: String,
-        /// The shape in letters and numbers.
+        /// The expected shape, in letters and numbers.
         expected: String,
-        /// The shape it has.
+        /// Its actual shape.
         got: Vec<i64>,
     },
-    /// A number or an option is out of its range.
+    /// A number or an option is out of range.
     #[error("{what}: expected {expected}, got {got}")]
     Value {
-        /// Which setting.
+        /// The setting.
         what: String,
-        /// What is allowed.
+        /// The allowed values.
         expected: String,
-        /// What was given.
+        /// The given value.
         got: String,
     },
-    /// Two parameters of one name.
+    /// Two parameters with the same name.
     #[error("parameter `{0}` is declared twice; every parameter needs a name of its own")]
     Duplicate(String),
-    /// Named tensors do not fit the parameters of a network.
+    /// Named tensors do not match the parameters of a network.
     #[error("the weights do not fit the network: {0}")]
     Mismatch(String),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file's content is not what its format demands.
+    /// A file's content violates its format.
     #[error("{path}: {what}")]
     Format {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What, expected and got.
+        /// What is wrong, with the expected and the actual value.
         what: String,
     },
 }

@@ -1,15 +1,16 @@
-//! Which frames may attend to which in time.
+//! Masks of temporal attention: which frames may attend to which.
 
 use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
 
-/// Which frames may attend to which in temporal attention; every frame always sees itself.
+/// Which frames may attend to which in temporal attention; every frame always attends to itself.
 #[derive(Debug)]
 pub enum FrameMask {
     /// Every frame attends to every frame.
     All,
-    /// Per sample: `true` arrests attention across time, each frame attends only to itself.
+    /// Per sample: `true` disables attention across time, so that each frame attends only to
+    /// itself.
     ///
     /// # Shapes
     /// bool, b
@@ -47,7 +48,7 @@ impl FrameMask {
         }
     }
 
-    /// Where attention is forbidden, or `None` where it never is.
+    /// The pairs for which attention is forbidden, or `None` if there are none.
     ///
     /// # Shapes
     /// bool, (b or 1) 1 1 f f: queries along the fourth axis, keys along the last
@@ -66,7 +67,7 @@ impl FrameMask {
         }
     }
 
-    /// How many of `f` frames are those of a clip, where images follow it.
+    /// How many of `f` frames belong to the clip, if images follow it.
     pub fn clip_before_images(&self, f: i64) -> Option<i64> {
         match self {
             FrameMask::ClipAndImages { clip } if *clip < f => Some(*clip),
@@ -74,7 +75,7 @@ impl FrameMask {
         }
     }
 
-    /// The same mask for a batch that holds every sample `times` over, one copy after the other.
+    /// The same mask for a batch that repeats all samples `times` times, one copy after the other.
     pub fn repeat(&self, times: i64) -> FrameMask {
         match self {
             FrameMask::All => FrameMask::All,
@@ -85,7 +86,7 @@ impl FrameMask {
         }
     }
 
-    /// A second handle on the same mask.
+    /// A second handle to the same mask.
     pub fn shallow_clone(&self) -> FrameMask {
         match self {
             FrameMask::Focus(focus) => FrameMask::Focus(focus.shallow_clone()),

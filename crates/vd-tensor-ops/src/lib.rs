@@ -1,11 +1,11 @@
 //! Layouts, layers and factored space/time operations for video tensors on libtorch.
 //!
-//! The layer that knows tensors and nothing of noise schedules, text or training: named parameters
-//! ([`Params`]), the layers of space-time factored networks ([`layers`]), seeded noise with one
-//! stream per sample ([`Noise`]), pixel ranges and layouts ([`video`]), strict weight files
-//! ([`Weights`]) and a reader of Python checkpoints ([`pt`]).
+//! This crate handles tensors and knows nothing of noise schedules, text or training: named
+//! parameters ([`Params`]), the layers of space-time factored networks ([`layers`]), seeded noise
+//! with one stream per sample ([`Noise`]), pixel ranges and layouts ([`video`]), strict weight
+//! files ([`Weights`]) and a reader of Python checkpoints ([`pt`]).
 //!
-//! Letters of shapes: b batch, c channels, f frames, h height, w width, l tokens, d width of an
+//! Letters in shapes: b batch, c channels, f frames, h height, w width, l tokens, d width of an
 //! embedding, n heads. Videos are `b c f h w` outside and `b f h w c` inside the network.
 
 mod error;
