@@ -17,8 +17,8 @@
 namespace {
 namespace ag = torch::autograd;
 
-// Mirrored in Rust. A null tensor is one that is not defined; the tensors of `result` are handed
-// over. The function returns null, or a message to free with free().
+// Mirrored in Rust. A null tensor is an undefined one; ownership of the tensors of `result` is
+// handed over. The function returns null, or a message to free with free().
 struct BackwardCall {
   at::Tensor* const* saved;
   std::int64_t n_saved;
@@ -31,8 +31,8 @@ struct BackwardCall {
 using Backward = char* (*)(const void* user, const BackwardCall* call);
 using Drop = void (*)(void* user);
 
-// The same memory and the same version counter, without a place in the graph: what is made of it
-// can form no cycle with the node, and a change in place still shows.
+// A view with the same memory and the same version counter, but outside the graph: tensors derived
+// from it can form no cycle with the node, and in-place changes are still detected.
 at::Tensor outside_the_graph(const at::Tensor& t) {
   auto* impl = t.unsafeGetTensorImpl();
   return at::Tensor(impl->shallow_copy_and_detach(impl->version_counter(),
@@ -110,8 +110,8 @@ class RustNode : public ag::Node {
     }
   }
 
-  // With create_graph the gradients join the graph, behind a node that refuses: as constants they
-  // would make a second derivative that is silently wrong.
+  // With create_graph the gradients join the graph, behind a node that raises an error: as
+  // constants they would make a second derivative that is silently wrong.
   void refuse_second_derivatives(const ag::variable_list& grads, ag::variable_list& result) const {
     auto edges = next_edges();
     for (auto& edge : ag::collect_next_edges(grads)) edges.push_back(edge);
@@ -149,8 +149,8 @@ ag::variable_list list(at::Tensor* const* tensors, std::int64_t n) {
 
 extern "C" int vd_grad_enabled() { return at::GradMode::is_enabled() ? 1 : 0; }
 
-// Whether a graph is alive that one of these leaves is in: its end there is on the stream that was
-// current when the graph was made.
+// Whether one of these leaves is in a graph that is alive: its end there is bound to the stream
+// that was current when the graph was made.
 extern "C" int vd_in_a_graph(at::Tensor* const* leaves, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     if (ag::impl::try_get_grad_accumulator(*leaves[i])) return 1;
@@ -158,7 +158,8 @@ extern "C" int vd_in_a_graph(at::Tensor* const* leaves, std::int64_t n) {
   return 0;
 }
 
-// Makes `outputs`, computed outside the graph, results of a node over `inputs`. Takes `user`.
+// Makes `outputs`, computed outside the graph, results of a node over `inputs`. Takes ownership of
+// `user`.
 extern "C" int vd_autograd_attach(at::Tensor* const* inputs, std::int64_t n_inputs,
                                   at::Tensor* const* outputs, std::int64_t n_outputs,
                                   at::Tensor* const* saved, std::int64_t n_saved, void* user,
@@ -167,7 +168,7 @@ extern "C" int vd_autograd_attach(at::Tensor* const* inputs, std::int64_t n_inpu
     std::shared_ptr<RustNode> node(new RustNode(user, backward, drop, name), ag::deleteNode);
     for (std::int64_t o = 0; o < n_outputs; ++o) {
       TORCH_CHECK(outputs[o]->defined(), name, ": output ", o, " is not defined");
-      // A view of an input claims to require a gradient, so this comes first.
+      // First, since a view of an input claims to require a gradient.
       for (std::int64_t i = 0; i < n_inputs; ++i) {
         TORCH_CHECK(!share_memory(*outputs[o], *inputs[i]), name, ": output ", o,
                     " shares memory with input ", i, "; give a copy");
@@ -176,7 +177,7 @@ extern "C" int vd_autograd_attach(at::Tensor* const* inputs, std::int64_t n_inpu
                   " is in a graph already; give it detached");
     }
     node->set_next_edges(ag::collect_next_edges(list(inputs, n_inputs)));
-    // Before the outputs get their history, for a saved tensor may be one of them.
+    // Before the outputs get their history, since a saved tensor may be one of them.
     for (std::int64_t i = 0; i < n_saved; ++i) node->save(*saved[i]);
     for (std::int64_t o = 0; o < n_outputs; ++o) {
       auto& out = *outputs[o];
@@ -190,7 +191,7 @@ extern "C" int vd_autograd_attach(at::Tensor* const* inputs, std::int64_t n_inpu
   });
 }
 
-// Entries of `result` stay null where an input has no part in the outputs.
+// Entries of `result` stay null for an input that does not contribute to the outputs.
 extern "C" int vd_autograd_grad(at::Tensor* const* outputs, at::Tensor* const* seeds,
                                 std::int64_t n_outputs, at::Tensor* const* inputs,
                                 std::int64_t n_inputs, at::Tensor** result, char** error) {

@@ -1,6 +1,6 @@
-// Graphs of CUDA through libtorch's own class, for its allocator and its generators have to know of a
-// recording. A library by itself that names no other: it is opened behind libtorch_cuda, where that
-// is, and its symbols are looked up then.
+// CUDA graphs through libtorch's own class, since its allocator and its generators must know of a
+// recording. A separate library without link dependencies: it is opened after libtorch_cuda, if
+// that is present, and its symbols are resolved then.
 #include "shim.h"
 
 #include <ATen/core/CachingHostAllocator.h>
@@ -18,8 +18,8 @@ CUDAGraph* graph_of(void* graph) { return static_cast<CUDAGraph*>(graph); }
 c10::MempoolId_t pool_of(const std::uint64_t* pool) { return {pool[0], pool[1]}; }
 
 void begin(CUDAGraph& graph, c10::MempoolId_t pool) {
-  // Other threads, which prepare data, go on meanwhile; that of the backward, whose kernels belong
-  // to the recording, is another one too.
+  // Thread-local mode: other threads, which prepare data, continue meanwhile. The thread of the
+  // backward, whose kernels belong to the recording, is another one too.
   graph.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
 }
 
@@ -33,8 +33,8 @@ bool succeeds(Body body) {
   }
 }
 
-// A recording that was broken off leaves the allocators taking for its pool, since capture_end throws
-// before it tells them.
+// After an aborted recording the allocators still allocate from its pool, since capture_end throws
+// before it notifies them.
 void let_go(const CUDAGraph& graph, c10::DeviceIndex device, c10::MempoolId_t pool) {
   auto& ended = const_cast<CUDAGraph&>(graph);
   if (succeeds([&] { ended.pool(); })) return;  // its destructor does the rest
@@ -50,7 +50,7 @@ void let_go(const CUDAGraph& graph, c10::DeviceIndex device, c10::MempoolId_t po
 
 extern "C" {
 
-// A pool for recordings that share memory: two numbers.
+// A memory pool for recordings that share it: two numbers.
 int vd_graph_pool(std::uint64_t* pool, char** error) {
   return guarded(error, [&] {
     const auto id = at::cuda::graph_pool_handle();
@@ -71,14 +71,14 @@ int vd_graph_end(void* graph, char** error) {
   return guarded(error, [&] { graph_of(graph)->capture_end(); });
 }
 
-// After vd_graph_begin or vd_graph_end has failed, on the stream of the recording. `scratch`: any
-// tensor of the device, which is cleared.
+// Cleans up after vd_graph_begin or vd_graph_end has failed, on the stream of the recording.
+// `scratch`: any tensor of the device, which is cleared.
 int vd_graph_abandon(void* graph, int device, const std::uint64_t* pool, at::Tensor* scratch,
                      char** error) {
   return guarded(error, [&] {
     const auto index = static_cast<c10::DeviceIndex>(device);
     let_go(*graph_of(graph), index, pool_of(pool));
-    // The default generator takes itself for one that is recorded until a recording ends well.
+    // The default generator remains in capture mode until a recording ends successfully.
     const auto own = at::cuda::graph_pool_handle();
     CUDAGraph small;
     const bool done = succeeds([&] {

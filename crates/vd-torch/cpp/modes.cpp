@@ -1,5 +1,5 @@
-// Settings of libtorch's operators that tch does not bind: autocast per device and dtype, TF32, and
-// the figures of a device's allocator.
+// libtorch settings that tch does not bind: autocast per device and dtype, TF32, and the statistics
+// of a device's allocator.
 #include "shim.h"
 
 #include <ATen/Context.h>
@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-// As ATen/autocast_mode.h declares them; that header would bring every operator in with it.
+// Declared as in ATen/autocast_mode.h, since that header would include every operator.
 namespace at::autocast {
 TORCH_API bool is_autocast_enabled(at::DeviceType device_type);
 TORCH_API void set_autocast_enabled(at::DeviceType device_type, bool enabled);
@@ -27,7 +27,7 @@ at::DeviceType type_of(int cuda) { return cuda ? at::kCUDA : at::kCPU; }
 
 extern "C" {
 
-// What was set before, for vd_autocast_leave.
+// The previous state, for vd_autocast_leave.
 struct VdAutocast {
   int cuda;
   int enabled;
@@ -47,7 +47,7 @@ int vd_autocast_enter(int cuda, int half, VdAutocast* before, char** error) {
 
 void vd_autocast_leave(const VdAutocast* before) noexcept {
   const auto type = type_of(before->cuda);
-  // The outermost one forgets the casts of weights, which change before the next.
+  // The outermost one clears the cached casts of weights, which change before the next.
   if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
   at::autocast::set_autocast_enabled(type, before->enabled != 0);
   at::autocast::set_autocast_dtype(type, static_cast<at::ScalarType>(before->dtype));
@@ -90,7 +90,7 @@ int vd_synchronize(int index, char** error) {
   });
 }
 
-// Bytes: given out now and at most, taken from the device now and at most.
+// In bytes: allocated now and at most, reserved from the device now and at most.
 int vd_device_memory(int index, std::int64_t* figures, char** error) {
   return guarded(error, [&] {
     auto stats = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(

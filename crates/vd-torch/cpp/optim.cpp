@@ -1,4 +1,5 @@
-// Fused optimiser steps, and what a step by a kernel of one's own leaves to be told, which tch does not bind.
+// Fused optimiser steps, and the notifications that steps by our own kernels require, which tch
+// does not bind.
 #include "shim.h"
 
 #include <ATen/core/grad_mode.h>
@@ -25,7 +26,7 @@ int vd_mark_changed(at::Tensor* const* tensors, std::int64_t n, char** error) {
   });
 }
 
-// One that has no memory has none in common either.
+// A tensor without memory shares none.
 std::int64_t vd_shares(const at::Tensor* x) {
   return x->has_storage() ? static_cast<std::int64_t>(x->storage().use_count()) : 0;
 }

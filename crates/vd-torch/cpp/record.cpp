@@ -1,4 +1,4 @@
-// What libtorch's operators are called with, as text that Rust reads.
+// The arguments of libtorch's operator calls, as text that Rust parses.
 #include "shim.h"
 
 #include <ATen/record_function.h>
@@ -31,7 +31,7 @@ void list(std::ostream& to, c10::IntArrayRef numbers) {
   for (std::size_t i = 0; i < numbers.size(); ++i) to << (i == 0 ? "" : "x") << numbers[i];
 }
 
-// The dtype, the sizes, the strides and where the memory begins.
+// The dtype, the sizes, the strides and the address of the memory.
 void describe(std::ostream& to, const at::Tensor& t) {
   if (!t.defined() || t.layout() != c10::kStrided || !t.has_storage()) return;
   to << static_cast<int>(t.scalar_type()) << ':';

@@ -1,5 +1,5 @@
-// The streams that libtorch's own kernels go to, through c10 alone: no CUDA library is named, so that
-// one binary serves machines with and without one.
+// The streams of libtorch's own kernels, through c10 alone: no CUDA library is linked, so that one
+// binary serves machines with and without one.
 #include "shim.h"
 
 #include <c10/core/CachingDeviceAllocator.h>
@@ -14,7 +14,8 @@
 namespace {
 constexpr auto cuda = c10::DeviceType::CUDA;
 
-// The stream that recordings are made on, one for each device: products keep their workspace by it.
+// The stream for recordings, one for each device: workspaces of matrix products are kept per
+// stream.
 c10::Stream beside(const c10::impl::VirtualGuardImpl& of, c10::Device device) {
   static std::mutex mutex;
   static std::map<c10::DeviceIndex, c10::Stream> streams;
@@ -24,7 +25,7 @@ c10::Stream beside(const c10::impl::VirtualGuardImpl& of, c10::Device device) {
   return streams.emplace(device.index(), of.getStreamFromGlobalPool(device)).first->second;
 }
 
-// Has `waiting` go on behind what `stream` has been given so far.
+// Makes `waiting` wait for all work queued on `stream` so far.
 void wait(const c10::Stream& waiting, const c10::Stream& stream) {
   c10::Event event(cuda);
   event.record(stream);
@@ -43,14 +44,14 @@ int vd_current_stream(int device, void** stream, char** error) {
   });
 }
 
-// What was current before, for vd_stream_leave.
+// The previous device and stream, for vd_stream_leave.
 struct VdStream {
   std::int64_t stream;
   int device;
   int current;
 };
 
-// Makes the stream of recordings current, and its device.
+// Makes the stream for recordings current, and its device.
 int vd_stream_enter(int device, VdStream* before, char** error) {
   return guarded(error, [&] {
     const c10::impl::VirtualGuardImpl of(cuda);
@@ -75,7 +76,7 @@ int vd_stream_leave(const VdStream* before, char** error) {
   });
 }
 
-// Gives memory back to the device that no tensor has.
+// Returns unused memory to the device.
 int vd_empty_cache(char** error) {
   return guarded(error, [&] { c10::getDeviceAllocator(at::kCUDA)->emptyCache(); });
 }

@@ -1,4 +1,4 @@
-// Tensors on their way between the host and a CUDA device, through c10 and the dispatcher alone.
+// Asynchronous copies between the host and a CUDA device, through c10 and the dispatcher alone.
 #include "shim.h"
 
 #include <c10/core/Event.h>
@@ -16,9 +16,9 @@ at::Tensor moved(const at::Tensor& x, c10::Device to) {
 
 extern "C" {
 
-// Both copies use pinned memory of libtorch's caching host allocator, which notes the stream of each
-// asynchronous copy and hands a buffer out again only when the copies of it have run; one that was
-// taken while a graph was captured is never handed out again (ATen/core/CachingHostAllocator.h).
+// Both copies use pinned memory of libtorch's caching host allocator, which notes the stream of
+// each asynchronous copy and reuses a buffer only when its copies have run; one that was allocated
+// while a graph was captured is never reused (ATen/core/CachingHostAllocator.h).
 int vd_upload(const at::Tensor* from, int device, at::Tensor** to, char** error) {
   return guarded(error, [&] {
     const auto index = static_cast<c10::DeviceIndex>(device);
@@ -26,7 +26,7 @@ int vd_upload(const at::Tensor* from, int device, at::Tensor** to, char** error)
   });
 }
 
-// An asynchronous copy to the host goes to pinned memory by itself.
+// An asynchronous copy to the host uses pinned memory by itself.
 int vd_download(const at::Tensor* from, at::Tensor** to, void** fence, char** error) {
   return guarded(error, [&] {
     at::Tensor there = moved(*from, c10::Device(c10::DeviceType::CPU));
@@ -37,7 +37,7 @@ int vd_download(const at::Tensor* from, at::Tensor** to, void** fence, char** er
   });
 }
 
-// One that measures time, as those behind copies do not.
+// With timing enabled, unlike the events after copies.
 int vd_moment(int device, void** to, char** error) {
   return guarded(error, [&] {
     auto event = std::make_unique<c10::Event>(CUDA, c10::EventFlag::BACKEND_DEFAULT);

@@ -1,4 +1,4 @@
-//! What has to happen once, before libtorch is asked anything.
+//! One-time initialisation before the first use of libtorch.
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -10,27 +10,27 @@ use crate::{Error, Result};
 /// The libtorch that tch 0.24 binds.
 const VERSION: &str = "2.11.0";
 
-/// What came of looking for CUDA.
+/// The result of looking for CUDA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CudaStatus {
     /// CUDA can be used.
     Ready {
-        /// How many devices there are.
+        /// The number of devices.
         devices: usize,
     },
     /// CUDA cannot be used.
     Absent {
-        /// What is missing, in words.
+        /// The reason, in words.
         why: String,
     },
 }
 
 static STATUS: OnceLock<CudaStatus> = OnceLock::new();
 
-/// Tunes the allocator and loads libtorch's CUDA library where a driver is there.
+/// Tunes the allocator and loads libtorch's CUDA library if a driver is present.
 ///
 /// Idempotent and cheap after the first call. `VD_CUDA` = `auto` (the default) | `off` | `require`;
-/// an explicit device `cpu` asks for no CUDA and wins over it.
+/// an explicit device `cpu` needs no CUDA and takes precedence.
 ///
 /// # Errors
 /// `VD_CUDA=require` without a usable CUDA; an unknown `VD_CUDA`.
@@ -38,7 +38,7 @@ pub fn init() -> Result<()> {
     cuda_status().map(|_| ())
 }
 
-/// What [`init`] found of CUDA.
+/// The CUDA status that [`init`] found.
 ///
 /// # Errors
 /// As [`init`].
@@ -61,19 +61,18 @@ pub fn cuda_status() -> Result<&'static CudaStatus> {
     }
 }
 
-/// What [`init`] does for the CPU alone.
+/// The part of [`init`] that the CPU needs.
 pub(crate) fn tune_allocator() {
     static TUNED: Once = Once::new();
     TUNED.call_once(keep_freed_pages);
 }
 
-/// Keeps freed memory in the process: by default glibc returns every large block to the kernel,
-/// and zeroing fresh pages then costs more than many a layer.
+/// Keeps freed memory in the process: by default glibc returns every large block to the kernel, and
+/// zeroing fresh pages then costs more than the computation of many layers.
 fn keep_freed_pages() {
     // SAFETY: mallopt only stores the numbers; the keys are glibc's own.
     unsafe {
-        // Not by the threshold from which blocks are mappings of their own: releases of glibc
-        // before 2.35 take none above 32 MiB.
+        // Rather than raising the mmap threshold: before 2.35, glibc limits it to 32 MiB.
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
@@ -134,10 +133,10 @@ pub fn libtorch_dir() -> Option<PathBuf> {
     path.parent().map(|p| p.to_path_buf())
 }
 
-/// What the libtorch that this process runs on calls its version: `2.11.0+cpu`.
+/// The version that the libtorch of this process reports: `2.11.0+cpu`.
 ///
-/// It stands in a file beside the library: `version.py` of a wheel, `build-version` of a zip. None
-/// where there is neither.
+/// Read from a file beside the library: `version.py` of a wheel, `build-version` of a zip. None if
+/// neither exists.
 pub fn loaded_version() -> Option<String> {
     let lib = libtorch_dir()?;
     let root = lib.parent()?;
@@ -150,7 +149,7 @@ pub fn loaded_version() -> Option<String> {
     Some(value.trim_matches(['\'', '"']).to_owned())
 }
 
-/// The version of libtorch that this build is bound to.
+/// The libtorch version that this build is bound to.
 pub fn version() -> &'static str {
     VERSION
 }

@@ -1,4 +1,4 @@
-//! Files mapped into memory.
+//! Memory-mapped files.
 
 use std::fs::File;
 use std::io;
@@ -6,11 +6,11 @@ use std::ops::Deref;
 
 /// Maps a file into memory for reading.
 ///
-/// The file must not shrink while it is mapped: reading past its new end would end the process.
+/// The file must not shrink while it is mapped: reading past its new end would kill the process.
 /// Weight files are replaced by rename and never written in place, which leaves a mapping intact.
 ///
 /// # Errors
-/// Whatever the operating system says.
+/// Any error of the operating system.
 pub fn map_file(
     file: &File,
 ) -> io::Result<impl Deref<Target = [u8]> + Send + Sync + std::fmt::Debug + use<>> {

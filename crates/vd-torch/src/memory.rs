@@ -1,24 +1,24 @@
-//! What this process has taken of the machine: of its memory, and of its time.
+//! Memory and CPU time used by this process.
 
 use std::time::Duration;
 use std::{fs, io};
 
-/// Bytes of memory that the process had resident at most so far; `None` where the system does not
-/// tell (it is read from Linux's `/proc`).
+/// Peak resident memory of the process in bytes; `None` if the system does not report it (it is
+/// read from Linux's `/proc`).
 pub fn peak_resident() -> Option<u64> {
     kibibytes("/proc/self/status", "VmHWM:")
 }
 
-/// Bytes of memory that new processes can take without swapping; `None` where the system does not
-/// tell.
+/// Bytes of memory that new processes can take without swapping; `None` if the system does not
+/// report it.
 pub fn available_memory() -> Option<u64> {
     kibibytes("/proc/meminfo", "MemAvailable:")
 }
 
-/// CPU time that the process has taken so far: user and system time of all its threads.
+/// CPU time of the process so far: user and system time of all its threads.
 ///
 /// # Errors
-/// Whatever the operating system says.
+/// Any error of the operating system.
 pub fn cpu_time() -> io::Result<Duration> {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
     // SAFETY: the call writes a whole `rusage` behind the pointer where it returns 0, and it is read only then.
@@ -34,7 +34,7 @@ pub fn cpu_time() -> io::Result<Duration> {
     Ok(duration(usage.ru_utime) + duration(usage.ru_stime))
 }
 
-/// The number of kB behind a key, as bytes.
+/// The number of kB after a key, in bytes.
 fn kibibytes(path: &str, key: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;

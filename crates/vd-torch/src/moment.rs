@@ -1,4 +1,4 @@
-//! When a device does what it was given.
+//! Timing of a device's work.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use tch::Device;
 use crate::transfer::Fence;
 use crate::{Error, Result, shim};
 
-/// A point in the order of a device's work.
+/// A point in the sequence of a device's work.
 #[derive(Debug)]
 pub struct Moment(At);
 
 #[derive(Debug)]
 enum At {
-    /// Of a device that has done what it was given when the call returns.
+    /// Of a device that has finished its work when a call returns.
     Host(Instant),
     Cuda(Fence),
 }
 
 impl Moment {
-    /// The moment when a device has done all that it was given so far.
+    /// The time at which a device finishes all work queued so far.
     ///
     /// # Errors
     /// A device that libtorch does not have.
@@ -31,11 +31,11 @@ impl Moment {
         Ok(Moment(At::Cuda(Fence(event))))
     }
 
-    /// The time from another moment of the same device until this one; waits for it. A GPU measures in
-    /// steps of half a microsecond.
+    /// The time from an earlier moment of the same device to this one; waits for it. A GPU measures
+    /// with a resolution of half a microsecond.
     ///
     /// # Errors
-    /// What the device says of its work; a moment of another device.
+    /// An error of the device's work; a moment of another device.
     pub fn since(&self, earlier: &Moment) -> Result<Duration> {
         match (&self.0, &earlier.0) {
             (At::Host(now), At::Host(then)) => Ok(now.duration_since(*then)),

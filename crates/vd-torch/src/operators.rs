@@ -1,4 +1,4 @@
-//! What libtorch is asked for, operator by operator.
+//! Recording libtorch's operator calls.
 
 use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,27 +7,27 @@ use tch::Kind;
 
 use crate::{Error, Result, shim};
 
-/// A tensor that an operator takes or gives.
+/// An input or output tensor of an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operand {
     /// Its dtype.
     pub kind: Kind,
-    /// Entries along each axis.
+    /// The length of each axis.
     pub size: Vec<i64>,
-    /// Entries from one to the next along each axis.
+    /// The stride of each axis, in entries.
     pub stride: Vec<i64>,
-    /// Where its memory begins.
+    /// The address of its memory.
     storage: usize,
 }
 
 impl Operand {
-    /// Entries in memory: those that an expanded axis repeats count once.
+    /// Entries in memory: those repeated by an expanded axis count once.
     pub fn len(&self) -> i64 {
         let axes = self.size.iter().zip(&self.stride);
         axes.map(|(n, step)| if *step == 0 { (*n).min(1) } else { *n }).product()
     }
 
-    /// Whether it has no entry.
+    /// Whether it has no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -37,7 +37,7 @@ impl Operand {
         self.len() * self.kind.elt_size_in_bytes() as i64
     }
 
-    /// Whether entries lie in the order of the axes.
+    /// Whether it is contiguous in the order of the axes.
     pub fn is_contiguous(&self) -> bool {
         let mut next = 1;
         self.size.iter().zip(&self.stride).rev().all(|(n, step)| {
@@ -48,24 +48,24 @@ impl Operand {
     }
 }
 
-/// One call of an operator of libtorch.
+/// One call of a libtorch operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
     /// Its name, with the namespace: `aten::add`.
     pub name: String,
-    /// How many operators have called each other above it.
+    /// The number of operator calls that enclose it.
     pub depth: usize,
-    /// Whether it has called none itself.
+    /// Whether it calls no other operator.
     pub leaf: bool,
-    /// The tensors that it was given.
+    /// The input tensors.
     pub inputs: Vec<Operand>,
-    /// The tensors that it gave.
+    /// The output tensors.
     pub outputs: Vec<Operand>,
 }
 
 impl Operator {
-    /// Whether it works on memory: it calls no other operator, and is no view of what is there or
-    /// room for what comes.
+    /// Whether it accesses memory: it calls no other operator, and neither creates a view nor just
+    /// allocates.
     pub fn works(&self) -> bool {
         let changes = self.name.ends_with('_') || self.name.ends_with("_out");
         let old = |t: &Operand| self.inputs.iter().any(|input| input.storage == t.storage);
@@ -76,24 +76,24 @@ impl Operator {
         self.leaf && !room && (changes || !view) && self.outputs.iter().any(|t| !t.is_empty())
     }
 
-    /// Bytes that it reads and writes where it goes over each tensor once.
+    /// Bytes that it reads and writes if it passes over each tensor once.
     pub fn bytes(&self) -> i64 {
-        // What these write they do not read, though they are given it.
+        // These only write to their first tensor, although it is an input.
         let unread = ["aten::copy_", "aten::fill_", "aten::zero_"].contains(&self.name.as_str());
         let read = self.inputs.iter().skip(usize::from(unread));
         read.chain(&self.outputs).map(Operand::bytes).sum()
     }
 }
 
-/// Runs `f`, and tells the operators that libtorch was asked for on this thread, and on those of
-/// libtorch that go through a graph for it, in their order. Kernels beside libtorch are not among them.
+/// Runs `f`, and returns the operators that libtorch executed on this thread and on libtorch's
+/// backward threads for it, in order. Kernels outside libtorch are not included.
 ///
-/// What an operator calls follows it, one deeper. On a CPU those below the outermost are not those of
-/// a GPU throughout: a convolution there is one of cuDNN. A thread that counts waits for another one
-/// that does.
+/// The operators that an operator calls follow it, one level deeper. Below the outermost level a
+/// CPU's operators differ in part from those of a GPU: there a convolution is one call of cuDNN.
+/// Concurrent calls on several threads run one after the other.
 ///
 /// # Errors
-/// A call within another one; what libtorch refuses.
+/// A nested call; any error of libtorch.
 pub fn operators<R>(f: impl FnOnce() -> R) -> Result<(R, Vec<Operator>)> {
     let mut recording = Recording::start()?;
     let result = f();
@@ -106,7 +106,7 @@ thread_local! {
     static HERE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Ends where it is dropped, also by a panic.
+/// Ends the recording when dropped, also by a panic.
 struct Recording {
     handle: Option<u64>,
     _alone: MutexGuard<'static, ()>,
@@ -167,7 +167,7 @@ fn operands(text: &str) -> Vec<Operand> {
     text.split(';').filter_map(one).collect()
 }
 
-/// As c10/core/ScalarType.h numbers them.
+/// As numbered in c10/core/ScalarType.h.
 fn kind(number: u32) -> Option<Kind> {
     Some(match number {
         0 => Kind::Uint8,

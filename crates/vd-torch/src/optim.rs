@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use crate::{Error, Result, shim};
 
-/// The numbers of one AdamW step.
+/// The hyperparameters of one AdamW step.
 ///
 /// # Reference
 /// Loshchilov & Hutter 2019, algorithm 2, arXiv:1711.05101 (decay scaled by the learning rate).
@@ -16,7 +16,7 @@ pub struct AdamWStep {
     pub beta1: f64,
     /// Decay of the second moment, in [0, 1).
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
@@ -27,13 +27,13 @@ pub struct AdamWStep {
 pub struct AdamWState<'a> {
     /// Changed in place.
     pub params: &'a [Tensor],
-    /// Gradients, of the parameters' shapes.
+    /// Gradients, with the parameters' shapes.
     pub grads: &'a [Tensor],
     /// First moments, changed in place.
     pub exp_avgs: &'a [Tensor],
     /// Second moments, changed in place.
     pub exp_avg_sqs: &'a [Tensor],
-    /// Number of the step, from 1: f32 scalars, which the caller counts up before the call.
+    /// Number of the step, from 1: f32 scalars, which the caller increments before the call.
     pub steps: &'a [Tensor],
 }
 
@@ -41,7 +41,7 @@ pub struct AdamWState<'a> {
 ///
 /// # Errors
 /// Lists of different lengths; tensors that are not contiguous, or whose shapes, dtypes or devices
-/// do not belong together.
+/// do not match.
 pub fn fused_adamw(step: &AdamWStep, state: AdamWState<'_>) -> Result<()> {
     let expected = state.params.len();
     let lists = [
@@ -59,7 +59,7 @@ pub fn fused_adamw(step: &AdamWStep, state: AdamWState<'_>) -> Result<()> {
         if !state.params.iter().zip(list).all(fits) {
             return Err(Error::Torch(format!("{what}: a tensor has not its parameter's shape")));
         }
-        // The kernel walks memory and looks at no stride.
+        // The kernel walks memory linearly and ignores strides.
         if !list.iter().all(Tensor::is_contiguous) {
             return Err(Error::Torch(format!("{what}: a tensor is not contiguous; copy it first")));
         }
@@ -89,9 +89,9 @@ pub fn fused_adamw(step: &AdamWStep, state: AdamWState<'_>) -> Result<()> {
     })
 }
 
-/// Says that the values of these tensors are others now: what was saved of them for a backward, or kept
-/// of them under [their version](Tensor::internal_version), is of the past. For whoever has written to
-/// their memory; libtorch's operations say so themselves.
+/// Marks the values of these tensors as changed: values saved of them for a backward, or cached
+/// under [their version](Tensor::internal_version), become stale. To be called after writing to
+/// their memory directly; libtorch's operations do it themselves.
 ///
 /// # Errors
 /// A tensor without a version.
@@ -108,7 +108,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Deterministic values that are neither equal nor regular.
+    /// Deterministic values that are neither constant nor regular.
     fn values(seed: f64, n: usize) -> Vec<f64> {
         (0..n).map(|i| (seed + 1.7 * i as f64).sin() * (1.0 + (0.3 * i as f64).cos())).collect()
     }

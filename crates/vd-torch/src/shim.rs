@@ -1,4 +1,4 @@
-//! Declarations of the C++ shim, and the way its errors come back.
+//! Declarations of the C++ shim, and the conversion of its errors.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -135,7 +135,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// What autocast was before; as the shim declares it.
+/// The previous autocast state; as the shim declares it.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct AutocastBefore {
@@ -144,7 +144,7 @@ pub(crate) struct AutocastBefore {
     dtype: c_int,
 }
 
-/// What stream and device were current before; as the shim declares it.
+/// The previous stream and device; as the shim declares it.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct StreamBefore {
@@ -153,7 +153,7 @@ pub(crate) struct StreamBefore {
     current: c_int,
 }
 
-/// What a node hands to its backward; as the shim declares it.
+/// The arguments of a node's backward; as the shim declares it.
 #[repr(C)]
 pub(crate) struct BackwardCall {
     pub(crate) saved: *const *mut C_tensor,

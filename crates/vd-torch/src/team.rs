@@ -1,7 +1,7 @@
-//! Work on the threads that libtorch's own operators run on.
+//! Parallel work on the threads of libtorch's own operators.
 //!
 //! libtorch parallelises with OpenMP, and its idle threads spin for a while. A second pool beside
-//! them would fight for the cores, so kernels run on the same team: [`team`] enters a parallel
+//! them would compete for the cores, so kernels run on the same team: [`team`] enters a parallel
 //! region of the OpenMP runtime that libtorch has loaded.
 
 use std::any::Any;
@@ -13,29 +13,29 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::init::{libtorch_dir, threads};
 
-/// One thread of a team, as the function that runs on it sees it.
+/// One thread of a team, as seen by the function that runs on it.
 #[derive(Debug, Clone, Copy)]
 pub struct Member<'a> {
-    /// Number of the member, from 0, which is the thread that called.
+    /// Number of the member, from 0, which is the calling thread.
     pub index: usize,
-    /// How many members the team has, at least 1.
+    /// Number of members of the team, at least 1.
     pub count: usize,
     barrier: &'a Barrier,
 }
 
 impl Member<'_> {
-    /// Waits until every member of the team is here.
+    /// Waits until every member of the team has arrived.
     ///
-    /// What the others wrote before their barrier can be read after it. All members call it
-    /// equally often.
+    /// Values that other members wrote before their barrier can be read after it. All members must
+    /// call it equally often.
     ///
     /// # Panics
-    /// When another member panicked or returned, and will never come.
+    /// If another member panicked or returned, and will never arrive.
     pub fn barrier(&self) {
         self.barrier.wait(self.count);
     }
 
-    /// This member's part of `0..n`: parts are contiguous, in order, and differ by at most 1 in
+    /// This member's share of `0..n`: shares are contiguous, in order, and differ by at most 1 in
     /// length.
     pub fn share(&self, n: usize) -> Range<usize> {
         let (each, more) = (n / self.count, n % self.count);
@@ -44,9 +44,9 @@ impl Member<'_> {
     }
 }
 
-/// Hands out the numbers `0..n` in pieces, each once, to whoever asks first.
+/// Hands out the numbers `0..n` in pieces, each once, on demand.
 ///
-/// For pieces of unequal cost; where they are equal, [`Member::share`] costs nothing.
+/// For pieces of unequal cost; if they are equal, [`Member::share`] needs no synchronisation.
 #[derive(Debug)]
 pub struct Tasks {
     next: AtomicUsize,
@@ -60,31 +60,30 @@ impl Tasks {
         Self { next: AtomicUsize::new(0), n, grain: grain.max(1) }
     }
 
-    /// The next piece; none when all are taken.
+    /// The next piece; None when all are taken.
     pub fn take(&self) -> Option<Range<usize>> {
         let start = self.next.fetch_add(self.grain, Ordering::Relaxed);
         (start < self.n).then(|| start..self.n.min(start.saturating_add(self.grain)))
     }
 }
 
-/// Runs `f` once on every thread of libtorch's team, as many as [`threads`] says, and returns when
-/// all have.
+/// Runs `f` once on every thread of libtorch's team, as many as [`threads`] returns, and returns
+/// when all have finished.
 ///
 /// Inside a parallel region, libtorch's or an outer call of this, `f` runs once, on this thread,
-/// with a team of one; so it does where no OpenMP runtime is found. `f` calls no operator of
-/// libtorch: the gradient mode and the other settings of the calling thread are not those of the
-/// members.
+/// with a team of one; likewise if no OpenMP runtime is found. `f` must not call libtorch
+/// operators: the members do not have the calling thread's gradient mode and other settings.
 ///
 /// # Panics
-/// When `f` panics on any member: the region ends first, members at a barrier included, and the
-/// first panic goes on here.
+/// If `f` panics on any member: the region ends first, members at a barrier included, and the first
+/// panic is resumed here.
 pub fn team<F: Fn(Member<'_>) + Sync>(f: F) {
     team_of(threads(), f);
 }
 
 /// As [`team`], with at most `count` members; at least 1.
 ///
-/// Regions of changing size are dearer to enter than those of one size.
+/// Entering regions of varying size is more expensive than entering regions of one size.
 ///
 /// # Panics
 /// As [`team`].
@@ -122,7 +121,7 @@ pub fn for_each<F: Fn(Range<usize>) + Sync>(n: usize, grain: usize, f: F) {
     });
 }
 
-/// What the members of one region share.
+/// State shared by the members of one region.
 struct Region<F> {
     f: F,
     openmp: &'static OpenMp,
@@ -130,7 +129,7 @@ struct Region<F> {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// The runtime calls this on every member. Nothing may unwind into it.
+/// The runtime calls this on every member. Nothing may unwind into the runtime.
 unsafe extern "C" fn run<F: Fn(Member<'_>) + Sync>(region: *mut c_void) {
     // SAFETY: `team_of` hands in its `Region<F>`, alive until all members are done, and shared.
     let region = unsafe { &*region.cast::<Region<F>>() };
@@ -140,7 +139,7 @@ unsafe extern "C" fn run<F: Fn(Member<'_>) + Sync>(region: *mut c_void) {
     let member = Member { index, count, barrier: &region.barrier };
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| (region.f)(member))) {
         let mut first = region.panic.lock().unwrap_or_else(PoisonError::into_inner);
-        // A member that gave up at a barrier only follows from the panic that counts.
+        // A member that gave up at a barrier is only a consequence of the original panic.
         if first.as_ref().is_none_or(|p| p.is::<Abandoned>()) {
             *first = Some(payload);
         }
@@ -148,7 +147,7 @@ unsafe extern "C" fn run<F: Fn(Member<'_>) + Sync>(region: *mut c_void) {
     region.barrier.left.fetch_add(1, Ordering::Release);
 }
 
-/// Payload of a member that gave up waiting for one that will not come.
+/// Panic payload of a member that gave up waiting for another.
 struct Abandoned;
 
 /// A barrier that gives up when a member is gone: the runtime's own would wait for ever.
@@ -159,7 +158,7 @@ struct Barrier {
     left: AtomicUsize,
 }
 
-/// About 10 microseconds, after which the core is offered to others.
+/// About 10 microseconds, after which the core is yielded to others.
 const SPINS: usize = 1 << 10;
 
 impl Barrier {
@@ -171,7 +170,8 @@ impl Barrier {
             return;
         }
         for spin in 0usize.. {
-            // In this order: whoever left after the turn had ended shows the turn's end too.
+            // In this order: if a member has left after the end of the turn, the end is visible
+            // too.
             let left = self.left.load(Ordering::Acquire);
             if self.turn.load(Ordering::Acquire) != turn {
                 return;
@@ -188,7 +188,7 @@ impl Barrier {
     }
 }
 
-/// The entries of the OpenMP runtime.
+/// The entry points of the OpenMP runtime.
 struct OpenMp {
     parallel: unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint),
     index: unsafe extern "C" fn() -> c_int,
@@ -202,7 +202,7 @@ impl OpenMp {
         FOUND.get_or_init(Self::find).as_ref()
     }
 
-    /// The symbols that libtorch itself is bound to: those of the process, or, where libtorch was
+    /// The symbols that libtorch itself is bound to: those of the process or, if libtorch was
     /// loaded privately, those of its dependencies.
     fn find() -> Option<Self> {
         Self::within(libc::RTLD_DEFAULT).or_else(|| {

@@ -28,7 +28,7 @@ fn the_runtime_of_libtorch_is_found_and_forms_teams() {
 #[test]
 fn a_team_is_as_large_as_libtorchs_and_its_first_member_is_the_caller() {
     let caller = std::thread::current().id();
-    // Asked here, for libtorch gives the members of a region one thread each.
+    // Queried here: inside a region libtorch reports one thread per member.
     let (count, members) = (threads(), AtomicUsize::new(0));
     team(|m| {
         assert_eq!(m.count, count);

@@ -1,4 +1,4 @@
-//! What tests of all crates share: the device that they compute on, and where their files are.
+//! Shared by tests of all crates: the device to compute on, and the location of test files.
 
 use std::env;
 use std::path::PathBuf;
@@ -7,23 +7,23 @@ use tch::Device;
 
 use crate::{DeviceChoice, allow_tf32, deterministic_convolutions, synchronize};
 
-/// The variable that names the device of the tests.
+/// The variable that names the test device.
 const VARIABLE: &str = "VD_TEST_DEVICE";
 
-/// What `VD_TEST_DEVICE` names: `cpu` (where it is not set), `cuda` or `cuda:N`.
+/// The device named by `VD_TEST_DEVICE`: `cpu` (if unset), `cuda` or `cuda:N`.
 ///
 /// # Panics
-/// A name that is not understood: tests that ran on another device would show nothing.
+/// An unknown name: tests on another device would prove nothing.
 pub fn choice() -> DeviceChoice {
     let name = env::var(VARIABLE).unwrap_or_else(|_| "cpu".to_owned());
     name.parse().unwrap_or_else(|error| panic!("{VARIABLE}: {error}"))
 }
 
-/// The device of the tests, [`choice`]. On CUDA, TF32 is off from here on, and convolutions give the same
-/// bits every time: some tests compare bytes.
+/// The test device, [`choice`]. On CUDA this turns TF32 off for the process and makes convolutions
+/// deterministic: some tests compare bytes.
 ///
 /// # Panics
-/// As [`choice`], and a device that cannot be had.
+/// As [`choice`], and a device that is not available.
 pub fn device() -> Device {
     let device = choice().resolve().and_then(|device| {
         if device.is_cuda() {
@@ -35,13 +35,13 @@ pub fn device() -> Device {
     device.unwrap_or_else(|error| panic!("{VARIABLE}: {error}"))
 }
 
-/// A tolerance of the tests: `cpu` there, and on CUDA, where sums are taken in another order,
-/// at least 1e-4.
+/// A test tolerance: `cpu` on the CPU, and at least 1e-4 on CUDA, where sums are computed in
+/// another order.
 pub fn tolerance(cpu: f64) -> f64 {
     if device().is_cuda() { cpu.max(1e-4) } else { cpu }
 }
 
-/// What came of a call, once the device of the tests has computed it; for what is timed.
+/// The result of a call, once the test device has computed it; for timing.
 ///
 /// # Panics
 /// An error of the device.
@@ -52,9 +52,8 @@ pub fn finished<R>(result: R) -> R {
     std::hint::black_box(result)
 }
 
-/// The folder of the crate whose test runs: cargo says it when it starts a test, and whoever
-/// starts one elsewhere says it by the same variable, `CARGO_MANIFEST_DIR`; else it is where
-/// the test was built (`built`).
+/// The folder of the crate whose test runs: cargo sets `CARGO_MANIFEST_DIR` when it starts a test,
+/// and other launchers set the same variable; otherwise it is where the test was built (`built`).
 pub fn folder(built: &str) -> PathBuf {
     env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(built), PathBuf::from)
 }

@@ -1,4 +1,4 @@
-//! Tensors on their way between the host and a device, while neither waits for the other.
+//! Asynchronous copies between the host and a device.
 
 use std::ffi::c_void;
 
@@ -6,13 +6,13 @@ use tch::{Device, TchError, Tensor};
 
 use crate::{Error, Result, shim};
 
-/// `x` on a device. On CUDA the copy goes through pinned memory and runs behind what the device has
-/// been given: from pageable memory the host would wait for all of that.
+/// Copies `x` to a device. On CUDA the copy goes through pinned memory and is queued after earlier
+/// work: a copy from pageable memory would make the host wait for that work.
 ///
 /// # Shapes
-/// Any -> the same, in the same layout where it has no gaps
+/// Any -> the same, in the same layout if it has no gaps
 /// # Errors
-/// What libtorch refuses: a device that it does not have.
+/// Any error of libtorch: a device that it does not have.
 pub fn upload(x: &Tensor, device: Device) -> std::result::Result<Tensor, TchError> {
     let (Device::Cpu, Device::Cuda(index)) = (x.device(), device) else {
         return x.f_to_device(device);
@@ -30,20 +30,19 @@ pub fn upload(x: &Tensor, device: Device) -> std::result::Result<Tensor, TchErro
     Ok(unsafe { Tensor::from_ptr(there.cast()) })
 }
 
-/// Values that a device is about to give back.
+/// Values on their way from a device to the host.
 #[derive(Debug)]
 pub struct Download {
     values: Tensor,
-    /// What the device passes when they are there; none where they are already.
+    /// The event that the device passes when they have arrived; None if they are there already.
     fence: Option<Fence>,
 }
 
 impl Download {
-    /// Has the values of `x`, as they are behind all that its device has been given, copied to the
-    /// host.
+    /// Starts to copy the values of `x` to the host, after all work queued on its device.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// Any error of libtorch.
     pub fn begin(x: &Tensor) -> Result<Self> {
         if !x.device().is_cuda() {
             let values = x.f_detach()?.f_to_device_(Device::Cpu, x.kind(), false, true)?;
@@ -63,7 +62,7 @@ impl Download {
     /// The values, on the CPU; waits for them.
     ///
     /// # Errors
-    /// What the device says of work that it was given before.
+    /// Errors of earlier work on the device.
     pub fn wait(self) -> Result<Tensor> {
         if let Some(fence) = &self.fence {
             // SAFETY: an event that lives.
@@ -73,7 +72,7 @@ impl Download {
     }
 }
 
-/// An event in the order of a device's work.
+/// An event in the sequence of a device's work.
 #[derive(Debug)]
 pub(crate) struct Fence(pub(crate) *mut c_void);
 

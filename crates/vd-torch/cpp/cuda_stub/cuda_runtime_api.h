@@ -1,5 +1,6 @@
-// What libtorch's headers ask of CUDA's, as far as the module for graphs includes them: names, types
-// and values of CUDA 12 and 13. A build needs no CUDA; nothing here is called but through libtorch.
+// The subset of CUDA's headers that libtorch's headers require for the graph module: names, types
+// and values of CUDA 12 and 13. A build needs no CUDA; nothing here is called except through
+// libtorch.
 #pragma once
 #include <cstddef>
 

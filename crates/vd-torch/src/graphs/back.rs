@@ -1,4 +1,4 @@
-//! The way back of a recorded function.
+//! The backward pass of a recorded function.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,14 +9,14 @@ use super::once::{Place, gradients};
 use crate::autograd::{BoxError, Function};
 use crate::{Error, Result, shim};
 
-/// What computes the gradients with respect to the parameters from those with respect to the outputs.
+/// Computes the gradients with respect to the parameters from those with respect to the outputs.
 #[derive(Debug)]
 pub(super) struct Back {
     pub(super) recording: Box<dyn Recording>,
     pub(super) tensors: BackTensors,
 }
 
-/// What a way back reads and writes.
+/// The tensors that a backward pass reads and writes.
 #[derive(Debug)]
 pub(super) struct BackTensors {
     /// The gradients with respect to the outputs.
@@ -26,14 +26,14 @@ pub(super) struct BackTensors {
     pub(super) places: Vec<Option<Place>>,
     /// The parameters.
     pub(super) params: Vec<Tensor>,
-    /// Outputs in a graph, where the function itself was run again.
+    /// Outputs with their graph, if the function itself was run again.
     pub(super) outputs: Vec<Tensor>,
-    /// What gradients were handed out in.
+    /// The memory in which gradients were last handed out.
     pub(super) handed: Option<Tensor>,
 }
 
 impl BackTensors {
-    /// As it was recorded.
+    /// The backward as it was recorded.
     fn again(&mut self) -> Result<()> {
         let outputs = std::mem::take(&mut self.outputs);
         if outputs.is_empty() {
@@ -46,8 +46,8 @@ impl BackTensors {
         Ok(tch::no_grad(|| self.all.f_copy_(&all))?)
     }
 
-    /// The gradients in memory of their own, for the next replay writes over `all`: in the same memory
-    /// every time, as long as nobody has the last ones any more.
+    /// A copy of the gradients, since the next replay overwrites `all`: in the same memory every
+    /// time, as long as nobody still holds the previous ones.
     fn hand_out(&mut self) -> Result<Tensor> {
         match &self.handed {
             Some(handed) if shares(handed) > 1 => Ok(self.all.f_detach_copy()?),
@@ -61,14 +61,14 @@ impl BackTensors {
     }
 }
 
-/// How many tensors have the memory of this one.
+/// How many tensors share the memory of this one.
 fn shares(x: &Tensor) -> i64 {
     // SAFETY: a tensor that is borrowed until the return.
     unsafe { shim::vd_shares(x.as_ptr().cast()) }
 }
 
 impl Back {
-    /// Replays it from what lies in the seeds.
+    /// Replays it from the values in the seeds.
     pub(super) fn replay(&mut self) -> Result<()> {
         let tensors = &mut self.tensors;
         self.recording.replay(&mut || tensors.again())
@@ -78,7 +78,7 @@ impl Back {
 /// The backward of one replay.
 pub(super) struct Replayed {
     pub(super) back: Arc<Mutex<Back>>,
-    /// As long as it lives, what the forward has left is wanted.
+    /// While it lives, the tensors that the forward left are still needed.
     pub(super) _pending: Arc<()>,
 }
 

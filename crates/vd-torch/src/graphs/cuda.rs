@@ -1,4 +1,4 @@
-//! CUDA as it records. No GPU has run this yet.
+//! Recording on CUDA.
 
 use std::os::raw::c_int;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::{Result, shim, synchronize};
 #[derive(Debug)]
 pub(super) struct Cuda(pub(super) usize);
 
-/// libtorch takes one recording at a time.
+/// libtorch makes only one recording at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
 impl Recorder for Cuda {
@@ -47,7 +47,7 @@ impl Recording for Graph {
     }
 }
 
-/// The stream of recordings as the current one, until it is dropped.
+/// Makes the recording stream current until dropped.
 struct Aside(Option<shim::StreamBefore>);
 
 impl Aside {
@@ -76,7 +76,7 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // After a panic, which tells more.
+        // After a panic, which is more informative than this error.
         let _ = self.back();
     }
 }

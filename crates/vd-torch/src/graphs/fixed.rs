@@ -1,4 +1,4 @@
-//! A function that reads and writes the same memory each time, recorded.
+//! A recorded function that reads and writes the same memory each time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,25 +8,26 @@ use super::{Recording, recorder};
 use crate::device_memory::said_by;
 use crate::{Error, Result};
 
-/// What a device was given to do by a function without arguments or answers.
+/// The recorded device work of a function without arguments or results.
 ///
-/// Whatever the function reads and writes, it does so at the addresses at which it did then: its owner
-/// keeps those tensors alive, and puts into them what is new.
+/// A replay reads and writes the same addresses as the recorded run: the owner keeps those tensors
+/// alive, and copies new values into them.
 #[derive(Debug)]
 pub struct Fixed(Box<dyn Recording>);
 
 impl Fixed {
-    /// Whether anything is recorded on a device; what stands in the way is heard from
-    /// [`Fixed::record`].
+    /// Whether anything is recorded on a device; [`Fixed::record`] returns the reason if it cannot
+    /// be.
     pub fn can_record(device: Device) -> bool {
         recorder(device).is_some()
     }
 
-    /// Records what `f` has a device do. Whether the device does it on the way, too, is open: `f` is one
-    /// that may be done again.
+    /// Records the device work of `f`. Whether the device also executes it meanwhile is
+    /// unspecified, so `f` must be safe to repeat.
     ///
     /// # Errors
-    /// Whatever `f` gives, a panic included; what cannot be recorded; a device that records nothing.
+    /// Any error of `f`, a panic included; work that cannot be recorded; a device that records
+    /// nothing.
     pub fn record(device: Device, f: &mut dyn FnMut() -> Result<()>) -> Result<Self> {
         let nothing = || Error::Torch(format!("nothing is recorded on {device:?}"));
         let recorder = recorder(device).ok_or_else(nothing)??;
@@ -42,17 +43,17 @@ impl Fixed {
         match recorded.unwrap_or_else(|panic| Err(Error::Torch(said_by(&*panic)))) {
             Ok(()) => recording.map(Fixed).ok_or_else(nothing),
             Err(error) => {
-                // Where the device has an error to tell, the next call hears it.
+                // A pending device error is reported by the next call.
                 let _ = recorder.aside(&mut || recorder.clear());
                 Err(error)
             }
         }
     }
 
-    /// Does it again; `f` as it was given.
+    /// Replays it; `f` is the recorded function.
     ///
     /// # Errors
-    /// Whatever the device says.
+    /// Any error of the device.
     pub fn replay(&mut self, f: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         self.0.replay(f)
     }

@@ -1,4 +1,4 @@
-//! What is made of weights and kept, read by recordings too.
+//! Cached conversions of weights, which recordings read too.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,15 +11,15 @@ use super::recording;
 use crate::device_memory::said_by;
 use crate::{Error, Result};
 
-/// In which form a tensor is wanted: another dtype or layout, or what follows from it.
+/// The form in which a tensor is wanted: another dtype or layout, or a value derived from it.
 pub trait Form: fmt::Debug + PartialEq + Send + 'static {
-    /// Memory for it, whatever lies there.
+    /// Allocates uninitialised memory for it.
     fn room(&self, of: &Tensor) -> Tensor;
 
-    /// Writes all of it there, of nothing but that tensor.
+    /// Fills all of that memory, from that tensor alone.
     fn write(&self, of: &Tensor, room: &mut Tensor);
 
-    /// A new one.
+    /// A new tensor in this form.
     fn made(&self, of: &Tensor) -> Tensor {
         tch::no_grad(|| {
             let mut room = self.room(of);
@@ -29,51 +29,53 @@ pub trait Form: fmt::Debug + PartialEq + Send + 'static {
     }
 }
 
-/// What a layer keeps of one of its tensors, until that changes.
+/// A layer's cache of one of its tensors in other forms, valid until that tensor changes.
 ///
-/// A recording without a way back reads what is kept as it reads the tensor: where it lies. It holds
-/// it as long as it lives, and before each replay what has changed is written there again, once for
-/// all that read it. So one copy serves all recordings and the layer, and where weights change between
-/// replays it costs no more than if it were part of each. That a tensor has changed is told by its
-/// version: what writes one past libtorch's operators, a replay too, has to count it up.
+/// A recording without a backward reads the cached copy in place, as it reads the tensor itself. It
+/// holds the copy as long as it lives, and before each replay stale copies are rewritten in place,
+/// once for all readers. So one copy serves all recordings and the layer, and if weights change
+/// between replays it costs no more than a conversion inside each recording. Changes are detected
+/// by the tensor's version: whatever writes to a tensor without libtorch's operations, a replay
+/// included, has to increase it.
 ///
-/// What is kept was made outside of recordings. Its memory is then not of their pool, which they write
-/// over, and of the stream that replays go to, not of the one beside: where it is given back, what is
-/// given it next comes behind all that still reads it.
+/// Cached copies are made outside of recordings. Their memory therefore does not belong to the
+/// recordings' pool, which recordings overwrite, and belongs to the stream of the replays, not to
+/// that of the recordings: when it is freed, its next use on that stream comes after everything
+/// that still reads it.
 #[derive(Debug)]
 pub struct Kept<F>(Mutex<Vec<Arc<One<F>>>>);
 
-/// One form, in memory that stays its own.
+/// One form, in memory of its own.
 #[derive(Debug)]
 struct One<F>(Mutex<Written<F>>);
 
 #[derive(Debug)]
 struct Written<F> {
     form: F,
-    /// Outside of any graph, with the version counter of the tensor itself.
+    /// Outside of any graph, sharing the version counter of the original tensor.
     of: Tensor,
-    /// What `of` was when it was written.
+    /// The version of `of` when it was written.
     version: i64,
     room: Tensor,
 }
 
-/// What recordings hold.
+/// A cached copy that recordings hold.
 pub(super) trait Held: fmt::Debug + Send + Sync {
-    /// Writes it again if it has changed.
+    /// Rewrites it if the tensor has changed.
     fn freshen(&self);
 }
 
-/// All that one recording holds.
+/// All copies that one recording holds.
 pub(super) type Holds = Vec<Arc<dyn Held>>;
 
-/// What is read on this thread of what is kept.
+/// Which cached copies this thread reads.
 #[derive(Debug)]
 enum Reads {
-    /// All but while something is recorded.
+    /// All, except while something is recorded.
     All,
-    /// All, and it is noted.
+    /// All, and each one is noted.
     Noted(Holds),
-    /// These as they are, as a device does that replays them.
+    /// These ones unchanged, as a device does when it replays.
     Only(Holds),
 }
 
@@ -88,9 +90,9 @@ impl<F> Default for Kept<F> {
 }
 
 impl<F: Form> Kept<F> {
-    /// `of` in this form: kept, or made anew, and kept then with `store`. While a recording is made
-    /// nothing new is kept; one with a way back reads nothing that is, for its weights change with
-    /// each step.
+    /// `of` in this form: from the cache, or converted, and then cached if `store`. While a
+    /// recording is made nothing new is cached; a recording with a backward reads nothing from the
+    /// cache, since its weights change with each step.
     pub fn get(&self, form: F, of: &Tensor, store: bool) -> Tensor {
         let mut all = lock(&self.0);
         if READS.with_borrow(|reads| matches!(reads, Reads::All)) && !recording() {
@@ -110,13 +112,14 @@ impl<F: Form> Kept<F> {
         found.and_then(read_by_a_recording).unwrap_or_else(|| form.made(of))
     }
 
-    /// Lets go what no recording reads.
+    /// Drops copies that no recording reads.
     pub fn forget(&self) {
         lock(&self.0).retain(is_held);
     }
 }
 
-/// What is kept, if the recording that is made reads it, or the one that is replayed by its function.
+/// The cached copy, if the recording being made reads it, or the one that is replayed by its
+/// function.
 fn read_by_a_recording<F: Form>(one: &Arc<One<F>>) -> Option<Tensor> {
     let held = Arc::clone(one) as Arc<dyn Held>;
     let is_one = |other: &Arc<dyn Held>| std::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(&held));
@@ -132,7 +135,7 @@ fn read_by_a_recording<F: Form>(one: &Arc<One<F>>) -> Option<Tensor> {
     })
 }
 
-/// Whether a recording does.
+/// Whether a recording holds it.
 fn is_held<F>(one: &Arc<One<F>>) -> bool {
     Arc::strong_count(one) > 1
 }
@@ -152,7 +155,7 @@ impl<F: Form> One<F> {
         written.version == written.of.internal_version()
     }
 
-    /// As the tensor is now.
+    /// The current value.
     fn read(&self) -> Tensor {
         self.freshen();
         lock(&self.0).room.shallow_clone()
@@ -170,7 +173,7 @@ impl<F: Form> Held for One<F> {
     }
 }
 
-/// Runs `f`, and tells what it has read of what is kept, where there is no way `back`.
+/// Runs `f`, and returns the cached copies that it has read, if there is no backward (`back`).
 pub(super) fn noted<R>(back: bool, f: impl FnOnce() -> R) -> (R, Holds) {
     if back {
         return (f(), Vec::new());
@@ -182,12 +185,12 @@ pub(super) fn noted<R>(back: bool, f: impl FnOnce() -> R) -> (R, Holds) {
     }
 }
 
-/// Runs `f` with these read of what is kept and no others, as they are.
+/// Runs `f` with these cached copies and no others, unchanged.
 pub(super) fn reading<R>(holds: &Holds, f: impl FnOnce() -> R) -> R {
     with(Reads::Only(holds.clone()), f).0
 }
 
-/// Writes again what has changed.
+/// Rewrites copies whose tensors have changed.
 pub(super) fn freshen(holds: &Holds) -> Result<()> {
     let all = || holds.iter().for_each(|held| held.freshen());
     let done = catch_unwind(AssertUnwindSafe(all));

@@ -1,10 +1,10 @@
-//! Functions of tensors that a device does again as a whole, instead of being told every operation
-//! anew: CUDA's graphs.
+//! Functions of tensors that a device replays as a whole instead of launching each operation again:
+//! CUDA graphs.
 //!
-//! [`Recordings`] keeps what was recorded, by the shapes that it was recorded with, and gives way
-//! wherever something cannot be recorded; [`Fixed`] is one recording of what always reads and writes the
-//! same memory. No GPU has run this yet: tests put a stand-in in the place
-//! of CUDA ([`imitated`]), which runs the recorded function again.
+//! [`Recordings`] keeps recordings by the shapes of their inputs, and falls back to the function
+//! itself if something cannot be recorded; [`Fixed`] is one recording that always reads and writes
+//! the same memory. Tests use a placeholder for CUDA ([`imitated`]), which runs the recorded
+//! function again; docs/gpu.md lists what has not yet run on a GPU.
 
 mod back;
 mod cuda;
@@ -29,46 +29,46 @@ pub use once::recording;
 pub use recordings::{GraphState, Recordings};
 pub use stand_in::{Flaw, StandIn};
 
-/// A pool of memory, by the name that its recorder gave it.
+/// A memory pool, by the identifier that its recorder gave it.
 pub type Pool = [u64; 2];
 
-/// What records, on some device.
+/// Makes recordings on some device.
 pub trait Recorder: fmt::Debug + Send + Sync {
-    /// Runs `f` beside what the device does else, behind all that it was given, and before all that
-    /// it is given afterwards.
+    /// Runs `f` on a separate stream, after all work queued so far and before all work queued
+    /// later.
     ///
     /// # Errors
-    /// Whatever `f` gives.
+    /// Any error of `f`.
     fn aside(&self, f: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 
-    /// Waits for the device, and gives it back the memory that no tensor has. Called within
-    /// [`Recorder::aside`]: what waits for a device ruins a recording that another thread makes.
+    /// Waits for the device, and returns unused memory to it. Called within [`Recorder::aside`]:
+    /// waiting for a device breaks a recording made by another thread.
     ///
     /// # Errors
-    /// An error of what ran before.
+    /// An error of earlier work.
     fn clear(&self) -> Result<()>;
 
-    /// Memory for recordings of which one is replayed after the other.
+    /// A memory pool for recordings that are never replayed concurrently.
     ///
     /// # Errors
-    /// There is none.
+    /// No pool is available.
     fn pool(&self) -> Result<Pool>;
 
-    /// Records what `f` has the device do; whether it does it too is open. Called within
-    /// [`Recorder::aside`].
+    /// Records the device work of `f`; whether the device also executes it is unspecified. Called
+    /// within [`Recorder::aside`].
     ///
     /// # Errors
-    /// Whatever `f` gives; what cannot be recorded.
+    /// Any error of `f`; work that cannot be recorded.
     fn record(&self, pool: Pool, f: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>>;
 }
 
-/// What a device was given to do.
+/// Recorded device work.
 pub trait Recording: fmt::Debug + Send {
-    /// Does it again, with the same tensors. `again` has it done by the recorded function itself:
-    /// stand-ins call it.
+    /// Repeats it with the same tensors. `again` runs the recorded function itself: placeholders
+    /// for a device call it.
     ///
     /// # Errors
-    /// Whatever the device says.
+    /// Any error of the device.
     fn replay(&mut self, again: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 }
 
@@ -76,7 +76,7 @@ thread_local! {
     static IMITATION: RefCell<Option<Arc<dyn Recorder>>> = const { RefCell::new(None) };
 }
 
-/// Runs `f` with what is computed on the CPU, on this thread, recorded by `recorder`.
+/// Runs `f`, with CPU computations of this thread recorded by `recorder`.
 pub fn imitated<R>(recorder: Arc<dyn Recorder>, f: impl FnOnce() -> R) -> R {
     struct Restore(Option<Arc<dyn Recorder>>);
     impl Drop for Restore {
@@ -89,7 +89,7 @@ pub fn imitated<R>(recorder: Arc<dyn Recorder>, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// What records on a device, if anything should; an error where it cannot be had.
+/// The recorder of a device, if recording is enabled there; an error if it is not available.
 fn recorder(device: Device) -> Option<Result<Arc<dyn Recorder>>> {
     match device {
         Device::Cpu => IMITATION.with(|recorder| recorder.borrow().clone()).map(Ok),

@@ -1,4 +1,4 @@
-//! How a function is run where it is recorded.
+//! Running a function while it is recorded.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -11,27 +11,27 @@ use crate::autograd::grad;
 use crate::device_memory::said_by;
 use crate::{Error, Result, shim};
 
-/// Where gradients lie in one tensor: each at a multiple of this many numbers, so that they can be
-/// read in wide loads.
+/// Alignment, in values, of each gradient in the joint tensor, so that it can be read in wide
+/// loads.
 const STEP: i64 = 64;
 
 thread_local! {
     static RECORDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How many ways back are under way that are recorded or about to be. libtorch goes them on threads of
-/// its own, and what computes its activations again does so there.
+/// The number of backward passes that are being recorded or about to be. libtorch runs them, and
+/// any recomputation of activations in them, on its own threads.
 static BACK: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether what this thread computes is recorded, or is about to be: whatever a recording reads is part
-/// of it, or is kept as long as it is. What is made once and kept until something changes is neither,
-/// unless a [`Kept`](super::Kept) has it. While a way back is recorded the answer is yes on every
-/// thread.
+/// Whether the work of this thread is being recorded, or is about to be. Everything that a
+/// recording reads must be part of it, or live as long as it. A value that is cached until
+/// something changes is neither, unless a [`Kept`](super::Kept) holds it. While a backward is
+/// recorded this is true on every thread.
 pub fn recording() -> bool {
     RECORDING.get() || BACK.load(Ordering::Relaxed) > 0
 }
 
-/// A way back that is recorded, or about to be, until it is dropped.
+/// Marks a backward that is recorded, or about to be, until dropped.
 struct OnTheWayBack;
 
 impl OnTheWayBack {
@@ -47,8 +47,8 @@ impl Drop for OnTheWayBack {
     }
 }
 
-/// Runs `f` without the casts of weights that autocast keeps for the time that it is on, and told that
-/// it is recorded: a recording would read them when the weights have changed.
+/// Runs `f` marked as being recorded, and without the weight casts that autocast caches while it is
+/// on: a recording would still read them after the weights have changed.
 pub(super) fn without_what_is_kept<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(i32, bool);
     impl Drop for Restore {
@@ -63,7 +63,7 @@ pub(super) fn without_what_is_kept<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// What a function gives, in a graph or out of one; a panic is an error.
+/// The result of a function, with or without a graph; a panic becomes an error.
 pub(super) fn run<E: Display>(
     graph: bool,
     f: impl FnOnce() -> std::result::Result<Vec<Tensor>, E>,
@@ -74,7 +74,7 @@ pub(super) fn run<E: Display>(
         .map_err(|error| Error::Torch(error.to_string()))
 }
 
-/// The place of a gradient among all of them, and its shape.
+/// The position of a gradient in the joint tensor, and its shape.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Place {
     first: i64,
@@ -82,15 +82,15 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The gradient that lies there.
+    /// The gradient at this position.
     pub(super) fn of(&self, all: &Tensor) -> Result<Tensor> {
         let count = self.size.iter().product();
         Ok(all.f_narrow(0, self.first, count)?.f_view(self.size.as_slice())?)
     }
 }
 
-/// All gradients in one tensor, and the place of each, None where a parameter has no part in the
-/// outputs.
+/// All gradients in one tensor, and the position of each, None for a parameter that does not
+/// contribute to the outputs.
 pub(super) fn gradients(
     outputs: &[Tensor],
     seeds: &[Tensor],

@@ -1,4 +1,4 @@
-//! A function as it was recorded, with the tensors that it reads and writes.
+//! A recorded function, with the tensors that it reads and writes.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,11 +12,12 @@ use super::{Pool, Recorder, Recording};
 use crate::autograd::apply;
 use crate::{Error, Result};
 
-/// How far a replay may be from what the function itself has computed, relative L2: products of half
-/// precision may be added up in another order, and what is wrong is wrong by more.
+/// The largest accepted difference between a replay and the function itself, relative L2:
+/// half-precision matrix products may be summed in another order, and a wrong result differs by
+/// more.
 const FAR: f64 = 0.05;
 
-/// What is recorded.
+/// The function that is recorded.
 type Run<'a, E> = dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E> + 'a;
 
 /// A function of tensors, recorded.
@@ -24,28 +25,29 @@ type Run<'a, E> = dyn Fn(&[Tensor]) -> std::result::Result<Vec<Tensor>, E> + 'a;
 pub(super) struct Recorded {
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
-    /// What it reads of what layers keep.
+    /// The cached copies of weights that it reads.
     holds: Holds,
     forward: Box<dyn Recording>,
-    /// What belongs to the way back, where there is one.
+    /// The backward, if there is one.
     back: Option<Arc<Mutex<Back>>>,
     pending: Weak<()>,
 }
 
-/// What a function gives, computed by itself.
+/// The results of a function, computed directly.
 struct Once {
     outputs: Vec<Tensor>,
-    /// Gradients with respect to the outputs, and those with respect to the parameters then.
+    /// Gradients with respect to the outputs, and the resulting ones with respect to the
+    /// parameters.
     back: Option<(Vec<Tensor>, Tensor)>,
 }
 
 impl Recorded {
-    /// Runs `f` on copies of the inputs by itself, records it, and compares the two. `params`:
-    /// what a way back is recorded for; none where there is no way back.
+    /// Runs `f` directly on copies of the inputs, records it, and compares the two. `params` are
+    /// the parameters for which a backward is recorded; empty without a backward.
     ///
     /// # Errors
-    /// Whatever `f` gives, a panic included; what cannot be recorded; a replay that gives something
-    /// else than `f`.
+    /// Any error of `f`, a panic included; work that cannot be recorded; a replay whose results
+    /// differ from those of `f`.
     pub(super) fn new<E: Display>(
         recorder: &dyn Recorder,
         pool: Pool,
@@ -80,12 +82,12 @@ impl Recorded {
         Ok(recorded)
     }
 
-    /// Whether a backward may still come, for which memory of the pool is wanted.
+    /// Whether a backward may still follow, which needs memory of the pool.
     pub(super) fn is_pending(&self) -> bool {
         self.pending.strong_count() > 0
     }
 
-    /// `f(inputs)`, by a replay; `params` as they were given when it was recorded.
+    /// `f(inputs)`, by a replay; `params` are the same as when it was recorded.
     pub(super) fn answer<E: Display>(
         &mut self,
         inputs: &[&Tensor],
@@ -99,7 +101,7 @@ impl Recorded {
         let pending = Arc::new(());
         self.pending = Arc::downgrade(&pending);
         apply(&params, |saved| {
-            // Weights that change before the backward make it an error.
+            // If weights change before the backward, it fails.
             params.iter().for_each(|param| saved.keep(param));
             Ok((self.forward(inputs, f)?, Replayed { back, _pending: pending }))
         })
@@ -110,7 +112,7 @@ impl Recorded {
             own.f_copy_(given)?;
         }
         self.replay(f)?;
-        // The next replay writes over them.
+        // Copies, since the next replay overwrites the outputs.
         copies(self.outputs.iter())
     }
 
@@ -129,9 +131,9 @@ impl Recorded {
         })
     }
 
-    /// Compares a replay with what the function itself has computed.
+    /// Compares a replay with the directly computed results.
     fn check<E: Display>(&mut self, once: &Once, f: &Run<'_, E>) -> Result<()> {
-        // Nothing of what lies there may be taken for the work of a replay.
+        // Cleared first, so that old values are not taken for results of the replay.
         let back = self.back.as_ref().map(|back| lock(back).tensors.all.shallow_clone());
         for tensor in self.outputs.iter().chain(&back).filter(|t| t.is_floating_point()) {
             let _ = tch::no_grad(|| tensor.shallow_clone().f_fill_(f64::NAN))?;
@@ -149,7 +151,7 @@ impl Recorded {
     }
 }
 
-/// The same values elsewhere, outside any graph.
+/// Copies of the values, outside any graph.
 fn copies<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<Vec<Tensor>> {
     tch::no_grad(|| tensors.map(|t| Ok(t.detach().f_detach_copy()?)).collect())
 }
@@ -167,7 +169,7 @@ fn once<E: Display>(inputs: &[Tensor], params: &[Tensor], f: &Run<'_, E>) -> Res
     if !fresh.iter().all(Tensor::requires_grad) {
         return Err(Error::Torch("an output depends on no parameter".to_owned()));
     }
-    // Any that are not all alike; of norm 1, which no half precision overflows at.
+    // Arbitrary varied values, of norm 1 so that half precision does not overflow.
     let seeds = outputs.iter().map(|t| {
         let norm =
             t.f_to_kind(Kind::Float)?.f_norm()?.f_add_scalar(f64::from(f32::MIN_POSITIVE))?;
@@ -178,7 +180,8 @@ fn once<E: Display>(inputs: &[Tensor], params: &[Tensor], f: &Run<'_, E>) -> Res
     Ok(Once { outputs, back: Some((seeds, all)) })
 }
 
-/// The recording of the function, and what it has given, in a graph where there is a way back.
+/// Records the function; also returns its directly computed results, in a graph if there is a
+/// backward.
 fn forward<E: Display>(
     recorder: &dyn Recorder,
     pool: Pool,
@@ -215,7 +218,8 @@ fn back(
     Ok(Back { recording, tensors })
 }
 
-/// Refuses a replay that is far from what was computed; what is not finite says nothing.
+/// Refuses a replay that is far from the direct results; values that are not finite are not
+/// compared.
 fn close(what: &str, replayed: &Tensor, expected: &Tensor) -> Result<()> {
     let wide = |t: &Tensor| t.f_to_kind(Kind::Float);
     let apart = wide(replayed)?.f_sub(&wide(expected)?)?.f_norm()?;

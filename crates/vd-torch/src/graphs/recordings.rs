@@ -1,4 +1,4 @@
-//! What was recorded of one function, by the shapes of its inputs.
+//! Recordings of one function, by the shapes of its inputs.
 
 use std::cell::RefCell;
 use std::fmt::{Debug, Display};
@@ -13,30 +13,30 @@ use crate::autograd::in_a_graph;
 use crate::device_memory::{rounding, said_by};
 use crate::{Autocast, Result, grad_enabled};
 
-/// The most recordings at a time.
+/// The maximum number of recordings at a time.
 const MOST: usize = 4;
-/// The most shapes that are remembered.
+/// The maximum number of remembered shapes.
 const KNOWN: usize = 32;
-/// Calls after which a recording that none of them used gives its place to another.
+/// After this many calls without use, a recording may be replaced.
 const STALE: u64 = 64;
 
-/// What became of recording a function.
+/// The state of recording a function.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GraphState {
-    /// How many recordings there are.
+    /// The number of recordings.
     pub recorded: usize,
-    /// How many calls a recording has answered.
+    /// The number of calls answered by a replay.
     pub replayed: u64,
-    /// Why nothing is recorded any more; the function is called as it is.
+    /// Why nothing is recorded any more, so that the function is called directly.
     pub refused: Option<String>,
 }
 
-/// The recordings of a function of tensors. `K` is all that it depends on besides them.
+/// The recordings of a function of tensors. `K` is everything else that the function depends on.
 ///
-/// A recording holds addresses: of its own copies of the inputs, into which those of each call are
-/// copied, of the parameters, which may change in place, and of what is [`Kept`](super::Kept) of them.
-/// What is called for the second time with
-/// the same shapes is recorded; all recordings share their memory.
+/// A recording holds addresses: those of its own copies of the inputs, into which the inputs of
+/// each call are copied, of the parameters, which may change in place, and of cached copies of them
+/// ([`Kept`](super::Kept)). The second call with the same shapes is recorded; all recordings share
+/// one memory pool.
 #[derive(Debug)]
 pub struct Recordings<K>(RefCell<State<K>>);
 
@@ -56,13 +56,13 @@ struct Entry<K> {
     recorded: Option<Recorded>,
 }
 
-/// What two calls have in common that do the same on a device.
+/// Equal for two calls that do the same work on a device.
 #[derive(Debug, PartialEq)]
 struct Signature<K> {
     what: K,
     inputs: Vec<(Vec<i64>, Kind)>,
     device: Device,
-    /// Where each parameter lies, and whether it wants a gradient.
+    /// The address of each parameter, and whether it wants a gradient.
     params: Vec<(usize, bool)>,
     cast: (Device, Autocast),
     rounding: u8,
@@ -76,30 +76,30 @@ impl<K> Default for Recordings<K> {
 }
 
 impl<K: Debug + PartialEq> Recordings<K> {
-    /// What became of them.
+    /// The current state.
     pub fn state(&self) -> GraphState {
         let state = self.0.borrow();
         let recorded = state.entries.iter().filter(|entry| entry.recorded.is_some()).count();
         GraphState { recorded, replayed: state.replayed, refused: state.refused.clone() }
     }
 
-    /// Drops all of them, and what has failed.
+    /// Drops all recordings, and the record of failures.
     pub fn clear(&self) {
         *self.0.borrow_mut() = Recordings::default().0.into_inner();
     }
 
-    /// `f(what, inputs)` by a recording, or None where `f` itself is to be called: on a device that
-    /// records nothing, for a gradient with respect to an input, the first time (and as long as a
-    /// graph of the parameters is there from before), while the backward of an earlier call is still to
-    /// come, and for good after something could not be recorded ([`GraphState::refused`]).
+    /// `f(what, inputs)` by a replay, or None if `f` itself has to be called: on a device that
+    /// records nothing, for a gradient with respect to an input, the first time (and as long as an
+    /// earlier graph of the parameters is alive), while the backward of an earlier call is still to
+    /// come, and permanently after something could not be recorded ([`GraphState::refused`]).
     ///
     /// `params` are the tensors besides its arguments that `f` reads and that may want gradients;
-    /// what else it depends on is in `what`, the state of [`autocast`](crate::autocast) aside. `f`
-    /// reads no value on the host, and draws nothing. A gradient is a part of a tensor that all
-    /// gradients of a backward share.
+    /// `what` contains everything else that it depends on, apart from the state of
+    /// [`autocast`](crate::autocast). `f` reads no value on the host and draws no random numbers.
+    /// The gradients of one backward are views of one tensor.
     ///
     /// # Errors
-    /// Whatever the device says to a replay.
+    /// Any error of the device during a replay.
     pub fn answer<E: Display>(
         &self,
         what: K,
@@ -110,7 +110,7 @@ impl<K: Debug + PartialEq> Recordings<K> {
         let Some(found) = inputs.first().and_then(|first| recorder(first.device())) else {
             return Ok(None);
         };
-        // Taken already where `f` calls itself.
+        // Borrowed already if `f` calls itself.
         let Ok(mut state) = self.0.try_borrow_mut() else { return Ok(None) };
         if state.refused.is_some() {
             return Ok(None);
@@ -135,15 +135,15 @@ impl<K: Debug + PartialEq> Recordings<K> {
         }
         let wanted = state.entries[at].signature.wanted(params);
         if state.entries[at].recorded.is_none() {
-            // A backward goes to the stream that its graph was made on: one that is still there would
-            // lead out of the recording.
+            // A backward runs on the stream on which its graph was made: a graph that is still
+            // alive would lead out of the recording.
             if in_a_graph(&wanted) || !state.has_room() {
                 return Ok(None);
             }
             if let Err(why) = state.record(at, &*recorder, (inputs, &wanted), &f) {
-                // What was recorded before goes too: the memory is wanted.
+                // Earlier recordings are dropped too, to free their memory.
                 state.entries.clear();
-                // Where the device has an error to tell, the next call hears it.
+                // A pending device error is reported by the next call.
                 let _ = recorder.aside(&mut || recorder.clear());
                 state.refused = Some(why);
                 return Ok(None);
@@ -181,7 +181,7 @@ impl<K> Signature<K> {
 }
 
 impl<K: PartialEq> State<K> {
-    /// The entry of a call, if it is not its first.
+    /// The entry of a call, unless this is its first.
     fn seen_before(&mut self, signature: Signature<K>) -> Option<usize> {
         self.calls += 1;
         let used = self.calls;
@@ -199,7 +199,7 @@ impl<K: PartialEq> State<K> {
         None
     }
 
-    /// Whether another recording may be made, for which one that is out of use may have gone.
+    /// Whether there is room for another recording, after dropping one that is no longer used.
     fn has_room(&mut self) -> bool {
         let recorded = self.entries.iter_mut().filter(|entry| entry.recorded.is_some());
         let recorded: Vec<_> = recorded.collect();

@@ -1,4 +1,4 @@
-//! What stands in for a device in tests.
+//! A placeholder for a device in tests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{Pool, Recorder, Recording};
 use crate::{Error, Result};
 
-/// A recorder for the CPU, whose replays run the recorded function again, into the same tensors; for
-/// tests ([`imitated`](super::imitated)).
+/// A recorder for the CPU, whose replays run the recorded function again and write to the same
+/// tensors; for tests ([`imitated`](super::imitated)).
 #[derive(Debug, Default)]
 pub struct StandIn {
     flaw: Option<Flaw>,
@@ -15,36 +15,36 @@ pub struct StandIn {
     replayed: Arc<AtomicUsize>,
 }
 
-/// What a stand-in does wrong.
+/// A simulated fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
     /// It cannot make its recording of this number, from 0.
     Refuses(usize),
-    /// It panics there, once what is to be recorded has been run.
+    /// It panics in that recording, after the function has run.
     Panics(usize),
     /// Its replays do nothing.
     Idle,
-    /// A replay fails after so many.
+    /// Replays fail after this many.
     Stops(usize),
 }
 
 impl StandIn {
-    /// One that records everything.
+    /// A recorder without faults.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// One that does something wrong.
+    /// A recorder with a fault.
     pub fn with(flaw: Flaw) -> Arc<Self> {
         Arc::new(StandIn { flaw: Some(flaw), ..StandIn::default() })
     }
 
-    /// How many recordings it was asked for.
+    /// The number of recordings requested.
     pub fn recorded(&self) -> usize {
         self.recorded.load(Ordering::Relaxed)
     }
 
-    /// How many replays.
+    /// The number of replays.
     pub fn replayed(&self) -> usize {
         self.replayed.load(Ordering::Relaxed)
     }
