@@ -1,8 +1,9 @@
-//! Kernels of our own, below the layers: what libtorch does in many passes over memory, in one.
+//! The project's own kernels, below the layers: one pass over memory where libtorch takes many.
 //!
-//! [`crate::layers`] take them where they fit: on the CPU in f32, on a GPU in f32 and bf16. Everything
-//! else takes the road of plain libtorch operations, the twin that each kernel is tested against.
-//! [`with`] chooses; `VD_KERNELS=reference` in the environment chooses those for all.
+//! [`crate::layers`] use them where they apply: on the CPU in f32, on a GPU in f32 and bf16.
+//! Everything else takes the libtorch fallback, which is also the reference that each kernel is
+//! tested against. [`with`] chooses; `VD_KERNELS=reference` in the environment selects the fallback
+//! everywhere.
 
 pub mod cpu;
 pub mod cuda;
@@ -17,30 +18,30 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
 
-/// How exactly kernels compute.
+/// The numerical precision of the kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Precision {
-    /// libtorch's operations alone, no kernels.
+    /// libtorch's operations only, no kernels.
     Reference,
-    /// Kernels that do the products of the direct way, in another order.
+    /// Kernels that compute the direct method's products, summed in another order.
     Exact,
-    /// Convolutions by Winograd's minimal filtering too: fewer products, and rounding that is some
-    /// times larger.
+    /// Also convolutions by Winograd's minimal filtering: fewer multiplications, and a rounding
+    /// error several times larger.
     #[default]
     F32,
-    /// As [`Precision::F32`], and the projections of attentions, on the way forward, have operands
-    /// of bf16 whose products are added up in f32.
+    /// As [`Precision::F32`]; in addition, in the forward pass the projections of attentions use
+    /// bf16 operands with f32 accumulation.
     Bf16,
 }
 
 impl Precision {
-    /// All, the most exact first.
+    /// All variants, the most exact first.
     pub const ALL: [Precision; 4] =
         [Precision::Reference, Precision::Exact, Precision::F32, Precision::Bf16];
 
-    /// Whether convolutions are done by Winograd's minimal filtering.
+    /// Whether convolutions use Winograd's minimal filtering.
     pub(crate) fn has_winograd(self) -> bool {
         matches!(self, Precision::F32 | Precision::Bf16)
     }
@@ -74,7 +75,7 @@ thread_local! {
     static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
-/// Runs `f` with layers on this thread computing so; [`Precision::F32`] where nobody says.
+/// Runs `f` with this precision for layers on this thread; the default is [`Precision::F32`].
 pub fn with<R>(precision: Precision, f: impl FnOnce() -> R) -> R {
     struct Restore(Precision);
     impl Drop for Restore {
@@ -86,32 +87,33 @@ pub fn with<R>(precision: Precision, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Runs `f` as a pass of training whose weights change before the next one: layers on this thread
-/// keep no packed form of them. Passes with gradients do so by themselves; this is for one whose
-/// activations are computed again later.
+/// Runs `f` as a training pass whose weights change before the next one: layers on this thread
+/// cache no packed form of them. Passes with gradients do so automatically; this is for a pass
+/// whose activations are recomputed later.
 pub fn passing<R>(f: impl FnOnce() -> R) -> R {
     cpu::once(f)
 }
 
-/// What [`with`] has chosen, or `VD_KERNELS=reference` for all.
+/// The precision chosen by [`with`], or by `VD_KERNELS=reference` for all.
 pub fn precision() -> Precision {
     allowed(PRECISION.get())
 }
 
-/// The precision, where the environment leaves the choice.
+/// The precision, unless the environment overrides it.
 fn allowed(precision: Precision) -> Precision {
     static REFERENCE: OnceLock<bool> = OnceLock::new();
     let set = || std::env::var_os("VD_KERNELS").is_some_and(|word| word == "reference");
     if *REFERENCE.get_or_init(set) { Precision::Reference } else { precision }
 }
 
-/// How networks compute on the CPU, in words: the precision, and the instructions of the kernels.
+/// How networks compute on the CPU, in words: the precision, and the instruction set of the
+/// kernels.
 pub fn road(precision: Precision) -> String {
     road_with(allowed(precision), cpu::Isa::current())
 }
 
-/// How networks compute on a device, in words: on a GPU the generation whose kernels run, or the
-/// reference where none do.
+/// How networks compute on a device, in words: on a GPU the architecture whose kernels run, or the
+/// reference if none do.
 pub fn road_on(device: Device, precision: Precision) -> String {
     if !device.is_cuda() {
         return road(precision);
@@ -131,7 +133,7 @@ fn road_with(precision: Precision, isa: cpu::Isa) -> String {
     }
 }
 
-/// Whether the kernels of the CPU compute with this tensor.
+/// Whether the CPU kernels handle this tensor.
 pub(crate) fn on_cpu(x: &Tensor) -> bool {
     precision() != Precision::Reference
         && x.device() == Device::Cpu

@@ -1,4 +1,4 @@
-//! The step of the optimiser and the moving average of the weights, of many tensors in one launch.
+//! The optimiser step and the moving average of the weights, for many tensors in one launch.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::rows::{THREADS, floats, kind_name, vector};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{AdamWTensors, Numbers, changed};
 
-/// Tensors of one launch, whose struct may have 32764 bytes; as in `cu/adamw.cu`.
+/// Tensors per launch, limited by the 32764 bytes of its struct; as in `cu/adamw.cu`.
 pub(super) const MOST: usize = 512;
-/// Vectors of a thread.
+/// Vectors per thread.
 const STEPS: u64 = 4;
 
-/// Values of a block.
+/// Values per block.
 pub(super) fn each(kind: Kind) -> u64 {
     u64::from(THREADS) * STEPS * vector(kind) as u64
 }
@@ -47,8 +47,8 @@ struct Params {
 
 const _: () = assert!(size_of::<Params>() <= 32764);
 
-/// What runs [`adamw`] on these tensors, if anything does: each parameter's of one kind, f32 or bf16,
-/// contiguous, and all on one device.
+/// The machine that runs [`adamw`] on these tensors, if any: each parameter's tensors share one
+/// dtype, f32 or bf16; all are contiguous and on one device.
 pub fn adamw_fits(tensors: &[AdamWTensors<'_>]) -> Option<Arc<dyn Machine>> {
     let fits = tensors.iter().all(|of| {
         let (kind, count) = (of.param.kind(), of.param.numel());
@@ -63,11 +63,11 @@ fn all<'a>(of: &AdamWTensors<'a>) -> impl Iterator<Item = &'a Tensor> + use<'a> 
     [of.param, of.grad, of.exp_avg, of.exp_avg_sq].into_iter().chain(of.average)
 }
 
-/// [`crate::kernels::cpu::adamw`] on a GPU, computed in f32 and rounded to the tensors' kind; one launch
-/// for up to 512 tensors of a kind.
+/// [`crate::kernels::cpu::adamw`] on a GPU, computed in f32 and rounded to the tensors' dtype; one
+/// launch for up to 512 tensors of a dtype.
 ///
 /// # Errors
-/// Whatever the machine says; some parameters may be a step ahead then.
+/// Any error of the machine; some parameters may then be a step ahead.
 /// # Panics
 /// Tensors that do not [fit](adamw_fits).
 pub fn adamw(
@@ -81,8 +81,8 @@ pub fn adamw(
     step_all(on, tensors, (Numbers::new(step, done, (shrink, decay)), null, null))
 }
 
-/// What [`adamw_gated`] finds in a device's memory, all of it f32: a launch that is recorded is repeated
-/// with other numbers.
+/// Numbers that [`adamw_gated`] reads from device memory, all of them f32: a recorded launch is
+/// replayed with other numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Live<'a> {
     /// [`adamw_numbers`].
@@ -90,20 +90,20 @@ pub struct Live<'a> {
     /// # Shapes
     /// 8
     pub numbers: &'a Tensor,
-    /// Of a [verdict](super::judge): what gradients are multiplied by once more, and whether there is a
-    /// step at all.
+    /// From a [verdict](super::judge): an additional factor for the gradients, and whether the step
+    /// is made at all.
     ///
     /// # Shapes
     /// 2
     pub gate: &'a Tensor,
 }
 
-/// As [`adamw`], with numbers that lie in the device's memory.
+/// As [`adamw`], with numbers in device memory.
 ///
 /// # Errors
 /// As [`adamw`].
 /// # Panics
-/// As [`adamw`]; numbers of other shapes or kinds.
+/// As [`adamw`]; numbers of other shapes or dtypes.
 pub fn adamw_gated(
     on: &Arc<dyn Machine>,
     tensors: &[AdamWTensors<'_>],
@@ -127,7 +127,7 @@ fn step_all(
             launch(&**on, kind, some, from)?;
         }
     }
-    // What a graph has saved of them is of another version now.
+    // Values that a graph saved of them are stale now.
     mark_changed(changed(tensors))
 }
 

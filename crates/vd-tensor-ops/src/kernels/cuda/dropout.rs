@@ -1,4 +1,4 @@
-//! Values that are dropped by chance.
+//! Dropout.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use super::rows::{THREADS, kind_name, operand, vector};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{DropMask, none, one};
 
-/// Samples of one launch; as in `cu/dropout.cu`.
+/// Samples per launch; as in `cu/dropout.cu`.
 const MOST: usize = 512;
-/// Vectors of a thread.
+/// Vectors per thread.
 const STEPS: u64 = 4;
 
 /// Declared as in `cu/dropout.cu`.
@@ -31,7 +31,7 @@ struct Params {
     seeds: [u64; MOST],
 }
 
-/// What runs [`dropped_out`] on this tensor, if anything does: f32 or bf16.
+/// The machine that runs [`dropped_out`] on this tensor, if any: f32 or bf16.
 pub fn drop_fits(x: &Tensor) -> Option<Arc<dyn Machine>> {
     if x.numel() == 0 { None } else { super::machine_of(Unit::DROPOUT, &[x]) }
 }
@@ -41,8 +41,8 @@ pub fn drop_fits(x: &Tensor) -> Option<Arc<dyn Machine>> {
 /// # Shapes
 /// b f ... -> the same
 /// # Panics
-/// Fewer than two axes, another number of seeds than of samples, a tensor that does not
-/// [fit](drop_fits); a machine that fails.
+/// Fewer than two axes, a number of seeds that differs from that of samples, a tensor that does not
+/// [fit](drop_fits); a machine error.
 pub fn dropped_out(on: &Arc<dyn Machine>, x: &Tensor, mask: &DropMask) -> Tensor {
     let backward = Backward { on: Arc::clone(on), mask: mask.clone() };
     one(&[x], |_| match drop_out(&**on, x, mask) {

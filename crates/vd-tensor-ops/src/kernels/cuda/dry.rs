@@ -1,4 +1,4 @@
-//! A machine that runs nothing.
+//! A machine that runs nothing, for dry runs.
 
 use std::ffi::c_void;
 use std::sync::{Mutex, PoisonError};
@@ -7,23 +7,24 @@ use vd_torch::cuda::Launch;
 
 use super::{Machine, Unit};
 
-/// Notes which kernels would run; what they would have written is whatever lay there.
+/// Notes which kernels would run; their outputs stay uninitialised.
 ///
-/// With [`super::imitated`] it tells on any computer what a layer or a network asks of a GPU.
+/// With [`super::imitated`] it shows on any computer which kernels a layer or a network launches on
+/// a GPU.
 #[derive(Debug, Default)]
 pub struct Dry {
     kernels: Mutex<Vec<String>>,
 }
 
 impl Dry {
-    /// The kernels since the last call, in their order.
+    /// The kernels since the last call, in order.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.kernels.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Machine for Dry {
-    /// Those of an H100.
+    /// As on an H100.
     fn multiprocessors(&self) -> u32 {
         132
     }

@@ -11,12 +11,12 @@ use super::rows::{self, Lanes, Norm, THREADS, floats, kind_name, operand, read, 
 use super::{Machine, Unit};
 use crate::kernels::cpu::{GroupFinish, none, one};
 
-/// Blocks for each multiprocessor: more where nothing is added up at the end of one.
+/// Blocks per multiprocessor: more if there is no final sum per block.
 const FORWARD: u32 = 16;
 const SUMS: u32 = 4;
 
-/// What runs [`group_finished`] on these tensors, if anything does: all of f32 or all of bf16 (gains
-/// and shifts apart), up to 1024 channels, a multiple of 4 or 8.
+/// The machine that runs [`group_finished`] on these tensors, if any: all f32 or all bf16 (apart
+/// from gains and shifts), up to 1024 channels, a multiple of 4 or 8.
 pub fn group_fits(x: &Tensor, finish: &GroupFinish<'_>) -> Option<Arc<dyn Machine>> {
     rows::fits(Unit::GROUP_NORM, x, &[finish.gain, finish.shift], finish.residual)
 }
@@ -27,9 +27,9 @@ pub fn group_fits(x: &Tensor, finish: &GroupFinish<'_>) -> Option<Arc<dyn Machin
 /// b f h w c -> b f h w c
 ///
 /// # Panics
-/// Sizes that do not go together, or that do not [fit](group_fits); a machine that fails.
+/// Sizes that do not match, or that do not [fit](group_fits); a machine error.
 pub fn group_finished(on: &Arc<dyn Machine>, x: &Tensor, finish: &GroupFinish<'_>) -> Tensor {
-    // The gradients of gains are f32, whatever the gains are.
+    // The gradients of gains are f32, whatever the dtype of the gains.
     let [gain, shift] = [finish.gain, finish.shift].map(|t| t.to_kind(Kind::Float));
     let mut all = vec![x, &gain, &shift];
     all.extend(finish.residual);
@@ -46,14 +46,14 @@ pub fn group_finished(on: &Arc<dyn Machine>, x: &Tensor, finish: &GroupFinish<'_
     })
 }
 
-/// Tensors as the kernels take them. A segment's positions are of one sample and have one row of
+/// Tensors as the kernels take them. The positions of a segment belong to one sample and one row of
 /// gains.
 struct Operands {
     lanes: Lanes,
     samples: u32,
-    /// Of a sample.
+    /// Positions per sample.
     positions: u32,
-    /// Of a segment.
+    /// Positions per segment.
     each: u32,
     segments: u32,
     per_row: u32,
@@ -109,19 +109,19 @@ impl Operands {
         }
     }
 
-    /// Room for 2 c numbers of so many.
+    /// Memory for `count` rows of 2 c numbers.
     fn room(&self, count: u32) -> Tensor {
         let size = [i64::from(count), 2, i64::from(self.lanes.c)];
         Tensor::empty(size, (Kind::Float, self.x.device()))
     }
 
-    /// A block for each sample.
+    /// One block per sample.
     fn merge(&self) -> Launch {
         Launch { blocks: self.samples, threads: THREADS, shared: 16 * self.lanes.c }
     }
 }
 
-/// The largest number that divides both.
+/// Greatest common divisor.
 fn common(mut a: i64, mut b: i64) -> i64 {
     while b > 0 {
         (a, b) = (b, a % b);

@@ -1,4 +1,4 @@
-//! Whether a step may be made: what has to be known of a loss and of all gradients, found on the device.
+//! The decision whether a step is made: the loss and all gradients are checked on the device.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::machine::run;
 use super::rows::{THREADS, kind_name, read};
 use super::{Machine, Unit};
 
-/// Bytes in which a block adds up.
+/// Bytes of shared memory in which a block sums.
 const SHARED: u32 = THREADS * 8;
 /// Numbers of a report before the norms of its tensors.
 const HEAD: i64 = 3;
@@ -41,27 +41,27 @@ struct Params {
     tensors: u32,
 }
 
-/// The gradients of a step, and the bound of some of them.
+/// The gradients of a step, and the maximum norm of some of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Gradients<'a> {
-    /// All of them.
+    /// All gradients.
     pub all: &'a [Tensor],
-    /// How many, from the first on, have the bound; the others have none.
+    /// How many of them, from the first on, are clipped; the others are not.
     pub clipped: usize,
-    /// The largest norm of those together; 0 is no bound.
+    /// The maximum norm of the clipped gradients together; 0 means no clipping.
     pub clip: f64,
 }
 
-/// What a device found, in its own memory.
+/// The result of the check, in device memory.
 #[derive(Debug)]
 pub struct Verdict {
-    /// For [`adamw_gated`](super::adamw_gated): of the gradients with a bound, and of the others.
+    /// For [`adamw_gated`](super::adamw_gated): for the clipped gradients, and for the others.
     ///
     /// # Shapes
     /// 2 2, f32
     pub gates: Tensor,
-    /// How the step went ([`Went`]), its loss, the norm of the gradients with a bound, and the norm of
-    /// each gradient.
+    /// The status of the step ([`Went`]), its loss, the norm of the clipped gradients, and the norm
+    /// of each gradient.
     ///
     /// # Shapes
     /// 3 + gradients, f64
@@ -69,10 +69,10 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Room for what is found of so many gradients.
+    /// Memory for the results of so many gradients.
     ///
     /// # Errors
-    /// Memory that runs out.
+    /// Out of memory.
     pub fn new(gradients: usize, device: Device) -> vd_torch::Result<Self> {
         let gates = Tensor::f_zeros([2, 2], (Kind::Float, device))?;
         let report = Tensor::f_zeros([HEAD + gradients as i64], (Kind::Double, device))?;
@@ -80,19 +80,19 @@ impl Verdict {
     }
 }
 
-/// How a step went.
+/// The status of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Went {
     /// It was made.
     Well,
-    /// Its loss or a gradient is not finite: nothing was changed, nor will be by those behind it.
+    /// Its loss or a gradient is not finite: this step changes nothing, nor do the following ones.
     Badly,
-    /// One before it went badly.
+    /// An earlier step went badly.
     Halted,
 }
 
 impl Went {
-    /// What the first number of a report says.
+    /// Decodes the first number of a report.
     pub fn of(number: f64) -> Self {
         match number {
             0.0 => Went::Well,
@@ -102,7 +102,8 @@ impl Went {
     }
 }
 
-/// What runs [`judge`] on these gradients, if anything does: f32 or bf16, contiguous, on one device.
+/// The machine that runs [`judge`] on these gradients, if any: f32 or bf16, contiguous, on one
+/// device.
 pub fn judge_fits(grads: &[Tensor]) -> Option<Arc<dyn Machine>> {
     let kinds = [Kind::Float, Kind::BFloat16];
     if !grads.iter().all(|t| kinds.contains(&t.kind()) && t.is_contiguous()) {
@@ -111,19 +112,21 @@ pub fn judge_fits(grads: &[Tensor]) -> Option<Arc<dyn Machine>> {
     super::machine_of(Unit::ADAMW, &grads.iter().collect::<Vec<_>>())
 }
 
-/// Whether the step of these gradients may be made, and what they are shrunk by: nobody waits for it.
+/// Decides whether the step of these gradients is made, and the factor by which they are clipped,
+/// without waiting for the device.
 ///
-/// A step is not made where the loss or the norm of a gradient is not finite, and from then on none
-/// is: `halted` is 1 until its owner sets it to 0. What is found is written to `verdict`.
+/// A step is not made if the loss or the norm of a gradient is not finite, nor are any later ones:
+/// `halted` is 1 until its owner sets it to 0. The result is written to `verdict`.
 ///
 /// # Shapes
 /// `loss`: a scalar, f64; `halted`: 1, i32; both on the gradients' device
 /// # Errors
-/// Whatever the machine says.
+/// Any error of the machine.
 /// # Panics
-/// Tensors of other kinds, or that do not [fit](judge_fits); a verdict on another number of gradients.
+/// Tensors of other dtypes, or that do not [fit](judge_fits); a verdict for another number of
+/// gradients.
 /// # Reference
-/// The bound: Pascanu et al. 2013, algorithm 1, arXiv:1211.5063.
+/// Clipping: Pascanu et al. 2013, algorithm 1, arXiv:1211.5063.
 pub fn judge(
     on: &dyn Machine,
     loss: &Tensor,
@@ -137,7 +140,7 @@ pub fn judge(
     let n = grads.all.len();
     assert!(report.numel() == HEAD as usize + n, "a verdict on another number of gradients");
     let mut at = 0;
-    // Tensors of a kind that follow each other.
+    // Runs of consecutive tensors of one dtype.
     for run in grads.all.chunk_by(|a, b| a.kind() == b.kind()) {
         for some in run.chunks(MOST) {
             let norms = report.f_narrow(0, HEAD + at, some.len() as i64)?;
@@ -159,7 +162,7 @@ pub fn judge(
     unsafe { run(on, Unit::ADAMW, "verdict", launch, &params) }
 }
 
-/// The norm of each of some tensors of one kind.
+/// The norms of tensors of one dtype.
 fn write_norms(on: &dyn Machine, tensors: &[Tensor], norms: &Tensor) -> vd_torch::Result<()> {
     let kind = tensors[0].kind();
     let mut params = Box::new(Squares {
@@ -174,7 +177,7 @@ fn write_norms(on: &dyn Machine, tensors: &[Tensor], norms: &Tensor) -> vd_torch
     for (i, tensor) in tensors.iter().enumerate() {
         params.values[i] = read(tensor);
         params.counts[i] = tensor.numel() as u64;
-        // One at least: a block that is nobody's would be taken for the next tensor's.
+        // At least one: otherwise an empty tensor would share the next tensor's block.
         blocks += (tensor.numel() as u64).div_ceil(each(kind)).max(1);
         params.begin[i + 1] = u32::try_from(blocks).unwrap_or(u32::MAX);
     }

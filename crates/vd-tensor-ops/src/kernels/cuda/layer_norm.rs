@@ -10,12 +10,12 @@ use super::rows::{Lanes, Norm, floats, operand, read, read_or_null};
 use super::{Machine, Unit};
 use crate::kernels::cpu::none;
 
-/// Blocks for each multiprocessor: more where nothing is added up at the end of one.
+/// Blocks per multiprocessor: more if there is no final sum per block.
 const FORWARD: u32 = 16;
 const BACKWARD: u32 = 4;
 
-/// What runs [`layer_norm`] on these tensors, if anything does: `x` of f32 or bf16, up to 1024 channels,
-/// a multiple of 4 or 8.
+/// The machine that runs [`layer_norm`] on these tensors, if any: `x` of f32 or bf16, up to 1024
+/// channels, a multiple of 4 or 8.
 ///
 /// # Shapes
 /// `x`: ... c; `gain`: c
@@ -27,14 +27,14 @@ pub fn layer_norm_fits(x: &Tensor, gain: &Tensor) -> Option<Arc<dyn Machine>> {
     super::machine_of(Unit::LAYER_NORM, &[x, gain])
 }
 
-/// Layer norm without a bias, and the place of what goes around it.
+/// Layer norm without a bias, and the node of the residual connection around it.
 #[derive(Debug)]
 pub struct LayerNormed {
     /// # Shapes
     /// ... c
     pub y: Tensor,
-    /// Stands for x in a sum behind what is made of y, as long as there is a graph: its gradient is
-    /// added to that of x in the same pass. It has x's shape and no values.
+    /// A placeholder for x in the residual sum, as long as there is a graph: its gradient is added
+    /// to that of x in the same pass. It has x's shape and no values.
     pub around: Option<Tensor>,
 }
 
@@ -44,9 +44,9 @@ pub struct LayerNormed {
 /// `x`: ... c; `gain`: c
 ///
 /// # Panics
-/// Sizes that do not go together, or that do not [fit](layer_norm_fits); a machine that fails.
+/// Sizes that do not match, or that do not [fit](layer_norm_fits); a machine error.
 pub fn layer_norm(on: &Arc<dyn Machine>, x: &Tensor, gain: &Tensor) -> LayerNormed {
-    // The gradient of the gain is f32, whatever the gain is.
+    // The gradient of the gain is f32, whatever the dtype of the gain.
     let gain = &gain.to_kind(Kind::Float);
     let outputs = apply(&[x, gain], |saved| {
         saved.keep(x);
@@ -143,7 +143,7 @@ impl Function for Backward {
     }
 }
 
-/// x + y, where `around` stands for x in the graph.
+/// x + y, where `around` represents x in the graph.
 ///
 /// # Shapes
 /// alike

@@ -1,5 +1,5 @@
-//! Linear attention over space, between the product that makes queries, keys and values and the one
-//! after it.
+//! Linear attention over space, between the projection that makes queries, keys and values and the
+//! one after it.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use super::{Machine, Unit};
 use crate::kernels::cpu::{none, one};
 use crate::layers::HeadShape;
 
-/// Blocks for each multiprocessor.
+/// Blocks per multiprocessor.
 const BLOCKS: u32 = 4;
-/// Sites of a tile; as in `cu/linear.cuh`.
+/// Positions per tile; as in `cu/linear.cuh`.
 const TILE: u32 = 64;
 
 /// Declared as in `cu/linear.cuh`.
@@ -37,7 +37,7 @@ struct Params {
     scale: f32,
 }
 
-/// What runs [`linear`] on this tensor, if anything does: f32 or bf16, heads of 16 or 32.
+/// The machine that runs [`linear`] on this tensor, if any: f32 or bf16, heads of 16 or 32.
 ///
 /// # Shapes
 /// `qkv`: i s (3 n d)
@@ -48,14 +48,14 @@ pub fn linear_fits(qkv: &Tensor, shape: HeadShape) -> Option<Arc<dyn Machine>> {
     super::machine_of(Unit::LINEAR, &[qkv])
 }
 
-/// Linear attention over the sites of each image: the softmax of queries runs over features, that of
-/// keys over sites.
+/// Linear attention over the positions of each image: the softmax of queries runs over features,
+/// that of keys over positions.
 ///
 /// # Shapes
 /// `qkv`: i s (3 n d) -> i s (n d)
 ///
 /// # Panics
-/// Sizes that do not go together, or that do not [fit](linear_fits); a machine that fails.
+/// Sizes that do not match, or that do not [fit](linear_fits); a machine error.
 pub fn linear(on: &Arc<dyn Machine>, qkv: &Tensor, shape: HeadShape) -> Tensor {
     one(&[qkv], |saved| match forward(&**on, qkv, shape) {
         Ok(Forward { y, context, norms }) => {
@@ -66,7 +66,7 @@ pub fn linear(on: &Arc<dyn Machine>, qkv: &Tensor, shape: HeadShape) -> Tensor {
     })
 }
 
-/// How sites are shared out.
+/// How positions are divided over blocks.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     units: u32,
@@ -110,7 +110,7 @@ impl Plan {
         }
     }
 
-    /// Floats of so many, in the memory of the operands.
+    /// Floats for `count` rows of `each`, in the memory of the operands.
     fn room(&self, like: &Tensor, count: u32, each: u32) -> Tensor {
         Tensor::empty([i64::from(count), i64::from(each)], (Kind::Float, like.device()))
     }
@@ -119,12 +119,12 @@ impl Plan {
         format!("linear_{name}_{}_{}", kind_name(self.kind), self.dim)
     }
 
-    /// A block for each part of a unit, with so many floats of shared memory.
+    /// One block for each part of a unit, with `floats` floats of shared memory.
     fn launch(&self, floats: u32) -> Launch {
         Launch { blocks: self.units * self.chunks, threads: THREADS, shared: 4 * floats }
     }
 
-    /// Two tiles, or all the sums of a block.
+    /// Two tiles, or all partial sums of a block.
     fn tiles(&self) -> u32 {
         let side = self.dim / 4;
         (2 * TILE * (self.dim + 4)).max(THREADS / (side * side) * self.dim * self.dim)

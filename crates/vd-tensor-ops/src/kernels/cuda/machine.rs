@@ -1,4 +1,4 @@
-//! What runs kernels: a GPU, or in a test something that stands in for one.
+//! What runs kernels: a GPU or, in tests, an emulator.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,24 +12,24 @@ use vd_torch::cuda::{self, Arch, Gpu, Launch, Module};
 use super::Unit;
 use crate::kernels::{Precision, precision};
 
-/// What runs kernels on the memory of some device.
+/// Runs kernels on the memory of some device.
 pub trait Machine: fmt::Debug + Send + Sync {
-    /// How many blocks it runs at the same time at least.
+    /// The number of multiprocessors: at least so many blocks run at the same time.
     fn multiprocessors(&self) -> u32;
 
-    /// Has the kernels of a unit at hand.
+    /// Makes the kernels of a unit ready to run.
     ///
     /// # Errors
-    /// They cannot be had; asked again, the answer is the same.
+    /// They are not available; later calls return the same result.
     fn prepare(&self, unit: Unit) -> vd_torch::Result<()>;
 
     /// Runs a kernel.
     ///
     /// # Errors
-    /// As [`Machine::prepare`]; no kernel of this name; whatever the machine says.
+    /// As [`Machine::prepare`]; no kernel of this name; any error of the machine.
     /// # Safety
     /// `params` is the struct that the kernel takes, and what it points to is on this machine's
-    /// device, as large as the kernel expects, and used in the order of libtorch's stream.
+    /// device, as large as the kernel expects, and accessed in the order of libtorch's stream.
     unsafe fn run(
         &self,
         unit: Unit,
@@ -41,7 +41,7 @@ pub trait Machine: fmt::Debug + Send + Sync {
 
 type Loaded = std::result::Result<Arc<Module>, String>;
 
-/// Runs a kernel that takes a `P`.
+/// Runs a kernel whose parameter struct is `P`.
 ///
 /// # Safety
 /// As [`Machine::run`].
@@ -72,7 +72,8 @@ impl OwnGpu {
         Ok(OwnGpu { gpu, arch, multiprocessors, modules: Mutex::default() })
     }
 
-    /// Has all units at hand. They are compiled side by side: one after the other they take a minute.
+    /// Makes all units ready. They are compiled in parallel: one after the other they take a
+    /// minute.
     fn prepare_all(&self) -> vd_torch::Result<()> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = Unit::ALL.into_iter().filter(|unit| !modules.contains_key(unit.name));
@@ -146,8 +147,8 @@ thread_local! {
     static IMITATION: RefCell<Option<Arc<dyn Machine>>> = const { RefCell::new(None) };
 }
 
-/// Runs `f` with tensors on the CPU taken, on this thread, for tensors on a GPU that `machine`
-/// stands in for: layers choose as they would there.
+/// Runs `f` with CPU tensors of this thread treated as tensors on a GPU that `machine` emulates:
+/// layers make the same choices as on a GPU.
 pub fn imitated<R>(machine: Arc<dyn Machine>, f: impl FnOnce() -> R) -> R {
     struct Restore(Option<Arc<dyn Machine>>);
     impl Drop for Restore {
@@ -160,13 +161,13 @@ pub fn imitated<R>(machine: Arc<dyn Machine>, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Whether tensors on the CPU are taken for others.
+/// Whether CPU tensors are treated as GPU tensors.
 pub(crate) fn imitating() -> bool {
     IMITATION.with(|machine| machine.borrow().is_some())
 }
 
-/// What runs kernels on a device; none on a CPU, on a GPU whose driver cannot be asked, and with
-/// [`Precision::Reference`].
+/// The machine that runs kernels on a device; None on a CPU, on a GPU whose driver cannot be
+/// queried, and with [`Precision::Reference`].
 pub fn machine(device: Device) -> Option<Arc<dyn Machine>> {
     if precision() == Precision::Reference {
         return None;
@@ -178,7 +179,7 @@ pub fn machine(device: Device) -> Option<Arc<dyn Machine>> {
     }
 }
 
-/// Whether a device is a GPU, or on this thread taken for one.
+/// Whether a device is a GPU, or treated as one on this thread.
 pub fn takes(device: Device) -> bool {
     match device {
         Device::Cpu => imitating(),
@@ -186,12 +187,13 @@ pub fn takes(device: Device) -> bool {
     }
 }
 
-/// Whether there may be a kernel for this tensor: cheap, asked before anything is made for one.
+/// Whether a kernel may apply to this tensor: a cheap check before any operand is prepared.
 pub fn may_run(x: &Tensor) -> bool {
     takes(x.device()) && precision() != Precision::Reference
 }
 
-/// What runs a unit's kernels on these tensors: on one device, the first of them of f32 or bf16.
+/// The machine that runs a unit's kernels on these tensors, if any: all on one device, the first of
+/// f32 or bf16.
 pub(crate) fn machine_of(unit: Unit, tensors: &[&Tensor]) -> Option<Arc<dyn Machine>> {
     let first = tensors.first()?;
     let kinds = [Kind::Float, Kind::BFloat16];
@@ -201,13 +203,13 @@ pub(crate) fn machine_of(unit: Unit, tensors: &[&Tensor]) -> Option<Arc<dyn Mach
     machine_with(unit, first.device())
 }
 
-/// What runs a unit's kernels on a device.
+/// The machine that runs a unit's kernels on a device.
 pub(crate) fn machine_with(unit: Unit, device: Device) -> Option<Arc<dyn Machine>> {
     machine(device).filter(|machine| machine.prepare(unit).is_ok())
 }
 
-/// The generation of a device that runs the kernels, such as `sm_90`, and which it does not run, if
-/// only some.
+/// The architecture of a device that runs the kernels, such as `sm_90`, and the kernels that it
+/// does not run, if only some.
 ///
 /// # Errors
 /// Why it runs none.
@@ -226,10 +228,10 @@ pub fn generation(device: Device) -> vd_torch::Result<String> {
     }
 }
 
-/// Whether a device runs the kernels; they are compiled for it where they have not been.
+/// Whether a device runs the kernels; compiles them for it if necessary.
 ///
 /// # Errors
-/// Why it does not, and libtorch's operations are taken.
+/// Why it does not, so that libtorch's operations are used.
 pub fn state(device: Device) -> vd_torch::Result<()> {
     let failed = |why| vd_torch::Error::Driver { what: format!("kernels on {device:?}"), why };
     match device {

@@ -1,8 +1,9 @@
-//! Kernels for GPUs, in f32 and bf16; sums are f32 at least.
+//! GPU kernels, in f32 and bf16; sums are accumulated in f32 or wider.
 //!
-//! Their text is compiled where it is first wanted, for the GPU that is there ([`vd_torch::cuda`]).
-//! Activations are channels-last and contiguous, as everywhere in the layers. No GPU has run them
-//! yet: the tests compile the same text for the CPU, and compare it with libtorch's operations in f64.
+//! Their text is compiled on first use, for the GPU at hand ([`vd_torch::cuda`]). Activations are
+//! channels-last and contiguous, as everywhere in the layers. The tests compile the same text for
+//! the CPU and compare it with libtorch's operations in f64; docs/gpu.md lists what has not yet run
+//! on a GPU.
 
 mod adamw;
 mod dropout;

@@ -1,4 +1,4 @@
-//! Random numbers of many streams, made where they are wanted.
+//! Random numbers of many streams, made on the device that uses them.
 
 use tch::{Device, Kind, Tensor};
 use vd_torch::cuda::Launch;
@@ -7,12 +7,12 @@ use super::machine::run;
 use super::rows::floats;
 use super::{Machine, Unit};
 
-/// Threads of a block; as in `cu/noise.cu`.
+/// Threads per block; as in `cu/noise.cu`.
 const MAKERS: u32 = 128;
 /// Words that a block takes of its row.
 const WORDS: u64 = 16 * (MAKERS as u64 - 1);
 
-/// How the numbers are distributed.
+/// The distribution of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Law {
     /// Standard normal.
@@ -22,7 +22,7 @@ pub enum Law {
 }
 
 impl Law {
-    /// Words of its stream that a row of `each` values takes.
+    /// Number of stream words that a row of `each` values takes.
     pub fn words(self, each: u64) -> u64 {
         match self {
             Law::Normal => each + each % 2,
@@ -31,14 +31,14 @@ impl Law {
     }
 }
 
-/// Rows of ChaCha streams (8 rounds) that follow each other.
+/// Rows of consecutive ChaCha streams (8 rounds).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Streams {
-    /// The key of all of them.
+    /// The key of all streams.
     pub key: [u32; 8],
     /// The number of the first row's stream.
     pub first: u64,
-    /// The word of each stream from which on numbers are taken.
+    /// The first word of each stream to use.
     pub word: u64,
 }
 
@@ -53,14 +53,14 @@ struct Draw {
     key: [u32; 8],
 }
 
-/// Numbers from the streams' words, a row from each, as [`crate::SeededNoise`] draws them on the host:
-/// uniform ones the same, normal ones but for what rounding to f32 makes of the last bits of f64's
-/// logarithm, sine and cosine.
+/// Numbers from the streams' words, one row per stream, as [`crate::SeededNoise`] draws them on the
+/// host: uniform ones are identical, normal ones up to how rounding to f32 treats differences in
+/// the last bits of f64's logarithm, sine and cosine.
 ///
 /// # Shapes
 /// Result: rows each, f32, on `device`
 /// # Errors
-/// Whatever the machine says; words beyond the ends of their streams.
+/// Any error of the machine; words beyond the ends of their streams.
 pub fn draw(
     on: &dyn Machine,
     law: Law,

@@ -13,26 +13,26 @@ use super::{Machine, Unit};
 use crate::kernels::cpu::one;
 use back::Backward;
 
-/// Blocks for each multiprocessor where nothing is added up at the end of one.
+/// Blocks per multiprocessor if there is no final sum per block.
 const FORWARD: u32 = 16;
 
-/// What is done to the output of a convolution: y = silu(z / max(|z|, 1e-12) gain factor (scale + 1) +
+/// The operations after a convolution: y = silu(z / max(|z|, 1e-12) gain factor (scale + 1) +
 /// shift) + residual, where z = x + bias.
 #[derive(Debug, Clone, Copy)]
 pub struct RmsFinish<'a> {
-    /// Of the convolution, f32.
+    /// Bias of the convolution, f32.
     ///
     /// # Shapes
     /// c
     pub bias: Option<&'a Tensor>,
-    /// f32.
+    /// Gain of the norm, f32.
     ///
     /// # Shapes
     /// c
     pub gain: &'a Tensor,
     /// Multiplies the gain.
     pub factor: f64,
-    /// Scale and shift for every so many neighbouring images.
+    /// Scale and shift, one row for each run of neighbouring images.
     ///
     /// # Shapes
     /// r c each, or with axes of 1 among them
@@ -44,8 +44,9 @@ pub struct RmsFinish<'a> {
     pub residual: Option<&'a Tensor>,
 }
 
-/// What runs [`rms_finished`] on these tensors, if anything does: x and residual of f32 or of bf16, up to
-/// 1024 channels, a multiple of 4 or 8. The others are cast where they are of another kind than said.
+/// The machine that runs [`rms_finished`] on these tensors, if any: x and residual of f32 or of
+/// bf16, up to 1024 channels, a multiple of 4 or 8. The other tensors are cast if they have another
+/// dtype than documented.
 pub fn rms_fits(x: &Tensor, finish: &RmsFinish<'_>) -> Option<Arc<dyn Machine>> {
     let mut beside = vec![finish.gain];
     beside.extend(finish.bias);
@@ -53,16 +54,16 @@ pub fn rms_fits(x: &Tensor, finish: &RmsFinish<'_>) -> Option<Arc<dyn Machine>> 
     rows::fits(Unit::RMS_NORM, x, &beside, finish.residual)
 }
 
-/// What [`RmsFinish`] says of a convolution's output.
+/// Applies [`RmsFinish`] to a convolution's output.
 ///
 /// # Shapes
 /// b f h w c -> b f h w c
 ///
 /// # Panics
-/// Sizes that do not go together, or that do not [fit](rms_fits); a machine that fails.
+/// Sizes that do not match, or that do not [fit](rms_fits); a machine error.
 pub fn rms_finished(on: &Arc<dyn Machine>, x: &Tensor, finish: &RmsFinish<'_>) -> Tensor {
     let film = finish.film.map(|film| film.map(|t| t.to_kind(x.kind())));
-    // The gradients of gain and bias are f32, whatever they are.
+    // The gradients of gain and bias are f32, whatever their dtype.
     let gain = finish.gain.to_kind(Kind::Float);
     let bias = finish.bias.map(|bias| bias.to_kind(Kind::Float));
     let inputs = [x, &gain].into_iter().chain(&bias).chain(film.iter().flatten());
@@ -106,7 +107,7 @@ struct Film {
 }
 
 impl Film {
-    /// Rows that lie as the kernel reads them are taken where they are.
+    /// Rows that already have the layout that the kernel reads are used in place.
     fn new([scale, shift]: [&Tensor; 2], c: i64) -> Self {
         let flat = |t: &Tensor| t.detach().reshape([-1, c]);
         let (scale, shift) = (flat(scale), flat(shift));

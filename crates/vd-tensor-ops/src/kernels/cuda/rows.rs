@@ -1,4 +1,4 @@
-//! Norms over channels that lie next to each other: how they are shared out, and what they are told.
+//! Norms over adjacent channels: the division of work, and the kernels' parameters.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use vd_torch::cuda::Launch;
 
 use super::{Machine, Unit};
 
-/// Threads of a block.
+/// Threads per block.
 pub(super) const THREADS: u32 = 256;
-/// Positions of which one thread adds up values in f32.
+/// Maximum number of positions over which one thread sums values in f32.
 const IN_F32: u32 = 64;
-/// What the beginning and the end of a block that adds up sums take, in rounds of its positions.
+/// The cost of the start and end of a block that computes sums, in iterations over its positions.
 const ENDS: u32 = 4;
 
 /// Declared as in `cu/rows.cuh`.
@@ -37,29 +37,29 @@ pub(super) struct Norm {
     pub(super) groups: u32,
 }
 
-/// What kernels call a kind.
+/// The name of a dtype in kernels.
 pub(super) fn kind_name(kind: Kind) -> &'static str {
     if kind == Kind::BFloat16 { "bf16" } else { "f32" }
 }
 
-/// Values of 16 bytes.
+/// Number of values in 16 bytes.
 pub(super) fn vector(kind: Kind) -> i64 {
     if kind == Kind::BFloat16 { 8 } else { 4 }
 }
 
-/// How the channels of a position are shared out over lanes.
+/// How the channels of a position are distributed over lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lanes {
     pub(super) kind: Kind,
     pub(super) c: u32,
-    /// Lanes of a position.
+    /// Lanes per position.
     pub(super) lanes: u32,
-    /// Vectors of a lane.
+    /// Vectors per lane.
     pub(super) vectors: u32,
 }
 
 impl Lanes {
-    /// None where no kernel takes so many channels.
+    /// None if no kernel takes so many channels.
     pub(super) fn new(kind: Kind, c: i64) -> Option<Self> {
         let width = vector(kind);
         if c < width || c % width != 0 || c > 1024 {
@@ -71,24 +71,24 @@ impl Lanes {
         Some(Lanes { kind, c: u32::try_from(c).ok()?, lanes, vectors })
     }
 
-    /// Positions that a block has at a time.
+    /// Positions that a block processes at a time.
     fn together(self) -> u32 {
         THREADS / self.lanes
     }
 
-    /// Blocks for each of `segments`, so that there are at least `wanted`, where there is so much.
+    /// Blocks for each of `segments`, for at least `wanted` in total if there is enough work.
     pub(super) fn chunks(self, positions: u32, segments: u32, wanted: u32) -> u32 {
         wanted.div_ceil(segments).clamp(1, positions.div_ceil(self.together()))
     }
 
-    /// The same with no thread adding up more in f32 than it should.
+    /// The same, with no thread summing more positions in f32 than allowed.
     pub(super) fn chunks_of_sums(self, positions: u32, segments: u32, wanted: u32) -> u32 {
         let rounds = positions.div_ceil(self.together());
         self.chunks(positions, segments, wanted).max(rounds.div_ceil(IN_F32))
     }
 
-    /// The same for blocks of which a GPU has `places` at a time: what is over when all places have had
-    /// as many leaves most of the GPU idle, so blocks are as many as nearly fill their last places.
+    /// The same for blocks of which a GPU holds `places` at a time: a last wave with few blocks
+    /// leaves most of the GPU idle, so the number of blocks is chosen to nearly fill the last wave.
     pub(super) fn chunks_in_waves(self, positions: u32, segments: u32, places: u32) -> u32 {
         let rounds = positions.div_ceil(self.together());
         let least = rounds.div_ceil(IN_F32).max(1);
@@ -104,7 +104,7 @@ impl Lanes {
         format!("{name}_{}_{}", kind_name(self.kind), self.vectors)
     }
 
-    /// What is told apart from pointers.
+    /// The parameters other than pointers.
     pub(super) fn norm(self) -> Norm {
         let (null, null_mut) = (std::ptr::null(), std::ptr::null_mut());
         Norm {
@@ -127,7 +127,7 @@ impl Lanes {
         }
     }
 
-    /// The same of x and gains, with so many positions in each segment.
+    /// The same, with x, gains and the number of positions per segment.
     pub(super) fn norm_of(
         self,
         (x, gain): (&Tensor, &Tensor),
@@ -137,14 +137,14 @@ impl Lanes {
         Norm { x: read(x), gain: floats(gain), positions, chunks, ..self.norm() }
     }
 
-    /// A block for each chunk of each segment; `sums` says that they are added up.
+    /// One block for each chunk of each segment; `sums` tells whether they sum values.
     pub(super) fn launch(self, segments: u32, chunks: u32, sums: bool) -> Launch {
         let shared = if sums { THREADS / 32 * self.c * 4 } else { 0 };
         Launch { blocks: segments * chunks, threads: THREADS, shared }
     }
 }
 
-/// What runs a unit on x and what goes with it, if anything does.
+/// The machine that runs a unit on x and the tensors that belong to it, if any.
 pub(super) fn fits(
     unit: Unit,
     x: &Tensor,
@@ -160,7 +160,7 @@ pub(super) fn fits(
     super::machine_of(unit, &all)
 }
 
-/// A tensor as kernels take it: contiguous, from a multiple of 16 bytes on.
+/// A tensor as kernels take it: contiguous, with its data aligned to 16 bytes.
 pub(super) fn operand(x: &Tensor) -> Tensor {
     let x = x.detach().contiguous();
     if (x.data_ptr() as usize).is_multiple_of(16) { x } else { x.copy() }
@@ -200,8 +200,9 @@ mod tests {
     #[test]
     fn blocks_of_sums_nearly_fill_the_places_of_a_gpu() {
         let Some(lanes) = Lanes::new(Kind::BFloat16, 64) else { panic!("64 channels") };
-        // A clip of 10 frames of 64 x 64 for each of 32 samples, and 3 blocks on 132 multiprocessors: as
-        // few blocks as keep to what is added up in f32 would be 640, of which 244 come last.
+        // Clips of 10 frames of 64 x 64, 32 samples, and 3 blocks on each of 132 multiprocessors:
+        // the minimum that respects the limit of sums in f32 would be 640 blocks, with 244 in the
+        // last wave.
         let chunks = lanes.chunks_in_waves(40960, 32, 396);
         assert_eq!((chunks, (32 * chunks).div_ceil(396)), (24, 2));
         for positions in [1, 5, 64, 4096, 40960, 1 << 20] {

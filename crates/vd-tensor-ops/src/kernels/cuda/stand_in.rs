@@ -1,4 +1,4 @@
-//! Rows of a conditioning, or what stands in for those that are dropped.
+//! Rows of conditioning, with a placeholder for those that are dropped.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ fn sizes(rows: &Tensor, null: &Tensor, mask: &Tensor) -> Option<Sizes> {
     (fits && all > 0 && i32::try_from(all).is_ok()).then_some([b, row_frames, mask_frames, d])
 }
 
-/// What runs [`stand_in`] on these tensors, if anything does: rows and stand-in both of f32 or of bf16, a
-/// mask of bool.
+/// The machine that runs [`stand_in`] on these tensors, if any: rows and placeholder both of f32 or
+/// of bf16, a mask of bool.
 pub fn stand_in_fits(rows: &Tensor, null: &Tensor, mask: &Tensor) -> Option<Arc<dyn Machine>> {
     if rows.kind() != null.kind() || mask.kind() != Kind::Bool || sizes(rows, null, mask).is_none()
     {
@@ -54,12 +54,12 @@ pub fn stand_in_fits(rows: &Tensor, null: &Tensor, mask: &Tensor) -> Option<Arc<
     super::machine_of(Unit::STAND_IN, &[rows, null, mask])
 }
 
-/// The stand-in where the mask is true, the rows elsewhere.
+/// The placeholder where the mask is true, the rows elsewhere.
 ///
 /// # Shapes
-/// `rows`: b (1 or f) d; `null`: 1 d; `mask`: b (1 or f) 1 -> b f d, or b 1 d where both have one
+/// `rows`: b (1 or f) d; `null`: 1 d; `mask`: b (1 or f) 1 -> b f d, or b 1 d if both have one
 /// # Panics
-/// Tensors that do not [fit](stand_in_fits); a machine that fails.
+/// Tensors that do not [fit](stand_in_fits); a machine error.
 pub fn stand_in(on: &Arc<dyn Machine>, rows: &Tensor, null: &Tensor, mask: &Tensor) -> Tensor {
     let Some(sizes) = sizes(rows, null, mask) else {
         panic!("rows {:?} and a mask {:?} that no kernel takes", rows.size(), mask.size());

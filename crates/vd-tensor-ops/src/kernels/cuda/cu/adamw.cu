@@ -1,5 +1,5 @@
-// AdamW on gradients times a factor, and the moving average of the parameters, of many tensors; and what
-// has to be known of all gradients before.
+// AdamW on scaled gradients, and the moving average of the parameters, for many tensors; and the
+// norms of all gradients that decide on the step.
 
 const u32 MOST = 512;
 const u32 STEPS = 4;
@@ -7,7 +7,7 @@ const u32 STEPS = 4;
 // Mirrored in Rust.
 struct Numbers {
   float shrink;
-  // 1 - lr times decay.
+  // 1 - lr * decay.
   float keep;
   // 1 - beta, of both moments.
   float fresh1;
@@ -30,16 +30,16 @@ struct Entry {
   u64 count;
 };
 
-// What was found of the gradients. Mirrored in Rust.
+// The decision on the gradients. Mirrored in Rust.
 struct Gate {
-  // What gradients are multiplied by once more.
+  // Additional factor of the gradients.
   float shrink;
-  // 0 where nothing may change.
+  // 0 if nothing may change.
   float open;
 };
 
 struct AdamW {
-  // Where the numbers are in device memory; those here where null.
+  // The numbers in device memory; if null, those in this struct are used.
   const Numbers* live;
   // Or null.
   const Gate* gate;
@@ -50,7 +50,7 @@ struct AdamW {
   Entry entries[MOST];
 };
 
-// `COUNT` entries from `at` on.
+// `COUNT` entries starting at `at`.
 template <class T, int COUNT>
 struct Some {
   static __device__ inline void load(const void* from, u64 at, float* to) {
@@ -94,7 +94,7 @@ __device__ inline void adamw_some(const Numbers& n, const Entry& of, u64 at) {
   }
 }
 
-// The last tensor that begins at this block or before it.
+// The tensor of a block: the last one that begins at it or before.
 __device__ inline u32 tensor_of(const u32* begin, u32 tensors) {
   u32 low = 0, high = tensors;
   while (high - low > 1) {
@@ -132,13 +132,13 @@ __device__ inline void adamw(const AdamW& p) {
   }
 }
 
-// Sums of squares of many tensors, of each block and then of each tensor.
+// Sums of squares of many tensors, first per block, then per tensor.
 struct Squares {
   double* of_blocks;
-  // Roots of the sums of whole tensors.
+  // Norms of whole tensors.
   double* norms;
   u32 tensors;
-  // The first block of each tensor, and the one behind the last.
+  // The first block of each tensor, and one past the last block.
   u32 begin[MOST + 1];
   const void* values[MOST];
   u64 counts[MOST];
@@ -158,7 +158,7 @@ __device__ inline double sum_of_block(double own) {
   return sum;
 }
 
-// In f64: the square of an f32 may be none.
+// In f64: the square of an f32 may overflow or underflow f32.
 template <class T>
 __device__ inline void squares(const Squares& p) {
   const u32 low = tensor_of(p.begin, p.tensors), W = Vector<T>::N;
@@ -185,7 +185,7 @@ __device__ inline void squares(const Squares& p) {
   if (threadIdx.x == 0) p.of_blocks[blockIdx.x] = sum;
 }
 
-// A block for each tensor.
+// One block per tensor.
 __device__ inline void tensor_norms(const Squares& p) {
   double sum = 0.0;
   for (u32 i = p.begin[blockIdx.x] + threadIdx.x; i < p.begin[blockIdx.x + 1]; i += THREADS) {
@@ -195,24 +195,24 @@ __device__ inline void tensor_norms(const Squares& p) {
   if (threadIdx.x == 0) p.norms[blockIdx.x] = sqrt(sum);
 }
 
-// What becomes of a step.
+// The decision whether a step is made.
 struct Verdict {
   const double* loss;
-  // How the step went, its loss, the norm of what is clipped, and then the norm of each tensor, which are
-  // there already.
+  // Status of the step, its loss, the norm of the clipped gradients, and then the norm of each
+  // tensor; the last are there already.
   double* report;
-  // Of what is clipped, and of the rest.
+  // For the clipped tensors, and for the rest.
   Gate* gates;
   // 1 from the first bad step on.
   u32* halted;
-  // The largest norm; 0 is none.
+  // The maximum norm; 0 means no clipping.
   double clip;
-  // Tensors that are clipped, the first ones, and all.
+  // The number of clipped tensors, which come first, and of all.
   u32 clipped;
   u32 tensors;
 };
 
-// Neither infinite nor no number; written so that no option of a compiler takes it away.
+// Neither infinite nor NaN; written so that no compiler option removes it.
 __device__ inline bool is_finite(double x) { return fabs(x) <= 1.7976931348623157e308; }
 
 // One block.

@@ -1,5 +1,5 @@
-// What all kernels share. Nothing is included: NVRTC knows these names by itself, so that no header
-// has to be found on the machine, and the emulator of the tests brings its own.
+// Shared by all kernels. Nothing is included: NVRTC knows these names without headers, so none has
+// to be found on the machine, and the emulator of the tests brings its own.
 typedef unsigned long long u64;
 typedef unsigned int u32;
 typedef unsigned short u16;
@@ -11,7 +11,7 @@ typedef unsigned char u8;
   extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p) { \
     __VA_ARGS__(p);                                                                              \
   }
-// The same with so few registers that a multiprocessor has as many blocks at a time.
+// The same, with registers limited so that a multiprocessor holds `blocks` blocks at a time.
 #define RESIDENT_KERNEL(name, Params, threads, blocks, ...)                             \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(                   \
       const __grid_constant__ Params p) {                                               \
@@ -21,10 +21,10 @@ extern __shared__ float4 shared_memory[];
 __device__ inline void* shared() { return shared_memory; }
 #endif
 
-// Of a block of the kernels that go through rows.
+// Threads per block of the row-wise kernels.
 const u32 THREADS = 256;
 
-// Keeps the compiler from holding in registers what is read anew in every round of a loop.
+// Keeps the compiler from holding in registers what is reread in every iteration of a loop.
 #define READ_ANEW() asm volatile("" ::: "memory")
 
 struct bf16 {
@@ -34,7 +34,7 @@ struct bf16 {
 __device__ inline float wide(float x) { return x; }
 __device__ inline float wide(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
 
-// Two values, rounded to the nearest, ties to even; the first one lies first.
+// Two values, rounded to nearest even; the first one lies first.
 __device__ inline u32 pair_of(float first, float second) {
 #ifdef __CUDA_ARCH__
   u32 both;
@@ -91,19 +91,19 @@ struct Vector<bf16> {
   }
 };
 
-// The sum over `lanes` neighbouring lanes, a power of two; all lanes of the warp call it.
+// The sum over `lanes` neighbouring lanes, a power of two; called by all lanes of the warp.
 __device__ inline float sum_of_lanes(float x, u32 lanes) {
   for (u32 off = lanes / 2; off > 0; off /= 2) x += __shfl_xor_sync(~0u, x, off);
   return x;
 }
 
-// The sum over lanes of a warp that are `lanes` apart.
+// The sum over the lanes of a warp that are `lanes` apart.
 __device__ inline float sum_across(float x, u32 lanes) {
   for (u32 off = lanes; off < 32; off *= 2) x += __shfl_xor_sync(~0u, x, off);
   return x;
 }
 
-// The product of x with a row of D.
+// The dot product of x and a row of D.
 template <int D>
 __device__ inline float product(const float* x, const float* row) {
   float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};

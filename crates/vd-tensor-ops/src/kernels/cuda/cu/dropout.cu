@@ -1,4 +1,4 @@
-// Values that are dropped by chance, which is a function of where a value is: the host's masks.
+// Dropout whose mask is a function of each value's position: the same masks as on the host.
 
 const u32 MOST = 512;
 const u32 STEPS = 4;
@@ -7,16 +7,16 @@ const u32 STEPS = 4;
 struct Drop {
   const void* x;
   void* y;
-  // Values of a frame.
+  // Values per frame.
   u64 each;
   u64 site;
   u32 frames;
-  // Blocks of a frame.
+  // Blocks per frame.
   u32 chunks;
-  // Of 2^32, how many numbers drop a value.
+  // How many of the 2^32 random numbers drop a value.
   u32 bound;
   float gain;
-  // Of each sample.
+  // One seed per sample.
   u64 seeds[MOST];
 };
 
@@ -28,7 +28,7 @@ __device__ inline u64 mixed(u64 x) {
   return x ^ (x >> 31);
 }
 
-// Wellons' lowbias32 with a key before its multipliers and one between.
+// Wellons' lowbias32 with a key added before its multipliers and another in between.
 __device__ inline u32 chance(u32 place, u64 key) {
   u32 x = place ^ (u32)key;
   x = (x ^ (x >> 16)) * 0x7FEB352Du + (u32)(key >> 32);

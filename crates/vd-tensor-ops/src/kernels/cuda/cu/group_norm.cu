@@ -1,10 +1,10 @@
 // y = silu(norm(x) gain + shift) + residual, where norm(x) has mean 0 and variance 1 over groups of
-// channels, all frames and positions of a sample: a pass for the sums, and one for the rest.
+// channels, all frames and positions of a sample: one pass for the sums, and one for the rest.
 
 const double EPSILON = 1e-5;
 
-// Sums of how far x is from the sample's first position, and of its square: from zero, squares of a
-// mean that is large would hide the variance.
+// Sums of x minus the sample's first position, and of its square: without this shift, the squares
+// of a large mean would swamp the variance.
 template <class T, int N>
 __device__ inline void group_sums(const Norm& p) {
   const Rows<T, N> rows(p);
@@ -32,7 +32,7 @@ __device__ inline void group_sums(const Norm& p) {
   rows.reduce_both(sums, squares);
 }
 
-// Both halves of a sample's 2 c numbers, added up over what `count` blocks have.
+// Both halves of a sample's 2 c numbers, summed over `count` blocks.
 __device__ inline void added_up(const float* partials, u32 count, u32 c, u32 k, double* to) {
   to[0] = to[1] = 0.0;
   for (u32 i = 0; i < count; ++i) {
@@ -41,7 +41,7 @@ __device__ inline void added_up(const float* partials, u32 count, u32 c, u32 k, 
   }
 }
 
-// A block for each sample, for which a segment is the whole sample here. Shared memory: 2 c f64.
+// One block per sample; here a segment is the whole sample. Shared memory: 2 c f64.
 template <class T>
 __device__ inline void group_statistics(const Norm& p) {
   const u32 sample = blockIdx.x, c = p.c, each = c / p.groups;
@@ -93,7 +93,7 @@ __device__ inline void group_forward(const Norm& p) {
   }
 }
 
-// The norm of a position, in place of x, and in place of the gradient that before the SiLU.
+// Replaces x by the norm of a position, and its gradient by that before the SiLU.
 template <class T, int N>
 __device__ inline void before_silu(const Rows<T, N>& rows, float* x, float* d) {
   const int E = Rows<T, N>::E;
@@ -132,7 +132,7 @@ __device__ inline void group_backward_sums(const Norm& p) {
   rows.reduce_both(gains, shifts);
 }
 
-// Means over each group of the gradient of the norm, and of that times the norm. A block for each
+// Means over each group of the norm's gradient, and of that gradient times the norm. One block per
 // sample. Shared memory: 2 c f64.
 __device__ inline void means_of_groups(const Norm& p) {
   const u32 sample = blockIdx.x, c = p.c, each = c / p.groups, per_sample = p.segments_per_sample;

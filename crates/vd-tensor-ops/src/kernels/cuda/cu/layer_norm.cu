@@ -1,8 +1,8 @@
-// y = (x - mean) / deviation gain, position by position: one pass, x and y once.
+// y = (x - mean) / deviation gain, position by position: one pass, reading x and writing y once.
 
 const float EPSILON = 1e-5f;
 
-// The norm of a position, in place of x, and one over its deviation.
+// The norm of a position, in place of x; returns 1 / deviation.
 template <class T, int N>
 __device__ inline float layer_normal(const Rows<T, N>& rows, float* x) {
   const int W = Rows<T, N>::W;
@@ -13,7 +13,7 @@ __device__ inline float layer_normal(const Rows<T, N>& rows, float* x) {
   const float mean = sum_of_lanes(sum, rows.p.lanes) * share;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
-    // What a lane has beyond the channels is no part of the deviation.
+    // A lane's entries beyond the channels do not count towards the deviation.
     const bool there = rows.channel(n) < rows.p.c;
 #pragma unroll
     for (int i = 0; i < W; ++i) {
@@ -44,8 +44,8 @@ __device__ inline void layer_forward(const Norm& p) {
   }
 }
 
-// The gradient of x, to which that of the way around the norm is added, and each block's sums for
-// that of the gain; the norm is made again.
+// The gradient of x, including that of the residual connection, and each block's sums for the
+// gradient of the gain; the norm is recomputed.
 template <class T, int N>
 __device__ inline void layer_backward(const Norm& p) {
   const Rows<T, N> rows(p);

@@ -1,4 +1,4 @@
-// The kernels of linear attention over space, of what `linear.cuh` says of sites.
+// The kernels of linear attention over space; `linear.cuh` defines their work units.
 
 // Shared memory: ROOM, 2 d, and a float for each thread.
 template <class T, int D>
@@ -58,7 +58,7 @@ __device__ inline void linear_sums(const Linear& p) {
   }
 }
 
-// A block for each unit: what its blocks have, as one. Shared memory: 2 d.
+// One block per unit: merges the results of its blocks. Shared memory: 2 d.
 template <int D>
 __device__ inline void fold(const Linear& p) {
   const u32 unit = blockIdx.x, size = D * (D + 2);
@@ -107,7 +107,7 @@ __device__ inline void soften(float* x, float scale) {
   for (int d = 0; d < D; ++d) x[d] *= factor;
 }
 
-// Writes x matrix, some columns at a time.
+// Writes x times a matrix, some columns at a time.
 template <class T, int D>
 __device__ inline void put_product(const float* x, const float* matrix, T* to) {
   const int W = Vector<T>::N;
@@ -162,7 +162,7 @@ __device__ inline void linear_backward_sums(const Linear& p) {
       sites.stage(sites.grad(site) + d, there, 0.0f, grads + s * Of::ROW + d);
     }
     __syncthreads();
-    // Four lanes share a site.
+    // Four lanes share a position.
     float* row = queries + threadIdx.x / 4 * Of::ROW + threadIdx.x % 4;
     float largest = row[0], sum = 0.0f;
 #pragma unroll
@@ -197,7 +197,7 @@ __device__ inline void linear_backward(const Linear& p) {
   copy<D>(p.context_grad + (u64)sites.unit * D * D, D * D, slopes);
   copy<D>(p.norms + (u64)sites.unit * 2 * D, 2 * D, norms);
   __syncthreads();
-  // The sum over sites of a key's weight times its gradient.
+  // The sum over positions of a key's weight times its gradient.
   for (u32 d = threadIdx.x; d < D; d += blockDim.x) {
     float sum = 0.0f;
     for (u32 e = 0; e < D; ++e) sum += context[d * D + e] * slopes[d * D + e];

@@ -1,9 +1,9 @@
-// Linear attention over space from queries, keys and values as their product leaves them,
-// i s (3 n d), to i s (n d): context = softmax(k over sites)^T v, out = softmax(q) scale context.
+// Linear attention over space from queries, keys and values as their projection leaves them, i s (3
+// n d), to i s (n d): context = softmax(k over positions)^T v, out = softmax(q) scale context.
 //
-// A unit is one head of one image; its sites are shared out over blocks. Sums over sites go tile by
-// tile through shared memory, with maxima that are kept as tiles come in; a thread has four by four
-// entries of a sum. What a site needs for itself is in one thread's registers.
+// A unit is one head of one image; its positions are divided over blocks. Sums over positions go
+// tile by tile through shared memory, with running maxima; each thread accumulates a 4 by 4 block
+// of a sum. What a position needs for itself is in one thread's registers.
 
 // Mirrored in Rust.
 struct Linear {
@@ -12,17 +12,17 @@ struct Linear {
   const void* grad;
   // The output, or the gradient of qkv.
   void* out;
-  // Of each block: a context, the largest key of each feature and the sum of its exponentials; or,
+  // Per block: a context, the maximum key of each feature and the sum of its exponentials; in the
   // backward, the gradient of a context.
   float* partials;
-  // Of each unit: d d.
+  // Per unit: d d.
   float* context;
   float* context_grad;
-  // Of each unit the largest keys, and one over the sums: 2 d.
+  // Per unit: the maximum keys, and 1 / the sums: 2 d.
   float* norms;
   u32 sites;
   u32 heads;
-  // Blocks of a unit, and sites of a block.
+  // Blocks per unit, and positions per block.
   u32 chunks;
   u32 each;
   float scale;
@@ -35,10 +35,10 @@ template <class T, int D>
 struct Sites {
   static const int W = Vector<T>::N;
   static const int ROW = D + 4;
-  // Threads along one side of a sum; sums of which each has its own sites.
+  // Threads along one side of a sum; the number of partial sums, each over its own positions.
   static const u32 SIDE = D / 4;
   static const u32 SUMS = THREADS / (SIDE * SIDE);
-  // Floats of two tiles, or of all sums.
+  // Floats of two tiles, or of all partial sums.
   static const u32 ROOM = 2 * TILE * ROW > SUMS * D * D ? 2 * TILE * ROW : SUMS * D * D;
 
   const Linear& p;
@@ -64,7 +64,7 @@ struct Sites {
     for (int d = 0; d < D; d += W) Vector<T>::load(from + d, to + d);
   }
 
-  // A row of a tile from memory, or where there is no such site, one value.
+  // Copies a row of a tile from memory, or fills it with one value if there is no such position.
   __device__ inline void stage(const T* row, bool there, float none, float* to) const {
     float x[W];
     if (there) {
@@ -77,7 +77,7 @@ struct Sites {
     for (int i = 0; i < W; i += 4) Vector<float>::store(x + i, to + i);
   }
 
-  // Adds up first[s]^T second[s] over the tile's sites.
+  // Accumulates first[s]^T second[s] over the tile's positions.
   __device__ inline void multiply(const float* first, const float* second, float (*sums)[4]) const {
     const u32 number = threadIdx.x / (SIDE * SIDE), place = threadIdx.x % (SIDE * SIDE);
     const float* rows = first + place / SIDE * 4;
@@ -95,7 +95,7 @@ struct Sites {
     }
   }
 
-  // Writes the sum of what all threads have, in their order.
+  // Writes the sum of all threads' parts, in a fixed order.
   __device__ inline void reduce(float (*sums)[4], float* room, float* to) const {
     const u32 number = threadIdx.x / (SIDE * SIDE), place = threadIdx.x % (SIDE * SIDE);
     float* own = room + number * D * D + place / SIDE * 4 * D + place % SIDE * 4;

@@ -1,21 +1,21 @@
-// Random numbers of ChaCha with 8 rounds, a stream for each row: those that the host draws.
+// Random numbers of ChaCha with 8 rounds, one stream per row: the same as on the host.
 
 // Mirrored in Rust.
 struct Draw {
   float* out;
-  // Of the first row; each row has the next one.
+  // Stream of the first row; each row has the next one.
   u64 stream;
-  // The first word of the stream that is taken.
+  // The first word of the stream to use.
   u64 word;
-  // Values of a row.
+  // Values per row.
   u64 each;
-  // Blocks of a row.
+  // Blocks per row.
   u32 chunks;
   u32 key[8];
 };
 
-// Threads of a block, each of which makes 16 words; of the last 16 only the first one is taken, by a pair
-// that begins before them.
+// Threads per block, each of which makes 16 words; of the last 16 only the first one is used, by a
+// pair that begins before them.
 const u32 MAKERS = 128;
 const u32 WORDS = 16 * (MAKERS - 1);
 
@@ -47,13 +47,13 @@ __device__ inline void chacha(const u32* key, u64 block, u64 stream, u32* out) {
   for (int i = 0; i < 16; ++i) out[i] = s[i] + from[i];
 }
 
-// The words of a block, those of one place in their 16 next to each other.
+// The words of a block, grouped by their position in ChaCha's 16 words.
 struct Words {
   u32* at;
   __device__ inline u32& operator[](u32 word) const { return at[word % 16 * MAKERS + word / 16]; }
 };
 
-// What a block has of its row: words from `base` on.
+// A block's part of its row: words from `base` on.
 struct Share {
   u64 row, base;
   Words words;
@@ -70,14 +70,14 @@ struct Share {
     __syncthreads();
   }
 
-  // The first of the things of `size` words, counted from the row's first word, that begin at `word` or
-  // behind it.
+  // The first of the items of `size` words, counted from the row's first word, that begins at or
+  // after `word`.
   __device__ inline u64 behind(const Draw& p, u64 word, u64 size) const {
     return word <= p.word ? 0 : (word - p.word + size - 1) / size;
   }
 };
 
-// Box and Muller 1958, in f64 as on the host; a pair of words for a pair of values.
+// Box and Muller 1958, in f64 as on the host; two words give two values.
 __device__ inline void normal(const Draw& p) {
   const Share share(p);
   const u64 pairs = (p.each + 1) / 2, last = share.behind(p, share.base + WORDS, 2);

@@ -1,18 +1,18 @@
 // y = silu((x + bias) / |x + bias| gain (1 + scale) + shift) + residual, position by position: one
-// pass, x and y once.
+// pass, reading x and writing y once.
 
 const float SMALLEST = 1e-24f;
 const u32 FOLD_THREADS = 512;
 
-// Mirrored in Rust. Rows of `T` that follow the embedding, `step` apart; gain and bias have one row
-// for all.
+// Mirrored in Rust. Rows of `T` that depend on the embedding, `step` apart; gain and bias have one
+// row for all.
 struct Rms {
   Norm norm;
   const float* bias;
   const void* scale;
   const void* shift;
   u32 step;
-  // Of the gain.
+  // Factor of the gain.
   float factor;
 };
 
@@ -24,7 +24,7 @@ struct RmsRows : Rows<T, N> {
 
   __device__ inline explicit RmsRows(const Rms& rms) : Rows<T, N>(rms.norm), of(rms) {}
 
-  // The lane's vector n of a row, zeros where there is none.
+  // The lane's vector n of a row, or zeros if there is no row.
   __device__ inline void row(const float* from, int n, float* to) const {
     const u32 k = this->channel(n);
 #pragma unroll
@@ -61,8 +61,8 @@ __device__ inline void rms_forward(const Rms& rms) {
   const RmsRows<T, N> rows(rms);
   const Norm& p = rms.norm;
   const int E = RmsRows<T, N>::E, W = RmsRows<T, N>::W;
-  // Registers are scarce where a lane has many channels: its rows come from the cache then, vector
-  // by vector.
+  // Registers are scarce if a lane has many channels: its rows are then reread from the cache,
+  // vector by vector.
   const bool KEPT = E <= 8;
   float gain[E], shift[E], bias[E];
 #pragma unroll
@@ -95,14 +95,16 @@ __device__ inline void rms_forward(const Rms& rms) {
   }
 }
 
-// The gradient of x, and each block's sums for those of gain, shift and bias; the norm is made again.
+// The gradient of x, and each block's sums for those of gain, shift and bias; the norm is
+// recomputed.
 template <class T, int N>
 __device__ inline void rms_backward(const Rms& rms) {
   const RmsRows<T, N> rows(rms);
   const Norm& p = rms.norm;
   const int E = RmsRows<T, N>::E, W = RmsRows<T, N>::W;
   const bool KEPT = E <= 4;
-  // Sums for the bias have no room where there are that many channels: those are made of the result.
+  // With more channels there is no room for the sums of the bias: they are computed from the
+  // result.
   const bool BIASES = E <= 16;
   float gain[E], shift[E], gains[E], shifts[E], biases[E];
 #pragma unroll
@@ -173,8 +175,9 @@ struct Fold {
   float factor;
 };
 
-// From the sums of blocks to the gradients of gain, bias, scale and shift. A block has 32 channels; its
-// warps share out rows, or where there are few, what a row has. Shared memory: 2 floats a thread.
+// Reduces the sums of blocks to the gradients of gain, bias, scale and shift. A block has 32
+// channels; its warps divide the rows among themselves or, if there are few, the chunks of a row.
+// Shared memory: 2 floats per thread.
 template <class T>
 __device__ inline void rms_fold(const Fold& p) {
   const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32, k = blockIdx.x * 32 + threadIdx.x % 32;

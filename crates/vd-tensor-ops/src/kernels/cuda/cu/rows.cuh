@@ -1,4 +1,4 @@
-// Norms over channels that lie next to each other: who holds which of them.
+// Norms over adjacent channels: the distribution of channels over lanes.
 
 // Mirrored in Rust.
 struct Norm {
@@ -9,32 +9,33 @@ struct Norm {
   const void* residual;
   // y, or the gradient of x.
   void* out;
-  // Rows of c; no shift where null.
+  // Rows of c; no shift if null.
   const float* gain;
   const float* shift;
-  // For each sample the mean of each channel's group and one over its deviation: 2 c.
+  // Per sample, for each channel's group: the mean and 1 / deviation, 2 c.
   float* statistics;
-  // For each sample what the gradient of x lacks to have no part along ones and along x: 2 c.
+  // Per sample, the means that are projected out of the gradient of x, along ones and along x: 2 c.
   float* means;
   // Sums of each block, 2 c.
   float* partials;
-  // Of a segment, in which all positions have one row of gains and are of one sample.
+  // Positions per segment; a segment belongs to one sample and one row of gains.
   u32 positions;
   u32 c;
   // Lanes that share a position, a power of two up to 32.
   u32 lanes;
-  // Blocks of a segment.
+  // Blocks per segment.
   u32 chunks;
   u32 segments_per_row;
   u32 segments_per_sample;
   u32 groups;
 };
 
-// Neighbouring lanes share a position and N vectors each; a block takes some positions at a time.
+// Neighbouring lanes share a position and hold N vectors each; a block processes several positions
+// at a time.
 template <class T, int N>
 struct Rows {
   static const int W = Vector<T>::N;
-  // Channels of a lane.
+  // Channels per lane.
   static const int E = N * W;
 
   const Norm& p;
@@ -57,7 +58,7 @@ struct Rows {
     return ((u64)segment * p.positions + from + member) * p.c + k;
   }
 
-  // The lane's channels of a position, zeros where it has none.
+  // The lane's channels of a position, zeros for channels that it does not have.
   __device__ inline void read(const void* tensor, u32 from, float* to) const {
 #pragma unroll
     for (int n = 0; n < N; ++n) {
@@ -87,7 +88,7 @@ struct Rows {
     for (int e = 0; e < E; ++e) to[e] += residual[e];
   }
 
-  // The lane's channels of a row of f32; `none` where there is no row.
+  // The lane's channels of a row of f32; `none` if there is no row.
   __device__ inline void channels(const float* row, float none, float* to) const {
 #pragma unroll
     for (int n = 0; n < N; ++n) {
@@ -109,8 +110,8 @@ struct Rows {
     channels(p.shift == 0 ? p.shift : p.shift + (u64)row() * p.c, 0.0f, to);
   }
 
-  // Writes the block's sums of what its lanes have, one number for each channel; in the order of
-  // the warps. Shared memory: a row of c for each warp.
+  // Writes the block's sums over its lanes, one number for each channel, in the order of the warps.
+  // Shared memory: a row of c for each warp.
   __device__ inline void reduce(float* sums, float* to) const {
     float* rows = (float*)shared();
     const u32 warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -140,7 +141,7 @@ struct Rows {
   }
 };
 
-// Every number of vectors that a lane may hold; together with 32 lanes up to 1024 channels.
+// Every number of vectors that a lane may hold; with 32 lanes up to 1024 channels.
 #define FOR_ROWS_OF(name, Params)                        \
   KERNEL(name##_f32_1, Params, THREADS, name<float, 1>)  \
   KERNEL(name##_f32_2, Params, THREADS, name<float, 2>)  \

@@ -1,21 +1,21 @@
-// Rows of a conditioning, or what stands in for those that are dropped.
+// Rows of conditioning, with a placeholder for those that are dropped.
 
 // Mirrored in Rust.
 struct StandIn {
-  // b rf d: what is given, or in the backward nothing.
+  // b rf d: the given rows, null in the backward.
   const void* rows;
   // d
   const void* null;
-  // b mf: where the stand-in is taken.
+  // b mf: where the placeholder is used.
   const u8* mask;
-  // b f d: the gradient of what comes out, or nothing.
+  // b f d: the gradient of the output, or null.
   const void* grad;
-  // b f d, or b rf d of the gradient; in the backward maybe null.
+  // b f d, or b rf d of the gradient; may be null in the backward.
   void* out;
   // d
   float* null_grad;
   u32 b;
-  // Of what is given and of the mask 1 or f, of what comes out f: the more of both.
+  // Number of frames: 1 or f for the rows and for the mask, the larger of both for the output.
   u32 row_frames;
   u32 mask_frames;
   u32 frames;
@@ -37,7 +37,7 @@ __device__ inline void stand_in_forward(const StandIn& p) {
   ((T*)p.out)[at] = from[column];
 }
 
-// 32 columns of a block, and groups of threads that share out the samples.
+// A block has 32 columns, and groups of threads that divide the samples among themselves.
 template <class T>
 __device__ inline void stand_in_backward(const StandIn& p) {
   const u32 groups = THREADS / 32, lane = threadIdx.x % 32, group = threadIdx.x / 32;

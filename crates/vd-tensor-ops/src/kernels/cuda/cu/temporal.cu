@@ -1,6 +1,6 @@
-// The kernels of attention along time, of what `temporal.cuh` says of units.
+// The kernels of attention along time; `temporal.cuh` defines their work units.
 
-// The products of Q vectors with a row.
+// The dot products of Q vectors with a row.
 template <int Q, int D, class T>
 __device__ inline void products(const float (*x)[D], const T* row, float* to) {
   const int W = Vector<T>::N;
@@ -46,7 +46,7 @@ __device__ inline void zero(float (*x)[D]) {
   }
 }
 
-// Scores of one query as weights, in place; they are `step` apart.
+// Softmax of the scores of one query, in place; they are `step` apart.
 __device__ inline void soften(float* scores, u32 step, u32 frames, float largest) {
   float sum = 0.0f;
   for (u32 j = 0; j < frames; ++j) {
@@ -58,7 +58,8 @@ __device__ inline void soften(float* scores, u32 step, u32 frames, float largest
   for (u32 j = 0; j < frames; ++j) scores[j * step] *= share;
 }
 
-// Scores of this thread's queries x as weights: that of query q for a frame is to[q][frame * step].
+// The attention weights of this thread's queries x: that of query q for a frame is to[q][frame *
+// step].
 template <class T, int D, int Q>
 __device__ inline void weigh(const Units<T, D, Q>& units, const float (*x)[D], const T* keys,
                              float* const* to, u32 step) {
@@ -84,8 +85,8 @@ __device__ inline void weigh(const Units<T, D, Q>& units, const float (*x)[D], c
   }
 }
 
-// Shared memory: the table, 2 per_block (frames D + W) of T for keys and values, frames Q threads for
-// scores.
+// Shared memory: the table, 2 per_block (frames D + W) of T for keys and values, frames Q threads
+// for scores.
 template <class T, int D, int Q>
 __device__ inline void temporal_forward(const Temporal& p) {
   Units<T, D, Q> units(p);
@@ -119,7 +120,7 @@ __device__ inline void temporal_forward(const Temporal& p) {
   }
 }
 
-// The gradients of the weights of this thread's queries, from its rows of the gradient.
+// The gradients of the weights of this thread's queries, from its rows of the output gradient.
 template <class T, int D, int Q>
 __device__ inline void slopes_of_weights(const Units<T, D, Q>& units, const float (*grad)[D],
                                          const T* values, float* slopes) {
@@ -134,8 +135,8 @@ __device__ inline void slopes_of_weights(const Units<T, D, Q>& units, const floa
   }
 }
 
-// Weights of this thread's queries x, the gradients of their scores in place of those of the weights,
-// and that of the queries.
+// The weights of this thread's queries x; replaces the gradients of the weights by those of the
+// scores, and computes the gradient of the queries.
 template <class T, int D, int Q>
 __device__ inline void queries_backward(const Units<T, D, Q>& units, float (*x)[D], const T* keys,
                                         float* weights, float* slopes) {
@@ -171,7 +172,8 @@ __device__ inline void queries_backward(const Units<T, D, Q>& units, float (*x)[
   }
 }
 
-// The gradients of this thread's keys or values: a column of the matrix times the rows of all frames.
+// The gradients of this thread's keys or values: a column of the matrix times the rows of all
+// frames.
 template <int PART, class T, int D, int Q>
 __device__ inline void columns_backward(const Units<T, D, Q>& units, const T* rows,
                                         const float* matrix) {
@@ -193,9 +195,9 @@ __device__ inline void columns_backward(const Units<T, D, Q>& units, const T* ro
   }
 }
 
-// Shared memory: the table, per_block (frames D + W) of T for values, keys, queries and gradients, one
-// after the other; 2 per_block frames (frames + 1) for the weights and the gradients of the scores, and
-// heads_of_block frames frames where the bias has a gradient.
+// Shared memory: the table, per_block (frames D + W) of T for values, keys, queries and gradients,
+// one after the other; 2 per_block frames (frames + 1) for the weights and the gradients of the
+// scores, and heads_of_block frames frames if the bias has a gradient.
 template <class T, int D, int Q>
 __device__ inline void temporal_backward(const Temporal& p) {
   Units<T, D, Q> units(p);
@@ -233,7 +235,7 @@ __device__ inline void temporal_backward(const Temporal& p) {
     __syncthreads();
     if (units.there) columns_backward<VALUE>(units, rows, weight);
     if (p.bias_grad != 0) {
-      // A thread has its pairs of frames for itself, so that sums have an order.
+      // Each thread owns its pairs of frames, so that sums have a fixed order.
       for (u32 i = threadIdx.x; i < pairs; i += blockDim.x) {
         const float* slope = slopes + i / f * (f + 1) + i % f;
         for (u32 of = 0; of < units.count; ++of) {
@@ -250,8 +252,8 @@ __device__ inline void temporal_backward(const Temporal& p) {
   }
 }
 
-// Threads of a block at most, and blocks of so many that registers leave room for, as in `plan.rs`:
-// one block more than that, and registers of the backward are spilled.
+// Maximum threads per block, and blocks per multiprocessor for which registers suffice, as in
+// `plan.rs`: with one block more, registers of the backward are spilled.
 const u32 TEMPORAL_THREADS = 128;
 #define FOR_WIDTHS(name, T, kind, of_16, of_32, of_64)                                        \
   RESIDENT_KERNEL(name##_##kind##_16, Temporal, TEMPORAL_THREADS, of_16, name<T, 16, 2>)      \

@@ -1,10 +1,11 @@
-// Attention along time from queries, keys and values as their product leaves them, b f s (3 n d), to
-// b f s (n d): turns, bias, mask, softmax and the weighted sum in one pass, nothing is permuted.
+// Attention along time from queries, keys and values as their projection leaves them, b f s (3 n
+// d), to b f s (n d): rotation, bias, mask, softmax and the weighted sum in one pass, without
+// permuting.
 //
-// A unit is one head at one site of a sample, with all its frames; a block takes `per_block` units
-// that follow each other, and a thread Q of a unit's queries. Keys, values and whatever else all
-// threads of a unit go through lies in shared memory, in the type of the tensors: how much of it a
-// unit takes is how many units a multiprocessor has at a time. Threads of a unit read the same vector
+// A unit is one head at one position of a sample, with all its frames; a block takes `per_block`
+// consecutive units, and a thread Q of a unit's queries. Keys, values and everything else that all
+// threads of a unit read is in shared memory, in the dtype of the tensors: its size per unit
+// decides how many units a multiprocessor holds at a time. Threads of a unit read the same vector
 // at the same time, each for Q queries.
 
 // Mirrored in Rust.
@@ -14,36 +15,37 @@ struct Temporal {
   const void* grad;
   // The output, or the gradient of qkv.
   void* out;
-  // Cosine and sine of a frame's angle for each pair that turns: f turned 2.
+  // Cosine and sine of a frame's angle for each rotated pair: f turned 2.
   const float* turns;
   // Added to the scores, n f f, or null.
   const float* bias;
-  // Pairs of frames that do not see each other, (b or 1) f f, or null.
+  // Masked pairs of frames, (b or 1) f f, or null.
   const u8* forbidden;
-  // Sums of blocks for the gradient of the bias, n f f for each n / heads_of_block of them, or null.
+  // Sums of blocks for the gradient of the bias, n f f for each n / heads_of_block of them, or
+  // null.
   float* bias_grad;
-  // Of as many heads as a block has.
+  // Number of units with the heads of one slice.
   u64 units;
   u32 sites;
   u32 frames;
   u32 heads;
-  // A divisor of the heads; blocks that follow each other have others.
+  // A divisor of the heads; consecutive blocks take different slices of them.
   u32 heads_of_block;
   u32 turned;
   u32 per_block;
-  // 1 where each sample has its own mask.
+  // 1 if each sample has its own mask.
   u32 masks;
   // Factor of the scores.
   float scale;
 };
 
-// What has rows of D: the first three follow each other in qkv.
+// Tensors with rows of D: the first three are adjacent in qkv.
 enum Part { QUERY, KEY, VALUE, GRAD };
 
-// Where a unit lies. Divisions of 64 bits by what is known at run time are long, so a block finds each
-// of its units once, and threads read from shared memory what they need.
+// Where a unit lies. 64-bit divisions by run-time values are slow, so a block locates each of its
+// units once, and threads read the results from shared memory.
 struct Place {
-  // Of its first frame in the queries and in the output.
+  // Offset of its first frame in the queries and in the output.
   u64 qkv, out;
   u32 head, sample;
 };
@@ -54,20 +56,21 @@ struct Units {
 
   const Temporal& p;
   Place* places;
-  // Blocks that have the same heads, and the number of this one and of its heads among them.
+  // The number of blocks with the same heads, this block's number among them, and the number of its
+  // heads' slice.
   u32 alike, number, slice;
-  // Threads of a unit; this thread's unit within the block, and its first query.
+  // Threads per unit; this thread's unit within the block, and its first query.
   u32 together, unit, slot;
-  // Values of a unit in shared memory: all its rows and a vector more, so that neighbours begin in
-  // other banks.
+  // Values per unit in shared memory: all its rows and one vector more, so that neighbouring units
+  // start in different banks.
   u32 stretch;
-  // Units that the block has.
+  // Number of units of the block.
   u32 count;
   bool there;
-  // From a frame to the next.
+  // Stride from frame to frame.
   u64 qkv_step, out_step;
 
-  // The table of places is the first in shared memory.
+  // The table of places comes first in shared memory.
   __device__ inline explicit Units(const Temporal& of) : p(of), places((Place*)shared()) {
     const u32 slices = p.heads / p.heads_of_block;
     alike = gridDim.x / slices;
@@ -84,7 +87,7 @@ struct Units {
     return (T*)((char*)places + (p.per_block * sizeof(Place) + 15) / 16 * 16);
   }
 
-  // Goes to the units of a group: fills the table, a thread for each unit.
+  // Moves to the units of a group: fills the table, one thread per unit.
   __device__ inline void go(u64 group) {
     const u64 first = group * p.per_block, left = p.units - first;
     count = left < p.per_block ? (u32)left : p.per_block;
@@ -104,7 +107,7 @@ struct Units {
     }
   }
 
-  // Turns the pairs of features from `d` on by the angle of a frame, or back.
+  // Rotates the pairs of features from `d` on by the angle of a frame, or back.
   template <int COUNT>
   __device__ inline void turn(float* x, u32 d, u32 frame, float direction) const {
     const float2* angles = (const float2*)p.turns + frame * p.turned;
@@ -131,7 +134,7 @@ struct Units {
     return (const T*)p.qkv + at((Part)PART, of, frame);
   }
 
-  // W features of a row from `d` on: queries and keys at their place in time, queries scaled.
+  // W features of a row from `d` on: queries and keys rotated, queries scaled.
   template <int PART>
   __device__ inline void piece(const T* row, u32 frame, u32 d, float* to) const {
     Vector<T>::load(row + d, to);
@@ -153,8 +156,8 @@ struct Units {
     }
   }
 
-  // The rows of all units of the block, into shared memory: frame by frame, unit by unit. Threads that
-  // follow each other read what lies next to each other.
+  // Copies the rows of all units of the block into shared memory: frame by frame, unit by unit.
+  // Consecutive threads read adjacent memory.
   template <int PART>
   __device__ inline void stage(T* to) const {
     const u32 pieces = D / W, each = pieces * p.per_block;
@@ -178,7 +181,8 @@ struct Units {
     }
   }
 
-  // This thread's query, key or place in the output number q; one that it has not is its first.
+  // This thread's query, key or output position number q; a number that it does not have gives its
+  // first.
   __device__ inline u32 frame(int q) const { return has(q) ? slot + q * together : slot; }
   __device__ inline bool has(int q) const { return slot + q * together < p.frames; }
   __device__ inline const T* row(const T* rows, u32 frame) const {

@@ -1,4 +1,4 @@
-//! The way back through an RMS norm: gradients of blocks, and the sums of their sums.
+//! The backward pass of an RMS norm: gradients and partial sums per block, and their final sums.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use super::super::{Machine, Unit};
 use super::{Operands, RmsFinish};
 use crate::kernels::cpu::none;
 
-/// Of the blocks that add up the sums of others; as in `cu/rms_norm.cu`.
+/// Threads of the blocks that sum the partial sums of others; as in `cu/rms_norm.cu`.
 const FOLD_THREADS: u32 = 512;
 
-/// Channels of a lane up to which the kernel adds up the gradient of the bias; as in `cu/rms_norm.cu`.
+/// Maximum channels per lane with which the kernel sums the gradient of the bias; as in
+/// `cu/rms_norm.cu`.
 const SUMS_OF_BIAS: i64 = 16;
 
 /// Declared as in `cu/rms_norm.cu`.
@@ -81,9 +82,9 @@ impl Function for Backward {
     }
 }
 
-/// Blocks of the backward that a multiprocessor has at a time, of 65536 registers: by NVRTC 13.0 a
-/// thread takes 52 at most for a vector of f32 and 90 for two, 80 for one of bf16 and 128 for two, more
-/// for more. With fewer it spills.
+/// Blocks of the backward that a multiprocessor holds at a time, with 65536 registers: compiled by
+/// NVRTC 13.0 a thread takes at most 52 for one vector of f32 and 90 for two, 80 for one of bf16
+/// and 128 for two, and more beyond that. With fewer registers it spills.
 fn resident(lanes: Lanes) -> u32 {
     match (lanes.kind, lanes.vectors) {
         (Kind::Float, 1) => 4,
@@ -94,7 +95,7 @@ fn resident(lanes: Lanes) -> u32 {
 }
 
 impl Operands {
-    /// The gradient of x, the sums of blocks, and how many of them each row has.
+    /// The gradient of x, the sums of blocks, and the number of blocks per row.
     fn backward(&self, on: &dyn Machine, grad: &Tensor) -> vd_torch::Result<(Tensor, Tensor, u32)> {
         let Operands { lanes, segments, positions, .. } = *self;
         let places = resident(lanes) * on.multiprocessors();

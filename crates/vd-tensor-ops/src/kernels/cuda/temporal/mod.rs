@@ -1,4 +1,5 @@
-//! Attention along time, between the product that makes queries, keys and values and the one after it.
+//! Attention along time, between the projection that makes queries, keys and values and the one
+//! after it.
 
 mod plan;
 
@@ -15,13 +16,13 @@ use crate::kernels::cpu::{none, one};
 use crate::layers::HeadShape;
 use plan::{Pass, Plan};
 
-/// Frames at most: scores of all pairs are kept.
+/// Maximum number of frames: scores of all pairs are kept.
 const FRAMES: i64 = 32;
 
-/// What tells frames apart, and which of them see each other.
+/// Position information, and the mask between frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Temporal<'a> {
-    /// Cosine and sine of the angle of each frame and pair of features that turns.
+    /// Cosine and sine of the rotary angle of each frame and rotated pair of features.
     ///
     /// # Shapes
     /// f t 2, f32
@@ -31,7 +32,7 @@ pub struct Temporal<'a> {
     /// # Shapes
     /// n f f
     pub bias: Option<&'a Tensor>,
-    /// Pairs that do not see each other.
+    /// Masked pairs of frames.
     ///
     /// # Shapes
     /// bool, (b or 1) 1 1 f f
@@ -60,8 +61,8 @@ struct Params {
     scale: f32,
 }
 
-/// What runs [`temporal`] on these tensors, if anything does: f32 or bf16, heads of 16, 32 or 64, up to
-/// 32 frames.
+/// The machine that runs [`temporal`] on these tensors, if any: f32 or bf16, heads of 16, 32 or 64,
+/// up to 32 frames.
 ///
 /// # Shapes
 /// `qkv`: b f s (3 n d)
@@ -90,14 +91,14 @@ pub fn temporal_fits(
 /// `qkv`: b f s (3 n d) -> b f s (n d)
 ///
 /// # Panics
-/// Sizes that do not go together, or that do not [fit](temporal_fits); a machine that fails.
+/// Sizes that do not match, or that do not [fit](temporal_fits); a machine error.
 pub fn temporal(
     on: &Arc<dyn Machine>,
     qkv: &Tensor,
     shape: HeadShape,
     of: &Temporal<'_>,
 ) -> Tensor {
-    // The gradient of the bias is f32, whatever the bias is.
+    // The gradient of the bias is f32, whatever the dtype of the bias.
     let bias = of.bias.map(|bias| bias.to_kind(Kind::Float));
     let turns = operand(&of.turns.to_kind(Kind::Float));
     let forbidden = of.forbidden.map(|t| t.detach().contiguous());
@@ -114,7 +115,7 @@ pub fn temporal(
     })
 }
 
-/// What is the same forward and backward.
+/// Shared by forward and backward.
 #[derive(Debug)]
 struct Operands {
     shape: HeadShape,
@@ -237,7 +238,8 @@ impl Function for Backward {
         let slices = of.shape.heads as u64 / u64::from(plan.heads);
         let mut blocks = params.units.div_ceil(u64::from(plan.units));
         let sums = bias.filter(|_| wanted).map(|bias| {
-            // Each block adds up what it comes by, so there are no more than run at a time.
+            // Each block sums over all units that it processes, so there are no more blocks than
+            // run at a time.
             let places = u64::from(plan.resident * on.multiprocessors());
             blocks = blocks.min((places / slices).max(1));
             let size: Vec<i64> = [blocks as i64].into_iter().chain(bias.size()).collect();

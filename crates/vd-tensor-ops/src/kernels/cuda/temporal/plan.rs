@@ -1,48 +1,49 @@
-//! How attention along time is shared out over blocks.
+//! How attention along time is divided over blocks.
 
 use tch::Kind;
 
 use crate::layers::HeadShape;
 
-/// Bytes of shared memory that a block has on every GPU that has more than 48 KiB of it.
+/// Bytes of shared memory that a block can have on every GPU that offers more than 48 KiB.
 const MOST_SHARED: u32 = 96 << 10;
-/// Bytes of shared memory of a multiprocessor, and those of them that each block costs beside its own:
-/// of an H100. Others have from 100 KiB on; what fits best there fits best on them, or nearly so.
+/// Bytes of shared memory per multiprocessor, and the overhead per block, of an H100. Other GPUs
+/// have 100 KiB or more; the best plan for an H100 is the best one there too, or nearly so.
 const SHARED: u32 = 228 << 10;
 const COST: u32 = 1 << 10;
-/// Blocks of a multiprocessor at most.
+/// Maximum number of blocks per multiprocessor.
 const BLOCKS: u32 = 32;
-/// Threads that a block has at most.
+/// Maximum number of threads per block.
 const THREADS: u32 = 128;
 /// Bytes of `Place` in `cu/temporal.cuh`, one for each unit.
 const PLACE: u32 = 24;
-/// Bytes that lie next to each other and are best read together.
+/// Bytes of adjacent memory that are best read together.
 const LINE: u32 = 128;
 
-/// Which way.
+/// Direction of the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
     Forward,
     Backward { bias: bool },
 }
 
-/// How units are shared out over blocks.
+/// How units are divided over blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Units of a block.
+    /// Units per block.
     pub(super) units: u32,
-    /// Heads that the units of a block are of: fewer than all where each has room of its own.
+    /// Number of heads to which the units of a block belong: fewer than all if each needs memory of
+    /// its own.
     pub(super) heads: u32,
     pub(super) threads: u32,
     pub(super) shared: u32,
-    /// Blocks that an H100's multiprocessor has at a time.
+    /// Blocks that an H100's multiprocessor holds at a time.
     pub(super) resident: u32,
-    /// Threads with work of all of those.
+    /// Working threads of all those blocks.
     busy: u32,
 }
 
 impl Plan {
-    /// With most threads at work on a multiprocessor; none where shared memory is too small.
+    /// The plan with most working threads per multiprocessor; None if shared memory is too small.
     pub(super) fn new(frames: i64, shape: HeadShape, kind: Kind, pass: Pass) -> Option<Plan> {
         let number = |n: i64| u32::try_from(n).ok();
         let (f, d, n) = (number(frames)?, number(shape.dim)?, number(shape.heads)?);
@@ -51,7 +52,7 @@ impl Plan {
         let each = f.div_ceil(queries);
         let plan = |heads: u32, units: u32| {
             let threads = (units * each).next_multiple_of(32);
-            // Rows of the frames, and a vector more.
+            // Rows of the frames, plus one vector.
             let rows = units * (f * d * size + 16);
             let bytes = match pass {
                 Pass::Forward => 2 * rows + 4 * queries * f * threads,
@@ -68,7 +69,7 @@ impl Plan {
             let fits = shared <= MOST_SHARED && resident > 0;
             fits.then_some(Plan { units, heads, threads, shared, resident, busy })
         };
-        // Heads of a site lie next to each other.
+        // Heads of a position are adjacent in memory.
         let splits = pass == Pass::Backward { bias: true };
         let whole = |heads: u32| heads == n || (splits && heads * d * size >= LINE);
         let divisors = (1..=n).filter(|heads| n.is_multiple_of(*heads) && whole(*heads));
@@ -78,8 +79,8 @@ impl Plan {
     }
 }
 
-/// Blocks of [`THREADS`] threads that the registers of a multiprocessor are enough for: as the kernels are
-/// compiled.
+/// Blocks of [`THREADS`] threads for which the registers of a multiprocessor suffice, as the
+/// kernels are compiled.
 fn registers(kind: Kind, dim: u32, pass: Pass) -> u32 {
     match (pass, kind, dim) {
         (Pass::Forward, _, _) | (_, _, 16) | (_, Kind::BFloat16, 64) => 5,
@@ -115,7 +116,7 @@ mod tests {
                 }
             }
         }
-        // Sums for one head are too many where its number is that of all heads.
+        // A prime number of heads cannot be split, and sums for all of them are too large.
         let prime = HeadShape { heads: 61, dim: 16 };
         assert_eq!(Plan::new(32, prime, Kind::BFloat16, Pass::Backward { bias: true }), None);
     }
