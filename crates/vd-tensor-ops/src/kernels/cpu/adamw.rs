@@ -1,4 +1,4 @@
-//! The step of the optimiser and the moving average of the weights, in one pass over memory.
+//! The optimiser step and the moving average of the weights, in one pass over memory.
 
 use tch::{Device, Kind, Tensor};
 use vd_torch::{AdamWStep, mark_changed, team};
@@ -21,7 +21,7 @@ pub struct AdamWTensors<'a> {
 }
 
 impl AdamWTensors<'_> {
-    /// Whether [`adamw`] takes them.
+    /// Whether [`adamw`] can take them.
     pub fn fits(&self) -> bool {
         let all = [self.param, self.grad, self.exp_avg, self.exp_avg_sq];
         all.into_iter().chain(self.average).all(|t| {
@@ -33,12 +33,11 @@ impl AdamWTensors<'_> {
     }
 }
 
-/// Step `done` (from 1) of AdamW on gradients times `shrink`, and then
-/// average + (1 - `decay`) (parameter - average). Every entry comes out the same whatever the number
-/// of threads.
+/// Step `done` (from 1) of AdamW on gradients times `shrink`, and then average + (1 - `decay`)
+/// (parameter - average). The result of every entry is independent of the number of threads.
 ///
 /// # Errors
-/// Tensors that libtorch counts no versions of.
+/// Tensors without a version counter.
 /// # Panics
 /// Tensors that do not [fit](AdamWTensors::fits).
 /// # Reference
@@ -80,18 +79,18 @@ pub fn adamw(
             start += run.count;
         }
     });
-    // What was packed of them, and what a graph has saved, is of another version now.
+    // Packed forms of them, and values that a graph saved, are stale now.
     mark_changed(changed(tensors))
 }
 
-/// What a step changes that others may have read.
+/// The tensors that a step changes, which others may have read.
 pub(crate) fn changed<'a>(
     tensors: &'a [AdamWTensors<'_>],
 ) -> impl Iterator<Item = &'a Tensor> + use<'a> {
     tensors.iter().flat_map(|of| [Some(of.param), of.average]).flatten()
 }
 
-/// The numbers of a step; the kernel for GPUs takes them in this order.
+/// The numbers of a step; the GPU kernel takes them in this order.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Numbers {
@@ -107,7 +106,8 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// Those of step `done`, from 1, on gradients times `shrink`, with an average that keeps `decay`.
+    /// The numbers of step `done`, from 1, on gradients times `shrink`, with an average that keeps
+    /// `decay`.
     pub(crate) fn new(step: &AdamWStep, done: i64, (shrink, decay): (f64, f64)) -> Self {
         let corrected = |beta: f64| 1.0 - beta.powf(done as f64);
         Numbers {
@@ -123,7 +123,7 @@ impl Numbers {
     }
 }
 
-/// Entries of a parameter.
+/// A run of entries of a parameter.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     param: *mut f32,
@@ -142,7 +142,7 @@ unsafe impl Sync for Runs {}
 
 impl Run {
     /// # Safety
-    /// `start + count` entries are there.
+    /// There are `start + count` entries.
     unsafe fn part(&self, start: usize, count: usize) -> Run {
         // SAFETY: the caller's; the average may be null, and stays so.
         unsafe {
@@ -202,7 +202,7 @@ impl Work for Entries {
             for start in (0..whole).step_by(S::LANES) {
                 self.vector::<S>(self.run.part(start, S::LANES));
             }
-            // The rest goes the same way, as a vector that is filled up.
+            // The rest is computed the same way, as a padded vector.
             let (rest, count) = (self.run.part(whole, 0), self.run.count - whole);
             if count > 0 {
                 let mut gradient = [0f32; 16];

@@ -10,12 +10,12 @@ use super::epilogue::{Epilogue, Rows, fits};
 use super::winograd::{Conv, Packed, Source, Tiles};
 use super::{Cache, Version, pointer, pointer_or_null, version};
 
-/// What follows a convolution: y = silu(unit(x) gain + shift) + residual, where unit(x) is x over
-/// its length along the channels.
+/// The operations after a convolution: y = silu(unit(x) gain + shift) + residual, where unit(x) is
+/// x divided by its length along the channels.
 #[derive(Debug, Clone, Copy)]
 pub struct Finish<'a> {
     /// # Shapes
-    /// r c, where r divides the number of images: each row is for as many neighbouring images
+    /// r c, where r divides the number of images: each row applies to a run of neighbouring images
     pub gain: &'a Tensor,
     /// # Shapes
     /// As `gain`
@@ -52,7 +52,7 @@ impl Held {
     }
 }
 
-/// Transformed weights of a 3 x 3 convolution, kept until the weights change.
+/// Transformed weights of a 3 x 3 convolution, cached until the weights change.
 #[derive(Debug, Default)]
 pub struct ConvCache(Cache<Key, Packed>);
 
@@ -78,13 +78,13 @@ impl ConvCache {
     }
 }
 
-/// Whether [`conv3x3`] takes inputs of these channels.
+/// Whether [`conv3x3`] supports these numbers of channels.
 pub fn conv_fits(isa: Isa, inputs: &[i64], outputs: i64) -> bool {
     inputs.len() <= 2 && inputs.iter().chain([&outputs]).all(|c| fits(isa, *c as usize))
 }
 
-/// The 3 x 3 convolution over space of one input, or of two whose channels follow each other, and
-/// what follows it.
+/// The 3 x 3 convolution over space of one input, or of two that are concatenated along channels,
+/// and the operations after it.
 ///
 /// # Shapes
 /// `inputs`: b f h w c each; `weight`: o i 1 3 3; `bias`: o -> b f h w o
@@ -159,7 +159,7 @@ fn run(
     out
 }
 
-/// What follows a convolution, alone.
+/// The operations after a convolution, on their own.
 ///
 /// # Shapes
 /// b f h w c -> b f h w c

@@ -6,7 +6,7 @@ use vd_torch::{BoxError, Function, Saved};
 use super::conv::Finish;
 use super::{Isa, Road, conv_grad, none, one};
 
-/// A convolution's weight and bias, and the products it is made by.
+/// A convolution's weight and bias, and its algorithm.
 #[derive(Debug, Clone, Copy)]
 pub struct ConvWeights<'a> {
     /// # Shapes
@@ -15,11 +15,11 @@ pub struct ConvWeights<'a> {
     /// # Shapes
     /// o
     pub bias: &'a Tensor,
-    /// The products, with the weight's packed forms.
+    /// The algorithm, with the weight's packed forms.
     pub road: &'a Road,
 }
 
-/// A convolution with a gradient, alone or with what follows it.
+/// A differentiable convolution, alone or with the operations after it.
 ///
 /// # Shapes
 /// `inputs`: b f h w c each -> b f h' w' o
@@ -56,7 +56,7 @@ pub fn conv(
     one(&all, |saved| (forward(saved), function))
 }
 
-/// [`super::finish`] with a gradient.
+/// Differentiable [`super::finish`].
 ///
 /// # Shapes
 /// b f h w c -> b f h w c
@@ -73,7 +73,7 @@ pub fn finished(isa: Isa, x: &Tensor, finish: &Finish<'_>) -> Tensor {
     })
 }
 
-/// What a gradient of what follows needs.
+/// Keeps the tensors for the gradient of the operations after a convolution.
 fn keep(saved: &mut Saved, x: &Tensor, finish: &Finish<'_>) {
     saved.keep(x);
     saved.keep(finish.gain);
@@ -138,7 +138,7 @@ impl Function for Conv {
     }
 }
 
-/// `x`, `gain` and `shift` as they were kept.
+/// The gradient, from `x`, `gain` and `shift` as they were kept.
 fn finish_grad(
     isa: Isa,
     (x, gain, shift): (&Tensor, &Tensor, Option<&Tensor>),

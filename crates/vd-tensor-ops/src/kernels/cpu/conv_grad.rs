@@ -9,7 +9,7 @@ use super::epilogue_grad::RowsGrad;
 use super::winograd::{Source, WeightGrad};
 use super::{Isa, pointer, pointer_or_null};
 
-/// Gradients of [`super::finish`], and of what the convolution before it adds to its output.
+/// Gradients of [`super::finish`], and of the bias of the convolution before it.
 #[derive(Debug)]
 pub struct FinishGrad {
     /// # Shapes
@@ -19,7 +19,7 @@ pub struct FinishGrad {
     /// r c
     pub gain: Tensor,
     /// # Shapes
-    /// r c; given also where there was no shift
+    /// r c; also present without a shift
     pub shift: Tensor,
     /// Sums of `x`.
     ///
@@ -43,7 +43,7 @@ pub fn finish_grad(isa: Isa, x: &Tensor, grad: &Tensor, finish: &Finish<'_>) -> 
     assert!(fits(isa, c) && x.kind() == Kind::Float, "{c} channels that no kernel takes");
     let out = x.empty_like();
     let threads = vd_torch::threads() as i64;
-    // Gains, shifts and the bias of each thread, added up in the order of the threads.
+    // Gains, shifts and the bias of each thread, summed in the order of the threads.
     let sums = Tensor::zeros([threads, 2 * rows + 1, size[4]], (Kind::Float, x.device()));
     let all = All(RowsGrad {
         x: pointer(&x),
@@ -82,7 +82,7 @@ struct All(RowsGrad);
 // SAFETY: threads write apart from each other.
 unsafe impl Sync for All {}
 
-/// Tiles of 4 x 4 below which the direct products are fewer than the transforms of the weights.
+/// Number of 4 x 4 tiles below which direct products cost less than the transforms of the weights.
 const FEW_TILES: i64 = 24;
 
 /// The gradient of [`super::conv3x3`] with respect to its weight.
@@ -124,7 +124,7 @@ pub fn conv3x3_weight_grad(isa: Isa, inputs: &[&Tensor], grad: &Tensor) -> Tenso
     out
 }
 
-/// As one product of matrices over all positions: what each tap has seen there, and the gradient.
+/// As one matrix product over all positions, of the inputs that each tap sees and the gradient.
 fn direct(inputs: &[Tensor], grad: &Tensor, shape: &[i64; 5]) -> Tensor {
     let images = Tensor::cat(inputs, -1).flatten(0, 1).permute([0, 3, 1, 2]);
     let seen = images.im2col([3, 3], [1, 1], [1, 1], [1, 1]); // (b f) (i 3 3) (h w)

@@ -1,5 +1,4 @@
-//! Values that are dropped by chance, and the others scaled up: the chance is a function of where a
-//! value is, so that nobody keeps a mask.
+//! Dropout whose mask is a function of each value's position, so that no mask is stored.
 
 use std::sync::Arc;
 
@@ -12,35 +11,38 @@ use crate::derive_seed;
 /// Which values are dropped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DropMask {
-    /// Of each sample.
+    /// One seed per sample.
     pub seeds: Arc<[u64]>,
-    /// Which of the masks of a sample.
+    /// Which of a sample's masks.
     pub site: u64,
-    /// Which part of the values is dropped.
+    /// The fraction of values that is dropped.
     ///
     /// # Range
     /// 0 or more, below 1
     pub rate: f64,
-    /// What the others are multiplied by.
+    /// Factor of the values that are kept.
     pub gain: f64,
 }
 
 impl DropMask {
-    /// Of 2^32, how many numbers drop a value.
+    /// How many of the 2^32 random numbers drop a value.
     pub(crate) fn bound(&self) -> u32 {
         (2f64.powi(32) * self.rate).round() as u32
     }
 }
 
-/// x with values dropped; the same on every call, with any number of threads and any instructions.
+/// x with values dropped; the same on every call, with any number of threads and any instruction
+/// set.
 ///
-/// A value's fate depends on the mask, its sample's seed, its frame and its place in the frame.
+/// Whether a value is dropped depends on the mask, its sample's seed, its frame and its position in
+/// the frame.
 ///
 /// # Shapes
 /// b f ... -> the same
 ///
 /// # Panics
-/// Fewer than two axes, another number of seeds than of samples; a tensor that is not f32 on the CPU.
+/// Fewer than two axes, a number of seeds that differs from that of samples; a tensor that is not
+/// f32 on the CPU.
 pub fn drop_out(isa: Isa, x: &Tensor, mask: &DropMask) -> Tensor {
     let size = x.size();
     assert!(
@@ -72,7 +74,7 @@ pub fn drop_out(isa: Isa, x: &Tensor, mask: &DropMask) -> Tensor {
     y
 }
 
-/// Where values are and where they go.
+/// Source and target of the values.
 struct Ends {
     x: *const f32,
     y: *mut f32,
@@ -86,18 +88,18 @@ struct Part<'a> {
     x: *const f32,
     y: *mut f32,
     count: usize,
-    /// Place of the first in its frame.
+    /// Position of the first in its frame.
     first: usize,
     key: u64,
     mask: &'a DropMask,
 }
 
-/// 32 bits for a place and two keys.
+/// 32 bits from a position and two keys.
 ///
 /// # Reference
 /// Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": a bijection of a counter
-/// instead of a state. Multipliers and shifts are those of Wellons' `lowbias32` (2018), with one key
-/// before them and one between, so that no mask is another one in a different order.
+/// instead of a state. Multipliers and shifts are those of Wellons' `lowbias32` (2018), with one
+/// key before them and one between, so that no mask is a permutation of another.
 #[inline(always)]
 fn bits(place: u32, before: u32, between: u32) -> u32 {
     let x = place ^ before;
@@ -109,7 +111,7 @@ fn bits(place: u32, before: u32, between: u32) -> u32 {
 impl Work for Part<'_> {
     type Out = ();
 
-    /// Plain arithmetic, of which the compiler makes vectors of the set.
+    /// Plain arithmetic, which the compiler vectorises for the instruction set.
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let (before, between) = (self.key as u32, (self.key >> 32) as u32);
@@ -123,7 +125,7 @@ impl Work for Part<'_> {
     }
 }
 
-/// [`drop_out`] with a gradient, which makes the mask again.
+/// Differentiable [`drop_out`], which recomputes the mask.
 ///
 /// # Shapes
 /// b f ... -> the same

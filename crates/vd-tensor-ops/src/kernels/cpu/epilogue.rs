@@ -1,4 +1,4 @@
-//! What follows a convolution, one position at a time while its channels are in the cache.
+//! The operations after a convolution, one position at a time while its channels are in the cache.
 
 use super::{Isa, Simd, Work};
 
@@ -7,7 +7,7 @@ use super::{Isa, Simd, Work};
 /// y = silu(x / max(|x|, 1e-12) gain + shift) + residual
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Epilogue {
-    /// Gains, rows of c: the norm's own times sqrt(c), times one plus the embedding's scale.
+    /// Gains, rows of c: the norm's own times sqrt(c), times (1 + the embedding's scale).
     pub(crate) gain: *const f32,
     /// Shifts, rows of c, or null.
     pub(crate) shift: *const f32,
@@ -19,7 +19,7 @@ pub(crate) struct Epilogue {
 
 impl Epilogue {
     /// # Safety
-    /// As [`Simd`]; `x` and `y` are good for c values, c a multiple of the lanes; the pointers of
+    /// As [`Simd`]; `x` and `y` are valid for c values, c a multiple of the lanes; the pointers of
     /// `self` for the row of `image` and `at` + c values.
     #[inline(always)]
     pub(crate) unsafe fn apply<S: Simd>(
@@ -64,7 +64,7 @@ pub(crate) struct Rows {
     pub(crate) y: *mut f32,
     /// Positions of an image, and channels.
     pub(crate) shape: (usize, usize),
-    /// Positions from, to.
+    /// The range of positions.
     pub(crate) range: (usize, usize),
 }
 
@@ -85,7 +85,7 @@ impl Work for Rows {
     }
 }
 
-/// Whether the kernels take this number of channels.
+/// Whether the kernels support this number of channels.
 pub(crate) fn fits(isa: Isa, channels: usize) -> bool {
     channels > 0 && channels.is_multiple_of(isa.lanes())
 }

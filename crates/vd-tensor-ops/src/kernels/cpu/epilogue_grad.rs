@@ -1,12 +1,12 @@
-//! The gradient of what follows a convolution.
+//! The gradient of the operations after a convolution.
 
 use super::{Simd, Work};
 
-/// Gradients of positions: those of the convolution's output, and sums over positions of those of
-/// gains, shifts and of the convolution's bias.
+/// Gradients of positions: that of the convolution's output, and the sums over positions for gains,
+/// shifts and the convolution's bias.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowsGrad {
-    /// The convolution's output, and the gradient of what came of it.
+    /// The convolution's output, and the gradient of the result.
     pub(crate) x: *const f32,
     pub(crate) grad: *const f32,
     /// Rows of c, for `images_per_row` images each.
@@ -18,17 +18,17 @@ pub(crate) struct RowsGrad {
     pub(crate) shape: (usize, usize),
     /// The gradient of `x`.
     pub(crate) out: *mut f32,
-    /// Sums of this thread, to which is added: rows of c for gains and shifts, c for the bias.
+    /// Sums of this thread, accumulated: rows of c for gains and shifts, c for the bias.
     pub(crate) gains: *mut f32,
     pub(crate) shifts: *mut f32,
     pub(crate) bias: *mut f32,
-    /// Positions from, to.
+    /// The range of positions.
     pub(crate) range: (usize, usize),
 }
 
 impl RowsGrad {
     /// # Safety
-    /// As [`Simd`]; the pointers are good for the position; `inner` for c values.
+    /// As [`Simd`]; the pointers are valid for the position; `inner` for c values.
     #[inline(always)]
     unsafe fn position<S: Simd>(&self, position: usize, inner: *mut f32) {
         let (area, c) = self.shape;
@@ -73,7 +73,7 @@ impl RowsGrad {
     }
 }
 
-/// The slope of SiLU: s (1 + z (1 - s)), s = 1 / (1 + e^-z).
+/// The derivative of SiLU: s (1 + z (1 - s)), s = 1 / (1 + e^-z).
 ///
 /// # Safety
 /// As [`Simd`].

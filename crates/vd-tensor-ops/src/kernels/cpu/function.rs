@@ -5,11 +5,11 @@ use vd_torch::{BoxError, Function, Saved, apply};
 
 use super::once;
 
-/// The only output of `forward`, in the graph as a function of `inputs`. Where there is a graph,
-/// nothing is kept of weights beyond each pass.
+/// The only output of `forward`, in the graph as a function of `inputs`. If there is a graph, no
+/// form of the weights is cached beyond each pass.
 ///
 /// # Panics
-/// Where libtorch cannot put it there, which new tensors give it no reason for.
+/// If libtorch cannot add it to the graph, which does not happen with new tensors.
 pub(crate) fn one<F: Function>(
     inputs: &[&Tensor],
     forward: impl FnOnce(&mut Saved) -> (Tensor, F),
@@ -26,7 +26,7 @@ pub(crate) fn one<F: Function>(
     }
 }
 
-/// A function whose gradient keeps nothing of weights.
+/// A function whose backward caches nothing of the weights.
 #[derive(Debug)]
 struct Once<F>(F);
 

@@ -1,7 +1,7 @@
-//! Matrix products whose operands lie packed in caches.
+//! Matrix products of operands that are packed for the caches.
 //!
-//! Both kinds keep a tile of `ROWS` rows by two vectors of columns in registers, and go once
-//! through the inner axis.
+//! Both kinds keep a tile of `ROWS` rows by two vectors of columns in registers, and traverse the
+//! inner axis once.
 
 use std::arch::asm;
 
@@ -12,10 +12,10 @@ pub(crate) const fn panel<S: Simd>() -> usize {
     2 * S::LANES
 }
 
-/// `at` and `n` values on, as a register of its own.
+/// The pointer `n` values after `at`, in a register of its own.
 ///
-/// Told what rows have in common, the compiler adds an address up for each of them at every step,
-/// which costs as many instructions as the loads do.
+/// If the compiler sees what the rows have in common, it computes an address for each of them at
+/// every step, which costs as many instructions as the loads do.
 #[inline(always)]
 #[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written")]
 fn moved(at: *const f32, n: usize) -> *const f32 {
@@ -30,8 +30,8 @@ fn moved(at: *const f32, n: usize) -> *const f32 {
 /// A tile: c[i][..] (+)= sum over k of a[i row + k step] b[k][..], `M` rows by `Z` vectors.
 ///
 /// # Safety
-/// As [`Simd`]; `a` is good for (M - 1) row + (k - 1) step + 1 values, `b` for k rows `b_row` apart,
-/// `c` for `M` rows `c_row` apart.
+/// As [`Simd`]; `a` is valid for (M - 1) row + (k - 1) step + 1 values, `b` for k rows `b_row`
+/// apart, `c` for `M` rows `c_row` apart.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the innermost loop: operands and their strides")]
 pub(crate) unsafe fn tile<S: Simd, const M: usize, const Z: usize, const ADD: bool>(
@@ -50,7 +50,7 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const Z: usize, const ADD: bo
                 }
             }
         }
-        // Each third row, which reaches the next two.
+        // Every third row, from which the next two are addressed.
         let (mut bases, mut b) = ([a; 5], b);
         for (i, base) in bases.iter_mut().enumerate().take(M.div_ceil(3)) {
             *base = a.add(3 * i * row);
@@ -70,7 +70,7 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const Z: usize, const ADD: bo
             };
         }
         let mut left = k;
-        // Two steps at a time where it counts: each form of a tile takes its time to compile.
+        // Two steps at a time where it matters: each instance of a tile takes time to compile.
         if M == 14 {
             while left >= 2 {
                 step!(0: 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
@@ -98,7 +98,7 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const Z: usize, const ADD: bo
     }
 }
 
-/// A column of tiles: `rows` rows by `Z` vectors, whatever `rows` is.
+/// A column of tiles: any number of `rows` by `Z` vectors.
 ///
 /// # Safety
 /// As [`tile`].
@@ -133,10 +133,10 @@ pub(crate) unsafe fn rows<S: Simd, const Z: usize, const ADD: bool>(
     }
 }
 
-/// c = a b over packed columns: `a` natural rows, `b` of [`pack_columns`].
+/// c = a b over packed columns: `a` in plain rows, `b` from [`pack_columns`].
 ///
 /// # Safety
-/// As [`tile`]; rows of `c` are good for `n` rounded up to whole panels.
+/// As [`tile`]; rows of `c` are valid for `n` rounded up to whole panels.
 #[inline(always)]
 pub(crate) unsafe fn by_panels<S: Simd>(
     (a, a_row): (*const f32, usize),
@@ -154,13 +154,13 @@ pub(crate) unsafe fn by_panels<S: Simd>(
     }
 }
 
-/// Values that [`pack_columns`] makes of a matrix of k rows and n columns.
+/// Number of values that [`pack_columns`] makes of a matrix of k rows and n columns.
 pub(crate) fn packed_columns(lanes: usize, k: usize, n: usize) -> usize {
     n.next_multiple_of(2 * lanes) * k
 }
 
-/// A matrix as panels of two vectors of columns, each panel row after row; columns that are not
-/// there are zeros. `at(k, n)` gives an entry.
+/// A matrix as panels of two vectors of columns, each panel row by row; missing columns are zeros.
+/// `at(k, n)` returns an entry.
 pub(crate) fn pack_columns(
     lanes: usize,
     [k, n]: [usize; 2],
@@ -178,8 +178,8 @@ pub(crate) fn pack_columns(
     }
 }
 
-/// c = a b where lanes are columns: `a` of [`pack_rows`], `b` and `c` of `Z` vectors a row. Rows of
-/// `c` are good for `m` rounded up to whole blocks of `ROWS`.
+/// c = a b where lanes are columns: `a` from [`pack_rows`], `b` and `c` of `Z` vectors per row.
+/// Rows of `c` are valid for `m` rounded up to whole blocks of `ROWS`.
 ///
 /// # Safety
 /// As [`tile`].
@@ -197,7 +197,7 @@ pub(crate) unsafe fn by_rows<S: Simd, const Z: usize, const ADD: bool>(
             let (a, c) = (a.add(block * S::ROWS * k), (c.add(block * S::ROWS * c_row), c_row));
             let a = (a, 1, S::ROWS);
             if S::ROWS == 14 {
-                // Of 64 channels, and of 512, the last 8 are left.
+                // With 64 channels, and with 512, the last 8 remain.
                 if left <= 8 {
                     tile::<S, 8, Z, ADD>(a, b, c, k);
                 } else {
@@ -212,13 +212,14 @@ pub(crate) unsafe fn by_rows<S: Simd, const Z: usize, const ADD: bool>(
     }
 }
 
-/// Values that [`pack_rows`] makes of a matrix of m rows and k columns; `rows` is `ROWS` of the set.
+/// Number of values that [`pack_rows`] makes of a matrix of m rows and k columns; `rows` is `ROWS`
+/// of the instruction set.
 pub(crate) fn packed_rows(rows: usize, m: usize, k: usize) -> usize {
     m.next_multiple_of(rows) * k
 }
 
-/// A matrix as blocks of rows, each block column after column; rows that are not there are zeros.
-/// `at(m, k)` gives an entry.
+/// A matrix as blocks of rows, each block column by column; missing rows are zeros. `at(m, k)`
+/// returns an entry.
 pub(crate) fn pack_rows(
     rows: usize,
     [m, k]: [usize; 2],

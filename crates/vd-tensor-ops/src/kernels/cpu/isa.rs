@@ -1,4 +1,4 @@
-//! Which instructions kernels are run with.
+//! The instruction sets of the kernels.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use super::simd::Portable;
 use super::simd::{Avx2, Avx512};
 use crate::{Error, Result};
 
-/// A set of instructions that kernels are compiled for.
+/// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
@@ -21,19 +21,19 @@ pub enum Isa {
     Avx512,
     /// AVX2 with fused multiply-add.
     Avx2,
-    /// What every CPU of the target has.
+    /// Instructions that every CPU of the target has.
     Portable,
 }
 
 impl Isa {
-    /// The sets this CPU has, best first.
+    /// The sets that this CPU supports, best first.
     pub fn available() -> Vec<Isa> {
         let sets = [Isa::Avx512Bf16, Isa::Avx512, Isa::Avx2, Isa::Portable];
         sets.into_iter().filter(|isa| isa.is_here()).collect()
     }
 
-    /// The sets that tests run: those this CPU has; with the feature `imitate` all, imitated where
-    /// it lacks them.
+    /// The sets that tests run: those that this CPU supports; with the feature `imitate` all of
+    /// them, emulated if necessary.
     pub fn tested() -> Vec<Isa> {
         if cfg!(feature = "imitate") {
             vec![Isa::Avx512, Isa::Avx2, Isa::Portable]
@@ -42,8 +42,8 @@ impl Isa {
         }
     }
 
-    /// The set that kernels run with: the one that the variable `VD_ISA` names ([`Isa::named`]), or
-    /// the best this CPU has.
+    /// The set that kernels run with: the one named by the variable `VD_ISA` ([`Isa::named`]), or
+    /// the best that this CPU supports.
     pub fn current() -> Isa {
         static CURRENT: OnceLock<Isa> = OnceLock::new();
         *CURRENT.get_or_init(|| {
@@ -52,11 +52,11 @@ impl Isa {
         })
     }
 
-    /// What the variable `VD_ISA` (`avx512-bf16`, `avx512`, `avx2`, `portable`) asks for; none where
-    /// it is not set.
+    /// The set that the variable `VD_ISA` (`avx512-bf16`, `avx512`, `avx2`, `portable`) asks for;
+    /// None if it is not set.
     ///
     /// # Errors
-    /// A name that is none, or of a set that this CPU lacks; [`Isa::current`] passes over it then.
+    /// An unknown name, or a set that this CPU lacks; [`Isa::current`] then ignores it.
     pub fn named() -> Result<Option<Isa>> {
         let Some(name) = std::env::var_os("VD_ISA") else { return Ok(None) };
         let name = name.to_string_lossy();
@@ -74,7 +74,7 @@ impl Isa {
         }
     }
 
-    /// Values of a vector.
+    /// Values per vector.
     pub fn lanes(self) -> usize {
         match self {
             Isa::Avx512Bf16 | Isa::Avx512 => 16,
@@ -92,13 +92,13 @@ impl Isa {
         }
     }
 
-    /// Whether the set has an instruction for products of pairs of bf16: without it they are
-    /// emulated, and take as long as those of f32 or longer.
+    /// Whether the set has an instruction for products of bf16 pairs: without it they are emulated,
+    /// and take as long as those of f32 or longer.
     pub fn has_bf16(self) -> bool {
         self == Isa::Avx512Bf16
     }
 
-    /// The set in the words of whoever computes in f32 alone, for whom bf16 is no difference.
+    /// The set for code that computes in f32 only, for which bf16 makes no difference.
     pub(crate) fn without_bf16(self) -> Isa {
         if self == Isa::Avx512Bf16 { Isa::Avx512 } else { self }
     }
@@ -107,7 +107,7 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => {
-                // What compilers take the last of these to have with it.
+                // The features that compilers imply by the last of these.
                 is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512bf16")
@@ -125,8 +125,8 @@ impl Isa {
     /// Runs `work` with this set.
     ///
     /// # Panics
-    /// A set that the CPU lacks. With the feature `imitate` it is imitated instead: vectors as long
-    /// and tiles as high, in plain instructions.
+    /// A set that the CPU lacks. With the feature `imitate` it is emulated instead: the same vector
+    /// length and tile height, in plain instructions.
     pub(crate) fn run<W: Work>(self, work: W) -> W::Out {
         // SAFETY: each set is run only where `is_here` has found it (the answer is cached there).
         unsafe {
@@ -160,18 +160,18 @@ impl fmt::Display for Isa {
     }
 }
 
-/// What a kernel does on one thread, written for any set of instructions.
+/// The work of a kernel on one thread, written for any instruction set.
 ///
-/// Implementations and all they call over `S` are `#[inline(always)]`: only what is inlined into
-/// [`Simd::call`] is compiled with the set's instructions.
+/// Implementations and everything that they call over `S` are `#[inline(always)]`: only code
+/// inlined into [`Simd::call`] is compiled with the set's instructions.
 pub(crate) trait Work {
-    /// What comes out.
+    /// The result.
     type Out;
-    /// Whether products of pairs of bf16 are in it: the rest is the same for sets with and without
-    /// instructions for them, and compiled once for both.
+    /// Whether it computes products of bf16 pairs: otherwise the code is the same for sets with and
+    /// without instructions for them, and compiled once for both.
     const PAIRS: bool = false;
 
     /// # Safety
-    /// The CPU has the instructions of `S`; pointers that `self` holds are good.
+    /// The CPU has the instructions of `S`; the pointers in `self` are valid.
     unsafe fn run<S: Simd>(self) -> Self::Out;
 }

@@ -1,8 +1,8 @@
-//! Kernels for the CPU, in f32.
+//! CPU kernels, in f32.
 //!
-//! Written once over `Simd`, a set of vector instructions, and compiled for each of them; which
-//! one runs is found out at run time ([`Isa`]). Threads are libtorch's own ([`vd_torch::team`]), so
-//! kernels and libtorch never compete for cores. Activations are `b f h w c`, contiguous.
+//! Written once over `Simd`, a set of vector instructions, and compiled for each of them; the set
+//! is chosen at run time ([`Isa`]). Threads are libtorch's own ([`vd_torch::team`]), so kernels and
+//! libtorch never compete for cores. Activations are `b f h w c`, contiguous.
 
 #![allow(clippy::needless_range_loop, reason = "indices of tiles run over several arrays")]
 

@@ -1,13 +1,13 @@
-//! How the gradient of the weights goes through positions.
+//! The traversal of positions for the gradient of the weights.
 
 use super::phase::Window;
 
-/// Columns of outputs below which rows of a band are made to follow each other.
+/// Output columns below which the rows of a band are made contiguous.
 const NARROW: usize = 32;
-/// Channels below which the taps of a row of the kernel are taken as channels.
+/// Channels below which the taps of a kernel row are treated as channels.
 const FEW: usize = 16;
 
-/// Neighbouring rows of outputs of an image.
+/// Neighbouring output rows of an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Band {
     pub(super) image: usize,
@@ -23,13 +23,13 @@ pub(super) struct Band {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bands: Vec<Band>,
-    /// The first position of all, and how many positions and pixels there are.
+    /// The first position of the batch, and how many positions and pixels there are.
     pub(super) first: usize,
     pub(super) positions: usize,
     pub(super) pixels: usize,
 }
 
-/// Pixels that neighbouring positions multiply with their gradients.
+/// Pixels that consecutive positions multiply with their gradients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stretch {
     pub(super) pixel: usize,
@@ -37,15 +37,15 @@ pub(super) struct Stretch {
     pub(super) len: usize,
 }
 
-/// How the pixels of a band lie: rows that a tap sees together, every so many for a stride, follow
-/// each other.
+/// The layout of a band's pixels: rows that a tap sees together (with a stride, every stride-th)
+/// are adjacent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
     pub(super) window: Window,
     pub(super) inputs: usize,
     /// Whether pixels have the channels of all taps of a row of the kernel.
     pub(super) folded: bool,
-    /// Whether there are pixels for each position, and not for each column of the input.
+    /// Whether there are pixels for each position rather than for each column of the input.
     unfolded: bool,
     /// Columns of outputs, and of pixels.
     pub(super) columns: usize,
@@ -65,7 +65,7 @@ impl Layout {
         if self.folded { self.window.kernel * self.inputs } else { self.inputs }
     }
 
-    /// How often all pixels are there: for each tap of a row.
+    /// How many copies of all pixels there are: one for each tap of a row.
     pub(super) fn planes(&self) -> usize {
         if self.unfolded && !self.folded { self.window.kernel } else { 1 }
     }
@@ -75,7 +75,7 @@ impl Layout {
         (outputs - 1) * window.stride + window.kernel
     }
 
-    /// Rows, or rows and columns, of taps that are left to go through.
+    /// The remaining loop over taps: kernel rows, or rows and columns.
     pub(super) fn taps(&self) -> usize {
         let kernel = self.window.kernel;
         if self.folded { kernel } else { kernel * kernel }
@@ -96,13 +96,13 @@ impl Layout {
         rows + (self.window.kernel - 1) / self.window.stride
     }
 
-    /// Where row `row` of those the band sees starts, in pixels.
+    /// Where row `row` of the rows that the band sees starts, in pixels.
     pub(super) fn row(&self, band: &Band, row: usize) -> usize {
         let (phase, row) = (row % self.window.stride, row / self.window.stride);
         band.pixel + (phase * self.rows(band.rows) + row) * self.pitch
     }
 
-    /// What a tap multiplies in a band; planes are so many pixels.
+    /// The stretches that a tap multiplies in a band; planes are so many pixels apart.
     pub(super) fn stretches(
         &self,
         band: Band,
@@ -121,7 +121,8 @@ impl Layout {
         })
     }
 
-    /// Batches of about `most` positions of images of `height` rows of outputs; at least a row.
+    /// Batches of about `most` positions, of images with `height` output rows; at least one row
+    /// each.
     pub(super) fn batches(&self, images: usize, height: usize, most: usize) -> Vec<Batch> {
         let mut batches = Vec::new();
         let mut batch = Batch::default();

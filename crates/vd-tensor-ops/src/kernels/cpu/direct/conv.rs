@@ -11,20 +11,20 @@ use crate::kernels::cpu::epilogue::Epilogue;
 use crate::kernels::cpu::winograd::Source;
 use crate::kernels::cpu::{Isa, Scratch, Simd, Work};
 
-/// Channels below which the taps of a row are one run, over a copy of the input with its padding.
+/// Channels below which the taps of a row form one run, over a copy of the input with its padding.
 const FEW: usize = 16;
-/// Positions of an image up to which those of all images at one place follow each other: a tile of them
-/// sees padding all at once and passes over it. Larger images have little, and what is read stays in
-/// the cache longer where their rows follow each other.
+/// Positions per image up to which the same position of all images is processed together: a tile of
+/// them then sees padding as a whole and skips it. Larger images have little padding, and inputs
+/// stay in the cache longer in row order.
 const SMALL: usize = 256;
-/// Positions of a thread below which threads share the weights instead.
+/// Positions per thread below which threads divide the weights instead.
 const ALONE: usize = 48;
 
-/// A convolution: where everything lies.
+/// A convolution: pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Conv<'a> {
     pub(super) packed: &'a Packed,
-    /// The inputs: the second's channels follow the first's, and may be none.
+    /// The inputs: the second's channels follow the first's, and may be zero in number.
     pub(super) sources: [Source; 2],
     pub(super) images: usize,
     /// Height and width of the inputs, and of the output.
@@ -41,8 +41,8 @@ unsafe impl Sync for Conv<'_> {}
 
 impl Conv<'_> {
     /// # Safety
-    /// Pointers are good for the shapes; `out` overlaps nothing; an epilogue's channels are a multiple
-    /// of the lanes.
+    /// Pointers are valid for the shapes; `out` overlaps nothing; with an epilogue, channels are a
+    /// multiple of the lanes.
     pub(super) unsafe fn run(&self, isa: Isa) {
         let packed = self.packed;
         if packed.inputs < FEW && packed.way == Way::Straight && self.sources[1].channels == 0 {
@@ -53,7 +53,7 @@ impl Conv<'_> {
         self.with(isa, &steps.collect::<Vec<_>>());
     }
 
-    /// The same over a copy with zeros around, in which the taps of a row follow each other.
+    /// The same over a zero-padded copy, in which the taps of a row are adjacent.
     unsafe fn padded(&self, isa: Isa) {
         let (window, c) = (self.packed.window, self.packed.inputs);
         let size = self.from.map(|n| n + 2 * window.padding);
@@ -91,7 +91,8 @@ impl Conv<'_> {
         team(|member| isa.run(Share { conv: self, steps, member }));
     }
 
-    /// Positions of the input and of the output from one of a phase to the next.
+    /// Stride, in positions of the input and of the output, between consecutive positions of a
+    /// phase.
     fn strides(&self) -> (usize, usize) {
         match self.packed.way {
             Way::Straight => (self.packed.window.stride, 1),
@@ -100,7 +101,7 @@ impl Conv<'_> {
     }
 }
 
-/// Memory that several threads write.
+/// Memory that several threads write to.
 struct Shared(*mut f32);
 
 // SAFETY: threads write apart from each other.
@@ -115,27 +116,27 @@ struct Place {
     out: usize,
 }
 
-/// What a thread knows of the positions of a block.
+/// The positions of a block, as a thread sees them.
 struct Block {
     places: [Place; BLOCK],
-    /// Outputs of all positions, and those of panels that are not whole.
+    /// Outputs of all positions, and those of incomplete panels.
     outs: [*mut f32; BLOCK],
     rests: [*mut f32; BLOCK],
     seen: Vec<*const f32>,
     count: usize,
 }
 
-/// What one thread does.
+/// The work of one thread.
 struct Share<'a> {
     conv: &'a Conv<'a>,
-    /// Of each phase.
+    /// Steps of each phase.
     steps: &'a [Vec<Step>],
     member: Member<'a>,
 }
 
 impl Share<'_> {
-    /// Places of the positions from `first` in a phase's grid: row after row of all images, or, of
-    /// small ones, place after place in all images.
+    /// Finds the positions from `first` on in a phase's grid: row by row of all images or, for
+    /// small images, position by position across all images.
     fn place(&self, block: &mut Block, phase: &Phase, grid: [usize; 2], first: usize) {
         let (conv, (step, scale)) = (self.conv, self.conv.strides());
         let (area, images) = (grid[0] * grid[1], conv.images);
@@ -165,7 +166,7 @@ impl Share<'_> {
         }
     }
 
-    /// Where the runs start at each position of the block.
+    /// Finds where the runs start at each position of the block.
     fn look(&self, block: &mut Block, runs: &[Run]) {
         let [h, w] = self.conv.from;
         for (run, seen) in runs.iter().zip(block.seen.chunks_exact_mut(BLOCK)) {
@@ -181,7 +182,7 @@ impl Share<'_> {
         }
     }
 
-    /// All products of the block for some panels.
+    /// All matrix products of the block for some panels.
     #[inline(always)]
     unsafe fn products<S: Simd>(&self, block: &mut Block, phase: usize, panels: Range<usize>) {
         let packed = self.conv.packed;
@@ -220,7 +221,7 @@ impl Share<'_> {
         }
     }
 
-    /// What follows the convolution, in place.
+    /// The operations after the convolution, in place.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, image: usize, at: usize) {
         if let Some(epilogue) = &self.conv.epilogue {
@@ -232,7 +233,8 @@ impl Share<'_> {
         }
     }
 
-    /// A phase: each thread some positions, or, where they are few, some panels of all.
+    /// One phase: each thread takes some positions or, if there are few, some panels of all
+    /// positions.
     #[inline(always)]
     unsafe fn phase<S: Simd>(&self, block: &mut Block, number: usize) {
         let (conv, phase) = (self.conv, &self.conv.packed.phases[number]);

@@ -1,7 +1,7 @@
-//! Convolutions over space by their products, channels last, and their transposes.
+//! Direct convolutions over space, channels last, and their transposes.
 //!
-//! Each output is one sum over taps and channels: the rows of the input lie where they are, and a
-//! table of pointers says where each position sees its own, zeros where it sees padding.
+//! Each output is one sum over taps and channels: the input is not rearranged, and a table of
+//! pointers tells where each position finds its inputs, or zeros for padding.
 
 mod bands;
 mod conv;
@@ -22,7 +22,7 @@ use super::conv::{Finish, Held};
 use super::winograd::Source;
 use super::{Cache, Isa, Scratch, Version, pointer, version};
 
-/// Packed weights of a convolution, kept until the weights change.
+/// Packed weights of a convolution, cached until the weights change.
 #[derive(Debug, Default)]
 pub struct DirectCache(Cache<Key, Packed>);
 
@@ -47,15 +47,15 @@ impl DirectCache {
     }
 }
 
-/// The convolution over space of one input, or of two whose channels follow each other, and what
-/// follows it.
+/// The convolution over space of one input, or of two that are concatenated along channels, and the
+/// operations after it.
 ///
 /// # Shapes
 /// `inputs`: b f h w c each; `weight`: o i 1 k k; `bias`: o -> b f h' w' o
 ///
 /// # Panics
-/// Sizes that do not fit each other; what follows where channels are no multiple of the lanes;
-/// tensors that are not f32 on the CPU.
+/// Sizes that do not match; operations after the convolution if the channels are not a multiple of
+/// the lanes; tensors that are not f32 on the CPU.
 pub fn direct(
     isa: Isa,
     inputs: &[&Tensor],
@@ -69,7 +69,8 @@ pub fn direct(
     run(&cache.packed(weight, key), key, inputs, bias, (to, finish))
 }
 
-/// The transpose of [`direct`], to `size` rows and columns of outputs: also the gradient of its input.
+/// The transpose of [`direct`], to `size` rows and columns of outputs: also the gradient of its
+/// input.
 ///
 /// # Shapes
 /// `x`: b f h w o; `weight`: o i 1 k k; `bias`: i -> b f h' w' i
@@ -94,7 +95,7 @@ fn source(x: Option<&Tensor>) -> Source {
     }
 }
 
-/// Contiguous inputs, checked: their number and channels.
+/// Contiguous inputs, with their number and channels checked.
 fn checked(inputs: &[&Tensor], channels: usize) -> Vec<Tensor> {
     let inputs: Vec<Tensor> = inputs.iter().map(|x| x.detach().contiguous()).collect();
     let same = |x: &Tensor| x.kind() == Kind::Float && x.size()[..4] == inputs[0].size()[..4];
@@ -151,7 +152,7 @@ fn run(
     out
 }
 
-/// The gradient of [`direct`] with respect to its weight; of the transpose where `inputs` is its
+/// The gradient of [`direct`] with respect to its weight; that of the transpose if `inputs` is its
 /// output's gradient and `grad` its input.
 ///
 /// # Shapes

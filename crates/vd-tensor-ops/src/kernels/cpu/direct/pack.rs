@@ -1,4 +1,4 @@
-//! Weights as the products read them.
+//! Weights packed for the matrix products.
 
 use std::ops::Range;
 
@@ -7,11 +7,11 @@ use vd_torch::team;
 use super::phase::{Phase, Way, Window, phases};
 use crate::kernels::cpu::{Block, Isa};
 
-/// Inputs that are packed at a time: what is read and written stays in the first cache.
+/// Inputs packed at a time, so that source and target stay in the L1 cache.
 const CHUNK: usize = 16;
 
-/// Weights of a convolution: for each phase panels of two vectors of outputs, rows are the inputs
-/// of the first tap, of the second one and so on.
+/// Weights of a convolution: for each phase, panels of two vectors of outputs; rows are the inputs
+/// of the first tap, then of the second one and so on.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(super) window: Window,
@@ -25,11 +25,11 @@ pub(crate) struct Packed {
     values: Block,
 }
 
-/// Where weights lie.
+/// The source weights.
 #[derive(Debug, Clone, Copy)]
 struct From {
     at: *const f32,
-    /// Values between neighbouring outputs and inputs.
+    /// Distance, in values, between neighbouring outputs and inputs.
     output: usize,
     input: usize,
 }
@@ -37,17 +37,17 @@ struct From {
 // SAFETY: the weights are only read.
 unsafe impl Sync for From {}
 
-/// Where packed weights go.
+/// The target of the packed weights.
 struct To(*mut f32);
 
 // SAFETY: threads write apart from each other.
 unsafe impl Sync for To {}
 
 impl Packed {
-    /// Of `weights` o i k k; transposed they take o channels to i.
+    /// Packs `weights` o i k k; transposed they map o channels to i.
     ///
     /// # Safety
-    /// `weights` is good for the shape.
+    /// `weights` is valid for the shape.
     pub(super) unsafe fn new(
         isa: Isa,
         (window, way): (Window, Way),
@@ -81,10 +81,10 @@ impl Packed {
         packed
     }
 
-    /// Some inputs of a panel of all phases; outputs that are not there stay zeros.
+    /// Packs some inputs of a panel of all phases; missing outputs stay zeros.
     ///
-    /// Each input's taps are turned in a small buffer: outputs and taps lie powers of two apart, which
-    /// the first cache cannot hold beside each other.
+    /// Each input's taps are transposed in a small buffer: outputs and taps lie powers of two
+    /// apart, so the L1 cache cannot hold them at the same time.
     unsafe fn pack(&self, from: &From, to: *mut f32, panel: usize, inputs: Range<usize>) {
         let (width, area) = (2 * self.lanes, self.window.kernel * self.window.kernel);
         let outputs = panel * width..self.outputs.min((panel + 1) * width);
@@ -115,7 +115,7 @@ impl Packed {
         phase.taps.len() * self.inputs
     }
 
-    /// Panels that hold all outputs.
+    /// Number of panels that hold all outputs.
     pub(super) fn panels(&self) -> usize {
         self.outputs.div_ceil(2 * self.lanes)
     }

@@ -1,25 +1,25 @@
-//! Which inputs the outputs of a convolution see.
+//! Which inputs each output of a convolution depends on.
 
-/// What a convolution over space sees of its input at each position, the same down and across.
+/// The window of a convolution over space, the same vertically and horizontally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
-    /// Positions that are seen along an axis, at least 1.
+    /// Window size along an axis, at least 1.
     pub kernel: usize,
-    /// Positions of the input between neighbouring outputs, at least 1.
+    /// Distance in the input between neighbouring outputs, at least 1.
     pub stride: usize,
-    /// Rows of zeros before the first and after the last position.
+    /// Zeros added before the first and after the last position.
     pub padding: usize,
 }
 
 impl Window {
-    /// Outputs along an axis of so many inputs; none where the window does not fit.
+    /// Number of outputs along an axis for so many inputs; None if the window does not fit.
     pub fn outputs(self, inputs: usize) -> usize {
         let padded = inputs + 2 * self.padding;
         padded.checked_sub(self.kernel).map_or(0, |rest| rest / self.stride + 1)
     }
 
-    /// Outputs along an axis of the transposed convolution: the fewest inputs from which the window
-    /// makes so many.
+    /// Number of outputs along an axis of the transposed convolution: the fewest inputs from which
+    /// the window makes so many.
     pub fn transposed(self, inputs: usize) -> usize {
         ((inputs.max(1) - 1) * self.stride + self.kernel).saturating_sub(2 * self.padding)
     }
@@ -32,7 +32,7 @@ pub(super) enum Way {
     Transposed,
 }
 
-/// An entry of the kernel, and where the input lies that it weighs.
+/// An entry of the kernel, and the offset of the input that it weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tap {
     pub(super) number: usize,
@@ -40,7 +40,7 @@ pub(super) struct Tap {
     pub(super) across: isize,
 }
 
-/// Outputs that see the same taps: all, or, transposed, every so many from the start.
+/// Outputs that use the same taps: all of them or, transposed, every stride-th from a start.
 #[derive(Debug)]
 pub(super) struct Phase {
     pub(super) start: [usize; 2],
@@ -61,7 +61,7 @@ fn along(window: Window, way: Way, start: usize) -> Vec<(usize, isize)> {
     }
 }
 
-/// All phases; each output belongs to one.
+/// All phases; each output belongs to exactly one.
 pub(super) fn phases(window: Window, way: Way) -> Vec<Phase> {
     let starts = match way {
         Way::Straight => 1,

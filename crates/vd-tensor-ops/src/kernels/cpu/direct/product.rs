@@ -1,21 +1,21 @@
-//! The products of a convolution: rows of the input where they lie, times packed weights.
+//! The matrix products of a convolution: rows of the input in place, times packed weights.
 
 use super::phase::Phase;
 use crate::kernels::cpu::Simd;
 use crate::kernels::cpu::winograd::Source;
 
-/// Inputs whose weights, a panel wide, lie in the first cache beside what they are multiplied with.
+/// Number of inputs whose weights, a panel wide, fit the L1 cache together with the operands.
 pub(super) const DEPTH: usize = 256;
-/// Positions at a time: a multiple of the rows of the tiles of every set.
+/// Positions at a time: a multiple of the tile rows of every instruction set.
 pub(super) const BLOCK: usize = 84;
 
-/// Rows of weights after the one in use that are asked for.
+/// How many rows of weights ahead are prefetched.
 const AHEAD: usize = 8;
 
-/// What is seen of padding.
+/// The input for padding.
 pub(super) static ZEROS: [f32; DEPTH] = [0.0; DEPTH];
 
-/// Values of the input that follow each other, as many for each position.
+/// Adjacent values of the input, the same number for each position.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     /// Offset from the position.
@@ -27,14 +27,14 @@ pub(super) struct Run {
     pub(super) len: usize,
 }
 
-/// Runs whose products are made together, and the row of the weights at which they start.
+/// Runs whose products are computed together, and the row of the weights at which they start.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) runs: Vec<Run>,
     pub(super) row: usize,
 }
 
-/// Channels of each tap, at most [`DEPTH`] in a run.
+/// The channels of each tap, at most [`DEPTH`] in a run.
 pub(super) fn runs(phase: &Phase, sources: &[Source; 2]) -> Vec<Run> {
     let mut runs = Vec::new();
     for tap in &phase.taps {
@@ -48,7 +48,8 @@ pub(super) fn runs(phase: &Phase, sources: &[Source; 2]) -> Vec<Run> {
     runs
 }
 
-/// Runs in steps of about equal depth; one where there is nothing to see, which leaves the bias.
+/// Runs in steps of about equal depth; a single empty step if there are no inputs, so that the bias
+/// is written.
 pub(super) fn steps(runs: Vec<Run>) -> Vec<Step> {
     let depth: usize = runs.iter().map(|run| run.len).sum();
     let each = depth.div_ceil(depth.div_ceil(DEPTH).max(1));
@@ -74,16 +75,16 @@ pub(super) struct Panel<'a> {
     /// Where each run starts at each position; runs are [`BLOCK`] apart.
     pub(super) seen: *const *const f32,
     pub(super) weights: *const f32,
-    /// What sums start from, or null where they go on from the outputs.
+    /// The initial values of the sums, or null to continue from the outputs.
     pub(super) bias: *const f32,
-    /// Where each position's outputs are, and the first of them that is meant.
+    /// Each position's outputs, and the first of them to write.
     pub(super) outs: *const *mut f32,
     pub(super) first: usize,
 }
 
 impl Panel<'_> {
     /// # Safety
-    /// As [`Simd`]; all pointers are good for `count` positions, `Z` vectors of outputs.
+    /// As [`Simd`]; all pointers are valid for `count` positions, `Z` vectors of outputs.
     #[inline(always)]
     pub(super) unsafe fn run<S: Simd, const Z: usize>(&self, count: usize) {
         let mut i = 0;

@@ -1,5 +1,5 @@
-//! The gradient of the weights: for each tap the product of what it saw and the gradients, over all
-//! positions.
+//! The gradient of the weights: for each tap the matrix product of its inputs and the gradients,
+//! over all positions.
 
 use vd_torch::{Member, team};
 
@@ -8,10 +8,10 @@ use super::phase::Window;
 use crate::kernels::cpu::winograd::Source;
 use crate::kernels::cpu::{Isa, Scratch, Simd, Work};
 
-/// Where everything lies.
+/// Pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WeightGrad {
-    /// The inputs: the second's channels follow the first's, and may be none.
+    /// The inputs: the second's channels follow the first's, and may be zero in number.
     pub(super) sources: [Source; 2],
     pub(super) grad: Source,
     pub(super) window: Window,
@@ -26,15 +26,15 @@ pub(super) struct WeightGrad {
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for WeightGrad {}
 
-/// What all threads share.
+/// Shared by all threads.
 struct Plan {
     layout: Layout,
     batches: Vec<Batch>,
     /// Blocks of channels of pixels, and panels of outputs.
     blocks: usize,
     panels: usize,
-    /// Channels of a block after pixels; gradients of a panel after positions; for each panel, block
-    /// and tap a tile of sums.
+    /// Channels of a block by pixels; gradients of a panel by positions; for each panel, block and
+    /// tap a tile of sums.
     pixels: *mut f32,
     grads: *mut f32,
     sums: *mut f32,
@@ -43,15 +43,15 @@ struct Plan {
 // SAFETY: as for `WeightGrad`.
 unsafe impl Sync for Plan {}
 
-/// Positions of a batch: of a panel and a block about as many as the first cache holds, in batches of
-/// one size.
+/// Positions per batch: about as many as fit the L1 cache for a panel and a block, in batches of
+/// equal size.
 fn most(positions: usize, isa: Isa) -> usize {
     positions.div_ceil(positions.div_ceil(3072 / isa.lanes()).max(1))
 }
 
 impl WeightGrad {
     /// # Safety
-    /// Pointers are good for the shapes; there are positions.
+    /// Pointers are valid for the shapes; there is at least one position.
     pub(super) unsafe fn run(&self, isa: Isa) {
         let inputs = self.sources[0].channels + self.sources[1].channels;
         let (rows, width) = (isa.rows(), 2 * isa.lanes());
@@ -64,7 +64,7 @@ impl WeightGrad {
         let planes = blocks * layout.planes();
         let mut pixels = Scratch::take(planes * largest(|batch| batch.pixels) * rows);
         let mut grads = Scratch::take(panels * largest(|batch| batch.positions) * width);
-        // One batch needs no sums that stay.
+        // A single batch needs no persistent sums.
         let units = if batches.len() > 1 { panels * blocks } else { 0 };
         let mut sums = Scratch::take(units * layout.taps() * rows * width);
         let plan = &Plan {
@@ -80,7 +80,7 @@ impl WeightGrad {
     }
 }
 
-/// What one thread does.
+/// The work of one thread.
 struct Share<'a> {
     all: &'a WeightGrad,
     plan: &'a Plan,
@@ -88,7 +88,7 @@ struct Share<'a> {
 }
 
 impl Share<'_> {
-    /// Row `row` of those a band sees, with its padding and both inputs; false where it is padding.
+    /// Copies row `row` of a band's inputs, with padding and both inputs; false if all is padding.
     #[inline(always)]
     unsafe fn stage(&self, band: &Band, row: usize, to: *mut f32) -> bool {
         let (all, window) = (self.all, self.plan.layout.window);
@@ -118,7 +118,7 @@ impl Share<'_> {
         true
     }
 
-    /// A staged row as pixels of all blocks.
+    /// Writes a staged row as pixels of all blocks.
     #[inline(always)]
     unsafe fn spread<S: Simd>(&self, batch: &Batch, start: usize, staged: Option<*const f32>) {
         let (layout, planes) = (&self.plan.layout, self.plan.layout.planes());
@@ -140,7 +140,7 @@ impl Share<'_> {
         }
     }
 
-    /// The pixels and gradients of a batch, each thread some.
+    /// Packs the pixels and gradients of a batch, each thread some of them.
     #[inline(always)]
     unsafe fn pack<S: Simd>(&self, batch: &Batch, staged: *mut f32) {
         let (plan, layout) = (self.plan, &self.plan.layout);
@@ -175,7 +175,7 @@ impl Share<'_> {
         }
     }
 
-    /// The products of a batch with a panel and a block, added to its tiles but for the first batch.
+    /// The products of a batch for a panel and a block, added to its tiles after the first batch.
     #[inline(always)]
     unsafe fn product<S: Simd, const M: usize, const Z: usize>(
         &self,
@@ -226,7 +226,7 @@ impl Share<'_> {
         }
     }
 
-    /// The sums of a panel and a block as weights.
+    /// Writes the sums of a panel and a block as weights.
     #[inline(always)]
     unsafe fn scatter<S: Simd>(&self, (panel, block): (usize, usize), tiles: *const f32) {
         let (layout, width) = (&self.plan.layout, 2 * S::LANES);
@@ -248,7 +248,7 @@ impl Share<'_> {
         }
     }
 
-    /// Some panels and blocks of all, over all batches.
+    /// Some of the panels and blocks, over all batches.
     #[inline(always)]
     unsafe fn all<S: Simd, const M: usize>(&self) {
         let (plan, layout) = (self.plan, &self.plan.layout);

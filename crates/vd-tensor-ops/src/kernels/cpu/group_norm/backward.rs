@@ -1,4 +1,5 @@
-//! The gradient of group norm and what follows it: a pass for sums, and one for the rest.
+//! The gradient of group norm and the operations after it: one pass for the sums, and one for the
+//! rest.
 
 use vd_torch::Member;
 
@@ -7,7 +8,7 @@ use super::segments::{Pairs, Piece, Segments, sum};
 use crate::kernels::cpu::epilogue_grad::silu_slope;
 use crate::kernels::cpu::{Scratch, Simd, Work};
 
-/// Everything: where it lies.
+/// Pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backward {
     pub(super) shape: Shape,
@@ -16,26 +17,26 @@ pub(super) struct Backward {
     /// Rows of c.
     pub(super) gain: *const f32,
     pub(super) shift: *const f32,
-    /// As the forward has left them.
+    /// As computed by the forward.
     pub(super) statistics: *const f32,
     pub(super) x_grad: *mut f32,
     /// Rows of c.
     pub(super) gain_grad: *mut f32,
     pub(super) shift_grad: *mut f32,
-    /// Zeros: 2 c for each slot.
+    /// Initially zeros: 2 c for each slot.
     pub(super) sums: *mut f64,
 }
 
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for Backward {}
 
-/// What one thread does.
+/// The work of one thread.
 pub(super) struct Share<'a> {
     pub(super) all: &'a Backward,
     pub(super) member: Member<'a>,
 }
 
-/// c values each: of a sample, and of a row.
+/// Pointers to c values each, of a sample and of a row.
 #[derive(Debug, Clone, Copy)]
 struct Channels {
     mean: *const f32,
@@ -45,7 +46,7 @@ struct Channels {
 }
 
 impl Channels {
-    /// x with mean 0 and variance 1, and what the gradient of SiLU's argument is times the outer one.
+    /// The normalised x, and the derivative of SiLU at its argument.
     #[inline(always)]
     unsafe fn slope<S: Simd>(&self, x: *const f32, k: usize) -> (S::V, S::V) {
         // SAFETY: the caller's.
@@ -88,7 +89,7 @@ impl Pairs for Slopes<'_> {
 }
 
 impl Share<'_> {
-    /// Segments of which each is of one sample and of one row.
+    /// Segments, each within one sample and one row.
     fn segments(&self) -> Segments {
         self.all.shape.segments(self.all.shape.common(), self.member.count)
     }
@@ -104,7 +105,7 @@ impl Share<'_> {
         }
     }
 
-    /// Adds the gradients of shift and gain of a segment, of all threads, to `to`, times `factor`.
+    /// Adds the gradients of shift and gain of a segment, of all threads, times `factor`, to `to`.
     unsafe fn gather(&self, segment: usize, to: &mut [f64], factor: impl Fn(usize) -> f64) {
         let c = self.all.shape.c;
         for slot in self.segments().slots_of(segment) {
@@ -115,7 +116,7 @@ impl Share<'_> {
         }
     }
 
-    /// The gradients of the rows of this thread.
+    /// The gradients of this thread's rows.
     unsafe fn rows(&self, sums: &mut [f64]) {
         let Shape { c, row, .. } = self.all.shape;
         let segments = row / self.segments().each;
@@ -135,8 +136,8 @@ impl Share<'_> {
         }
     }
 
-    /// Means over each channel's group of a sample: of the gradient of the normalised x, and of that
-    /// times the normalised x.
+    /// Means over each channel's group of a sample: of the gradient of the normalised x, and of
+    /// that gradient times the normalised x.
     unsafe fn means(&self, sample: usize, sums: &mut [f64], to: *mut f32) {
         let Shape { positions, c, groups, row, .. } = self.all.shape;
         let (segments, each) = (self.segments(), c / groups);
@@ -158,7 +159,7 @@ impl Share<'_> {
         }
     }
 
-    /// The gradient of x of a piece of a sample.
+    /// The gradient of x for a piece of a sample.
     #[inline(always)]
     unsafe fn rest<S: Simd>(&self, piece: &Piece, (mean, along): (*const f32, *const f32)) {
         let Shape { c, .. } = self.all.shape;
@@ -193,8 +194,8 @@ impl Work for Share<'_> {
         let c = shape.c;
         let (mut near, mut sums) = (Scratch::take(2 * c), vec![0f64; 2 * c]);
         let near = near.as_mut_ptr();
-        // SAFETY: the caller's; the buffers have these sizes, each piece has its own slot, and after
-        // the barrier sums are only read.
+        // SAFETY: ensured by the caller; the buffers have these sizes, each piece has its own slot,
+        // and after the barrier sums are only read.
         unsafe {
             for piece in self.segments().pieces(member.index) {
                 let slopes = Slopes { all: self.all, channels: self.channels(piece.from) };

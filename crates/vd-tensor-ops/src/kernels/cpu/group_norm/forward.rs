@@ -1,4 +1,5 @@
-//! Group norm and what follows it: a pass for the sums of each sample, and one for the rest.
+//! Group norm and the operations after it: one pass for the sums of each sample, and one for the
+//! rest.
 
 use vd_torch::Member;
 
@@ -6,10 +7,10 @@ use super::Shape;
 use super::segments::{Pairs, Piece, Segments, sum};
 use crate::kernels::cpu::{Scratch, Simd, Work};
 
-/// As in the group norm of the layers.
+/// As in the group norm layer.
 const EPSILON: f64 = 1e-5;
 
-/// Everything: where it lies.
+/// Pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Forward {
     pub(super) shape: Shape,
@@ -20,23 +21,23 @@ pub(super) struct Forward {
     /// Laid out as the output, or null.
     pub(super) residual: *const f32,
     pub(super) y: *mut f32,
-    /// For each sample the mean of each channel's group, and one over its deviation: 2 c.
+    /// For each sample, the mean of each channel's group and 1 / its deviation: 2 c.
     pub(super) statistics: *mut f32,
-    /// Zeros: 2 c for each slot.
+    /// Initially zeros: 2 c for each slot.
     pub(super) sums: *mut f64,
 }
 
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for Forward {}
 
-/// What one thread does.
+/// The work of one thread.
 pub(super) struct Share<'a> {
     pub(super) all: &'a Forward,
     pub(super) member: Member<'a>,
 }
 
-/// How far x is from a value of its channel, and the square of it: from zero, squares of a mean that
-/// is large would hide the variance.
+/// x minus a reference value of its channel, and the square of that: without this shift, the
+/// squares of a large mean would swamp the variance.
 struct Moments {
     x: *const f32,
     /// c
@@ -69,14 +70,14 @@ impl Share<'_> {
         self.all.shape.segments(self.all.shape.positions, self.member.count)
     }
 
-    /// The first position of a sample, from which its channels' sums are counted.
+    /// The first position of a sample, the reference of its channels' sums.
     fn pivot(&self, sample: usize) -> *const f32 {
         let Shape { positions, c, .. } = self.all.shape;
         // SAFETY: the sample has a position.
         unsafe { self.all.x.add(sample * positions * c) }
     }
 
-    /// Mean and one over the deviation of each channel's group, from all threads' sums of a sample.
+    /// Mean and 1 / deviation of each channel's group, from all threads' sums of a sample.
     unsafe fn statistics(&self, sample: usize, sums: &mut [f64], to: (*mut f32, *mut f32)) {
         let Shape { positions, c, groups, .. } = self.all.shape;
         let (n, each, pivot) = (positions as f64, c / groups, self.pivot(sample));
@@ -89,7 +90,7 @@ impl Share<'_> {
         }
         let (first, squares) = sums.split_at_mut(c);
         for k in 0..c {
-            // Those of the channel: the mean, and the squares of what is off it.
+            // The channel's mean, and its sum of squared deviations.
             squares[k] -= first[k] * first[k] / n;
             // SAFETY: the caller's.
             first[k] = first[k] / n + f64::from(unsafe { *pivot.add(k) });
@@ -171,8 +172,8 @@ impl Work for Share<'_> {
         let Shape { positions, c, .. } = self.all.shape;
         let (mut near, mut sums) = (Scratch::take(3 * c), vec![0f64; 2 * c]);
         let near = near.as_mut_ptr();
-        // SAFETY: the caller's; the buffers have these sizes, each piece has its own slot, and after
-        // the barrier sums are only read.
+        // SAFETY: ensured by the caller; the buffers have these sizes, each piece has its own slot,
+        // and after the barrier sums are only read.
         unsafe {
             for piece in self.samples().pieces(self.member.index) {
                 let moments = Moments { x: self.all.x, pivot: self.pivot(piece.segment) };

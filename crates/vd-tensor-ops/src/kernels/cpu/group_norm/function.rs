@@ -1,4 +1,4 @@
-//! Group norm and what follows it as a differentiable function.
+//! Group norm and the operations after it as a differentiable function.
 
 use tch::Tensor;
 use vd_torch::{BoxError, Function};
@@ -6,7 +6,7 @@ use vd_torch::{BoxError, Function};
 use super::{GroupFinish, GroupFinished, group_finish, group_finish_grad};
 use crate::kernels::cpu::{Isa, none, one};
 
-/// [`group_finish`] with a gradient.
+/// Differentiable [`group_finish`].
 ///
 /// # Shapes
 /// b f h w c -> b f h w c

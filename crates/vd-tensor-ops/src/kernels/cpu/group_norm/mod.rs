@@ -13,14 +13,14 @@ use super::{Isa, pointer, pointer_or_null};
 pub use function::group_finished;
 use segments::Segments;
 
-/// Group norm and what follows it: y = silu(norm(x) gain + shift) + residual, where norm(x) has mean
-/// 0 and variance 1 over each group of channels, all frames and positions of a sample.
+/// Group norm and the operations after it: y = silu(norm(x) gain + shift) + residual, where norm(x)
+/// has mean 0 and variance 1 over each group of channels, all frames and positions of a sample.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupFinish<'a> {
-    /// Groups of neighbouring channels; divides them.
+    /// Number of groups of neighbouring channels; must divide the channels.
     pub groups: i64,
     /// # Shapes
-    /// r c, where r divides the number of images: each row is for as many neighbouring images
+    /// r c, where r divides the number of images: each row applies to a run of neighbouring images
     pub gain: &'a Tensor,
     /// # Shapes
     /// As `gain`
@@ -30,11 +30,11 @@ pub struct GroupFinish<'a> {
     pub residual: Option<&'a Tensor>,
 }
 
-/// How much there is of everything.
+/// The sizes.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     samples: usize,
-    /// Positions of a sample, of all frames.
+    /// Positions of a sample, in all frames.
     positions: usize,
     c: usize,
     groups: usize,
@@ -44,7 +44,7 @@ struct Shape {
 
 impl Shape {
     /// # Panics
-    /// Where the kernel's pointers would not be good for the sizes.
+    /// If the kernel's pointers would be invalid for the sizes.
     fn new(isa: Isa, x: &Tensor, finish: &GroupFinish<'_>) -> Self {
         let (size, GroupFinish { groups, gain, shift, residual }) = (x.size(), finish);
         let [samples, frames, area, c] =
@@ -74,7 +74,7 @@ impl Shape {
         Segments { each, total: self.total(), members }
     }
 
-    /// Positions of the largest segments of which each is of one sample and of one row.
+    /// Positions of the largest segments that lie within one sample and one row.
     fn common(&self) -> usize {
         let (mut a, mut b) = (self.positions, self.row);
         while b > 0 {
@@ -84,27 +84,27 @@ impl Shape {
     }
 }
 
-/// What [`group_finish`] gives.
+/// The result of [`group_finish`].
 #[derive(Debug)]
 pub struct GroupFinished {
     /// # Shapes
     /// b f h w c
     pub y: Tensor,
-    /// The mean of each channel's group, and one over its deviation, which the gradient needs.
+    /// The mean of each channel's group, and 1 / its deviation, which the gradient needs.
     ///
     /// # Shapes
     /// b 2 c
     pub statistics: Tensor,
 }
 
-/// Group norm and what follows it.
+/// Group norm and the operations after it.
 ///
 /// # Shapes
 /// b f h w c -> b f h w c
 ///
 /// # Panics
-/// Channels that are not a multiple of the lanes; sizes that do not go together; tensors that are not
-/// f32 on the CPU.
+/// Channels that are not a multiple of the lanes; sizes that do not match; tensors that are not f32
+/// on the CPU.
 pub fn group_finish(isa: Isa, x: &Tensor, finish: &GroupFinish<'_>) -> GroupFinished {
     let shape = Shape::new(isa, x, finish);
     let [x, gain, shift] = [x, finish.gain, finish.shift].map(|t| t.detach().contiguous());
@@ -144,7 +144,8 @@ pub struct GroupFinishGrad {
     pub shift: Tensor,
 }
 
-/// The gradients of [`group_finish`], of which `statistics` are; that of the residual is `grad`.
+/// The gradients of [`group_finish`], which returned `statistics`; the gradient of the residual is
+/// `grad`.
 ///
 /// # Shapes
 /// `x`, `grad`: b f h w c

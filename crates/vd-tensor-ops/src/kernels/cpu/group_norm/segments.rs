@@ -2,12 +2,12 @@
 
 use crate::kernels::cpu::Simd;
 
-/// Positions whose sums are kept in f32.
+/// Positions whose sums are accumulated in f32.
 const BLOCK: usize = 64;
-/// Positions at a time, whose sums are in registers.
+/// Positions at a time, with their sums in registers.
 const TILE: usize = 4;
 
-/// Positions in segments of one length, shared out over a team.
+/// Positions in segments of equal length, divided over a team.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segments {
     /// Positions of a segment.
@@ -18,18 +18,18 @@ pub(super) struct Segments {
     pub(super) members: usize,
 }
 
-/// What of a segment a member of the team takes.
+/// The part of a segment that a member of the team takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece {
     pub(super) segment: usize,
     pub(super) from: usize,
     pub(super) to: usize,
-    /// Where its sums go: no other piece's do.
+    /// The slot for its sums, used by no other piece.
     pub(super) slot: usize,
 }
 
 impl Segments {
-    /// Slots that there are.
+    /// Number of slots.
     pub(super) fn slots(&self) -> usize {
         self.total / self.each + self.members
     }
@@ -62,17 +62,17 @@ impl Segments {
 
 /// Two numbers of each channel of a position, to be summed over positions.
 pub(super) trait Pairs {
-    /// Adds those of `N` positions from `position` on to `near`: c values, and c more.
+    /// Adds the numbers of `N` positions from `position` on to `near`: c values, and c more.
     ///
     /// # Safety
-    /// As [`Simd`]; the positions are there.
+    /// As [`Simd`]; the positions exist.
     unsafe fn add<S: Simd, const N: usize>(&self, position: usize, c: usize, near: *mut f32);
 }
 
-/// Adds the pairs of the positions `from..to` to `sums`, in f64 from block to block.
+/// Adds the pairs of the positions `from..to` to `sums`, with f64 accumulation across blocks.
 ///
 /// # Safety
-/// As [`Simd`]; `near` and `sums` are good for 2 c values, `c` is a multiple of the lanes.
+/// As [`Simd`]; `near` and `sums` are valid for 2 c values, `c` is a multiple of the lanes.
 #[inline(always)]
 pub(super) unsafe fn sum<S: Simd, P: Pairs>(
     pairs: &P,
