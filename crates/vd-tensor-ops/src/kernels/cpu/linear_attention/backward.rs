@@ -1,7 +1,8 @@
-//! The gradients of the form for many sites, from x alone: what the forward knew is made again.
+//! The gradients of the form for many positions, from x alone: intermediate values of the forward
+//! are recomputed.
 //!
-//! Through an image three times: sums of the keys; queries, which give the gradient of M and their
-//! own; keys, once the gradient of M has become that of the sums.
+//! Three passes over an image: sums of the keys; queries, which give the gradient of M and their
+//! own; keys, once the gradient of M has been converted to that of the sums.
 
 use vd_torch::Member;
 
@@ -13,10 +14,10 @@ use super::sites::{GAP, columns, normal_grad, normal_rows, softmax_columns, soft
 use super::sums::{CHUNK, PART, Sums, keys};
 use crate::kernels::cpu::{Scratch, Simd, Work, gemm};
 
-/// Panels of sites whose queries are in the cache at a time.
+/// Panels of positions whose queries are in the cache at a time.
 const PANELS: usize = 4;
 
-/// All gradients: where everything lies.
+/// All gradients: pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backward<'a> {
     pub(super) shape: Shape,
@@ -25,7 +26,7 @@ pub(super) struct Backward<'a> {
     pub(super) x: *const f32,
     pub(super) grad: *const f32,
     pub(super) x_grad: *mut f32,
-    /// For each thread [`Gradients`], zeros.
+    /// For each thread [`Gradients`], initially zeros.
     pub(super) gradients: *mut f32,
     /// [`Buffers`] of as many parts as there are threads, for images that all threads share.
     pub(super) shared: *mut f32,
@@ -34,13 +35,13 @@ pub(super) struct Backward<'a> {
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for Backward<'_> {}
 
-/// Gradients of the weights, with the norm's gain in them, from the images and sites of a thread:
-/// rows of c.
+/// Gradients of the weights, still including the norm's gain, from the images and positions of a
+/// thread: rows of c.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gradients {
     at: *mut f32,
-    /// Values of one of the four matrices: queries, keys, values, and the projection back turned
-    /// over and without the factor of the queries.
+    /// Values of one of the four matrices: queries, keys, values, and the output projection,
+    /// transposed and without the factor of the queries.
     size: usize,
 }
 
@@ -51,7 +52,7 @@ impl Gradients {
     }
 
     /// # Safety
-    /// `at` is good for the rows.
+    /// `at` is valid for the rows.
     pub(super) unsafe fn new(shape: &Shape, at: *mut f32) -> Self {
         Gradients { at, size: shape.inner() * shape.c }
     }
@@ -62,21 +63,21 @@ impl Gradients {
     }
 }
 
-/// What one thread does.
+/// The work of one thread.
 pub(super) struct Share<'a> {
     pub(super) all: &'a Backward<'a>,
     pub(super) member: Member<'a>,
 }
 
-/// What of an image a thread takes.
+/// The part of an image that a thread takes.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     image: usize,
-    /// Number of the part, of none where there are fewer parts than threads.
+    /// Number of the part; None if there are fewer parts than threads.
     part: Option<usize>,
-    /// Sites from, to.
+    /// The range of positions.
     sites: (usize, usize),
-    /// Heads from, to.
+    /// The range of heads.
     heads: (usize, usize),
 }
 
@@ -88,8 +89,8 @@ impl Share<'_> {
         unsafe { Gradients::new(shape, self.all.gradients.add(self.member.index * each)) }
     }
 
-    /// The gradients of the queries of some sites; leaves what they give to x, with respect to the
-    /// normalised x, in the gradient of x.
+    /// The gradients of the queries of some positions; writes their contribution with respect to
+    /// the normalised x into the gradient of x.
     #[inline(always)]
     unsafe fn queries<S: Simd>(&self, buffers: &Buffers, piece: &Piece, part: usize) {
         let shape = &self.all.shape;
@@ -106,7 +107,7 @@ impl Share<'_> {
         for site in (piece.sites.0..piece.sites.1).step_by(block) {
             let count = block.min(piece.sites.1 - site);
             let at = (piece.image * shape.sites + site) * c;
-            // SAFETY: the caller's; the buffers have a column for each site of a block.
+            // SAFETY: guaranteed by the caller; the buffers have a column for each site of a block.
             unsafe {
                 let (x, g) = (self.all.x.add(at), self.all.grad.add(at));
                 normal_rows::<S>(x, (normal, row), (count, c));
@@ -130,7 +131,7 @@ impl Share<'_> {
                         softmax_grad::<S>((q.add(at), q_grad.add(at), wide), shape.dim);
                     }
                 }
-                // Sites that fill up the last panel are not summed over.
+                // Padding positions of the last panel are excluded from sums.
                 let (a, b) = ((q.cast_const(), wide, 1), (g, c));
                 let (to, size) = ((buffers.mixed_grad(part), c), [inner, c, count]);
                 S::call(Product { a, b, c: to, shape: size, add: site > piece.sites.0 });
@@ -144,7 +145,7 @@ impl Share<'_> {
         }
     }
 
-    /// The gradients of the keys of some sites, and of x.
+    /// The gradients of the keys of some positions, and of x.
     #[inline(always)]
     unsafe fn keys<S: Simd>(&self, buffers: &Buffers, piece: &Piece) {
         let shape = &self.all.shape;
@@ -158,7 +159,7 @@ impl Share<'_> {
         for site in (piece.sites.0..piece.sites.1).step_by(CHUNK) {
             let count = CHUNK.min(piece.sites.1 - site);
             let at = (piece.image * shape.sites + site) * c;
-            // SAFETY: the caller's; the buffers have a row for each site of a chunk.
+            // SAFETY: guaranteed by the caller; the buffers have a row for each site of a chunk.
             unsafe {
                 normal_rows::<S>(self.all.x.add(at), (normal, row), (count, c));
                 let (a, size) = ((normal.cast_const(), row, 1), [count, inner, c]);
@@ -186,12 +187,12 @@ impl Share<'_> {
         }
     }
 
-    /// A piece of an image through all steps; `wait` is called between them.
+    /// Takes a piece of an image through all steps; calls `wait` between them.
     #[inline(always)]
     unsafe fn piece<S: Simd>(&self, buffers: &Buffers, piece: &Piece, wait: impl Fn()) {
         let (all, shape) = (self.all, &self.all.shape);
-        // SAFETY: the caller's; between waits threads write apart from each other, and what they
-        // read there is not written.
+        // SAFETY: guaranteed by the caller; between waits threads write to separate memory, and do
+        // not write what others read.
         unsafe {
             if let Some(part) = piece.part {
                 let x = all.x.add(piece.image * shape.sites * shape.c);
@@ -226,7 +227,7 @@ impl Work for Share<'_> {
         let (shape, member) = (&self.all.shape, self.member);
         let alone = shape.images / member.count * member.count;
         let mut own = Scratch::take(Buffers::len(shape, 1));
-        // SAFETY: the caller's; the buffers have these sizes.
+        // SAFETY: guaranteed by the caller; the buffers have these sizes.
         unsafe {
             let own = Buffers::new(shape, own.as_mut_ptr(), 1);
             for number in 0..member.share(alone).len() + (shape.images - alone) {
@@ -257,7 +258,7 @@ impl Work for Share<'_> {
 #[inline(always)]
 unsafe fn sum_rows<S: Simd>(x: *const f32, to: *mut f32, (count, c): (usize, usize)) {
     for k in (0..c).step_by(S::LANES) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut sum = S::load(to.add(k));
             for site in 0..count {
@@ -268,10 +269,10 @@ unsafe fn sum_rows<S: Simd>(x: *const f32, to: *mut f32, (count, c): (usize, usi
     }
 }
 
-/// Keys become their softmax, and the gradient of that becomes the gradient of the keys.
+/// Replaces keys by their softmax, and the gradient of the softmax by the gradient of the keys.
 #[inline(always)]
 unsafe fn key_grad<S: Simd>(key: *mut f32, grad: *mut f32, [top, share, mean]: [S::V; 3]) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let e = S::mul(S::exp(S::sub(S::load(key), top)), share);
         S::store(key, e);

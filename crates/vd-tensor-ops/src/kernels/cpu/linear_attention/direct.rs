@@ -1,5 +1,5 @@
-//! The form for few sites: values are made, and the weights, of which there is more than of
-//! anything else, are read once for many images.
+//! The form for few positions: values are computed, and the weights, which are larger than
+//! everything else, are read once for many images.
 
 use std::ops::Range;
 
@@ -12,10 +12,10 @@ use super::sums::{Sums, exponentials};
 use crate::kernels::cpu::paired::pair_along;
 use crate::kernels::cpu::{Pairs, Scratch, Simd, Work, gemm};
 
-/// Sites at a time, of as many whole images as they hold.
+/// Positions at a time, as many whole images as fit.
 const BLOCK: usize = 336;
 
-/// The whole attention: where everything lies.
+/// The whole attention: pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Forward<'a> {
     pub(super) shape: Shape,
@@ -23,7 +23,7 @@ pub(super) struct Forward<'a> {
     pub(super) bias: *const f32,
     pub(super) x: *const f32,
     pub(super) y: *mut f32,
-    /// What all threads share.
+    /// Memory shared by all threads.
     pub(super) shared: *mut f32,
 }
 
@@ -35,19 +35,19 @@ pub(super) fn block(shape: &Shape) -> usize {
     (BLOCK / shape.sites).clamp(1, shape.images)
 }
 
-/// Values of a row of normalised sites, and of a row of features.
+/// Length of a row of normalised positions, and of a row of features.
 pub(super) fn rows(shape: &Shape) -> (usize, usize) {
     (shape.c + GAP, Sums::width(shape) + GAP)
 }
 
 impl Forward<'_> {
-    /// Values of `shared`.
+    /// Length of `shared`.
     pub(super) fn shared_len(shape: &Shape) -> usize {
         let (normal, features) = rows(shape);
         block(shape) * shape.sites * (normal + 3 * features)
     }
 
-    /// Normalised sites of a block; its queries, keys and values.
+    /// Normalised positions of a block; its queries, keys and values.
     fn buffers(&self) -> (*mut f32, [*mut f32; 3]) {
         let (normal, features) = rows(&self.shape);
         let sites = block(&self.shape) * self.shape.sites;
@@ -57,17 +57,17 @@ impl Forward<'_> {
     }
 }
 
-/// What one thread does.
+/// The work of one thread.
 pub(super) struct Share<'a> {
     pub(super) all: &'a Forward<'a>,
     pub(super) member: Member<'a>,
 }
 
 impl Share<'_> {
-    /// A product of f32 or of pairs, as the packed weights have it.
+    /// A product of f32 or of bf16 pairs, depending on the packed weights.
     #[inline(always)]
     unsafe fn product<S: Simd>(&self, product: Panels) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if self.all.packed.pairs {
                 Pairs::<S>::call(product);
@@ -77,11 +77,11 @@ impl Share<'_> {
         }
     }
 
-    /// Normalises the sites `range` of a block, which begins with site `first`.
+    /// Normalises the positions `range` of a block, which begins with position `first`.
     #[inline(always)]
     unsafe fn load<S: Simd>(&self, first: usize, range: Range<usize>) {
         let (c, row) = (self.all.shape.c, rows(&self.all.shape).0);
-        // SAFETY: the caller's; threads load sites apart from each other.
+        // SAFETY: guaranteed by the caller; threads load sites apart from each other.
         unsafe {
             let normal = self.all.buffers().0.add(range.start * row);
             let x = self.all.x.add((first + range.start) * c);
@@ -95,7 +95,7 @@ impl Share<'_> {
         }
     }
 
-    /// Some panels of the queries, keys and values of `count` sites.
+    /// Some panels of the queries, keys and values of `count` positions.
     #[inline(always)]
     unsafe fn project<S: Simd>(&self, count: usize) {
         let shape = &self.all.shape;
@@ -105,7 +105,7 @@ impl Share<'_> {
         let panels = shape.inner().div_ceil(width);
         for task in self.member.share(3 * panels) {
             let (part, panel) = (task / panels, task % panels);
-            // SAFETY: the caller's; threads write panels apart from each other.
+            // SAFETY: guaranteed by the caller; threads write panels apart from each other.
             unsafe {
                 let b = self.all.packed.qkv[part].as_ptr().add(panel * width * channels);
                 let c = (to[part].add(panel * width), features);
@@ -116,14 +116,14 @@ impl Share<'_> {
         }
     }
 
-    /// The attention of image `image` of a block, over its keys.
+    /// The attention of image `image` of a block; overwrites its keys.
     #[inline(always)]
     unsafe fn attend<S: Simd>(&self, image: usize, context: *mut f32, sums: Sums) {
         let shape = &self.all.shape;
         let Shape { sites, heads, dim, .. } = *shape;
         let (inner, row, each) = (shape.inner(), rows(shape).1, dim.next_multiple_of(S::LANES));
-        // SAFETY: the caller's. A vector of features that reaches over its head's last writes where
-        // the next head writes after it, or in the gap between rows.
+        // SAFETY: guaranteed by the caller. A vector of features that extends beyond its head is
+        // overwritten by the next head, or ends in the gap between rows.
         unsafe {
             let [q, k, v] = self.all.buffers().1.map(|part| part.add(image * sites * row));
             for n in (0..inner).step_by(S::LANES) {
@@ -153,7 +153,7 @@ impl Share<'_> {
                 S::call(Product { a, b, c: (k.add(first), row), shape: size, add: false });
             }
             if self.all.packed.pairs {
-                // Whole pairs of vectors: beyond the features are zeros.
+                // Whole pairs of vectors: the features are padded with zeros.
                 let whole = inner.next_multiple_of(2 * S::LANES);
                 for site in 0..sites {
                     let k = k.add(site * row);
@@ -164,14 +164,14 @@ impl Share<'_> {
         }
     }
 
-    /// Some panels of the channels of the sites `first..first + count`.
+    /// Some panels of the channels of the positions `first..first + count`.
     #[inline(always)]
     unsafe fn output<S: Simd>(&self, (first, count): (usize, usize), rows_out: *mut f32) {
         let shape = &self.all.shape;
         let (c, inner, width) = (shape.c, self.all.packed.steps[1], gemm::panel::<S>());
         let (_, [_, from, _]) = self.all.buffers();
         for panel in self.member.share(c.div_ceil(width)) {
-            // SAFETY: the caller's; threads write panels apart from each other.
+            // SAFETY: guaranteed by the caller; threads write panels apart from each other.
             unsafe {
                 let b = self.all.packed.out.as_ptr().add(panel * width * inner);
                 let (a, to) = ((from.cast_const(), rows(shape).1, 1), (rows_out, width));
@@ -206,8 +206,8 @@ impl Work for Share<'_> {
         let mut sums = Scratch::take(2 * Sums::width(shape));
         let mut out = Scratch::take(block * sites * gemm::panel::<S>());
         let (context, top, out) = (context.as_mut_ptr(), sums.as_mut_ptr(), out.as_mut_ptr());
-        // SAFETY: the caller's; between barriers threads write apart from each other, and what they
-        // read there is not written.
+        // SAFETY: guaranteed by the caller; between barriers threads write to separate memory, and
+        // do not write what others read.
         unsafe {
             let sums = Sums { sums: context, top, total: top.add(Sums::width(shape)) };
             for first in (0..images).step_by(block) {
@@ -226,15 +226,15 @@ impl Work for Share<'_> {
     }
 }
 
-/// Softmax of `count` values that follow each other.
+/// Softmax of `count` adjacent values.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for `count` values.
+/// As [`Simd`]; `x` is valid for `count` values.
 #[inline(always)]
 pub(super) unsafe fn softmax<S: Simd>(x: *mut f32, count: usize) {
     let (whole, rest) = (count / S::LANES * S::LANES, count % S::LANES);
     let mut tail = [f32::NEG_INFINITY; 16];
-    // SAFETY: the caller's; no set has more lanes than the tail.
+    // SAFETY: guaranteed by the caller; no set has more lanes than the tail.
     unsafe {
         std::ptr::copy_nonoverlapping(x.add(whole), tail.as_mut_ptr(), rest);
         let last = S::load(tail.as_ptr());

@@ -1,7 +1,8 @@
-//! The gradients of the form for few sites, from x alone: what the forward knew is made again.
+//! The gradients of the form for few positions, from x alone: intermediate values of the forward
+//! are recomputed.
 //!
-//! As there, the weights are read once for many images. Gradients of weights are shared out by
-//! channels, so that there is one of each and not one for each thread.
+//! As there, the weights are read once for many images. Gradients of weights are divided among
+//! threads by channels, so that there is one copy of them and not one per thread.
 
 use vd_torch::Member;
 
@@ -14,7 +15,7 @@ use super::sites::{normal_grad, normal_rows};
 use super::sums::{Sums, exponentials};
 use crate::kernels::cpu::{Scratch, Simd, Work, gemm};
 
-/// All gradients: where everything lies.
+/// All gradients: pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backward<'a> {
     pub(super) shape: Shape,
@@ -23,9 +24,9 @@ pub(super) struct Backward<'a> {
     pub(super) x: *const f32,
     pub(super) grad: *const f32,
     pub(super) x_grad: *mut f32,
-    /// Of all threads together, zeros.
+    /// Of all threads together, initially zeros.
     pub(super) gradients: Gradients,
-    /// What all threads share.
+    /// Memory shared by all threads.
     pub(super) shared: *mut f32,
 }
 
@@ -33,21 +34,21 @@ pub(super) struct Backward<'a> {
 unsafe impl Sync for Backward<'_> {}
 
 impl Backward<'_> {
-    /// Values of `shared`.
+    /// Length of `shared`.
     pub(super) fn shared_len(shape: &Shape) -> usize {
         let (normal, features) = rows(shape);
         block(shape) * shape.sites * (2 * normal + 4 * features)
     }
 
-    /// Normalised sites of a block, and the gradient of its output.
+    /// Normalised positions of a block, and the gradient of its output.
     fn sites(&self) -> [*mut f32; 2] {
         let sites = block(&self.shape) * self.shape.sites;
         // SAFETY: within the `shared_len` values.
         [self.shared, unsafe { self.shared.add(sites * rows(&self.shape).0) }]
     }
 
-    /// Queries, keys and values of a block, and the gradient of what attention gives; then the
-    /// gradients of the three, and what attention gives.
+    /// Queries, keys and values of a block, and the gradient of the attention's result; then the
+    /// gradients of the three, and the attention's result.
     fn features(&self) -> [*mut f32; 4] {
         let (normal, features) = rows(&self.shape);
         let sites = block(&self.shape) * self.shape.sites;
@@ -56,24 +57,24 @@ impl Backward<'_> {
     }
 }
 
-/// What one thread does.
+/// The work of one thread.
 pub(super) struct Share<'a> {
     pub(super) all: &'a Backward<'a>,
     pub(super) member: Member<'a>,
 }
 
 impl Share<'_> {
-    /// Some sites of a block on their way in; `first` is the block's first one.
+    /// Loads some positions of a block and normalises them; `first` is the block's first one.
     #[inline(always)]
     unsafe fn take<S: Simd>(&self, first: usize, count: usize) {
         let (c, row) = (self.all.shape.c, rows(&self.all.shape).0);
         let ([normal, grads], range) = (self.all.sites(), self.member.share(count));
-        // SAFETY: the caller's; threads write sites apart from each other.
+        // SAFETY: guaranteed by the caller; threads write sites apart from each other.
         unsafe {
             let at = (first + range.start) * c;
             let to = (normal.add(range.start * row), row);
             normal_rows::<S>(self.all.x.add(at), to, (range.len(), c));
-            // Rows with a gap do not fall on each other in the cache.
+            // Rows with a gap do not conflict in the cache.
             for site in range {
                 let from = self.all.grad.add((first + site) * c);
                 std::ptr::copy_nonoverlapping(from, grads.add(site * row), c);
@@ -81,7 +82,7 @@ impl Share<'_> {
         }
     }
 
-    /// Some panels of the features of `count` sites.
+    /// Some panels of the features of `count` positions.
     #[inline(always)]
     unsafe fn project<S: Simd>(&self, count: usize) {
         let shape = &self.all.shape;
@@ -94,7 +95,7 @@ impl Share<'_> {
         for task in self.member.share(4 * panels) {
             let (part, panel) = (task / panels, task % panels);
             let from = if part < 3 { sites } else { grads };
-            // SAFETY: the caller's; threads write panels apart from each other.
+            // SAFETY: guaranteed by the caller; threads write panels apart from each other.
             unsafe {
                 let b = weights[part].as_ptr().add(panel * width * shape.c);
                 let c = (to[part].add(panel * width), features);
@@ -109,7 +110,8 @@ impl Share<'_> {
     unsafe fn attend<S: Simd>(&self, image: usize, sums: Sums, heads: &Heads) {
         let shape = &self.all.shape;
         let (sites, row) = (shape.sites, rows(shape).1);
-        // SAFETY: the caller's. Vectors of features end within the rows, which have a gap.
+        // SAFETY: guaranteed by the caller. Vectors of features end within the rows, which have a
+        // gap.
         unsafe {
             let features = self.all.features().map(|part| part.add(image * sites * row));
             let [queries, keys, ..] = features;
@@ -131,8 +133,8 @@ impl Share<'_> {
         }
     }
 
-    /// What some panels of channels get: the gradient of the normalised sites, those of the weights,
-    /// and that of the bias.
+    /// Results for some panels of channels: the gradient of the normalised positions, those of the
+    /// weights, and that of the bias.
     #[inline(always)]
     unsafe fn channels<S: Simd>(&self, first: usize, count: usize) {
         let shape = &self.all.shape;
@@ -142,7 +144,7 @@ impl Share<'_> {
         let [sites, grads] = self.all.sites().map(<*mut f32>::cast_const);
         for panel in self.member.share(c.div_ceil(width)) {
             let (from, columns) = (panel * width, width.min(c - panel * width));
-            // SAFETY: the caller's; threads write channels apart from each other.
+            // SAFETY: guaranteed by the caller; threads write channels apart from each other.
             unsafe {
                 let x_grad = (self.all.x_grad.add(first * c + from), c);
                 for (part, values) in features.into_iter().enumerate() {
@@ -182,8 +184,8 @@ impl Work for Share<'_> {
         let mut sums = Scratch::take(2 * Sums::width(shape));
         let mut own = Scratch::take(Heads::len(shape));
         let (top, own) = (sums.as_mut_ptr(), own.as_mut_ptr());
-        // SAFETY: the caller's; between barriers threads write apart from each other, and what they
-        // read there is not written.
+        // SAFETY: guaranteed by the caller; between barriers threads write to separate memory, and
+        // do not write what others read.
         unsafe {
             let sums = Sums { sums: std::ptr::null_mut(), top, total: top.add(Sums::width(shape)) };
             let heads = Heads::new(shape, own);
@@ -205,7 +207,7 @@ impl Work for Share<'_> {
                 let normal = self.all.sites()[0].add(range.start * row).cast_const();
                 let (grad, x_grad) = (self.all.grad.add(at), self.all.x_grad.add(at));
                 normal_grad::<S>((normal, row), grad, x_grad, (range.len(), c));
-                // The next block may be shared out otherwise.
+                // The next block may be divided differently.
                 member.barrier();
             }
         }

@@ -1,10 +1,10 @@
-//! The gradients of the features of a head, of an image of few sites.
+//! The gradients of the features of a head, for an image of few positions.
 
 use super::pack::Shape;
 use super::product::Product;
 use crate::kernels::cpu::{Simd, Work};
 
-/// Where a thread works on a head.
+/// A thread's memory for a head.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heads {
     at: *mut f32,
@@ -13,41 +13,42 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// Values of a row: whole vectors of every set.
+    /// Length of a row: whole vectors of every instruction set.
     fn row(dim: usize) -> usize {
         dim.next_multiple_of(16)
     }
 
-    /// Values that it takes.
+    /// Number of values that it needs.
     pub(super) fn len(shape: &Shape) -> usize {
         4 * (shape.dim + shape.sites) * Self::row(shape.dim)
     }
 
     /// # Safety
-    /// `at` is good for [`Heads::len`] values.
+    /// `at` is valid for [`Heads::len`] values.
     pub(super) unsafe fn new(shape: &Shape, at: *mut f32) -> Self {
         Heads { at, sites: shape.sites, dim: shape.dim }
     }
 
-    /// Of the softmax of queries, that of keys, values, and the gradient of what the head gives, make
-    /// the gradients of queries, keys and values, and what the head gives.
+    /// Given the softmax of queries, that of keys, values, and the gradient of the head's output,
+    /// replaces them by the gradients of queries, keys and values, and the head's output.
     ///
     /// # Safety
-    /// As [`Simd`]; each is good for a row of whole vectors for each site, `row` apart.
+    /// As [`Simd`]; each is valid for a row of whole vectors for each position, `row` apart.
     #[inline(always)]
     pub(super) unsafe fn gradients<S: Simd>(&self, of: [*mut f32; 4], row: usize) {
         let (sites, dim, width) = (self.sites, self.dim, Self::row(self.dim));
         let [q, k, v, g] = of.map(<*mut f32>::cast_const);
-        // SAFETY: the caller's, and `new`'s. Columns beyond the head's are never read back.
+        // SAFETY: guaranteed by the caller, and `new`'s. Columns beyond the head's are never read
+        // back.
         unsafe {
-            // The context k^T v and the gradient of it, q^T g: each as it is and turned over.
+            // The context k^T v and its gradient q^T g, each as it is and transposed.
             let square = [0, 1, 2, 3].map(|i| self.at.add(i * dim * width));
             for (to, (a, b)) in square.into_iter().zip([(k, v), (v, k), (q, g), (g, q)]) {
                 let size = [dim, dim, sites];
                 let (a, b) = ((a, 1, row), (b, row));
                 S::call(Product { a, b, c: (to, width), shape: size, add: false });
             }
-            // Rows of sites: of queries, keys, values, and of what the head gives.
+            // Rows of positions: of queries, keys, values, and of the head's output.
             let square = square.map(<*mut f32>::cast_const);
             let made = [0, 1, 2, 3].map(|i| self.at.add((4 * dim + i * sites) * width));
             let by = [(g, square[1]), (v, square[3]), (k, square[2]), (q, square[0])];
@@ -67,14 +68,14 @@ impl Heads {
     }
 }
 
-/// The gradients of queries and keys from those of their softmaxes, in place.
+/// Converts gradients of the softmaxes of queries and keys to those of queries and keys, in place.
 struct Softmaxes {
     /// The softmaxes.
     q: *const f32,
     k: *const f32,
     row: usize,
     grads: [*mut f32; 2],
-    /// Sites, features, and values between the rows of the gradients.
+    /// Positions, features, and the distance between rows of the gradients.
     size: [usize; 3],
 }
 
@@ -85,7 +86,7 @@ impl Work for Softmaxes {
     unsafe fn run<S: Simd>(self) {
         let Softmaxes { q, k, row, grads: [q_grad, k_grad], size: [sites, dim, width] } = self;
         let whole = dim / S::LANES * S::LANES;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             for site in 0..sites {
                 let (q, grad) = (q.add(site * row), q_grad.add(site * width));

@@ -1,4 +1,4 @@
-//! Between the sites of an image: from the sums to M, and the way back.
+//! The steps between the passes over an image: from the sums to M, and the backward of that.
 
 use super::backward::Gradients;
 use super::buffers::Buffers;
@@ -10,7 +10,7 @@ use crate::kernels::cpu::{Scratch, Simd, gemm};
 /// The sums, contexts and rows of M of some heads, from the sums of all parts.
 ///
 /// # Safety
-/// As [`Simd`]; the sums are there.
+/// As [`Simd`]; the sums have been computed.
 #[inline(always)]
 pub(super) unsafe fn fold<S: Simd>(
     shape: &Shape,
@@ -26,7 +26,7 @@ pub(super) unsafe fn fold<S: Simd>(
     let merged = merged.as_mut_ptr();
     for head in heads.0..heads.1 {
         let first = head * dim;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (sums, total) = merge::<S>(shape, head, &parts, merged);
             for d in 0..dim {
@@ -50,7 +50,7 @@ pub(super) unsafe fn fold<S: Simd>(
         }
     }
     if heads.0 < heads.1 && heads.1 == shape.heads {
-        // Features that fill up the last vector.
+        // Padding features of the last vector.
         for n in shape.inner()..shape.inner().next_multiple_of(S::LANES) {
             for at in [top, share, mean] {
                 // SAFETY: there is room for whole vectors.
@@ -60,11 +60,11 @@ pub(super) unsafe fn fold<S: Simd>(
     }
 }
 
-/// The gradients of the sums of some heads, and of what made M of them, from the gradients of M of
-/// all parts.
+/// The gradients of the sums of some heads, and of the weights that M is made from, from the
+/// gradients of M of all parts.
 ///
 /// # Safety
-/// As [`Simd`]; [`fold`] has been here, and the gradients of M are there.
+/// As [`Simd`]; [`fold`] has run, and the gradients of M have been computed.
 #[inline(always)]
 pub(super) unsafe fn unfold<S: Simd>(
     shape: &Shape,
@@ -79,7 +79,7 @@ pub(super) unsafe fn unfold<S: Simd>(
     let grad = grad.as_mut_ptr();
     for head in heads.0..heads.1 {
         let (first, size) = (head * dim, [dim, c, dim]);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mixed = mixed_grad::<S>(shape, buffers, head);
             let panels = back.out.as_ptr().add(head * c * dim.next_multiple_of(gemm::panel::<S>()));
@@ -101,11 +101,11 @@ pub(super) unsafe fn unfold<S: Simd>(
     }
 }
 
-/// The gradient of a head's rows of M from all parts.
+/// The gradient of a head's rows of M, summed over all parts.
 #[inline(always)]
 unsafe fn mixed_grad<S: Simd>(shape: &Shape, buffers: &Buffers, head: usize) -> *const f32 {
     let (first, size) = (head * shape.dim * shape.c, shape.dim * shape.c);
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let to = buffers.mixed_grad(0).add(first);
         for part in 1..buffers.parts {
@@ -132,7 +132,7 @@ unsafe fn sums_grad<S: Simd>(
     let [by_channels, by_features] = buffers.sums_grad();
     for panel in 0..c.div_ceil(width) {
         let (channel, columns) = (panel * width, width.min(c - panel * width));
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let b = (back.values.as_ptr().add(first * c + channel), c);
             let to = by_channels.add((panel * inner + first) * width);

@@ -1,7 +1,7 @@
-//! The form for many sites: values are never made.
+//! The form for many positions: values are never computed.
 //!
-//! S = softmax over sites(k)^T x, one row of channels for each feature of a key; the projections of
-//! values and back are folded into it for each image, M = Wo (S Wv^T)^T; then y = M softmax(q).
+//! S = softmax over positions(k)^T x, one row of channels for each feature of a key; the value and
+//! output projections are folded into it for each image, M = Wo (S Wv^T)^T; then y = M softmax(q).
 
 use vd_torch::Member;
 
@@ -12,7 +12,7 @@ use super::sums::{PART, Sums, keys, merge};
 use crate::kernels::cpu::paired::pair_rows;
 use crate::kernels::cpu::{Pairs, Scratch, Simd, Work, gemm};
 
-/// The whole attention: where everything lies.
+/// The whole attention: pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Forward<'a> {
     pub(super) shape: Shape,
@@ -28,29 +28,29 @@ pub(super) struct Forward<'a> {
 unsafe impl Sync for Forward<'_> {}
 
 impl Forward<'_> {
-    /// Values of `shared` for `threads` threads.
+    /// Length of `shared` for `threads` threads.
     pub(super) fn shared_len(shape: &Shape, threads: usize) -> usize {
         if threads > 1 { threads * Sums::len(shape) + mixed(shape) } else { 0 }
     }
 }
 
-/// Values of an M: channels by blocks of rows of any set.
+/// Number of values of M: channels by blocks of rows of any instruction set.
 fn mixed(shape: &Shape) -> usize {
     (shape.c + 16) * shape.inner()
 }
 
-/// What one thread does.
+/// The work of one thread.
 pub(super) struct Share<'a> {
     pub(super) all: &'a Forward<'a>,
     pub(super) member: Member<'a>,
 }
 
 impl Share<'_> {
-    /// Sums over the sites `from..to` of an image.
+    /// Sums over the positions `from..to` of an image.
     #[inline(always)]
     unsafe fn keys<S: Simd>(&self, image: usize, (from, to): (usize, usize), sums: Sums) {
         let Shape { sites, c, .. } = self.all.shape;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let x = self.all.x.add(image * sites * c);
             let to_sums = (self.all.packed.keys.as_ptr(), sums);
@@ -76,7 +76,7 @@ impl Share<'_> {
         let (merged, context, rows) =
             (merged.as_mut_ptr(), context.as_mut_ptr(), rows.as_mut_ptr());
         for head in heads.0..heads.1 {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let (sums, total) = merge::<S>(shape, head, parts, merged);
                 let values = self.all.packed.values.as_ptr().add(head * width * c);
@@ -110,10 +110,10 @@ impl Share<'_> {
         }
     }
 
-    /// A product of f32 or of pairs, as the packed weights have it.
+    /// A product of f32 or of bf16 pairs, depending on the packed weights.
     #[inline(always)]
     unsafe fn product<S: Simd>(&self, product: Stack) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if self.all.packed.pairs {
                 Pairs::<S>::call(product);
@@ -123,7 +123,7 @@ impl Share<'_> {
         }
     }
 
-    /// y = x + bias + M softmax(q) for the sites `from..to` of an image.
+    /// y = x + bias + M softmax(q) for the positions `from..to` of an image.
     #[inline(always)]
     unsafe fn queries<S: Simd>(&self, image: usize, (from, to): (usize, usize), mixed: *const f32) {
         let (shape, pairs) = (&self.all.shape, self.all.packed.pairs);
@@ -138,7 +138,7 @@ impl Share<'_> {
         for site in (from..to).step_by(width) {
             let count = width.min(to - site);
             let at = (image * sites + site) * c;
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let x = self.all.x.add(at);
                 columns::<S>((x, c), (count, c), (xs, width), rows);
@@ -164,14 +164,14 @@ impl Share<'_> {
         }
     }
 
-    /// An image of which every thread takes some sites.
+    /// An image whose positions are divided among all threads.
     #[inline(always)]
     unsafe fn together<S: Simd>(&self, image: usize) {
         let (shape, member) = (&self.all.shape, self.member);
         let parts = member.count.min(shape.sites.div_ceil(PART));
         let part = |i: usize| (shape.sites * i / parts, shape.sites * (i + 1) / parts);
-        // SAFETY: the caller's; between barriers threads write apart from each other, and what they
-        // read there is not written.
+        // SAFETY: guaranteed by the caller; between barriers threads write to separate memory, and
+        // do not write what others read.
         unsafe {
             let sums = |i: usize| Sums::new(shape, self.all.shared.add(i * Sums::len(shape)));
             let mixed = self.all.shared.add(member.count * Sums::len(shape));
@@ -200,7 +200,7 @@ impl Work for Share<'_> {
         let alone = shape.images / member.count * member.count;
         let (mut sums, mut mix) = (Scratch::take(Sums::len(shape)), Scratch::take(mixed(shape)));
         let (sums, mix) = (sums.as_mut_ptr(), mix.as_mut_ptr());
-        // SAFETY: the caller's; the buffers have these sizes.
+        // SAFETY: guaranteed by the caller; the buffers have these sizes.
         unsafe {
             let sums = Sums::new(shape, sums);
             for image in member.share(alone) {

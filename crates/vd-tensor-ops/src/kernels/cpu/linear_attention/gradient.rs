@@ -14,24 +14,24 @@ use super::{
 use crate::kernels::cpu::{Isa, Scratch};
 use crate::layers::HeadShape;
 
-/// Gradients of [`linear_attention`](super::linear_attention()), each of the shape of what it belongs
-/// to.
+/// Gradients of [`linear_attention`](super::linear_attention()), with the shapes of the tensors
+/// that they belong to.
 #[derive(Debug)]
 pub struct LinearAttentionGrad {
-    /// Of the input.
+    /// With respect to the input.
     pub x: Tensor,
-    /// Of the gain of the norm.
+    /// With respect to the gain of the norm.
     pub gamma: Tensor,
-    /// Of the projection to queries, keys and values.
+    /// With respect to the projection to queries, keys and values.
     pub to_qkv: Tensor,
-    /// Of the projection back.
+    /// With respect to the output projection.
     pub to_out: Tensor,
-    /// Of its bias.
+    /// With respect to its bias.
     pub bias: Tensor,
 }
 
-/// The gradients of [`linear_attention`](super::linear_attention()) from that of its output; what the
-/// forward knew is made again from x, in f32 whatever the precision.
+/// The gradients of [`linear_attention`](super::linear_attention()) from that of its output;
+/// intermediate values of the forward are recomputed from x, in f32 whatever the precision.
 ///
 /// # Shapes
 /// `x`, `grad`: b f h w c
@@ -51,7 +51,8 @@ pub fn linear_attention_backward(
     assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of {grad:?}");
     let x_grad = x.empty_like();
     let form = Form::of(&shape);
-    // Few sites give the gradients of weights once, many sites for each thread.
+    // The form for few positions sums gradients of weights once, the one for many positions per
+    // thread.
     let threads = threads();
     let copies = if form == Form::Direct { 1 } else { threads as i64 };
     let rows = Gradients::rows(&shape) as i64;
@@ -78,7 +79,7 @@ pub fn linear_attention_backward(
     weight_grads(weights, &held, &sums, (x_grad, f64::from(shape.scale())))
 }
 
-/// Where operands and results lie.
+/// Pointers to operands and results.
 #[derive(Debug, Clone, Copy)]
 struct At {
     x: *const f32,
@@ -117,7 +118,7 @@ fn few_sites(
     team_of(threads, |member| isa.run(direct_backward::Share { all, member }));
 }
 
-/// Takes the gain of the norm and the factor of the queries out of what threads have summed up.
+/// Removes the gain of the norm and the factor of the queries from the threads' sums.
 fn weight_grads(
     weights: &LinearAttentionWeights<'_>,
     [gamma, qkv, ..]: &[Tensor; 4],

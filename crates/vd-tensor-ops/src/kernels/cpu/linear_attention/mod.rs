@@ -1,4 +1,5 @@
-//! Linear attention over the sites of an image, with the norm before it and the residual around it.
+//! Linear attention over the positions of an image, with the norm before it and the residual
+//! connection around it.
 
 mod backward;
 mod buffers;
@@ -31,7 +32,7 @@ pub struct LinearAttentionWeights<'a> {
     /// # Shapes
     /// c, axes of 1 aside
     pub gamma: &'a Tensor,
-    /// Queries, keys and values.
+    /// Weight of queries, keys and values.
     ///
     /// # Shapes
     /// 3 (n d) c, axes of 1 aside
@@ -49,13 +50,13 @@ impl LinearAttentionWeights<'_> {
         [self.gamma, self.to_qkv, self.to_out, self.bias].map(|t| t.detach().contiguous())
     }
 
-    /// Of what is packed.
+    /// The versions of the weights that are packed.
     fn versions(&self) -> [Version; 3] {
         [self.gamma, self.to_qkv, self.to_out].map(version)
     }
 }
 
-/// Packed weights of linear attention, kept until the weights change.
+/// Packed weights of linear attention, cached until the weights change.
 #[derive(Debug, Default)]
 pub struct LinearAttentionCache(Cache<Key, Packed>);
 
@@ -64,18 +65,18 @@ struct Key {
     weights: [Version; 3],
     isa: Isa,
     form: Form,
-    /// Whether products are those of pairs of bf16.
+    /// Whether products are those of bf16 pairs.
     pairs: bool,
 }
 
-/// Ways of computing the same.
+/// Equivalent ways of computing the attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Folded,
     Direct,
-    /// The way back of the folded one.
+    /// The backward of the folded one.
     Unfolded,
-    /// The way back of the direct one.
+    /// The backward of the direct one.
     DirectBack,
 }
 
@@ -88,7 +89,7 @@ enum Packed {
 }
 
 impl Form {
-    /// Folding the projections into the sums costs as many products as c sites save.
+    /// Folding the projections into the sums costs as much as c positions save.
     fn of(shape: &Shape) -> Self {
         if shape.sites < shape.c { Form::Direct } else { Form::Folded }
     }
@@ -121,16 +122,16 @@ fn values(x: &Tensor) -> &[f32] {
     unsafe { std::slice::from_raw_parts(x.data_ptr() as *const f32, x.numel()) }
 }
 
-/// Whether [`linear_attention`] takes inputs of these channels.
+/// Whether [`linear_attention`] supports this number of channels.
 pub fn linear_attention_fits(isa: Isa, channels: i64) -> bool {
     fits(isa, channels as usize)
 }
 
-/// x + linear attention over the sites of each frame of norm(x), as
+/// x + linear attention(norm(x)) over the positions of each frame, as
 /// [`SpatialLinearAttention`](crate::layers::SpatialLinearAttention) of
 /// [`LayerNorm`](crate::layers::LayerNorm).
 ///
-/// With [`Precision::Bf16`] the products over sites have operands of bf16.
+/// With [`Precision::Bf16`] the products over positions have bf16 operands.
 ///
 /// # Shapes
 /// b f h w c -> b f h w c
@@ -154,7 +155,7 @@ pub fn linear_attention(
     let packed = cache.packed((isa, Form::of(&shape), pairs), &shape, weights, &params);
     let bias = values(&params[3]).as_ptr();
     let (x, out) = (values(&x).as_ptr(), y.data_ptr() as *mut f32);
-    // Asked once: what threads share is as large as the team.
+    // Queried once: the size of the shared memory depends on the team.
     let threads = threads();
     match packed.as_ref() {
         Packed::Folded(packed) => {
@@ -174,7 +175,7 @@ pub fn linear_attention(
     y
 }
 
-/// The sizes, once they are found to be those of the weights.
+/// The sizes, checked against those of the weights.
 fn shape_of(isa: Isa, x: &Tensor, weights: &[Tensor; 4], heads: HeadShape) -> Shape {
     let size = x.size();
     let [images, sites, c] = [size[0] * size[1], size[2] * size[3], size[4]].map(|n| n as usize);

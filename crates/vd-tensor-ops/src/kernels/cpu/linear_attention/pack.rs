@@ -1,16 +1,16 @@
-//! Weights of an attention with the gain of its norm in them, packed.
+//! Packed weights of an attention, multiplied by the gain of its norm.
 
 use crate::kernels::cpu::{Block, Isa, columns, gemm, paired};
 
-/// How much there is of everything.
+/// The sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) images: usize,
-    /// Sites of an image.
+    /// Positions per image.
     pub(super) sites: usize,
     pub(super) c: usize,
     pub(super) heads: usize,
-    /// Features of a head.
+    /// Features per head.
     pub(super) dim: usize,
 }
 
@@ -20,18 +20,18 @@ impl Shape {
         self.heads * self.dim
     }
 
-    /// Pairs of features of a head, one of them with a zero where features are odd.
+    /// Pairs of features per head; an odd feature is paired with a zero.
     pub(super) fn head_pairs(&self) -> usize {
         self.dim.div_ceil(2)
     }
 
-    /// Factor of the queries.
+    /// Scaling factor of the queries.
     pub(super) fn scale(&self) -> f32 {
         1.0 / (self.dim as f32).sqrt()
     }
 }
 
-/// Parameters as they lie in memory.
+/// Parameters in memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Weights<'a> {
     /// c
@@ -43,19 +43,19 @@ pub(super) struct Weights<'a> {
 }
 
 impl Weights<'_> {
-    /// Entry of the projection `part` (queries, keys, values) with the gain in it.
+    /// An entry of the projection `part` (queries, keys, values), times the gain.
     fn entry(&self, shape: &Shape, part: usize, feature: usize, c: usize) -> f32 {
         self.qkv[(part * shape.inner() + feature) * shape.c + c] * self.gamma[c]
     }
 }
 
-/// As `columns`, of pairs that [`paired::pair_along`] makes of the axis between.
+/// As `columns`, of pairs that [`paired::pair_along`] makes along the inner axis.
 fn paired_columns(isa: Isa, [k, n]: [usize; 2], at: impl Fn(usize, usize) -> f32 + Sync) -> Block {
     let size = [paired::along(isa, k), n];
     columns(isa, size, |p, n| paired::of_along(isa, k, p, |k| at(k, n)))
 }
 
-/// What the form needs in which the values' projection is folded into the sums.
+/// Weights for the form that folds the values' projection into the sums.
 #[derive(Debug)]
 pub(super) struct Folded {
     /// Panels of features, rows are channels, or pairs along a row of them.
@@ -64,9 +64,9 @@ pub(super) struct Folded {
     pub(super) queries: Block,
     /// For each head panels of features, rows are channels.
     pub(super) values: Block,
-    /// The projection back times the factor of the queries: (n d) c.
+    /// The output projection times the factor of the queries: (n d) c.
     pub(super) out: Block,
-    /// Whether keys and queries are made of pairs of bf16.
+    /// Whether keys and queries are made of bf16 pairs.
     pub(super) pairs: bool,
 }
 
@@ -104,14 +104,14 @@ impl Folded {
     }
 }
 
-/// What the form needs that makes values of its own.
+/// Weights for the form that computes values.
 #[derive(Debug)]
 pub(super) struct Direct {
     /// Queries, keys and values: panels of features, rows are channels.
     pub(super) qkv: [Block; 3],
     /// Panels of channels, rows are features.
     pub(super) out: Block,
-    /// Values along the rows of both: channels and features, or pairs of bf16 along them.
+    /// Length along the rows of both: channels and features, or bf16 pairs of them.
     pub(super) steps: [usize; 2],
     /// Whether they are pairs.
     pub(super) pairs: bool,
@@ -136,12 +136,13 @@ impl Direct {
     }
 }
 
-/// What the backward needs besides [`Direct`].
+/// Weights that the backward needs besides [`Direct`].
 #[derive(Debug)]
 pub(super) struct DirectBack {
-    /// Queries, keys and values the way back: panels of channels, rows are features.
+    /// Queries, keys and values for the backward: panels of channels, rows are features.
     pub(super) qkv: [Block; 3],
-    /// The projection back times the factor of the queries: panels of features, rows are channels.
+    /// The output projection times the factor of the queries: panels of features, rows are
+    /// channels.
     pub(super) out: Block,
 }
 
@@ -156,16 +157,16 @@ impl DirectBack {
     }
 }
 
-/// What the backward needs besides [`Folded`].
+/// Weights that the backward needs besides [`Folded`].
 #[derive(Debug)]
 pub(super) struct Unfolded {
-    /// Queries and keys the way back: panels of channels, rows are features.
+    /// Queries and keys for the backward: panels of channels, rows are features.
     pub(super) queries: Block,
     pub(super) keys: Block,
     /// (n d) c
     pub(super) values: Block,
-    /// The projection back times the factor of the queries, for each head panels of features, rows
-    /// are channels.
+    /// The output projection times the factor of the queries, for each head panels of features,
+    /// rows are channels.
     pub(super) out: Block,
 }
 

@@ -1,19 +1,19 @@
-//! Sites of an image on their way into products and out of them.
+//! Preparing the positions of an image for matrix products, and storing results.
 
 use crate::kernels::cpu::{Simd, gemm};
 
-/// Between rows, so that rows do not fall on each other in the cache.
+/// Gap between rows, so that they do not conflict in the cache.
 pub(in crate::kernels::cpu) const GAP: usize = 16;
-/// As in the layer norm of the layers.
+/// As in the layer norm layer.
 const EPSILON: f32 = 1e-5;
-/// Values of the widest tile of sites that is turned over.
+/// Number of values of the widest tile of positions that is transposed.
 const TILE: usize = 16 * 16;
 
-/// `count` sites with mean 0 and variance 1, as rows `row` apart; the factor that made the variance
-/// 1 follows each.
+/// Normalises `count` positions to mean 0 and variance 1, as rows `row` apart; each row is followed
+/// by its factor, 1 / deviation.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for count c values, `to` for count rows of more than `c`; `c` is a
+/// As [`Simd`]; `x` is valid for count c values, `to` for count rows of more than `c`; `c` is a
 /// multiple of the lanes.
 #[inline(always)]
 pub(in crate::kernels::cpu) unsafe fn normal_rows<S: Simd>(
@@ -22,7 +22,7 @@ pub(in crate::kernels::cpu) unsafe fn normal_rows<S: Simd>(
     (count, c): (usize, usize),
 ) {
     for site in 0..count {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (x, to) = (x.add(site * c), to.add(site * row));
             let mut sum = S::zero();
@@ -45,12 +45,12 @@ pub(in crate::kernels::cpu) unsafe fn normal_rows<S: Simd>(
     }
 }
 
-/// Sites, `row` apart, as the columns of c rows of a panel, `to_row` apart: the first `count`, then
-/// the last of them again.
+/// Transposes positions, `row` apart, to the columns of c rows of a panel, `to_row` apart: the
+/// first `count`, then copies of the last one.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for count sites, count from 1 to a panel, `to` for c panels, `rows` for a
-/// panel of sites of `row` values; `c` is a multiple of the lanes.
+/// As [`Simd`]; `x` is valid for count positions, count from 1 to a panel, `to` for c panels,
+/// `rows` for a panel of positions of `row` values; `c` is a multiple of the lanes.
 #[inline(always)]
 pub(super) unsafe fn columns<S: Simd>(
     (x, row): (*const f32, usize),
@@ -59,7 +59,7 @@ pub(super) unsafe fn columns<S: Simd>(
     rows: *mut f32,
 ) {
     let width = gemm::panel::<S>();
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut from = x;
         if count < width {
@@ -78,19 +78,19 @@ pub(super) unsafe fn columns<S: Simd>(
     }
 }
 
-/// Gives every column of c rows of a panel mean 0 and variance 1.
+/// Normalises every column of c rows of a panel to mean 0 and variance 1.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for c panels.
+/// As [`Simd`]; `x` is valid for c panels.
 #[inline(always)]
 pub(super) unsafe fn normal_columns<S: Simd>(x: *mut f32, c: usize) {
     let width = gemm::panel::<S>();
     let each = S::splat;
     for z in 0..2 {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let x = x.add(z * S::LANES);
-            // Two chains each, for a sum waits for the one before it.
+            // Two chains each, since each addition waits for the one before it.
             let mut sum = [S::zero(); 2];
             for k in 0..c {
                 sum[k % 2] = S::add(sum[k % 2], S::load(x.add(k * width)));
@@ -115,10 +115,10 @@ pub(super) unsafe fn normal_columns<S: Simd>(x: *mut f32, c: usize) {
 /// Softmax of each column of `rows` rows of a panel, `width` apart.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for as many panels.
+/// As [`Simd`]; `x` is valid for as many panels.
 #[inline(always)]
 pub(super) unsafe fn softmax_columns<S: Simd>((x, width): (*mut f32, usize), rows: usize) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let at = |d: usize, z: usize| x.add(d * width + z * S::LANES);
         let mut top = [S::load(at(0, 0)), S::load(at(0, 1))];
@@ -148,8 +148,8 @@ pub(super) unsafe fn softmax_columns<S: Simd>((x, width): (*mut f32, usize), row
 /// y = x + bias + the columns of c rows of a panel, the first `count` of them.
 ///
 /// # Safety
-/// As [`Simd`]; `x` and `y` are good for count c values, `from` for c panels, `bias` for c; `c` is a
-/// multiple of the lanes.
+/// As [`Simd`]; `x` and `y` are valid for count c values, `from` for c panels, `bias` for c; `c` is
+/// a multiple of the lanes.
 #[inline(always)]
 pub(super) unsafe fn add_columns<S: Simd>(
     from: *const f32,
@@ -160,7 +160,7 @@ pub(super) unsafe fn add_columns<S: Simd>(
     let width = gemm::panel::<S>();
     let mut tile = [0f32; TILE];
     for k in (0..c).step_by(S::LANES) {
-        // SAFETY: the caller's; a tile is lanes by lanes.
+        // SAFETY: guaranteed by the caller; a tile is lanes by lanes.
         unsafe {
             let bias = S::load(bias.add(k));
             for z in 0..2 {
@@ -177,17 +177,17 @@ pub(super) unsafe fn add_columns<S: Simd>(
     }
 }
 
-/// The gradient of each column of `rows` rows of a panel, `width` apart, from that of its softmax, in
-/// place.
+/// Converts the gradient of the softmax of each column of `rows` rows of a panel, `width` apart, to
+/// the gradient of the column, in place.
 ///
 /// # Safety
-/// As [`Simd`]; the softmax and its gradient are good for as many panels.
+/// As [`Simd`]; the softmax and its gradient are valid for as many panels.
 #[inline(always)]
 pub(super) unsafe fn softmax_grad<S: Simd>(
     (softmax, grad, width): (*const f32, *mut f32, usize),
     rows: usize,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let at = |d: usize, z: usize| d * width + z * S::LANES;
         let mut mean = [S::zero(); 2];
@@ -206,11 +206,12 @@ pub(super) unsafe fn softmax_grad<S: Simd>(
     }
 }
 
-/// x_grad = grad + the gradient that `x_grad`, with respect to rows of [`normal_rows`], gives to x.
+/// x_grad = grad + the gradient with respect to x, given in `x_grad` the one with respect to rows
+/// of [`normal_rows`].
 ///
 /// # Safety
-/// As [`Simd`]; `normal` is good for count rows, the others for count c values; `c` is a multiple of
-/// the lanes.
+/// As [`Simd`]; `normal` is valid for count rows, the others for count c values; `c` is a multiple
+/// of the lanes.
 #[inline(always)]
 pub(in crate::kernels::cpu) unsafe fn normal_grad<S: Simd>(
     (normal, row): (*const f32, usize),
@@ -219,7 +220,7 @@ pub(in crate::kernels::cpu) unsafe fn normal_grad<S: Simd>(
     (count, c): (usize, usize),
 ) {
     for site in 0..count {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (normal, grad) = (normal.add(site * row), grad.add(site * c));
             let x_grad = x_grad.add(site * c);

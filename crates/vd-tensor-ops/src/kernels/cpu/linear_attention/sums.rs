@@ -1,6 +1,7 @@
-//! Sums over sites: S = softmax over sites(k)^T x, one row of channels for each feature of a key.
+//! Sums over positions: S = softmax over positions(k)^T x, one row of channels for each feature of
+//! a key.
 //!
-//! The softmax goes through an image by chunks, with maxima that grow.
+//! The softmax processes an image in chunks, with running maxima.
 
 use super::pack::Shape;
 use super::product::{Panels, Product};
@@ -8,25 +9,25 @@ use super::sites::{GAP, normal_rows};
 use crate::kernels::cpu::paired::{pair_along, pair_rows};
 use crate::kernels::cpu::{Pairs, Scratch, Simd};
 
-/// Sites whose keys are in the cache at a time: a multiple of the rows of the products of the wider
-/// sets.
+/// Positions whose keys are in the cache at a time: a multiple of the product rows of the wider
+/// instruction sets.
 pub(super) const CHUNK: usize = 84;
-/// Sites below which a part of an image is not worth a thread.
+/// Positions below which a part of an image is not worth a thread.
 pub(super) const PART: usize = 32;
 
-/// Sums over the sites of an image, or of a part of one.
+/// Sums over the positions of an image, or of a part of one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sums {
     /// (n d) c
     pub(super) sums: *mut f32,
-    /// Largest key of each feature.
+    /// Maximum key of each feature.
     pub(super) top: *mut f32,
     /// Sum of the exponentials of each feature.
     pub(super) total: *mut f32,
 }
 
 impl Sums {
-    /// Features rounded up so that they are whole panels of every set.
+    /// Number of features rounded up to whole panels of every instruction set.
     pub(super) fn width(shape: &Shape) -> usize {
         shape.inner().next_multiple_of(32)
     }
@@ -36,20 +37,20 @@ impl Sums {
     }
 
     /// # Safety
-    /// `at` is good for [`Sums::len`] values.
+    /// `at` is valid for [`Sums::len`] values.
     pub(super) unsafe fn new(shape: &Shape, at: *mut f32) -> Self {
         let (size, width) = (shape.inner() * shape.c, Self::width(shape));
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { Sums { sums: at, top: at.add(size), total: at.add(size + width) } }
     }
 }
 
-/// Sums over the sites `from..to` of the image at `x`; with `PAIRS` both products are those of pairs
-/// of bf16.
+/// Sums over the positions `from..to` of the image at `x`; with `PAIRS` both products are those of
+/// bf16 pairs.
 ///
 /// # Safety
-/// As [`Simd`]; the pointers are good for the shape, the packed keys are pairs if `PAIRS` says so,
-/// and there is a site.
+/// As [`Simd`]; the pointers are valid for the shape, the packed keys are pairs if `PAIRS` is set,
+/// and there is at least one position.
 #[inline(always)]
 pub(super) unsafe fn keys<S: Simd, const PAIRS: bool>(
     shape: &Shape,
@@ -68,7 +69,7 @@ pub(super) unsafe fn keys<S: Simd, const PAIRS: bool>(
     for first in (from..to).step_by(chunk) {
         let count = chunk.min(to - first);
         let more = first > from;
-        // SAFETY: the caller's; the buffers have a row for each site of a chunk.
+        // SAFETY: guaranteed by the caller; the buffers have a row for each site of a chunk.
         unsafe {
             normal_rows::<S>(x.add(first * c), (normal, row), (count, c));
             let (a, to) = ((normal.cast_const(), row, 1), (keys, k_row));
@@ -103,12 +104,12 @@ pub(super) unsafe fn keys<S: Simd, const PAIRS: bool>(
     }
 }
 
-/// Turns a vector of keys of `count` sites into exponentials below the largest so far; gives what
-/// sums before shrink by.
+/// Replaces a vector of keys of `count` positions by exponentials relative to the running maximum;
+/// returns the factor for the earlier sums.
 ///
 /// # Safety
-/// As [`Simd`]; `keys` is good for a vector of each of `count` rows, at least one, and `sums` for a
-/// vector of features from `n` on.
+/// As [`Simd`]; `keys` is valid for a vector of each of `count` rows, at least one, and `sums` for
+/// a vector of features from `n` on.
 #[inline(always)]
 pub(super) unsafe fn exponentials<S: Simd>(
     (keys, row): (*mut f32, usize),
@@ -116,7 +117,7 @@ pub(super) unsafe fn exponentials<S: Simd>(
     (sums, n): (Sums, usize),
     more: bool,
 ) -> S::V {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut top = S::load(keys);
         for site in 1..count {
@@ -141,15 +142,15 @@ pub(super) unsafe fn exponentials<S: Simd>(
     }
 }
 
-/// Rows of `c` values times a lane each, where it is not 1.
+/// Multiplies rows of `c` values by a factor per lane, where it is not 1.
 #[inline(always)]
 unsafe fn shrink<S: Simd>(factor: S::V, rows: *mut f32, (count, c): (usize, usize)) {
     let mut lanes = [0f32; 16];
-    // SAFETY: the caller's; no set has more lanes.
+    // SAFETY: guaranteed by the caller; no set has more lanes.
     unsafe { S::store(lanes.as_mut_ptr(), factor) };
     for (i, factor) in lanes.iter().enumerate().take(count).filter(|(_, factor)| **factor != 1.0) {
         for k in (0..c).step_by(S::LANES) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let at = rows.add(i * c + k);
                 S::store(at, S::mul(S::load(at), S::splat(*factor)));
@@ -172,10 +173,10 @@ pub(super) unsafe fn merge<S: Simd>(
     let Shape { c, dim, .. } = *shape;
     let first = head * dim;
     if let [part] = parts {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         return unsafe { (part.sums.add(first * c), part.total.add(first)) };
     }
-    // SAFETY: the caller's; `to` has room for the head.
+    // SAFETY: guaranteed by the caller; `to` has room for the head.
     unsafe {
         let total = to.add(dim * c);
         for d in 0..dim {
