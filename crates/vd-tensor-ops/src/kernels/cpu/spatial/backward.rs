@@ -1,7 +1,8 @@
-//! The gradients, from x alone: what the forward knew is made again, some images at a time.
+//! The gradients, from x alone: intermediate values of the forward are recomputed, some images at a
+//! time.
 //!
-//! Threads share each step of a block of images. Each sum is one thread's, block after block, so no
-//! result depends on how many threads there are.
+//! Threads share each step of a block of images. Each sum is computed by one thread, block after
+//! block, so results do not depend on the number of threads.
 
 use vd_torch::Member;
 
@@ -14,10 +15,10 @@ use crate::kernels::cpu::linear_attention::product::{Panels, Product};
 use crate::kernels::cpu::linear_attention::sites::{normal_grad, normal_rows};
 use crate::kernels::cpu::{Scratch, Simd, Work};
 
-/// Keys at a time: up to so many, scores are made once.
+/// Keys at a time: up to this number, scores are computed once.
 const KEYS: usize = 256;
 
-/// All gradients: where everything lies.
+/// All gradients: pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backward<'a> {
     pub(super) shape: Shape,
@@ -27,7 +28,7 @@ pub(super) struct Backward<'a> {
     pub(super) x: *const f32,
     pub(super) grad: *const f32,
     pub(super) x_grad: *mut f32,
-    /// Of the bias, laid out as it, zeros; null where there is none.
+    /// With the bias's layout, initially zeros; null without a bias.
     pub(super) bias_grad: *mut f32,
     pub(super) gradients: Gradients<'a>,
     /// [`Backward::shared_len`] values.
@@ -37,7 +38,7 @@ pub(super) struct Backward<'a> {
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for Backward<'_> {}
 
-/// Memory that all threads see: rows of sites, and sums over them.
+/// Memory shared by all threads: rows of positions, and sums over them.
 #[derive(Debug, Clone, Copy)]
 struct Shared {
     normal: *mut f32,
@@ -74,20 +75,20 @@ impl Backward<'_> {
     }
 }
 
-/// What one thread does.
+/// The work of one thread.
 pub(super) struct Share<'a> {
     pub(super) all: &'a Backward<'a>,
     pub(super) member: Member<'a>,
 }
 
 impl Share<'_> {
-    /// Normalised sites and gradients as rows; queries, keys and values, and the gradient of what
-    /// heads give, of `count` sites from `first` on.
+    /// Normalised positions and gradients as rows; queries, keys and values, and the gradient of
+    /// the heads' outputs, of `count` positions from `first` on.
     #[inline(always)]
     unsafe fn project<S: Simd>(&self, first: usize, count: usize) {
         let (all, row, to) = (self.all, Rows::new(&self.all.shape), self.all.shared());
         let (c, features, mine) = (all.shape.c, all.shape.features(), self.member.share(count));
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let at = (first + mine.start) * c;
             let normal = (to.normal.add(mine.start * row.channels), row.channels);
@@ -121,7 +122,7 @@ impl Share<'_> {
             mine.start * images..mine.end * images
         };
         for task in mine {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.head::<S>(task % images, task / images, buffers) };
         }
     }
@@ -131,7 +132,7 @@ impl Share<'_> {
         let (shape, row, to) = (&self.all.shape, Rows::new(&self.all.shape), self.all.shared());
         let Shape { sites, wide, .. } = *shape;
         let (site, features) = (image * sites, shape.features());
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let qkv = (to.qkv.add(site * row.qkv).cast_const(), row.qkv);
             let head = Head::new(shape, qkv, number, self.all.bias);
@@ -155,12 +156,12 @@ impl Share<'_> {
         }
     }
 
-    /// The gradients of the input, of `count` sites from `first` on, and of the weights.
+    /// The gradients of the input, of `count` positions from `first` on, and of the weights.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, first: usize, count: usize) {
         let (all, row, to) = (self.all, Rows::new(&self.all.shape), self.all.shared());
         let (c, features, member) = (all.shape.c, all.shape.features(), &self.member);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let [x_grad, grad] = [all.x_grad.cast_const(), all.grad].map(|at| at.add(first * c));
             let (a, b) = ((to.qkv_grad.cast_const(), row.qkv, 1), all.back.qkv.as_ptr());
@@ -199,8 +200,8 @@ impl Work for Share<'_> {
         let Shape { images, sites, wide, .. } = self.all.shape;
         let keys = KEYS.min(sites);
         let mut buffers = Scratch::take(GradBuffers::len::<S>(wide, keys));
-        // SAFETY: the caller's; between barriers threads write apart from each other, and what they
-        // read there is not written.
+        // SAFETY: guaranteed by the caller; between barriers threads write to separate memory, and
+        // do not write what others read.
         unsafe {
             let buffers = GradBuffers::new::<S>(buffers.as_mut_ptr(), wide, keys);
             let block = block(&self.all.shape);

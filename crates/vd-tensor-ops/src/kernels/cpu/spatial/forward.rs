@@ -1,7 +1,7 @@
 //! y = x + the attention of the normalised x, some images at a time.
 //!
-//! Threads share each step of a block of images: the weights, of which there is more than of
-//! anything else at coarse levels, are read once for all of its sites.
+//! Threads share each step of a block of images: the weights, which at coarse levels are larger
+//! than everything else, are read once for all of its positions.
 
 use vd_torch::Member;
 
@@ -12,10 +12,10 @@ use crate::kernels::cpu::linear_attention::product::Panels;
 use crate::kernels::cpu::linear_attention::sites::normal_rows;
 use crate::kernels::cpu::{Scratch, Simd, Work, gemm};
 
-/// Keys at a time: with their values, and the scores, they fit the first cache.
+/// Keys at a time: together with their values and the scores, they fit the L1 cache.
 const KEYS: usize = 64;
 
-/// The whole attention: where everything lies.
+/// The whole attention: pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Forward<'a> {
     pub(super) shape: Shape,
@@ -30,7 +30,7 @@ pub(super) struct Forward<'a> {
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for Forward<'_> {}
 
-/// Memory that all threads see, rows of sites.
+/// Memory shared by all threads, in rows of positions.
 #[derive(Debug, Clone, Copy)]
 struct Shared {
     normal: *mut f32,
@@ -53,7 +53,7 @@ impl Forward<'_> {
     }
 }
 
-/// What one thread does.
+/// The work of one thread.
 pub(super) struct Share<'a> {
     pub(super) all: &'a Forward<'a>,
     pub(super) member: Member<'a>,
@@ -69,7 +69,7 @@ impl Share<'_> {
         for task in self.member.share(images * heads * blocks) {
             let (head, queries) = (task / blocks, Queries::block::<S>(task % blocks, sites));
             let (image, head) = (head / heads, head % heads);
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let qkv = (to.qkv.add(image * sites * row.qkv).cast_const(), row.qkv);
                 let at = (image * sites + queries.first) * row.features + head * wide;
@@ -80,7 +80,7 @@ impl Share<'_> {
         }
     }
 
-    /// The output of `count` sites from `first` on.
+    /// The output of `count` positions from `first` on.
     #[inline(always)]
     unsafe fn output<S: Simd>(&self, first: usize, count: usize, more: *mut f32) {
         let (shape, row) = (&self.all.shape, Rows::new(&self.all.shape));
@@ -89,13 +89,13 @@ impl Share<'_> {
         let (b, size) = (self.all.packed.out.as_ptr(), [count, c, shape.features()]);
         let all = Panels { a, b, c: (more, width), shape: size, add: false };
         for part in Part::of::<S>(&self.member, [count, c]) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 part.product::<S>(&all, (more, width));
                 for site in 0..part.rows {
                     let at = (first + part.row + site) * c + part.column;
                     for k in (0..part.columns).step_by(S::LANES) {
-                        // Added at the end, for each sum that has x in it would round as x does.
+                        // Added last, since sums that include x would round at the magnitude of x.
                         let more = S::load(more.add(site * width + k));
                         let y = S::add(S::load(self.all.x.add(at + k)), more);
                         S::store(self.all.y.add(at + k), y);
@@ -117,8 +117,8 @@ impl Work for Share<'_> {
         let mut buffers = Scratch::take(Buffers::len::<S>(wide, keys));
         let mut more = Scratch::take(PIECE * gemm::panel::<S>());
         let more = more.as_mut_ptr();
-        // SAFETY: the caller's; between barriers threads write apart from each other, and what they
-        // read there is not written.
+        // SAFETY: guaranteed by the caller; between barriers threads write to separate memory, and
+        // do not write what others read.
         unsafe {
             let buffers = Buffers::new::<S>(buffers.as_mut_ptr(), wide, keys);
             for image in (0..images).step_by(block(shape)) {

@@ -9,7 +9,7 @@ use super::{SpatialCache, SpatialWeights, spatial_attention, spatial_attention_b
 use crate::kernels::cpu::{Isa, none, one};
 use crate::layers::HeadShape;
 
-/// [`spatial_attention`] with a gradient with respect to the input, the weights and the bias.
+/// Differentiable [`spatial_attention`], with respect to the input, the weights and the bias.
 ///
 /// # Shapes
 /// b f h w c -> b f h w c

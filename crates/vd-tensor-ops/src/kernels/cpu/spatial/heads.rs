@@ -1,4 +1,4 @@
-//! A head over some queries of an image: queries are lanes, keys come in blocks.
+//! A head over some queries of an image: lanes are queries, keys come in blocks.
 
 use super::pack::Shape;
 use super::sites::{columns, rows};
@@ -20,25 +20,25 @@ pub(super) struct Head {
     pub(super) q: *const f32,
     pub(super) k: *const f32,
     pub(super) v: *const f32,
-    /// Values between sites.
+    /// Stride between positions.
     pub(super) row: usize,
     pub(super) sites: usize,
-    /// Features, whole vectors.
+    /// Features, rounded up to whole vectors.
     pub(super) wide: usize,
     pub(super) bias: Bias,
 }
 
-/// What is added to the scores of a head: a row for each key, queries beside each other.
+/// The bias on the scores of a head: a row for each key, with adjacent queries.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bias {
-    /// Null where there is none.
+    /// Null without a bias.
     pub(super) at: *const f32,
-    /// Values between keys: queries rounded up to whole panels.
+    /// Stride between keys: the number of queries rounded up to whole panels.
     pub(super) row: usize,
 }
 
 impl Bias {
-    /// That of a head.
+    /// The bias of one head.
     pub(super) fn of(self, head: usize, sites: usize) -> Self {
         if self.at.is_null() {
             return self;
@@ -52,7 +52,7 @@ impl Head {
     /// Head `head` of the image whose queries, keys and values start at `qkv`.
     ///
     /// # Safety
-    /// `qkv` is good for the shape.
+    /// `qkv` is valid for the shape.
     pub(super) unsafe fn new(
         shape: &Shape,
         (qkv, row): (*const f32, usize),
@@ -60,25 +60,25 @@ impl Head {
         bias: Bias,
     ) -> Self {
         let Shape { sites, wide, .. } = *shape;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let [q, k, v] =
             [0, 1, 2].map(|part| unsafe { qkv.add(part * shape.features() + head * wide) });
         Head { q, k, v, row, sites, wide, bias: bias.of(head, sites) }
     }
 }
 
-/// Memory of a thread for some queries; rows have room for [`queries`].
+/// A thread's memory for some queries; rows have room for [`queries`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Buffers {
     /// Queries, a row for each feature.
     q: *mut f32,
-    /// What comes out, a row for each feature.
+    /// The output, a row for each feature.
     pub(super) out: *mut f32,
     /// Scores, then their exponentials, a row for each key of a block.
     pub(super) scores: *mut f32,
-    /// The largest score of each query.
+    /// The maximum score of each query.
     pub(super) top: *mut f32,
-    /// The sum of its exponentials, then one over it.
+    /// The sum of its exponentials, then its inverse.
     pub(super) share: *mut f32,
     /// Keys at a time.
     pub(super) keys: usize,
@@ -90,9 +90,9 @@ impl Buffers {
     }
 
     /// # Safety
-    /// `at` is good for [`Buffers::len`] values.
+    /// `at` is valid for [`Buffers::len`] values.
     pub(super) unsafe fn new<S: Simd>(at: *mut f32, wide: usize, keys: usize) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let row = |i: usize| unsafe { at.add(i * queries::<S>()) };
         let (q, out, scores) = (row(0), row(wide), row(2 * wide));
         let (top, share) = (row(2 * wide + keys), row(2 * wide + keys + 1));
@@ -100,7 +100,7 @@ impl Buffers {
     }
 }
 
-/// Some queries: the first, and how many.
+/// A range of queries: the first, and how many.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Queries {
     pub(super) first: usize,
@@ -115,7 +115,7 @@ impl Queries {
         Queries { first, count: queries::<S>().min(sites - first) }
     }
 
-    /// Whole panels of them.
+    /// Their number rounded up to whole panels.
     #[inline(always)]
     pub(super) fn columns<S: Simd>(self) -> usize {
         self.count.next_multiple_of(gemm::panel::<S>())
@@ -123,7 +123,7 @@ impl Queries {
 }
 
 impl Head {
-    /// Scores of the queries that lie in the buffers with `count` keys from `key` on.
+    /// Scores of the queries in the buffers with `count` keys from `key` on.
     #[inline(always)]
     pub(super) unsafe fn scores<S: Simd>(
         &self,
@@ -132,7 +132,7 @@ impl Head {
         (key, count): (usize, usize),
     ) {
         let (width, columns) = (self::queries::<S>(), queries.columns::<S>());
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let a = (self.k.add(key * self.row), self.row, 1);
             let (q, c) = ((b.q.cast_const(), width), (b.scores, width));
@@ -152,16 +152,16 @@ impl Head {
         }
     }
 
-    /// What the head gives for some queries, into `b.out`; where one block has all the keys, its
+    /// The head's output for some queries, into `b.out`; if one block holds all keys, its
     /// exponentials stay in `b.scores`.
     ///
     /// # Safety
-    /// As [`Simd`]; the pointers are good for the sizes, and there is a query.
+    /// As [`Simd`]; the pointers are valid for the sizes, and there is at least one query.
     #[inline(always)]
     pub(super) unsafe fn attend<S: Simd>(&self, b: &Buffers, queries: Queries) {
         let (width, panel) = (self::queries::<S>(), gemm::panel::<S>());
         let (wide, of) = (self.wide, queries.columns::<S>());
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let q = (self.q.add(queries.first * self.row), self.row);
             columns::<S>(q, (queries.count, wide), (b.q, width), of);
@@ -186,10 +186,10 @@ impl Head {
         }
     }
 
-    /// The same, as rows of sites `row` apart.
+    /// The same, as rows of positions `row` apart.
     ///
     /// # Safety
-    /// As [`Head::attend`]; `to` is good for the queries' rows.
+    /// As [`Head::attend`]; `to` is valid for the queries' rows.
     #[inline(always)]
     pub(super) unsafe fn attend_rows<S: Simd>(
         &self,
@@ -197,7 +197,7 @@ impl Head {
         queries: Queries,
         to: (*mut f32, usize),
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             self.attend::<S>(b, queries);
             let out = (b.out.cast_const(), self::queries::<S>());
@@ -206,8 +206,8 @@ impl Head {
     }
 }
 
-/// Scores of a panel of queries from `first` on become exponentials below the largest so far, and
-/// what came out before shrinks accordingly.
+/// Replaces scores of a panel of queries from `first` on by exponentials relative to the running
+/// maximum, and rescales the output so far accordingly.
 #[inline(always)]
 unsafe fn exponentials<S: Simd>(
     b: &Buffers,
@@ -216,7 +216,7 @@ unsafe fn exponentials<S: Simd>(
     more: bool,
 ) {
     let width = queries::<S>();
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let [scores, out, tops, totals] = [b.scores, b.out, b.top, b.share].map(|at| at.add(first));
         let mut top = [S::load(scores), S::load(scores.add(S::LANES))];

@@ -5,33 +5,33 @@ use super::sites::{columns, rows};
 use crate::kernels::cpu::Simd;
 use crate::kernels::cpu::linear_attention::product::Product;
 
-/// What the gradient of a head is made of beside the head, and where it goes; all sites of an image.
+/// Inputs and outputs of a head's gradient besides the head itself; all positions of an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HeadGrad {
-    /// What the head gives.
+    /// The head's output.
     pub(super) out: *mut f32,
     /// Its gradient.
     pub(super) out_grad: *const f32,
-    /// Values between sites of both.
+    /// Stride between positions of both.
     pub(super) out_row: usize,
-    /// Gradients of queries, keys and values; their rows are as far apart as the head's.
+    /// Gradients of queries, keys and values; their rows have the head's stride.
     pub(super) q: *mut f32,
     pub(super) k: *mut f32,
     pub(super) v: *mut f32,
-    /// That of the bias is added to, laid out as the bias, or null.
+    /// Gradient of the bias, accumulated, with the layout of the bias, or null.
     pub(super) bias: *mut f32,
 }
 
-/// More memory of a thread for some queries; rows have room for [`queries`].
+/// Additional memory of a thread for some queries; rows have room for [`queries`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GradBuffers {
     pub(super) head: Buffers,
-    /// Gradients of what comes out, and of the queries: a row for each feature.
+    /// Gradients of the output, and of the queries: a row for each feature.
     out_grad: *mut f32,
     q_grad: *mut f32,
     /// Gradients of the scores, a row for each key of a block.
     scores: *mut f32,
-    /// What comes out times its gradient, summed over features.
+    /// The output times its gradient, summed over features.
     along: *mut f32,
 }
 
@@ -41,9 +41,9 @@ impl GradBuffers {
     }
 
     /// # Safety
-    /// `at` is good for [`GradBuffers::len`] values.
+    /// `at` is valid for [`GradBuffers::len`] values.
     pub(super) unsafe fn new<S: Simd>(at: *mut f32, wide: usize, keys: usize) -> Self {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let head = Buffers::new::<S>(at, wide, keys);
             let more = at.add(Buffers::len::<S>(wide, keys));
@@ -55,15 +55,15 @@ impl GradBuffers {
 }
 
 impl Head {
-    /// The gradients that some queries give, and what the head gives for them. Those of keys and
-    /// values are added to, but for the first queries.
+    /// The gradients from some queries, and the head's output for them. Those of keys and values
+    /// are accumulated, except for the first queries.
     ///
     /// # Safety
-    /// As [`Head::attend`]; the pointers of `of` are good for all sites.
+    /// As [`Head::attend`]; the pointers of `of` are valid for all positions.
     #[inline(always)]
     pub(super) unsafe fn gradient<S: Simd>(&self, b: &GradBuffers, of: &HeadGrad, at: Queries) {
         let (width, wide, Queries { first, count }) = (queries::<S>(), self.wide, at);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let to = (of.out.add(first * of.out_row), of.out_row);
             self.attend_rows::<S>(&b.head, at, to);
@@ -79,7 +79,7 @@ impl Head {
         }
     }
 
-    /// The same of a block of keys from `key` on.
+    /// The same for a block of keys from `key` on.
     #[inline(always)]
     unsafe fn keys_gradient<S: Simd>(
         &self,
@@ -93,7 +93,7 @@ impl Head {
         let (n, all) = (keys.min(self.sites - key), queries.count);
         let (e, scores) = (b.head.scores.cast_const(), b.scores.cast_const());
         let add = queries.first > 0;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let again = self.sites > keys;
             if again {
@@ -108,7 +108,7 @@ impl Head {
                 of.bias.add(key * self.bias.row + queries.first)
             };
             scores_gradient::<S>(b, (n, columns), (again, bias, self.bias.row));
-            // Columns that fill up the last panel are not summed over.
+            // Padding columns of the last panel are excluded from sums.
             let from = (of.out_grad.add(queries.first * of.out_row), of.out_row);
             let (a, c) = ((e, width, 1), (of.v.add(key * row), row));
             S::call(Product { a, b: from, c, shape: [n, wide, all], add });
@@ -122,12 +122,12 @@ impl Head {
     }
 }
 
-/// What comes out times its gradient, summed over features.
+/// The output times its gradient, summed over features.
 #[inline(always)]
 unsafe fn along<S: Simd>(b: &GradBuffers, wide: usize, columns: usize) {
     let width = queries::<S>();
     for z in (0..columns).step_by(S::LANES) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut sum = S::zero();
             for at in (0..wide).map(|d| d * width + z) {
@@ -138,8 +138,8 @@ unsafe fn along<S: Simd>(b: &GradBuffers, wide: usize, columns: usize) {
     }
 }
 
-/// Scores, or their exponentials, become weights; gradients of weights become those of scores, and
-/// are added to those of the bias.
+/// Replaces scores, or their exponentials, by weights, and gradients of weights by those of scores,
+/// which are also added to those of the bias.
 #[inline(always)]
 unsafe fn scores_gradient<S: Simd>(
     b: &GradBuffers,
@@ -148,7 +148,7 @@ unsafe fn scores_gradient<S: Simd>(
 ) {
     let width = queries::<S>();
     for z in (0..columns).step_by(S::LANES) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let [top, share, along] =
                 [b.head.top, b.head.share, b.along].map(|at| S::load(at.add(z)));

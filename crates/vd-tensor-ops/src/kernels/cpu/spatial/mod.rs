@@ -1,4 +1,4 @@
-//! The fused attention over the sites of a frame, on tensors.
+//! The fused attention over the positions of a frame, on tensors.
 
 mod backward;
 mod forward;
@@ -37,11 +37,11 @@ pub struct SpatialWeights<'a> {
     pub to_out: &'a Tensor,
     /// Number and width of the heads.
     pub shape: HeadShape,
-    /// Holds what is made of the weights.
+    /// Cache of the packed weights.
     pub cache: &'a Arc<SpatialCache>,
 }
 
-/// Packed weights of an attention over space, kept until the weights change.
+/// Packed weights of an attention over space, cached until the weights change.
 #[derive(Debug, Default)]
 pub struct SpatialCache(Cache<Key, Packed>);
 
@@ -54,7 +54,7 @@ struct Key {
     back: bool,
 }
 
-/// What an attention is made of, contiguous.
+/// The operands of an attention, contiguous.
 struct Given {
     isa: Isa,
     shape: Shape,
@@ -65,7 +65,7 @@ struct Given {
 }
 
 impl Given {
-    /// Panics where pointers would not be good for the sizes.
+    /// Panics if pointers would be invalid for the sizes.
     fn new(isa: Isa, x: &Tensor, weights: &SpatialWeights<'_>, bias: Option<&Tensor>) -> Self {
         let (size, HeadShape { heads, dim }) = (x.size(), weights.shape);
         let (c, sites) = (size[4], size[2] * size[3]);
@@ -120,20 +120,20 @@ fn values(x: &Tensor) -> &[f32] {
     unsafe { std::slice::from_raw_parts(pointer(x), x.numel()) }
 }
 
-/// Whether [`spatial_attention`] takes inputs of these channels.
+/// Whether [`spatial_attention`] supports this number of channels.
 pub fn spatial_fits(isa: Isa, channels: i64) -> bool {
     fits(isa, channels as usize)
 }
 
-/// x plus the attention over the sites of each frame of the normalised x: layer norm, queries, keys
-/// and values, `bias`, softmax, projection.
+/// x plus the attention over the positions of each frame of the normalised x: layer norm, queries,
+/// keys and values, `bias`, softmax, projection.
 ///
 /// # Shapes
 /// `x`: b f h w c -> b f h w c; `bias`: n (h w) (h w), queries along the second axis
 ///
 /// # Panics
-/// Channels that [`spatial_fits`] refuses; sizes that do not go together; tensors that are not f32
-/// on the CPU.
+/// Channels that [`spatial_fits`] refuses; sizes that do not match; tensors that are not f32 on the
+/// CPU.
 pub fn spatial_attention(
     isa: Isa,
     x: &Tensor,
@@ -159,23 +159,22 @@ pub fn spatial_attention(
     y
 }
 
-/// Gradients of [`spatial_attention`], each of the shape of what it is the gradient of.
+/// Gradients of [`spatial_attention`], with the shapes of the tensors that they belong to.
 #[derive(Debug)]
 pub struct SpatialGrads {
-    /// Of the input.
+    /// With respect to the input.
     pub x: Tensor,
-    /// Of the norm's gain.
+    /// With respect to the norm's gain.
     pub gamma: Tensor,
-    /// Of the joint projection.
+    /// With respect to the joint projection.
     pub to_qkv: Tensor,
-    /// Of the projection back.
+    /// With respect to the output projection.
     pub to_out: Tensor,
-    /// Of the bias, where there is one.
+    /// With respect to the bias, if there is one.
     pub bias: Option<Tensor>,
 }
 
-/// The gradients of the sum of `grad` times [`spatial_attention`], which is computed again on the
-/// way.
+/// The gradients of the sum of `grad` times [`spatial_attention`], which is recomputed.
 ///
 /// The same on every call, with any number of threads.
 ///
@@ -199,7 +198,7 @@ pub fn spatial_attention_backward(
         gamma: gamma.zeros_like(),
         to_qkv: to_qkv.zeros_like(),
         to_out: to_out.zeros_like(),
-        // A view that gives back the order of the axes.
+        // A view that restores the order of the axes.
         bias: bias_grad.as_ref().map(|t| t.narrow(2, 0, shape.sites as i64).transpose(1, 2)),
     };
     if given.is_empty() {

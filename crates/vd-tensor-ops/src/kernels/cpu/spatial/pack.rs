@@ -1,23 +1,23 @@
-//! Weights of an attention with the gain of its norm in them, packed.
+//! Packed weights of an attention, multiplied by the gain of its norm.
 
 use crate::kernels::cpu::{Block, Isa, columns};
 
-/// How much there is of everything.
+/// The sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) images: usize,
-    /// Sites of an image.
+    /// Positions per image.
     pub(super) sites: usize,
     pub(super) c: usize,
     pub(super) heads: usize,
-    /// Features of a head.
+    /// Features per head.
     pub(super) dim: usize,
-    /// The same with zeros that fill up the last vector.
+    /// The same, padded with zeros to whole vectors.
     pub(super) wide: usize,
 }
 
 impl Shape {
-    /// Features of all heads, with those that are zeros.
+    /// Features of all heads, including padding.
     pub(super) fn features(&self) -> usize {
         self.heads * self.wide
     }
@@ -27,19 +27,19 @@ impl Shape {
         self.heads * self.dim
     }
 
-    /// Factor of the queries.
+    /// Scaling factor of the queries.
     pub(super) fn scale(&self) -> f32 {
         1.0 / (self.dim as f32).sqrt()
     }
 
-    /// Where the weights have a feature; nowhere if it is zero.
+    /// Index of a feature in the weights; None for padding.
     pub(super) fn source(&self, feature: usize) -> Option<usize> {
         let (head, d) = (feature / self.wide, feature % self.wide);
         (d < self.dim).then_some(head * self.dim + d)
     }
 }
 
-/// Parameters as they lie in memory.
+/// Parameters in memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Weights<'a> {
     /// c
@@ -50,13 +50,14 @@ pub(super) struct Weights<'a> {
     pub(super) out: &'a [f32],
 }
 
-/// Both projections, for the attention or for the way back.
+/// Both projections, for the attention or for its backward.
 #[derive(Debug)]
 pub(super) struct Packed {
-    /// Panels of features of queries, keys and values, rows are channels; the way back panels of
-    /// channels, rows are features.
+    /// Panels of features of queries, keys and values, rows are channels; for the backward panels
+    /// of channels, rows are features.
     pub(super) qkv: Block,
-    /// Panels of channels, rows are features; the way back panels of features, rows are channels.
+    /// Panels of channels, rows are features; for the backward panels of features, rows are
+    /// channels.
     pub(super) out: Block,
 }
 
@@ -65,7 +66,7 @@ impl Packed {
         let Shape { c, .. } = *shape;
         let (inner, features) = (shape.inner(), shape.features());
         let Weights { gamma, qkv, out } = *weights;
-        // Looked up once, for each is asked for c times.
+        // Looked up in advance, since each is used c times.
         let sources: Vec<_> = (0..features).map(|feature| shape.source(feature)).collect();
         let parts = [(0, shape.scale()), (1, 1.0), (2, 1.0)];
         let rows: Vec<_> = parts

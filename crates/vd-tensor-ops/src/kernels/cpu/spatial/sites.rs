@@ -1,4 +1,5 @@
-//! What threads share of a block of images, and how sites get into lanes and out of them.
+//! Memory and work shared by threads for a block of images, and transposes between positions and
+//! lanes.
 
 use vd_torch::Member;
 
@@ -7,11 +8,11 @@ use crate::kernels::cpu::linear_attention::product::Panels;
 use crate::kernels::cpu::linear_attention::sites::GAP;
 use crate::kernels::cpu::{Simd, gemm};
 
-/// Sites at a time, of as many whole images as they hold.
+/// Positions at a time, as many whole images as fit.
 const BLOCK: usize = 336;
 /// Rows of a product that a thread takes at a time.
 pub(super) const PIECE: usize = 84;
-/// Values of the widest tile that is turned over.
+/// Number of values of the widest tile that is transposed.
 const TILE: usize = 16 * 16;
 
 /// Images at a time.
@@ -19,10 +20,10 @@ pub(super) fn block(shape: &Shape) -> usize {
     (BLOCK / shape.sites).clamp(1, shape.images)
 }
 
-/// Values between rows of sites, by what the rows hold.
+/// Row lengths by content.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
-    /// Channels; beside them the factor of the norm.
+    /// Channels, followed by the factor of the norm.
     pub(super) channels: usize,
     /// Queries, keys and values.
     pub(super) qkv: usize,
@@ -48,7 +49,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Parts of a product of `m` rows and `n` columns that are a member's.
+    /// This member's parts of a product of `m` rows and `n` columns.
     #[inline(always)]
     pub(super) fn of<S: Simd>(
         member: &Member<'_>,
@@ -62,14 +63,14 @@ impl Part {
         })
     }
 
-    /// The part of `all` with its result at `c`.
+    /// Computes the part of `all`, with its result at `c`.
     ///
     /// # Safety
-    /// As [`Panels`]; `c` is good for the part.
+    /// As [`Panels`]; `c` is valid for the part.
     #[inline(always)]
     pub(super) unsafe fn product<S: Simd>(self, all: &Panels, c: (*mut f32, usize)) {
         let k = all.shape[2];
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let a = (all.a.0.add(self.row * all.a.1), all.a.1, all.a.2);
             let b = all.b.add(self.panel * gemm::panel::<S>() * k);
@@ -78,15 +79,15 @@ impl Part {
     }
 }
 
-/// A product that threads share: each some of the panels and rows.
+/// A product divided among threads: each takes some panels and rows.
 ///
 /// # Safety
-/// As [`Panels`]; all members come with the same product.
+/// As [`Panels`]; all members pass the same product.
 #[inline(always)]
 pub(super) unsafe fn share<S: Simd>(member: &Member<'_>, all: &Panels) {
     let [m, n, _] = all.shape;
     for part in Part::of::<S>(member, [m, n]) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let c = all.c.0.add(part.row * all.c.1 + part.column);
             part.product::<S>(all, (c, all.c.1));
@@ -94,11 +95,11 @@ pub(super) unsafe fn share<S: Simd>(member: &Member<'_>, all: &Panels) {
     }
 }
 
-/// `count` rows of `dim` values as the first of `columns` columns of dim rows; the others are the
-/// last again.
+/// Transposes `count` rows of `dim` values to the first of `columns` columns of dim rows; the other
+/// columns repeat the last.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for the rows, at least one, `to` for the columns; `dim` and `columns`
+/// As [`Simd`]; `x` is valid for the rows, at least one, `to` for the columns; `dim` and `columns`
 /// are multiples of the lanes.
 #[inline(always)]
 pub(super) unsafe fn columns<S: Simd>(
@@ -110,7 +111,7 @@ pub(super) unsafe fn columns<S: Simd>(
     let mut tile = [0f32; TILE];
     for z in (0..columns).step_by(S::LANES) {
         for d in (0..dim).step_by(S::LANES) {
-            // SAFETY: the caller's; a tile is lanes by lanes.
+            // SAFETY: guaranteed by the caller; a tile is lanes by lanes.
             unsafe {
                 let to = to.add(d * to_row + z);
                 if z + S::LANES <= count {
@@ -127,10 +128,10 @@ pub(super) unsafe fn columns<S: Simd>(
     }
 }
 
-/// The first `count` columns of `dim` rows as rows of `dim` values.
+/// Transposes the first `count` columns of `dim` rows to rows of `dim` values.
 ///
 /// # Safety
-/// As [`columns`], the other way round; `x` is good for whole vectors of columns.
+/// As [`columns`], in the other direction; `x` is valid for whole vectors of columns.
 #[inline(always)]
 pub(super) unsafe fn rows<S: Simd>(
     (x, row): (*const f32, usize),
@@ -140,7 +141,7 @@ pub(super) unsafe fn rows<S: Simd>(
     let mut tile = [0f32; TILE];
     for z in (0..count).step_by(S::LANES) {
         for d in (0..dim).step_by(S::LANES) {
-            // SAFETY: the caller's; a tile is lanes by lanes.
+            // SAFETY: guaranteed by the caller; a tile is lanes by lanes.
             unsafe {
                 let (x, to) = (x.add(d * row + z), to.add(z * to_row + d));
                 if z + S::LANES <= count {

@@ -1,16 +1,16 @@
-//! Sums over sites that the gradients of the weights are made of.
+//! Sums over positions from which the gradients of the weights are made.
 
 use vd_torch::Member;
 
 use super::pack::{Shape, Weights};
 use crate::kernels::cpu::Simd;
 
-/// Where sums lie, with the features that are zeros.
+/// Pointers to the sums, including padding features.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sums {
-    /// Gradients of queries, keys and values times normalised sites: rows of c.
+    /// Gradients of queries, keys and values times normalised positions: rows of c.
     pub(super) qkv: *mut f32,
-    /// Gradients of the output times what heads give: c rows of features.
+    /// Gradients of the output times the heads' outputs: c rows of features.
     pub(super) out: *mut f32,
 }
 
@@ -19,17 +19,17 @@ impl Sums {
         4 * shape.features() * shape.c
     }
 
-    /// Sums that start at `at`, which is good for [`Sums::len`] values.
+    /// Sums that start at `at`, which is valid for [`Sums::len`] values.
     pub(super) fn new(shape: &Shape, at: *mut f32) -> Self {
         // SAFETY: as it says.
         Sums { qkv: at, out: unsafe { at.add(3 * shape.features() * shape.c) } }
     }
 }
 
-/// Where the gradients of the weights go, contiguous.
+/// Where to write the gradients of the weights, contiguous.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gradients<'a> {
-    /// As they are.
+    /// The weights themselves.
     pub(super) weights: Weights<'a>,
     /// c, zeros
     pub(super) gamma: *mut f32,
@@ -40,10 +40,10 @@ pub(super) struct Gradients<'a> {
 }
 
 impl Gradients<'_> {
-    /// Takes gain and scale out of the sums; threads share channels.
+    /// Removes gain and scale from the sums; threads divide the channels.
     ///
     /// # Safety
-    /// As [`Simd`]; the pointers are good for the shape, and nobody writes to the sums any more.
+    /// As [`Simd`]; the pointers are valid for the shape, and nobody writes to the sums any more.
     #[inline(always)]
     pub(super) unsafe fn take<S: Simd>(&self, shape: &Shape, sums: &Sums, member: &Member<'_>) {
         let Shape { c, dim, wide, heads, .. } = *shape;
@@ -55,7 +55,8 @@ impl Gradients<'_> {
             let (part, head, d) = (row / inner, row % inner / dim, row % dim);
             let scale = if part == 0 { shape.scale() } else { 1.0 };
             for k in mine.clone().step_by(S::LANES) {
-                // SAFETY: the caller's; `row` is one of the weights, and so has its sums.
+                // SAFETY: guaranteed by the caller; `row` is one of the weights, and so has its
+                // sums.
                 unsafe {
                     let sum = sums.qkv.add((part * features + head * wide + d) * c + k);
                     let sum = S::mul(S::load(sum), S::splat(scale));
@@ -68,7 +69,7 @@ impl Gradients<'_> {
             }
         }
         for (k, head) in mine.flat_map(|k| (0..heads).map(move |head| (k, head))) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let from = sums.out.add(k * features + head * wide);
                 let to = self.to_out.add(k * inner + head * dim);
