@@ -1,14 +1,14 @@
-//! The convolution along time: a product for each tap, added where its output lies.
+//! The convolution along time: a matrix product for each tap, accumulated in place.
 //!
-//! Frames are neighbours in memory, so that a tap of a run of frames is one product of matrices, and
-//! nothing is shifted, padded or hidden in a copy: frames that a tap may not see are not multiplied.
+//! Frames are adjacent in memory, so a tap over a run of frames is one matrix product, and nothing
+//! is shifted, padded or masked in a copy: masked frames are not multiplied.
 
 use tch::{Kind, Tensor};
 use vd_torch::{BoxError, Function, Saved};
 
 use super::{none, one};
 
-/// Neighbouring frames of a sample that a tap takes, and those that it adds them to.
+/// Neighbouring frames of a sample that a tap reads, and those that it adds them to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run {
     sample: i64,
@@ -27,19 +27,19 @@ impl Run {
     }
 }
 
-/// The runs of every tap.
+/// The runs of all taps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TapRuns(Vec<Vec<Run>>);
 
 impl TapRuns {
-    /// Of `taps` taps, an odd number, over `b` samples of `f` frames; `forbidden` marks frames that
-    /// do not see each other, of each sample or of all. A frame always sees itself.
+    /// For `taps` taps, an odd number, over `b` samples of `f` frames; `forbidden` masks pairs of
+    /// frames, per sample or for all. A frame always sees itself.
     ///
     /// # Shapes
     /// `forbidden`: (b or 1) f f, queries first
     ///
     /// # Panics
-    /// Another number of marks.
+    /// A mask of another length.
     pub fn new(taps: i64, (b, f): (i64, i64), forbidden: Option<&[bool]>) -> Self {
         let pairs = (f * f) as usize;
         if let Some(marks) = forbidden {
@@ -86,7 +86,7 @@ fn taps(weight: &Tensor) -> Vec<Tensor> {
     weight.detach().flatten(2, -1).permute([2, 0, 1]).contiguous().unbind(0)
 }
 
-/// A convolution along time with a gradient.
+/// A differentiable convolution along time.
 ///
 /// # Shapes
 /// `x`: b f h w i; `weight`: o i k 1 1; `bias`: o -> b f h w o
@@ -181,7 +181,7 @@ mod tests {
         let one: Vec<bool> = clip.into_iter().chain([false; 16]).collect();
         let one = TapRuns::new(3, (2, 4), Some(&one));
         assert_eq!(one.0[2], [run(0, 1, 0, 1), run(1, 1, 0, 3)]);
-        // Taps beyond both ends have none.
+        // Taps beyond both ends have no runs.
         assert!(TapRuns::new(5, (1, 1), None).others().all(|(_, runs)| runs.is_empty()));
     }
 }

@@ -1,7 +1,7 @@
-//! The gradient of the attention along time: a unit at a time, from the input again.
+//! The gradient of the attention along time: a unit at a time, recomputed from the input.
 //!
-//! Threads sum the gradients of weights apart from each other, over units that are always the same
-//! ones, and the sums are added in the order of the threads: no result depends on who was first.
+//! Threads sum the gradients of weights separately, over a fixed assignment of units, and the sums
+//! are added in the order of the threads: results do not depend on timing.
 
 mod heads;
 mod sums;
@@ -18,14 +18,14 @@ use crate::kernels::cpu::{Isa, Scratch, Simd, Work};
 use heads::Buffers;
 use sums::Sums;
 
-/// What the gradient is made of beside the attention, and where it goes; all contiguous.
+/// Inputs and outputs of the gradient besides those of the attention; all contiguous.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gradient<'a> {
-    /// The weights for the way back.
+    /// The weights for the backward.
     pub(super) back: &'a Packed,
-    /// Of the output. That of the input goes where the problem has its output.
+    /// Gradient of the output. That of the input is written to the problem's output.
     pub(super) grad: *const f32,
-    /// As they are.
+    /// The weights themselves.
     pub(super) weights: Weights,
     /// c
     pub(super) gamma: *mut f32,
@@ -42,7 +42,7 @@ pub(super) struct Gradient<'a> {
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for Gradient<'_> {}
 
-/// Memory that all threads see: sums, the matrices of a unit, and gradients of its input.
+/// Memory shared by all threads: sums, the matrices of a unit, and gradients of its input.
 struct Shared {
     sums: *mut f32,
     unit: Option<(*mut f32, *mut f32)>,
@@ -51,18 +51,18 @@ struct Shared {
 // SAFETY: threads write apart from each other, and read after a barrier.
 unsafe impl Sync for Shared {}
 
-/// Runs the gradient.
+/// Computes the gradient.
 ///
 /// # Safety
-/// The pointers of `problem` and `gradient` are good for the sizes; those written to are nobody
-/// else's.
+/// The pointers of `problem` and `gradient` are valid for the sizes; nobody else accesses those
+/// written to.
 pub(super) unsafe fn run(problem: &Problem<'_>, gradient: &Gradient<'_>, isa: Isa) {
     let threads = threads();
     let layout = isa.run(LayoutOf(problem, threads));
     let channels = problem.sizes().channels;
     let parts = Sums::of(problem, gradient);
     let mut sums = Scratch::take(threads * parts.len);
-    // As for the attention itself.
+    // As in the attention itself.
     let mut unit = (!layout.units.is_multiple_of(threads)).then(|| {
         let rows = (channels + layout.fill) * layout.row;
         [Unit::len(&layout, channels), threads * rows].map(Scratch::take)
@@ -72,7 +72,7 @@ pub(super) unsafe fn run(problem: &Problem<'_>, gradient: &Gradient<'_>, isa: Is
     team(|member| isa.run(Share { problem, gradient, shared, layout, parts, member }));
 }
 
-/// What one thread does.
+/// The work of one thread.
 struct Share<'a> {
     problem: &'a Problem<'a>,
     gradient: &'a Gradient<'a>,
@@ -91,7 +91,7 @@ struct Unit {
     /// The same, channels last.
     x_rows: *mut f32,
     grad_rows: *mut f32,
-    /// Factors of the norm, a column each.
+    /// Factors of the norm, one per column.
     units: *mut f32,
 }
 
@@ -100,10 +100,10 @@ impl Unit {
         2 * (channels * l.row + l.columns * l.line(channels)) + l.columns
     }
 
-    /// Within [`Unit::len`] values.
+    /// Uses [`Unit::len`] values.
     unsafe fn new(at: *mut f32, l: &Layout, channels: usize) -> Self {
         let (matrix, rows) = (channels * l.row, l.columns * l.line(channels));
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (x_rows, grad_rows) = (at.add(2 * matrix), at.add(2 * matrix + rows));
             let units = grad_rows.add(rows);
@@ -120,11 +120,11 @@ impl Share<'_> {
         for (frame, z) in frames.flat_map(|frame| (0..l.wide).map(move |z| (frame, z))) {
             let (at, valid) = problem.sites_of::<S>(l, unit, (frame, z));
             let column = frame * l.frame + z * S::LANES;
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let (x, grad) = (to.x.add(column), to.grad.add(column));
                 gather::<S>((problem.x.add(at), valid), (x, l.row), c, spare);
-                // Sites that are not there have no gradient, and so no part in any sum.
+                // Padding positions have no gradient, and so do not contribute to any sum.
                 gather::<S>((self.gradient.grad.add(at), valid), (grad, l.row), c, spare);
                 let factor = normalize::<S>(x, l.row, c);
                 S::store(to.units.add(column), factor);
@@ -138,7 +138,8 @@ impl Share<'_> {
         }
     }
 
-    /// The gradient of the input, from `parts` of that of the normalised, `apart` from each other.
+    /// The gradient of the input, from `parts` of that of the normalised input, `apart` from each
+    /// other.
     #[inline(always)]
     unsafe fn finish<S: Simd>(
         &self,
@@ -152,7 +153,7 @@ impl Share<'_> {
         for (frame, z) in frames.flat_map(|frame| (0..l.wide).map(move |z| (frame, z))) {
             let (at, valid) = problem.sites_of::<S>(l, unit, (frame, z));
             let column = frame * l.frame + z * S::LANES;
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let dx = dx.add(column);
                 for k in (0..c * l.row).step_by(l.row) {
@@ -185,7 +186,7 @@ impl Work for Share<'_> {
         let mut taken = lengths.map(Scratch::take);
         let [qkv, d_qkv, out, d_out, weights, scores, dx, spare, unit, distances] =
             taken.each_mut().map(Scratch::as_mut_ptr);
-        // SAFETY: the caller's; the buffers are those of a unit.
+        // SAFETY: guaranteed by the caller; the buffers are those of a unit.
         unsafe {
             let sums = self.shared.sums.add(member.index * self.parts.len);
             sums.write_bytes(0, self.parts.len);

@@ -1,5 +1,5 @@
-//! Vectors for the distance of a query and a key: the same at every site, so that where sites are
-//! lanes each of their entries is one value for all.
+//! Vectors for the distance between query and key: the same at every position, so with positions in
+//! lanes each of their entries is one value for all lanes.
 
 use tch::Tensor;
 
@@ -7,7 +7,7 @@ use super::products::{Grid, part};
 use super::unit::{Layout, Problem};
 use crate::kernels::cpu::{Simd, Work, pointer};
 
-/// Vectors of keys and of values for the distances 1 - f to f - 1, contiguous both ways round.
+/// Vectors of keys and of values for the distances 1 - f to f - 1, contiguous in both orders.
 #[derive(Debug)]
 pub(super) struct Held([[Tensor; 2]; 2]);
 
@@ -28,7 +28,7 @@ impl Held {
     }
 }
 
-/// Where the vectors lie.
+/// Pointers to the vectors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Distances {
     pub(super) keys: Table,
@@ -45,11 +45,11 @@ pub(super) struct Table {
 }
 
 impl Problem<'_> {
-    /// Adds the products of some queries with the vectors of their distances to all keys.
+    /// Adds the dot products of some queries with the vectors of their distances to all keys.
     ///
     /// # Safety
-    /// As [`Simd`]; `q` is good for the rows of a head, `scores` for a vector for each of the queries
-    /// and key.
+    /// As [`Simd`]; `q` is valid for the rows of a head, `scores` for a vector for each query and
+    /// key.
     #[inline(always)]
     pub(super) unsafe fn score_distances<S: Simd>(
         &self,
@@ -59,7 +59,7 @@ impl Problem<'_> {
         scores: *mut f32,
     ) {
         let (f, dim) = (l.frames, self.sizes().dim);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             S::call(Bands {
                 a: Grid { at: q.add(first * l.frame), row: l.frame, step: l.row },
@@ -70,10 +70,10 @@ impl Problem<'_> {
         }
     }
 
-    /// Adds the vectors of the distances of some queries to all keys under their weights.
+    /// Adds the vectors of the distances of some queries to all keys, weighted by their attention.
     ///
     /// # Safety
-    /// As [`Problem::score_distances`], the other way round.
+    /// As [`Problem::score_distances`], in the other direction.
     #[inline(always)]
     pub(super) unsafe fn mix_distances<S: Simd>(
         &self,
@@ -83,7 +83,7 @@ impl Problem<'_> {
         out: *mut f32,
     ) {
         let (f, dim) = (l.frames, self.sizes().dim);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             S::call(Bands {
                 a: Grid { at: weights, row: f * S::LANES, step: S::LANES },
@@ -95,11 +95,11 @@ impl Problem<'_> {
     }
 }
 
-/// c[i][j] += sum over k of a[i][k] e[k - i][j]: `a` and `c` are vectors, `e` values for all lanes
-/// whose entries j are neighbours.
+/// c[i][j] += sum over k of a[i][k] e[k - i][j]: `a` and `c` are vectors, `e` holds one value for
+/// all lanes, with adjacent entries j.
 struct Bands {
     a: Grid<*const f32>,
-    /// Values that an i steps back, and a k forth.
+    /// Strides: one i backwards, and one k forwards.
     e: Grid<*const f32>,
     c: Grid<*mut f32>,
     /// Of i, j and k.
@@ -109,7 +109,7 @@ struct Bands {
 impl Bands {
     #[inline(always)]
     unsafe fn tile<S: Simd, const J: usize>(&self, i: usize, j: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (a, e) = (self.a.at.add(i * self.a.row), self.e.at.sub(i * self.e.row).add(j));
             let c = self.c.at.add(i * self.c.row + j * self.c.step);
@@ -127,14 +127,14 @@ impl Bands {
     }
 }
 
-/// Calls a tile of as many columns.
+/// Calls a tile with this number of columns.
 macro_rules! tile {
     ($of:expr, $columns:expr, $i:expr, $j:expr) => {
         tile!($of, $columns, $i, $j, 1 2 3 4 5 6 7 8)
     };
     ($of:expr, $columns:expr, $i:expr, $j:expr, $($width:literal)*) => {
         match $columns {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             $($width => unsafe { $of.tile::<S, $width>($i, $j) },)*
             _ => unreachable!("parts are of 1 to 8"),
         }
@@ -174,7 +174,7 @@ impl Spread {
     #[inline(always)]
     unsafe fn tile<S: Simd, const J: usize>(&self, t: usize, e: usize) {
         let [f, dim] = self.shape;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (b, c) = (self.b.at.add(e * self.b.step), self.c.add((t * dim + e) * S::LANES));
             let mut sum: [S::V; J] = std::array::from_fn(|e| S::load(c.add(e * S::LANES)));

@@ -1,9 +1,9 @@
-//! y = x + the attention along time of the normalised x, sites in lanes.
+//! y = x + the attention along time of the normalised x, with positions in lanes.
 //!
-//! A unit is loaded with channels as rows and normalised; each head projects it, turns queries and
-//! keys and attends; the joint output is projected, turned back to channels last and added to the
-//! input. Nothing of it reaches memory but the output. Beyond the second cache, with very many
-//! frames, only what is gone through once for each head is left.
+//! A unit is loaded with channels as rows and normalised; each head projects it, rotates queries
+//! and keys and attends; the joint output is projected, transposed back to channels last and added
+//! to the input. Only the output is written to memory. With very many frames the unit exceeds the
+//! L2 cache, but only by what is traversed once for each head.
 
 use std::ops::Range;
 
@@ -16,13 +16,14 @@ use super::unit::{Layout, Problem, whole};
 use crate::kernels::cpu::paired::pair_rows;
 use crate::kernels::cpu::{Isa, Scratch, Simd, Work, gemm};
 
-/// Runs the attention.
+/// Computes the attention.
 ///
 /// # Safety
-/// The pointers of `problem` are good for its sizes; `y` is nobody else's.
+/// The pointers of `problem` are valid for its sizes; nobody else accesses `y`.
 pub(super) unsafe fn run(problem: &Problem<'_>, isa: Isa) {
     let layout = isa.run(LayoutOf(problem, threads()));
-    // Where units do not come out even, threads share what is left: each some of the heads.
+    // If the units do not divide evenly, threads share the remaining ones: each takes some of the
+    // heads.
     let mut shared = (!layout.units.is_multiple_of(threads())).then(|| {
         let Sizes { channels, .. } = problem.sizes();
         let sizes = [channels, problem.sizes().inner()];
@@ -33,7 +34,7 @@ pub(super) unsafe fn run(problem: &Problem<'_>, isa: Isa) {
     team(|member| isa.run(Share { problem, shared: shared.as_ref(), layout, member, units }));
 }
 
-/// The layout of the set that runs it.
+/// The layout for the instruction set that runs it.
 pub(super) struct LayoutOf<'a>(pub(super) &'a Problem<'a>, pub(super) usize);
 
 impl Work for LayoutOf<'_> {
@@ -45,13 +46,13 @@ impl Work for LayoutOf<'_> {
     }
 }
 
-/// The normalised input and what heads give, of a unit that all threads work on.
+/// The normalised input and the heads' outputs, of a unit that all threads work on.
 struct Shared(*mut f32, *mut f32);
 
 // SAFETY: threads write apart from each other, and read after a barrier.
 unsafe impl Sync for Shared {}
 
-/// What one thread does.
+/// The work of one thread.
 struct Share<'a> {
     problem: &'a Problem<'a>,
     shared: Option<&'a Shared>,
@@ -61,7 +62,7 @@ struct Share<'a> {
     units: &'a Tasks,
 }
 
-/// Memory of a thread for one unit.
+/// A thread's memory for one unit.
 #[derive(Clone, Copy)]
 struct Buffers {
     x: *mut f32,
@@ -70,12 +71,12 @@ struct Buffers {
     weights: *mut f32,
     /// Two vectors of columns of the output.
     y: *mut f32,
-    /// A vector of sites.
+    /// A vector of positions.
     spare: *mut f32,
 }
 
 impl Share<'_> {
-    /// Frames of a unit, channels as rows, normalised; as pairs where the weights are.
+    /// Loads frames of a unit, normalised, channels as rows; as pairs if the weights are pairs.
     #[inline(always)]
     unsafe fn load<S: Simd>(&self, to: Buffers, unit: usize, frames: Range<usize>) {
         let (problem, l) = (self.problem, &self.layout);
@@ -83,7 +84,7 @@ impl Share<'_> {
         for frame in frames {
             for z in 0..l.wide {
                 let (at, valid) = problem.sites_of::<S>(l, unit, (frame, z));
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe {
                     let x = to.x.add(frame * l.frame + z * S::LANES);
                     gather::<S>((problem.x.add(at), valid), (x, l.row), c, to.spare);
@@ -101,7 +102,7 @@ impl Share<'_> {
         let (problem, l) = (self.problem, &self.layout);
         let (dim, (sample, _)) = (problem.sizes().dim, l.place(unit));
         for head in heads {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 problem.project::<S>(l, (to.x, problem.packed.head(head)), to.qkv);
                 for z in 0..l.wide {
@@ -118,7 +119,7 @@ impl Share<'_> {
         }
     }
 
-    /// The projection of some panels, and the residual.
+    /// The output projection of some panels, and the residual.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, from: Buffers, unit: usize, panels: Range<usize>) {
         let (problem, l) = (self.problem, &self.layout);
@@ -126,7 +127,7 @@ impl Share<'_> {
         for panel in panels {
             let first = panel * width;
             let columns = width.min(l.columns - first);
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let out = from.out.add(first);
                 if problem.packed.form == Form::Paired {
@@ -176,11 +177,11 @@ impl Work for Share<'_> {
             spare: spare.as_mut_ptr(),
         };
         let rest = l.units % member.count;
-        // Sharing heads takes `rest` turns, and a unit for each thread one.
+        // Sharing heads takes `rest` rounds, and a unit per thread takes one.
         let turns = rest * sizes.heads.div_ceil(member.count);
         let shared = self.shared.filter(|_| turns < sizes.heads);
         let alone = if shared.is_some() { l.units - rest } else { l.units };
-        // SAFETY: the caller's; the buffers are those of a unit.
+        // SAFETY: guaranteed by the caller; the buffers are those of a unit.
         unsafe {
             while let Some(unit) = self.units.take().map(|unit| unit.start).filter(|u| *u < alone) {
                 self.load::<S>(own, unit, 0..l.frames);

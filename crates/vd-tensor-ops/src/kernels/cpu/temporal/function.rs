@@ -11,7 +11,7 @@ use super::{
 use crate::kernels::cpu::{Isa, none, one};
 use crate::layers::HeadShape;
 
-/// [`temporal_attention`] with a gradient with respect to the input, the weights, the bias and the
+/// Differentiable [`temporal_attention`], with respect to the input, the weights, the bias and the
 /// vectors for distances.
 ///
 /// # Shapes

@@ -1,11 +1,11 @@
-//! What is done lane by lane. Every lane is a site, so attention along time never crosses lanes.
+//! Lane-wise operations. Every lane is a position, so attention along time never crosses lanes.
 
 use crate::kernels::cpu::Simd;
 
-/// Turns pairs of rows by the angle of their frame: forth, or back.
+/// Rotates pairs of rows by the angle of their frame, forwards or backwards.
 ///
 /// # Safety
-/// As [`Simd`]; `rows` is good for two rows a pair, `row` apart, of `frames` times `wide` vectors;
+/// As [`Simd`]; `rows` is valid for two rows a pair, `row` apart, of `frames` times `wide` vectors;
 /// `turns` for cosine and sine of each frame and pair.
 #[inline(always)]
 pub(super) unsafe fn turn<S: Simd>(
@@ -16,7 +16,7 @@ pub(super) unsafe fn turn<S: Simd>(
 ) {
     for pair in 0..pairs {
         for frame in 0..frames {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let angle = turns.add(2 * (frame * pairs + pair));
                 let (cos, sin) = (S::splat(*angle), *angle.add(1));
@@ -33,15 +33,15 @@ pub(super) unsafe fn turn<S: Simd>(
     }
 }
 
-/// Scores of a query to weights, after its biases; negative infinity forbids a key.
+/// Converts scores of a query to weights, after adding its biases; negative infinity masks a key.
 ///
-/// Where all keys are forbidden the weights are not numbers.
+/// If all keys are masked, the weights are NaN.
 ///
 /// # Safety
-/// As [`Simd`]; `scores` is good for `keys` vectors, `bias` for `keys` values.
+/// As [`Simd`]; `scores` is valid for `keys` vectors, `bias` for `keys` values.
 #[inline(always)]
 pub(super) unsafe fn softmax<S: Simd>(scores: *mut f32, bias: *const f32, keys: usize) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut most = S::splat(f32::NEG_INFINITY);
         for j in 0..keys {
@@ -70,9 +70,9 @@ pub(super) unsafe fn softmax<S: Simd>(scores: *mut f32, bias: *const f32, keys: 
 /// The sum of `c` vectors.
 #[inline(always)]
 unsafe fn sum<S: Simd>(c: usize, of: impl Fn(usize) -> S::V) -> S::V {
-    // SAFETY: the caller's; channels are a multiple of four.
+    // SAFETY: guaranteed by the caller; channels are a multiple of four.
     unsafe {
-        // Four at a time: one sum would wait for itself.
+        // Four at a time, since a single sum would wait for itself.
         let mut sums = [S::zero(); 4];
         for k in (0..c).step_by(4) {
             for (i, sum) in sums.iter_mut().enumerate() {
@@ -83,13 +83,13 @@ unsafe fn sum<S: Simd>(c: usize, of: impl Fn(usize) -> S::V) -> S::V {
     }
 }
 
-/// Mean 0 and variance 1 over `c` rows of one vector; gives the factor.
+/// Normalises `c` rows of one vector to mean 0 and variance 1; returns the factor.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for `c` rows, `row` apart; `c` is a multiple of four.
+/// As [`Simd`]; `x` is valid for `c` rows, `row` apart; `c` is a multiple of four.
 #[inline(always)]
 pub(super) unsafe fn normalize<S: Simd>(x: *mut f32, row: usize, c: usize) -> S::V {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let part = S::splat(1.0 / c as f32);
         let mean = S::mul(sum::<S>(c, |k| S::load(x.add(k * row))), part);
@@ -107,10 +107,11 @@ pub(super) unsafe fn normalize<S: Simd>(x: *mut f32, row: usize, c: usize) -> S:
     }
 }
 
-/// The gradient `d` of the normalised `x` to that of what it was made of, `unit` being the factor.
+/// Converts the gradient `d` of the normalised `x` to that of the input of the norm, `unit` being
+/// the factor.
 ///
 /// # Safety
-/// As [`normalize`], of both.
+/// As [`normalize`], for both.
 #[inline(always)]
 pub(super) unsafe fn normalize_back<S: Simd>(
     (x, d): (*const f32, *mut f32),
@@ -118,7 +119,7 @@ pub(super) unsafe fn normalize_back<S: Simd>(
     c: usize,
     unit: S::V,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let part = S::splat(1.0 / c as f32);
         let mean = S::mul(sum::<S>(c, |k| S::load(d.add(k * row))), part);
@@ -133,11 +134,11 @@ pub(super) unsafe fn normalize_back<S: Simd>(
     }
 }
 
-/// `c` channels of one vector of sites as rows; sites from `valid` on are zeros.
+/// `c` channels of one vector of positions as rows; positions from `valid` on are zeros.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for `valid` sites, `to` for `c` rows, `row` apart, `spare` for a vector
-/// of sites.
+/// As [`Simd`]; `x` is valid for `valid` positions, `to` for `c` rows, `row` apart, `spare` for a
+/// vector of positions.
 #[inline(always)]
 pub(super) unsafe fn gather<S: Simd>(
     (x, valid): (*const f32, usize),
@@ -145,7 +146,7 @@ pub(super) unsafe fn gather<S: Simd>(
     c: usize,
     spare: *mut f32,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut from = x;
         if valid < S::LANES {
@@ -159,10 +160,10 @@ pub(super) unsafe fn gather<S: Simd>(
     }
 }
 
-/// The way back of [`gather`], plus `x`, for the first `valid` sites.
+/// The inverse of [`gather`], plus `x`, for the first `valid` positions.
 ///
 /// # Safety
-/// As [`gather`]; `y` is good for `valid` sites.
+/// As [`gather`]; `y` is valid for `valid` positions.
 #[inline(always)]
 pub(super) unsafe fn scatter<S: Simd>(
     (from, row): (*const f32, usize),
@@ -170,7 +171,7 @@ pub(super) unsafe fn scatter<S: Simd>(
     c: usize,
     spare: *mut f32,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         for k in (0..c).step_by(S::LANES) {
             S::transpose(from.add(k * row), row, spare.add(k), c);

@@ -34,14 +34,14 @@ pub struct TemporalWeights<'a> {
     pub to_out: &'a Tensor,
     /// Number and width of the heads.
     pub shape: HeadShape,
-    /// Holds what is made of the weights.
+    /// Cache of the packed weights.
     pub cache: &'a Arc<TemporalCache>,
 }
 
-/// What tells frames apart.
+/// Position information and the mask of the frames.
 #[derive(Debug, Clone, Copy)]
 pub struct Frames<'a> {
-    /// Cosine and sine of the angles by which the first p pairs of features turn.
+    /// Cosine and sine of the rotary angles of the first p pairs of features.
     ///
     /// # Shapes
     /// f p 2
@@ -57,14 +57,14 @@ pub struct Frames<'a> {
     /// # Shapes
     /// (2f - 1) d each
     pub distances: Option<[&'a Tensor; 2]>,
-    /// Pairs that do not see each other.
+    /// Masked pairs of frames.
     ///
     /// # Shapes
     /// bool, (b or 1) 1 1 f f
     pub forbidden: Option<&'a Tensor>,
 }
 
-/// Packed weights of an attention along time, kept until the weights change.
+/// Packed weights of an attention along time, cached until the weights change.
 #[derive(Debug, Default)]
 pub struct TemporalCache(Cache<Key, Packed>);
 
@@ -76,7 +76,7 @@ struct Key {
     form: Form,
 }
 
-/// Contiguous handles of the weights, which pointers go into.
+/// Contiguous handles of the weights, into which pointers refer.
 struct Held([Tensor; 3]);
 
 impl Held {
@@ -108,12 +108,12 @@ impl TemporalCache {
     }
 }
 
-/// Whether [`temporal_attention`] takes inputs of these channels, and such heads.
+/// Whether [`temporal_attention`] supports this number of channels and these heads.
 pub fn temporal_fits(isa: Isa, channels: i64, shape: HeadShape) -> bool {
     channels > 0 && channels % isa.lanes() as i64 == 0 && shape.dim % 2 == 0
 }
 
-/// Biases of each sample, forbidden pairs at negative infinity, and values between samples.
+/// Biases of each sample, masked pairs at negative infinity, and the stride between samples.
 fn biases(heads: i64, frames: &Frames<'_>) -> (Tensor, usize) {
     let f = frames.turns.size()[0];
     let none = || Tensor::zeros([heads, f, f], (Kind::Float, Device::Cpu));
@@ -125,7 +125,7 @@ fn biases(heads: i64, frames: &Frames<'_>) -> (Tensor, usize) {
     (bias, step)
 }
 
-/// Panics where pointers would not be good for the sizes.
+/// Panics if pointers would be invalid for the sizes.
 fn check(isa: Isa, x: &Tensor, weights: &TemporalWeights<'_>, frames: &Frames<'_>) {
     let (size, HeadShape { heads, dim }) = (x.size(), weights.shape);
     let (b, f, c) = (size[0], size[1], size[4]);
@@ -156,15 +156,14 @@ fn check(isa: Isa, x: &Tensor, weights: &TemporalWeights<'_>, frames: &Frames<'_
 /// x plus the attention along time of the normalised x: layer norm, queries, keys and values,
 /// rotary positions, biases, softmax, projection.
 ///
-/// A frame that sees none, itself included, is not a number, as softmax has it. With
-/// [`Precision::Bf16`] both projections have operands of bf16.
+/// A frame for which all frames are masked, itself included, becomes NaN, as with softmax. With
+/// [`Precision::Bf16`] both projections have bf16 operands.
 ///
 /// # Shapes
 /// b f h w c -> b f h w c
 ///
 /// # Panics
-/// Sizes that [`temporal_fits`] refuses or that do not go together; tensors that are not f32 on the
-/// CPU.
+/// Sizes that [`temporal_fits`] refuses or that do not match; tensors that are not f32 on the CPU.
 pub fn temporal_attention(
     isa: Isa,
     x: &Tensor,
@@ -182,12 +181,12 @@ pub fn temporal_attention(
     y
 }
 
-/// What [`temporal_attention`] has in common with its gradient, contiguous.
+/// The operands that [`temporal_attention`] shares with its gradient, contiguous.
 struct Given {
     x: Tensor,
     turns: Tensor,
     bias: Tensor,
-    /// Values between the biases of samples.
+    /// Stride between the biases of samples.
     step: usize,
     distances: Option<distances::Held>,
 }
@@ -215,27 +214,27 @@ impl Given {
     }
 }
 
-/// Gradients of [`temporal_attention`], each of the shape of what it is the gradient of.
+/// Gradients of [`temporal_attention`], with the shapes of the tensors that they belong to.
 #[derive(Debug)]
 pub struct TemporalGrads {
-    /// Of the input.
+    /// With respect to the input.
     pub x: Tensor,
-    /// Of the norm's gain, c values.
+    /// With respect to the norm's gain, c values.
     pub gamma: Tensor,
-    /// Of the joint projection.
+    /// With respect to the joint projection.
     pub to_qkv: Tensor,
-    /// Of the projection back.
+    /// With respect to the output projection.
     pub to_out: Tensor,
-    /// Of the biases.
+    /// With respect to the biases.
     pub bias: Option<Tensor>,
-    /// Of the vectors for distances, of keys and of values.
+    /// With respect to the vectors for distances, of keys and of values.
     pub distances: Option<[Tensor; 2]>,
 }
 
-/// The gradients of the sum of `grad` times [`temporal_attention`], which is computed again on the
-/// way, in f32 whatever the precision.
+/// The gradients of the sum of `grad` times [`temporal_attention`], which is recomputed, in f32
+/// whatever the precision.
 ///
-/// The same on every call with as many threads.
+/// The same on every call with the same number of threads.
 ///
 /// # Shapes
 /// `grad`: that of `x`

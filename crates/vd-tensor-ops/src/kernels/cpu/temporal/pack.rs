@@ -1,4 +1,4 @@
-//! The weights of an attention as the products of the kernels read them.
+//! Weights of an attention, packed for the kernels' products.
 
 use vd_torch::team;
 
@@ -18,18 +18,18 @@ impl Sizes {
         self.heads * self.dim
     }
 
-    /// Rows of queries, keys and values of a head.
+    /// Number of rows of queries, keys and values of a head.
     pub(super) fn three(self) -> usize {
         3 * self.dim
     }
 
-    /// Row `i` of queries, keys and values of a head, among those of all heads.
+    /// Index of row `i` of a head's queries, keys and values, among those of all heads.
     pub(super) fn row(self, head: usize, i: usize) -> usize {
         i / self.dim * self.inner() + head * self.dim + i % self.dim
     }
 }
 
-/// Where the weights lie, contiguous.
+/// Pointers to the weights, contiguous.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Weights {
     /// c
@@ -43,25 +43,24 @@ pub(super) struct Weights {
 // SAFETY: the weights are only read.
 unsafe impl Sync for Weights {}
 
-/// What weights are packed for.
+/// The purpose of packed weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// The attention in f32.
     Whole,
-    /// The attention with pairs of bf16.
+    /// The attention with bf16 pairs.
     Paired,
     /// The gradient.
     Back,
 }
 
-/// Packed weights, the norm's gain and the scale of the queries within those of the heads.
+/// Packed weights; the norm's gain and the scale of the queries are included in those of the heads.
 #[derive(Debug)]
 pub(super) struct Packed {
     pub(super) sizes: Sizes,
-    /// What a row of the joint projection is to be multiplied by beside the gain, of queries and of
-    /// the others.
+    /// Factor of a row of the joint projection besides the gain, for queries and for the others.
     scale: f32,
-    /// Rows of a block.
+    /// Rows per block.
     rows: usize,
     /// For each head, the values of `three` rows by `channels`, or their transpose.
     heads: Block,
@@ -70,13 +69,13 @@ pub(super) struct Packed {
     pub(super) form: Form,
 }
 
-/// Where packed values go.
+/// Target of the packed values.
 struct To(*mut f32, *mut f32);
 
 // SAFETY: threads write apart from each other.
 unsafe impl Sync for To {}
 
-/// `ROWS` of the set that runs it.
+/// `ROWS` of the instruction set that runs it.
 struct RowsOf;
 
 impl Work for RowsOf {
@@ -90,7 +89,7 @@ impl Work for RowsOf {
 
 impl Packed {
     /// # Safety
-    /// `weights` are good for the sizes.
+    /// `weights` are valid for the sizes.
     pub(super) unsafe fn new(isa: Isa, sizes: Sizes, weights: Weights, form: Form) -> Self {
         let rows = isa.run(RowsOf);
         let scale = 1.0 / (sizes.dim as f32).sqrt();
@@ -124,12 +123,12 @@ impl Packed {
         }
     }
 
-    /// How far a product over `k` entries goes: pairs are half as many.
+    /// Number of steps of a product over `k` entries: half as many with pairs.
     pub(super) fn steps(&self, k: usize) -> usize {
         if self.form == Form::Paired { k.div_ceil(2) } else { k }
     }
 
-    /// Of the whole, or of a head's part for the gradient.
+    /// Size of the whole, or of a head's part for the gradient.
     fn out_size(&self) -> usize {
         let Sizes { channels, dim, .. } = self.sizes;
         match self.form {
@@ -138,7 +137,7 @@ impl Packed {
         }
     }
 
-    /// The scale of row `i` of a head: queries carry that of the scores.
+    /// The scale of row `i` of a head: queries include that of the scores.
     pub(super) fn scale(&self, i: usize) -> f32 {
         if i < self.sizes.dim { self.scale } else { 1.0 }
     }
@@ -146,10 +145,10 @@ impl Packed {
     unsafe fn pack_head(&self, head: usize, weights: Weights, to: &To) {
         let Sizes { channels, dim, .. } = self.sizes;
         let three = self.sizes.three();
-        // Where each row starts, and its scale: no division for every entry.
+        // Start and scale of each row, precomputed to avoid a division for every entry.
         let rows: Vec<_> =
             (0..three).map(|i| (self.sizes.row(head, i) * channels, self.scale(i))).collect();
-        // SAFETY: the caller's; rows and columns are within the sizes.
+        // SAFETY: guaranteed by the caller; rows and columns are within the sizes.
         let entry = |i: usize, k: usize| unsafe {
             let (row, scale) = rows[i];
             *weights.to_qkv.add(row + k) * (*weights.gamma.add(k) * scale)
@@ -169,7 +168,7 @@ impl Packed {
             std::slice::from_raw_parts_mut(to.1.add(head * size), size)
         };
         let inner = self.sizes.inner();
-        // SAFETY: the caller's; rows and columns are within the sizes.
+        // SAFETY: guaranteed by the caller; rows and columns are within the sizes.
         gemm::pack_rows(self.rows, [dim, channels], values, |i, k| unsafe {
             *weights.to_out.add(k * inner + head * dim + i)
         });
@@ -179,11 +178,11 @@ impl Packed {
         let (channels, inner) = (self.sizes.channels, self.sizes.inner());
         // SAFETY: the block has this many values.
         let values = unsafe { std::slice::from_raw_parts_mut(to.1, self.out_size()) };
-        // SAFETY: the caller's; rows and columns are within the sizes.
+        // SAFETY: guaranteed by the caller; rows and columns are within the sizes.
         self.pack([channels, inner], values, |i, k| unsafe { *weights.to_out.add(i * inner + k) });
     }
 
-    /// Blocks of rows, of pairs where the form has them.
+    /// Blocks of rows, of pairs if the form has them.
     fn pack(&self, [m, k]: [usize; 2], out: &mut [f32], at: impl Fn(usize, usize) -> f32) {
         if self.form == Form::Paired {
             let pairs = |i, p| paired::of_rows(k, p, |k| at(i, k));
@@ -193,18 +192,18 @@ impl Packed {
         }
     }
 
-    /// Queries, keys and values of a head from channels, or the way back of their gradient.
+    /// Weights from channels to queries, keys and values of a head, or for the backward of that.
     pub(super) fn head(&self, head: usize) -> *const f32 {
         // SAFETY: within the block, which has this many values for each head.
         unsafe { self.heads.as_ptr().add(head * self.head_size()) }
     }
 
-    /// Channels from what all heads give.
+    /// Weights from all heads' outputs to channels.
     pub(super) fn out(&self) -> *const f32 {
         self.out.as_ptr()
     }
 
-    /// The gradient of what a head gives from that of channels.
+    /// Weights from the gradient of channels to that of a head's output.
     pub(super) fn out_of(&self, head: usize) -> *const f32 {
         // SAFETY: within the block, which has this many values for each head.
         unsafe { self.out.as_ptr().add(head * self.out_size()) }

@@ -2,7 +2,7 @@
 
 use crate::kernels::cpu::{Simd, Work, gemm};
 
-/// Vectors that lie `row` values apart in one direction and `step` in the other.
+/// Vectors with stride `row` in one direction and `step` in the other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid<P> {
     pub(super) at: P,
@@ -10,16 +10,16 @@ pub(super) struct Grid<P> {
     pub(super) step: usize,
 }
 
-/// c = or += a b, where the rows of `b` and `c` hold columns in vectors: `a` is of
+/// c = or += a b, where the rows of `b` and `c` hold columns in vectors: `a` is from
 /// [`gemm::pack_rows`].
 pub(super) struct Product {
     pub(super) a: *const f32,
-    /// Where, and values between rows.
+    /// Pointer, and stride between rows.
     pub(super) b: (*const f32, usize),
     pub(super) c: (*mut f32, usize),
     /// Rows of `a`, and of `b`.
     pub(super) shape: (usize, usize),
-    /// Whole vectors.
+    /// Columns, in whole vectors.
     pub(super) columns: usize,
     pub(super) add: bool,
 }
@@ -31,7 +31,7 @@ impl Work for Product {
     unsafe fn run<S: Simd>(self) {
         let ((b, b_row), (c, c_row)) = (self.b, self.c);
         for first in (0..self.columns).step_by(gemm::panel::<S>()) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let (b, c) = ((b.add(first), b_row), (c.add(first), c_row));
                 match (self.columns - first > S::LANES, self.add) {
@@ -54,7 +54,8 @@ pub(super) struct Dots {
     pub(super) shape: [usize; 3],
 }
 
-/// The next of as few equal parts of `rest` as are at most `most` long.
+/// The next part, when `rest` is divided into as few equal parts as possible with at most `most`
+/// each.
 #[inline(always)]
 pub(super) fn part(rest: usize, most: usize) -> usize {
     rest.div_ceil(rest.div_ceil(most))
@@ -63,7 +64,7 @@ pub(super) fn part(rest: usize, most: usize) -> usize {
 impl Dots {
     #[inline(always)]
     unsafe fn tile<S: Simd, const I: usize, const J: usize>(&self, i: usize, j: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (a, b) = (self.a.at.add(i * self.a.row), self.b.at.add(j * self.b.row));
             let mut sum = [[S::zero(); J]; I];
@@ -93,7 +94,7 @@ impl Work for Dots {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let [m, n, _] = self.shape;
-        // With the operands as many as there are registers: 32, or 16 and fewer.
+        // As many operands as there are registers: 32, or at most 16.
         let most = if S::ROWS == 14 { 4 } else { 3 };
         let mut i = 0;
         while i < m {
@@ -104,7 +105,7 @@ impl Work for Dots {
                 macro_rules! tiles {
                     ($(($i:literal $j:literal))*) => {
                         match (rows, columns) {
-                            // SAFETY: the caller's.
+                            // SAFETY: guaranteed by the caller.
                             $(($i, $j) => unsafe { self.tile::<S, $i, $j>(i, j) },)*
                             _ => unreachable!("parts are of 1 to 4"),
                         }
@@ -119,7 +120,7 @@ impl Work for Dots {
 }
 /// c += a b over the columns of a unit: rows of `a` hold columns, `b` is channels last.
 pub(super) struct Outer {
-    /// Where, and values between rows.
+    /// Pointer, and stride between rows.
     pub(super) a: (*const f32, usize),
     pub(super) b: (*const f32, usize),
     pub(super) c: (*mut f32, usize),
@@ -135,7 +136,7 @@ impl Work for Outer {
         let ([m, n, k], width) = (self.shape, gemm::panel::<S>());
         let a = (self.a.0, self.a.1, 1);
         for first in (0..n).step_by(width) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let (b, c) = ((self.b.0.add(first), self.b.1), (self.c.0.add(first), self.c.1));
                 if n - first >= width {

@@ -1,4 +1,5 @@
-//! The piece of an attention that fits a cache: some neighbouring sites of a sample, all frames.
+//! The piece of an attention that fits a cache: some neighbouring positions of a sample, all
+//! frames.
 
 use super::distances::Distances;
 use super::lanes::{softmax, turn};
@@ -6,15 +7,16 @@ use super::pack::{Form, Packed, Sizes};
 use super::products::{Dots, Grid, Product};
 use crate::kernels::cpu::{Pairs, Simd, gemm};
 
-/// An attention: where everything lies.
+/// An attention: pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Problem<'a> {
     pub(super) packed: &'a Packed,
     pub(super) x: *const f32,
     pub(super) y: *mut f32,
-    /// Cosine and sine of the angle of each frame and pair that turns, and how many pairs do.
+    /// Cosine and sine of the angle of each frame and rotated pair, and the number of rotated
+    /// pairs.
     pub(super) turns: (*const f32, usize),
-    /// Of each head, query and key, and values between those of samples.
+    /// Biases for each head, query and key, and the stride between samples.
     pub(super) bias: (*const f32, usize),
     pub(super) distances: Option<Distances>,
     pub(super) samples: usize,
@@ -25,61 +27,62 @@ pub(super) struct Problem<'a> {
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for Problem<'_> {}
 
-/// How the matrices of a unit lie: a row for each feature, a column for each frame and site, the
-/// vectors of a frame beside each other.
+/// The layout of a unit's matrices: a row for each feature, a column for each frame and position,
+/// with the vectors of a frame adjacent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
     pub(super) frames: usize,
-    /// Vectors of sites.
+    /// Vectors of positions.
     pub(super) wide: usize,
-    /// Values between frames.
+    /// Stride between frames.
     pub(super) frame: usize,
-    /// Columns.
+    /// Number of columns.
     pub(super) columns: usize,
-    /// Values between rows.
+    /// Stride between rows.
     pub(super) row: usize,
-    /// Rows that a block of a product has at most beyond the last.
+    /// Maximum number of padding rows in the last block of a product.
     pub(super) fill: usize,
-    /// Units of a sample, and of all.
+    /// Units per sample, and in all.
     pub(super) blocks: usize,
     pub(super) units: usize,
 }
 
-/// Values of a cache line.
+/// Values per cache line.
 pub(super) const LINE: usize = 16;
 
-/// Frames up to which a unit may take twice as many sites.
+/// Frames up to which a unit may have twice as many positions.
 const FEW: usize = 16;
 
-/// Bytes of scores at a time, within the first cache beside keys and values.
+/// Bytes of scores at a time, for which the L1 cache has room beside keys and values.
 const SCORES: usize = 8 << 10;
 
 impl Layout {
     pub(super) fn of<S: Simd>(problem: &Problem<'_>, threads: usize) -> Self {
         let Problem { samples, frames, sites, .. } = *problem;
         let vectors = sites.div_ceil(S::LANES);
-        // Products take two vectors at a time: a single last frame gets a partner of its own.
+        // Products take two vectors at a time: with an odd number of frames, the last one gets a
+        // second vector.
         let pairs = frames % 2 == 1 && frames < FEW && vectors % 2 == 0;
         let wide = if pairs && samples * vectors / 2 >= threads { 2 } else { 1 };
         let columns = frames * wide * S::LANES;
-        // An odd number of cache lines: rows do not fall on each other in the cache.
+        // An odd number of cache lines, so that rows do not conflict in the cache.
         let row = (columns.div_ceil(LINE) | 1) * LINE;
         let (blocks, frame) = (vectors / wide, wide * S::LANES);
         let (fill, units) = (S::ROWS - 1, samples * blocks);
         Layout { frames, wide, frame, columns, row, fill, blocks, units }
     }
 
-    /// Sample and first site of a unit.
+    /// Sample and first position of a unit.
     pub(super) fn place(&self, unit: usize) -> (usize, usize) {
         (unit / self.blocks, unit % self.blocks * self.frame)
     }
 
-    /// Values between rows of a matrix with channels last, for the same reason.
+    /// Stride between rows of a matrix with channels last, chosen likewise.
     pub(super) fn line(&self, channels: usize) -> usize {
         (channels.div_ceil(LINE) | 1) * LINE
     }
 
-    /// Columns two vectors at a time.
+    /// Columns, two vectors at a time.
     pub(super) fn panels<S: Simd>(&self) -> usize {
         self.columns.div_ceil(gemm::panel::<S>())
     }
@@ -91,7 +94,7 @@ impl Layout {
     }
 }
 
-/// Rows with those that fill up the last block of a product.
+/// Rows, including the padding of the last block of a product.
 pub(super) fn whole<S: Simd>(rows: usize) -> usize {
     rows.next_multiple_of(S::ROWS)
 }
@@ -101,7 +104,7 @@ impl Problem<'_> {
         self.packed.sizes
     }
 
-    /// Where vector `z` of frame `frame` of a unit lies in a video, and how many sites it has.
+    /// The offset of vector `z` of frame `frame` of a unit in a video, and its number of positions.
     #[inline(always)]
     pub(super) fn sites_of<S: Simd>(
         &self,
@@ -115,15 +118,15 @@ impl Problem<'_> {
         (at, (self.sites - site).min(S::LANES))
     }
 
-    /// A product by the packed weights, of f32 or of pairs as they are.
+    /// A product by the packed weights, of f32 or of pairs, as they are packed.
     ///
     /// # Safety
-    /// As [`Simd`]; `b` is of the form of the weights.
+    /// As [`Simd`]; `b` has the form of the weights.
     #[inline(always)]
     pub(super) unsafe fn product<S: Simd>(&self, product: Product) {
         let shape = (product.shape.0, self.packed.steps(product.shape.1));
         let product = Product { shape, ..product };
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if self.packed.form == Form::Paired {
                 Pairs::<S>::call(product);
@@ -133,10 +136,10 @@ impl Problem<'_> {
         }
     }
 
-    /// Queries, keys and values of a head, turned, from the normalised input.
+    /// Rotated queries and keys, and values, of a head from the normalised input.
     ///
     /// # Safety
-    /// As [`Simd`]; `x` is good for `channels` rows, `qkv` for [`whole`] rows of a head.
+    /// As [`Simd`]; `x` is valid for `channels` rows, `qkv` for [`whole`] rows of a head.
     #[inline(always)]
     pub(super) unsafe fn project<S: Simd>(
         &self,
@@ -145,7 +148,7 @@ impl Problem<'_> {
         qkv: *mut f32,
     ) {
         let Sizes { channels, dim, .. } = self.sizes();
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             self.product::<S>(Product {
                 a: packed,
@@ -162,10 +165,10 @@ impl Problem<'_> {
         }
     }
 
-    /// Weights of some queries of one vector of sites, of all keys.
+    /// Attention weights of some queries of one vector of positions, for all keys.
     ///
     /// # Safety
-    /// As [`Problem::project`]; `weights` is good for a vector for each of them and key.
+    /// As [`Problem::project`]; `weights` is valid for a vector for each of the queries and keys.
     #[inline(always)]
     pub(super) unsafe fn weigh<S: Simd>(
         &self,
@@ -176,7 +179,7 @@ impl Problem<'_> {
         weights: *mut f32,
     ) {
         let f = l.frames;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             S::call(Dots {
                 a: Grid { at: q.add(first * l.frame), row: l.frame, step: l.row },
@@ -195,10 +198,10 @@ impl Problem<'_> {
         }
     }
 
-    /// What a head gives for some queries: values under their weights.
+    /// The head's output for some queries: the weighted sum of values.
     ///
     /// # Safety
-    /// As [`Problem::weigh`]; `out` is good for the rows of a head.
+    /// As [`Problem::weigh`]; `out` is valid for the rows of a head.
     #[inline(always)]
     pub(super) unsafe fn mix<S: Simd>(
         &self,
@@ -207,7 +210,7 @@ impl Problem<'_> {
         (first, count): (usize, usize),
         out: *mut f32,
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             S::call(Dots {
                 a: Grid { at: weights, row: l.frames * S::LANES, step: S::LANES },

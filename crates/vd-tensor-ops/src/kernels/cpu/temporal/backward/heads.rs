@@ -1,4 +1,4 @@
-//! What a head has to do with the gradient.
+//! A head's part of the backward.
 
 use std::ops::Range;
 
@@ -9,16 +9,16 @@ use crate::kernels::cpu::temporal::lanes::turn;
 use crate::kernels::cpu::temporal::pack::Sizes;
 use crate::kernels::cpu::temporal::products::{Dots, Grid, Outer, Product};
 
-/// Memory of a thread for a head.
+/// A thread's memory for a head.
 #[derive(Clone, Copy)]
 pub(super) struct Buffers {
     /// Queries, keys and values, and their gradient.
     pub(super) qkv: *mut f32,
     pub(super) d_qkv: *mut f32,
-    /// What the head gives, and its gradient.
+    /// The head's output, and its gradient.
     pub(super) out: *mut f32,
     pub(super) d_out: *mut f32,
-    /// Weights, and the gradient of scores, of a vector of sites.
+    /// Weights, and the gradient of scores, of a vector of positions.
     pub(super) weights: *mut f32,
     pub(super) scores: *mut f32,
     /// Gradient of the normalised input.
@@ -30,12 +30,13 @@ pub(super) struct Buffers {
 }
 
 impl Share<'_> {
-    /// The gradient of one vector of sites of a head, down to queries, keys and values as turned.
+    /// The gradient of one vector of positions of a head, down to the rotated queries and keys and
+    /// the values.
     #[inline(always)]
     unsafe fn attend<S: Simd>(&self, b: Buffers, (head, sample, z): (usize, usize, usize)) {
         let (problem, l, dim) = (self.problem, &self.layout, self.problem.sizes().dim);
         let f = l.frames;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let part = |of: *mut f32, i: usize| of.add(i * dim * l.row + z * S::LANES).cast_const();
             let [q, k, v] = [0, 1, 2].map(|i| part(b.qkv, i));
@@ -75,11 +76,11 @@ impl Share<'_> {
         }
     }
 
-    /// The gradient of weights to that of scores, which is that of biases too.
+    /// Converts the gradient of weights to that of scores, which is also that of the biases.
     #[inline(always)]
     unsafe fn scores<S: Simd>(&self, b: Buffers, head: usize) {
         let f = self.layout.frames;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let bias = b.sums.add(self.parts.bias + head * f * f);
             for i in 0..f {
@@ -116,7 +117,7 @@ impl Share<'_> {
         let (problem, l) = (self.problem, &self.layout);
         let Sizes { channels, dim, .. } = problem.sizes();
         let (three, back, line) = (3 * dim, self.gradient.back, l.line(channels));
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             b.dx.write_bytes(0, channels * l.row);
             for head in heads {

@@ -1,10 +1,10 @@
-//! What threads sum apart from each other, and how it comes together.
+//! Per-thread sums, and their reduction.
 
 use super::{Gradient, Share};
 use crate::kernels::cpu::temporal::pack::Sizes;
 use crate::kernels::cpu::temporal::unit::{LINE, Problem};
 
-/// Where the parts of a thread's sums start, and their length.
+/// Offsets of the parts of a thread's sums, and their length.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sums {
     pub(super) to_out: usize,
@@ -26,21 +26,21 @@ impl Sums {
     }
 }
 
-/// Values of the vectors for all distances.
+/// Number of values of the vectors for all distances.
 fn table(problem: &Problem<'_>) -> usize {
     (2 * problem.frames).saturating_sub(1) * problem.sizes().dim
 }
 
 impl Share<'_> {
-    /// Adds up what all threads have summed, and takes gain and scale out of the projection.
+    /// Adds up the sums of all threads, and removes gain and scale from the projection.
     ///
     /// # Safety
-    /// All threads are there, and none writes to sums any more.
+    /// All threads call it, and none writes to sums any more.
     pub(super) unsafe fn add_up(&self) {
         let (sizes, parts, member, to) =
             (self.problem.sizes(), self.parts, &self.member, self.gradient);
         let (c, three, inner) = (sizes.channels, sizes.three(), sizes.inner());
-        // SAFETY: the caller's; each part is added up by one thread.
+        // SAFETY: guaranteed by the caller; each part is added up by one thread.
         unsafe {
             let weights = std::slice::from_raw_parts(to.weights.gamma, c);
             let gain = part(self.shared.sums, member.index * parts.len + parts.gain, c);
@@ -82,7 +82,7 @@ impl Share<'_> {
 
     /// `len` sums of all threads, from `from` on, in the order of the threads.
     unsafe fn joined(&self, from: usize, len: usize) -> &[f32] {
-        // SAFETY: the caller's, who has these to itself.
+        // SAFETY: guaranteed by the caller, who has these to itself.
         unsafe {
             let all = part(self.shared.sums, from, len);
             for m in 1..self.member.count {
@@ -97,8 +97,8 @@ impl Share<'_> {
 /// `len` values from `from` on.
 ///
 /// # Safety
-/// They are there, and nobody else's for as long.
+/// They exist, and nobody else accesses them meanwhile.
 unsafe fn part<'a>(at: *mut f32, from: usize, len: usize) -> &'a mut [f32] {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { std::slice::from_raw_parts_mut(at.add(from), len) }
 }
