@@ -1,8 +1,8 @@
 //! The 3 x 3 convolution over space by Winograd's minimal filtering, channels last.
 //!
-//! A tile of the input becomes N x N points, each point a product of matrices over channels, and the
-//! points of all outputs become positions again, which the [`Epilogue`] follows while they are in
-//! the cache.
+//! A tile of the input is transformed to N x N points, each point is a matrix product over
+//! channels, and the points of all outputs are transformed back to positions, to which the
+//! [`Epilogue`] is applied while they are in the cache.
 
 mod pack;
 mod scheme;
@@ -19,20 +19,20 @@ pub(crate) use weight_grad::WeightGrad;
 use super::epilogue::Epilogue;
 use super::{Isa, Scratch, Simd, Work, gemm};
 
-/// Between rows of points, so that rows do not fall on each other in the cache.
+/// Gap between rows of points, so that they do not conflict in the cache.
 const GAP: usize = 16;
 
-/// Which tiles.
+/// The tile size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tiles {
-    /// F(2 x 2, 3 x 3): 2.25 times fewer products than the direct way.
+    /// F(2 x 2, 3 x 3): 2.25 times fewer multiplications than the direct method.
     Two,
     /// F(4 x 4, 3 x 3): 4 times fewer.
     Four,
 }
 
 impl Tiles {
-    /// Four, but where tiles are so few that reading the weights decides, or hang over the edge.
+    /// Four, unless tiles are so few that reading the weights dominates, or extend beyond the edge.
     pub(crate) fn of(images: usize, h: usize, w: usize) -> Self {
         let tiles = |m: usize| images * h.div_ceil(m) * w.div_ceil(m);
         if tiles(4) < 10 || 36 * tiles(4) > 16 * tiles(2) { Tiles::Two } else { Tiles::Four }
@@ -53,18 +53,18 @@ impl Tiles {
     }
 }
 
-/// Channels of images, one after the other in memory.
+/// Channels of images that are adjacent in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source {
     pub(crate) at: *const f32,
     pub(crate) channels: usize,
 }
 
-/// A convolution: where everything lies.
+/// A convolution: pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conv<'a> {
     pub(crate) packed: &'a Packed,
-    /// The inputs: the second's channels follow the first's, and may be none.
+    /// The inputs: the second's channels follow the first's, and may be zero in number.
     pub(crate) sources: [Source; 2],
     pub(crate) images: usize,
     pub(crate) h: usize,
@@ -78,7 +78,7 @@ pub(crate) struct Conv<'a> {
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for Conv<'_> {}
 
-/// How tiles are gone through.
+/// The traversal of tiles.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     /// Tiles down and across an image, and in all.
@@ -87,9 +87,9 @@ struct Plan {
     tiles: usize,
     /// Tiles at a time.
     block: usize,
-    /// Values between rows of inputs and of outputs at a point.
+    /// Stride between rows of inputs and of outputs at a point.
     rows: (usize, usize),
-    /// Buffers that all threads share, where each takes some of the points of a block.
+    /// Shared buffers, if threads divide the points of a block.
     shared: Option<(*mut f32, *mut f32)>,
 }
 
@@ -98,8 +98,8 @@ unsafe impl Sync for Plan {}
 
 impl Conv<'_> {
     /// # Safety
-    /// Pointers are good for the shapes; channels are a multiple of the lanes; `out` overlaps nothing
-    /// but, position for position, the residual.
+    /// Pointers are valid for the shapes; channels are a multiple of the lanes; `out` overlaps
+    /// nothing but, position by position, the residual.
     pub(crate) unsafe fn run(&self, isa: Isa) {
         let edge = self.packed.tiles.edge();
         let (down, across) = (self.h.div_ceil(edge), self.w.div_ceil(edge));
@@ -107,7 +107,7 @@ impl Conv<'_> {
         let rows = (inputs + GAP, self.packed.width() + GAP);
         let mut plan =
             Plan { down, across, tiles: self.images * down * across, block: 0, rows, shared: None };
-        // A block's points fit beside the weights of one in the second cache; wide layers have so
+        // A block's points fit the L2 cache beside the weights of one point; wide layers have so
         // many weights that each must be read once, by one thread, for all tiles.
         let points = self.packed.tiles.points();
         let small = inputs * outputs <= 128 * 256 && plan.tiles >= 112;
@@ -117,21 +117,21 @@ impl Conv<'_> {
         plan.shared = buffers.as_mut().map(|[a, b]| (a.as_mut_ptr(), b.as_mut_ptr()));
         let (plan, blocks) = (&plan, &Tasks::new(plan.tiles.div_ceil(plan.block), 1));
         team(|member: Member| match self.packed.tiles {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             Tiles::Two => isa.run(Share::<Two, 4, 2>::new(self, plan, (member, blocks))),
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             Tiles::Four => isa.run(Share::<Four, 6, 4>::new(self, plan, (member, blocks))),
         });
     }
 }
 
-/// Tiles of a block that one thread takes through all points: a multiple of the rows of the
-/// products of every set.
+/// Tiles of a block that one thread takes through all points: a multiple of the product rows of
+/// every instruction set.
 const SMALL_BLOCK: usize = 84 / 3;
-/// Tiles of a block of which every thread takes some points.
+/// Tiles of a block whose points are divided among threads.
 const LARGE_BLOCK: usize = 168;
 
-/// What one thread does.
+/// The work of one thread.
 struct Share<'a, T, const N: usize, const M: usize> {
     conv: &'a Conv<'a>,
     plan: &'a Plan,
@@ -146,7 +146,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
         Share { conv, plan, member, blocks, scheme: std::marker::PhantomData }
     }
 
-    /// Image of a tile, and where its outputs start.
+    /// Image of a tile, and the position of its first output.
     #[inline(always)]
     fn place(&self, tile: usize) -> (usize, usize, usize) {
         let (image, rest) = (tile / (self.plan.down * self.plan.across), tile);
@@ -160,7 +160,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
         let (conv, (image, y, x)) = (self.conv, self.place(tile));
         let mut first = row * self.plan.rows.0;
         for source in conv.sources.iter().filter(|source| source.channels > 0) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let at = source.at.add(image * conv.h * conv.w * source.channels);
                 let image = Image { at, h: conv.h, w: conv.w, c: source.channels };
@@ -171,11 +171,11 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
         }
     }
 
-    /// The product of point `point` for `count` tiles.
+    /// The matrix product of point `point` for `count` tiles.
     #[inline(always)]
     unsafe fn product<S: Simd>(&self, from: *const f32, to: *mut f32, point: usize, count: usize) {
         let (packed, plan) = (self.conv.packed, self.plan);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let a = (from.add(point * plan.block * plan.rows.0), plan.rows.0);
             let c = (to.add(point * plan.block * plan.rows.1), plan.rows.1);
@@ -184,7 +184,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
         }
     }
 
-    /// The positions of a tile that lie in the image; `tile` has room for M x M positions.
+    /// Writes the positions of a tile that lie in the image; `tile` has room for M x M positions.
     #[inline(always)]
     unsafe fn scatter<S: Simd>(
         &self,
@@ -194,7 +194,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
     ) {
         let (conv, c) = (self.conv, self.conv.packed.outputs);
         let (image, y, x) = self.place(number);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let from = (from.add(row * self.plan.rows.1), self.plan.block * self.plan.rows.1);
             transform::output::<S, T, N, M>(from, conv.bias, tile, c);
@@ -211,7 +211,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
         }
     }
 
-    /// Blocks of tiles, each by one thread: the next by whichever is free.
+    /// Processes blocks of tiles, each by one thread: the next free thread takes the next block.
     #[inline(always)]
     unsafe fn by_blocks<S: Simd>(&self) {
         let plan = self.plan;
@@ -224,7 +224,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
         while let Some(block) = self.blocks.take().map(|block| block.start) {
             let first = block * plan.block;
             let count = plan.block.min(plan.tiles - first);
-            // SAFETY: the caller's; the buffers have a row for each tile of a block.
+            // SAFETY: guaranteed by the caller; the buffers have a row for each tile of a block.
             unsafe {
                 for k in 0..count {
                     self.gather::<S>(first + k, points, k);
@@ -239,7 +239,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
         }
     }
 
-    /// Blocks of tiles, the points of each spread over the threads.
+    /// Processes blocks of tiles, the points of each divided among the threads.
     #[inline(always)]
     unsafe fn by_points<S: Simd>(&self, points: *mut f32, products: *mut f32) {
         let plan = self.plan;
@@ -247,7 +247,7 @@ impl<'a, T: Scheme<N, M>, const N: usize, const M: usize> Share<'a, T, N, M> {
         let tile = tile.as_mut_ptr();
         for first in (0..plan.tiles).step_by(plan.block) {
             let count = plan.block.min(plan.tiles - first);
-            // SAFETY: the caller's; the buffers have a row for each tile of a block.
+            // SAFETY: guaranteed by the caller; the buffers have a row for each tile of a block.
             unsafe {
                 for k in self.member.share(count) {
                     self.gather::<S>(first + k, points, k);
@@ -270,7 +270,7 @@ impl<T: Scheme<N, M>, const N: usize, const M: usize> Work for Share<'_, T, N, M
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match self.plan.shared {
                 Some((points, products)) => self.by_points::<S>(points, products),

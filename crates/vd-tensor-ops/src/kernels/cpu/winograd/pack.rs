@@ -6,8 +6,8 @@ use super::scheme::{Four, Scheme, Two};
 use super::{Tiles, transform};
 use crate::kernels::cpu::{Block, Isa, Simd, Work, gemm};
 
-/// Weights of a 3 x 3 convolution, transformed: for each point panels of columns (outputs), rows are
-/// inputs.
+/// Transformed weights of a 3 x 3 convolution: for each point, panels of columns (outputs); rows
+/// are inputs.
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(super) tiles: Tiles,
@@ -17,14 +17,14 @@ pub(crate) struct Packed {
     values: Block,
 }
 
-/// Where weights lie, and between which entries of theirs.
+/// The source weights and their strides.
 #[derive(Debug, Clone, Copy)]
 struct Taps {
     at: *const f32,
-    /// Values between neighbouring outputs and inputs.
+    /// Stride between neighbouring outputs and inputs.
     output: usize,
     input: usize,
-    /// Whether the kernel is read from its end, as the gradient with respect to the input does.
+    /// Whether the kernel is reversed, as for the gradient with respect to the input.
     turned: bool,
 }
 
@@ -32,11 +32,12 @@ struct Taps {
 unsafe impl Sync for Taps {}
 
 impl Packed {
-    /// Of `weights` o i 3 3: the convolution, or that which takes the gradient of its output to the
-    /// gradient of its input.
+    /// Transforms `weights` o i 3 3, for the convolution, or for the one that maps the gradient of
+    /// its output to the gradient of its input.
     ///
     /// # Safety
-    /// `weights` is good for the shape; outputs (inputs of the gradient) are a multiple of the lanes.
+    /// `weights` is valid for the shape; outputs (inputs of the gradient) are a multiple of the
+    /// lanes.
     pub(crate) unsafe fn new(
         isa: Isa,
         tiles: Tiles,
@@ -65,7 +66,7 @@ impl Packed {
         packed
     }
 
-    /// Outputs with those that fill up the last panel.
+    /// Number of outputs, including the padding of the last panel.
     pub(super) fn width(&self) -> usize {
         self.outputs.next_multiple_of(2 * self.lanes)
     }
@@ -77,15 +78,15 @@ impl Packed {
     }
 }
 
-/// Where transformed weights go.
+/// Target of the transformed weights.
 struct To(*mut f32);
 
 // SAFETY: threads write apart from each other.
 unsafe impl Sync for To {}
 
-/// Inputs that are transformed before they are written: whole cache lines of one point after those
-/// of another. Points lie a power of two apart, so that single vectors of all would push each other
-/// out of the first cache.
+/// Inputs that are transformed before they are written, so that whole cache lines are written for
+/// one point after another. Points are a power of two apart, so single vectors of all points would
+/// evict each other from the L1 cache.
 const RUN: usize = 8;
 
 /// Panels of outputs for some inputs, in pieces of [`RUN`].
@@ -102,13 +103,13 @@ impl Transform<'_> {
         let packed = self.packed;
         let (pieces, width) = (packed.inputs.div_ceil(RUN), 2 * S::LANES);
         let point = packed.width() * packed.inputs;
-        // As much as the widest set needs.
+        // As much as the widest instruction set needs.
         let mut run = [0f32; 36 * RUN * 2 * 16];
         for number in self.range.0..self.range.1 {
             let (panel, first) = (number / pieces, number % pieces * RUN);
             let inputs = RUN.min(packed.inputs - first);
-            // SAFETY: the caller's; a run has room for all points of its inputs, and a panel for the
-            // run.
+            // SAFETY: guaranteed by the caller; a run has room for all points of its inputs, and a
+            // panel for the run.
             unsafe {
                 for i in 0..inputs {
                     for half in 0..2 {
@@ -134,9 +135,9 @@ impl Transform<'_> {
         to: *mut f32,
     ) {
         let taps = self.taps;
-        // As many taps as the widest set has lanes.
+        // As many taps as the widest instruction set has lanes.
         let mut lanes = [0f32; 9 * 16];
-        // SAFETY: the caller's; outputs beyond the last are zeros and not read.
+        // SAFETY: guaranteed by the caller; outputs beyond the last are zeros and not read.
         unsafe {
             for lane in 0..S::LANES {
                 let o = vector * S::LANES + lane;
@@ -157,7 +158,7 @@ impl Work for Transform<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match self.packed.tiles {
                 Tiles::Two => self.all::<S, Two, 4, 2>(),

@@ -78,7 +78,7 @@ impl Scheme<6, 4> for Four {
     }
 }
 
-/// What the gradient of the weights needs.
+/// For the gradient of the weights.
 impl Four {
     /// A r
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! Tiles into Winograd's space and back.
+//! Transforms between tiles and Winograd's space.
 
 use super::scheme::{Four, Scheme};
 use crate::kernels::cpu::Simd;
@@ -12,11 +12,11 @@ pub(super) struct Image {
     pub(super) c: usize,
 }
 
-/// The tile whose outputs start at (y, x), with zeros around the image, as N x N points `point`
-/// values apart.
+/// Transforms the tile whose outputs start at (y, x), with zeros around the image, to N x N points
+/// `point` values apart.
 ///
 /// # Safety
-/// As [`Simd`]; channels are a multiple of the lanes; `to` is good for c values at each point.
+/// As [`Simd`]; channels are a multiple of the lanes; `to` is valid for c values at each point.
 #[inline(always)]
 pub(super) unsafe fn input<S: Simd, T: Scheme<N, M>, const N: usize, const M: usize>(
     image: Image,
@@ -24,9 +24,9 @@ pub(super) unsafe fn input<S: Simd, T: Scheme<N, M>, const N: usize, const M: us
     to: *mut f32,
     point: usize,
 ) {
-    // Whether a row or column of the tile lies in the image; the first one is one above (y, x).
+    // Whether a row or column of the tile lies in the image; the first is one before (y, x).
     let inside = |start: usize, i: usize, size: usize| start + i >= 1 && start + i <= size;
-    // SAFETY: the caller's; only positions inside the image are read.
+    // SAFETY: guaranteed by the caller; only positions inside the image are read.
     unsafe {
         for c in (0..image.c).step_by(S::LANES) {
             let mut half = [[S::zero(); N]; N];
@@ -63,7 +63,7 @@ pub(super) unsafe fn output<S: Simd, T: Scheme<N, M>, const N: usize, const M: u
     to: *mut f32,
     c: usize,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         for k in (0..c).step_by(S::LANES) {
             let mut half = [[S::zero(); M]; N];
@@ -83,20 +83,20 @@ pub(super) unsafe fn output<S: Simd, T: Scheme<N, M>, const N: usize, const M: u
     }
 }
 
-/// Nine taps of as many outputs as there are lanes, as N x N points `point` values apart.
+/// Transforms nine taps, for one vector of outputs, to N x N points `point` values apart.
 ///
 /// # Safety
-/// As [`Simd`]; `taps` is good for nine vectors.
+/// As [`Simd`]; `taps` is valid for nine vectors.
 #[inline(always)]
 pub(super) unsafe fn weight<S: Simd, T: Scheme<N, M>, const N: usize, const M: usize>(
     taps: *const f32,
     to: *mut f32,
     point: usize,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        // No closures: what is in them is compiled without the set's instructions where it is not
-        // inlined, and costs many times as much.
+        // No closures: if not inlined, their bodies are compiled without the set's instructions,
+        // and are many times slower.
         let mut columns = [[S::zero(); N]; 3];
         for j in 0..3 {
             let mut column = [S::zero(); 3];
@@ -114,7 +114,7 @@ pub(super) unsafe fn weight<S: Simd, T: Scheme<N, M>, const N: usize, const M: u
     }
 }
 
-/// The 4 x 4 gradients of a tile's outputs, zeros where it hangs over the edge, as 6 x 6 points.
+/// Transforms the 4 x 4 gradients of a tile's outputs, zeros beyond the edge, to 6 x 6 points.
 ///
 /// # Safety
 /// As [`input`].
@@ -125,7 +125,7 @@ pub(super) unsafe fn spread<S: Simd>(
     to: *mut f32,
     point: usize,
 ) {
-    // SAFETY: the caller's; only positions inside the image are read.
+    // SAFETY: guaranteed by the caller; only positions inside the image are read.
     unsafe {
         for c in (0..image.c).step_by(S::LANES) {
             let mut half = [[S::zero(); 6]; 4];
@@ -147,16 +147,16 @@ pub(super) unsafe fn spread<S: Simd>(
     }
 }
 
-/// The gradients of nine taps, of as many outputs as there are lanes, from those of the 6 x 6
-/// points, `point` values apart.
+/// The gradients of nine taps, for one vector of outputs, from those of the 6 x 6 points, `point`
+/// values apart.
 ///
 /// # Safety
 /// As [`weight`].
 #[inline(always)]
 pub(super) unsafe fn taps<S: Simd>((from, point): (*const f32, usize), taps: *mut f32) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        // Loops, as in `weight`.
+        // Loops instead of closures, as in `weight`.
         let mut columns = [[S::zero(); 3]; 6];
         for j in 0..6 {
             let mut column = [S::zero(); 6];

@@ -1,7 +1,7 @@
 //! The gradient of the weights, in Winograd's space.
 //!
-//! At each point it is a product of matrices over tiles: inputs transposed times spread gradients of
-//! the outputs.
+//! At each point it is a matrix product over tiles: inputs transposed times transformed gradients
+//! of the outputs.
 
 use vd_torch::{Member, team};
 
@@ -16,10 +16,10 @@ const M: usize = 4;
 /// Tiles at a time.
 const BLOCK: usize = 168;
 
-/// Where everything lies.
+/// Pointers and sizes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WeightGrad {
-    /// The inputs: the second's channels follow the first's, and may be none.
+    /// The inputs: the second's channels follow the first's, and may be zero in number.
     pub(crate) sources: [Source; 2],
     /// The gradient of the output.
     pub(crate) grad: Source,
@@ -33,7 +33,7 @@ pub(crate) struct WeightGrad {
 // SAFETY: threads read what the pointers show and write apart from each other.
 unsafe impl Sync for WeightGrad {}
 
-/// What all threads share.
+/// Shared by all threads.
 struct Plan {
     down: usize,
     across: usize,
@@ -51,7 +51,7 @@ unsafe impl Sync for Plan {}
 
 impl WeightGrad {
     /// # Safety
-    /// Pointers are good for the shapes; channels are a multiple of the lanes.
+    /// Pointers are valid for the shapes; channels are a multiple of the lanes.
     pub(crate) unsafe fn run(&self, isa: Isa) {
         let (down, across) = (self.h.div_ceil(M), self.w.div_ceil(M));
         let tiles = self.images * down * across;
@@ -76,7 +76,7 @@ impl WeightGrad {
     }
 }
 
-/// What one thread does.
+/// The work of one thread.
 struct Share<'a> {
     all: &'a WeightGrad,
     plan: &'a Plan,
@@ -84,14 +84,15 @@ struct Share<'a> {
 }
 
 impl Share<'_> {
-    /// Tile `tile` as row `row` of the points of inputs and gradients, blocks of `block` rows.
+    /// Transforms tile `tile` to row `row` of the points of inputs and gradients, in blocks of
+    /// `block` rows.
     #[inline(always)]
     unsafe fn gather<S: Simd>(&self, tile: usize, row: usize, block: usize) {
         let (all, plan) = (self.all, self.plan);
         let (image, rest) = (tile / (plan.down * plan.across), tile % (plan.down * plan.across));
         let corner = (rest / plan.across * M, rest % plan.across * M);
         let view = |source: Source| Image {
-            // SAFETY: the caller's; images follow each other.
+            // SAFETY: guaranteed by the caller; images follow each other.
             at: unsafe { source.at.add(image * all.h * all.w * source.channels) },
             h: all.h,
             w: all.w,
@@ -99,7 +100,7 @@ impl Share<'_> {
         };
         let rows = (plan.inputs + GAP, plan.outputs + GAP);
         let mut first = row * rows.0;
-        // SAFETY: the caller's; the buffers have a row for each tile of a block.
+        // SAFETY: guaranteed by the caller; the buffers have a row for each tile of a block.
         unsafe {
             for source in all.sources.into_iter().filter(|source| source.channels > 0) {
                 let to = plan.points.add(first);
@@ -116,7 +117,7 @@ impl Share<'_> {
     unsafe fn product<S: Simd, const ADD: bool>(&self, point: usize, count: usize) {
         let plan = self.plan;
         let rows = (plan.inputs + GAP, plan.outputs + GAP);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let a = (plan.points.cast_const().add(point * count * rows.0), 1, rows.0);
             let b = plan.spread.cast_const().add(point * count * rows.1);
@@ -142,7 +143,7 @@ impl Share<'_> {
         for number in self.member.share(plan.outputs / S::LANES * plan.inputs) {
             let (vector, i) = (number / plan.inputs, number % plan.inputs);
             let o = vector * S::LANES;
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let from = plan.products.cast_const().add(i * plan.outputs + o);
                 let from = (from, plan.inputs * plan.outputs);
@@ -164,7 +165,7 @@ impl Work for Share<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let tiles = self.plan.tiles;
-        // SAFETY: the caller's; barriers part the steps.
+        // SAFETY: guaranteed by the caller; barriers part the steps.
         unsafe {
             for first in (0..tiles).step_by(BLOCK) {
                 let count = BLOCK.min(tiles - first);
