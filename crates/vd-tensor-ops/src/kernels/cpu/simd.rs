@@ -18,17 +18,17 @@ pub(crate) use portable::Portable;
 
 use super::Work;
 
-/// Vectors of `LANES` f32 and what kernels do with them.
+/// Vectors of `LANES` f32 and the operations that kernels need.
 ///
 /// # Safety
-/// Of all functions: the CPU has the instructions, which is so in whatever [`Simd::call`] runs.
-/// Pointers are good for `LANES` values; they need not be aligned.
+/// Of all functions: the CPU has the instructions, which holds inside [`Simd::call`]. Pointers are
+/// valid for `LANES` values; they need not be aligned.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// A vector.
     type V: Copy;
-    /// Values of a vector.
+    /// Values per vector.
     const LANES: usize;
-    /// Rows that a tile of matrix products keeps in registers beside two vectors of columns.
+    /// Rows of a tile of matrix products, kept in registers beside two vectors of columns.
     const ROWS: usize;
 
     /// Runs `work` compiled for this set, as a function of its own.
@@ -41,7 +41,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
-    /// The larger of both; `b` where one is not a number.
+    /// The larger of both; `b` if one is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sqrt(a: Self::V) -> Self::V;
@@ -57,7 +57,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn sum(a: Self::V) -> f32;
     /// Largest of the lanes.
     unsafe fn largest(a: Self::V) -> f32;
-    /// `LANES` rows of `LANES` values, `from` apart, as columns: row i of `dst` has entry i of each.
+    /// Transposes `LANES` rows of `LANES` values, `from` apart: row i of `dst` has entry i of each.
     unsafe fn transpose(src: *const f32, from: usize, dst: *mut f32, to: usize);
     /// [`pair`] of each lane.
     unsafe fn pair(low: Self::V, high: Self::V) -> Self::V;
@@ -66,19 +66,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The upper bf16 of each lane, as f32.
     unsafe fn upper(a: Self::V) -> Self::V;
 
-    /// Tells the cache that what lies there will be read soon; nothing where the set gains nothing.
-    /// The address may be any.
+    /// Prefetches an address into the cache; does nothing if the set gains nothing by it. The
+    /// address may be invalid.
     #[inline(always)]
     unsafe fn ahead(_at: *const f32) {}
 
-    /// c plus the products of the uppers and of the lowers, in this order: both products are exact,
-    /// both sums are rounded to f32.
+    /// c plus the products of the upper and then of the lower halves: both products are exact, both
+    /// sums are rounded to f32.
     ///
-    /// As `VDPBF16PS` has it but for values below the normal ones of f32, which that takes for
-    /// zeros. Here they are what they are.
+    /// Like `VDPBF16PS`, except that this instruction treats subnormal f32 values as zeros; here
+    /// they keep their values.
     #[inline(always)]
     unsafe fn pairs(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let c = Self::fma(Self::upper(a), Self::upper(b), c);
             Self::fma(Self::lower(a), Self::lower(b), c)
@@ -87,17 +87,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     #[inline(always)]
     unsafe fn zero() -> Self::V {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { Self::splat(0.0) }
     }
 
-    /// e^x within two units in the last place, for x held to -87..88.
+    /// e^x within two units in the last place, for x clamped to -87..88.
     ///
     /// # Reference
     /// Moshier, Cephes `expf`: ln 2 in two parts, a polynomial of degree five on the rest.
     #[inline(always)]
     unsafe fn exp(x: Self::V) -> Self::V {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let x = Self::min(Self::max(x, Self::splat(-87.0)), Self::splat(88.0));
             let n = Self::round(Self::mul(x, Self::splat(std::f32::consts::LOG2_E)));
@@ -115,7 +115,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// x / (1 + e^-x)
     #[inline(always)]
     unsafe fn silu(x: Self::V) -> Self::V {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let e = Self::exp(Self::sub(Self::zero(), x));
             Self::div(x, Self::add(e, Self::splat(1.0)))

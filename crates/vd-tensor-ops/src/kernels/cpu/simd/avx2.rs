@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 
 use super::{Simd, Work};
 
-/// See the module.
+/// The instruction set of this module.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 
@@ -142,7 +142,7 @@ impl Simd for Avx2 {
     }
 }
 
-/// Each lane with the bf16 nearest to it in its upper half; the lower half is anything.
+/// Each lane with the nearest bf16 in its upper half; the lower half is arbitrary.
 #[inline(always)]
 unsafe fn rounded(x: __m256) -> __m256 {
     unsafe {
@@ -154,7 +154,7 @@ unsafe fn rounded(x: __m256) -> __m256 {
         let small = _mm256_set1_ps(f32::MIN_POSITIVE);
         let small = _mm256_cmp_ps::<_CMP_LT_OQ>(_mm256_andnot_ps(sign, x), small);
         let near = _mm256_blendv_ps(near, _mm256_and_ps(x, sign), small);
-        // A number that is none keeps its upper bits and is quiet.
+        // A NaN keeps its upper bits and becomes quiet.
         let quiet = _mm256_or_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(1 << 22)));
         _mm256_blendv_ps(near, quiet, _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x))
     }

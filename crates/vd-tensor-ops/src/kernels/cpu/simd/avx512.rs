@@ -1,4 +1,4 @@
-//! AVX-512: 32 registers of 16 values, with and without the instructions for pairs of bf16.
+//! AVX-512: 32 registers of 16 values, with and without the instructions for bf16 pairs.
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the trait says it once for all")]
 
@@ -7,7 +7,7 @@ use std::mem::transmute;
 
 use super::{Simd, Work};
 
-/// See the module.
+/// The instruction set of this module.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const BF16: bool>;
 
@@ -131,7 +131,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     unsafe fn pair(low: __m512, high: __m512) -> __m512 {
         unsafe {
-            // No closures: what is in them may be compiled without these instructions.
+            // No closures: their bodies may be compiled without these instructions.
             let (low, high) = if BF16 {
                 (narrowed(low), narrowed(high))
             } else {
@@ -155,12 +155,13 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     unsafe fn ahead(at: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
-    /// A division takes as long as the rest: its 14 bits by a table, the others by a step of Newton's.
+    /// A division takes as long as everything else: 14 bits from a table instead, and the rest by a
+    /// Newton step.
     #[inline(always)]
     unsafe fn silu(x: __m512) -> __m512 {
         unsafe {
             let e = Self::exp(Self::sub(Self::zero(), x));
-            // Of a quarter, or what is below the normal values would be lost.
+            // On a quarter, so that subnormal values are not lost.
             let quarter = Self::splat(0.25);
             let below = Self::fma(e, quarter, quarter);
             let near = _mm512_rcp14_ps(below);
@@ -181,7 +182,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 }
 
-/// Each lane with the bf16 nearest to it in its upper half; the lower half is anything.
+/// Each lane with the nearest bf16 in its upper half; the lower half is arbitrary.
 #[inline(always)]
 unsafe fn rounded(x: __m512) -> __m512i {
     unsafe {
@@ -190,16 +191,16 @@ unsafe fn rounded(x: __m512) -> __m512i {
         let near = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
         let sign = _mm512_set1_epi32(i32::MIN);
         let size = _mm512_andnot_si512(sign, bits);
-        // Without a bit of the exponent a value is zero or below the normal ones.
+        // With all exponent bits zero, a value is zero or subnormal.
         let small = _mm512_cmplt_epi32_mask(size, _mm512_set1_epi32(1 << 23));
         let near = _mm512_mask_and_epi32(near, small, bits, sign);
-        // A number that is none keeps its upper bits and is quiet.
+        // A NaN keeps its upper bits and becomes quiet.
         let none = _mm512_cmpgt_epi32_mask(size, _mm512_set1_epi32(0xff << 23));
         _mm512_mask_or_epi32(near, none, bits, _mm512_set1_epi32(1 << 22))
     }
 }
 
-/// Each lane as the bf16 nearest to it, in its lower half.
+/// Each lane as the nearest bf16, in its lower half.
 #[inline(always)]
 unsafe fn narrowed(x: __m512) -> __m512i {
     unsafe { _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x))) }

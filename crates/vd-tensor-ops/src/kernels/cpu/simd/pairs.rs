@@ -1,13 +1,12 @@
-//! Pairs of bf16 where products take f32.
+//! Pairs of bf16 in place of the f32 operands of products.
 
 use std::marker::PhantomData;
 
 use super::{Simd, Work};
 
-/// The bf16 nearest to x, of two the even one.
+/// The bf16 nearest to x, ties to even.
 ///
-/// Values below the normal ones of f32 become zeros, and those that are no numbers quiet ones, as
-/// the instructions for bf16 have it.
+/// Subnormal f32 values become zeros and NaNs become quiet, as with the bf16 instructions.
 fn bf16(x: f32) -> u32 {
     let bits = x.to_bits();
     if x.is_nan() {
@@ -24,10 +23,10 @@ pub(crate) fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(bf16(low) | bf16(high) << 16)
 }
 
-/// A set of instructions whose [`Simd::fma`] is [`Simd::pairs`]: the products of matrices with it
-/// are those of pairs, of which the inner axis is made.
+/// An instruction set whose [`Simd::fma`] is [`Simd::pairs`]: matrix products with it are products
+/// of the pairs along the inner axis.
 ///
-/// What else computes with lanes means nothing for pairs.
+/// Other lane-wise operations are meaningless for pairs.
 #[derive(Clone, Copy)]
 pub(crate) struct Pairs<S>(PhantomData<S>);
 
@@ -40,7 +39,7 @@ impl<W: Work> Work for Paired<W> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> W::Out {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.0.run::<Pairs<S>>() }
     }
 }
@@ -50,7 +49,7 @@ macro_rules! as_the_set {
         $(
             #[inline(always)]
             unsafe fn $name($($x: $of),*) $(-> $out)? {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe { S::$name($($x),*) }
             }
         )*
@@ -64,12 +63,12 @@ impl<S: Simd> Simd for Pairs<S> {
 
     #[inline(always)]
     unsafe fn call<W: Work>(work: W) -> W::Out {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { S::call(Paired(work)) }
     }
     #[inline(always)]
     unsafe fn fma(a: S::V, b: S::V, c: S::V) -> S::V {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { S::pairs(a, b, c) }
     }
     as_the_set! {
@@ -101,7 +100,7 @@ mod tests {
     use super::*;
     use crate::kernels::cpu::Isa;
 
-    /// Pairs of 16 values each, and the products of these with others.
+    /// Pairs of 16 values each, and their products with others.
     struct Both<'a> {
         low: &'a [f32; 16],
         high: &'a [f32; 16],
@@ -117,7 +116,7 @@ mod tests {
         unsafe fn run<S: Simd>(self) -> Self::Out {
             let mut out = [[0.0; 16]; 2];
             for i in (0..16).step_by(S::LANES) {
-                // SAFETY: the caller's; lanes go into 16.
+                // SAFETY: guaranteed by the caller; lanes go into 16.
                 let load = |x: &[f32; 16]| unsafe { S::load(x.as_ptr().add(i)) };
                 // SAFETY: as above.
                 unsafe {
@@ -131,7 +130,8 @@ mod tests {
         }
     }
 
-    /// Bits of every kind: around the edges of the formats, between two bf16, of ordinary size, any.
+    /// Bit patterns of every kind: at the limits of the formats, halfway between two bf16,
+    /// ordinary, and arbitrary ones.
     fn draw(state: &mut u64) -> f32 {
         let mut next = || {
             *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(0x14057b7ef767814f);
@@ -156,11 +156,11 @@ mod tests {
         [x.to_bits() << 16, x.to_bits() & !0xffff].map(f32::from_bits)
     }
 
-    /// The nearest of the two bf16 around x by their distance, in f64.
+    /// The nearest of the two bf16 around x, by distance in f64.
     fn nearest(x: f32) -> f32 {
         let (sign, size) = (x.is_sign_negative(), f64::from(x.abs()));
         let below = f32::from_bits(x.abs().to_bits() & !0xffff);
-        // Beyond the largest comes what would be next were there no end.
+        // Above the largest bf16 comes the value that would be next with an unlimited exponent.
         let above = f32::from_bits(below.to_bits() + 0x1_0000);
         let next = if above.is_finite() { f64::from(above) } else { 2f64.powi(128) };
         let (down, up) = (size - f64::from(below), next - size);
@@ -174,19 +174,19 @@ mod tests {
         if sign { -near } else { near }
     }
 
-    /// The same number, or none both.
+    /// Whether both are the same number, or both NaN.
     fn same(a: f32, b: f32) -> bool {
         a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
     }
 
     fn is_rounded(got: f32, x: f32) -> bool {
-        // A number that is none keeps its upper bits and is quiet.
+        // A NaN keeps its upper bits and becomes quiet.
         let quiet = (x.to_bits() | 1 << 22) & !0xffff;
         if x.is_nan() { got.to_bits() == quiet } else { same(got, nearest(x)) }
     }
 
-    /// Bit by bit; but where a value or a product is beyond the normal f32, sets without multiply-adds
-    /// round it once more, and instructions for bf16 take it for zero.
+    /// Compares bit by bit; except that where a value or a product is outside the normal f32 range,
+    /// sets without multiply-adds round once more, and bf16 instructions treat it as zero.
     fn is_sum(isa: Isa, got: f32, [pairs, with, to]: [f32; 3]) -> bool {
         let ([a, b], [c, d]) = (halves(pairs), halves(with));
         let want = a.mul_add(c, b.mul_add(d, to));

@@ -1,4 +1,4 @@
-//! No instructions beyond those every CPU of the target has, as the compiler sees fit.
+//! Only instructions that every CPU of the target has, vectorised by the compiler.
 
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the trait says it once for all")]
 
@@ -75,7 +75,7 @@ impl<const N: usize, const ROWS: usize> Simd for Lanes<N, ROWS> {
     }
     #[inline(always)]
     unsafe fn round(a: [f32; N]) -> [f32; N] {
-        // Adding and taking away 1.5 2^23 leaves whole numbers, without a call for each lane.
+        // Adding and subtracting 1.5 2^23 rounds to whole numbers, without a call for each lane.
         a.map(|x| (x + 12_582_912.0) - 12_582_912.0)
     }
     #[inline(always)]
