@@ -144,7 +144,7 @@ impl Run {
     /// # Safety
     /// There are `start + count` entries.
     unsafe fn part(&self, start: usize, count: usize) -> Run {
-        // SAFETY: the caller's; the average may be null, and stays so.
+        // SAFETY: guaranteed by the caller; the average may be null, and stays so.
         unsafe {
             let average =
                 if self.average.is_null() { self.average } else { self.average.add(start) };
@@ -170,7 +170,7 @@ impl Entries {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&self, run: Run) {
         let n = &self.numbers;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let grad = S::mul(S::load(run.grad), S::splat(n.shrink));
             let m = S::load(run.exp_avg);
@@ -197,7 +197,7 @@ impl Work for Entries {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let whole = self.run.count / S::LANES * S::LANES;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             for start in (0..whole).step_by(S::LANES) {
                 self.vector::<S>(self.run.part(start, S::LANES));

@@ -119,7 +119,7 @@ impl Work for Part<'_> {
         for i in 0..self.count {
             let bits = bits((self.first + i) as u32, before, between);
             let factor = if bits < bound { 0.0 } else { gain };
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { *self.y.add(i) = *self.x.add(i) * factor };
         }
     }

@@ -29,7 +29,7 @@ impl Epilogue {
         c: usize,
         (image, at): (usize, usize),
     ) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let row = image / self.images_per_row * c;
             let gain = self.gain.add(row);
@@ -76,7 +76,7 @@ impl Work for Rows {
         let (area, c) = self.shape;
         for position in self.range.0..self.range.1 {
             let at = position * c;
-            // SAFETY: the caller's; positions are within the videos.
+            // SAFETY: guaranteed by the caller; positions are within the videos.
             unsafe {
                 let (x, y) = (self.x.add(at), self.y.add(at));
                 self.epilogue.apply::<S>(x, y, c, (position / area, at));

@@ -33,7 +33,7 @@ impl RowsGrad {
     unsafe fn position<S: Simd>(&self, position: usize, inner: *mut f32) {
         let (area, c) = self.shape;
         let row = position / area / self.images_per_row * c;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (x, grad) = (self.x.add(position * c), self.grad.add(position * c));
             let out = self.out.add(position * c);
@@ -79,7 +79,7 @@ impl RowsGrad {
 /// As [`Simd`].
 #[inline(always)]
 pub(super) unsafe fn silu_slope<S: Simd>(z: S::V) -> S::V {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let one = S::splat(1.0);
         let s = S::div(one, S::add(one, S::exp(S::sub(S::zero(), z))));
@@ -94,7 +94,7 @@ impl Work for RowsGrad {
     unsafe fn run<S: Simd>(self) {
         let mut inner = super::Scratch::take(self.shape.1);
         for position in self.range.0..self.range.1 {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.position::<S>(position, inner.as_mut_ptr()) }
         }
     }

@@ -40,7 +40,7 @@ pub(crate) unsafe fn tile<S: Simd, const M: usize, const Z: usize, const ADD: bo
     (c, c_row): (*mut f32, usize),
     k: usize,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut sum = [[S::zero(); Z]; M];
         if ADD {
@@ -109,7 +109,7 @@ pub(crate) unsafe fn rows<S: Simd, const Z: usize, const ADD: bool>(
     (c, c_row): (*mut f32, usize),
     (count, k): (usize, usize),
 ) {
-    // SAFETY: the caller's; tiles cover rows 0..count once each.
+    // SAFETY: guaranteed by the caller; tiles cover rows 0..count once each.
     unsafe {
         let mut i = 0;
         macro_rules! tiles {
@@ -144,7 +144,7 @@ pub(crate) unsafe fn by_panels<S: Simd>(
     (c, c_row): (*mut f32, usize),
     [m, n, k]: [usize; 3],
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let width = panel::<S>();
         for p in 0..n.div_ceil(width) {
@@ -190,7 +190,7 @@ pub(crate) unsafe fn by_rows<S: Simd, const Z: usize, const ADD: bool>(
     (c, c_row): (*mut f32, usize),
     (m, k): (usize, usize),
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         for block in 0..m.div_ceil(S::ROWS) {
             let left = m - block * S::ROWS;

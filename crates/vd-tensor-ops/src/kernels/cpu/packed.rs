@@ -1,4 +1,4 @@
-//! What kernels keep of weights.
+//! Caches of packed weights.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use vd_torch::team;
 
 use super::{Block, Isa, gemm};
 
-/// What was made of weights, kept until they change.
+/// Packed weights, cached until the weights change.
 #[derive(Debug)]
 pub(crate) struct Cache<K, P> {
     held: Mutex<Vec<(K, Arc<P>)>>,
@@ -21,8 +21,8 @@ impl<K, P> Default for Cache<K, P> {
 }
 
 impl<K: Copy + PartialEq, P> Cache<K, P> {
-    /// What `make` has made for `key`; where it has to make it, whatever else is held and is not
-    /// to be kept goes first. Within [`once`] what it makes is not held.
+    /// The result of `make` for `key`, cached; if it has to be made, other entries that are not to
+    /// be kept are dropped first. Within [`once`] the result is not cached.
     pub(crate) fn get(
         &self,
         key: K,
@@ -35,7 +35,7 @@ impl<K: Copy + PartialEq, P> Cache<K, P> {
         }
         held.retain(|(of, _)| keep(of));
         if ONCE.get() {
-            // Made outside of the lock, and gone with its last user.
+            // Made without holding the lock, and dropped with its last user.
             drop(held);
             return Arc::new(make());
         }
@@ -49,9 +49,9 @@ thread_local! {
     static ONCE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` with nothing new kept of weights on this thread: in a step of training each form of a
-/// weight is used once before the weight changes, and those of a whole network take more memory
-/// than the activations of a small batch.
+/// Runs `f` without adding packed weights to the caches of this thread: in a training step each
+/// form of a weight is used once before the weight changes, and those of a whole network take more
+/// memory than the activations of a small batch.
 pub(crate) fn once<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {
@@ -63,12 +63,12 @@ pub(crate) fn once<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Whether what is made of weights is kept, outside of [`once`].
+/// Whether packed weights are cached, that is, outside of [`once`].
 pub(crate) fn keeps() -> bool {
     !ONCE.get()
 }
 
-/// Where a weight lies, and how often it was written to: another one, or another value, differs in
+/// The address of a weight and its version counter: another weight, or another value, differs in
 /// one of the two.
 pub(crate) type Version = (usize, i64);
 
@@ -82,18 +82,18 @@ pub(crate) fn pointer(x: &Tensor) -> *const f32 {
     x.data_ptr() as *const f32
 }
 
-/// As [`pointer`], null for none.
+/// As [`pointer`], null for None.
 pub(crate) fn pointer_or_null(x: Option<&Tensor>) -> *const f32 {
     x.map_or(std::ptr::null(), pointer)
 }
 
-/// Where packed values go.
+/// Target of the packed values.
 struct To(*mut f32);
 
 // SAFETY: threads write apart from each other.
 unsafe impl Sync for To {}
 
-/// As [`gemm::pack_columns`], some panels by each thread.
+/// As [`gemm::pack_columns`], with the panels divided among threads.
 pub(crate) fn columns(
     isa: Isa,
     [k, n]: [usize; 2],
@@ -134,7 +134,7 @@ mod tests {
         };
         assert_eq!([once(|| get(1)), once(|| get(1)), get(1), get(1)], [1, 2, 3, 3]);
         assert_eq!(once(|| get(1)), 3);
-        // What is made for a key drops what is not to be kept, held itself or not.
+        // Making an entry drops those that are not to be kept, whether it is cached itself or not.
         assert_eq!([once(|| get(2)), get(1)], [4, 5]);
     }
 }

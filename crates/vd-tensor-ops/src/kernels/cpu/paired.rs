@@ -1,17 +1,17 @@
-//! Operands of products of [`Pairs`](super::Pairs) of bf16, made of f32.
+//! bf16 operands for products of [`Pairs`](super::Pairs), made from f32.
 //!
-//! Which entries of the inner axis make a pair is free, as long as both operands have it so: rows
-//! that follow each other where the axis goes down, and where it goes along a row vectors that
-//! follow each other, so that no lane has to move.
+//! Which entries of the inner axis form a pair is arbitrary, as long as both operands agree:
+//! adjacent rows if the axis runs down the matrix, and adjacent vectors if it runs along a row, so
+//! that no values move between lanes.
 
 use super::{Isa, Simd, pair};
 
-/// Rows 2p and 2p + 1 of `x` become row p of `to`, which may be `x` itself or rows before it; a last
-/// row is paired with zeros.
+/// Rows 2p and 2p + 1 of `x` become row p of `to`, which may be `x` itself or rows before it; an
+/// odd last row is paired with zeros.
 ///
 /// # Safety
-/// As [`Simd`]; rows are `row` apart, those of `x` as many as `rows`, each good for `columns` rounded
-/// up to whole vectors.
+/// As [`Simd`]; rows are `row` apart, those of `x` as many as `rows`, each valid for `columns`
+/// rounded up to whole vectors.
 #[inline(always)]
 pub(crate) unsafe fn pair_rows<S: Simd>(
     (x, to, row): (*const f32, *mut f32, usize),
@@ -19,7 +19,7 @@ pub(crate) unsafe fn pair_rows<S: Simd>(
 ) {
     for p in 0..rows.div_ceil(2) {
         for n in (0..columns).step_by(S::LANES) {
-            // SAFETY: the caller's. Where row p is written both of its halves are read.
+            // SAFETY: guaranteed by the caller. Where row p is written both of its halves are read.
             unsafe {
                 let at = x.add(2 * p * row + n);
                 let high = if 2 * p + 1 < rows { S::load(at.add(row)) } else { S::zero() };
@@ -29,15 +29,15 @@ pub(crate) unsafe fn pair_rows<S: Simd>(
     }
 }
 
-/// Vectors 2i and 2i + 1 of a row become vector i of `to`, which may be the row itself; a last one
-/// is paired with zeros.
+/// Vectors 2i and 2i + 1 of a row become vector i of `to`, which may be the row itself; an odd last
+/// one is paired with zeros.
 ///
 /// # Safety
-/// As [`Simd`]; `x` is good for `c` values, a multiple of the lanes, `to` for [`along`] of them.
+/// As [`Simd`]; `x` is valid for `c` values, a multiple of the lanes, `to` for [`along`] of them.
 #[inline(always)]
 pub(crate) unsafe fn pair_along<S: Simd>(x: *const f32, to: *mut f32, c: usize) {
     for n in (0..c).step_by(2 * S::LANES) {
-        // SAFETY: the caller's. Where vector i is written both of its halves are read.
+        // SAFETY: guaranteed by the caller. Where vector i is written both of its halves are read.
         unsafe {
             let high = if n + S::LANES < c { S::load(x.add(n + S::LANES)) } else { S::zero() };
             S::store(to.add(n / 2), S::pair(S::load(x.add(n)), high));
@@ -45,18 +45,18 @@ pub(crate) unsafe fn pair_along<S: Simd>(x: *const f32, to: *mut f32, c: usize) 
     }
 }
 
-/// Pairs that [`pair_along`] makes of `c` values.
+/// Number of pairs that [`pair_along`] makes of `c` values.
 pub(crate) fn along(isa: Isa, c: usize) -> usize {
     c.div_ceil(2 * isa.lanes()) * isa.lanes()
 }
 
-/// Pair `p` of [`pair_along`], of the entries that `at` gives.
+/// Pair `p` of [`pair_along`], from the entries that `at` returns.
 pub(crate) fn of_along(isa: Isa, c: usize, p: usize, at: impl Fn(usize) -> f32) -> f32 {
     let low = p / isa.lanes() * isa.lanes() + p;
     of([low, low + isa.lanes()], c, at)
 }
 
-/// Pair `p` of [`pair_rows`], of the entries that `at` gives.
+/// Pair `p` of [`pair_rows`], from the entries that `at` returns.
 pub(crate) fn of_rows(rows: usize, p: usize, at: impl Fn(usize) -> f32) -> f32 {
     of([2 * p, 2 * p + 1], rows, at)
 }

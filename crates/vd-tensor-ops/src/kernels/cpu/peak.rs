@@ -1,4 +1,4 @@
-//! How many floating-point operations the cores can do at most, measured.
+//! Measures the peak floating-point rate of the cores.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::{Isa, Simd, Work};
 
-/// Accumulators of one thread: more than two units have multiply-adds under way, fewer than there
-/// are registers.
+/// Accumulators per thread: enough to keep two multiply-add units busy, fewer than there are
+/// registers.
 const CHAINS: usize = 12;
-/// Multiply-adds of each chain in one round: some milliseconds.
+/// Multiply-adds of each chain in one round: a few milliseconds.
 const LENGTH: u64 = 4_000_000;
-/// The best round counts: the limit is what nothing else held up.
+/// The best round counts, since it was disturbed least.
 const ROUNDS: usize = 12;
 
-/// Operations per second in f32 that `threads` cores do at most with the instructions of
-/// [`Isa::current`], two for each multiply-add; memory is left out.
+/// Peak f32 operations per second of `threads` cores with the instructions of [`Isa::current`], two
+/// for each multiply-add; memory is not involved.
 ///
 /// Takes some tenths of a second: multiply-adds that never leave the registers, in several chains
 /// per thread, since each waits for the one before it.
@@ -28,7 +28,8 @@ pub fn fma_peak(threads: usize) -> f64 {
     2.0 * multiply_adds / best.as_secs_f64()
 }
 
-/// From the first start to the last end of `work` in as many threads, which begin together.
+/// The time from the first start to the last end of `work` on as many threads, which begin
+/// together.
 fn round(threads: usize, work: impl Fn() + Sync) -> Duration {
     let barrier = Barrier::new(threads);
     let one = || {
@@ -40,7 +41,7 @@ fn round(threads: usize, work: impl Fn() + Sync) -> Duration {
     let (start, end) = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
         let own = one();
-        // A panic of the work is the caller's, whichever thread it happens in.
+        // A panic of the work on any thread is passed to the caller.
         let times = others.into_iter().map(|other| match other.join() {
             Ok(times) => times,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -58,11 +59,11 @@ impl Work for Chains {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // Starts that differ: equal chains would be merged into one.
+        // Different initial values: equal chains would be merged into one.
         let starts: [f32; CHAINS] = black_box(std::array::from_fn(|i| 1.0 + i as f32));
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
-            // Towards 2, so that no value gets too large or too small to be quick.
+            // Converges to 2, so that no value becomes slow to compute by its size.
             let (half, one) = (S::splat(black_box(0.5)), S::splat(black_box(1.0)));
             let mut chains = [S::zero(); CHAINS];
             for (chain, start) in chains.iter_mut().zip(starts) {

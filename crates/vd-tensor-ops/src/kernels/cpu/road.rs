@@ -1,4 +1,4 @@
-//! By which products a convolution over space is made.
+//! The algorithms of a convolution over space.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::{
     direct_transposed, direct_weight_grad,
 };
 
-/// The products that make a convolution, with the packed forms of its weight.
+/// The algorithm of a convolution, with the packed forms of its weight.
 #[derive(Debug, Clone)]
 pub enum Road {
-    /// Winograd's, of a 3 x 3 kernel.
+    /// Winograd's minimal filtering, for a 3 x 3 kernel.
     Winograd(Arc<ConvCache>),
-    /// Those of taps and channels.
+    /// Direct products over taps and channels.
     Direct(Arc<DirectCache>, Window),
-    /// Those of the transpose; nothing may follow it.
+    /// The transposed convolution; without further operations after it.
     Transposed(Arc<DirectCache>, Window),
 }
 
@@ -28,7 +28,7 @@ fn plane(x: &Tensor) -> [usize; 2] {
 }
 
 impl Road {
-    /// The convolution, and what follows it.
+    /// The convolution, and the operations after it.
     pub(super) fn forward(
         &self,
         isa: Isa,
@@ -48,7 +48,7 @@ impl Road {
         }
     }
 
-    /// The gradient of all channels of `inputs`.
+    /// The gradient for all channels of `inputs`.
     pub(super) fn input_grad(
         &self,
         isa: Isa,

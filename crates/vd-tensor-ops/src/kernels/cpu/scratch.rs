@@ -1,4 +1,4 @@
-//! Memory that a thread works in.
+//! Scratch memory of a thread.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 const ALIGN: usize = 64;
 
 thread_local! {
-    /// What this thread has taken before and given back.
+    /// Blocks that this thread has used and given back.
     static FREE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -37,8 +37,8 @@ impl Block {
         Self::of(len, alloc_zeroed)
     }
 
-    /// `len` values, at least one, which whoever takes the block writes before anybody reads them:
-    /// zeros would be one more pass over memory.
+    /// `len` uninitialised values, at least one, to be written before they are read: zeroing would be
+    /// one more pass over memory.
     pub(crate) fn unset(len: usize) -> Self {
         Self::of(len, alloc)
     }
@@ -75,10 +75,10 @@ impl Drop for Block {
     }
 }
 
-/// Aligned f32 of the thread that took them; kept for the next taker when dropped.
+/// Aligned f32 scratch memory of one thread; reused by the next taker when dropped.
 ///
-/// Holds what an earlier taker left there, zeros at first. Takers may nest, so kernels that call
-/// kernels do not meet in one buffer.
+/// Contains values of an earlier user, zeros at first. Uses may nest: a kernel that calls another
+/// does not share its buffer.
 pub(crate) struct Scratch {
     block: Option<Block>,
 }
@@ -89,7 +89,7 @@ impl Scratch {
         let found = FREE.with_borrow_mut(|free| {
             let fits = free.iter().enumerate().filter(|(_, block)| block.len >= len);
             let best = fits.min_by_key(|(_, block)| block.len).map(|(i, _)| i);
-            // A block that is too small is of no more use once a larger one is asked for.
+            // A block that is too small is replaced by the larger one.
             best.or_else(|| free.len().checked_sub(1)).map(|i| free.swap_remove(i))
         });
         let block = match found {

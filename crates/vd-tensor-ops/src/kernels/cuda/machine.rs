@@ -52,7 +52,7 @@ pub(super) unsafe fn run<P>(
     launch: Launch,
     params: &P,
 ) -> vd_torch::Result<()> {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { on.run(unit, kernel, launch, std::ptr::from_ref(params).cast()) }
 }
 
@@ -126,7 +126,7 @@ impl Machine for OwnGpu {
         params: *const c_void,
     ) -> vd_torch::Result<()> {
         let function = self.module(unit)?.function(kernel, launch.shared)?;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { function.launch(launch, params) }
     }
 }

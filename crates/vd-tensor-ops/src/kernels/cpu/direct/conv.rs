@@ -46,7 +46,7 @@ impl Conv<'_> {
     pub(super) unsafe fn run(&self, isa: Isa) {
         let packed = self.packed;
         if packed.inputs < FEW && packed.way == Way::Straight && self.sources[1].channels == 0 {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             return unsafe { self.padded(isa) };
         }
         let steps = packed.phases.iter().map(|phase| steps(runs(phase, &self.sources)));
@@ -201,7 +201,7 @@ impl Share<'_> {
                     outs: if whole { block.outs.as_ptr() } else { block.rests.as_ptr() },
                     first: if whole { first } else { 0 },
                 };
-                // SAFETY: the caller's; what a panel lacks goes to the rests.
+                // SAFETY: guaranteed by the caller; what a panel lacks goes to the rests.
                 unsafe {
                     if left > S::LANES {
                         panel.run::<S, 2>(block.count);
@@ -215,7 +215,7 @@ impl Share<'_> {
         if !rest.is_multiple_of(S::LANES) && !panels.is_empty() && panels.end == packed.panels() {
             let first = packed.outputs - rest;
             for (from, to) in block.rests[..block.count].iter().zip(&block.outs) {
-                // SAFETY: the caller's; the rest of the channels of a position.
+                // SAFETY: guaranteed by the caller; the rest of the channels of a position.
                 unsafe { from.copy_to_nonoverlapping(to.add(first), rest) };
             }
         }
@@ -225,7 +225,7 @@ impl Share<'_> {
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, image: usize, at: usize) {
         if let Some(epilogue) = &self.conv.epilogue {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let out = self.conv.out.add(at);
                 epilogue.apply::<S>(out, out, self.conv.packed.outputs, (image, at));
@@ -252,7 +252,7 @@ impl Share<'_> {
         for first in positions.clone().step_by(BLOCK) {
             block.count = BLOCK.min(positions.end - first);
             self.place(block, phase, grid, first);
-            // SAFETY: the caller's; threads write apart from each other.
+            // SAFETY: guaranteed by the caller; threads write apart from each other.
             unsafe {
                 self.products::<S>(block, number, panels.clone());
                 if !by_panels {
@@ -266,7 +266,7 @@ impl Share<'_> {
             self.member.barrier();
             let area = conv.to[0] * conv.to[1];
             for position in self.member.share(conv.images * area) {
-                // SAFETY: the caller's; all outputs are there.
+                // SAFETY: guaranteed by the caller; all outputs are there.
                 unsafe { self.finish::<S>(position / area, position * conv.packed.outputs) };
             }
         }
@@ -289,7 +289,7 @@ impl Work for Share<'_> {
             count: 0,
         };
         for number in 0..self.conv.packed.phases.len() {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.phase::<S>(&mut block, number) };
         }
     }

@@ -74,7 +74,7 @@ impl Packed {
             for number in member.share(panels * chunks) {
                 let first = number % chunks * CHUNK;
                 let inputs = first..inputs.min(first + CHUNK);
-                // SAFETY: the caller's; each panel and chunk is written by one thread.
+                // SAFETY: guaranteed by the caller; each panel and chunk is written by one thread.
                 unsafe { whole.pack(from, to.0, number / chunks, inputs) };
             }
         });
@@ -93,7 +93,7 @@ impl Packed {
             for (lane, output) in outputs.clone().enumerate() {
                 let at = output * from.output + input * from.input;
                 for (tap, row) in rows.chunks_exact_mut(width).enumerate() {
-                    // SAFETY: the caller's.
+                    // SAFETY: guaranteed by the caller.
                     row[lane] = unsafe { *from.at.add(at + tap) };
                 }
             }
@@ -101,7 +101,7 @@ impl Packed {
                 let start = start + panel * width * self.depth(phase);
                 for (k, tap) in phase.taps.iter().enumerate() {
                     let row = &rows[tap.number * width..][..width];
-                    // SAFETY: the caller's.
+                    // SAFETY: guaranteed by the caller.
                     unsafe {
                         let to = to.add(start + (k * self.inputs + input) * width);
                         row.as_ptr().copy_to_nonoverlapping(to, width);

@@ -91,7 +91,7 @@ impl Panel<'_> {
         macro_rules! tiles {
             ($m:literal) => {
                 while count - i >= $m {
-                    // SAFETY: the caller's; tiles cover positions 0..count once each.
+                    // SAFETY: guaranteed by the caller; tiles cover positions 0..count once each.
                     unsafe { self.tile::<S, $m, Z>(i) };
                     i += $m;
                 }
@@ -111,7 +111,7 @@ impl Panel<'_> {
     /// `M` positions from `i`.
     #[inline(always)]
     unsafe fn tile<S: Simd, const M: usize, const Z: usize>(&self, i: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut sum = [[S::zero(); Z]; M];
             for (m, sum) in sum.iter_mut().enumerate() {

@@ -100,7 +100,7 @@ impl Share<'_> {
         let mut first = 0;
         for source in all.sources.iter().filter(|source| source.channels > 0) {
             let (c, inputs) = (source.channels, self.plan.layout.inputs);
-            // SAFETY: the caller's; only positions inside the image are read.
+            // SAFETY: guaranteed by the caller; only positions inside the image are read.
             unsafe {
                 let from = source.at.add((band.image * all.from[0] + y) * all.from[1] * c);
                 for column in 0..seen {
@@ -124,7 +124,8 @@ impl Share<'_> {
         let (layout, planes) = (&self.plan.layout, self.plan.layout.planes());
         let step = layout.spacing() * layout.inputs;
         for part in 0..self.plan.blocks * planes {
-            // SAFETY: the caller's; what a last block lacks is read from the values after it.
+            // SAFETY: guaranteed by the caller; what a last block lacks is read from the values
+            // after it.
             unsafe {
                 let to = self.plan.pixels.add((part * batch.pixels + start) * S::ROWS);
                 let Some(staged) = staged else {
@@ -150,7 +151,7 @@ impl Share<'_> {
         for band in &batch.bands {
             for row in 0..rows(band) {
                 if share.contains(&number) {
-                    // SAFETY: the caller's.
+                    // SAFETY: guaranteed by the caller.
                     unsafe {
                         let inside = self.stage(band, row, staged);
                         let staged = inside.then_some(staged.cast_const());
@@ -164,7 +165,7 @@ impl Share<'_> {
         for position in self.member.share(batch.positions) {
             for panel in 0..plan.panels {
                 let here = width.min(outputs - panel * width);
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe {
                     let at = (batch.first + position) * outputs + panel * width;
                     let to = plan.grads.add((panel * batch.positions + position) * width);
@@ -184,7 +185,7 @@ impl Share<'_> {
         tiles: *mut f32,
     ) {
         let (plan, layout, width) = (self.plan, &self.plan.layout, 2 * S::LANES);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let pixels = block * layout.planes() * batch.pixels;
             let pixels = plan.pixels.cast_const().add(pixels * M);
@@ -238,7 +239,7 @@ impl Share<'_> {
                 let to = ((panel * width + lane) * layout.inputs + channel) * kernel * kernel;
                 for tap in 0..layout.taps() {
                     let number = if layout.folded { tap * kernel + across } else { tap };
-                    // SAFETY: the caller's.
+                    // SAFETY: guaranteed by the caller.
                     unsafe {
                         let sum = *tiles.add((tap * S::ROWS + m) * width + lane);
                         *self.all.out.add(to + number) = sum;
@@ -257,7 +258,7 @@ impl Share<'_> {
         let size = layout.taps() * M * 2 * S::LANES;
         let mut own = Scratch::take(size);
         let (own, last) = (own.as_mut_ptr(), plan.batches.len() - 1);
-        // SAFETY: the caller's; barriers part the steps.
+        // SAFETY: guaranteed by the caller; barriers part the steps.
         unsafe {
             for (number, batch) in plan.batches.iter().enumerate() {
                 self.pack::<S>(batch, staged.as_mut_ptr());
@@ -285,7 +286,7 @@ impl Work for Share<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if S::ROWS == 14 {
                 self.all::<S, 14>();

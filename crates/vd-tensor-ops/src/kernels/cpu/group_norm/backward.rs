@@ -49,7 +49,7 @@ impl Channels {
     /// The normalised x, and the derivative of SiLU at its argument.
     #[inline(always)]
     unsafe fn slope<S: Simd>(&self, x: *const f32, k: usize) -> (S::V, S::V) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let off = S::sub(S::load(x), S::load(self.mean.add(k)));
             let normal = S::mul(off, S::load(self.factor.add(k)));
@@ -69,7 +69,7 @@ impl Pairs for Slopes<'_> {
     #[inline(always)]
     unsafe fn add<S: Simd, const N: usize>(&self, position: usize, c: usize, near: *mut f32) {
         for k in (0..c).step_by(S::LANES) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let at = position * c + k;
                 let (x, grad) = (self.all.x.add(at), self.all.grad.add(at));
@@ -123,7 +123,7 @@ impl Share<'_> {
         for number in self.member.share(self.segments().total / row) {
             sums.fill(0.0);
             for segment in number * segments..(number + 1) * segments {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe { self.gather(segment, sums, |_| 1.0) };
             }
             for k in 0..c {
@@ -153,7 +153,7 @@ impl Share<'_> {
         for (group, values) in sums.chunks_exact(each).enumerate() {
             let mean = values.iter().sum::<f64>() / (positions * each) as f64;
             for k in 0..each {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe { *to.add(group * each + k) = mean as f32 };
             }
         }
@@ -170,7 +170,7 @@ impl Share<'_> {
                 channels = self.channels(position);
             }
             for k in (0..c).step_by(S::LANES) {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe {
                     let at = position * c + k;
                     let (normal, slope) = channels.slope::<S>(self.all.x.add(at), k);

@@ -48,7 +48,7 @@ impl Pairs for Moments {
     #[inline(always)]
     unsafe fn add<S: Simd, const N: usize>(&self, position: usize, c: usize, near: *mut f32) {
         for k in (0..c).step_by(S::LANES) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let (x, pivot) = (self.x.add(position * c + k), S::load(self.pivot.add(k)));
                 let (first, second) = (near.add(k), near.add(c + k));
@@ -92,7 +92,7 @@ impl Share<'_> {
         for k in 0..c {
             // The channel's mean, and its sum of squared deviations.
             squares[k] -= first[k] * first[k] / n;
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             first[k] = first[k] / n + f64::from(unsafe { *pivot.add(k) });
         }
         for from in (0..c).step_by(each) {
@@ -103,7 +103,7 @@ impl Share<'_> {
             let variance = (between.sum::<f64>() + within) / (n * each as f64);
             let factor = 1.0 / (variance + EPSILON).sqrt();
             for k in group {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe {
                     *to.0.add(k) = mean as f32;
                     *to.1.add(k) = factor as f32;
@@ -125,7 +125,7 @@ impl Share<'_> {
         while from < piece.to {
             let number = from / row;
             let to = piece.to.min((number + 1) * row);
-            // SAFETY: the caller's; there is a row of c for these positions.
+            // SAFETY: guaranteed by the caller; there is a row of c for these positions.
             unsafe {
                 let (gain, shift) = (self.all.gain.add(number * c), self.all.shift.add(number * c));
                 for k in (0..c).step_by(S::LANES) {
@@ -149,7 +149,7 @@ impl Share<'_> {
     ) {
         let Shape { c, .. } = self.all.shape;
         for k in (0..c).step_by(S::LANES) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let at = position * c + k;
                 let x = S::sub(S::load(self.all.x.add(at)), S::load(mean.add(k)));

@@ -82,7 +82,7 @@ pub(super) unsafe fn sum<S: Simd, P: Pairs>(
 ) {
     for first in (from..to).step_by(BLOCK) {
         let end = to.min(first + BLOCK);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             for k in (0..2 * c).step_by(S::LANES) {
                 S::store(near.add(k), S::zero());

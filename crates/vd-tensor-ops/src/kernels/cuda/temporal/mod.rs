@@ -204,7 +204,7 @@ unsafe fn run(
 ) -> vd_torch::Result<()> {
     let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
     let launch = Launch { blocks, threads: plan.threads, shared: plan.shared };
-    // SAFETY: the caller's; the struct is the one that these kernels take.
+    // SAFETY: guaranteed by the caller; the struct is the one that these kernels take.
     unsafe { machine::run(on, Unit::TEMPORAL, kernel, launch, params) }
 }
 
