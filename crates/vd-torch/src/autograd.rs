@@ -106,7 +106,7 @@ pub fn grad_enabled() -> bool {
 /// Whether one of these parameters is in a graph that is still alive.
 pub(crate) fn in_a_graph(params: &[Tensor]) -> bool {
     let params: Vec<_> = params.iter().map(|t| t.as_ptr().cast_mut()).collect();
-    // SAFETY: as many pointers to borrowed tensors as said.
+    // SAFETY: pointers to borrowed tensors, as many as stated.
     unsafe { shim::vd_in_a_graph(params.as_ptr(), params.len() as i64) != 0 }
 }
 
@@ -122,7 +122,7 @@ fn attach<F: Function>(
     let saved: Vec<_> = saved.iter().map(Tensor::as_ptr).collect();
     let user = Box::into_raw(Box::new(function)).cast::<c_void>();
     shim::call(|error| {
-        // SAFETY: arrays of as many pointers to borrowed tensors as said, those of the outputs
+        // SAFETY: arrays of pointers to borrowed tensors, as many as stated, those of the outputs
         // exclusive; `user` is a boxed `F`, handed over, and the two functions expect one.
         unsafe {
             shim::vd_autograd_attach(
@@ -163,7 +163,8 @@ pub fn grad(
     let (outs, seeds, ins) = (pointers(outputs), pointers(seeds), pointers(inputs));
     let mut result = vec![std::ptr::null_mut(); inputs.len()];
     shim::call(|error| {
-        // SAFETY: arrays of as many pointers to borrowed tensors as said, and room for the result.
+        // SAFETY: arrays of pointers to borrowed tensors, as many as stated, and room for the
+        // result.
         unsafe {
             shim::vd_autograd_grad(
                 outs.as_ptr(),
@@ -217,7 +218,7 @@ unsafe fn answer<F: Function>(
     };
     let saved: Vec<Tensor> = saved.into_iter().flatten().collect();
     let n = call.n_inputs as usize;
-    // SAFETY: by contract of this function; there is an input, else there were no node.
+    // SAFETY: by contract of this function; there is an input, or there would be no node.
     let needs = unsafe { slice::from_raw_parts(call.needs, n) };
     let needs: Vec<bool> = needs.iter().map(|b| *b != 0).collect();
     let result = function.backward(&saved, &grads, &needs)?;

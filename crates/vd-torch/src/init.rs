@@ -116,7 +116,7 @@ pub(crate) fn open(name: &CStr) -> std::result::Result<(), String> {
     if !handle.is_null() {
         return Ok(());
     }
-    // SAFETY: after a failed dlopen, dlerror gives a string that lives until the next dl call.
+    // SAFETY: after a failed dlopen, dlerror returns a string that lives until the next dl call.
     let why = unsafe { libc::dlerror() };
     if why.is_null() {
         return Err(format!("{} does not open", name.to_string_lossy()));

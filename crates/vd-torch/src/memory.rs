@@ -21,7 +21,7 @@ pub fn available_memory() -> Option<u64> {
 /// Any error of the operating system.
 pub fn cpu_time() -> io::Result<Duration> {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: the call writes a whole `rusage` behind the pointer where it returns 0, and it is read only then.
+    // SAFETY: the call fills the `rusage` if it returns 0, and only then is it read.
     let usage = unsafe {
         if libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) != 0 {
             return Err(io::Error::last_os_error());

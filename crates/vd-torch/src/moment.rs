@@ -42,7 +42,7 @@ impl Moment {
             (At::Cuda(now), At::Cuda(then)) => {
                 let mut milliseconds = 0.0;
                 shim::call(|error| {
-                    // SAFETY: events that live, and room for a number.
+                    // SAFETY: live events, and room for a number.
                     unsafe { shim::vd_elapsed(then.0, now.0, &mut milliseconds, error) }
                 })?;
                 Ok(Duration::from_secs_f64(milliseconds.max(0.0) / 1e3))

@@ -174,7 +174,7 @@ pub(crate) fn call(f: impl FnOnce(*mut *mut c_char) -> c_int) -> Result<()> {
     if error.is_null() {
         return Err(Error::Torch("failed without a message".to_owned()));
     }
-    // SAFETY: the shim gives a string made by strdup, and hands it over.
+    // SAFETY: the shim returns a string made by strdup, and hands it over.
     Err(Error::Torch(unsafe { owned(error) }))
 }
 

@@ -65,7 +65,7 @@ impl Download {
     /// Errors of earlier work on the device.
     pub fn wait(self) -> Result<Tensor> {
         if let Some(fence) = &self.fence {
-            // SAFETY: an event that lives.
+            // SAFETY: a live event.
             shim::call(|error| unsafe { shim::vd_fence_wait(fence.0, error) })?;
         }
         Ok(self.values)

@@ -183,7 +183,7 @@ impl Module {
     pub fn load(gpu: Gpu, cubin: &[u8]) -> Result<Self> {
         let mut handle = std::ptr::null_mut();
         gpu.within(|| {
-            // SAFETY: the image of an ELF file, which says itself how long it is.
+            // SAFETY: the image of an ELF file, which contains its own length.
             gpu.functions.check(unsafe { (gpu.functions.load)(&mut handle, cubin.as_ptr().cast()) })
         })?;
         Ok(Module { gpu, handle, functions: Mutex::default() })
@@ -253,7 +253,7 @@ impl Function {
         let mut arguments = [params.cast_mut()];
         let Launch { blocks, threads, shared } = launch;
         self.gpu.within(|| {
-            // SAFETY: ensured by the caller; one argument, as the kernel has.
+            // SAFETY: guaranteed by the caller; one argument, as the kernel has.
             self.gpu.functions.check(unsafe {
                 let (to, none) = (arguments.as_mut_ptr(), std::ptr::null_mut());
                 let run = self.gpu.functions.launch;

@@ -82,7 +82,7 @@ fn in_memory(bytes: &[u8]) -> io::Result<File> {
     if number < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a file that was just made, and nobody else's.
+    // SAFETY: a file that was just made and is not shared.
     let mut file = unsafe { File::from_raw_fd(number) };
     file.write_all(bytes)?;
     Ok(file)
@@ -130,7 +130,7 @@ impl Graph {
         let calls = graph.functions;
         // SAFETY: room for a handle.
         shim::call(|error| unsafe { (calls.new)(&mut graph.handle, error) })?;
-        // SAFETY: a graph that is live, and two numbers.
+        // SAFETY: a live graph, and two numbers.
         let begun =
             shim::call(|error| unsafe { (calls.begin)(graph.handle, pool.as_ptr(), error) });
         let done = match &begun {
@@ -138,13 +138,13 @@ impl Graph {
                 .unwrap_or_else(|panic| Err(Error::Torch(said_by(&*panic)))),
             Err(_) => Ok(()),
         };
-        // SAFETY: a graph that is live.
+        // SAFETY: a live graph.
         let ended = shim::call(|error| unsafe { (calls.end)(graph.handle, error) });
         if ended.is_err() {
             let device = c_int::try_from(device).unwrap_or_default();
             let (handle, scratch) = (graph.handle, scratch.as_mut_ptr());
             // A failed clean-up is ignored: there is an error to report already.
-            // SAFETY: a graph and a tensor that are live, and two numbers.
+            // SAFETY: a live graph and a live tensor, and two numbers.
             let _ = shim::call(|error| unsafe {
                 (calls.abandon)(handle, device, pool.as_ptr(), scratch, error)
             });
@@ -155,7 +155,7 @@ impl Graph {
 
     /// Replays it on the current stream.
     pub(crate) fn replay(&mut self) -> Result<()> {
-        // SAFETY: a graph that is live.
+        // SAFETY: a live graph.
         shim::call(|error| unsafe { (self.functions.replay)(self.handle, error) })
     }
 }

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Library(NonNull<c_void>);
 
-// SAFETY: the handle is only asked for names, which the linker allows any thread.
+// SAFETY: the handle is only used to look up names, which the linker allows any thread.
 unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
@@ -42,7 +42,7 @@ impl Library {
 }
 
 fn last_error() -> Option<String> {
-    // SAFETY: gives null or a string that lives until the next dl call of this thread.
+    // SAFETY: returns null or a string that lives until the next dl call of this thread.
     let why = unsafe { libc::dlerror() };
     // SAFETY: not null, and NUL-terminated by contract of dlerror.
     (!why.is_null()).then(|| unsafe { CStr::from_ptr(why) }.to_string_lossy().into_owned())

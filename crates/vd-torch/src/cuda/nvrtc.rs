@@ -134,7 +134,7 @@ impl Nvrtc {
         options.extend(OPTIONS.map(str::to_owned));
         let options: Vec<_> = options.into_iter().filter_map(|o| CString::new(o).ok()).collect();
         let pointers: Vec<_> = options.iter().map(|o| o.as_ptr()).collect();
-        // SAFETY: a live program, and as many NUL-terminated strings as said.
+        // SAFETY: a live program, and NUL-terminated strings, as many as stated.
         let done = self.check(unsafe {
             let count = pointers.len() as c_int;
             (self.functions.compile)(program.program, count, pointers.as_ptr())
@@ -149,7 +149,7 @@ impl Nvrtc {
         if code == 0 {
             return Ok(());
         }
-        // SAFETY: gives a constant string for any number.
+        // SAFETY: returns a constant string for any number.
         let words = unsafe { (self.functions.error)(code) };
         if words.is_null() {
             return Err(format!("error {code}"));

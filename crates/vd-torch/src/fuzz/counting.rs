@@ -48,23 +48,24 @@ fn note(bytes: isize) {
     });
 }
 
-// SAFETY: every call goes to the system's allocator as it is; counting touches no memory of theirs.
+// SAFETY: every call is passed on to the system's allocator; counting does not touch the blocks.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size() as isize);
-        // SAFETY: the caller keeps to the contract of `alloc`.
+        // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         note(-(layout.size() as isize));
-        // SAFETY: the caller keeps to the contract of `dealloc`, and the block is the system's.
+        // SAFETY: the caller keeps the contract of `dealloc`, and the block is from the system's
+        // allocator.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size() as isize);
-        // SAFETY: the caller keeps to the contract of `alloc_zeroed`.
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
@@ -72,7 +73,8 @@ unsafe impl GlobalAlloc for Counting {
         // while a block is moved, the old and the new one both exist
         note(size as isize);
         note(-(layout.size() as isize));
-        // SAFETY: the caller keeps to the contract of `realloc`, and the block is the system's.
+        // SAFETY: the caller keeps the contract of `realloc`, and the block is from the system's
+        // allocator.
         unsafe { System.realloc(block, layout, size) }
     }
 }

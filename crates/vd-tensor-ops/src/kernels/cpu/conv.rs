@@ -191,5 +191,5 @@ struct Shared {
     epilogue: Epilogue,
 }
 
-// SAFETY: threads write apart from each other.
+// SAFETY: threads write to separate memory.
 unsafe impl Sync for Shared {}

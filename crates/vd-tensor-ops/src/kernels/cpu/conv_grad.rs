@@ -79,7 +79,7 @@ pub fn finish_grad(isa: Isa, x: &Tensor, grad: &Tensor, finish: &Finish<'_>) -> 
 
 struct All(RowsGrad);
 
-// SAFETY: threads write apart from each other.
+// SAFETY: threads write to separate memory.
 unsafe impl Sync for All {}
 
 /// Number of 4 x 4 tiles below which direct products cost less than the transforms of the weights.

@@ -80,7 +80,7 @@ struct Ends {
     y: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Ends {}
 
 /// Neighbouring values of a frame.

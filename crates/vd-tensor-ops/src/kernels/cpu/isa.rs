@@ -128,7 +128,7 @@ impl Isa {
     /// A set that the CPU lacks. With the feature `imitate` it is emulated instead: the same vector
     /// length and tile height, in plain instructions.
     pub(crate) fn run<W: Work>(self, work: W) -> W::Out {
-        // SAFETY: each set is run only where `is_here` has found it (the answer is cached there).
+        // SAFETY: each set is run only if `is_here` has found it (the answer is cached there).
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]

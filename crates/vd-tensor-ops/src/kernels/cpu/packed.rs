@@ -90,7 +90,7 @@ pub(crate) fn pointer_or_null(x: Option<&Tensor>) -> *const f32 {
 /// Target of the packed values.
 struct To(*mut f32);
 
-// SAFETY: threads write apart from each other.
+// SAFETY: threads write to separate memory.
 unsafe impl Sync for To {}
 
 /// As [`gemm::pack_columns`], with the panels divided among threads.
@@ -106,7 +106,7 @@ pub(crate) fn columns(
     team(|member| {
         let panels = member.share(n.div_ceil(width));
         let (first, len) = (panels.start * width, panels.len() * width * k);
-        // SAFETY: within the block, which is written in full; panels are this thread's alone.
+        // SAFETY: within the block, which is written in full; panels belong to this thread only.
         let values = unsafe { std::slice::from_raw_parts_mut(to.0.add(first * k), len) };
         let left = n.saturating_sub(first);
         gemm::pack_columns(lanes, [k, left], values, |i, j| at(i, first + j));

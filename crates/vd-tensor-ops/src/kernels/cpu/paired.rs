@@ -19,7 +19,8 @@ pub(crate) unsafe fn pair_rows<S: Simd>(
 ) {
     for p in 0..rows.div_ceil(2) {
         for n in (0..columns).step_by(S::LANES) {
-            // SAFETY: guaranteed by the caller. Where row p is written both of its halves are read.
+            // SAFETY: guaranteed by the caller. When row p is written, both of its halves have been
+            // read.
             unsafe {
                 let at = x.add(2 * p * row + n);
                 let high = if 2 * p + 1 < rows { S::load(at.add(row)) } else { S::zero() };
@@ -37,7 +38,8 @@ pub(crate) unsafe fn pair_rows<S: Simd>(
 #[inline(always)]
 pub(crate) unsafe fn pair_along<S: Simd>(x: *const f32, to: *mut f32, c: usize) {
     for n in (0..c).step_by(2 * S::LANES) {
-        // SAFETY: guaranteed by the caller. Where vector i is written both of its halves are read.
+        // SAFETY: guaranteed by the caller. When vector i is written, both of its halves have been
+        // read.
         unsafe {
             let high = if n + S::LANES < c { S::load(x.add(n + S::LANES)) } else { S::zero() };
             S::store(to.add(n / 2), S::pair(S::load(x.add(n)), high));

@@ -172,6 +172,6 @@ fn launch(
     let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
     let launch = Launch { blocks, threads: THREADS, shared: 0 };
     let kernel = format!("adamw_{}", kind_name(kind));
-    // SAFETY: tensors of one device, with the sizes that the struct says.
+    // SAFETY: tensors of one device, with the sizes given in the struct.
     unsafe { run(on, Unit::ADAMW, &kernel, launch, &*params) }
 }

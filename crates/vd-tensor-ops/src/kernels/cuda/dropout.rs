@@ -81,7 +81,7 @@ fn drop_out(on: &dyn Machine, x: &Tensor, mask: &DropMask) -> vd_torch::Result<T
         let blocks = u32::try_from(count as u64 * frames * chunks).unwrap_or(u32::MAX);
         let launch = Launch { blocks, threads: THREADS, shared: 0 };
         let kernel = format!("drop_out_{}", kind_name(x.kind()));
-        // SAFETY: tensors of one device, with the sizes that the struct says.
+        // SAFETY: tensors of one device, with the sizes given in the struct.
         unsafe { run(on, Unit::DROPOUT, &kernel, launch, &params)? };
     }
     Ok(y)

@@ -155,7 +155,7 @@ fn forward(
         ..of.norm(&statistics, last)
     };
     let launch = lanes.launch(of.segments, last, false);
-    // SAFETY: tensors of one device, with the sizes that the structs say.
+    // SAFETY: tensors of one device, with the sizes given in the structs.
     unsafe {
         run(on, unit, &lanes.kernel("group_sums"), sums, &whole)?;
         run(on, unit, &merge, of.merge(), &whole)?;
@@ -195,7 +195,7 @@ impl Function for Backward {
             ..of.norm(statistics, chunks)
         };
         let last = lanes.chunks(of.each, of.segments, FORWARD * on.multiprocessors());
-        // SAFETY: tensors of one device, with the sizes that the structs say.
+        // SAFETY: tensors of one device, with the sizes given in the structs.
         unsafe {
             let sums = lanes.launch(of.segments, chunks, true);
             run(on, unit, &lanes.kernel("group_backward_sums"), sums, &norm)?;

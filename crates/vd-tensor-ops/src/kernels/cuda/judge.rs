@@ -158,7 +158,7 @@ pub fn judge(
         tensors: n as u32,
     };
     let launch = Launch { blocks: 1, threads: THREADS, shared: SHARED };
-    // SAFETY: tensors of one device, with the sizes that the struct says.
+    // SAFETY: tensors of one device, with the sizes given in the struct.
     unsafe { run(on, Unit::ADAMW, "verdict", launch, &params) }
 }
 
@@ -186,7 +186,7 @@ fn write_norms(on: &dyn Machine, tensors: &[Tensor], norms: &Tensor) -> vd_torch
     let blocks = params.begin[tensors.len()];
     let launch = |blocks| Launch { blocks, threads: THREADS, shared: SHARED };
     let squares = format!("squares_{}", kind_name(kind));
-    // SAFETY: tensors of one device, with the sizes that the struct says.
+    // SAFETY: tensors of one device, with the sizes given in the struct.
     unsafe {
         run(on, Unit::ADAMW, &squares, launch(blocks), &*params)?;
         run(on, Unit::ADAMW, "norms", launch(tensors.len() as u32), &*params)

@@ -96,7 +96,7 @@ fn forward(on: &dyn Machine, x: &Tensor, gain: &Tensor) -> vd_torch::Result<Tens
     let chunks = of.lanes.chunks(of.positions, 1, FORWARD * on.multiprocessors());
     let norm = Norm { out: y.data_ptr(), ..of.norm(chunks) };
     let launch = of.lanes.launch(1, chunks, false);
-    // SAFETY: tensors of one device, with the sizes that the struct says.
+    // SAFETY: tensors of one device, with the sizes given in the struct.
     unsafe { run(on, Unit::LAYER_NORM, &of.lanes.kernel("layer_forward"), launch, &norm)? };
     Ok(y)
 }
@@ -132,7 +132,7 @@ impl Function for Backward {
         };
         let (kernel, launch) =
             (of.lanes.kernel("layer_backward"), of.lanes.launch(1, chunks, true));
-        // SAFETY: tensors of one device, with the sizes that the struct says.
+        // SAFETY: tensors of one device, with the sizes given in the struct.
         unsafe { run(&*self.on, Unit::LAYER_NORM, &kernel, launch, &norm)? };
         let gain = partials.sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
         Ok(vec![Some(out), Some(gain)])

@@ -152,7 +152,7 @@ fn forward(on: &dyn Machine, qkv: &Tensor, shape: HeadShape) -> vd_torch::Result
         ..plan.params(&qkv)
     };
     let fold = Launch { blocks: plan.units, threads: THREADS, shared: 8 * d };
-    // SAFETY: tensors of one device, with the sizes that the struct says.
+    // SAFETY: tensors of one device, with the sizes given in the struct.
     unsafe {
         let sums = plan.launch(plan.tiles() + 2 * d + THREADS);
         run(on, Unit::LINEAR, &plan.kernel("sums"), sums, &params)?;
@@ -190,7 +190,7 @@ impl Function for Backward {
             norms: floats(norms),
             ..plan.params(&qkv)
         };
-        // SAFETY: tensors of one device, with the sizes that the struct says.
+        // SAFETY: tensors of one device, with the sizes given in the struct.
         unsafe {
             let sums = plan.launch(plan.tiles());
             run(on, Unit::LINEAR, &plan.kernel("backward_sums"), sums, &params)?;

@@ -188,7 +188,7 @@ fn forward(on: &dyn Machine, x: &Tensor, finish: &RmsFinish<'_>) -> vd_torch::Re
     let norm =
         Norm { residual: read_or_null(residual.as_ref()), out: y.data_ptr(), ..of.norm(chunks) };
     let launch = lanes.launch(segments, chunks, false);
-    // SAFETY: tensors of one device, with the sizes that the struct says.
+    // SAFETY: tensors of one device, with the sizes given in the struct.
     unsafe { run(on, Unit::RMS_NORM, &lanes.kernel("rms_forward"), launch, &of.rms(norm))? };
     Ok(y)
 }

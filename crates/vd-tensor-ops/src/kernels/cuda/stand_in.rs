@@ -108,7 +108,7 @@ fn forward(
     let blocks = out.numel().div_ceil(THREADS as usize) as u32;
     let launch = Launch { blocks, threads: THREADS, shared: 0 };
     let kernel = format!("stand_in_forward_{}", kind_name(rows.kind()));
-    // SAFETY: tensors of one device, with the sizes that the struct says.
+    // SAFETY: tensors of one device, with the sizes given in the struct.
     unsafe { run(on, Unit::STAND_IN, &kernel, launch, &params)? };
     Ok(out)
 }
@@ -143,7 +143,7 @@ impl Function for Backward {
         let launch =
             Launch { blocks: (d as u32).div_ceil(32), threads: THREADS, shared: THREADS * 4 };
         let kernel = format!("stand_in_backward_{}", kind_name(grad.kind()));
-        // SAFETY: tensors of one device, with the sizes that the struct says.
+        // SAFETY: tensors of one device, with the sizes given in the struct.
         unsafe { run(&*self.on, Unit::STAND_IN, &kernel, launch, &params)? };
         Ok(vec![of_rows, Some(of_null.to_kind(grad.kind()))])
     }

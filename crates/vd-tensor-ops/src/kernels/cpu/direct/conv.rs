@@ -36,7 +36,7 @@ pub(super) struct Conv<'a> {
     pub(super) out: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Conv<'_> {}
 
 impl Conv<'_> {
@@ -104,7 +104,7 @@ impl Conv<'_> {
 /// Memory that several threads write to.
 struct Shared(*mut f32);
 
-// SAFETY: threads write apart from each other.
+// SAFETY: threads write to separate memory.
 unsafe impl Sync for Shared {}
 
 /// A position of an output: its image, where its window starts, and its outputs.
@@ -201,7 +201,7 @@ impl Share<'_> {
                     outs: if whole { block.outs.as_ptr() } else { block.rests.as_ptr() },
                     first: if whole { first } else { 0 },
                 };
-                // SAFETY: guaranteed by the caller; what a panel lacks goes to the rests.
+                // SAFETY: guaranteed by the caller; outputs beyond a panel go to separate memory.
                 unsafe {
                     if left > S::LANES {
                         panel.run::<S, 2>(block.count);
@@ -252,7 +252,7 @@ impl Share<'_> {
         for first in positions.clone().step_by(BLOCK) {
             block.count = BLOCK.min(positions.end - first);
             self.place(block, phase, grid, first);
-            // SAFETY: guaranteed by the caller; threads write apart from each other.
+            // SAFETY: guaranteed by the caller; threads write to separate memory.
             unsafe {
                 self.products::<S>(block, number, panels.clone());
                 if !by_panels {
@@ -266,7 +266,7 @@ impl Share<'_> {
             self.member.barrier();
             let area = conv.to[0] * conv.to[1];
             for position in self.member.share(conv.images * area) {
-                // SAFETY: guaranteed by the caller; all outputs are there.
+                // SAFETY: guaranteed by the caller; all outputs exist.
                 unsafe { self.finish::<S>(position / area, position * conv.packed.outputs) };
             }
         }

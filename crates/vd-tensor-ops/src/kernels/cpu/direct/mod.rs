@@ -128,7 +128,7 @@ fn run(
     let out = Tensor::empty(shape, (Kind::Float, inputs[0].device()));
     let width = packed.panels() * 2 * key.isa.lanes();
     let mut start = Scratch::take(width);
-    // SAFETY: as many values as were taken, and the bias' own.
+    // SAFETY: the values that were allocated, and those of the bias.
     unsafe {
         start.as_mut_ptr().write_bytes(0, width);
         if let Some(bias) = bias.map(|bias| bias.detach().contiguous()) {

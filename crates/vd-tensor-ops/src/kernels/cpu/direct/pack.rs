@@ -40,7 +40,7 @@ unsafe impl Sync for From {}
 /// The target of the packed weights.
 struct To(*mut f32);
 
-// SAFETY: threads write apart from each other.
+// SAFETY: threads write to separate memory.
 unsafe impl Sync for To {}
 
 impl Packed {

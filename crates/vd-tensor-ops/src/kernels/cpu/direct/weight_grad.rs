@@ -23,7 +23,7 @@ pub(super) struct WeightGrad {
     pub(super) out: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for WeightGrad {}
 
 /// Shared by all threads.
@@ -258,7 +258,7 @@ impl Share<'_> {
         let size = layout.taps() * M * 2 * S::LANES;
         let mut own = Scratch::take(size);
         let (own, last) = (own.as_mut_ptr(), plan.batches.len() - 1);
-        // SAFETY: guaranteed by the caller; barriers part the steps.
+        // SAFETY: guaranteed by the caller; barriers separate the steps.
         unsafe {
             for (number, batch) in plan.batches.iter().enumerate() {
                 self.pack::<S>(batch, staged.as_mut_ptr());

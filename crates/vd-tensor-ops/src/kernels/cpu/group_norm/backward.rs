@@ -27,7 +27,7 @@ pub(super) struct Backward {
     pub(super) sums: *mut f64,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Backward {}
 
 /// The work of one thread.
@@ -144,7 +144,7 @@ impl Share<'_> {
         let many = positions / segments.each;
         sums.fill(0.0);
         for segment in sample * many..(sample + 1) * many {
-            // SAFETY: there is a row of c for the segment, and the caller's.
+            // SAFETY: guaranteed by the caller; there is a row of c for the segment.
             unsafe {
                 let gain = self.all.gain.add(segment * segments.each / row * c);
                 self.gather(segment, sums, |k| f64::from(*gain.add(k)));
@@ -194,8 +194,8 @@ impl Work for Share<'_> {
         let c = shape.c;
         let (mut near, mut sums) = (Scratch::take(2 * c), vec![0f64; 2 * c]);
         let near = near.as_mut_ptr();
-        // SAFETY: ensured by the caller; the buffers have these sizes, each piece has its own slot,
-        // and after the barrier sums are only read.
+        // SAFETY: guaranteed by the caller; the buffers have these sizes, each piece has its own
+        // slot, and after the barrier sums are only read.
         unsafe {
             for piece in self.segments().pieces(member.index) {
                 let slopes = Slopes { all: self.all, channels: self.channels(piece.from) };

@@ -27,7 +27,7 @@ pub(super) struct Forward {
     pub(super) sums: *mut f64,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Forward {}
 
 /// The work of one thread.
@@ -172,8 +172,8 @@ impl Work for Share<'_> {
         let Shape { positions, c, .. } = self.all.shape;
         let (mut near, mut sums) = (Scratch::take(3 * c), vec![0f64; 2 * c]);
         let near = near.as_mut_ptr();
-        // SAFETY: ensured by the caller; the buffers have these sizes, each piece has its own slot,
-        // and after the barrier sums are only read.
+        // SAFETY: guaranteed by the caller; the buffers have these sizes, each piece has its own
+        // slot, and after the barrier sums are only read.
         unsafe {
             for piece in self.samples().pieces(self.member.index) {
                 let moments = Moments { x: self.all.x, pivot: self.pivot(piece.segment) };

@@ -32,7 +32,7 @@ pub(super) struct Backward<'a> {
     pub(super) shared: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Backward<'_> {}
 
 /// Gradients of the weights, still including the norm's gain, from the images and positions of a
@@ -107,7 +107,8 @@ impl Share<'_> {
         for site in (piece.sites.0..piece.sites.1).step_by(block) {
             let count = block.min(piece.sites.1 - site);
             let at = (piece.image * shape.sites + site) * c;
-            // SAFETY: guaranteed by the caller; the buffers have a column for each site of a block.
+            // SAFETY: guaranteed by the caller; the buffers have a column for each position of a
+            // block.
             unsafe {
                 let (x, g) = (self.all.x.add(at), self.all.grad.add(at));
                 normal_rows::<S>(x, (normal, row), (count, c));
@@ -159,7 +160,8 @@ impl Share<'_> {
         for site in (piece.sites.0..piece.sites.1).step_by(CHUNK) {
             let count = CHUNK.min(piece.sites.1 - site);
             let at = (piece.image * shape.sites + site) * c;
-            // SAFETY: guaranteed by the caller; the buffers have a row for each site of a chunk.
+            // SAFETY: guaranteed by the caller; the buffers have a row for each position of a
+            // chunk.
             unsafe {
                 normal_rows::<S>(self.all.x.add(at), (normal, row), (count, c));
                 let (a, size) = ((normal.cast_const(), row, 1), [count, inner, c]);

@@ -27,7 +27,7 @@ pub(super) struct Forward<'a> {
     pub(super) shared: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Forward<'_> {}
 
 /// Images at a time.
@@ -81,7 +81,7 @@ impl Share<'_> {
     #[inline(always)]
     unsafe fn load<S: Simd>(&self, first: usize, range: Range<usize>) {
         let (c, row) = (self.all.shape.c, rows(&self.all.shape).0);
-        // SAFETY: guaranteed by the caller; threads load sites apart from each other.
+        // SAFETY: guaranteed by the caller; threads load separate positions.
         unsafe {
             let normal = self.all.buffers().0.add(range.start * row);
             let x = self.all.x.add((first + range.start) * c);
@@ -105,7 +105,7 @@ impl Share<'_> {
         let panels = shape.inner().div_ceil(width);
         for task in self.member.share(3 * panels) {
             let (part, panel) = (task / panels, task % panels);
-            // SAFETY: guaranteed by the caller; threads write panels apart from each other.
+            // SAFETY: guaranteed by the caller; threads write separate panels.
             unsafe {
                 let b = self.all.packed.qkv[part].as_ptr().add(panel * width * channels);
                 let c = (to[part].add(panel * width), features);
@@ -171,7 +171,7 @@ impl Share<'_> {
         let (c, inner, width) = (shape.c, self.all.packed.steps[1], gemm::panel::<S>());
         let (_, [_, from, _]) = self.all.buffers();
         for panel in self.member.share(c.div_ceil(width)) {
-            // SAFETY: guaranteed by the caller; threads write panels apart from each other.
+            // SAFETY: guaranteed by the caller; threads write separate panels.
             unsafe {
                 let b = self.all.packed.out.as_ptr().add(panel * width * inner);
                 let (a, to) = ((from.cast_const(), rows(shape).1, 1), (rows_out, width));

@@ -30,7 +30,7 @@ pub(super) struct Backward<'a> {
     pub(super) shared: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Backward<'_> {}
 
 impl Backward<'_> {
@@ -69,7 +69,7 @@ impl Share<'_> {
     unsafe fn take<S: Simd>(&self, first: usize, count: usize) {
         let (c, row) = (self.all.shape.c, rows(&self.all.shape).0);
         let ([normal, grads], range) = (self.all.sites(), self.member.share(count));
-        // SAFETY: guaranteed by the caller; threads write sites apart from each other.
+        // SAFETY: guaranteed by the caller; threads write separate positions.
         unsafe {
             let at = (first + range.start) * c;
             let to = (normal.add(range.start * row), row);
@@ -95,7 +95,7 @@ impl Share<'_> {
         for task in self.member.share(4 * panels) {
             let (part, panel) = (task / panels, task % panels);
             let from = if part < 3 { sites } else { grads };
-            // SAFETY: guaranteed by the caller; threads write panels apart from each other.
+            // SAFETY: guaranteed by the caller; threads write separate panels.
             unsafe {
                 let b = weights[part].as_ptr().add(panel * width * shape.c);
                 let c = (to[part].add(panel * width), features);
@@ -144,7 +144,7 @@ impl Share<'_> {
         let [sites, grads] = self.all.sites().map(<*mut f32>::cast_const);
         for panel in self.member.share(c.div_ceil(width)) {
             let (from, columns) = (panel * width, width.min(c - panel * width));
-            // SAFETY: guaranteed by the caller; threads write channels apart from each other.
+            // SAFETY: guaranteed by the caller; threads write separate channels.
             unsafe {
                 let x_grad = (self.all.x_grad.add(first * c + from), c);
                 for (part, values) in features.into_iter().enumerate() {

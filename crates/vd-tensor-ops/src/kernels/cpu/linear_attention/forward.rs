@@ -24,7 +24,7 @@ pub(super) struct Forward<'a> {
     pub(super) shared: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Forward<'_> {}
 
 impl Forward<'_> {

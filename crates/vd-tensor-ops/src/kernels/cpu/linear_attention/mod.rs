@@ -118,7 +118,7 @@ impl LinearAttentionCache {
 
 /// The values of a contiguous f32 tensor on the CPU.
 fn values(x: &Tensor) -> &[f32] {
-    // SAFETY: that is what it is; nobody writes to it while it is borrowed here.
+    // SAFETY: it is such a tensor, and nobody writes to it while it is borrowed here.
     unsafe { std::slice::from_raw_parts(x.data_ptr() as *const f32, x.numel()) }
 }
 

@@ -69,7 +69,7 @@ pub(super) unsafe fn keys<S: Simd, const PAIRS: bool>(
     for first in (from..to).step_by(chunk) {
         let count = chunk.min(to - first);
         let more = first > from;
-        // SAFETY: guaranteed by the caller; the buffers have a row for each site of a chunk.
+        // SAFETY: guaranteed by the caller; the buffers have a row for each position of a chunk.
         unsafe {
             normal_rows::<S>(x.add(first * c), (normal, row), (count, c));
             let (a, to) = ((normal.cast_const(), row, 1), (keys, k_row));

@@ -116,7 +116,7 @@ mod tests {
         unsafe fn run<S: Simd>(self) -> Self::Out {
             let mut out = [[0.0; 16]; 2];
             for i in (0..16).step_by(S::LANES) {
-                // SAFETY: guaranteed by the caller; lanes go into 16.
+                // SAFETY: guaranteed by the caller; 16 is a multiple of the lanes.
                 let load = |x: &[f32; 16]| unsafe { S::load(x.as_ptr().add(i)) };
                 // SAFETY: as above.
                 unsafe {

@@ -35,7 +35,7 @@ pub(super) struct Backward<'a> {
     pub(super) shared: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Backward<'_> {}
 
 /// Memory shared by all threads: rows of positions, and sums over them.

@@ -21,7 +21,7 @@ impl Sums {
 
     /// Sums that start at `at`, which is valid for [`Sums::len`] values.
     pub(super) fn new(shape: &Shape, at: *mut f32) -> Self {
-        // SAFETY: as it says.
+        // SAFETY: within the `len` values that `at` is valid for.
         Sums { qkv: at, out: unsafe { at.add(3 * shape.features() * shape.c) } }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Gradient<'a> {
     pub(super) distances: Option<[*mut f32; 2]>,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Gradient<'_> {}
 
 /// Memory shared by all threads: sums, the matrices of a unit, and gradients of its input.
@@ -48,7 +48,7 @@ struct Shared {
     unit: Option<(*mut f32, *mut f32)>,
 }
 
-// SAFETY: threads write apart from each other, and read after a barrier.
+// SAFETY: threads write to separate memory, and read after a barrier.
 unsafe impl Sync for Shared {}
 
 /// Computes the gradient.

@@ -49,7 +49,7 @@ impl Work for LayoutOf<'_> {
 /// The normalised input and the heads' outputs, of a unit that all threads work on.
 struct Shared(*mut f32, *mut f32);
 
-// SAFETY: threads write apart from each other, and read after a barrier.
+// SAFETY: threads write to separate memory, and read after a barrier.
 unsafe impl Sync for Shared {}
 
 /// The work of one thread.

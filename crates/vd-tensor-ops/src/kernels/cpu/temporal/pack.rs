@@ -72,7 +72,7 @@ pub(super) struct Packed {
 /// Target of the packed values.
 struct To(*mut f32, *mut f32);
 
-// SAFETY: threads write apart from each other.
+// SAFETY: threads write to separate memory.
 unsafe impl Sync for To {}
 
 /// `ROWS` of the instruction set that runs it.
@@ -104,7 +104,7 @@ impl Packed {
         let (to, packed_ref) = (&to, &packed);
         team(|member| {
             for head in member.share(sizes.heads) {
-                // SAFETY: a head's values are this thread's alone.
+                // SAFETY: a head's values belong to this thread only.
                 unsafe { packed_ref.pack_head(head, weights, to) };
             }
             if !back && member.index == member.count - 1 {

@@ -24,7 +24,7 @@ pub(super) struct Problem<'a> {
     pub(super) sites: usize,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Problem<'_> {}
 
 /// The layout of a unit's matrices: a row for each feature, a column for each frame and position,

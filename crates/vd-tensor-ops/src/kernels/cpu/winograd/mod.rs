@@ -75,7 +75,7 @@ pub(crate) struct Conv<'a> {
     pub(crate) out: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for Conv<'_> {}
 
 /// The traversal of tiles.

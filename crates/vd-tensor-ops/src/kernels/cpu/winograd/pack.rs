@@ -81,7 +81,7 @@ impl Packed {
 /// Target of the transformed weights.
 struct To(*mut f32);
 
-// SAFETY: threads write apart from each other.
+// SAFETY: threads write to separate memory.
 unsafe impl Sync for To {}
 
 /// Inputs that are transformed before they are written, so that whole cache lines are written for

@@ -30,7 +30,7 @@ pub(crate) struct WeightGrad {
     pub(crate) out: *mut f32,
 }
 
-// SAFETY: threads read what the pointers show and write apart from each other.
+// SAFETY: threads only read shared data, and write to separate memory.
 unsafe impl Sync for WeightGrad {}
 
 /// Shared by all threads.
@@ -92,7 +92,7 @@ impl Share<'_> {
         let (image, rest) = (tile / (plan.down * plan.across), tile % (plan.down * plan.across));
         let corner = (rest / plan.across * M, rest % plan.across * M);
         let view = |source: Source| Image {
-            // SAFETY: guaranteed by the caller; images follow each other.
+            // SAFETY: guaranteed by the caller; images are adjacent in memory.
             at: unsafe { source.at.add(image * all.h * all.w * source.channels) },
             h: all.h,
             w: all.w,
@@ -165,7 +165,7 @@ impl Work for Share<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let tiles = self.plan.tiles;
-        // SAFETY: guaranteed by the caller; barriers part the steps.
+        // SAFETY: guaranteed by the caller; barriers separate the steps.
         unsafe {
             for first in (0..tiles).step_by(BLOCK) {
                 let count = BLOCK.min(tiles - first);

@@ -110,7 +110,7 @@ impl Operands {
             ..self.norm(chunks)
         };
         let launch = lanes.launch(segments, chunks, true);
-        // SAFETY: tensors of one device, with the sizes that the struct says.
+        // SAFETY: tensors of one device, with the sizes given in the struct.
         unsafe { run(on, Unit::RMS_NORM, &lanes.kernel("rms_backward"), launch, &self.rms(norm))? };
         Ok((out, partials, chunks))
     }
@@ -144,7 +144,7 @@ impl Operands {
         let blocks = self.lanes.c.div_ceil(32);
         let launch = Launch { blocks, threads: FOLD_THREADS, shared: 8 * FOLD_THREADS };
         let kernel = format!("rms_fold_{}", kind_name(self.x.kind()));
-        // SAFETY: tensors of one device, with the sizes that the struct says.
+        // SAFETY: tensors of one device, with the sizes given in the struct.
         unsafe { run(on, Unit::RMS_NORM, &kernel, launch, &fold)? };
         Ok((sums, rows))
     }

@@ -183,7 +183,7 @@ impl Operands {
         let params = Params { out: y.data_ptr(), ..self.params(&qkv, bias.as_ref(), plan) };
         let blocks = params.units.div_ceil(u64::from(plan.units));
         let kernel = self.kernel("forward", qkv.kind());
-        // SAFETY: tensors of one device, with the sizes that the struct says.
+        // SAFETY: tensors of one device, with the sizes given in the struct.
         unsafe { run(on, &kernel, blocks, plan, &params)? };
         Ok(y)
     }
@@ -249,7 +249,7 @@ impl Function for Backward {
         let bias_grad = sums.as_ref().map_or(std::ptr::null_mut(), floats);
         let params = Params { bias_grad, ..params };
         let kernel = of.kernel("backward", qkv.kind());
-        // SAFETY: tensors of one device, with the sizes that the struct says.
+        // SAFETY: tensors of one device, with the sizes given in the struct.
         unsafe { run(on, &kernel, blocks, plan, &params)? };
         let mut all = vec![Some(out)];
         if needs.len() > 1 {

@@ -82,7 +82,7 @@ impl Share<'_> {
 
     /// `len` sums of all threads, from `from` on, in the order of the threads.
     unsafe fn joined(&self, from: usize, len: usize) -> &[f32] {
-        // SAFETY: guaranteed by the caller, who has these to itself.
+        // SAFETY: guaranteed by the caller, who has exclusive access to these.
         unsafe {
             let all = part(self.shared.sums, from, len);
             for m in 1..self.member.count {
