@@ -107,7 +107,7 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => {
-                // The features that compilers imply by the last of these.
+                // Compilers take the last of these to imply the others.
                 is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512bf16")
