@@ -37,8 +37,8 @@ impl Block {
         Self::of(len, alloc_zeroed)
     }
 
-    /// `len` uninitialised values, at least one, to be written before they are read: zeroing would be
-    /// one more pass over memory.
+    /// `len` uninitialised values, at least one, to be written before they are read: zeroing would
+    /// be one more pass over memory.
     pub(crate) fn unset(len: usize) -> Self {
         Self::of(len, alloc)
     }
