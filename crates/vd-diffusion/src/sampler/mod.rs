@@ -154,7 +154,7 @@ impl Step {
 /// How to go from one noise level to the next: implement this for your own sampler.
 ///
 /// A sampler keeps no state between steps; past states are in the interval's [`History`].
-pub trait Sampler: fmt::Debug + Send + Sync {
+pub trait Sampler: fmt::Debug {
     /// The levels actually visited. A sampler that returns to higher noise inserts rising levels,
     /// which the sampling loop crosses by adding noise.
     fn plan(&self, grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
