@@ -7,8 +7,8 @@ use known::{cosine, largest, random, values};
 use vd_diffusion::Parameterization::{self, Edm, Epsilon, Flow, V, X0};
 use vd_diffusion::tch::{Kind, Tensor};
 use vd_diffusion::{
-    Backbone, Cond, Diffusion, DiffusionConfig, FrameMask, LossKind, LossRequest, Noise, Schedule,
-    ScheduleConfig, SeededNoise, unet3d,
+    Backbone, Cond, Denoiser, Diffusion, DiffusionConfig, FrameMask, LossKind, LossRequest, Noise,
+    NoiseLevel, Schedule, ScheduleConfig, SeededNoise, unet3d,
 };
 
 /// Knows x0, derives alpha and sigma from its time input, and returns the target plus its own
@@ -286,5 +286,47 @@ fn epsilon_under_a_schedule_without_signal_is_refused() {
         let loss = LossKind::Huber { delta };
         let message = Diffusion::new(&DiffusionConfig { loss, ..Default::default() }).unwrap_err();
         assert!(message.to_string().contains("loss huber: delta"), "{message}");
+    }
+}
+
+#[test]
+fn a_weight_of_the_callers_multiplies_the_loss_of_each_level() {
+    let network = knowing(V, random(2, &SIZE, Kind::Double));
+    let diffusion = diffusion(V, LossKind::L2);
+    let t = random(3, &[SIZE[0], SIZE[2]], Kind::Double).sigmoid();
+    let loss = |weight: Option<&dyn Fn(NoiseLevel) -> f64>| {
+        let request = LossRequest { t: Some(&t), weight, ..Default::default() };
+        diffusion.loss(&network, &network.x0, &Cond::none(), request, &mut SeededNoise::new(4, 0))
+    };
+    let weight = |at: NoiseLevel| 1.0 + at.sigma;
+    let (plain, weighted) = (loss(None).unwrap(), loss(Some(&weight)).unwrap());
+    let (plain, weighted) = (values(&plain.per_level), values(&weighted.per_level));
+    for ((plain, weighted), t) in plain.iter().zip(&weighted).zip(values(&t)) {
+        let expected = plain * weight(diffusion.schedule().at(t));
+        assert!((weighted - expected).abs() < 1e-12, "{weighted} for {expected}");
+    }
+    let error = loss(Some(&|_| f64::NAN)).unwrap_err().to_string();
+    assert!(error.contains("loss weight at") && error.contains("from 0 on"), "{error}");
+}
+
+#[test]
+fn a_mask_of_frames_that_does_not_fit_is_refused_by_loss_and_denoisers() {
+    let diffusion = diffusion(V, LossKind::L2);
+    let network = knowing(V, random(2, &SIZE, Kind::Double));
+    let square = || FrameMask::Focus(Tensor::from_slice(&[true, false, true, false]).view([2, 2]));
+    for mask in [
+        square(),
+        FrameMask::Focus(Tensor::from_slice(&[true, false])),
+        FrameMask::ClipAndImages { clip: -1 },
+        FrameMask::ClipAndImages { clip: 9 },
+    ] {
+        let request = LossRequest { frames: Some(&mask), ..Default::default() };
+        let noise = &mut SeededNoise::new(4, 0);
+        let loss = diffusion.loss(&network, &network.x0, &Cond::none(), request, noise);
+        let error = loss.unwrap_err().to_string();
+        assert!(error.contains("expected"), "{error}");
+        let denoiser = diffusion.denoiser(&network, Cond::none(), mask);
+        let error = denoiser.denoise(&network.x0, diffusion.schedule().at(0.5)).unwrap_err();
+        assert!(error.to_string().contains("expected"), "{error}");
     }
 }

@@ -223,3 +223,42 @@ fn a_network_that_knows_the_data_is_sampled_exactly() {
         assert!(largest(&(end - &point.0)) < 1e-6);
     }
 }
+
+/// Plans levels of its own, whatever the grid.
+#[derive(Debug)]
+struct Planned(Vec<NoiseLevel>);
+
+impl Sampler for Planned {
+    fn plan(&self, _grid: Vec<NoiseLevel>) -> Vec<NoiseLevel> {
+        self.0.clone()
+    }
+    fn step(&self, x: &Tensor, over: &Interval<'_>, noise: &mut dyn Noise) -> Result<Step> {
+        Ddim { eta: 0.0 }.step(x, over, noise)
+    }
+}
+
+#[test]
+fn a_plan_with_a_level_that_is_no_number_or_that_never_falls_is_refused() {
+    let grid = even(4);
+    let refused = |plan: Vec<NoiseLevel>, part: &str| {
+        let x = random(6, &[2], Kind::Double);
+        let noise = &mut SeededNoise::new(1, 0);
+        let sampler = Planned(plan);
+        let end = sample(&sampler, &Mixture, &cosine(), &grid, x, noise, &mut |_| {
+            ControlFlow::Continue(())
+        });
+        let error = end.unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    let bad = |alpha: f64, t: f64| {
+        let mut plan = even(4);
+        plan[2] = NoiseLevel { t, alpha, ..plan[2] };
+        plan
+    };
+    refused(bad(f64::NAN, 0.5), "at place 2");
+    refused(bad(-0.5, 0.5), "at place 2");
+    refused(bad(0.5, 1.5), "at place 2");
+    refused(Vec::new(), "planned 0 levels");
+    refused(vec![grid[0]], "planned 1 levels");
+    refused(even(4).into_iter().rev().collect(), "none with less noise");
+}

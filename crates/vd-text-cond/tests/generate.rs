@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tch::{Kind, Tensor};
 use vd_diffusion::{
-    Backbone, Cond, Diffusion, DiffusionConfig, FrameMask, Noise, Parameterization, SamplerConfig,
-    Threshold,
+    Backbone, Cond, Diffusion, DiffusionConfig, FrameMask, Noise, NoiseLevel, Parameterization,
+    SamplerConfig, Threshold,
 };
 use vd_text_cond::{
-    Condition, Error, GenerateRequest, Generator, Hashed, NoiseSource, NullEmbedding, TextEncoder,
-    generate,
+    Condition, Error, GenerateRequest, Generator, Hashed, NoiseSource, NullEmbedding, Sampling,
+    TextEncoder, generate, generate_by,
 };
 
 const WIDTH: i64 = 6;
@@ -268,4 +268,26 @@ fn one_path_of_noise_is_followed_at_any_number_of_steps() {
     assert!(path > 0.7 && fresh.abs() < 0.3, "{path} on one path, {fresh} with fresh noise");
     // The start is the same in both cases.
     assert_eq!(draw(NoiseSource::Path, "ddim", 5), draw(NoiseSource::Fresh, "ddim", 5));
+}
+
+#[test]
+fn a_sampler_and_levels_of_ones_own_are_used_as_those_of_the_request_would_be() {
+    let model = Model::new(true);
+    let asked = request(prompts(3));
+    let generator = Generator {
+        backbone: &model.backbone,
+        diffusion: &model.diffusion,
+        encoder: Some(&model.encoder),
+        null: NullEmbedding::Trained,
+        signals: &[],
+    };
+    let sampler = asked.sampler.build().unwrap();
+    let grid = asked.spacing.grid(model.diffusion.schedule(), asked.steps).unwrap();
+    let unused = GenerateRequest { steps: 0, sampler: SamplerConfig::default(), ..asked };
+    let go = |grid: &[NoiseLevel]| {
+        let by = Sampling { sampler: &*sampler, grid };
+        generate_by(&generator, None, &unused, by, &mut |_| ControlFlow::Continue(()))
+    };
+    assert_eq!(go(&grid).unwrap(), model.run(&request(prompts(3))).unwrap());
+    assert!(go(&grid[..1]).unwrap_err().to_string().contains("at least two levels"));
 }
