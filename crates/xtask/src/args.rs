@@ -12,44 +12,44 @@ Usage: cargo xtask TASK
                  finds libtorch 2.11.0 (LIBTORCH, an active virtual environment, .libtorch, the
                  cache) or installs it with pip, and links it as .libtorch
       --cuda       the full set of wheels, CUDA libraries included (about 5 GB)
-      --nvrtc      also what compiles CUDA kernels
-      --dir DIR    installs in DIR, not in the cache
-      --print-env  prints the lines that a project of your own needs
-  test [ARGS..]  sets up if needed, then runs every test of the workspace, the examples and
-                 projects downstream of it; ARGS go to `cargo test` (and those two stay out)
-  demo [ARGS..]  sets up if needed, then builds and runs the demo; ARGS go to the demo
+      --nvrtc      also the compiler of CUDA kernels (NVRTC)
+      --dir DIR    installs in DIR instead of the cache
+      --print-env  prints the lines that your own project needs
+  test [ARGS..]  sets up if needed, then runs every test of the workspace, the examples and the
+                 downstream projects; ARGS are passed to `cargo test` and skip the latter two
+  demo [ARGS..]  sets up if needed, then builds and runs the demo; ARGS are passed to the demo
   bench-peer [--shapes A,B] [--train] [--pairs N] [--runs N] [--threads N] [--compile]
       [--python FILE] [--precision P] [--avx2] [--name NAME] [--json]
-                 times the network beside that of video-diffusion-pytorch with the same weights,
-                 in turns; writes docs/benchmarks/cpu-NAME.json and, as a table, cpu-NAME.md after
-                 every shape, and prints the table
+                 times the network against video-diffusion-pytorch's with the same weights, in
+                 alternation; after every shape writes docs/benchmarks/cpu-NAME.json and, as a
+                 table, cpu-NAME.md; finally prints the table
       --shapes     of b1f5s32, b4f5s32, b1f16s64 (the default: these three), small
-      --train      forward and backward, not forward alone
-      --pairs N    turns of each side (11)
-      --runs N     times that all shapes are measured, with new processes (1); says the medians
+      --train      forward and backward instead of only forward
+      --pairs N    alternating runs of each side (11)
+      --runs N     repeats all shapes in new processes and reports the medians (1)
       --threads N  threads of each side (one per core)
-      --compile    a third opponent beside the plain one and the one with a tuned allocator:
-                   torch.compile (needs g++, or the C++ compiler that CXX names)
-      --precision P  of our kernels: f32 (the default), exact, reference, bf16 (forward: single gradients
-                   of it are off by more than the bound, 4.6e-3 of 2e-3 at b1f5s32)
-      --avx2       nobody uses AVX-512
-      --python FILE  a Python that has the package (also: VD_PEER_PYTHON); without it one is made
-                   under target/ (a download of about 2.5 GB, 5 GB of disk)
-      --name NAME  of the file; the processor's where not given
-      --json       prints the JSON, not the table
+      --compile    adds torch.compile as a third opponent, beside the plain one and the one with a
+                   tuned allocator (needs g++, or the C++ compiler that CXX names)
+      --precision P  of our kernels: f32 (the default), exact, reference, bf16 (forward only: single
+                   gradients exceed their bound of 2e-3, with 4.6e-3 at b1f5s32)
+      --avx2       disables AVX-512 on both sides
+      --python FILE  a Python that has the package (also: VD_PEER_PYTHON); by default an environment
+                   is created under target/ (a download of about 2.5 GB, 5 GB of disk)
+      --name NAME  the NAME of the files (default: the processor's)
+      --json       prints the JSON instead of the table
   gpu-bundle --out DIR
                  tests, benches, `vd` and the comparison with video-diffusion-pytorch for a machine
-                 with a GPU and a Python with torch 2.11.0, without Rust and network: DIR/run.sh
+                 with a GPU and a Python with torch 2.11.0, but without Rust or network: DIR/run.sh
                  runs them there (docs/gpu.md)
-  growth [DIM]   how time, memory and operations grow with frames, side and batch (dim 64); writes
-                 docs/benchmarks/growth.json and growth-*.svg; takes minutes
-  asan           runs the tests of the kernels under AddressSanitizer, built in a folder of their own
-  kernels        compiles the kernels for GPUs for every generation, which needs no GPU, and says what
-                 registers each takes; fetches the compiler (90 MB) where libtorch came without it
-  check          formatting, clippy, documentation, benches, layering, the kernels and the bundle for
-                 GPUs; cargo-deny if it is there, and the feature libav if its libraries are
-  layering       which crate may use which, and the rules for source files
-  downstream     builds and runs one generated project per public crate, outside of this folder
+  growth [DIM]   measures how time, memory and operations grow with frames, side and batch (dim 64);
+                 writes docs/benchmarks/growth.json and growth-*.svg; takes minutes
+  asan           runs the kernel tests under AddressSanitizer, built in a separate folder
+  kernels        compiles the GPU kernels for every GPU generation (no GPU needed) and reports the
+                 registers of each; downloads the compiler (90 MB) if libtorch came without it
+  check          formatting, clippy, documentation, benches, layering, the GPU kernels and the GPU
+                 bundle; also cargo-deny and the feature libav where these are installed
+  layering       checks crate dependencies and the rules for source files
+  downstream     builds and runs one generated project per public crate, outside this folder
   help           this text
 
 Exit code: 0 success, 1 failure, 2 wrong usage.";
@@ -82,14 +82,14 @@ pub(crate) struct SetupOptions {
 
 pub(crate) fn parse(args: &[String]) -> Result<Task> {
     let Some((task, rest)) = args.split_first() else {
-        return usage("which task?");
+        return usage("no task given; `cargo xtask help` lists them");
     };
     if rest.first().is_some_and(|a| a == "--help" || a == "-h") {
         return Ok(Task::Help);
     }
     let alone = |done: Task| match rest.first() {
         None => Ok(done),
-        Some(extra) => usage(format!("`{task}` takes no `{extra}`")),
+        Some(extra) => usage(format!("`{task}` takes no arguments, got `{extra}`")),
     };
     match task.as_str() {
         "help" | "--help" | "-h" => Ok(Task::Help),
@@ -104,7 +104,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Task> {
         "kernels" => alone(Task::Kernels),
         "layering" => alone(Task::Layering),
         "downstream" => alone(Task::Downstream),
-        _ => usage(format!("there is no task `{task}`")),
+        _ => usage(format!("unknown task `{task}`")),
     }
 }
 
@@ -120,11 +120,11 @@ fn setup(args: &[String]) -> Result<SetupOptions> {
                 Some(dir) if !dir.is_empty() && !dir.starts_with("--") => {
                     options.dir = Some(dir.into());
                 }
-                _ => return usage("`--dir` needs a directory after it"),
+                _ => return usage("`--dir` expects a directory"),
             },
             _ => match arg.strip_prefix("--dir=") {
                 Some(dir) if !dir.is_empty() => options.dir = Some(dir.into()),
-                _ => return usage(format!("`setup` takes no `{arg}`")),
+                _ => return usage(format!("`setup` has no option `{arg}`")),
             },
         }
     }
@@ -140,7 +140,7 @@ fn gpu_bundle(args: &[String]) -> Result<PathBuf> {
     match given.filter(|dir| !dir.is_empty() && !dir.starts_with("--")) {
         // Where cargo was called, not the root of the workspace.
         Some(dir) => std::path::absolute(dir).or_else(|e| usage(format!("`--out {dir}`: {e}"))),
-        None => usage("`gpu-bundle` needs `--out DIR`, and nothing else"),
+        None => usage("`gpu-bundle` takes exactly `--out DIR`"),
     }
 }
 

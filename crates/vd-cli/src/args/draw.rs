@@ -16,61 +16,61 @@ use crate::output::Usage;
 /// How clips are drawn.
 #[derive(Debug, Args)]
 pub(crate) struct DrawArgs {
-    /// Steps of sampling [default: 50; lcm 8; ancestral, ddpm-*, langevin 256 or all there are]
+    /// Sampling steps [default: 50; lcm 8; ancestral, ddpm-*, langevin 256 or the schedule's]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) steps: Option<u32>,
-    /// How each step is made: a name of `vd sample --list`, or a table with its settings
+    /// Sampler: a name from `vd sample --list`, or a table with its settings
     #[arg(long, value_name = "NAME|TABLE", default_value = "ddim", value_parser = sampler)]
     pub(crate) sampler: SamplerConfig,
-    /// Where the steps lie: a name of `vd sample --list`, or a table with its settings
+    /// Spacing of the steps: a name from `vd sample --list`, or a table with its settings
     #[arg(long, value_name = "NAME|TABLE", default_value = "uniform-t", value_parser = spacing)]
     pub(crate) spacing: Spacing,
-    /// The rule of guidance: a name of `vd sample --list`, or a table with its settings
+    /// Guidance rule: a name from `vd sample --list`, or a table with its settings
     #[arg(long, value_name = "NAME|TABLE", default_value = "classifier-free")]
     #[arg(value_parser = guidance)]
     pub(crate) guidance: GuidanceConfig,
-    /// How strongly clips follow prompt or row: 1 is no guidance, 2 to 5 are usual
+    /// How strongly clips follow their prompt or row: 1 is no guidance, 2 to 5 are usual
     #[arg(long, value_name = "SCALE", default_value = "1", value_parser = scale)]
     pub(crate) cfg_scale: f64,
-    /// What guidance pulls away from, instead of from a clip of no prompt
+    /// What guidance pushes away from, instead of the null embedding
     #[arg(long, value_name = "TEXT", value_parser = negative)]
     pub(crate) negative: Option<Parts>,
-    /// What else the clips are told, of what the model takes; may be given several times
+    /// A further conditioning input that the model takes; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = signal)]
     pub(crate) signal: Vec<(String, String)>,
-    /// How strongly they follow a signal: 1 is no guidance [default: 1]
+    /// How strongly clips follow a signal: 1 is no guidance [default: 1]
     #[arg(long, value_name = "NAME=SCALE", value_parser = signal_scale)]
     pub(crate) signal_scale: Vec<(String, f64)>,
-    /// A worse checkpoint of the same data, to be guided away from (autoguidance)
+    /// A worse checkpoint of the same data, to guide away from (autoguidance)
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) guide: Option<PathBuf>,
-    /// How far away from it: 1 is not at all
+    /// How strongly to guide away from it: 1 is no guidance
     #[arg(long, value_name = "SCALE", default_value = "2", requires = "guide")]
     #[arg(value_parser = scale)]
     pub(crate) guide_scale: f64,
     /// How each step's clip is kept in range: static, dynamic, none, or a table [default: static]
     #[arg(long, value_name = "NAME|TABLE", value_parser = threshold)]
     pub(crate) threshold: Option<Threshold>,
-    /// Where the model's text encoder lies now, if it was moved since the training
+    /// Directory of the model's text encoder, if it was moved after training
     #[arg(long, value_name = "DIR")]
     pub(crate) encoder: Option<PathBuf>,
-    /// How a CPU computes: f32, bf16 (in attentions), exact, reference (libtorch)
+    /// Arithmetic on CPUs: f32, bf16 (in attentions), exact, reference (libtorch)
     #[arg(long, value_name = "HOW", default_value = "f32")]
     pub(crate) precision: Precision,
-    /// Products and convolutions in off (f32), bf16, fp16
+    /// Precision of products and convolutions: off (f32), bf16, fp16
     #[arg(long, value_name = "DTYPE", default_value = "off")]
     pub(crate) autocast: Autocast,
-    /// Whether CUDA records the network once and replays it: on, off
+    /// Record the network once as a CUDA graph and replay it: on, off
     #[arg(long, value_name = "WHETHER", default_value = "on", value_parser = on_off)]
     #[arg(action = ArgAction::Set)]
     pub(crate) graphs: bool,
-    /// Which weights [default: ema where the checkpoint has them, else model]
+    /// Which weights to use [default: ema if the checkpoint has them, else model]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(crate) weights: Option<WeightsName>,
-    /// Names the noise: the same seed draws the same clips
+    /// Seed of the noise: the same seed gives the same clips
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Where samplers that draw noise at each step have it from
+    /// Where samplers that draw noise at each step get it
     #[arg(long, value_enum, value_name = "SOURCE", default_value = "fresh")]
     pub(crate) noise: NoiseName,
     #[command(flatten)]
@@ -82,7 +82,7 @@ impl DrawArgs {
     pub(crate) fn check_encoder(&self, asks: bool) -> Result<(), Usage> {
         match &self.encoder {
             Some(path) if !asks => Err(Usage(format!(
-                "--encoder {}: there is no prompt to encode; give --prompt, or leave it out",
+                "--encoder {}: there is no prompt to encode; give --prompt, or omit --encoder",
                 path.display()
             ))),
             _ => Ok(()),
@@ -96,14 +96,14 @@ impl DrawArgs {
         let alone = unguided && self.guide.is_none() && self.signal_scale.is_empty();
         if alone && self.guidance != GuidanceConfig::default() {
             return Err(Usage(format!(
-                "--guidance {}: no rule does anything at --cfg-scale 1; give --cfg-scale 2 with \
-                 --prompt or --cond, or --guide with a worse checkpoint, or leave --guidance out",
+                "--guidance {}: no rule has any effect at --cfg-scale 1; give --cfg-scale 2 with \
+                 --prompt or --cond, or --guide with a worse checkpoint, or omit --guidance",
                 self.guidance.name()
             )));
         }
         if unguided && self.negative.is_some() {
-            let why = "--negative: nothing is pulled away from it at --cfg-scale 1; give \
-                       --cfg-scale 2, or leave --negative out";
+            let why = "--negative: has no effect at --cfg-scale 1; give \
+                       --cfg-scale 2, or omit --negative";
             return Err(Usage(why.to_owned()));
         }
         once("--signal", self.signal.iter().map(|(name, _)| name))?;
@@ -118,8 +118,8 @@ impl DrawArgs {
         match (&self.spacing, self.steps) {
             (Spacing::Explicit { t }, Some(steps)) if t.len() != steps as usize + 1 => {
                 Err(Usage(format!(
-                    "--steps {steps} with --spacing explicit: its {} times make {} steps; leave \
-                     --steps out",
+                    "--steps {steps} with --spacing explicit: its {} times make {} steps; omit \
+                     --steps",
                     t.len(),
                     t.len() - 1
                 )))
@@ -143,7 +143,7 @@ fn once<'a>(flag: &str, names: impl Iterator<Item = &'a String>) -> Result<(), U
     let mut seen = BTreeSet::new();
     for name in names {
         if !seen.insert(name) {
-            return Err(Usage(format!("{flag} {name}=...: given twice; give it once")));
+            return Err(Usage(format!("{flag} {name}=...: given more than once; give it once")));
         }
     }
     Ok(())

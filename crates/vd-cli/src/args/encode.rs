@@ -12,13 +12,13 @@ use super::Compute;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PoolingName {
-    /// The first token, which is the CLS of a BERT
+    /// The first token, the CLS of a BERT
     Cls,
-    /// The mean of the tokens of the prompt itself, none that a tokenizer puts around it
+    /// The mean of the prompt's own tokens, special tokens excluded
     Mean,
-    /// The token that ends the prompt, end-of-text in a CLIP
+    /// The prompt's end token, end-of-text in a CLIP
     Eos,
-    /// The mean of video-diffusion-pytorch, for its checkpoints: all but the first token
+    /// The mean that video-diffusion-pytorch takes, for its checkpoints: all but the first token
     Peer,
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum PrecisionName {
     F32,
     /// 16 bits with the range of f32
     Bf16,
-    /// 16 bits of a smaller range
+    /// 16 bits with a smaller range
     F16,
 }
 
@@ -57,13 +57,13 @@ impl From<PrecisionName> for Precision {
 
 #[derive(Debug, Args)]
 pub(crate) struct EncodeArgs {
-    /// The prompts, one a line
+    /// The prompts, one per line
     #[arg(value_name = "PROMPTS.txt")]
     pub(crate) prompts: PathBuf,
     /// The model's directory: config.json, tokenizer.json, model.safetensors
     #[arg(long, value_name = "DIR")]
     pub(crate) encoder: PathBuf,
-    /// What one vector is made of a prompt's tokens
+    /// How a prompt's tokens become one vector
     #[arg(long, value_enum, value_name = "HOW", default_value = "mean")]
     pub(crate) pooling: PoolingName,
     /// The file to write
@@ -72,13 +72,13 @@ pub(crate) struct EncodeArgs {
     /// Divide each vector by its length
     #[arg(long)]
     pub(crate) normalize: bool,
-    /// Cut prompts that are too long for the model, with a warning, instead of refusing them
+    /// Cut prompts that are too long for the model, with a warning, instead of failing
     #[arg(long)]
     pub(crate) truncate: bool,
-    /// The numbers that the model computes with; what is written is f32
+    /// Number type that the model computes with; the output is f32
     #[arg(long, value_enum, value_name = "KIND", default_value = "f32")]
     pub(crate) precision: PrecisionName,
-    /// Prompts that are encoded at a time
+    /// Prompts encoded at once (batch size)
     #[arg(long, value_name = "B", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) batch: u32,
@@ -90,6 +90,6 @@ fn safetensors(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.extension() {
         Some(ending) if ending == "safetensors" => Ok(path),
-        _ => Err("expected a name that ends in .safetensors".to_owned()),
+        _ => Err("expected a file name that ends in .safetensors".to_owned()),
     }
 }

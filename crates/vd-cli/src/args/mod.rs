@@ -50,43 +50,43 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Train a model as a TOML config says
+    /// Train a model from a TOML config
     #[command(after_help = texts::TRAIN)]
     Train(TrainArgs),
-    /// Say what a run will take: time, memory, and the largest batch
+    /// Estimate a run's time and memory, and the largest batch that fits
     #[command(after_help = texts::PLAN)]
     Plan(PlanArgs),
-    /// Draw clips from a checkpoint
+    /// Sample clips from a checkpoint
     #[command(after_help = texts::SAMPLE, allow_negative_numbers = true)]
     #[command(override_usage = texts::SAMPLE_USAGE)]
     Sample(SampleArgs),
-    /// Go on with a video, to any length
+    /// Continue a video, to any length
     #[command(after_help = texts_video::EXTEND, allow_negative_numbers = true)]
     Extend(ExtendArgs),
-    /// Draw frames between those of a video
+    /// Sample new frames between those of a video
     #[command(after_help = texts_video::INTERPOLATE, allow_negative_numbers = true)]
     Interpolate(InterpolateArgs),
-    /// Draw a part of a video anew
+    /// Replace a part of a video with newly sampled content
     #[command(after_help = texts_video::INPAINT, allow_negative_numbers = true)]
     #[command(override_usage = "vd inpaint [OPTIONS] --out <FILE> \
                                 <--mask FILE|--box Y,X,H,W|--missing> <CHECKPOINT> <VIDEO>")]
     Inpaint(InpaintArgs),
-    /// Draw a video larger, and at a higher frame rate
+    /// Increase a video's resolution and frame rate
     #[command(after_help = texts_video::UPSCALE, allow_negative_numbers = true)]
     Upscale(UpscaleArgs),
-    /// Turn prompts into embeddings, by a language model in a directory
+    /// Turn prompts into embeddings with a language model from a directory
     #[command(after_help = texts::ENCODE)]
     Encode(EncodeArgs),
-    /// Turn a checkpoint of video-diffusion-pytorch (Python) into one for vd
+    /// Convert a checkpoint of video-diffusion-pytorch (Python) for use with vd
     #[command(after_help = texts::CONVERT, allow_negative_numbers = true)]
     Convert(ConvertArgs),
-    /// Show what a checkpoint holds
+    /// Show what a checkpoint contains
     #[command(after_help = texts::INSPECT)]
     Inspect(InspectArgs),
-    /// Time the network of a checkpoint
+    /// Measure the speed of a checkpoint's network
     #[command(after_help = texts::BENCH, allow_negative_numbers = true)]
     Bench(BenchArgs),
-    /// Write or look at training data
+    /// Create, prepare and inspect training data
     #[command(after_help = texts_data::DATA, arg_required_else_help = true)]
     Data(DataArgs),
     /// Show what vd finds on this machine
@@ -97,10 +97,10 @@ pub(crate) enum Command {
 /// Where to compute.
 #[derive(Debug, Args)]
 pub(crate) struct Compute {
-    /// auto (CUDA where there is any), cpu, or cuda:N
+    /// auto (CUDA if available), cpu, or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
-    /// Threads on the CPU [default: one for each core]
+    /// CPU threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 }

@@ -54,7 +54,7 @@ pub(crate) fn plan(text: &str) -> Result<PlanArg, String> {
         name => [("kind".to_owned(), name)].into_iter().collect(),
     };
     if table.contains_key("window") {
-        return Err("leave `window` out: it is what --window says".to_owned());
+        return Err("omit `window` and give --window instead".to_owned());
     }
     let known = table.get("kind").and_then(Value::as_str).is_some_and(|kind| PLANS.contains(&kind));
     let plan = PlanArg(table);

@@ -9,24 +9,26 @@ Examples:
   vd data stats shards";
 
 pub(super) const PREPARE: &str = "\
-Every video or array is read once; training then reads frames and decodes nothing:
+Every video or array is decoded once; training then reads raw frames:
   [data]
   source = { kind = \"shards\", path = \"DIR\" }
-With the same settings it gets the very batches that SRC itself would give. Captions, tables, class
-folders and the order of the clips are kept in DIR.
+With the same settings, training gets exactly the batches that SRC itself would give. Captions,
+tables, class folders and the order of the clips are kept in DIR.
 
-Pixels are stored as u8, arrays of other types as f32 with NaN where a number is missing: training sees
-the numbers that it would see in SRC. --dtype f16 takes half of that and rounds; how many numbers, and
-how far, is reported, and a clip with a number beyond 65504 is refused. A number that stands for none
-(data.invalid) has to be told by --invalid where numbers are rounded, or scaled by --size.
+Pixels are stored as u8, arrays of other types as f32 with NaN for missing numbers: training sees the
+numbers that it would see in SRC. --dtype f16 takes half the space and rounds: the number of rounded
+values and the largest error are reported, and a clip with a number beyond 65504 is refused. If
+numbers are rounded, or scaled by --size, --invalid has to name the value that marks missing data
+(data.invalid).
 
 DIR gets shard-00000.bin, ... (raw frames), index.jsonl, the table of the captions if there is one,
-and bad.jsonl: what could not be prepared, and why. A run that was stopped (Ctrl-C) or killed goes on
-where it was when it is started again; one that is started again with SRC unchanged does nothing, and
-with files more, fewer or newer prepares those that are new. Other settings need another DIR.
+and bad.jsonl: the files that could not be prepared, with the reasons. A command that was stopped
+(Ctrl-C) or killed resumes when it is started again. With SRC unchanged it does nothing; if files
+were added, removed or changed, it prepares the new ones. Other settings need another DIR.
 
---size covers HxW and cuts out the middle, as data.size does in training; what training would crop at
-random (data.crop = \"random\") is lost then. --fps and --stride leave out frames, and make up none.
+--size scales to cover HxW and crops the centre, as data.size does in training; the borders that
+training could crop at random (data.crop = \"random\") are lost. --fps and --stride drop frames and
+never invent any.
 
 Examples:
   vd data prepare videos --out shards
@@ -36,8 +38,8 @@ Examples:
 
 pub(super) const PREVIEW: &str = "\
 SRC is a folder of videos or arrays, or one that `vd data prepare` wrote. The clips are spread evenly
-over it; beside each stand its name, frames (f), height x width and caption. Each channel of an array
-goes from black, its least number there, to white; what is missing is black.
+over it; each is labelled with its name, frames (f), height x width and caption. Each channel of an
+array is shown from black, its minimum in the clip, to white; missing values are black.
 
 Examples:
   vd data preview videos --out sheet.png
@@ -45,16 +47,16 @@ Examples:
 
 pub(super) const STATS: &str = "\
 SRC is a folder of videos or arrays, or one that `vd data prepare` wrote. Counts, lengths, rates and
-sizes are those of all clips; pixels and numbers are those of four frames of each of --sample clips,
-evenly spread, and at most 65536 of a frame.
+sizes cover all clips; statistics of pixels and numbers cover four frames of each of --sample clips,
+evenly spread, and at most 65536 values of a frame.
 
 Examples:
   vd data stats videos
   vd data stats shards --sample 1000 --json";
 
 pub(super) const VERIFY: &str = "\
-Reads every shard once, and compares each clip with the checksum that its index has. The exit status
-is 1 where one differs.
+Reads every shard once, and compares each clip with its checksum in the index. The exit status is 1
+if any clip differs.
 
 Examples:
   vd data verify shards

@@ -53,7 +53,7 @@ impl fmt::Display for FrameSize {
 pub(crate) enum WeightsName {
     /// The moving average
     Ema,
-    /// What the optimiser works on
+    /// The weights that the optimiser updates
     Model,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for WeightsName {
 pub(crate) enum NoiseName {
     /// Drawn afresh at each step
     Fresh,
-    /// From one Brownian path a clip: more steps refine the same clip; slower
+    /// From one Brownian path per clip: more steps refine the same clip; slower
     Path,
 }
 
@@ -82,7 +82,7 @@ pub(crate) enum NoiseName {
 pub(crate) enum DownName {
     /// Each pixel is the mean of a square
     Area,
-    /// Linear between the pixels in the middle of each square
+    /// Linear interpolation between the pixels at the centre of each square
     Bilinear,
 }
 
@@ -116,10 +116,10 @@ pub(crate) fn boxed(text: &str) -> Result<PixelBox, String> {
 /// A release of video-diffusion-pytorch whose checkpoints are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PeerVersion {
-    /// Group norm; the long skip before the first attention over time
+    /// Group norm; the long skip starts before the first temporal attention
     #[value(name = "0.5.3", alias = "0.5", alias = "0.5.2")]
     V0_5,
-    /// Group norm; the long skip after it
+    /// Group norm; the long skip starts after it
     #[value(name = "0.6.3", alias = "0.6", alias = "0.6.0", alias = "0.6.1", alias = "0.6.2")]
     V0_6,
     /// RMS norm
@@ -195,7 +195,7 @@ pub(crate) fn format(text: &str) -> Result<ClipFormat, String> {
     let text = text.trim().to_lowercase();
     let known = ClipFormat::ALL.into_iter().find(|format| format.name() == text);
     let names = || ClipFormat::ALL.map(ClipFormat::name).join(", ");
-    known.ok_or_else(|| format!("expected one or more of {}, with commas between them", names()))
+    known.ok_or_else(|| format!("expected one or more of {}, separated by commas", names()))
 }
 
 /// A weight of reconstruction guidance.
@@ -220,7 +220,7 @@ pub(crate) fn size_in_bytes(text: &str) -> Result<u64, String> {
     };
     let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
     let bytes = bytes.filter(|bytes| (1 << 20..=1 << 50).contains(bytes));
-    bytes.ok_or_else(|| "expected 1M to 1048576G, such as 256M".to_owned())
+    bytes.ok_or_else(|| "expected a size from 1M to 1048576G, such as 256M".to_owned())
 }
 
 #[cfg(test)]
