@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 /// Makes a folder, and refuses one that holds something: nothing is ever mixed or replaced.
 pub(crate) fn make_new(path: &Path) -> Result<()> {
     check_new(path)?;
-    fs::create_dir_all(path).with_context(|| format!("{}: cannot be made", path.display()))
+    fs::create_dir_all(path).with_context(|| format!("{}: could not be created", path.display()))
 }
 
 /// Refuses a path that is anything but nothing or an empty folder.
@@ -17,12 +17,15 @@ pub(crate) fn check_new(path: &Path) -> Result<()> {
     match fs::read_dir(path) {
         Ok(mut entries) => {
             if entries.next().is_some() {
-                bail!("{}: is there and not empty; choose another, or empty it", path.display());
+                bail!(
+                    "{}: already exists and is not empty; choose another folder, or empty it",
+                    path.display()
+                );
             }
             Ok(())
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("{}: is no folder", path.display())),
+        Err(error) => Err(error).with_context(|| format!("{}: not a folder", path.display())),
     }
 }
 
@@ -38,7 +41,7 @@ mod tests {
         make_new(&inner).unwrap();
         make_new(&inner).unwrap();
         fs::write(&file, "x").unwrap();
-        assert!(make_new(&file).unwrap_err().to_string().contains("is no folder"));
+        assert!(make_new(&file).unwrap_err().to_string().contains("not a folder"));
         assert!(make_new(dir.path()).unwrap_err().to_string().contains("not empty"));
     }
 }

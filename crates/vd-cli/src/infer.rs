@@ -51,7 +51,7 @@ pub(crate) fn network(
     };
     config.validate().with_context(|| match config.norm {
         NormKind::Group { groups } => {
-            format!("the shapes with {groups} groups (--resnet-groups gives another number)")
+            format!("the shapes with {groups} groups (--resnet-groups overrides it)")
         }
         NormKind::Rms => "the shapes".to_owned(),
     })?;
@@ -70,7 +70,7 @@ fn norm(version: PeerVersion, resnet_groups: Option<i64>) -> Result<NormKind> {
     match (version, resnet_groups) {
         (PeerVersion::V0_7, None) => Ok(NormKind::Rms),
         (PeerVersion::V0_7, Some(_)) => {
-            bail!("--resnet-groups: networks of 0.7.0 have no group norm; leave it out")
+            bail!("--resnet-groups: networks of 0.7.0 have no group norm; omit it")
         }
         (_, groups) => Ok(NormKind::Group { groups: groups.unwrap_or(RESNET_GROUPS) }),
     }
@@ -117,7 +117,7 @@ fn dim_mults(shapes: &Shapes, dim: i64) -> Result<Vec<i64>> {
         let channels = axis(shapes, &name, 0)?;
         ensure!(
             dim > 0 && channels % dim == 0,
-            "`{name}` gives {channels} channels, which is no multiple of dim = {dim} \
+            "`{name}` gives {channels} channels, which is not a multiple of dim = {dim} \
              (`time_mlp.1.weight`)"
         );
         mults.push(channels / dim);

@@ -33,7 +33,7 @@ pub(crate) fn init(bars: &MultiProgress) {
     // Fails only where a subscriber is already there, and then that one does.
     let _ = tracing_subscriber::registry().with(layer).try_init();
     if let Some(error) = complaint {
-        tracing::warn!("{VARIABLE} is not understood ({error}): logging as with {VARIABLE}=info");
+        tracing::warn!("{VARIABLE} is invalid ({error}): logging as with {VARIABLE}=info");
     }
 }
 

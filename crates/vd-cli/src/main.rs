@@ -30,8 +30,8 @@ const USAGE: u8 = 2;
 
 /// What somebody who left --version out cannot guess.
 const WHY_VERSION: &str = "\
-note: nothing in a file tells 0.5 from 0.6 (they have the same names and shapes, and mean different \
-functions), so --version has to";
+note: files of 0.5 and 0.6 cannot be told apart (they have the same names and shapes but define \
+different functions), so --version is required";
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

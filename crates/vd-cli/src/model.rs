@@ -77,7 +77,7 @@ impl Model {
         if let Some(why) = self.loaded.network.graph_state().refused
             && !self.told_of_graphs.replace(true)
         {
-            tracing::warn!("going on without CUDA graphs, more slowly: {why}");
+            tracing::warn!("continuing without CUDA graphs, more slowly: {why}");
         }
     }
 
@@ -86,7 +86,7 @@ impl Model {
         self.encoder = match moved {
             Some(path) => self.checkpoint.encoder_at(path).context("--encoder")?,
             None => self.checkpoint.encoder().context(
-                "the model's encoder (--encoder DIR where it is not where it was in training)",
+                "the model's encoder (give --encoder DIR if it was moved after training)",
             )?,
         };
         Ok(())
@@ -138,7 +138,7 @@ fn without_kernels(device: Device) -> Option<String> {
     let why = kernels::cuda::state(device).err()?;
     let name = device_name(device);
     Some(format!(
-        "{name} lacks kernels of vd's own, whose work libtorch's operations do, slower: {why}"
+        "{name} cannot run vd's own kernels; using libtorch's slower operations instead: {why}"
     ))
 }
 
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(without_kernels(Device::Cpu), None);
         // No machine has so many.
         let said = without_kernels(Device::Cuda(999)).unwrap_or_default();
-        assert!(said.starts_with("cuda:999 lacks kernels"), "{said}");
+        assert!(said.starts_with("cuda:999 cannot run vd's own kernels"), "{said}");
         assert!(said.contains("kernels on Cuda(999)"), "{said}");
     }
 }

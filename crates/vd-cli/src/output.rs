@@ -88,7 +88,7 @@ pub(crate) fn panicked(message: &str) -> String {
     let quoted = message.split_once(" value: Torch(\"").map(|(_, quoted)| quoted);
     let (origin, text) = match quoted {
         Some(quoted) => ("libtorch", quoted.trim_end_matches("\")").replace("\\n", "\n")),
-        None => ("vd failed where it should not have", message.to_owned()),
+        None => ("internal error in vd", message.to_owned()),
     };
     let text = without_frames(&text.replace("\\\"", "\"").replace("\\'", "'"));
     format!("{origin}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))

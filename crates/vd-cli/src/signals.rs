@@ -28,7 +28,7 @@ pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>> {
                 None => {
                     raised.store(true, Ordering::Relaxed);
                     first = Some(Instant::now());
-                    tracing::info!("stopping after this step; another signal ends at once");
+                    tracing::info!("stopping after this step; a second signal stops at once");
                 }
                 Some(at) if at.elapsed() < SAME => {}
                 // It does not return for these two signals.

@@ -87,8 +87,13 @@ fn bare_state_dicts_are_read_too() {
     let args = "convert bare.pt --version 0.7.0 --threads 1";
     let ran = place.vd(&format!("{args} --out d"));
     assert!(ran.stderr.contains("the cosine schedule of 1000 steps (the package's default)"));
-    assert!(ran.stderr.contains("16 frames by default (the default, for no file tells)"));
-    assert!(ran.stderr.contains("64x64 pixels by default (the default, for no file tells)"));
+    assert!(
+        ran.stderr
+            .contains("default number of frames: 16 (the default; the file does not record it)")
+    );
+    assert!(
+        ran.stderr.contains("default frame size: 64x64 (the default; the file does not record it)")
+    );
     let report = place.json(&format!("{args} --out e --timesteps 250 --frames 5 --size 8x16"));
     assert_eq!((&report["timesteps"], &report["frames"]), (&json!(250), &json!(5)));
     assert_eq!(report["size"], json!([8, 16]));
@@ -132,7 +137,7 @@ fn the_wrong_version_is_refused_or_fails_the_check() {
             place.vd(&format!("convert {file}.pt --version {said} --out c --check {io} {flags}"));
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(ran.stdout.contains(&format!("--version {file}")), "{ran:?}");
-        assert!(ran.stderr.contains("on the word of --version"), "{ran:?}");
+        assert!(ran.stderr.contains("as --version says"), "{ran:?}");
     }
     assert!(!place.exists("c"));
 }
@@ -157,7 +162,7 @@ fn clips_are_drawn_from_a_converted_model_with_one_warning_about_guidance() {
     let ran = place.vd(&format!("{args} --out a.gif"));
     assert!(ran.code == Some(0) && !ran.stderr.contains("WARN"), "{ran:?}");
     let message = place.error("sample c --out a.gif --prompt cat", 1);
-    assert!(message.contains("with --cond instead, 5 numbers a row"), "{message}");
+    assert!(message.contains("with --cond instead, 5 numbers per row"), "{message}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn synthetic_clips_come_with_captions_and_depend_on_the_seed() {
     assert_eq!(gif_shape(&place.path("a/00001.gif")), (3, [16, 16]));
     assert!(!read("a/00001.txt").is_empty());
     let message = place.error("data synth digits --num 2 --frames 3 --size 16 --out a", 1);
-    assert!(message.contains("a: is there and not empty"), "{message}");
+    assert!(message.contains("a: already exists and is not empty"), "{message}");
 }
 
 #[test]

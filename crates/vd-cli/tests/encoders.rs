@@ -70,7 +70,7 @@ fn rows_of_embeddings_are_none_for_a_network_that_looks_at_tokens() {
     let place = trained("[model.tokens]\nmemory = 2\n");
     let message = place.error(&format!("{DRAW} --cond rows.npy"), 1);
     for part in
-        ["--cond: this model looks at the tokens", "[model.tokens]", "give --prompt instead"]
+        ["--cond: this model attends to the tokens", "[model.tokens]", "give --prompt instead"]
     {
         assert!(message.contains(part), "{message}");
     }

@@ -139,7 +139,7 @@ fn a_worse_checkpoint_guides_away_from_itself() {
     let other = "train config.toml --set train.steps=1 --set diffusion.schedule.steps=50";
     place.json(&format!("{other} --set train.out=other"));
     let message = place.error(&format!("{draw} --guide other --out b.gif"), 1);
-    assert!(message.contains("another noise schedule"), "{message}");
+    assert!(message.contains("a different noise schedule"), "{message}");
     let message = place.error(&format!("{draw} --guide-scale 2 --out b.gif"), 2);
     assert!(message.contains("--guide <CHECKPOINT>"), "{message}");
 }

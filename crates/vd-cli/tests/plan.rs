@@ -31,7 +31,7 @@ fn a_card_that_is_not_here_is_estimated_and_the_text_says_so() {
     let place = Place::new();
     let ran = place.vd("plan config.toml --set train.recompute=2 --gpu t4 --gpu h200");
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    for part in ["estimates, not measured", "h200", "t4", "computed again (train.recompute = 2)"] {
+    for part in ["estimates, not measured", "h200", "t4", "recomputed (train.recompute = 2)"] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
     assert!(!ran.stdout.contains("activations kept"), "{}", ran.stdout);

@@ -46,7 +46,7 @@ fn training_on_shards_reaches_the_weights_of_training_on_the_videos() {
     let inside = ["train", "this.toml", "--set", "train.out=shards/run"];
     assert!(place.error_of(&inside, 2).contains("expected a folder outside"));
     let text = place.vd("data prepare videos --out shards").stdout;
-    assert!(text.contains("nothing is new, nothing was done (6 clips"), "{text}");
+    assert!(text.contains("already up to date, nothing to do (6 clips"), "{text}");
     let message = place.error("data prepare videos --out shards --size 8", 1);
     assert!(message.contains("size") && message.contains("another folder"), "{message}");
 }
@@ -91,7 +91,7 @@ fn a_preview_and_numbers_come_from_videos_and_from_shards() {
         assert_eq!((&inspected["clips"], &inspected["captions"]), (&json!(5), &json!(5)));
     }
     assert!(place.error("data preview videos -o a.gif", 2).contains(".png"));
-    assert!(place.error("data stats shards --captions folders", 2).contains("leave it out"));
+    assert!(place.error("data stats shards --captions folders", 2).contains("omit it"));
     assert!(place.error("data verify videos", 1).contains("index.jsonl"));
     let message = place.error("data prepare videos --out strict --max-bad 0", 1);
     assert!(message.contains("max_bad") && message.contains("bad.gif"), "{message}");

@@ -62,7 +62,7 @@ fn a_negative_prompt_needs_no_null_embedding_but_something_to_pull() {
     sample(&place, &[&guided[..], &["--negative", "a seven | a two"]].concat());
     assert_eq!(gif_shape(&place.path("a.gif")), (2, [8, 8]));
     let alone = ["--cfg-scale", "3", "--out", "b.gif", "--negative", "a"];
-    assert!(refused(&place, &alone, 1).contains("--negative: goes with --prompt"));
+    assert!(refused(&place, &alone, 1).contains("--negative: requires --prompt"));
 }
 
 #[test]

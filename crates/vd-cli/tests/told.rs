@@ -51,13 +51,13 @@ fn flags_that_would_do_nothing_are_refused_once_the_file_is_known() {
     place.write("texts.jsonl", "{\"prompt\": \"a\", \"scale\": 1}\n");
     place.write("negative.jsonl", "{\"prompt\": \"a\", \"negative\": \"b\"}\n");
     place.write("scaled.jsonl", "{\"signals\": {\"digit\": {\"value\": 7, \"scale\": 2}}}\n");
-    let nothing = "neither --signal nor a line of --prompts tells wind";
+    let nothing = "neither --signal nor a line of --prompts gives wind";
     for (flags, code, expected) in [
         ("--prompts told.jsonl --signal-scale wind=2", 2, nothing),
         ("--prompts told.jsonl --cfg-scale 2", 1, "no line of --prompts has a text"),
-        ("--prompts told.jsonl --guidance apg", 2, "no prompt and no signal has a scale"),
-        ("--prompts texts.jsonl --cfg-scale 2 --guidance apg", 2, "no prompt and no signal"),
-        ("--prompts negative.jsonl", 1, "line 1: negative: nothing is pulled away"),
+        ("--prompts told.jsonl --guidance apg", 2, "no prompt or signal has a scale"),
+        ("--prompts texts.jsonl --cfg-scale 2 --guidance apg", 2, "no prompt or signal"),
+        ("--prompts negative.jsonl", 1, "line 1: negative: has no effect"),
         ("--prompts told.jsonl --signal wind=2 --signal-scale wind=2", 1, "never left out"),
     ] {
         let message = place.error(&format!("{DRAW} {flags}"), code);
@@ -78,10 +78,11 @@ fn what_is_left_out_is_doubtful_where_training_never_left_it_out() {
     let place = trained(true, SIGNALS);
     let said = |flags: &str| place.vd(&format!("{DRAW} --prompt a {flags}")).stderr;
     let none = said("");
-    let wind = "no --signal wind=VALUE: drawing from its stand-in, but training never left it out";
+    let wind =
+        "no --signal wind=VALUE: sampling without this condition, but training never dropped it";
     assert!(none.contains(wind), "{none}");
     assert!(
-        none.contains("no --signal digit=VALUE: drawing from its stand-in, whatever"),
+        none.contains("no --signal digit=VALUE: sampling without this condition, from all"),
         "{none}"
     );
     let both = said("--signal digit=2 --signal wind=3");
@@ -93,7 +94,7 @@ fn a_model_of_signals_alone_points_to_them() {
     let place = trained(false, SIGNALS);
     for flags in ["--cfg-scale 2", "--prompt a", "--cond rows.npy"] {
         let message = place.error(&format!("{DRAW} {flags}"), 1);
-        assert!(message.contains("on signals alone (digit, wind)"), "{message}");
+        assert!(message.contains("on signals only (digit, wind)"), "{message}");
         assert!(message.contains("--signal-scale digit=2"), "{message}");
         assert!(!message.contains("unconditional"), "{message}");
     }

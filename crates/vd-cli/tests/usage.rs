@@ -67,14 +67,17 @@ fn unknown_words_are_usage_errors_that_name_the_known_ones() {
         ("sample run --out a.gif --prompt a --cond b.npy", "cannot be used with"),
         ("sample run --out a.gif --prompt a --prompts b.txt", "cannot be used with"),
         ("sample run --out a.gif --prompt | --num 1", "expected words between the marks"),
-        ("sample run --out a.gif --prompt a --negative b", "--negative: nothing is pulled away"),
+        ("sample run --out a.gif --prompt a --negative b", "--negative: has no effect"),
         ("sample run --out a.gif --signal rain", "weather=rain"),
-        ("sample run --out a.gif --signal a=1 --signal a=2", "--signal a=...: given twice"),
+        (
+            "sample run --out a.gif --signal a=1 --signal a=2",
+            "--signal a=...: given more than once",
+        ),
         ("sample run --out a.gif --signal-scale a=2", "no --signal a=VALUE"),
         ("sample run --out a.gif --signal a=1 --signal-scale a=-2", "a number from 0"),
         ("sample run --out a.mov", "give FILE.gif, .webp, .mp4"),
         ("sample run --out a --format gif,mov", "gif, webp, mp4, png, npy, safetensors"),
-        ("sample run --out a.gif --format webp", "its ending is none of --format"),
+        ("sample run --out a.gif --format webp", "its extension matches none of --format"),
         ("sample run --out a --grid all.npy", "--grid all.npy: expected FILE.gif, .webp or .mp4"),
         ("convert m.pt --version 0.8.0 --out c", "0.5.3, 0.6.3, 0.7.0"),
         ("data synth fire --num 1 --frames 1 --size 8 --out d", "fireworks"),
@@ -95,7 +98,7 @@ fn what_is_missing_is_named() {
         ("bench run --batch 1 --frames 2", "--size <H[xW]>"),
         ("data synth digits --num 1", "--out <DIR>"),
         ("convert m.pt --out c", "--version <VERSION>"),
-        ("convert m.pt --out c", "nothing in a file tells 0.5 from 0.6"),
+        ("convert m.pt --out c", "files of 0.5 and 0.6 cannot be told apart"),
     ];
     for (args, expected) in cases {
         let message = place.error(args, 2);

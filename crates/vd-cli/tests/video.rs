@@ -190,7 +190,7 @@ fn what_cannot_be_is_said_before_it_is_tried() {
         ("extend run wide.gif", 1, "frames of 8x10, expected 8x8, which this checkpoint draws"),
         ("extend run nowhere.gif", 1, "error: nowhere.gif: cannot be read"),
         ("extend run config.toml", 1, "config.toml"),
-        ("extend run in.gif --weight 0 --no-replace", 2, "leave one of them out"),
+        ("extend run in.gif --weight 0 --no-replace", 2, "omit one of the two"),
         ("extend run in.gif --weight -1", 2, "a number from 0"),
         ("extend run in.gif --plan backwards", 2, "autoregressive, sliding, hierarchical"),
         (

@@ -82,7 +82,7 @@ pub(crate) struct SetupOptions {
 
 pub(crate) fn parse(args: &[String]) -> Result<Task> {
     let Some((task, rest)) = args.split_first() else {
-        return usage("no task given; `cargo xtask help` lists them");
+        return usage("no task given");
     };
     if rest.first().is_some_and(|a| a == "--help" || a == "-h") {
         return Ok(Task::Help);

@@ -162,14 +162,15 @@ fn wait_for(device: Device) {
 
 fn describe(report: &Report, args: &BenchArgs) -> String {
     let Report { median_ms, min_ms, max_ms, mode, device, precision, .. } = report;
-    let memory = report.peak_mib.map_or(String::new(), |mib| format!(", {mib:.0} MiB at most"));
+    let memory = report.peak_mib.map_or(String::new(), |mib| format!(", peak {mib:.0} MiB"));
     let on_device = report.peak_device_mib;
-    let on_device = on_device.map_or(String::new(), |mib| format!(", {mib:.0} MiB of the device"));
+    let on_device =
+        on_device.map_or(String::new(), |mib| format!(", peak {mib:.0} MiB on the device"));
     let cast = match report.autocast {
         Autocast::Off => String::new(),
         cast => format!(", autocast to {cast}"),
     };
-    let graphs = if report.graphs { ", replayed" } else { "" };
+    let graphs = if report.graphs { ", CUDA graphs" } else { "" };
     let rate = report.flops as f64 / median_ms / 1e6;
     let clips = plural(args.batch as usize, "clip");
     format!(

@@ -100,7 +100,7 @@ fn choose(mut sets: Sets<'_>, asked: Option<WeightsName>) -> Result<(Sets<'_>, W
     }
     let Some(chosen) = sets.keys().next().copied() else {
         let asked = asked.map_or_else(String::new, |name| format!("--weights {name}: "));
-        bail!("{asked}the file has no such weights, only {}", there.join(", "));
+        bail!("{asked}the file holds no such weights, only {}", there.join(", "));
     };
     let taken: Vec<_> = sets.keys().map(WeightKind::to_string).collect();
     tracing::info!("weights in the file: {}; taking {}", there.join(", "), taken.join(", "));
@@ -112,8 +112,8 @@ fn say_version(version: PeerVersion) {
     match version {
         PeerVersion::V0_7 => {}
         PeerVersion::V0_5 | PeerVersion::V0_6 => tracing::info!(
-            "taken for a file of {version}, on the word of --version: files of 0.5 and 0.6 have the \
-             same names and shapes and mean different functions, so only --check can tell"
+            "read as a file of {version}, as --version says: files of 0.5 and 0.6 have the same names \
+             and shapes but define different functions, so only --check detects a wrong version"
         ),
     }
 }
@@ -124,14 +124,14 @@ fn clips(args: &ConvertArgs, answer: Option<&Answer>) -> (usize, [usize; 2]) {
     let x = answer.map(Answer::frames_and_size);
     let (frames, from) = asked(args.frames.map(i64::from), "--frames")
         .or_else(|| asked(x.map(|[f, _, _]| f), "--check's x"))
-        .unwrap_or((ASSUMED_SHAPE.0 as i64, "the default, for no file tells"));
-    tracing::info!("clips have {frames} frames by default ({from})");
+        .unwrap_or((ASSUMED_SHAPE.0 as i64, "the default; the file does not record it"));
+    tracing::info!("default number of frames: {frames} ({from})");
     let size = args.size.map(|size| (size, "--size"));
     let [h, w] = ASSUMED_SHAPE.1.map(|n| n as i64);
     let (size, from) = size
         .or_else(|| x.map(|[_, h, w]| (FrameSize { h, w }, "--check's x")))
-        .unwrap_or((FrameSize { h, w }, "the default, for no file tells"));
-    tracing::info!("frames have {size} pixels by default ({from})");
+        .unwrap_or((FrameSize { h, w }, "the default; the file does not record it"));
+    tracing::info!("default frame size: {size} ({from})");
     (frames as usize, [size.h as usize, size.w as usize])
 }
 
@@ -149,10 +149,10 @@ fn load(
         let network = sets[&kind];
         params.load(&network.tensors).with_context(|| format!("the {kind} weights"))?;
         if network.converted > 0 {
-            tracing::info!("{kind}: {} tensors were not f32 and became it", network.converted);
+            tracing::info!("{kind}: converted {} tensors to f32", network.converted);
         }
         if let Some(name) = network.first_not_finite()? {
-            tracing::warn!("{kind}: `{name}` has values that are NaN or infinite");
+            tracing::warn!("{kind}: `{name}` has NaN or infinite values");
         }
     }
     Ok((unet, params))
@@ -195,7 +195,7 @@ fn describe(args: &ConvertArgs, report: &Report) -> String {
     if let Some(Verdict { relative_l2, max_abs_error, passed }) = report.verdict {
         let word = if passed { "passed" } else { "FAILED" };
         text += &format!(
-            "check {word}: relative L2 error {relative_l2:.2e} (at most {:.0e} passes), largest \
+            "check {word}: relative L2 error {relative_l2:.2e} (limit {:.0e}), largest absolute \
              error {max_abs_error:.2e}\n",
             args.tolerance
         );
@@ -213,18 +213,20 @@ fn describe(args: &ConvertArgs, report: &Report) -> String {
 fn advice(args: &ConvertArgs, report: &Report) -> String {
     let mut guesses = Vec::new();
     match args.version {
-        PeerVersion::V0_5 => guesses.push("the file is of 0.6.3 (--version 0.6.3)".to_owned()),
-        PeerVersion::V0_6 => guesses.push("the file is of 0.5.3 (--version 0.5.3)".to_owned()),
+        PeerVersion::V0_5 => guesses.push("the file comes from 0.6.3 (--version 0.6.3)".to_owned()),
+        PeerVersion::V0_6 => guesses.push("the file comes from 0.5.3 (--version 0.5.3)".to_owned()),
         PeerVersion::V0_7 => {}
     }
     if args.version != PeerVersion::V0_7 {
-        guesses.push("the group norms have another number of groups (--resnet-groups)".to_owned());
+        guesses
+            .push("the group norms have a different number of groups (--resnet-groups)".to_owned());
     }
     if report.weights.len() > 1 {
-        guesses.push("the answers are those of the other weights (--weights model)".to_owned());
+        guesses
+            .push("the recorded outputs come from the other weights (--weights model)".to_owned());
     }
     if guesses.is_empty() {
-        guesses.push("the answers are those of another checkpoint".to_owned());
+        guesses.push("the recorded outputs come from another checkpoint".to_owned());
     }
-    format!("nothing was written; perhaps\n  {}", guesses.join(", or\n  "))
+    format!("nothing was written; possible causes:\n  {}", guesses.join("\n  "))
 }

@@ -35,10 +35,14 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<Outcome> {
         .with_context(|| args.prompts.display().to_string())?;
     // Some editors begin a file with a mark.
     let prompts: Vec<_> = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().collect();
-    ensure!(!prompts.is_empty(), "{}: no prompt, not even an empty line", args.prompts.display());
+    ensure!(
+        !prompts.is_empty(),
+        "{}: expected at least one line, found an empty file",
+        args.prompts.display()
+    );
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    ensure!(folder.is_dir(), "{}: no such folder; make it first", folder.display());
+    ensure!(folder.is_dir(), "{}: no such folder; create it first", folder.display());
     let batch = args.batch as usize;
     let encoder = Pretrained::open(&PretrainedConfig {
         pooling: args.pooling.into(),
@@ -95,7 +99,7 @@ fn encode(
     let mut rows = Vec::new();
     for some in distinct.chunks(together) {
         let cond = encoder.encode(some, device)?;
-        let pooled = cond.pooled.context("the encoder gave no embeddings")?;
+        let pooled = cond.pooled.context("the encoder returned no embeddings")?;
         rows.push(pooled.f_to_device(Device::Cpu)?);
     }
     Ok(Tensor::f_cat(&rows, 0)?.f_index_select(0, &Tensor::f_from_slice(&order)?)?)
@@ -109,7 +113,7 @@ fn warn_of_doubles(prompts: &[&str], rows: &Tensor) {
         let (before, other) = *first.entry(prompt.trim()).or_insert((line, *prompt));
         if other != *prompt && rows.get(before - 1) != rows.get(line - 1) {
             tracing::warn!(
-                "lines {before} and {line} differ in the blanks around them alone, and their \
+                "lines {before} and {line} differ only in surrounding spaces, but their \
                  embeddings differ: the file cannot be an encoder of kind \"file\""
             );
         }

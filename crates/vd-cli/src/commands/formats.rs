@@ -31,7 +31,7 @@ pub(crate) fn of_file(out: &Path, formats: &[ClipFormat]) -> Result<Option<Files
     };
     if !formats.is_empty() && !formats.contains(&named) {
         return Err(Usage(format!(
-            "--out {name}: its ending is none of --format; leave --format out, or add {} to it",
+            "--out {name}: its extension matches none of --format; omit --format, or add {} to it",
             named.name()
         ))
         .into());
@@ -47,7 +47,7 @@ pub(crate) fn of_file(out: &Path, formats: &[ClipFormat]) -> Result<Option<Files
 pub(crate) fn check(formats: impl Iterator<Item = ClipFormat>) -> Result<()> {
     for format in formats {
         if let (ClipFormat::Mp4, Err(why)) = (format, Ffmpeg::find()) {
-            bail!("MP4 is written through ffmpeg: {why}; GIF and WebP need none");
+            bail!("writing MP4 needs ffmpeg: {why}; GIF and WebP do not");
         }
     }
     Ok(())
@@ -86,7 +86,7 @@ pub(crate) fn announce_rates(formats: impl Iterator<Item = ClipFormat>, asked: f
         if held != asked {
             let kind = if format == ClipFormat::WebP { "an animated WebP" } else { "a GIF" };
             tracing::warn!(
-                "{asked} frames per second: no rate that {kind} holds; this one is shown at {held}"
+                "{asked} frames per second: {kind} cannot store this rate; it is shown at {held}"
             );
         }
     }
@@ -97,7 +97,7 @@ pub(crate) fn announce_padding(format: ClipFormat, clip: &Clip) {
     let [h, w] = mp4_size([clip.h, clip.w]);
     if format == ClipFormat::Mp4 && [h, w] != [clip.h, clip.w] {
         tracing::info!(
-            "an MP4 has even sides: {}x{} is written as {h}x{w}, the last row or column twice",
+            "MP4 needs even sides: {}x{} is written as {h}x{w}, the last row or column repeated",
             clip.h,
             clip.w
         );

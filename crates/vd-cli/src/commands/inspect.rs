@@ -55,7 +55,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
     match (&args.checkpoint, args.preset) {
         // clap waives what a flag requires where that is in conflict with what is given
         (Some(_), _) if args.dim.is_some() || args.frames.is_some() || args.size.is_some() => {
-            Err(Usage("--dim, --frames and --size go with --preset NAME".to_owned()).into())
+            Err(Usage("--dim, --frames and --size require --preset NAME".to_owned()).into())
         }
         (Some(path), _) => checkpoint(path),
         (None, Some(preset)) => preset::run(preset, args),
@@ -139,7 +139,7 @@ fn describe(report: &Report) -> Result<String> {
     writeln!(out, "  step        {step}")?;
     writeln!(out, "  weights     {}", report.weights.join(", "))?;
     let [h, w] = report.size;
-    writeln!(out, "  clips       {} frames of {h}x{w}, {} a second", report.frames, report.fps)?;
+    writeln!(out, "  clips       {} frames of {h}x{w}, {} per second", report.frames, report.fps)?;
     writeln!(out, "  prompts     {}", prompts(report))?;
     for (name, signal) in &report.signals {
         writeln!(out, "  signal      {name}: {}", what(signal))?;
@@ -171,19 +171,19 @@ fn prompts(report: &Report) -> String {
         return match report.signals.keys().next() {
             None => "none: the model is unconditional".to_owned(),
             Some(name) => format!(
-                "none: the model was trained without a text; tell it signals (--signal {name}=VALUE, \
+                "none: the model was trained without text; give it signals (--signal {name}=VALUE, \
                  --signal-scale {name}=2)"
             ),
         };
     }
     let how = match &report.config.text {
         Some(_) => "yes",
-        None => "by embedding (--cond): nothing says how its prompts were encoded",
+        None => "by embedding (--cond): it is unknown how its prompts were encoded",
     };
     let guidance = match report.null_embedding {
         "trained" => "guidance works",
         "untrained" => "no guidance: the conditioning was never dropped in training",
-        _ => "guidance may work: nothing says whether its null embedding was trained",
+        _ => "guidance may work: it is unknown whether its null embedding was trained",
     };
     format!("{how}; {guidance}")
 }

@@ -47,7 +47,7 @@ fn check_size(config: &UNet3dConfig, size: FrameSize) -> Result<()> {
     let multiple = config.spatial_multiple();
     ensure!(
         size.h % multiple == 0 && size.w % multiple == 0,
-        "--size {size}: this network halves frames {}, so both sides must divide by {multiple}",
+        "--size {size}: this network halves frames {}, so both sides must be divisible by {multiple}",
         plural(config.dim_mults.len() - 1, "time")
     );
     Ok(())

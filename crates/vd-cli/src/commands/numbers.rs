@@ -27,8 +27,8 @@ impl Numbers {
             }
             (None, None) => Ok(None),
             (None, Some(dtype)) => Err(Usage(format!(
-                "--dtype {dtype}: this model draws pixels, which npy and safetensors have as u8; leave \
-                 --dtype out"
+                "--dtype {dtype}: this model draws pixels, which npy and safetensors store as u8; omit \
+                 --dtype"
             ))
             .into()),
         }
@@ -42,7 +42,7 @@ impl Numbers {
                 format!("--dtype {dtype}: only npy and safetensors hold numbers; give --format npy")
             }
             _ if self.dtype == Dtype::Bf16 && arrays.contains(&ArrayFormat::Npy) => {
-                "--dtype bf16: npy has no such kind; give --format safetensors, or f16 or f32"
+                "--dtype bf16: npy has no such type; give --format safetensors, or f16 or f32"
                     .to_owned()
             }
             _ => return Ok(()),

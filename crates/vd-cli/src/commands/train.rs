@@ -97,11 +97,11 @@ impl<'a> Watch<'a> {
         let (device, threads) = (&self.device, plural(self.threads, "thread"));
         tracing::info!("{parameters} parameters, {steps} steps, on {device}, {threads}");
         match (self.resume, from) {
-            (true, 0) => tracing::info!("no checkpoint to go on from: beginning at step 0"),
+            (true, 0) => tracing::info!("no checkpoint to resume from: starting at step 0"),
             (true, from) if from >= self.steps => {
                 tracing::info!("step {from} is done already; train.steps = {}", self.steps);
             }
-            (true, from) => tracing::info!("going on from step {from}"),
+            (true, from) => tracing::info!("resuming from step {from}"),
             (false, _) => {}
         }
         self.bar = progress::bar(self.bars, "step", self.steps, from);
@@ -147,10 +147,10 @@ fn describe(report: &Report) -> String {
     let mut text = format!("step {step} of {steps}{loss} ({done} steps in {seconds:.1} s)");
     match &report.checkpoint {
         Some(path) => text += &format!("\ncheckpoint: {}", path.display()),
-        None => text += "\nno checkpoint: no step was done",
+        None => text += "\nno checkpoint: no step was completed",
     }
     if report.stopped {
-        text += "\nstopped by a signal; go on with --resume";
+        text += "\nstopped by a signal; continue with --resume";
     } else {
         let out = report.out.display();
         text += &format!("\nnext: vd sample {out} --out clip.gif");

@@ -19,7 +19,7 @@ pub(crate) fn schedule(betas: Option<&[f32]>, timesteps: Option<usize>) -> Resul
     };
     let steps = betas.len();
     if let Some(asked) = timesteps.filter(|asked| *asked != steps) {
-        bail!("--timesteps {asked}: the file has the betas of {steps} steps; leave it out");
+        bail!("--timesteps {asked}: the file has the betas of {steps} steps; omit it");
     }
     let is_cosine = |cosine: &CosineDiscrete| {
         cosine.betas().iter().zip(betas).all(|(ours, file)| *ours as f32 == *file)

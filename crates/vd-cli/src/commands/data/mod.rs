@@ -76,7 +76,7 @@ fn describe(report: &Report) -> Result<String> {
         writeln!(out, "  frames    {}", spread(frames))?;
     }
     if let Some(fps) = report.fps {
-        writeln!(out, "  rate      {} frames a second", spread(fps))?;
+        writeln!(out, "  rate      {} frames per second", spread(fps))?;
     }
     let sizes: Vec<_> = report
         .sizes
@@ -110,7 +110,7 @@ fn describe(report: &Report) -> Result<String> {
     if !report.other_files.is_empty() {
         let kinds: Vec<_> =
             report.other_files.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-        writeln!(out, "  not video {}", kinds.join(", "))?;
+        writeln!(out, "  ignored   {}", kinds.join(", "))?;
     }
     bad_files(&mut out, &report.bad_files)?;
     Ok(out)
@@ -121,7 +121,7 @@ fn bad_files(out: &mut String, bad: &[BadFile]) -> Result<()> {
     if bad.is_empty() {
         return Ok(());
     }
-    writeln!(out, "  {} cannot be read:", plural(bad.len(), "file"))?;
+    writeln!(out, "  {} could not be read:", plural(bad.len(), "file"))?;
     let lines = BadFile::lines(bad);
     for line in lines.iter().take(BAD_SHOWN) {
         // a name may hold anything: a line stays one, and the terminal what it is
@@ -138,7 +138,7 @@ fn spread(of: Spread) -> String {
     if of.min == of.max {
         return short(of.min);
     }
-    format!("{} to {}, half of them up to {}", short(of.min), short(of.max), short(of.median))
+    format!("{} to {}, median {}", short(of.min), short(of.max), short(of.median))
 }
 
 /// At most two decimals, none where they are 0.

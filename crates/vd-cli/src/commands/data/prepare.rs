@@ -68,14 +68,17 @@ fn describe(report: &Prepared) -> Result<String> {
     );
     if report.stopped {
         let more = plural(report.new, "clip");
-        writeln!(out, "{place}: stopped after {more}; the same command goes on ({held})")?;
+        writeln!(
+            out,
+            "{place}: stopped after {more}; run the same command again to continue ({held})"
+        )?;
     } else if report.unchanged {
-        writeln!(out, "{place}: nothing is new, nothing was done ({held})")?;
+        writeln!(out, "{place}: already up to date, nothing to do ({held})")?;
     } else {
         writeln!(out, "{place}: {held}")?;
         writeln!(
             out,
-            "  prepared  {}, {} were there",
+            "  prepared  {}, {} already present",
             plural(report.new, "clip"),
             count(report.kept as u64)
         )?;
@@ -86,7 +89,7 @@ fn describe(report: &Prepared) -> Result<String> {
     }
     if report.unused > 0 {
         let unused = bytes(report.unused);
-        writeln!(out, "  unused    {unused} of clips that have gone or changed since")?;
+        writeln!(out, "  unused    {unused}, of clips that were removed or changed since")?;
     }
     others(&mut out, &report.other_files)?;
     bad_files(&mut out, &report.bad_files)?;
@@ -98,14 +101,15 @@ fn arrays(stored: &StoredArrays) -> String {
     let to = stored.to.numbers();
     let mut said = format!("{} of {} as {to}", plural(stored.clips, "clip"), stored.from);
     if stored.is_wider() {
-        said += ", rounded to f32 as training on the arrays rounds them";
+        said += ", rounded to f32 as when training reads the arrays";
     }
     if stored.rounded > 0 {
         let (some, all) = (count(stored.rounded), count(stored.values));
         let share = 100.0 * stored.furthest;
-        said += &format!(", {some} of {all} numbers rounded, by {share:.2} % of them at most");
+        said +=
+            &format!(", {some} of {all} numbers rounded, by at most {share:.2} % of their value");
     } else if !stored.is_wider() {
-        said += ", no number rounded";
+        said += ", without rounding";
     }
     said
 }
@@ -113,7 +117,7 @@ fn arrays(stored: &StoredArrays) -> String {
 fn others(out: &mut String, kinds: &BTreeMap<String, usize>) -> Result<()> {
     if !kinds.is_empty() {
         let kinds: Vec<_> = kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-        writeln!(out, "  not video {}", kinds.join(", "))?;
+        writeln!(out, "  ignored   {}", kinds.join(", "))?;
     }
     Ok(())
 }
@@ -125,7 +129,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Outcome> {
         found.folder.display(),
         plural(found.clips, "clip"),
         bytes(found.bytes),
-        if found.damaged.is_empty() { "all as they were written" } else { "some of them damaged" }
+        if found.damaged.is_empty() { "all match their checksums" } else { "some are damaged" }
     );
     bad_files(&mut out, &found.damaged)?;
     Ok(Outcome::new(&found, out)?.with_success(found.damaged.is_empty()))

@@ -24,7 +24,7 @@ fn source(path: &std::path::Path, from: &str) -> Result<Source> {
         return Ok(Source::Folder { path: path.to_path_buf(), captions });
     }
     if captions != Captions::Beside {
-        let message = "--captions: prepared clips have their own; leave it out";
+        let message = "--captions: prepared clips have their own captions; omit it";
         return Err(Usage(message.to_owned()).into());
     }
     Ok(Source::Shards { path: path.to_path_buf() })
@@ -32,15 +32,16 @@ fn source(path: &std::path::Path, from: &str) -> Result<Source> {
 
 pub(super) fn preview(args: &PreviewArgs) -> Result<Outcome> {
     if !args.out.extension().is_some_and(|end| end.eq_ignore_ascii_case("png")) {
-        let message = format!("--out {}: expected a name that ends in .png", args.out.display());
+        let message =
+            format!("--out {}: expected a file name that ends in .png", args.out.display());
         return Err(Usage(message).into());
     }
     let Some(folder) = source(&args.source, &args.captions)?.list()? else {
-        bail!("{}: no folder", args.source.display());
+        bail!("{}: not a folder", args.source.display());
     };
     let (num, frames) = (args.num as usize, args.frames as usize);
     if folder.entries().is_empty() {
-        bail!("{}: no video that can be read", args.source.display());
+        bail!("{}: no readable video", args.source.display());
     }
     let drawn = vd_data::write_preview(&args.out, &folder, num, frames)?;
     let (out, clips) = (args.out.display(), plural(drawn.clips, "clip"));
@@ -68,7 +69,7 @@ fn describe(stats: &Stats) -> Result<String> {
         writeln!(out, "  frames    {}", spread(lengths))?;
     }
     if let Some(fps) = stats.fps {
-        writeln!(out, "  rate      {} frames a second", spread(fps))?;
+        writeln!(out, "  rate      {} frames per second", spread(fps))?;
     }
     let sizes: Vec<_> = stats.sizes.iter().take(5).collect();
     let sizes: Vec<_> = sizes
@@ -94,7 +95,7 @@ fn describe(stats: &Stats) -> Result<String> {
         writeln!(out, "  column    {column}")?;
     }
     if let Some(lengths) = stats.length_histogram.as_ref().filter(|found| found.counts.len() > 1) {
-        writeln!(out, "\n  frames of a clip")?;
+        writeln!(out, "\n  frames per clip")?;
         bars(&mut out, lengths)?;
     }
     pixels(&mut out, stats)?;

@@ -115,14 +115,14 @@ impl From<Driver> for DriverReport {
 pub(super) fn remedy(cuda: &Cuda, libtorch_has_cuda: bool) -> Option<String> {
     let driver = cuda.driver.as_ref()?;
     let what = if driver.devices.is_empty() {
-        "the driver shows no device: look at CUDA_VISIBLE_DEVICES, and at what `nvidia-smi` says"
+        "the driver reports no device: check CUDA_VISIBLE_DEVICES and the output of `nvidia-smi`"
     } else if !libtorch_has_cuda {
-        "run `cargo xtask setup --cuda`, or point LD_LIBRARY_PATH at the torch/lib of a Python's \
+        "run `cargo xtask setup --cuda`, or set LD_LIBRARY_PATH to the torch/lib folder of a Python's \
          torch 2.11.0"
     } else if !cuda.available {
-        "unset VD_CUDA, or set it to auto; if it is, the driver may be older than libtorch's CUDA"
+        "unset VD_CUDA, or set it to auto; if it already is, the driver may be older than libtorch's CUDA"
     } else if cuda.nvrtc.is_none() {
-        "run `cargo xtask kernels`, or install nvidia-cuda-nvrtc beside torch"
+        "run `cargo xtask kernels`, or install nvidia-cuda-nvrtc alongside torch"
     } else {
         return None;
     };
@@ -146,7 +146,7 @@ pub(super) fn describe(out: &mut String, cuda: &Cuda) -> std::fmt::Result {
             (Some(path), _) => writeln!(out, "           NVRTC: {}", path.display())?,
             (None, why) => {
                 let why = why.as_deref().unwrap_or_default();
-                writeln!(out, "           no NVRTC, so no kernels of vd's own: {why}")?;
+                writeln!(out, "           no NVRTC, so vd's own kernels cannot run: {why}")?;
             }
         }
         if let Some(why) = &cuda.graphs_reason {
@@ -156,7 +156,7 @@ pub(super) fn describe(out: &mut String, cuda: &Cuda) -> std::fmt::Result {
     for Kernels { device, reason, .. } in &cuda.kernels {
         match reason {
             None => writeln!(out, "           {device} runs vd's own kernels")?,
-            Some(why) => writeln!(out, "           {device} lacks kernels of vd's own: {why}")?,
+            Some(why) => writeln!(out, "           {device} cannot run vd's own kernels: {why}")?,
         }
     }
     match &cuda.remedy {

@@ -115,7 +115,10 @@ pub(crate) fn run() -> Result<Outcome> {
     }
     let variables = variables();
     for name in variables.keys().filter(|name| is_unknown(name)) {
-        problems.push(format!("{name} is set, but vd reads only {}", KNOWN.join(", ")));
+        problems.push(format!(
+            "{name} is set, but is not one of the variables that vd reads: {}",
+            KNOWN.join(", ")
+        ));
     }
     let report = Report {
         vd: env!("CARGO_PKG_VERSION"),
@@ -145,7 +148,7 @@ fn libtorch() -> Libtorch {
     let path = vd_torch::libtorch_dir();
     let found = vd_torch::loaded_version();
     let from = match &path {
-        None => "not found among the libraries of this process".to_owned(),
+        None => "not found among the libraries loaded by this process".to_owned(),
         Some(path) => origin(path),
     };
     let cuda = path.as_ref().is_some_and(|path| path.join("libtorch_cuda.so").exists());
@@ -172,7 +175,7 @@ fn origin(lib: &Path) -> String {
     }
     match cache().filter(|cache| lib.starts_with(&cache.path)) {
         Some(cache) => format!("installed by `cargo xtask setup` in {}", cache.path.display()),
-        None => "the path that was linked into vd when it was built".to_owned(),
+        None => "the path linked into vd when it was built".to_owned(),
     }
 }
 
@@ -224,7 +227,7 @@ fn describe(report: &Report) -> Result<String> {
     writeln!(out, "machine    {} on {}", machine.os, machine.arch)?;
     let cpu = machine.cpu.as_deref().unwrap_or("unknown CPU");
     writeln!(out, "           {cpu}, {} cores for vd", machine.cores)?;
-    writeln!(out, "           kernels run with {}", machine.instructions)?;
+    writeln!(out, "           kernels use {}", machine.instructions)?;
     if let (Some(all), Some(free)) = (machine.memory_bytes, machine.available_bytes) {
         writeln!(out, "           {} of memory, {} free", bytes(all), bytes(free))?;
     }
@@ -244,16 +247,19 @@ fn describe(report: &Report) -> Result<String> {
         }
         (films, _) => {
             let why = films.reason.unwrap_or_default();
-            let lost =
-                if films.libav { "MP4 is not written" } else { "MP4 and its like are not read" };
+            let lost = if films.libav {
+                "MP4 cannot be written"
+            } else {
+                "MP4 and similar files cannot be read"
+            };
             writeln!(out, "ffmpeg     not used: {why}; without it {lost}")?;
         }
     }
     if report.ffmpeg.libav {
-        writeln!(out, "libav      built in, reads MP4 and its like")?;
+        writeln!(out, "libav      built in, reads MP4 and similar files")?;
     }
     if let Some(cache) = &report.cache {
-        let note = if cache.exists { "" } else { " (not there yet)" };
+        let note = if cache.exists { "" } else { " (not created yet)" };
         writeln!(out, "cache      {}{note}", cache.path.display())?;
     }
     let mut label = "variables";
@@ -262,7 +268,7 @@ fn describe(report: &Report) -> Result<String> {
         label = "";
     }
     if report.variables.is_empty() {
-        writeln!(out, "variables  none that vd reads")?;
+        writeln!(out, "variables  none set that vd reads")?;
     }
     for problem in &report.problems {
         writeln!(out, "PROBLEM    {problem}")?;

@@ -21,11 +21,8 @@ pub(super) fn textless(network: &dyn Backbone) -> (String, String) {
             "use a model trained with a [text] section".to_owned(),
         ),
         Some(name) => (
-            format!(
-                "this model was trained without a text, on signals alone ({})",
-                names.join(", ")
-            ),
-            format!("tell it --signal {name}=VALUE, guided by --signal-scale {name}=2"),
+            format!("this model was trained without text, on signals only ({})", names.join(", ")),
+            format!("give --signal {name}=VALUE, guided by --signal-scale {name}=2"),
         ),
     }
 }
@@ -36,13 +33,13 @@ pub(super) fn announce(scale: f64, groups: &Groups, model: &Model) {
         if groups.miss(&name) {
             match null {
                 NullEmbedding::Trained => tracing::info!(
-                    "no --signal {name}=VALUE: drawing from its stand-in, whatever the model has learned"
+                    "no --signal {name}=VALUE: sampling without this condition, from all that the model has learned"
                 ),
                 NullEmbedding::Untrained => tracing::warn!(
-                    "no --signal {name}=VALUE: drawing from its stand-in, but training never left it out (drop = 0); expect little"
+                    "no --signal {name}=VALUE: sampling without this condition, but training never dropped it (drop = 0); expect poor clips"
                 ),
                 NullEmbedding::Unknown => tracing::warn!(
-                    "no --signal {name}=VALUE: drawing from its stand-in, which may be untrained in a converted model"
+                    "no --signal {name}=VALUE: sampling without this condition, for which a converted model may be untrained"
                 ),
             }
         }
@@ -54,18 +51,18 @@ pub(super) fn announce(scale: f64, groups: &Groups, model: &Model) {
     if groups.is_nothing() {
         match null {
             NullEmbedding::Trained => tracing::info!(
-                "neither --prompt nor --cond: drawing from the null embedding, whatever the model has learned"
+                "neither --prompt nor --cond: sampling from the null embedding, that is, from all that the model has learned"
             ),
             NullEmbedding::Untrained => tracing::warn!(
-                "neither --prompt nor --cond: drawing from the null embedding, which this model's training (text.drop = 0) never saw; expect little"
+                "neither --prompt nor --cond: sampling from the null embedding, which this model's training (text.drop = 0) never used; expect poor clips"
             ),
             NullEmbedding::Unknown => tracing::warn!(
-                "neither --prompt nor --cond: drawing from the null embedding, which may be untrained in a converted model"
+                "neither --prompt nor --cond: sampling from the null embedding, which may be untrained in a converted model"
             ),
         }
     } else if scale != 1.0 && null == NullEmbedding::Unknown {
         tracing::warn!(
-            "--cfg-scale {scale}: nothing says that the training of this converted model ever dropped its conditioning; if it did not, its null embedding is untrained and guidance leads astray"
+            "--cfg-scale {scale}: it is unknown whether the training of this converted model ever dropped its conditioning; if not, its null embedding is untrained and guidance gives poor clips"
         );
     }
 }
@@ -81,13 +78,13 @@ pub(super) fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64
     let (found, wanted) = (config.channels, model.config().channels);
     ensure!(
         found == wanted && config.out_channels() == wanted,
-        "--guide {name}: draws {found} channels, expected {wanted} like the model"
+        "--guide {name}: has {found} channels, expected {wanted} like the model"
     );
     let (own, others) = (&model.checkpoint.config, &guide.checkpoint.config);
     ensure!(
         others.diffusion.schedule == own.diffusion.schedule,
-        "--guide {name}: trained under another noise schedule than the model; give one trained \
-         under the same"
+        "--guide {name}: trained with a different noise schedule than the model; give one trained \
+         with the same"
     );
     // Both are told the same, so it has to mean the same to both.
     let texts = guide.loaded.network.takes_text() && model.loaded.network.takes_text();
@@ -100,15 +97,15 @@ pub(super) fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64
         !texts
             || encoder(&own.text) == encoder(&others.text)
                 && identities.is_none_or(|(own, other)| own == other),
-        "--guide {name}: its prompts were encoded otherwise than the model's (text.encoder), so that \
-         it would not understand them; give one trained with the same encoder"
+        "--guide {name}: its prompts were encoded differently from the model's (text.encoder), so \
+         they would not fit it; give one trained with the same encoder"
     );
     let other = config.signals.iter().find(|(name, signal)| {
         model.config().signals.get(*name).is_none_or(|known| known != *signal)
     });
     if let Some((signal, _)) = other {
         bail!(
-            "--guide {name}: its signal `{signal}` (model.signals) is not that of the model; give one \
+            "--guide {name}: its signal `{signal}` (model.signals) differs from the model's; give one \
              trained with the same"
         );
     }
@@ -139,28 +136,30 @@ pub(super) fn guidance(args: &DrawArgs, groups: &Groups, model: &Model) -> Resul
         );
     }
     if scale != 1.0 && groups.is_nothing() {
-        bail!("--cfg-scale {scale}: guidance needs something to guide towards, --prompt or --cond");
+        bail!(
+            "--cfg-scale {scale}: guidance needs a target to guide towards; give --prompt or --cond"
+        );
     }
     let guided: Vec<_> = groups.asks().iter().filter(|ask| ask.text.is_some()).collect();
     if scale != 1.0 && guided.is_empty() && !groups.is_rows() {
         bail!(
-            "--cfg-scale {scale}: no line of --prompts has a text to guide towards; leave it out, or \
+            "--cfg-scale {scale}: no line of --prompts has a text to guide towards; omit it, or \
              give the signals a scale"
         );
     }
     let scale_of = |ask: &Ask| ask.scale.unwrap_or(scale);
     let pulls = guided.iter().any(|ask| scale_of(ask) != 1.0);
     if args.negative.is_some() && !pulls {
-        let why = "--negative: no prompt has a scale other than 1, at which nothing is pulled away \
-                   from it; give --cfg-scale 2, or leave --negative out";
+        let why = "--negative: has no effect, because no prompt has a scale other than \
+                   1; give --cfg-scale 2, or omit --negative";
         return Err(Usage(why.to_owned()).into());
     }
     let rows = groups.is_rows() && scale != 1.0;
     let any = pulls || rows || groups.guides_signals() || args.guide.is_some();
     if !any && args.guidance != GuidanceConfig::default() {
         return Err(Usage(format!(
-            "--guidance {}: no prompt and no signal has a scale other than 1, at which no rule does \
-             anything; give --cfg-scale 2 or --signal-scale NAME=2, or leave --guidance out",
+            "--guidance {}: no rule has any effect, because no prompt or signal has a scale other \
+             than 1; give --cfg-scale 2 or --signal-scale NAME=2, or omit --guidance",
             args.guidance.name()
         ))
         .into());
@@ -182,9 +181,9 @@ fn shown(scale: f64, groups: &Groups, model: &Model) -> Result<()> {
     match scales.into_iter().find(|scale| *scale != 1.0) {
         None => Ok(()),
         Some(scale) => bail!(
-            "--cfg-scale {scale}: guidance pulls away from the null embedding, but this model was \
-             trained with text.drop = 0 and has never seen it; leave --cfg-scale out, say what to \
-             pull away from with --negative, or train with text.drop = 0.1"
+            "--cfg-scale {scale}: guidance pushes away from the null embedding, but this model was \
+             trained with text.drop = 0 and has never seen it; omit --cfg-scale, give --negative \
+             to push away from that text instead, or train with text.drop = 0.1"
         ),
     }
 }

@@ -47,7 +47,7 @@ fn tensor(path: &Path) -> Result<Tensor> {
     let is_npy = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
     ensure!(
         !is_npy,
-        "{name}: a video is read from .safetensors, GIF, WebP, MP4 or a folder of frames"
+        "{name}: expected a video as .safetensors, GIF, WebP, MP4 or a folder of frames"
     );
     let mut tensors = Weights::read(path, Device::Cpu)?.tensors;
     let found = tensors.pop_first().filter(|_| tensors.is_empty());

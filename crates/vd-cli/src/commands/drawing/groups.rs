@@ -190,8 +190,8 @@ fn check_scales(shown: &Shown, args: &DrawArgs) -> Result<(), Usage> {
     match args.signal_scale.iter().find(|(name, _)| !told.contains(name)) {
         None => Ok(()),
         Some((name, scale)) => Err(Usage(format!(
-            "--signal-scale {name}={scale}: neither --signal nor a line of --prompts tells {name}; \
-             leave it out, or give --signal {name}=VALUE"
+            "--signal-scale {name}={scale}: neither --signal nor a line of --prompts gives {name}; \
+             omit it, or give --signal {name}=VALUE"
         ))),
     }
 }
@@ -200,7 +200,7 @@ fn shown(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Shown> {
     let Flags { prompts, file, cond } = flags;
     let flag = match (prompts, file, cond) {
         ([], None, None) => {
-            ensure!(args.negative.is_none(), "--negative: goes with --prompt or --prompts");
+            ensure!(args.negative.is_none(), "--negative: requires --prompt or --prompts");
             return Ok(Shown::Nothing);
         }
         (_, _, Some(_)) => "--cond",
@@ -219,7 +219,7 @@ fn shown(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Shown> {
     if let Some(path) = cond {
         ensure!(
             args.negative.is_none(),
-            "--negative: goes with --prompt; rows of --cond are pulled away from the null embedding"
+            "--negative: requires --prompt; guidance of --cond pushes away from the null embedding"
         );
         return Ok(Shown::Rows(rows(path, model)?));
     }
@@ -234,19 +234,19 @@ fn shown(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Shown> {
 fn takes_text(flag: &str, model: &Model) -> Result<()> {
     if !model.loaded.network.takes_text() {
         let (why, advice) = textless(&model.loaded.network);
-        bail!("{flag}: {why} and takes no prompts; leave {flag} out, or {advice}");
+        bail!("{flag}: {why} and takes no prompts; omit {flag}, or {advice}");
     }
     if flag == "--cond" && model.config().tokens.is_some() {
         bail!(
-            "--cond: this model looks at the tokens of its prompts ([model.tokens]), which rows of \
+            "--cond: this model attends to the tokens of its prompts ([model.tokens]), which rows of \
              embeddings do not have; give --prompt instead"
         );
     }
     if flag != "--cond" && model.checkpoint.config.text.is_none() {
         let width =
-            model.config().cond_dim.map_or(String::new(), |d| format!(", {d} numbers a row"));
+            model.config().cond_dim.map_or(String::new(), |d| format!(", {d} numbers per row"));
         bail!(
-            "{flag}: nothing says how this converted model's prompts were encoded; give their \
+            "{flag}: it is unknown how this converted model's prompts were encoded; give their \
              embeddings with --cond instead{width}"
         );
     }
@@ -273,8 +273,8 @@ fn ask(path: &Path, line: PromptLine, usual: f64) -> Result<Ask> {
     let negative = text.as_ref().is_some_and(|text| text.negative.is_some());
     if negative && scale.unwrap_or(usual) == 1.0 {
         bail!(
-            "{at}: negative: nothing is pulled away from it at scale 1; give the line \"scale\": 2, or \
-             --cfg-scale 2, or leave it out"
+            "{at}: negative: has no effect at scale 1; give the line \"scale\": 2, or \
+             --cfg-scale 2, or omit it"
         );
     }
     let told = signals.into_iter().map(|(name, signal)| {

@@ -54,7 +54,7 @@ impl Drawing {
         let config = model.config();
         ensure!(
             config.out_channels() == config.channels,
-            "this network answers with {} channels to {}: clips cannot be drawn from it",
+            "this network has {} output channels for {} input channels: it cannot draw clips",
             config.out_channels(),
             config.channels
         );
@@ -97,7 +97,7 @@ impl Drawing {
         model.tell_of_graphs();
         ensure!(
             videos.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1,
-            "the network answered with NaN or infinity; an earlier step's checkpoint may be sound"
+            "the network answered with NaN or infinity; try the checkpoint of an earlier step"
         );
         Ok(videos)
     }
@@ -208,8 +208,8 @@ fn threshold(args: &DrawArgs, model: &Model) -> Threshold {
     match args.threshold {
         Some(rule) if rule != Threshold::None && !model.is_within() => {
             tracing::warn!(
-                "--threshold {}: what this model was trained on lies beyond the range of the \
-                 threshold in parts (data.normalise), and these cannot be drawn; leave it out",
+                "--threshold {}: some of this model's training data lies outside the range of the \
+                 threshold (data.normalise), so such values cannot be drawn; omit it",
                 rule.name()
             );
             rule
@@ -227,7 +227,7 @@ fn steps(args: &DrawArgs, model: &Model) -> Result<usize> {
             None => Ok(steps as usize),
             Some(entries) => {
                 bail!(
-                    "--steps {steps}: this model's schedule has {entries} steps, give at most those"
+                    "--steps {steps}: this model's schedule has {entries} steps; give at most that many"
                 )
             }
         };

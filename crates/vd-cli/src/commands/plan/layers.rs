@@ -18,7 +18,7 @@ struct Report {
     parameters: u64,
     /// Bytes of an activation.
     width: u64,
-    /// By what layers do; a forward pass, and a step of training.
+    /// By what layers do; a forward pass, and one training step.
     forward: Vec<Group>,
     training: Vec<Group>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +95,7 @@ fn text(report: &Report, [b, f, h, w]: [u64; 4]) -> Result<String> {
     let both = report.floors.as_ref();
     let ways = [
         ("forward", &report.forward, both.map(|both| both.forward)),
-        ("a step of training", &report.training, both.map(|both| both.training)),
+        ("one training step", &report.training, both.map(|both| both.training)),
     ];
     for (way, groups, whole) in ways {
         write!(out, "\n{way:<24}{:>10}{:>10}", "Gflop", "MB")?;

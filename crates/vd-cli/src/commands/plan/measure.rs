@@ -60,9 +60,7 @@ pub(super) fn costs(args: &PlanArgs, more: &[String], batches: [usize; 2]) -> Re
     let (a, b) = (steps(args, more, low)?, steps(args, more, high)?);
     let at = |steps: &Steps| steps.peak_bytes.map(|bytes| bytes as f64);
     let (Some(low_bytes), Some(high_bytes)) = (at(&a), at(&b)) else {
-        bail!(
-            "this system does not tell how much memory a process takes, so nothing can be planned"
-        )
+        bail!("this system does not report a process's memory, so nothing can be planned")
     };
     let [x0, x1] = batches.map(|batch| batch as f64);
     Ok(Costs {
@@ -81,14 +79,13 @@ fn steps(args: &PlanArgs, more: &[String], batch: usize) -> Result<Steps> {
     for setting in args.set.iter().chain(more).chain(&of_probe) {
         command.args(["--set", setting]);
     }
-    let ran = command.output().context("a process that measures could not be started")?;
+    let ran = command.output().context("the measuring process could not be started")?;
     let said = String::from_utf8_lossy(&ran.stdout);
     if !ran.status.success() {
         let error = serde_json::from_str::<serde_json::Value>(&said).ok();
         let error = error.as_ref().and_then(|value| value["error"].as_str()).map(str::to_owned);
-        let error = error.unwrap_or_else(|| {
-            format!("it ended with {}; there may be too little memory", ran.status)
-        });
+        let error = error
+            .unwrap_or_else(|| format!("it ended with {}; memory may be insufficient", ran.status));
         return Err(anyhow!("steps at batch {batch}: {error}"));
     }
     serde_json::from_str(&said).with_context(|| format!("steps at batch {batch}: {said:?}"))

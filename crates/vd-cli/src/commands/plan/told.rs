@@ -37,7 +37,7 @@ pub(super) fn text(report: &Report, config: &Path) -> String {
     }
     let _ = writeln!(
         out,
-        "\nof the memory: weights, gradients and their average {} each, the optimiser {}",
+        "\nof the memory: weights, gradients and moving average {} each, the optimiser {}",
         bytes(report.weight_bytes),
         bytes(report.optimizer_bytes)
     );
@@ -50,7 +50,7 @@ fn plan(out: &mut String, plan: &Plan, report: &Report) {
     let title = match recompute {
         0 => "activations kept".to_owned(),
         n => {
-            format!("activations of {} computed again (train.recompute = {n})", plural(*n, "level"))
+            format!("activations of {} recomputed (train.recompute = {n})", plural(*n, "level"))
         }
     };
     let [low, high] = plan.measured.batches;
@@ -58,13 +58,13 @@ fn plan(out: &mut String, plan: &Plan, report: &Report) {
     let whole = duration(seconds_per_step * report.steps as f64);
     let _ = writeln!(
         out,
-        "  time     {} a step, {whole} for {}",
+        "  time     {} per step, {whole} for {}",
         duration(*seconds_per_step),
         plural(report.steps as usize, "step")
     );
     let _ = writeln!(
         out,
-        "  memory   {} at most, of which {} grow with the batch",
+        "  memory   peak {}, of which {} grow with the batch",
         bytes(*peak_bytes),
         bytes(*activation_bytes)
     );
@@ -73,7 +73,7 @@ fn plan(out: &mut String, plan: &Plan, report: &Report) {
             Some(most) => format!("at most {most}"),
             None => "not even 1".to_owned(),
         };
-        let _ = writeln!(out, "  batch    {most} in the {} that are free", bytes(available));
+        let _ = writeln!(out, "  batch    {most} in the {} of free memory", bytes(available));
     }
 }
 
@@ -84,7 +84,7 @@ fn gpus(out: &mut String, report: &Report) {
     let share = (ASSUMED_SHARE * 100.0).round();
     let _ = writeln!(
         out,
-        "\nestimates, not measured: {share} % of the card's f32 rate, memory of libtorch's operations"
+        "\nestimates, not measured: {share} % of the GPU's f32 rate, memory of libtorch's operations"
     );
     for on in &report.gpus {
         let name = on.gpu.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
@@ -92,7 +92,7 @@ fn gpus(out: &mut String, report: &Report) {
             on.largest_batch.map_or("none fits".to_owned(), |n| format!("batch at most {n}"));
         let _ = writeln!(
             out,
-            "  {name:<9}{} a step, {}, {most}",
+            "  {name:<9}{} per step, {}, {most}",
             duration(on.seconds_per_step),
             bytes(on.peak_bytes)
         );

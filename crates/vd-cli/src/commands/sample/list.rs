@@ -111,12 +111,12 @@ fn describe(list: &List) -> Result<String> {
             writeln!(out, "{}", format!("  {name} {}", braced(settings)).trim_end())?;
         }
         if flag == "--spacing" {
-            writeln!(out, "  {{kind=\"explicit\", t=[1.0, 0.5, 0.0]}}: times of one's own")?;
+            writeln!(out, "  {{kind=\"explicit\", t=[1.0, 0.5, 0.0]}}: your own times")?;
         }
     }
     writeln!(
         out,
-        "settings with their defaults; others as in --sampler '{{kind=\"ddim\", eta=0.5}}'"
+        "settings with their defaults; other values as in --sampler '{{kind=\"ddim\", eta=0.5}}'"
     )?;
     Ok(out)
 }

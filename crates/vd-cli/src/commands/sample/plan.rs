@@ -175,8 +175,8 @@ impl Plan {
         match self.calls.iter().map(frames).find(|n| Some(*n) != first) {
             None => Ok(()),
             Some(n) => Err(Usage(format!(
-                "--out FILE: the prompts ask for clips of {} and of {n} frames, which no one \
-                 picture shows; give a folder",
+                "--out FILE: the prompts ask for clips of {} and of {n} frames, which one \
+                 picture cannot show; give a folder",
                 first.unwrap_or(n)
             ))
             .into()),

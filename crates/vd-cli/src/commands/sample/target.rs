@@ -87,7 +87,7 @@ impl<'a> Target<'a> {
         plan.check_one_picture()?;
         match files.iter().find(|(format, _)| format.array().is_some()) {
             Some((_, file)) if plan.clips() > 1 => Err(Usage(format!(
-                "--out {}: holds one clip, and {} are asked for; give a folder with --format",
+                "--out {}: holds one clip, but {} were requested; give a folder with --format",
                 file.display(),
                 plan.clips()
             ))

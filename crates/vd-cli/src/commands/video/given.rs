@@ -33,7 +33,7 @@ fn pixels(path: &Path, channels: i64) -> Result<Clip> {
             let is_grey = |pixel: &[u8]| pixel.iter().all(|part| *part == pixel[0]);
             ensure!(
                 decode(3)?.frames.chunks_exact(3).all(is_grey),
-                "{name}: in colour, but this model draws grey frames; turn the video grey, or use \
+                "{name}: in colour, but this model draws grey frames; convert it to grey, or use \
                  a model of 3 channels"
             );
             decode(1)

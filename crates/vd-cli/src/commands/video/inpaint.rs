@@ -24,16 +24,20 @@ pub(crate) fn run(args: &InpaintArgs, bars: &MultiProgress) -> Result<Outcome> {
         (Some(mask), ..) => read_mask(mask, input.size, total)?,
         (_, Some(area), _) => box_mask(area, input.size)?,
         (.., Some(present)) if args.missing => present.shallow_clone(),
-        _ if args.missing => bail!("--missing: {}: all numbers are there", input.name()),
-        _ => bail!("--mask, --box or --missing: say which pixels are to be drawn"),
+        _ if args.missing => {
+            bail!("--missing: {}: no number is missing, so there is nothing to draw", input.name())
+        }
+        _ => bail!("expected --mask, --box or --missing to select the pixels to draw"),
     };
     if known.f_any()?.f_int64_value(&[])? == 0 {
         let flag = match (&args.mask, args.missing) {
             (Some(_), _) => "--mask: all white",
-            (None, true) => "--missing: all of every frame",
-            (None, false) => "--box: all of every frame",
+            (None, true) => "--missing: covers every frame completely",
+            (None, false) => "--box: covers every frame completely",
         };
-        tracing::warn!("{flag}, so nothing of the video is kept; what is black in a mask stays");
+        tracing::warn!(
+            "{flag}, so nothing of the video is kept; the black pixels of a mask are kept"
+        );
     }
     let known = known.f_expand([total as i64, -1, -1], false)?.f_contiguous()?; // f h w
     let known = match &present {
@@ -89,7 +93,7 @@ fn read_mask(path: &Path, size: FrameSize, total: usize) -> Result<Tensor> {
     let found = FrameSize { h: clip.h as i64, w: clip.w as i64 };
     ensure!(
         found == size,
-        "--mask {name}: {found} pixels, expected {size} like the frames; draw it at that size"
+        "--mask {name}: {found} pixels, expected {size} like the frames; make the mask that size"
     );
     ensure!(
         clip.f == 1 || clip.f == total,

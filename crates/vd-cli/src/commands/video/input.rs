@@ -44,8 +44,8 @@ impl<'a> Input<'a> {
         args.draw.check(false)?;
         args.draw.check_encoder(args.prompt.is_some())?;
         if args.weight == Some(0.0) && args.no_replace {
-            let why = "--weight 0 with --no-replace: what is known would not matter at all; leave \
-                       one of them out";
+            let why = "--weight 0 with --no-replace: known pixels would have no effect; omit \
+                       one of the two";
             return Err(Usage(why.to_owned()).into());
         }
         let output = Output::of(&args.out, &args.format)?;
@@ -126,7 +126,7 @@ impl<'a> Input<'a> {
         let missing = self.present().map_or(0, |all| all.iter().filter(|there| !**there).count());
         ensure!(
             missing == 0,
-            "{}: numbers of {} are missing, expected all; `vd inpaint --missing` draws them",
+            "{}: numbers of {} are missing, but all are needed; `vd inpaint --missing` draws them",
             self.name(),
             plural(missing, "pixel")
         );

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &InterpolateArgs, bars: &MultiProgress) -> Result<Outcom
     let (known, factor) = (input.frames(), args.factor as usize);
     ensure!(
         known >= 2,
-        "{}: 1 frame, expected 2 or more to draw between; `vd extend` goes on from one",
+        "{}: 1 frame, expected 2 or more to draw between; `vd extend` continues from one",
         input.name()
     );
     let total = (known - 1) * factor + 1;

@@ -82,7 +82,7 @@ struct Report {
 fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outcome> {
     let windows = task.plan.windows(task.total, task.given_places())?.len();
     if windows == 0 {
-        bail!("{}: every frame is known already, there is nothing to draw", input.name());
+        bail!("{}: every frame is already known, so there is nothing to draw", input.name());
     }
     let signals = input.signals(task.total)?;
     input.output.prepare()?;
@@ -212,7 +212,7 @@ fn between(window: usize, factor: usize, flag: &str) -> Result<LongVideoPlan> {
         }
     }
     bail!(
-        "{flag} {factor}: a window of {window} frames reaches over {} at most; give a product of \
+        "{flag} {factor}: a window of {window} frames spans at most {} intervals; give a product of \
          numbers up to that, or a larger --window",
         window - 1
     )

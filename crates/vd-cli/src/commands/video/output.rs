@@ -66,7 +66,7 @@ impl<'a> Output<'a> {
                 let name = folder.display();
                 return Err(Usage(format!(
                     "--out {name}: this model draws numbers, which PNG frames do not hold; give \
-                     {name}.npy or .safetensors, with --format npy,gif to look at them, too"
+                     {name}.npy or .safetensors, with --format npy,gif to view them as well"
                 ))
                 .into());
             }
@@ -113,7 +113,7 @@ impl<'a> Output<'a> {
         formats::announce_rates(files.iter().map(|(format, _)| *format), asked);
         if let (Some((_, file)), true) = (files.first(), windows > MANY_WINDOWS) {
             tracing::warn!(
-                "{}: is written when the last of {windows} windows is drawn, and what is broken off before is lost; --out with a folder gets every frame as soon as it is final",
+                "{}: is written only after the last of {windows} windows, and an interruption before that loses all frames; --out with a folder gets every frame as soon as it is final",
                 file.display()
             );
         }
@@ -212,7 +212,7 @@ impl Writer<'_> {
                 let exact = write_gif_keeping(file, &clip, self.kept.known)?;
                 if !exact {
                     tracing::warn!(
-                        "{name}: a GIF holds 256 colours a frame, and some frame has more that are known: they were rounded; --format webp holds all, and so do the PNG frames of --out with a folder"
+                        "{name}: a GIF holds 256 colours per frame, but the known pixels of a frame have more: they were rounded; --format webp and PNG frames (--out with a folder) keep all"
                     );
                 }
                 Ok(exact)
@@ -221,7 +221,7 @@ impl Writer<'_> {
                 formats::write(format, file, clip, self.fps)?;
                 if held && !format.is_exact() {
                     tracing::warn!(
-                        "{name}: an MP4 is compressed with loss, so that what is known is nearly as it was; --format webp holds it as it is"
+                        "{name}: MP4 is lossy, so the known pixels are only approximately preserved; --format webp keeps them exactly"
                     );
                 }
                 Ok(format.is_exact())

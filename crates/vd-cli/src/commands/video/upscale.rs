@@ -20,19 +20,19 @@ pub(crate) fn run(args: &UpscaleArgs, bars: &MultiProgress) -> Result<Outcome> {
         input.weight = args.video.weight.unwrap_or((factor * factor) as f64);
     }
     if factor > 1 && input.weight == 0.0 {
-        let why = "--weight 0: a smaller video replaces no pixels, it acts by the gradient alone; \
+        let why = "--weight 0: the small video acts only through the gradient; \
                    give a weight above 0";
         return Err(Usage(why.to_owned()).into());
     }
     ensure!(
         factor > 1 || time > 1,
-        "{}: frames of {} already, which is what is to be drawn; give a larger --size, or --time 2",
+        "{}: frames are already {}, the size to draw; give a larger --size, or --time 2",
         input.name(),
         input.size
     );
     ensure!(
         time == 1 || input.frames() >= 2,
-        "{}: 1 frame, expected 2 or more to draw between; leave --time out, or go on from it with \
+        "{}: 1 frame, expected 2 or more to draw between; omit --time, or continue it with \
          `vd extend` first",
         input.name()
     );
@@ -68,7 +68,7 @@ fn factor(input: &Input<'_>) -> Result<i64> {
     let factor = large.h / small.h;
     ensure!(
         factor >= 1 && small.h * factor == large.h && small.w * factor == large.w,
-        "{}: frames of {small}, expected a whole fraction of {large}, the same for height and \
+        "{}: frames of {small}, expected {large} divided by an integer, the same for height and \
          width; give --size {}, or scale the video",
         input.name(),
         usable(small, input.model.config().spatial_multiple())
