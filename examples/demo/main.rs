@@ -158,14 +158,14 @@ fn real_clips(config: &RunConfig) -> Result<Vec<(Colour, Clip)>> {
 
 fn farewell(config: &RunConfig) -> String {
     format!(
-        "look at: {OUT}/sheet.png, {OUT}/loss.svg, {OUT}/*.gif, {OUT}/report.json\n\n\
-         go on with videos of your own (GIFs or folders of PNG frames, captions in NAME.txt):\n  \
+        "results: {OUT}/sheet.png, {OUT}/loss.svg, {OUT}/*.gif, {OUT}/report.json\n\n\
+         continue with your own videos (GIFs or folders of PNG frames, captions in NAME.txt):\n  \
          cargo build --release --bin vd\n  \
          target/release/vd data inspect VIDEOS\n  \
          target/release/vd train examples/demo.toml \\\n      \
          --set 'data.source={{ kind = \"folder\", path = \"VIDEOS\" }}' --set train.out=runs/mine\n  \
          target/release/vd sample runs/mine --prompt \"...\" --cfg-scale {GUIDANCE} --out mine.gif\n\
-         or draw more from this model:\n  \
+         or sample more clips from this model:\n  \
          target/release/vd sample {} --prompt \"a blue firework\" --cfg-scale {GUIDANCE} --out blue.gif",
         config.train.out.display()
     )

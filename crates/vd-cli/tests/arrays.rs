@@ -115,7 +115,7 @@ fn numbers_are_written_as_asked_and_pictures_are_not_taken_for_them() {
     let several = place.error(&format!("{sample} --num 2 --out one.npy"), 2);
     assert!(several.contains("holds one clip"), "{several}");
     let bf16 = place.error(&format!("{sample} --out never --dtype bf16"), 2);
-    assert!(bf16.contains("npy has no such kind") && !place.exists("never"), "{bf16}");
+    assert!(bf16.contains("npy has no such type") && !place.exists("never"), "{bf16}");
     let alone = place.error(&format!("{sample} --out never.gif --dtype f16"), 2);
     assert!(alone.contains("--format npy"), "{alone}");
     let report = place.json(&format!("{sample} --num 2 --out all.gif --grid grid.webp"));

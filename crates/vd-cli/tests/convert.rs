@@ -98,7 +98,7 @@ fn bare_state_dicts_are_read_too() {
     assert_eq!((&report["timesteps"], &report["frames"]), (&json!(250), &json!(5)));
     assert_eq!(report["size"], json!([8, 16]));
     let message = place.error(&format!("{args} --out f --weights ema"), 1);
-    assert!(message.contains("--weights ema: the file has no such weights, only model"));
+    assert!(message.contains("--weights ema: the file holds no such weights, only model"));
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn shapes_and_steps_that_do_not_fit_are_refused_by_their_flag() {
         ("sample config.toml --out a.gif", "config.toml: is a file"),
         ("inspect nowhere", "nowhere: there is no such directory"),
         ("bench run --batch 1 --frames 1 --size 9", "both sides must be divisible by 2"),
-        ("train config.toml", "go on from it with --resume"),
+        ("train config.toml", "resume it with --resume"),
         ("train config.toml --resume --set train.lr=1", "train.lr: 0.0002 in the checkpoint, 1.0"),
     ];
     for (args, expected) in cases {

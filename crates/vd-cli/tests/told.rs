@@ -58,7 +58,7 @@ fn flags_that_would_do_nothing_are_refused_once_the_file_is_known() {
         ("--prompts told.jsonl --guidance apg", 2, "no prompt or signal has a scale"),
         ("--prompts texts.jsonl --cfg-scale 2 --guidance apg", 2, "no prompt or signal"),
         ("--prompts negative.jsonl", 1, "line 1: negative: has no effect"),
-        ("--prompts told.jsonl --signal wind=2 --signal-scale wind=2", 1, "never left out"),
+        ("--prompts told.jsonl --signal wind=2 --signal-scale wind=2", 1, "never dropped it"),
     ] {
         let message = place.error(&format!("{DRAW} {flags}"), code);
         assert!(message.contains(expected), "{flags}: {message}");

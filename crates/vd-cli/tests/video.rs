@@ -205,7 +205,7 @@ fn what_cannot_be_is_said_before_it_is_tried() {
         ("extend run in.gif --steps 3 --spacing {kind=\"explicit\",t=[1,0]}", 2, "make 1 steps"),
         ("extend run in.gif --guidance apg", 2, "--cfg-scale 1; give --cfg-scale 2"),
         ("interpolate run one.gif", 1, "1 frame, expected 2 or more"),
-        ("interpolate run in.gif --factor 7 --window 3", 1, "reaches over 2 at most"),
+        ("interpolate run in.gif --factor 7 --window 3", 1, "spans at most 2 intervals"),
         ("inpaint run in.gif", 2, "<--mask FILE|--box Y,X,H,W|--missing>"),
         ("inpaint run in.gif --box -1,0,4,4", 2, "8,0,16,32"),
         ("inpaint run in.gif --mask nowhere.png", 1, "error: --mask: nowhere.png: cannot be read"),
@@ -215,12 +215,12 @@ fn what_cannot_be_is_said_before_it_is_tried() {
         (
             "inpaint run in.gif --mask black",
             1,
-            "all black, so there is nothing to draw; paint what is to be drawn white (128",
+            "all black, so there is nothing to draw; paint the pixels to draw white (128",
         ),
-        ("upscale run in.gif", 1, "which is what is to be drawn"),
+        ("upscale run in.gif", 1, "the size to draw"),
         ("upscale run wide.gif --size 16", 1, "give --size 16x20, 24x30, 32x40 or larger"),
         ("upscale run one.gif --time 2", 1, "1 frame, expected 2 or more"),
-        ("upscale run in.gif --size 16 --weight 0", 2, "by the gradient alone"),
+        ("upscale run in.gif --size 16 --weight 0", 2, "only through the gradient"),
     ];
     for (args, code, expected) in cases {
         let message = place.error(&format!("{args} --out out.gif"), code);

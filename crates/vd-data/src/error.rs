@@ -160,10 +160,10 @@ pub enum Error {
         source: io::Error,
     },
     /// All loading threads ended before their work was done.
-    #[error("the loading threads ended before their work was done")]
+    #[error("the loading threads ended before finishing their work")]
     WorkersGone,
     /// The operating system gave no thread to load with.
-    #[error("no thread to load with: {0}; set data.workers lower, or to 0")]
+    #[error("could not start a loading thread: {0}; lower data.workers, or set it to 0")]
     Threads(io::Error),
     /// A generator that panicked.
     #[error("the generator panicked on clip {index}: {said}")]

@@ -52,7 +52,7 @@ pub enum Error {
     /// A state of a run contains a non-finite number.
     #[error(
         "the state after {steps} of {of} steps, at t = {} (alpha = {}, sigma = {}), is not finite: \
-         look at what the network answers there, and at the guidance scale",
+         check the network's output there, and the guidance scale",
         at.t, at.alpha, at.sigma
     )]
     NotFinite {

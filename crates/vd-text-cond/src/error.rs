@@ -83,7 +83,7 @@ pub enum Error {
     },
     /// A prompt with more tokens than a model takes.
     #[error(
-        "the prompt \"{prompt}\" has {tokens} tokens, of which {longest} fit; shorten it, or have it cut: text.encoder.truncate = true in a run's config, --truncate of `vd encode`"
+        "the prompt \"{prompt}\" has {tokens} tokens, of which {longest} fit; shorten it, or truncate it: text.encoder.truncate = true in a run's config, --truncate of `vd encode`"
     )]
     TooLong {
         /// The prompt.
@@ -95,7 +95,7 @@ pub enum Error {
     },
     /// A cache of embeddings that cannot be written.
     #[error(
-        "{}: the cache of embeddings cannot be written: {source}; give another folder, or leave the cache out", path.display()
+        "{}: the cache of embeddings cannot be written: {source}; give another folder, or omit the cache", path.display()
     )]
     Cache {
         /// The folder or the file.
@@ -139,7 +139,7 @@ pub enum Error {
     },
     /// A text for a model that takes only signals.
     #[error(
-        "this model was trained without a [text] section and takes no {0}, only signals ({1}); leave them out"
+        "this model was trained without a [text] section and takes no {0}, only signals ({1}); omit them"
     )]
     NoText(&'static str, String),
     /// A setting out of range.
@@ -154,17 +154,17 @@ pub enum Error {
     },
     /// Prompts or embeddings for a model that takes none.
     #[error(
-        "this model is unconditional: it was trained without a [text] section and takes no {0}; leave them out, or use a conditional model"
+        "this model is unconditional: it was trained without a [text] section and takes no {0}; omit them, or use a conditional model"
     )]
     Unconditional(&'static str),
     /// Prompts for a conditional model that has no encoder.
     #[error(
-        "this model is conditional, but nothing says how its prompts were encoded; give embeddings instead of prompts"
+        "this model is conditional, but it is unknown how its prompts were encoded; give embeddings instead of prompts"
     )]
     NoEncoder,
     /// Guidance with a null embedding that was never trained.
     #[error(
-        "guidance scale {scale} asks for a null embedding, but this model was trained with text.drop = 0 and has never seen one; sample with scale 1, give every clip a negative prompt, or train with text.drop = 0.1"
+        "guidance scale {scale} needs a null embedding, but this model was trained with text.drop = 0 and has never seen one; sample with scale 1, give every clip a negative prompt, or train with text.drop = 0.1"
     )]
     NeverDropped {
         /// The requested scale.
@@ -172,7 +172,7 @@ pub enum Error {
     },
     /// Guidance by a signal that was never omitted in training.
     #[error(
-        "signal `{name}` at scale {scale}: guidance asks what the model says without it, but in training (drop = 0) it was never left out; give it scale 1, or train with drop = 0.1"
+        "signal `{name}` at scale {scale}: guidance evaluates the model without it, but training never dropped it (drop = 0); give it scale 1, or train with drop = 0.1"
     )]
     SignalNeverDropped {
         /// Its name.
@@ -194,8 +194,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 fn offer(near: &[String]) -> String {
     if near.is_empty() {
-        return "nothing in it resembles it".to_owned();
+        return "no prompt in the file is similar".to_owned();
     }
     let quoted: Vec<_> = near.iter().map(|prompt| format!("\"{prompt}\"")).collect();
-    format!("near it are {}", quoted.join(", "))
+    format!("similar prompts: {}", quoted.join(", "))
 }

@@ -96,10 +96,10 @@ fn an_unknown_prompt_is_named_with_those_near_it() {
     let message = file.encode(&["a rd firework"], Device::Cpu).unwrap_err().to_string();
     assert!(message.contains("e.npy") && message.contains("\"a rd firework\""), "{message}");
     assert_eq!(file.check("a rd firework").unwrap_err().to_string(), message);
-    let near = message.split("near it are").nth(1).expect("an offer");
+    let near = message.split("similar prompts:").nth(1).expect("an offer");
     assert!(near.starts_with(" \"a red firework\", \"a blue firework\""), "{message}");
     let message = file.encode(&["qqq"], Device::Cpu).unwrap_err().to_string();
-    assert!(message.contains("nothing in it resembles it"), "{message}");
+    assert!(message.contains("no prompt in the file is similar"), "{message}");
 }
 
 #[test]

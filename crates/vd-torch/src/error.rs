@@ -9,7 +9,7 @@ pub enum Error {
     Torch(String),
     /// The requested CUDA device is not available.
     #[error(
-        "no CUDA device {wanted}: {why}; choose device \"cpu\" or \"auto\", or mend the cause (`vd doctor` shows it)"
+        "no CUDA device {wanted}: {why}; choose device \"cpu\" or \"auto\", or fix the cause (`vd doctor` shows it)"
     )]
     NoCuda {
         /// The requested device.
@@ -19,7 +19,7 @@ pub enum Error {
     },
     /// `VD_CUDA=require`, but CUDA cannot be used.
     #[error(
-        "VD_CUDA=require, but there is no CUDA: {0}; choose device \"cpu\", unset VD_CUDA, or mend the cause (`vd doctor` shows it)"
+        "VD_CUDA=require, but CUDA is unavailable: {0}; choose device \"cpu\", unset VD_CUDA, or fix the cause (`vd doctor` shows it)"
     )]
     CudaRequired(String),
     /// `VD_CUDA` holds an unknown word.
@@ -30,7 +30,7 @@ pub enum Error {
     BadDevice(String),
     /// The kernel compiler is not available.
     #[error(
-        "no NVRTC, which compiles the kernels for CUDA: {0}; `cargo xtask kernels` gets it, or set VD_NVRTC to libnvrtc.so.13"
+        "NVRTC, which compiles the CUDA kernels, was not found: {0}; run `cargo xtask kernels` to get it, or set VD_NVRTC to libnvrtc.so.13"
     )]
     NoNvrtc(String),
     /// A text that is not a valid kernel, or not for this GPU.
@@ -55,7 +55,7 @@ pub enum Error {
     #[error("autocast \"{0}\", expected off, bf16 or fp16")]
     BadAutocast(String),
     /// Lists that belong together have different lengths.
-    #[error("{what}: expected {expected} tensors, as many as there are parameters, got {got}")]
+    #[error("{what}: expected {expected} tensors, one for each parameter, got {got}")]
     Length {
         /// Name of the list.
         what: &'static str,

@@ -21,7 +21,7 @@ pub(crate) fn check_room(out: &Path, resume: Resume) -> Result<()> {
     }
     match newest_unwarned(out, Use::Sample)? {
         Some(found) => {
-            let what = "holds the weights of an earlier run, which cannot go on without its \
+            let what = "holds the weights of an earlier run, which cannot be resumed without its \
                         optimizer.safetensors, its state.json and, where train.uncertainty is on, \
                         its uncertainty.safetensors; choose another train.out";
             Err(Error::checkpoint(&found.dir, what))

@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// A new run where an older one has left its checkpoints.
     #[error(
-        "{}: holds the checkpoints of an earlier run, the newest of step {step}; go on from it with --resume, or choose another train.out",
+        "{}: holds the checkpoints of an earlier run, the newest of step {step}; resume it with --resume, or choose another train.out",
         out.display()
     )]
     WouldOverwrite {
@@ -62,7 +62,7 @@ pub enum Error {
     },
     /// A resumed run whose config is not the one it began with.
     #[error(
-        "{}: cannot go on under another config:\n  {}\nput these back, or start a new run in another train.out",
+        "{}: cannot be resumed with a different config:\n  {}\nrestore these settings, or start a new run in another train.out",
         checkpoint.display(),
         differences.join("\n  ")
     )]
@@ -74,7 +74,7 @@ pub enum Error {
     },
     /// A text encoder that is not the one of the training, though it may be of the same shape.
     #[error(
-        "{}: the text encoder is not the one that the model was trained with, and would tell it something else: expected {expected} (the hash of its files and kind), got {got}; give the one of the training: text.encoder.path in a run's config, --encoder DIR of `vd sample`",
+        "{}: the text encoder is not the one that the model was trained with: expected {expected} (the hash of its files and kind), got {got}; give the original one: text.encoder.path in a run's config, --encoder DIR of `vd sample`",
         checkpoint.display()
     )]
     OtherEncoder {
@@ -106,7 +106,7 @@ pub enum Error {
     },
     /// Memory that runs out in the midst of a step.
     #[error(
-        "step {step}: {device} is out of memory with train.batch = {batch} clips of {clip} ({said}); lower train.batch, for which train.accumulate makes up{}",
+        "step {step}: {device} is out of memory with train.batch = {batch} clips of {clip} ({said}); lower train.batch and raise train.accumulate to compensate{}",
         advice(*recompute, *levels)
     )]
     OutOfMemory {
@@ -186,8 +186,8 @@ fn advice(recompute: usize, levels: usize) -> String {
         return String::new();
     }
     format!(
-        ", or raise train.recompute from {recompute} (at most {levels}): activations of as many \
-         levels are then computed again instead of kept"
+        ", or raise train.recompute from {recompute} (at most {levels}): the activations of that many \
+         levels are then recomputed instead of kept"
     )
 }
 

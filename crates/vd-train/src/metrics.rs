@@ -96,7 +96,7 @@ pub(crate) fn put_aside(path: &Path) -> Result<()> {
     if path.exists() {
         let old = path.with_extension("jsonl.old");
         std::fs::rename(path, &old).map_err(Error::io(path))?;
-        tracing::info!("the metrics of an earlier run are in {} now", old.display());
+        tracing::info!("moved the metrics of an earlier run to {}", old.display());
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ fn warn_of_machine(then: &Machine, now: &Machine) {
     let differences = now.differences(then);
     if !differences.is_empty() {
         tracing::warn!(
-            "going on under other conditions than before, the last bits may differ from those of an \
+            "resuming under different conditions: the last bits may differ from those of an \
              uninterrupted run: {}",
             differences.join("; ")
         );

@@ -240,7 +240,7 @@ impl Run<'_> {
         self.looked = Some(now);
         let seconds = now.duration_since(since).as_secs_f64();
         if let Some(why) = self.trainer.news_of_graphs() {
-            tracing::warn!("training goes on without CUDA graphs, more slowly: {why}");
+            tracing::warn!("training continues without CUDA graphs, more slowly: {why}");
         }
         let peak_memory = device_memory(self.trainer.device)?.map(|memory| memory.peak_allocated);
         let report = StepReport {

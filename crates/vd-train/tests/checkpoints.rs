@@ -63,7 +63,7 @@ fn weights_alone_are_enough_to_sample_from_a_runs_folder_but_not_to_go_on() {
         assert!(checkpoint.network(None, Device::Cpu).is_ok());
     }
     let message = run(&config, Resume::No).unwrap_err().to_string();
-    assert!(message.contains("cannot go on without"), "{message}");
+    assert!(message.contains("cannot be resumed without"), "{message}");
 }
 
 #[test]

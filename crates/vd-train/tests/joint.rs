@@ -98,7 +98,7 @@ fn a_run_inside_its_folder_of_images_is_refused() {
     images.source = Some(Source::folder(dir.path()));
     let message = config.validate().unwrap_err().to_string();
     assert!(
-        message.contains("train.out: expected a folder outside of data.images.source.path"),
+        message.contains("train.out: expected a folder outside data.images.source.path"),
         "{message}"
     );
 }

@@ -164,7 +164,7 @@ fn sampling_needs_no_file_of_it_and_going_on_needs_it_whole() {
     run(&learned(&parts, 1), Resume::No).unwrap();
     std::fs::remove_file(step_dir(&parts, 1).join(FILE)).unwrap();
     let message = run(&learned(&parts, 2), Resume::No).unwrap_err().to_string();
-    assert!(message.contains("cannot go on without") && message.contains(FILE), "{message}");
+    assert!(message.contains("cannot be resumed without") && message.contains(FILE), "{message}");
 }
 
 #[test]

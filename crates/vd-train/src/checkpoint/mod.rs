@@ -70,7 +70,7 @@ impl Checkpoint {
     fn read(dir: &Path) -> Result<Checkpoint> {
         let config = dir.join(CONFIG);
         if !config.exists() {
-            return Err(Error::checkpoint(dir, "expected a config.toml beside the weights"));
+            return Err(Error::checkpoint(dir, "expected a config.toml next to the weights"));
         }
         let state = dir.join(STATE);
         Ok(Checkpoint {

@@ -156,7 +156,7 @@ impl Checkpoint {
             // Its prompts are looked for beside it.
             EncoderConfig::File { .. } => EncoderConfig::File { path: moved, prompts: None },
             EncoderConfig::Hashed { .. } => {
-                let what = "has a hashed encoder, which lies in no file";
+                let what = "has a hashed encoder, which is not stored in a file";
                 return Err(Error::checkpoint(&self.dir, what.to_owned()));
             }
         };

@@ -97,7 +97,7 @@ pub(crate) fn clean(out: &Path) -> Result<()> {
     for folder in [out, &checkpoints, &out.join(PREVIEWS)] {
         for name in names(folder)? {
             if unfinished(folder, &name) || temporary(folder, &name) {
-                tracing::info!("removing what an interrupted run left: {name}");
+                tracing::info!("removing a leftover of an interrupted run: {name}");
                 remove(&folder.join(name))?;
             }
         }

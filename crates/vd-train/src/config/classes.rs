@@ -41,7 +41,7 @@ pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
         let Some(own) = folders.first() else { continue };
         *classes = found(folders, from)?.into_iter().collect();
         if classes.is_empty() {
-            let expected = "a class at one clip at least";
+            let expected = "a class for at least one clip";
             let got = format!("none in {}{}", own.root().display(), columns(own, from));
             return Err(Error::config(format!("signals.{name}.from"), expected, got));
         }

@@ -106,7 +106,7 @@ impl RunConfig {
                 && path.exists()
                 && vd_data::folder_contains(path, &self.train.out)?
             {
-                let expected = format!("a folder outside of {key}.path = \"{}\"", path.display());
+                let expected = format!("a folder outside {key}.path = \"{}\"", path.display());
                 return Err(Error::config("train.out", expected, self.train.out.display()));
             }
         }

@@ -123,7 +123,7 @@ pub(super) fn check_sections(config: &RunConfig) -> Result<()> {
     let (told, sources) = (&config.model.signals, &config.signals);
     if let Some(name) = told.keys().find(|name| !sources.contains_key(*name)) {
         let key = format!("signals.{name}");
-        let expected = format!("a section that says where [model.signals.{name}] comes from");
+        let expected = format!("a section with the source of [model.signals.{name}]");
         return Err(Error::config(key, expected, "none"));
     }
     for (name, source) in sources {
@@ -176,7 +176,7 @@ pub(super) fn check_data(name: &str, from: &SignalFrom, data: &DataConfig) -> Re
         },
         SignalFrom::Folder {} => match &data.source {
             Source::Folder { .. } | Source::Shards { .. } => return Ok(()),
-            _ => "a folder with a folder in it for each class",
+            _ => "a folder with one subfolder per class",
         },
         SignalFrom::LowResolution { .. } | SignalFrom::Masked { .. } => return Ok(()),
     };
@@ -209,7 +209,7 @@ fn check_video(
                     return refuse(".first_frames", expected, n.to_string());
                 }
                 (None, Some([least, most])) if !(0.0 < least && least <= most && most <= 1.0) => {
-                    let expected = "[least, largest], shares above 0 up to 1".to_owned();
+                    let expected = "[smallest, largest], shares above 0 and up to 1".to_owned();
                     return refuse(".hidden_box", expected, format!("[{least}, {most}]"));
                 }
                 (Some(_), None) | (None, Some(_)) => {}

@@ -215,7 +215,7 @@ pub(crate) fn check_signals(config: &RunConfig, dataset: &Dataset) -> Result<()>
         let (name, clips) = (&signal.name, folder.entries().len());
         if without == clips {
             let got = format!("none{}", columns(folder, from));
-            let expected = "a value at one clip at least";
+            let expected = "a value for at least one clip";
             return Err(Error::config(format!("signals.{name}.from"), expected, got));
         }
         if without > 0 {

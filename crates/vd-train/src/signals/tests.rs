@@ -192,7 +192,7 @@ fn values_that_a_signal_cannot_take_are_found_before_the_first_step() {
             column("rain"),
             "column `rain`; the columns are: at (4 clips), height (1 clips), long (1 clips), pair (1 clips), sky (3 clips), speed (3 clips)",
         ),
-        (class, column("rain"), "signals.a.from: expected a class at one clip at least, got none"),
+        (class, column("rain"), "signals.a.from: expected a class for at least one clip, got none"),
         (class, column("at"), "expected the name of a class, found a list of 5 lists of 2 numbers"),
         (scalar, array("at"), "expected 1 number a frame, found 2 numbers a frame"),
         (scalar, array("speed"), "expected a list with a value for each frame"),

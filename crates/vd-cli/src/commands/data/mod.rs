@@ -121,7 +121,7 @@ fn bad_files(out: &mut String, bad: &[BadFile]) -> Result<()> {
     if bad.is_empty() {
         return Ok(());
     }
-    writeln!(out, "  {} could not be read:", plural(bad.len(), "file"))?;
+    writeln!(out, "  {} cannot be read:", plural(bad.len(), "file"))?;
     let lines = BadFile::lines(bad);
     for line in lines.iter().take(BAD_SHOWN) {
         // a name may hold anything: a line stays one, and the terminal what it is

@@ -16,8 +16,8 @@ fn sections_that_do_not_fit_each_other_are_refused_by_name() {
     let from = |from: &str| format!("[signals.a]\nfrom = {{ {from} }}\n");
     let column = from("kind = \"column\", name = \"speed\"");
     let cases = [
-        (scalar.to_owned(), "signals.a: expected a section that says where [model.signals.a]"),
-        (class.to_owned(), "signals.a: expected a section that says where [model.signals.a]"),
+        (scalar.to_owned(), "signals.a: expected a section with the source of [model.signals.a]"),
+        (class.to_owned(), "signals.a: expected a section with the source of [model.signals.a]"),
         (
             format!("{class}{}", from("kind = \"low-resolution\", factor = 2")),
             "signals.a.from.kind: expected column or folder, for a signal of kind class, got low-resolution",
@@ -54,7 +54,7 @@ fn sections_that_do_not_fit_each_other_are_refused_by_name() {
         ),
         (
             format!("{}{}", video(4), from("kind = \"masked\", hidden_box = [0.5, 0.2]")),
-            "hidden_box: expected [least, largest]",
+            "hidden_box: expected [smallest, largest]",
         ),
     ];
     for (text, expected) in cases {
