@@ -200,7 +200,7 @@ fn without_ffmpeg_films_are_named_once_and_mp4_is_refused_before_anything_is_dra
         common::Ran::of(command.output().unwrap())
     };
     let ran = without("data inspect videos");
-    let line = "8 videos are read through ffmpeg: VD_FFMPEG = /nowhere/ffmpeg: is no program";
+    let line = "8 videos are read through ffmpeg: VD_FFMPEG = /nowhere/ffmpeg: is not a program";
     assert!(ran.stdout.contains(line) && ran.stdout.contains("and 3 more"), "{ran:?}");
     assert_eq!(ran.stdout.matches("VD_FFMPEG =").count(), 1, "{ran:?}");
     assert!(ran.stdout.contains("1 readable video"), "{ran:?}");

@@ -95,8 +95,6 @@ fn a_preview_and_numbers_come_from_videos_and_from_shards() {
     assert!(place.error("data verify videos", 1).contains("index.jsonl"));
     let message = place.error("data prepare videos --out strict --max-bad 0", 1);
     assert!(message.contains("max_bad") && message.contains("bad.gif"), "{message}");
-    assert!(
-        place.error("data prepare videos --out videos/in", 1).contains("apart from the source")
-    );
+    assert!(place.error("data prepare videos --out videos/in", 1).contains("outside the source"));
     assert!(place.error("data prepare videos --out x --shard-size 3", 2).contains("256M"));
 }

@@ -48,11 +48,11 @@ impl DataConfig {
             return Err(Error::config("data.channels", expected, self.channels));
         }
         if self.images.is_some() && self.takes_floats() {
-            let expected = "no images beside clips of numbers (data.normalise, data.invalid, or other channels than 1 and 3)";
+            let expected = "no images beside clips of numbers (data.normalise, data.invalid, or channels other than 1 and 3)";
             return Err(Error::config("data.images", expected, "images"));
         }
         if self.invalid.is_some_and(f64::is_nan) {
-            let expected = "a number; NaN is missing in any case";
+            let expected = "a number; NaN always counts as missing";
             return Err(Error::config("data.invalid", expected, "NaN"));
         }
         match &self.normalise {

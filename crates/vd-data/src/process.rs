@@ -144,7 +144,7 @@ impl Read for Output {
 }
 
 fn late(patience: Duration) -> io::Error {
-    let text = format!("no sign of life for {} s", patience.as_secs_f64());
+    let text = format!("no output for {} s", patience.as_secs_f64());
     io::Error::new(io::ErrorKind::TimedOut, text)
 }
 

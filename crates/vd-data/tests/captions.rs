@@ -50,7 +50,7 @@ fn json_lines_hold_numbers_text_and_lists() {
         row.vector("at", 2).unwrap_err().to_string().contains("a list of 2 lists of 2 numbers")
     );
     assert!(row.list("n", 1).unwrap_err().to_string().contains("a list with a value for each"));
-    assert!(row.list("at", 3).unwrap_err().to_string().contains("3 numbers a frame"));
+    assert!(row.list("at", 3).unwrap_err().to_string().contains("3 numbers per frame"));
     let other = folder.entries()[0].row.as_ref().unwrap();
     assert_eq!(other.columns.len(), 1);
     assert_eq!(other.name("yes").unwrap().as_deref(), Some("true"));

@@ -52,8 +52,8 @@ fn damaged_films_are_named_and_never_filled_up() {
     let bad = [
         ("end.mp4", said("moov atom not found", "Invalid data found")),
         ("start.mp4", "start.mp4"),
-        ("cut.webm", said("ended prematurely", "as its header says")),
-        ("cut.avi", "as its header says"),
+        ("cut.webm", said("ended prematurely", "as its header states")),
+        ("cut.avi", "as its header states"),
         ("spoiled.mp4", "spoiled.mp4"),
         ("empty.mp4", "an empty file"),
         ("random.mp4", "the first bytes of"),

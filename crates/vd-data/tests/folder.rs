@@ -130,7 +130,7 @@ fn a_report_counts_what_can_be_read_to_the_end() {
         "captions: 3 of 6",
         "cannot be read: 1",
         "3.gif: damaged",
-        "passed over: 1 mpg",
+        "ignored: 1 mpg",
     ] {
         assert!(shown.contains(line), "{shown}");
     }

@@ -201,7 +201,7 @@ fn a_second_run_does_what_is_new_and_refuses_what_is_different() {
     let max_bad = Prepare { max_bad: Some(1), ..config.clone() };
     assert!(error(&max_bad).contains("at least 2 of them"), "{}", error(&max_bad));
     let inside = Prepare::new(&videos, videos.join("out"));
-    assert!(error(&inside).contains("apart from the source"));
+    assert!(error(&inside).contains("outside the source"));
     assert!(!videos.join("out").exists());
     fs::create_dir(dir.path().join("mine")).unwrap();
     fs::write(dir.path().join("mine/journal.jsonl"), "my diary").unwrap();

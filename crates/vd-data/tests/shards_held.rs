@@ -103,7 +103,7 @@ fn what_stands_for_a_missing_number_is_known_before_anything_is_rounded_or_scale
     open("f32", &|_| {}).unwrap();
     let nan = Prepare { invalid: Some(f64::NAN), ..plan(&from, &dir.path().join("x"), None) };
     let error = prepare(&nan, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-    assert!(error.contains("NaN is missing in any case"), "{error}");
+    assert!(error.contains("NaN always counts as missing"), "{error}");
 }
 
 /// Every file of a folder.

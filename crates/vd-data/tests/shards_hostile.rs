@@ -45,14 +45,14 @@ fn an_index_that_contradicts_itself_or_its_shards_is_refused() {
     let huge = [1u64 << 40, 1 << 40, 1, 3];
     for (message, part) in [
         (set("offset", 100.into()), "line 3: expected 720 bytes at a multiple of 64"),
-        (set("offset", 0.into()), "bytes of its own in shard 0"),
+        (set("offset", 0.into()), "its own bytes in shard 0"),
         (set("offset", (u64::MAX - 63).into()), "offset 18446744073709551552"),
         (set("offset", (1u64 << 40).into()), "offset"),
         (set("shard", 1.into()), "a shard below 1"),
         (set("shape", huge.to_vec().into()), "at most 2 GiB"),
         (set("shape", vec![5, 6, 0, 3].into()), "at least 1"),
         (set("shape", vec![5, 6, 9, 3].into()), "line"),
-        (set("shape", vec![1, 2, 20_000, 3].into()), "16384 a side"),
+        (set("shape", vec![1, 2, 20_000, 3].into()), "16384 pixels per side"),
         (set("fps", "NaN".into()), "frame rate"),
         (set("fps", "-1".into()), "frame rate"),
         (set("dtype", "f64".into()), "unknown variant"),
@@ -63,7 +63,7 @@ fn an_index_that_contradicts_itself_or_its_shards_is_refused() {
     }
     let header =
         |key: &'static str, value: Value| tampered(&out, 1, move |line| line[key] = value.clone());
-    assert!(header("lines", (1u64 << 60).into()).contains("lines behind the first"));
+    assert!(header("lines", (1u64 << 60).into()).contains("lines after the first"));
     assert!(header("version", 2.into()).contains("version 1"));
     assert!(header("format", "other".into()).contains("header of an index"));
     assert!(header("shards", Vec::<u64>::new().into()).contains("a shard below 0"));

@@ -26,7 +26,7 @@ fn what_is_wrong_with_a_csv_is_said_with_its_place() {
         ),
         ("file,a,a\n", "line 1: expected every column once, found `a` twice"),
         ("file,,a\n", "line 1: expected a name for every column"),
-        ("file,a\n0.gif,1\n\n1.gif\n", "line 4: expected 2 fields, as the header has, found 1"),
+        ("file,a\n0.gif,1\n\n1.gif\n", "line 4: expected 2 fields, as in the header, found 1"),
         ("file,a\n,1\n", "line 2, column `file`: expected the path of a clip"),
         (
             "file\n0.gif\n./0.gif\n",
@@ -42,7 +42,7 @@ fn what_is_wrong_with_a_csv_is_said_with_its_place() {
             "file,a\n0.gif,\"x \"\"\n\"\n1.gif,\"y\n\"sub/2,x.gif\",\"z\"\n",
             "line 4: expected a quote that is closed at the end of its field",
         ),
-        ("file,a\n\n", "t.csv: expected a row for each clip, found a header alone"),
+        ("file,a\n\n", "t.csv: expected a row for each clip, found only a header"),
         (
             "file\nx.gif\n0.gif\ny.mp4\n",
             "column `file`: expected paths of clips below the folder of the data set, found 2 without a clip: \"x.gif\" (line 2), \"y.mp4\" (line 4)",
@@ -73,7 +73,7 @@ fn what_is_wrong_with_json_lines_is_said_with_its_place() {
             "{\"file\": \"0.gif\", \"a\": [[1, 2], [3]]}",
             "found 1 numbers at place 1 of a list that begins with 2",
         ),
-        ("{\"file\": \"0.gif\", \"a\": [1, \"b\"]}", "found \"b\" in the place of a number"),
+        ("{\"file\": \"0.gif\", \"a\": [1, \"b\"]}", "found \"b\" instead of a number"),
         ("{\"file\": \"0.gif\", \"a\": []}", "found an empty list"),
     ];
     assert_refused("t.jsonl", &cases);

@@ -40,9 +40,8 @@ impl Layout {
         if axes.rank() != shape.len() {
             return Err((format!("{} axes, {axes} (data.axes)", axes.rank()), found()));
         }
-        let strides = strides(shape, fortran).ok_or_else(|| {
-            ("a shape whose numbers can be counted, none of them 0".to_owned(), found())
-        })?;
+        let strides = strides(shape, fortran)
+            .ok_or_else(|| ("a shape of countable size, without zeros".to_owned(), found()))?;
         let of = |letter: u8| match axes.place(letter) {
             Some(place) => (shape[place], strides[place]),
             None => (1, 0),

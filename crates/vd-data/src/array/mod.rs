@@ -134,7 +134,7 @@ fn place(path: &Path, described: Described, axes: Option<&Axes>, several: bool) 
     let name = member.as_ref().map_or(String::new(), |name| format!("array `{name}`: "));
     let claimed = shape.iter().try_fold(dtype.bytes() as u64, |n, axis| n.checked_mul(*axis));
     if claimed != Some(bytes) {
-        let claimed = claimed.map_or("more than can be counted".to_owned(), |n| n.to_string());
+        let claimed = claimed.map_or("too many to count".to_owned(), |n| n.to_string());
         return Err(Error::damaged(
             path,
             format!("{name}{claimed} bytes of {dtype} for its shape {shape:?}"),
@@ -143,7 +143,7 @@ fn place(path: &Path, described: Described, axes: Option<&Axes>, several: bool) 
     }
     let layout = Layout::new(&shape, axes, fortran).map_err(|(expected, found)| {
         let which = match several {
-            true => "; of several arrays data.member names the one that is taken",
+            true => "; data.member selects one of several arrays",
             false => "",
         };
         Error::damaged(path, format!("{name}{expected}{which}"), found)

@@ -57,13 +57,13 @@ pub(super) fn read(mut file: impl Read) -> Result<Header, Wrong> {
 fn parse(text: &str, len: u64) -> Result<Header, Wrong> {
     let descr = value(text, "descr").and_then(quoted).ok_or_else(|| {
         let got = value(text, "descr").map_or("none", |rest| {
-            if rest.starts_with('[') { "a structured one" } else { "another" }
+            if rest.starts_with('[') { "a structured type" } else { "another" }
         });
-        (format!("one type of number, one of {}", Dtype::names()), format!("the descr is {got}"))
+        (format!("a single number type, one of {}", Dtype::names()), format!("the descr is {got}"))
     })?;
     let (dtype, big) = Dtype::of_npy(descr).ok_or_else(|| {
         (
-            format!("numbers of one of the types {}", Dtype::names()),
+            format!("one of the number types {}", Dtype::names()),
             format!("the type \"{}\"", descr.escape_debug()),
         )
     })?;
@@ -105,7 +105,7 @@ fn shape(rest: &str) -> Option<Vec<u64>> {
 }
 
 fn cut(error: std::io::Error) -> Wrong {
-    wrong("a whole .npy header", error.to_string())
+    wrong("a complete .npy header", error.to_string())
 }
 
 fn wrong(expected: &str, found: impl Into<String>) -> Wrong {

@@ -29,7 +29,7 @@ pub(super) fn list(path: &Path, member: Option<&str>) -> Result<Vec<Described>> 
         .filter_map(|(k, name)| Some((k, name.strip_suffix(".npy")?)))
         .collect();
     if arrays.is_empty() {
-        let found = format!("a zip archive of {} other files", names.len());
+        let found = format!("a zip archive with {} other files", names.len());
         return Err(Error::damaged(path, "arrays, NAME.npy in a zip archive", found));
     }
     let wanted = arrays.iter().filter(|(_, name)| member.is_none_or(|member| member == *name));
@@ -62,7 +62,7 @@ fn describe(
         (CompressionMethod::Stored, Some(start)) => {
             let length = path.metadata().map_err(|e| Error::read(path, e))?.len();
             if size != packed || start.checked_add(size).is_none_or(|end| end > length) {
-                let expected = format!("array `{name}`: {size} bytes from byte {start} on");
+                let expected = format!("array `{name}`: {size} bytes from byte {start}");
                 return Err(Error::damaged(path, expected, format!("a file of {length}")));
             }
             Place::Plain(start + header.len)
@@ -78,5 +78,5 @@ fn describe(
 
 /// An error of `zip` in terms of the file.
 pub(super) fn damaged(path: &Path, what: &str, error: &ZipError) -> Error {
-    Error::damaged(path, format!("{what} of a sound zip archive"), error.to_string())
+    Error::damaged(path, format!("{what} of an intact zip archive"), error.to_string())
 }

@@ -106,7 +106,7 @@ impl Array {
             return Err(Error::TooLarge {
                 path: self.path().to_path_buf(),
                 found: format!("{frames} frames of {h} x {w} with {c} channels"),
-                limit: format!("{MAX_CLIP_BYTES} bytes a clip"),
+                limit: format!("{MAX_CLIP_BYTES} bytes per clip"),
             });
         };
         let axes = self.axes(wanted);
@@ -203,7 +203,7 @@ impl<T: Number> Reader<'_, T> {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
             | io::ErrorKind::InvalidInput => {
-                Error::damaged(path, "the numbers that its header promises", e.to_string())
+                Error::damaged(path, "as many numbers as its header states", e.to_string())
             }
             _ => Error::read(path, e),
         })?;

@@ -42,7 +42,7 @@ pub(super) fn list(path: &Path, member: Option<&str>) -> Result<Vec<Described>> 
         let (from, to) = info.data_offsets;
         let place = Place::Plain(start + from as u64);
         if to as u64 > length - start || to < from {
-            let expected = format!("array `{name}`: numbers inside of the file");
+            let expected = format!("array `{name}`: numbers inside the file");
             return Err(Error::damaged(path, expected, format!("bytes {from} to {to}")));
         }
         described.push(Described {
@@ -69,7 +69,8 @@ fn header(path: &Path) -> Result<(Metadata, u64, u64)> {
     let mut file = File::open(path).map_err(|e| Error::read(path, e))?;
     let length = file.metadata().map_err(|e| Error::read(path, e))?.len();
     let mut len = [0; LEN_BYTES as usize];
-    let cut = |e: std::io::Error| Error::damaged(path, "a whole safetensors header", e.to_string());
+    let cut =
+        |e: std::io::Error| Error::damaged(path, "a complete safetensors header", e.to_string());
     file.read_exact(&mut len).map_err(cut)?;
     let len = u64::from_le_bytes(len);
     let most = MAX_HEADER.min(length.saturating_sub(LEN_BYTES));
@@ -84,7 +85,7 @@ fn header(path: &Path) -> Result<(Metadata, u64, u64)> {
     let start = LEN_BYTES + len;
     let data = metadata.data_len() as u64;
     if data != length - start {
-        let expected = format!("{data} bytes of numbers, as the header says");
+        let expected = format!("{data} bytes of numbers, as the header states");
         return Err(Error::damaged(path, expected, format!("{}", length - start)));
     }
     Ok((metadata, start, length))

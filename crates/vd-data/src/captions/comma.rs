@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// The rows below the header.
 pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Line>> {
     if let Some((line, found)) = open_quote(text) {
-        let expected = "a quote that is closed at the end of its field (a quote inside of quotes is written twice)";
+        let expected =
+            "a quote that is closed at the end of its field (write a quote inside quotes twice)";
         return Err(Error::table(path, (Some(line), None), expected, found));
     }
     // ragged rows are looked for here, where the lines are known
@@ -33,7 +34,7 @@ pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Line>> {
             continue;
         };
         if record.len() != names.len() {
-            let expected = format!("{} fields, as the header has", names.len());
+            let expected = format!("{} fields, as in the header", names.len());
             let found = format!("{}", record.len());
             return Err(Error::table(path, (Some(number), None), expected, found));
         }
@@ -46,7 +47,7 @@ pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Line>> {
         return Err(Error::table(path, (None, None), "a header with a column `file`", "nothing"));
     }
     if lines.is_empty() {
-        return Err(Error::table(path, (None, None), "a row for each clip", "a header alone"));
+        return Err(Error::table(path, (None, None), "a row for each clip", "only a header"));
     }
     Ok(lines)
 }
@@ -65,14 +66,14 @@ fn open_quote(text: &str) -> Option<(u64, &'static str)> {
         let opened = line;
         loop {
             match bytes.next() {
-                None => return Some((opened, "none up to the end of the table")),
+                None => return Some((opened, "no closing quote before the end of the table")),
                 Some(b'"') if bytes.next_if_eq(&b'"').is_none() => break,
                 Some(byte) => line += u64::from(byte == b'\n'),
             }
         }
         while bytes.next_if(|byte| matches!(byte, b' ' | b'\t')).is_some() {}
         if !matches!(bytes.peek(), None | Some(b',' | b'\r' | b'\n')) {
-            return Some((opened, "more text behind the next quote"));
+            return Some((opened, "more text after the closing quote"));
         }
         begins = false;
     }

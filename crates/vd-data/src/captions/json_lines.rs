@@ -74,7 +74,9 @@ fn list(items: &[Json]) -> StdResult<Value, String> {
         let found = numbers.len() - before;
         let first = *width.get_or_insert(found);
         if found != first || found == 0 {
-            return Err(format!("{found} numbers at place {k} of a list that begins with {first}"));
+            return Err(format!(
+                "{found} numbers at position {k} of a list that begins with {first}"
+            ));
         }
     }
     match width {
@@ -85,5 +87,5 @@ fn list(items: &[Json]) -> StdResult<Value, String> {
 
 fn number(json: &Json) -> StdResult<f64, String> {
     let number = json.as_f64().filter(|number| is_single(*number));
-    number.ok_or_else(|| format!("{json} in the place of a number"))
+    number.ok_or_else(|| format!("{json} instead of a number"))
 }

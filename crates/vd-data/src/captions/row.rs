@@ -121,8 +121,8 @@ impl Row {
             None => Ok(None),
             Some(Value::List { width: own, numbers }) if *own == width => Ok(Some(numbers)),
             Some(Value::List { width: own, .. }) => {
-                let expected = format!("{} a frame", counted(width));
-                Err(self.refuse(column, expected, format!("{} a frame", counted(*own))))
+                let expected = format!("{} per frame", counted(width));
+                Err(self.refuse(column, expected, format!("{} per frame", counted(*own))))
             }
             Some(other) => {
                 let expected = "a list with a value for each frame, which a .jsonl table can hold";

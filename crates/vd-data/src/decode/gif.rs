@@ -29,7 +29,7 @@ pub(super) fn probe(path: &Path) -> Result<Probe> {
                 hundredths += u64::from(frame.delay);
             }
             Ok(None) => break,
-            Err(e) => return Err(damaged(path, &format!("a sound frame {f} or the end"), e)),
+            Err(e) => return Err(damaged(path, &format!("an intact frame {f} or the end"), e)),
         }
     }
     if f == 0 {

@@ -199,7 +199,7 @@ impl Media {
                 return Err(Error::TooLarge {
                     path: path.to_path_buf(),
                     found: format!("more than {f} frames of {} x {}", found.0, found.1),
-                    limit: format!("{MAX_CLIP_BYTES} bytes a clip"),
+                    limit: format!("{MAX_CLIP_BYTES} bytes per clip"),
                 });
             }
             Ok(())
@@ -266,7 +266,7 @@ fn animated(
 ) -> Result<()> {
     let last = wanted.map(|list| list.last().copied());
     for (index, frame) in frames.enumerate() {
-        let frame = frame.map_err(|e| undecodable(path, &format!("a sound frame {index}"), e))?;
+        let frame = frame.map_err(|e| undecodable(path, &format!("an intact frame {index}"), e))?;
         if wanted.is_none_or(|list| list.binary_search(&index).is_ok()) {
             visit(path, DynamicImage::ImageRgba8(frame.into_buffer()))?;
         }

@@ -78,7 +78,7 @@ fn only(path: &Path, options: &ArrayOptions) -> Result<Option<Array>> {
     match (arrays.pop(), arrays.len()) {
         (Some(array), 0) => Ok(Some(array)),
         (_, more) => {
-            let expected = "one clip; as data.source a folder may hold files of several";
+            let expected = "one clip; only a folder given as data.source may hold files of several";
             Err(Error::damaged(path, expected, format!("{}", more + 1)))
         }
     }
@@ -105,7 +105,7 @@ pub(super) fn bytes(
     if array.dtype() != Dtype::U8 {
         return Err(Error::damaged(
             array.path(),
-            "an array of u8, which are pixels; for numbers of other kinds a run says data.normalise",
+            "an array of u8, that is, pixels; for other number types set data.normalise",
             format!("one of {}", array.dtype()),
         ));
     }

@@ -128,7 +128,7 @@ fn sniff(path: &Path) -> Result<Format> {
     } else if is_tensors(&head, length(path)?) {
         Ok(Format::Array(Kind::Tensors))
     } else if head.is_empty() {
-        Err(Error::damaged(path, "a GIF, PNG, JPEG, WebP, film or array", "an empty file"))
+        Err(Error::damaged(path, "a GIF, PNG, JPEG, WebP, video or array", "an empty file"))
     } else {
         Err(Error::damaged(
             path,
@@ -166,7 +166,7 @@ fn check_size(path: &Path, h: u32, w: u32) -> Result<()> {
         return Err(Error::TooLarge {
             path: path.to_path_buf(),
             found: format!("frames of {h} x {w}"),
-            limit: format!("{MAX_SIDE} a side and {MAX_FRAME_BYTES} bytes a frame"),
+            limit: format!("{MAX_SIDE} per side and {MAX_FRAME_BYTES} bytes per frame"),
         });
     }
     Ok(())
@@ -184,7 +184,7 @@ fn check_claim(path: &Path, h: u32, w: u32) -> Result<()> {
     if u64::from(h).saturating_mul(u64::from(w)) <= most {
         return Ok(());
     }
-    let expected = format!("at most {most} pixels a frame, as a file of {bytes} bytes can hold");
+    let expected = format!("at most {most} pixels per frame, as a file of {bytes} bytes can hold");
     Err(Error::damaged(path, expected, format!("a header of {h} x {w}")))
 }
 
@@ -194,7 +194,7 @@ fn undecodable(path: &Path, expected: &str, error: image::ImageError) -> Error {
         image::ImageError::Limits(limit) => Error::TooLarge {
             path: path.to_path_buf(),
             found: limit.to_string(),
-            limit: format!("{MAX_SIDE} a side and {MAX_FRAME_BYTES} bytes a frame"),
+            limit: format!("{MAX_SIDE} per side and {MAX_FRAME_BYTES} bytes per frame"),
         },
         // a short read inside a file is damage; anything else of the system's is not the file's content
         image::ImageError::IoError(io) if io.kind() != std::io::ErrorKind::UnexpectedEof => {

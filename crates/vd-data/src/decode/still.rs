@@ -19,12 +19,12 @@ pub(super) fn size(path: &Path) -> Result<(u32, u32)> {
 /// Decodes the image.
 pub(super) fn read(path: &Path, format: Format) -> Result<DynamicImage> {
     let (format, name) = match format {
-        Format::Gif => (ImageFormat::Gif, "a sound GIF image"),
-        Format::Png => (ImageFormat::Png, "a sound PNG image"),
-        Format::Jpeg => (ImageFormat::Jpeg, "a sound JPEG image"),
+        Format::Gif => (ImageFormat::Gif, "an intact GIF image"),
+        Format::Png => (ImageFormat::Png, "an intact PNG image"),
+        Format::Jpeg => (ImageFormat::Jpeg, "an intact JPEG image"),
         Format::WebP => return webp::still(path),
         Format::Film(container) => {
-            let found = format!("a film, {}", container.name());
+            let found = format!("a video, {}", container.name());
             return Err(Error::damaged(path, "a single image", found));
         }
         Format::Array(_) => return Err(Error::damaged(path, "a single image", "an array")),

@@ -75,7 +75,7 @@ pub(super) fn for_each_frame(
     };
     let options = DecoderOptions { use_threads: false, color_mode: ColorMode::Rgba };
     let mut frames = Decoder::new_with_options(&bytes, options)
-        .map_err(|e| Error::damaged(path, "a sound WebP", e.to_string()))?
+        .map_err(|e| Error::damaged(path, "an intact WebP", e.to_string()))?
         .into_iter();
     for index in 0..=last {
         // where a frame cannot be decoded there are no more
@@ -84,7 +84,7 @@ pub(super) fn for_each_frame(
             .filter(|frame| frame.dimensions() == (w, h))
             .and_then(|frame| RgbaImage::from_raw(w, h, frame.data().to_vec()))
             .ok_or_else(|| {
-                let expected = format!("a sound frame {index} of {f}");
+                let expected = format!("an intact frame {index} of {f}");
                 Error::damaged(path, expected, "one that cannot be decoded")
             })?;
         if wanted.is_none_or(|list| list.binary_search(&index).is_ok()) {
@@ -118,7 +118,7 @@ fn whole(path: &Path) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
     let stated = bytes.get(4..8).map_or(0, little_endian) as usize + 8;
     if stated > bytes.len() {
-        let expected = format!("{stated} bytes as its header says");
+        let expected = format!("{stated} bytes, as its header states");
         return Err(Error::damaged(path, expected, format!("{}", bytes.len())));
     }
     Ok(bytes)
@@ -157,7 +157,7 @@ fn durations(path: &Path, bytes: &[u8]) -> Result<Vec<u32>> {
     for (name, data) in chunks(bytes) {
         if name == b"ANMF" {
             let duration = data.get(12..15).ok_or_else(|| {
-                Error::damaged(path, format!("a whole frame {}", durations.len()), "a part of one")
+                Error::damaged(path, format!("a complete frame {}", durations.len()), "part of one")
             })?;
             durations.push(little_endian(duration));
         }

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 impl Folder {
     pub(crate) fn no_clips(&self) -> Error {
         if crate::shards::is_shards(&self.root) {
-            let detail = "it holds prepared clips: data.source = { kind = \"shards\", path = ... } reads them";
+            let detail = "it holds prepared clips: read them with data.source = { kind = \"shards\", path = ... }";
             return Error::NoClips { folder: self.root.clone(), detail: detail.to_owned() };
         }
         let mut detail = String::from(
@@ -47,7 +47,7 @@ pub(super) fn without_rows(entries: &[Entry], table: &Path) -> Option<String> {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let shown = shown.join(", ");
     Some(format!(
-        "{count} of {clips} clips have no row in {table}, so neither a caption nor columns: {shown}{more}"
+        "{count} of {clips} clips have no row in {table}, and thus neither caption nor columns: {shown}{more}"
     ))
 }
 
@@ -81,7 +81,7 @@ mod tests {
         let entries: Vec<_> = (0..7).map(entry).collect();
         let table = Path::new("t.csv");
         let warning = without_rows(&entries, table).unwrap_or_default();
-        let expected = "7 of 7 clips have no row in t.csv, so neither a caption nor columns: \
+        let expected = "7 of 7 clips have no row in t.csv, and thus neither caption nor columns: \
                         \"0.gif\", \"1.gif\", \"2.gif\", \"3.gif\", \"4.gif\" and 2 more";
         assert_eq!(warning, expected);
         let two = without_rows(&entries[..2], table).unwrap_or_default();

@@ -78,7 +78,7 @@ fn list(
             Ok(_) => {
                 let kind = extension(&path);
                 if kind != "txt" {
-                    let kind = if kind.is_empty() { "without an ending" } else { &kind };
+                    let kind = if kind.is_empty() { "without an extension" } else { &kind };
                     *found.other.entry(kind.to_owned()).or_default() += 1;
                 }
             }

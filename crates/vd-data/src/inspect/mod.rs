@@ -139,7 +139,7 @@ fn safely<T>(media: &Media, look: &(dyn Fn(&Media) -> Result<T> + Sync)) -> Resu
         Err(Error::damaged(
             media.path(),
             "a video that can be decoded",
-            "one on which the decoder panics",
+            "one that makes the decoder panic",
         ))
     })
 }

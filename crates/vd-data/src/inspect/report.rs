@@ -162,7 +162,7 @@ impl fmt::Display for Report {
         if !self.other_files.is_empty() {
             let other = self.other_files.iter().map(|(kind, n)| format!("{n} {kind}"));
             let other: Vec<String> = other.collect();
-            writeln!(f, "files of other kinds, passed over: {}", other.join(", "))?;
+            writeln!(f, "files of other kinds, ignored: {}", other.join(", "))?;
         }
         Ok(())
     }

@@ -16,14 +16,14 @@ pub(super) fn check_arrays(config: &DataConfig, folder: Option<&Folder>) -> Resu
     if channels != config.channels {
         let which = match entry.media {
             Media::Packed(_) => "",
-            _ => " (data.axes says which axis is what)",
+            _ => " (data.axes sets the order of the axes)",
         };
         let expected = format!("{channels}, as {name} has{which}");
         return Err(Error::config("data.channels", expected, config.channels));
     }
     if config.normalise.is_none() && numbers.dtype != Dtype::U8 {
         let expected = format!(
-            "a rule for numbers that are no bytes, such as {{ kind = \"min-max\" }}: {name} is \
+            "a rule for numbers other than u8, such as {{ kind = \"min-max\" }}: {name} is \
              an array of {}",
             numbers.dtype
         );

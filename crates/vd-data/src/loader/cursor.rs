@@ -41,9 +41,10 @@ impl Walk {
     pub(super) fn new(mut at: Cursor, clips: Option<usize>) -> Result<Self> {
         let clips = clips.map(|n| n as u64);
         if at.clips.is_some() && at.clips != clips {
-            let count = |n: Option<u64>| n.map_or("no end of".to_owned(), |n| n.to_string());
+            let count =
+                |n: Option<u64>| n.map_or("an unlimited number of".to_owned(), |n| n.to_string());
             return Err(Error::Cursor {
-                expected: format!("{} clips an epoch, as when it was saved", count(at.clips)),
+                expected: format!("{} clips per epoch, as when it was saved", count(at.clips)),
                 got: format!("{} clips", count(clips)),
             });
         }

@@ -109,7 +109,7 @@ impl Dataset {
         }
         let last = bad.last().map_or("", |bad| bad.reason.as_str());
         let detail = format!(
-            "{TRIES} files in a row that were drawn for an image cannot be read, the last: {last}"
+            "{TRIES} randomly chosen files in a row could not be read for an image, the last: {last}"
         );
         Err(Error::NoClips { folder: folder.root().to_path_buf(), detail })
     }
@@ -118,7 +118,7 @@ impl Dataset {
     fn frame_of(&self, entry: &Entry, stream: &mut Stream) -> Result<Image> {
         let taken = || take_frame(&entry.media, self.config(), stream);
         let (clip, taken) = catch_unwind(AssertUnwindSafe(taken)).unwrap_or_else(|_| {
-            let found = "one on which the decoder panics";
+            let found = "one that makes the decoder panic";
             Err(Error::damaged(entry.media.path(), "an image that can be decoded", found))
         })?;
         let info = ImageInfo {

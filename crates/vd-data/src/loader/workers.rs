@@ -143,7 +143,7 @@ fn panicked(dataset: &Dataset, index: u64, panic: &(dyn Any + Send)) -> Error {
         Some(entry) => Error::damaged(
             entry.media.path(),
             "a video that can be decoded",
-            "one on which the decoder panics",
+            "one that makes the decoder panic",
         ),
         None => {
             let text = panic.downcast_ref::<String>().map(String::as_str);

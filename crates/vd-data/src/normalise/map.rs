@@ -112,7 +112,7 @@ impl Normaliser {
 impl Map {
     fn new(rule: &ChannelRule) -> Result<Self> {
         let missing = || {
-            let expected = "statistics for each channel, which `vd train` measures";
+            let expected = "statistics for each channel, as measured by `vd train`";
             Error::config("data.normalise.statistics", expected, "none")
         };
         let (centre, spread) = match (rule.kind, rule.statistics) {
@@ -142,7 +142,7 @@ impl Map {
     fn domain(&self) -> String {
         let least = -self.offset;
         match self.transform {
-            Transform::None => "that f32 holds once they are scaled".to_owned(),
+            Transform::None => "that f32 can hold after scaling".to_owned(),
             Transform::Log => format!("above {least}, for the logarithm (data.normalise.offset)"),
             Transform::Sqrt => format!("from {least} on, for the root (data.normalise.offset)"),
         }

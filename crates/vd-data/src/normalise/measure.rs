@@ -52,7 +52,7 @@ pub(crate) fn measure(dataset: &Dataset, config: &Normalise) -> Result<Normalise
         );
         if tally.count == 0 {
             let expected = format!("a value in channel {channel} of the data");
-            return Err(Error::config("data.normalise", expected, "none in what was looked at"));
+            return Err(Error::config("data.normalise", expected, "none in the sampled frames"));
         }
     }
     Ok(Normalise::each(rules))

@@ -109,7 +109,7 @@ impl ChannelRule {
     fn validate(&self) -> Result<()> {
         let given = self.low.is_some() || self.high.is_some();
         if given && self.kind != Scaling::Percentile {
-            let expected = "nothing, but for kind = \"percentile\"";
+            let expected = "no value, except for kind = \"percentile\"";
             return Err(Error::config("data.normalise.low and high", expected, "a number"));
         }
         let [low, high] = self.percentiles();
@@ -118,7 +118,7 @@ impl ChannelRule {
             return Err(Error::config("data.normalise.low", expected, format!("{low} and {high}")));
         }
         if let (Some(offset), Transform::None) = (self.offset, self.transform) {
-            let expected = "nothing, but for transform = \"log\" or \"sqrt\"";
+            let expected = "no value, except for transform = \"log\" or \"sqrt\"";
             return Err(Error::config("data.normalise.offset", expected, offset));
         }
         if !self.offset().is_finite() {
@@ -126,9 +126,9 @@ impl ChannelRule {
         }
         let Some([a, b]) = self.statistics else { return Ok(()) };
         let (sound, expected) = match self.kind {
-            Scaling::None => (false, "nothing, for kind = \"none\""),
+            Scaling::None => (false, "no value for kind = \"none\""),
             Scaling::ZScore => (b > 0.0, "a mean and a standard deviation above 0, both finite"),
-            _ => (a < b, "the two numbers that become -1 and 1, finite and rising"),
+            _ => (a < b, "the two numbers that map to -1 and 1, finite and increasing"),
         };
         if !(sound && a.is_finite() && b.is_finite() && (b - a).is_finite()) {
             return Err(Error::config(
@@ -204,7 +204,7 @@ impl<'de> Deserialize<'de> for Normalise {
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(
-                    "a table such as { kind = \"min-max\" }, or a list of one for each channel",
+                    "a table such as { kind = \"min-max\" }, or a list with one per channel",
                 )
             }
 

@@ -45,7 +45,7 @@ impl Kept {
         let found = range.filter(|_| part.end <= now).and_then(|(a, b)| self.map.get(a..b));
         found.ok_or_else(|| {
             let expected = format!("bytes {} to {}", part.start, part.end);
-            Error::damaged(path, expected, format!("a file that has become shorter, {now} bytes"))
+            Error::damaged(path, expected, format!("a file that was truncated to {now} bytes"))
         })
     }
 }
@@ -54,12 +54,12 @@ impl ShardFile {
     /// Opens a shard, and refuses one of less than `bytes`.
     pub(super) fn open(path: &Path, bytes: u64, keep: bool) -> Result<Self> {
         let refuse = |found: String| {
-            let expected = format!("{bytes} bytes, as its index says");
+            let expected = format!("{bytes} bytes, as its index states");
             Err(Error::shards(path, None, expected, found))
         };
         let about = path.metadata().map_err(|e| Error::read(path, e))?;
         if !about.is_file() {
-            return refuse("no regular file".to_owned());
+            return refuse("not a regular file".to_owned());
         }
         if about.len() < bytes {
             return refuse(format!("{} bytes", about.len()));

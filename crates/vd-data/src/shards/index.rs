@@ -51,7 +51,7 @@ impl Index {
 
     fn check(&self) -> Result<()> {
         if self.header.lines != self.lines.len() as u64 {
-            let expected = format!("{} lines behind the first", self.header.lines);
+            let expected = format!("{} lines after the first", self.header.lines);
             return Err(Error::shards(&self.path, None, expected, self.lines.len().to_string()));
         }
         for (number, clip) in self.clips() {
@@ -71,8 +71,12 @@ impl Index {
         for pair in places.windows(2) {
             let ((shard, _, end, first), (other, start, _, number)) = (pair[0], pair[1]);
             if shard == other && start < end {
-                let expected = format!("bytes of its own in shard {shard}");
-                return Err(self.refuse(number, expected, format!("some of line {first}")));
+                let expected = format!("its own bytes in shard {shard}");
+                return Err(self.refuse(
+                    number,
+                    expected,
+                    format!("some that belong to line {first}"),
+                ));
             }
         }
         Ok(())
@@ -109,7 +113,7 @@ fn check_clip(clip: &ClipLine, shards: &[u64]) -> std::result::Result<(), Mismat
     };
     let side = crate::MAX_SIDE as usize;
     if h > side || w > side {
-        return refuse("frames of at most 16384 a side", format!("{h} x {w}"));
+        return refuse("frames of at most 16384 pixels per side", format!("{h} x {w}"));
     }
     let Some(length) = shards.get(clip.shard as usize) else {
         let expected = format!("a shard below {}", shards.len());
@@ -147,7 +151,7 @@ pub(super) fn header(path: &Path, reader: &mut impl BufRead) -> Result<Header> {
     let version = any.get("version").and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(VERSION)) {
         let found = version.map_or("none".to_owned(), |version| version.to_string());
-        let expected = format!("version {VERSION} of the format; prepare the clips anew");
+        let expected = format!("version {VERSION} of the format; prepare the clips again");
         return Err(Error::shards(path, Some(1), expected, found));
     }
     serde_json::from_value(any).map_err(|e| refuse(e.to_string()))

@@ -211,7 +211,7 @@ impl Stored {
             (Dtype::U8, c @ (1 | 3)) => Ok(c),
             (dtype, c) => {
                 let expected =
-                    "1 or 3 channels of u8, which are pixels; for others a run says data.normalise";
+                    "1 or 3 channels of u8, that is, pixels; for others set data.normalise";
                 let found = format!("{c} channels of {}", dtype.numbers());
                 Err(Error::damaged(self.shard.path(), expected, found))
             }
@@ -258,5 +258,5 @@ fn image(bytes: &[u8], [h, w]: [usize; 2]) -> Result<DynamicImage> {
     } else {
         RgbImage::from_raw(w, h, bytes).map(DynamicImage::ImageRgb8)
     };
-    image.ok_or_else(|| Error::clip("a whole frame", format!("a part of {h} x {w}")))
+    image.ok_or_else(|| Error::clip("a complete frame", format!("a part of {h} x {w}")))
 }

@@ -64,7 +64,7 @@ fn check(folder: &Path, clip: &ClipLine) -> Result<()> {
     if read == wanted && shortened(sum) == clip.sha256 {
         return Ok(());
     }
-    let expected = format!("the {wanted} bytes from byte {} on that were written", clip.offset);
+    let expected = format!("the {wanted} bytes from byte {} as they were written", clip.offset);
     Err(Error::damaged(&path, expected, if read == wanted { "others" } else { "fewer" }))
 }
 

@@ -41,7 +41,7 @@ pub fn write_array(
 ) -> Result<()> {
     if shape.iter().try_fold(1usize, |n, axis| n.checked_mul(*axis)) != Some(values.len()) {
         let got = format!("{} values", values.len());
-        return Err(Error::clip(format!("as many values as the shape {shape:?} has"), got));
+        return Err(Error::clip(format!("as many values as the shape {shape:?} needs"), got));
     }
     write(path, format, &Header { dtype, shape, fps: None }, &dtype.encode(values)?)
 }
@@ -84,7 +84,7 @@ fn npy(header: &Header<'_>) -> Result<Vec<u8>> {
     let dtype = header.dtype;
     if dtype.npy().is_empty() {
         return Err(Error::clip(
-            "a kind of numbers that .npy has, such as f16 or f32",
+            "a number type that .npy supports, such as f16 or f32",
             dtype.name(),
         ));
     }

@@ -15,7 +15,7 @@ pub(super) fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     let hidden = || tempfile::Builder::new().prefix(".vd-").suffix(".tmp").tempdir_in(parent);
     let there = path.symlink_metadata().is_ok();
     if there && !holds_frames_alone(path).map_err(failed)? {
-        let why = "it is there and holds other things than frames; give another name";
+        let why = "it already exists and holds files other than frames; give another name";
         return Err(failed(std::io::Error::other(why)));
     }
     let new = hidden().map_err(failed)?;
@@ -77,7 +77,7 @@ mod tests {
         fs::write(path.join("frame-x.png"), "another's").unwrap();
         let clip = Clip::new(vec![0; 4], [1, 2, 2, 1], 8.0).unwrap();
         let error = ClipFormat::Png.write(&path, &clip).unwrap_err().to_string();
-        assert!(error.contains("other things than frames"), "{error}");
+        assert!(error.contains("files other than frames"), "{error}");
         assert_eq!(fs::read_dir(&path).unwrap().count(), 4);
     }
 }

@@ -30,7 +30,7 @@ pub fn write_mp4(path: &Path, clip: &Clip) -> Result<()> {
     let tools = Ffmpeg::find().map_err(|why| Error::NeedsFfmpeg {
         path: path.to_path_buf(),
         format: "MP4",
-        why: format!("{why}; or write a GIF or an animated WebP, which need none"),
+        why: format!("{why}; or write a GIF or an animated WebP, which need no ffmpeg"),
     })?;
     // Its index is put at the front when all else is written: that needs a file to go back in.
     let folder = match path.parent() {
@@ -44,7 +44,7 @@ pub fn write_mp4(path: &Path, clip: &Clip) -> Result<()> {
         .map_err(|e| Error::write(path, e))?;
     let failed = |detail: String| Error::Ffmpeg { path: path.to_path_buf(), detail };
     let mut process = Process::start(&mut command(tools, clip, whole.path())?, PATIENCE)
-        .map_err(|e| failed(format!("cannot be started: {e}")))?;
+        .map_err(|e| failed(format!("could not be started: {e}")))?;
     let fed = match process.input() {
         Some(mut input) => feed(&mut input, clip),
         None => Ok(()),

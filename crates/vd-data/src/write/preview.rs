@@ -56,7 +56,7 @@ pub fn write_preview(
     let largest = shown.iter().map(|(_, clip)| clip.h.max(clip.w)).max();
     let Some(largest) = largest else {
         let first = bad_files.first().map_or("no clip", |bad| bad.reason.as_str());
-        let detail = format!("none of those to be shown can be read, the first: {first}");
+        let detail = format!("none of the clips to show can be read, the first: {first}");
         return Err(Error::NoClips { folder: folder.root().to_path_buf(), detail });
     };
     let scale = (SMALLEST / largest).max(1);

@@ -60,7 +60,7 @@ pub fn contact_sheet(rows: &[SheetRow<'_>], scale: usize, max_frames: usize) -> 
     h = h.saturating_add(MARGIN);
     if w > MAX_SHEET || h > MAX_SHEET {
         return Err(Error::clip(
-            format!("a sheet of at most {MAX_SHEET} pixels a side"),
+            format!("a sheet of at most {MAX_SHEET} pixels per side"),
             format!("{h} x {w}; take fewer rows or frames, or a smaller scale"),
         ));
     }

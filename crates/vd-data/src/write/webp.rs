@@ -139,7 +139,7 @@ impl Part {
         encoder.add_frame(&pixels, 0).map_err(other)?;
         let file = encoder.finalize(100).map_err(other)?;
         let image = image_of(&file)
-            .ok_or_else(|| std::io::Error::other("the encoder made no lossless image"))?;
+            .ok_or_else(|| std::io::Error::other("the encoder did not return a lossless image"))?;
         Ok(image.to_vec())
     }
 }

@@ -194,7 +194,7 @@ fn values_that_a_signal_cannot_take_are_found_before_the_first_step() {
         ),
         (class, column("rain"), "signals.a.from: expected a class for at least one clip, got none"),
         (class, column("at"), "expected the name of a class, found a list of 5 lists of 2 numbers"),
-        (scalar, array("at"), "expected 1 number a frame, found 2 numbers a frame"),
+        (scalar, array("at"), "expected 1 number per frame, found 2 numbers per frame"),
         (scalar, array("speed"), "expected a list with a value for each frame"),
         (
             "{ kind = \"series\", width = 3 }",

@@ -71,9 +71,9 @@ pub(super) fn walk(path: &Path, container: Container) -> Result<()> {
 pub(super) fn check_whole(path: &Path, container: Container, complaints: &str) -> Result<()> {
     const CUT: [&str; 3] = ["ended prematurely", "partial file", "Truncat"];
     if CUT.iter().any(|words| complaints.contains(words)) {
-        let expected = format!("a whole {} file", container.name());
+        let expected = format!("a complete {} file", container.name());
         let said = complaint(path, complaints);
-        return Err(Error::damaged(path, expected, format!("what ffmpeg calls: {said}")));
+        return Err(Error::damaged(path, expected, format!("according to ffmpeg: {said}")));
     }
     Ok(())
 }
@@ -92,16 +92,18 @@ fn start(path: &Path, command: &mut Command) -> Result<Process> {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     Process::start(command, PATIENCE).map_err(|e| Error::Ffmpeg {
         path: path.to_path_buf(),
-        detail: format!("cannot be started: {e}"),
+        detail: format!("could not be started: {e}"),
     })
 }
 
 /// What goes wrong while a program is listened to: silence is the fault of the file.
 pub(super) fn failed(path: &Path, error: &std::io::Error) -> Error {
     match error.kind() {
-        std::io::ErrorKind::TimedOut => {
-            Error::damaged(path, "a video that ffmpeg gets on with", error.to_string())
-        }
+        std::io::ErrorKind::TimedOut => Error::damaged(
+            path,
+            "a video that ffmpeg can decode without stalling",
+            error.to_string(),
+        ),
         _ => Error::Ffmpeg { path: path.to_path_buf(), detail: error.to_string() },
     }
 }
@@ -116,8 +118,8 @@ pub(super) fn finish(path: &Path, container: Container, process: Process) -> Res
         Some(code) => {
             let said = complaint(path, &complaints);
             let said = if said.is_empty() { format!("exit status {code}") } else { said };
-            let expected = format!("a sound {} file", container.name());
-            Err(Error::damaged(path, expected, format!("what ffmpeg calls: {said}")))
+            let expected = format!("an intact {} file", container.name());
+            Err(Error::damaged(path, expected, format!("according to ffmpeg: {said}")))
         }
         // ended from outside: that says nothing about the file
         None => {

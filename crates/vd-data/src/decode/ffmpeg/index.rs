@@ -100,7 +100,7 @@ fn rate(packets: &[super::listing::Packet], stream: &Stream) -> f64 {
 }
 
 pub(super) fn no_stream(path: &Path) -> Error {
-    Error::damaged(path, "a video stream", "none, as in a file of sound alone")
+    Error::damaged(path, "a video stream", "none, as in an audio-only file")
 }
 
 /// A file as it was when it was looked at.

@@ -60,7 +60,7 @@ impl Listing {
         key: bool,
     ) -> Result<()> {
         if self.packets.len() == MAX_PACKETS {
-            let (found, limit) = ("more frames".to_owned(), format!("{MAX_PACKETS} a file"));
+            let (found, limit) = ("more frames".to_owned(), format!("{MAX_PACKETS} per file"));
             return Err(Error::TooLarge { path: path.to_path_buf(), found, limit });
         }
         let duration = duration.filter(|duration| *duration > 0.0);

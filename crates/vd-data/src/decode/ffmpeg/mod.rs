@@ -101,7 +101,7 @@ pub(super) fn check_clip(
     Err(Error::TooLarge {
         path: path.to_path_buf(),
         found: format!("{f} frames of {h} x {w}"),
-        limit: format!("{MAX_CLIP_BYTES} bytes a clip; take fewer frames, or cut the film"),
+        limit: format!("{MAX_CLIP_BYTES} bytes per clip; take fewer frames, or cut the video"),
     })
 }
 

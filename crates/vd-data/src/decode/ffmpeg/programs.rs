@@ -92,7 +92,7 @@ pub(super) fn read(
             Err(Error::damaged(path, expected, "larger ones"))
         }
         _ => {
-            let expected = format!("{n} frames from number {first} on, as its packets say");
+            let expected = format!("{n} frames from number {first} on, as its packets state");
             Err(Error::damaged(path, expected, format!("{came}")))
         }
     }

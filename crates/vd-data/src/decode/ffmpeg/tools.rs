@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 /// The oldest release that has all options that are used.
 const OLDEST: [u32; 2] = [5, 1];
 /// What somebody can do who has no ffmpeg.
-const ADVICE: &str = "install ffmpeg 5.1 or later, or say in VD_FFMPEG and VD_FFPROBE where it is";
+const ADVICE: &str = "install ffmpeg 5.1 or later, or set VD_FFMPEG and VD_FFPROBE to its programs";
 
 /// The programs `ffmpeg` and `ffprobe`, which read and write MP4 and its like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +37,10 @@ fn look() -> Result<Ffmpeg, String> {
     let ffmpeg = locate("VD_FFMPEG", "ffmpeg")?;
     let ffprobe = locate("VD_FFPROBE", "ffprobe")?;
     let said = Command::new(&ffmpeg).arg("-version").stdin(Stdio::null()).output();
-    let said = said.map_err(|e| format!("{}: cannot be run: {e}; {ADVICE}", ffmpeg.display()))?;
+    let said =
+        said.map_err(|e| format!("{}: could not be run: {e}; {ADVICE}", ffmpeg.display()))?;
     let text = String::from_utf8_lossy(&said.stdout);
-    let version = text.split_whitespace().nth(2).unwrap_or("of no version");
+    let version = text.split_whitespace().nth(2).unwrap_or("of unknown version");
     if !text.starts_with("ffmpeg version ") || is_too_old(version) {
         let name = ffmpeg.display();
         return Err(format!("{name}: is {version}, expected ffmpeg 5.1 or later; {ADVICE}"));
@@ -68,7 +69,7 @@ fn locate(variable: &str, name: &str) -> Result<PathBuf, String> {
             let bare = path.file_name() == Some(&named);
             let found = if bare { on_path(&named, &paths) } else { Some(path) };
             found.filter(|path| is_program(path)).ok_or_else(|| {
-                format!("{variable} = {}: is no program; {ADVICE}", named.to_string_lossy())
+                format!("{variable} = {}: is not a program; {ADVICE}", named.to_string_lossy())
             })
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn matroska(path: &Path) -> Result<()> {
 
 fn compare(path: &Path, stated: u64, found: u64) -> Result<()> {
     if stated > found {
-        let expected = format!("{stated} bytes as its header says");
+        let expected = format!("{stated} bytes, as its header states");
         return Err(Error::damaged(path, expected, format!("{found}")));
     }
     Ok(())

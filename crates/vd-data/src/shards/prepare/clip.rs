@@ -46,7 +46,7 @@ pub(super) struct Encoded {
 /// a damaged file makes it a bad file.
 pub(super) fn encode(media: &Media, config: &Prepare) -> Result<Encoded> {
     catch_unwind(AssertUnwindSafe(|| encode_parts(media, config))).unwrap_or_else(|_| {
-        let found = "one on which the decoder panics";
+        let found = "one that makes the decoder panic";
         Err(Error::damaged(media.path(), "a video that can be decoded", found))
     })
 }
@@ -82,7 +82,7 @@ fn encode_parts(media: &Media, config: &Prepare) -> Result<Encoded> {
     let too_large = |h: usize, w: usize| Error::TooLarge {
         path: media.path().to_path_buf(),
         found: format!("{} frames of {h} x {w}", wanted.len()),
-        limit: "2 GiB a clip; take fewer frames (max_frames) or smaller ones (size)".to_owned(),
+        limit: "2 GiB per clip; take fewer frames (max_frames) or smaller ones (size)".to_owned(),
     };
     let [h, w] = config.size.unwrap_or([probe.h, probe.w]);
     check_shape(wanted.len(), [h, w], channels * dtype.bytes()).map_err(|_| too_large(h, w))?;
@@ -101,7 +101,7 @@ fn encode_parts(media: &Media, config: &Prepare) -> Result<Encoded> {
         })?;
         if *shape.get_or_insert(from) != from {
             let expected = "frames of one size";
-            return Err(Error::damaged(media.path(), expected, "frames of several"));
+            return Err(Error::damaged(media.path(), expected, "frames of different sizes"));
         }
     }
     let [h, w] = shape.unwrap_or([h, w]);

@@ -87,7 +87,7 @@ fn check_bad(config: &Prepare, bad: &[BadFile]) -> Result<()> {
             let first: Vec<_> =
                 bad.iter().take(SHOWN).map(|b| format!("\n  {}", b.reason)).collect();
             let got = format!("{max}, with at least {} of them:{}", bad.len(), first.concat());
-            Err(Error::config("max_bad", "as many as there are files that cannot be read", got))
+            Err(Error::config("max_bad", "at least the number of unreadable files", got))
         }
         _ => Ok(()),
     }
@@ -97,7 +97,7 @@ fn check_bad(config: &Prepare, bad: &[BadFile]) -> Result<()> {
 fn check_apart(source: &Path, out: &Path) -> Result<()> {
     let inside = folder_contains(source, out)? || (out.is_dir() && folder_contains(out, source)?);
     if inside {
-        let expected = format!("a folder apart from the source {}", source.display());
+        let expected = format!("a folder outside the source {}", source.display());
         return Err(Error::config("out", expected, out.display()));
     }
     Ok(())

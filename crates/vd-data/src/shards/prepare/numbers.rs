@@ -39,9 +39,9 @@ impl Encoder {
         let Some(x) = unheld else { return Ok(()) };
         let expected = match self.dtype {
             Dtype::U8 => "whole numbers from 0 to 255, none missing".to_owned(),
-            _ => format!("numbers of at most {MAX_HALF} in size"),
+            _ => format!("numbers of magnitude at most {MAX_HALF}"),
         };
-        let expected = format!("{expected} (--dtype f32 holds all)");
+        let expected = format!("{expected} (--dtype f32 holds all numbers)");
         let (path, dtype) = (path.to_path_buf(), self.dtype.numbers().name());
         Err(Error::Unstorable { path, dtype, expected, found: x.to_string() })
     }

@@ -75,13 +75,13 @@ impl Prepare {
             return Err(Error::config("size", expected, format!("{:?}", self.size)));
         }
         if let Some(fps) = self.fps.filter(|fps| !(fps.is_finite() && *fps > 0.0)) {
-            return Err(Error::config("fps", "frames a second, above 0", fps));
+            return Err(Error::config("fps", "frames per second, above 0", fps));
         }
         if !(1..=MAX_FRAMES as usize).contains(&self.stride) {
             return Err(Error::config("stride", format!("1 to {MAX_FRAMES}"), self.stride));
         }
         if self.fps.is_some() && self.stride != 1 {
-            return Err(Error::config("stride", "1 where fps is given", self.stride));
+            return Err(Error::config("stride", "1 if fps is given", self.stride));
         }
         if self.max_frames == Some(0) {
             return Err(Error::config("max_frames", "at least 1", 0));
@@ -90,7 +90,7 @@ impl Prepare {
             return Err(Error::config("channels", "1 or 3", self.channels));
         }
         if self.invalid.is_some_and(f64::is_nan) {
-            return Err(Error::config("invalid", "a number; NaN is missing in any case", "NaN"));
+            return Err(Error::config("invalid", "a number; NaN always counts as missing", "NaN"));
         }
         if self.shard_bytes < LEAST_SHARD {
             let expected = format!("at least {LEAST_SHARD} bytes");

@@ -104,7 +104,7 @@ fn is_journal(path: &Path) -> bool {
 fn lock(folder: &Path) -> Result<File> {
     let file = File::open(folder).map_err(|e| Error::read(folder, e))?;
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
-        let expected = "a folder that no other process is writing";
+        let expected = "a folder that no other process is writing to";
         return Err(Error::config("out", expected, folder.display()));
     }
     Ok(file)
@@ -174,7 +174,7 @@ fn cut(folder: &Path, ends: &[u64]) -> Result<()> {
         let path = shard_path(folder, number);
         let about = path.metadata().map_err(|e| Error::read(&path, e))?;
         if about.len() < *end {
-            let expected = format!("{end} bytes, as its index says; prepare into another folder");
+            let expected = format!("{end} bytes, as its index states; prepare into another folder");
             return Err(Error::shards(&path, None, expected, format!("{} bytes", about.len())));
         }
         if about.len() > *end {

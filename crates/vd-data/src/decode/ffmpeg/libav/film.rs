@@ -112,7 +112,7 @@ impl<'a> Film<'a> {
             match packet.read(&mut self.input) {
                 Ok(()) if packet.stream() != self.index => {}
                 Ok(()) if packet.is_corrupt() => {
-                    return Err(self.refuse("a packet that is cut off"));
+                    return Err(self.refuse("a truncated packet"));
                 }
                 Ok(()) => return Ok(Some(packet)),
                 Err(ffmpeg_next::Error::Eof) => return Ok(None),
@@ -126,7 +126,7 @@ impl<'a> Film<'a> {
         loop {
             match self.decoder.receive_frame(frame) {
                 Ok(()) if frame.is_corrupt() || frame.has_decode_errors() => {
-                    return Err(self.refuse("a frame that is damaged"));
+                    return Err(self.refuse("a damaged frame"));
                 }
                 Ok(()) => return Ok(true),
                 Err(ffmpeg_next::Error::Other { errno: EAGAIN }) => {}
@@ -147,14 +147,14 @@ impl<'a> Film<'a> {
     }
 
     fn refuse(&self, found: &str) -> Error {
-        let expected = format!("a sound {} file", self.container.name());
+        let expected = format!("an intact {} file", self.container.name());
         Error::damaged(self.path, expected, found)
     }
 }
 
 fn damaged(path: &Path, container: Container, error: ffmpeg_next::Error) -> Error {
-    let expected = format!("a sound {} file", container.name());
-    Error::damaged(path, expected, format!("what libav calls: {error}"))
+    let expected = format!("an intact {} file", container.name());
+    Error::damaged(path, expected, format!("according to libav: {error}"))
 }
 
 fn ratio(of: Rational) -> f64 {

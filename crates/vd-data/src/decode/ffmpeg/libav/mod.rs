@@ -96,7 +96,7 @@ pub(super) fn read(
             }
             let stated = index.times.get(number).copied().unwrap_or(f64::NAN);
             if (time - stated).abs() >= APART || time.is_nan() || stated.is_nan() {
-                let expected = format!("frame {number} at {stated} s, as its packets say");
+                let expected = format!("frame {number} at {stated} s, as its packets state");
                 return Err(Error::damaged(path, expected, format!("one at {time} s")));
             }
             aimed = None;
@@ -113,7 +113,7 @@ pub(super) fn read(
         number += 1;
     }
     if number <= last {
-        let expected = format!("{} frames, as its packets say", last + 1);
+        let expected = format!("{} frames, as its packets state", last + 1);
         return Err(Error::damaged(path, expected, format!("{number}")));
     }
     Ok(())
