@@ -87,7 +87,7 @@ fn what_cannot_be_encoded_is_refused_with_a_reason_and_nothing_is_written() {
     place.write("long.txt", format!("red\n{}\n", "red ".repeat(50)));
     place.write("none.txt", "");
     let cases = [
-        (format!("encode --encoder {BERT} none.txt --out e.safetensors"), 1, "no prompt"),
+        (format!("encode --encoder {BERT} none.txt --out e.safetensors"), 1, "at least one line"),
         (format!("encode --encoder {BERT} nowhere.txt --out e.safetensors"), 1, "nowhere.txt"),
         (format!("encode --encoder {BERT} long.txt --out e.safetensors"), 1, "--truncate"),
         (format!("encode --encoder {BERT} long.txt --out e.safetensors"), 1, "long.txt, line 2"),
@@ -111,5 +111,5 @@ fn what_cannot_be_encoded_is_refused_with_a_reason_and_nothing_is_written() {
     let ran = place.vd(&cut);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.contains("\"red red"), "{ran:?}");
-    assert!(ran.stderr.contains("cut to 40 of 52 tokens"), "{ran:?}");
+    assert!(ran.stderr.contains("truncated to 40 of 52 tokens"), "{ran:?}");
 }

@@ -44,5 +44,5 @@ fn a_preset_is_scaled_and_asked_for_other_clips() {
         assert!(message.contains(part), "{args}: {message}");
     }
     let message = place.error("inspect --preset paper_bair --size 20", 1);
-    assert!(message.contains("divide by 8"), "{message}");
+    assert!(message.contains("divisible by 8"), "{message}");
 }

@@ -115,7 +115,7 @@ fn a_bad_setting_is_the_command_lines_fault_and_a_bad_config_is_not() {
         ("train.stepz=3", "unknown field `stepz`"),
         ("train.steps=many", "train.steps=many"),
         ("train.steps=0", "train.steps: expected at least 1, got 0"),
-        ("data.size=[7,8]", "divide by 2"),
+        ("data.size=[7,8]", "divisible by 2"),
         ("data.source.kind=films", "folder"),
     ];
     for (setting, expected) in settings {

@@ -217,7 +217,7 @@ fn an_unreadable_image_gives_its_place_to_another_and_is_counted_once() {
     files.iter().for_each(|file| cut(file, 0.6));
     let config = with_images(&folder(clips.path()), Some(Source::folder(stills.path())), 1);
     let error = Loader::new(&config, 1, Cursor::start(1)).unwrap().next().unwrap_err().to_string();
-    assert!(error.contains("100 files in a row"), "{error}");
+    assert!(error.contains("100 randomly chosen files in a row"), "{error}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn what_is_wrong_with_json_lines_is_said_with_its_place() {
         ),
         (
             "{\"file\": \"0.gif\", \"a\": [[1, 2], [3]]}",
-            "found 1 numbers at place 1 of a list that begins with 2",
+            "found 1 numbers at position 1 of a list that begins with 2",
         ),
         ("{\"file\": \"0.gif\", \"a\": [1, \"b\"]}", "found \"b\" instead of a number"),
         ("{\"file\": \"0.gif\", \"a\": []}", "found an empty list"),

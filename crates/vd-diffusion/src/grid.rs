@@ -12,11 +12,11 @@ pub(crate) fn falls(from: NoiseLevel, to: NoiseLevel) -> bool {
 pub(crate) fn fault(grid: &[NoiseLevel]) -> Option<String> {
     // Otherwise ranges of t, such as those of guidance, would silently never be entered.
     if let Some(i) = grid.iter().position(|at| !(0.0..=1.0).contains(&at.t)) {
-        return Some(format!("expected every t from 0 to 1, got {:?} at place {i}", grid[i]));
+        return Some(format!("expected every t from 0 to 1, got {:?} at position {i}", grid[i]));
     }
     let i = grid.windows(2).position(|pair| !falls(pair[0], pair[1]))?;
     Some(format!(
-        "expected less noise from level to level, got {:?} after {:?} at place {}",
+        "expected less noise from level to level, got {:?} after {:?} at position {}",
         grid[i + 1],
         grid[i],
         i + 1

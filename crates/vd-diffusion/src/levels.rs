@@ -141,7 +141,7 @@ impl Levels {
     ) -> Result<Tensor> {
         if x.size() != y.size() {
             let (expected, got) = (format!("shape {:?}", x.size()), format!("{:?}", y.size()));
-            return Err(Error::tensor("tensor that goes with the batch", expected, got));
+            return Err(Error::tensor("tensor of the batch", expected, got));
         }
         let shape = self.broadcast(x)?;
         let pairs = self.values.iter().map(|at| coefficients(*at)).collect::<Result<Vec<_>>>()?;

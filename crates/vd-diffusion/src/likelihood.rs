@@ -110,7 +110,7 @@ pub fn log_likelihood(
     crate::diffusion::check_kind("x", x)?;
     let (first, last) = (grid[0], grid[grid.len() - 1]);
     if last.sigma == 0.0 {
-        let expected = "a last level with sigma above 0 (leave out the clean one)";
+        let expected = "a last level with sigma above 0 (omit the clean one)";
         return Err(Error::value("grid of a log-likelihood", expected, "sigma 0"));
     }
     denoiser.follow(Progress::Inverting { steps: grid.len() - 1 });
@@ -215,7 +215,7 @@ impl Flow<'_> {
             return Err(Error::tensor("x0-hat of the denoiser", expected, got));
         }
         if !x0.requires_grad() {
-            let (expected, got) = ("differentiable in x", "without a gradient");
+            let (expected, got) = ("differentiable in x", "detached from x");
             return Err(Error::tensor("x0-hat of the denoiser", expected, got));
         }
         let mut trace = per_sample(&x.detach()) * 0.0;
@@ -225,7 +225,9 @@ impl Flow<'_> {
             let keep = k + 1 < self.probes.len();
             let pulled = Tensor::f_run_backward(&[seen], &[&x], keep, false)?;
             let [pulled] = &pulled[..] else {
-                return Err(Error::custom("libtorch gave no gradient of x0-hat in x"));
+                return Err(Error::custom(
+                    "libtorch returned no gradient of x0-hat with respect to x",
+                ));
             };
             trace += per_sample(&(pulled * probe));
         }

@@ -177,8 +177,8 @@ pub(crate) fn needs_signal(at: NoiseLevel) -> Result<()> {
         return Ok(());
     }
     Err(Error::Level(format!(
-        "parameterization epsilon: expected alpha > 0, got alpha = {} at t = {}: pure noise says \
-         nothing about x0; predict v, x0 or flow, or end the schedule before pure noise",
+        "parameterization epsilon: expected alpha > 0, got alpha = {} at t = {}: pure noise holds \
+         no information about x0; predict v, x0 or flow, or end the schedule before pure noise",
         at.alpha, at.t
     )))
 }

@@ -156,7 +156,7 @@ fn settings_out_of_range_are_refused_by_name() {
         (apg(0.5, -1.0, 0.0), 1, "apg: norm_threshold"),
         (apg(0.5, 0.0, 1.0), 1, "apg: momentum"),
         (GuidanceConfig::ClassifierFree { rescale: -0.1, signals, within }, 1, "rescale"),
-        (star.limited(NoiseRange::T([0.6, 0.2])), 1, "the smaller first, got 0.6 to 0.2"),
+        (star.limited(NoiseRange::T([0.6, 0.2])), 1, "in increasing order, got 0.6 to 0.2"),
         (star.limited(NoiseRange::T([f64::NAN, 0.2])), 1, "within"),
         (star, 2, "cfg-zero-star: expected one signal"),
         (star, 0, "at least one signal"),

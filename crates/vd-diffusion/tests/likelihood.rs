@@ -226,7 +226,7 @@ fn misuse_is_refused() {
     };
     let levels = [0.9, 0.5, 0.0].map(|t| Flow.at(t));
     let settings = Likelihood::default();
-    assert!(refused(settings, &Mixture, &levels).contains("leave out the clean one"));
+    assert!(refused(settings, &Mixture, &levels).contains("omit the clean one"));
     assert!(refused(settings, &Mixture, &levels[..1]).contains("at least two levels"));
     assert!(refused(settings, &Cut, &levels[..2]).contains("differentiable in x"));
     let none = Likelihood { probes: 0, ..settings };

@@ -193,13 +193,13 @@ fn plans_and_totals_out_of_range_are_refused_by_what_is_wrong() {
         (hierarchical(8, &[], 1), 9, vec![], "that end with 1, such as [4, 1], got []"),
         (hierarchical(8, &[4, 2], 1), 9, vec![], "that end with 1"),
         (hierarchical(8, &[4, 3, 1], 1), 9, vec![], "each of which divides the one before"),
-        (hierarchical(8, &[1, 1], 1), 9, vec![], "falling distances"),
-        (hierarchical(8, &[4, 0, 1], 1), 9, vec![], "falling distances"),
+        (hierarchical(8, &[1, 1], 1), 9, vec![], "decreasing distances"),
+        (hierarchical(8, &[4, 0, 1], 1), 9, vec![], "decreasing distances"),
         (hierarchical(8, &[6, 1], 3), 9, vec![], "a factor of 5 (window - overlap)"),
         (hierarchical(8, &[4, 1], 8), 9, vec![], "overlap: expected from 1 to 7"),
         (autoregressive(8, 2), 0, vec![], "frames: expected at least 1, got 0"),
-        (autoregressive(8, 2), 9, vec![9], "places from 0 to 8, got 9"),
-        (autoregressive(8, 2), 9, vec![3, 3], "rising places, each once, got 3 after 3"),
+        (autoregressive(8, 2), 9, vec![9], "positions from 0 to 8, got 9"),
+        (autoregressive(8, 2), 9, vec![3, 3], "increasing positions, each once, got 3 after 3"),
     ];
     for (plan, total, given, expected) in cases {
         let error = plan.windows(total, &given).unwrap_err().to_string();

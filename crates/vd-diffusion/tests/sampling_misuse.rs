@@ -26,7 +26,7 @@ fn a_grid_that_does_not_fall_is_refused() {
         // Times in table steps, outside any range of guidance.
         (vec![timed(900.0, 0.9), timed(100.0, 0.1)], "every t from 0 to 1"),
         (vec![at(0.9), timed(f64::NAN, 0.1)], "t: NaN"),
-        (vec![at(0.9), timed(-1e-9, 0.1)], "at place 1"),
+        (vec![at(0.9), timed(-1e-9, 0.1)], "at position 1"),
     ] {
         let x = random(3, &[2], Kind::Double);
         let end = sample(&ddim, &Mixture, &schedule, &grid, x, &mut NoNoise, &mut keep_going);

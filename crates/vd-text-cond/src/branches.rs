@@ -48,7 +48,7 @@ impl Conditioning {
         } else if request.guidance != 1.0 {
             return Err(Error::Value {
                 what: "guidance scale",
-                expected: "1 for clips without a text; a signal has a scale of its own".to_owned(),
+                expected: "1 for clips without text; signals have their own scales".to_owned(),
                 got: request.guidance.to_string(),
             });
         }
@@ -201,7 +201,7 @@ fn embeddings(model: &Generator<'_>, request: &GenerateRequest, rows: &Tensor) -
         let d = width.map_or("d".to_owned(), |width| width.to_string());
         return Err(Error::Value {
             what: "embeddings",
-            expected: format!("n rows of {d} values, one row a clip"),
+            expected: format!("n rows of {d} values, one row per clip"),
             got: format!("shape {size:?}"),
         });
     }

@@ -39,7 +39,9 @@ pub(crate) fn read(path: &Path) -> Result<Rows> {
     let (rows, prompts) = match ending.as_deref() {
         Some("npy") => (read_npy(path)?, None),
         Some("safetensors") => read_safetensors(path)?,
-        _ => return Err(refused(path, "name", "NAME.safetensors or NAME.npy", "another ending")),
+        _ => {
+            return Err(refused(path, "name", "NAME.safetensors or NAME.npy", "another extension"));
+        }
     };
     Ok(Rows { rows: checked(path, rows)?, prompts })
 }
@@ -67,7 +69,7 @@ fn read_safetensors(path: &Path) -> Result<(Tensor, Option<String>)> {
     });
     let rows = found.ok_or_else(|| {
         let got = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        refused(path, "tensors", format!("one called `{TENSOR}`, or a single one"), got)
+        refused(path, "tensors", format!("one named `{TENSOR}`, or a single one"), got)
     })?;
     if rows.kind() != Kind::Float {
         return Err(refused(path, "embeddings", "f32 values", format!("{:?}", rows.kind())));

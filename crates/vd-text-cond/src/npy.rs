@@ -107,7 +107,7 @@ fn shape(text: &str) -> Option<Vec<i64>> {
 }
 
 fn cut_off(error: std::io::Error) -> Damage {
-    damage("length", "a whole .npy file", error.to_string())
+    damage("length", "a complete .npy file", error.to_string())
 }
 
 fn damage(what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Damage {

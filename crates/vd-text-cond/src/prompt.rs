@@ -91,7 +91,11 @@ impl Text {
         let parts = sides.next().transpose()?.unwrap_or_default();
         let until = sides.next().transpose()?;
         if sides.next().is_some() {
-            return Err(refused(text, "one `->` at most: what the last frame shows", "several"));
+            return Err(refused(
+                text,
+                "at most one `->`, followed by what the last frame shows",
+                "several",
+            ));
         }
         Ok(Text { parts, until, negative: None })
     }
@@ -177,7 +181,7 @@ fn parse_part(text: &str, part: &str) -> Result<Part> {
         numbers => numbers.join(WEIGHT).trim().to_owned(),
     };
     let Some(weight) = number.parse().ok().filter(|weight| is_weight(*weight)) else {
-        let expected = "a weight above 0 behind `::` (`\\::` is the characters themselves)";
+        let expected = "a weight above 0 after `::` (`\\::` is the characters themselves)";
         return Err(refused(text, expected, &format!("\"{number}\"")));
     };
     let prompt = rewritten(prompt, |word| match is_escaped(word) {

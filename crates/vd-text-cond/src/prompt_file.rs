@@ -60,7 +60,7 @@ pub fn read_prompts(path: &Path) -> Result<Vec<PromptLine>> {
     let read = match ending.as_deref() {
         Some("txt") => text_line,
         Some("jsonl") => json_line,
-        _ => return Err(file("NAME.txt or NAME.jsonl", "another ending")),
+        _ => return Err(file("NAME.txt or NAME.jsonl", "another extension")),
     };
     let bytes =
         std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
@@ -79,7 +79,7 @@ pub fn read_prompts(path: &Path) -> Result<Vec<PromptLine>> {
     });
     let prompts: Vec<_> = prompts.collect::<Result<_>>()?;
     if prompts.is_empty() {
-        return Err(file("one at least", "none"));
+        return Err(file("at least one prompt", "none"));
     }
     Ok(prompts)
 }
@@ -102,7 +102,7 @@ fn text_line(line: &str) -> std::result::Result<PromptLine, Wrong> {
 
 fn json_line(line: &str) -> std::result::Result<PromptLine, Wrong> {
     let object: Value = serde_json::from_str(line)
-        .map_err(|error| wrong("line", "a JSON object", format!("text that is none ({error})")))?;
+        .map_err(|error| wrong("line", "a JSON object", format!("invalid JSON ({error})")))?;
     let Value::Object(keys) = &object else {
         return Err(wrong("line", "a JSON object", shown(&object)));
     };
@@ -123,7 +123,7 @@ fn json_line(line: &str) -> std::result::Result<PromptLine, Wrong> {
         return Err(wrong("line", "`prompt`, `parts` or `signals`", "none of them"));
     }
     if line.text.is_none() && line.scale.is_some() {
-        let expected = "a `prompt` or `parts` beside it, whose scale it is (a signal's stands in \
+        let expected = "a `prompt` or `parts` next to it to scale (a signal's scale is in \
                         its {\"value\": .., \"scale\": ..})";
         return Err(wrong("scale", expected, "neither"));
     }
@@ -137,13 +137,13 @@ fn text_of(keys: &Map<String, Value>) -> std::result::Result<Option<Text>, Wrong
         (Some(other), None) => return Err(wrong("prompt", "text", shown(other))),
         (None, Some(list)) => Text { parts: parts("parts", list)?, until: None, negative: None },
         (None, None) => match ["until", "negative"].iter().find(|key| keys.contains_key(**key)) {
-            Some(key) => return Err(wrong(key, "a `prompt` or `parts` beside it", "neither")),
+            Some(key) => return Err(wrong(key, "a `prompt` or `parts` next to it", "neither")),
             None => return Ok(None),
         },
     };
     if let Some(until) = keys.get("until") {
         if text.until.is_some() {
-            return Err(wrong("until", "no `->` in the prompt beside it", "one"));
+            return Err(wrong("until", "no `->` in the prompt next to it", "one"));
         }
         text.until = Some(parts("until", until)?);
     }
@@ -175,7 +175,7 @@ fn parts(key: &str, value: &Value) -> std::result::Result<Vec<Part>, Wrong> {
     let list: Vec<Written> = Vec::deserialize(value)
         .map_err(|error| wrong(key, expected, format!("{} ({error})", shown(value))))?;
     if list.is_empty() {
-        return Err(wrong(key, expected, "an empty one"));
+        return Err(wrong(key, expected, "an empty list"));
     }
     Ok(list.into_iter().map(|Written { prompt, weight }| Part { prompt, weight }).collect())
 }

@@ -210,8 +210,8 @@ impl GenerateRequest {
             return Ok(along.clone());
         }
         Err(Error::Value {
-            what: "way through the text",
-            expected: format!("{} numbers from 0 to 1, one a frame", self.frames),
+            what: "progress through the text",
+            expected: format!("{} numbers from 0 to 1, one per frame", self.frames),
             got: format!("{along:?}"),
         })
     }

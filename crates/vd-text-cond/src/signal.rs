@@ -29,7 +29,7 @@ pub struct GivenSignal {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(
     untagged,
-    expecting = "a number, a class by its name, or a list of numbers (or of lists, one a frame)"
+    expecting = "a number, a class by its name, or a list of numbers (or of lists, one per frame)"
 )]
 pub enum SignalValue {
     /// A number; for a class, its name, or its index if no class name is a number.
@@ -193,7 +193,7 @@ pub(crate) fn checked(
     let mut found: Vec<(String, Tensor)> = Vec::new();
     for signal in &request.signals {
         if found.iter().any(|(before, _)| *before == signal.name) {
-            return Err(refused(&signal.name, "it once", "it twice"));
+            return Err(refused(&signal.name, "it given once", "it given twice"));
         }
         let values = signal.fitted(backbone, n, size)?.f_to_device(request.device)?;
         let mut whole = vec![-1; values.dim()];
@@ -254,7 +254,7 @@ fn takes(config: &SignalConfig) -> String {
             format!("a vector of {width} for each clip, or for each frame")
         }
         SignalConfig::Video { channels } => {
-            format!("a video of {channels} channels in the frames and the size of the clips")
+            format!("a video of {channels} channels with the frames and the size of the clips")
         }
     }
 }

@@ -118,7 +118,7 @@ fn prompts_that_do_not_fit_the_rows_are_refused() {
     let few = message(Some("a\nb\n"));
     assert!(few.contains("expected 3") && few.contains("got 2"), "{few}");
     let twice = message(Some("a\nb\na\n"));
-    assert!(twice.contains("\"a\" as number 1 and 3"), "{twice}");
+    assert!(twice.contains("\"a\" as numbers 1 and 3"), "{twice}");
     write_safetensors(&dir.path("j.safetensors"), "embeddings", &x, Some("{}"));
     let json = EmbeddingFile::open(&dir.path("j.safetensors"), None).unwrap_err().to_string();
     assert!(json.contains("JSON list"), "{json}");

@@ -196,6 +196,6 @@ fn parts_that_do_not_fit_are_refused() {
     let far = refused(vec![Known::frames(ends(&clips(1, 1)), vec![0, 4])]);
     assert!(far.contains("from 0 to 3"), "{far}");
     let small = Known::smaller(clips(1, 1), Downscale::Area { factor: 4 });
-    assert!(refused(vec![small]).contains("4 divides h and w"));
+    assert!(refused(vec![small]).contains("h and w divisible by 4"));
     assert!(refused(Vec::new()).contains("at least one term"));
 }

@@ -120,7 +120,7 @@ fn a_bad_line_is_told_with_file_number_key_and_what_was_expected() {
 fn files_without_prompts_are_refused() {
     for (name, content, expected) in [
         ("a.csv", &b"a"[..], "NAME.txt or NAME.jsonl"),
-        ("a.txt", b"\n \n", "one at least, got none"),
+        ("a.txt", b"\n \n", "at least one prompt, got none"),
         ("a.txt", b"caf\xe9", "text in UTF-8"),
     ] {
         let message = File::new(name, content).refused();

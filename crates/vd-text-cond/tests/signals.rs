@@ -221,7 +221,7 @@ fn signals_that_do_not_fit_are_refused_with_what_would() {
         (vec![given("wind", Tensor::from(0.5f32), 1.0)], "got shape []"),
         (
             vec![given("wind", random(1, &[2]), 1.0), given("wind", random(1, &[2]), 1.0)],
-            "expected it once",
+            "expected it given once",
         ),
         (vec![given("wind", random(1, &[2]), f64::NAN)], "finite"),
     ];
@@ -240,7 +240,7 @@ fn signals_that_do_not_fit_are_refused_with_what_would() {
     assert!(message.contains("takes no prompts, only signals (kind, low"), "{message}");
     let nothing = || Condition::Nothing { clips: 2 };
     let ask = GenerateRequest { signals: signals(), guidance: 2.0, ..request(nothing(), FRAMES) };
-    assert!(plain.refused(&ask).contains("a signal has a scale of its own"));
+    assert!(plain.refused(&ask).contains("signals have their own scales"));
     let signals = vec![given("wind", random(1, &[2]), 2.0)];
     assert!(plain.said(&GenerateRequest { signals, guidance: 1.0, ..ask }).is_ok());
 }

@@ -84,12 +84,14 @@ fn look_for_cuda() -> CudaStatus {
         return CudaStatus::Absent { why: format!("no NVIDIA driver ({why})") };
     }
     let Some(dir) = libtorch_dir() else {
-        return CudaStatus::Absent { why: "libtorch_cpu.so is not in this process".to_owned() };
+        return CudaStatus::Absent {
+            why: "libtorch_cpu.so is not loaded in this process".to_owned(),
+        };
     };
     let file = dir.join("libtorch_cuda.so");
     if !file.exists() {
         return CudaStatus::Absent {
-            why: "a driver is there, but this libtorch has no CUDA part; `cargo xtask setup --cuda` gets it".to_owned(),
+            why: "a driver was found, but this libtorch has no CUDA part; `cargo xtask setup --cuda` installs it".to_owned(),
         };
     }
     let Ok(name) = CString::new(file.as_os_str().as_encoded_bytes()) else {
@@ -119,7 +121,7 @@ pub(crate) fn open(name: &CStr) -> std::result::Result<(), String> {
     // SAFETY: after a failed dlopen, dlerror returns a string that lives until the next dl call.
     let why = unsafe { libc::dlerror() };
     if why.is_null() {
-        return Err(format!("{} does not open", name.to_string_lossy()));
+        return Err(format!("{} could not be loaded", name.to_string_lossy()));
     }
     // SAFETY: not null, and NUL-terminated by contract of dlerror.
     Err(unsafe { CStr::from_ptr(why) }.to_string_lossy().into_owned())

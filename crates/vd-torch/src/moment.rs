@@ -47,7 +47,9 @@ impl Moment {
                 })?;
                 Ok(Duration::from_secs_f64(milliseconds.max(0.0) / 1e3))
             }
-            _ => Err(Error::Torch("moments of two devices have no time between them".to_owned())),
+            _ => {
+                Err(Error::Torch("the time between moments of two devices is undefined".to_owned()))
+            }
         }
     }
 }

@@ -57,7 +57,9 @@ pub fn fused_adamw(step: &AdamWStep, state: AdamWState<'_>) -> Result<()> {
         }
         let fits = |(a, b): (&Tensor, &Tensor)| what == "steps" || a.size() == b.size();
         if !state.params.iter().zip(list).all(fits) {
-            return Err(Error::Torch(format!("{what}: a tensor has not its parameter's shape")));
+            return Err(Error::Torch(format!(
+                "{what}: a tensor differs from its parameter in shape"
+            )));
         }
         // The kernel walks memory linearly and ignores strides.
         if !list.iter().all(Tensor::is_contiguous) {

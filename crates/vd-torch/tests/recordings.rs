@@ -299,7 +299,7 @@ fn what_cannot_be_recorded_is_given_up_once_and_for_all() {
         (Flaw::Refuses(1), true, 2, "capturing"),
         (Flaw::Panics(0), false, 1, "a stand-in that panics"),
         (Flaw::Panics(1), true, 2, "a stand-in that panics"),
-        (Flaw::Idle, true, 2, "does not give what was recorded"),
+        (Flaw::Idle, true, 2, "does not reproduce the recorded step"),
         (Flaw::Stops(0), true, 2, "illegal memory access"),
         (Flaw::Stops(1), true, 2, "illegal memory access"),
     ] {
@@ -336,7 +336,10 @@ fn a_function_that_is_not_the_same_twice_is_found_out() {
         assert_eq!([ask(), ask(), ask()], [false; 3]);
     });
     let why = of.state().refused.unwrap();
-    assert!(why.contains("does not give what was recorded") && why.contains("output"), "{why}");
+    assert!(
+        why.contains("does not reproduce the recorded step") && why.contains("output"),
+        "{why}"
+    );
 }
 
 #[test]

@@ -248,7 +248,7 @@ fn recorded(
     let _: Tensor = report.shallow_clone().f_fill_(f64::MIN)?;
     recorded.replay(launch)?;
     if bits(report)? != expected {
-        let what = "a replay of the optimiser's step does not report what the step itself does";
+        let what = "a replay of the optimiser's step does not reproduce the step's own results";
         return Err(Error::Torch(what.to_owned()));
     }
     Ok(recorded)

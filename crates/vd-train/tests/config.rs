@@ -212,7 +212,7 @@ fn a_wrong_override_is_named() {
 #[test]
 fn sections_at_odds_with_each_other_are_refused_by_key() {
     let cases = [
-        (vec!["data.size=[30, 32]"], "data.size", "divide by 4"),
+        (vec!["data.size=[30, 32]"], "data.size", "divisible by 4"),
         (vec!["data.channels=1"], "model.channels", "data.channels"),
         (vec!["model.cond_dim=32"], "model.cond_dim", "64"),
         (vec!["model.out_dim=1"], "model.out_dim", "model.channels"),

@@ -211,7 +211,7 @@ fn what_cannot_be_recorded_is_launched_as_ever() {
     for (flaw, why) in [
         (Flaw::Refuses(0), "stream is capturing"),
         (Flaw::Panics(0), "a stand-in that panics"),
-        (Flaw::Idle, "does not report what the step itself does"),
+        (Flaw::Idle, "does not reproduce the step's own results"),
         (Flaw::Stops(0), "illegal memory access"),
     ] {
         let state = here(StandIn::with(flaw), || {

@@ -75,7 +75,7 @@ fn images_that_would_not_be_independent_are_refused_unless_asked_for() {
     config.model.norm = NormKind::Group { groups: 4 };
     let message = run(&config, Resume::No).unwrap_err().to_string();
     for part in [
-        "data.images: expected nothing with a network that couples",
+        "data.images: expected no data.images with a network that couples",
         "model.norm",
         "train.coupled_images = true",
     ] {

@@ -247,7 +247,7 @@ impl UNet3dConfig {
         match self.norm {
             NormKind::Rms => None,
             NormKind::Group { groups } => Some(format!(
-                "model.norm = {{ kind = \"group\", groups = {groups} }}, whose statistics run over all frames"
+                "model.norm = {{ kind = \"group\", groups = {groups} }}, whose statistics cover all frames"
             )),
         }
     }

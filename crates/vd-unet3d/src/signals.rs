@@ -106,7 +106,7 @@ impl Signals {
                     let expected = if known.is_empty() {
                         "none: this network takes no signals".to_owned()
                     } else {
-                        format!("one of those that this network takes: {}", known.join(", "))
+                        format!("one of this network's signals: {}", known.join(", "))
                     };
                     return Err(Error::input(what, expected, "an unknown name".to_owned()));
                 }
@@ -160,7 +160,7 @@ impl Signal {
         match &self.config {
             SignalConfig::Class { .. } if !matches!(value.kind(), Kind::Int64 | Kind::Int) => {
                 let got = format!("{:?}", value.kind());
-                return Err(Error::input(what, "numbers of classes, Int64", got));
+                return Err(Error::input(what, "class numbers, Int64", got));
             }
             SignalConfig::Class { .. } | SignalConfig::Scalar { .. } => {
                 check::steps(what, value, device)?;

@@ -140,7 +140,7 @@ impl Text {
             if !cond.has_text() {
                 return Ok(());
             }
-            let expected = "none: this network has no cond_dim and no tokens, it takes no text";
+            let expected = "none: this network has no cond_dim and no tokens, so it takes no text";
             let got = if cond.pooled.is_some() { "an embedding" } else { "tokens" };
             return Err(Error::input("conditioning", expected, got.to_owned()));
         }
@@ -151,7 +151,7 @@ impl Text {
             (Some(d), Some(pooled)) => self.fits_pooled(pooled, [b, f, d])?,
             (Some(d), None) if cond.has_text() => {
                 let expected = format!("an embedding of width {d}, which this network needs");
-                let got = "tokens without one".to_owned();
+                let got = "tokens without an embedding".to_owned();
                 return Err(Error::input("conditioning", expected, got));
             }
             _ => {}
@@ -159,8 +159,8 @@ impl Text {
         match (self.tokens, &cond.tokens) {
             (Some(d), Some(tokens)) => self.fits_tokens(tokens, cond.group.as_ref(), [b, f, d]),
             (Some(d), None) if cond.has_text() => {
-                let expected = format!("tokens of width {d}, which this network looks at");
-                let got = "an embedding without them".to_owned();
+                let expected = format!("tokens of width {d}, which this network attends to");
+                let got = "an embedding without tokens".to_owned();
                 Err(Error::input("conditioning", expected, got))
             }
             _ => Ok(()),
@@ -191,7 +191,7 @@ impl Text {
             }
             (size, group) => {
                 let texts = if group.is_some() { "g, l" } else { "l" };
-                let expected = format!("shape [{b}, {texts}, {d}] with l from 1 on");
+                let expected = format!("shape [{b}, {texts}, {d}] with l of at least 1");
                 return Err(Error::input("tokens", expected, format!("{size:?}")));
             }
         };
@@ -210,7 +210,7 @@ impl Text {
         if weight.device() == Device::Cpu {
             let least = weight.detach().min().double_value(&[]);
             if least < 0.0 {
-                let expected = "numbers from 0 on";
+                let expected = "numbers of at least 0";
                 return Err(Error::input("weights of the tokens", expected, least.to_string()));
             }
         }

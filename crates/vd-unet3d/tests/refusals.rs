@@ -151,7 +151,7 @@ fn signals_are_of_their_kind_and_shape() {
     for (name, value, expected, got) in [
         ("weather", whole(&[0]), per_frame, "[1]"),
         ("weather", whole(&[0; 4]).view([2, 2]), per_frame, "[2, 2]"),
-        ("weather", floats(&[2]), "numbers of classes, Int64", "Float"),
+        ("weather", floats(&[2]), "class numbers, Int64", "Float"),
         ("weather", whole(&[0, 3]), "classes from 0 to 2", "3"),
         ("weather", whole(&[0, 1, 2, 0, -1, 0]).view([2, 3]), "classes from 0 to 2", "-1"),
         ("speed", floats(&[2, 1]), per_frame, "[2, 1]"),

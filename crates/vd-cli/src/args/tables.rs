@@ -174,7 +174,10 @@ mod tests {
             (sampler("{eta=1}").unwrap_err(), "heun"),
             (spacing("explicit").unwrap_err(), "t=[1.0, 0.5, 0.0]"),
             (spacing("{kind=\"explicit\"}").unwrap_err(), "missing field `t`"),
-            (spacing("{kind=\"explicit\", t=[1, 1]}").unwrap_err(), "fall, got 1 after 1"),
+            (
+                spacing("{kind=\"explicit\", t=[1, 1]}").unwrap_err(),
+                "decreasing times, got 1 after 1",
+            ),
             (spacing("{kind=\"explicit\", t=[1]}").unwrap_err(), "2 times or more"),
             (spacing("{kind=\"explicit\", t=[2, 1]}").unwrap_err(), "from 0 to 1, got 2"),
             (spacing("{kind=\"karras\", rho=0}").unwrap_err(), "from 1 to 1000, got 0"),

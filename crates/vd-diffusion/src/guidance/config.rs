@@ -70,7 +70,7 @@ impl NoiseRange {
             return Ok(());
         }
         let got = format!("{from} to {to}");
-        Err(Error::value("guidance: within", "two numbers, the smaller first", got))
+        Err(Error::value("guidance: within", "two numbers in increasing order", got))
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Downscale {
 
 name_or_table!(
     Downscale,
-    "way to make clips smaller",
+    "downscaling of clips",
     [None => "none"],
     [Area => "area", Bilinear => "bilinear"],
 );
@@ -54,7 +54,7 @@ impl Downscale {
     pub(super) fn shrink(self, shape: &mut [i64]) -> Result<()> {
         let factor = self.factor();
         if factor < 1 {
-            return Err(Error::value("factor of down-sampling", "at least 1", factor));
+            return Err(Error::value("downscaling factor", "at least 1", factor));
         }
         if factor == 1 {
             return Ok(());
@@ -66,8 +66,8 @@ impl Downscale {
                 Ok(())
             }
             _ => {
-                let expected = format!("b c .. h w, of which {factor} divides h and w");
-                Err(Error::tensor("clip to make smaller", expected, whole))
+                let expected = format!("b c .. h w, with h and w divisible by {factor}");
+                Err(Error::tensor("clip to downscale", expected, whole))
             }
         }
     }

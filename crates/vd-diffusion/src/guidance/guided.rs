@@ -209,7 +209,7 @@ fn check(scales: &[f64], rule: GuidanceConfig) -> Result<()> {
         return Err(Error::value("guidance scale", "a finite number, 1 for none", scale));
     }
     if scales.len() > 1 && !matches!(rule, GuidanceConfig::ClassifierFree { .. }) {
-        let expected = "one signal; several go with `classifier-free`";
+        let expected = "one signal; only `classifier-free` takes several";
         let what = format!("guidance {}", rule.name());
         return Err(Error::value(what, expected, scales.len()));
     }

@@ -100,7 +100,7 @@ impl Known {
             None => x0.shallow_clone(),
         };
         if !bool::try_from(&seen.f_isfinite()?.f_all()?)? {
-            return Err(Error::tensor("known x0", "finite numbers where it is known", "others"));
+            return Err(Error::tensor("known x0", "finite numbers at known positions", "others"));
         }
         let index = index.map(|index| Tensor::from_slice(&index).to_device(x0.device()));
         Ok(Term { x0, index, down: self.down, mask, weight: self.weight })
@@ -129,7 +129,7 @@ impl KnownFrames {
             return Ok(None);
         }
         let Some(f) = shape.get(2).copied() else {
-            let expected = "b c f ..., since frames of it are known";
+            let expected = "b c f ..., because single frames of it are known";
             return Err(Error::tensor("state", expected, format!("{shape:?}")));
         };
         match self {
@@ -228,7 +228,7 @@ fn expand_batch(x0: &Tensor, view: &[i64]) -> Result<Tensor> {
         _ => false,
     };
     if !fits {
-        let expected = format!("shape {view:?}, or 1 as its first number");
+        let expected = format!("shape {view:?}, or 1 as its first size");
         return Err(Error::tensor("known x0", expected, format!("{size:?}")));
     }
     Ok(x0.f_detach()?.f_expand(view, false)?)
@@ -240,12 +240,12 @@ fn spread_mask(mask: &Tensor, view: &[i64], like: &Tensor) -> Result<Tensor> {
     if mask.kind() != Kind::Bool {
         let either = mask.f_eq(0)?.f_logical_or(&mask.f_eq(1)?)?;
         if !bool::try_from(&either.f_all()?)? {
-            return Err(Error::tensor("mask of what is known", "only 0 and 1", "other numbers"));
+            return Err(Error::tensor("mask of known values", "only 0 and 1", "other numbers"));
         }
     }
     let Ok(spread) = mask.f_broadcast_to(view) else {
         let expected = format!("a shape that broadcasts to {view:?}");
-        return Err(Error::tensor("mask of what is known", expected, format!("{:?}", mask.size())));
+        return Err(Error::tensor("mask of known values", expected, format!("{:?}", mask.size())));
     };
     Ok(spread.f_to_kind(Kind::Bool)?)
 }

@@ -147,7 +147,7 @@ impl<D: Denoiser> Reconstruction<D> {
         }
         let idle = |term: &Term| !term.is_exact() && weight * term.weight() == 0.0;
         if replace && terms.iter().any(idle) {
-            let expected = "more than 0 for a smaller copy, which replaces nothing";
+            let expected = "more than 0 for a smaller copy, which acts only through the gradient";
             return Err(Error::value("reconstruction: weight", expected, weight));
         }
         let replaced = if replace { replacement(&terms, shape)? } else { None };
@@ -256,7 +256,7 @@ pub(super) fn fits(x: &Tensor, shape: &[i64], like: &Tensor) -> Result<()> {
     if x.size() == shape && x.kind() == kind && x.device() == device {
         return Ok(());
     }
-    let expected = format!("shape {shape:?}, {kind:?} on {device:?}, as what is known");
+    let expected = format!("shape {shape:?}, {kind:?} on {device:?}, like the known values");
     let got = format!("{:?}, {:?} on {:?}", x.size(), x.kind(), x.device());
     Err(Error::tensor("state", expected, got))
 }

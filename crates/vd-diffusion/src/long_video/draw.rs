@@ -98,7 +98,7 @@ fn check_given(given: &GivenFrames<'_>) -> Result<()> {
     if size.len() >= 3 && size[2] == frames as i64 {
         return Ok(());
     }
-    let expected = format!("b c {frames} ..., a frame for each of the given places");
+    let expected = format!("b c {frames} ..., one frame for each of the given positions");
     Err(Error::tensor("given frames of a long video", expected, format!("{size:?}")))
 }
 

@@ -99,7 +99,7 @@ impl LongVideoPlan {
     pub fn validate(&self) -> Result<()> {
         let window = self.window();
         if window < 2 {
-            let expected = "at least 2 frames, one to go on from and one to draw";
+            let expected = "at least 2 frames, one to continue from and one to draw";
             return Err(Error::value("long video: window", expected, window));
         }
         let inside = |what: &str, value: usize| match value {
@@ -125,17 +125,17 @@ fn check_strides(strides: &[usize], most: usize) -> Result<()> {
         Err(Error::value("long video: strides", expected, format!("{strides:?}")))
     };
     if strides.last() != Some(&1) {
-        return refuse("distances of frames that end with 1, such as [4, 1]".to_owned());
+        return refuse("distances between frames that end with 1, such as [4, 1]".to_owned());
     }
     for pair in strides.windows(2) {
         let (coarse, fine) = (pair[0], pair[1]);
         if fine == 0 || coarse <= fine || coarse % fine != 0 {
-            return refuse("falling distances, each of which divides the one before".to_owned());
+            return refuse("decreasing distances, each of which divides the one before".to_owned());
         }
         if coarse / fine > most {
             return refuse(format!(
-                "at most a factor of {most} (window - overlap) from one to the next: put levels \
-                 between"
+                "at most a factor of {most} (window - overlap) from one to the next: add levels \
+                 in between"
             ));
         }
     }
@@ -149,14 +149,18 @@ fn known(total: usize, given: &[usize]) -> Result<Vec<bool>> {
     }
     if let Some(pair) = given.windows(2).find(|pair| pair[0] >= pair[1]) {
         let got = format!("{} after {}", pair[1], pair[0]);
-        return Err(Error::value("long video: given frames", "rising places, each once", got));
+        return Err(Error::value(
+            "long video: given frames",
+            "increasing positions, each once",
+            got,
+        ));
     }
     let mut known = vec![false; total];
     for frame in given {
         match known.get_mut(*frame) {
             Some(known) => *known = true,
             None => {
-                let expected = format!("places from 0 to {}", total - 1);
+                let expected = format!("positions from 0 to {}", total - 1);
                 return Err(Error::value("long video: given frames", expected, frame));
             }
         }

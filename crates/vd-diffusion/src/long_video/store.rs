@@ -46,7 +46,7 @@ impl Store {
         let size = tensor.size();
         let shape = self.shape.get_or_insert_with(|| size.clone());
         if *shape != size {
-            let expected = format!("{shape:?}, as those before it");
+            let expected = format!("{shape:?}, like the frames before it");
             return Err(Error::tensor("frame of a long video", expected, format!("{size:?}")));
         }
         self.frames.insert(frame, tensor);

@@ -91,7 +91,7 @@ pub(crate) fn reduce(losses: &Tensor, counting: Option<&Tensor>, levels: &Levels
     let total = counts.sum(Kind::Double).double_value(&[]);
     let got = if total.is_nan() { "other numbers" } else { "none" };
     if total.is_nan() || total <= 0.0 {
-        let expected = "1 where a number counts and 0 elsewhere, with at least one that counts";
+        let expected = "1 where a value counts and 0 elsewhere, with at least one that counts";
         return Err(Error::value("keep", expected, got));
     }
     let everywhere = upload(everywhere, losses.device())?.to_kind(kind);

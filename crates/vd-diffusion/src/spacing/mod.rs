@@ -180,7 +180,7 @@ fn check_times(t: &[f64]) -> Result<()> {
 fn check_falling(t: &[f64]) -> Result<()> {
     let refuse = |expected, got| Err(Error::value("spacing explicit: t", expected, got));
     match t.windows(2).find(|pair| pair[0] <= pair[1]) {
-        Some(pair) => refuse("times that fall", format!("{} after {}", pair[1], pair[0])),
+        Some(pair) => refuse("decreasing times", format!("{} after {}", pair[1], pair[0])),
         None if t.len() < 2 => refuse("2 times or more, the last included", format!("{t:?}")),
         None => Ok(()),
     }

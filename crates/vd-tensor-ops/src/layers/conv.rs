@@ -93,8 +93,8 @@ impl SpaceConv {
     ) -> Result<Self> {
         if kernel < 1 || kernel % 2 == 0 {
             return Err(Error::Value {
-                what: "kernel of a space convolution".to_owned(),
-                expected: "an odd number, so that height and width stay".to_owned(),
+                what: "kernel of a spatial convolution".to_owned(),
+                expected: "an odd number, so that height and width are preserved".to_owned(),
                 got: kernel.to_string(),
             });
         }

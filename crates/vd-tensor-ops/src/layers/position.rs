@@ -25,7 +25,7 @@ impl Rotary {
     pub fn new(scope: &mut Scope, width: i64) -> Result<Self> {
         if width < 2 || width % 2 != 0 {
             return Err(Error::Value {
-                what: "features that rotary positions turn".to_owned(),
+                what: "features that rotary positions rotate".to_owned(),
                 expected: "an even number, at least 2".to_owned(),
                 got: width.to_string(),
             });
@@ -129,7 +129,7 @@ impl RelativeBias {
     pub fn new(scope: &mut Scope, heads: i64, max_distance: i64) -> Result<Self> {
         if max_distance <= Self::BUCKETS / 4 {
             return Err(Error::Value {
-                what: "distance from which on all frames are equally far".to_owned(),
+                what: "distance from which all frames count as equally far".to_owned(),
                 expected: format!("more than {}", Self::BUCKETS / 4),
                 got: max_distance.to_string(),
             });

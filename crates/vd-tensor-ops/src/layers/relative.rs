@@ -38,7 +38,7 @@ impl RelativeVectors {
     pub(super) fn new(scope: &mut Scope, dim: i64, distance: i64) -> Result<Self> {
         if distance < 1 {
             return Err(Error::Value {
-                what: "distance from which on relative positions are the same".to_owned(),
+                what: "distance from which relative positions are the same".to_owned(),
                 expected: "at least 1".to_owned(),
                 got: distance.to_string(),
             });

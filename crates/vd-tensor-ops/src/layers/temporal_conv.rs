@@ -42,8 +42,8 @@ impl TemporalConv {
     pub fn new(scope: &mut Scope, channels: i64, kernel: i64) -> Result<Self> {
         if kernel < 1 || kernel % 2 == 0 {
             return Err(Error::Value {
-                what: "kernel of a convolution along time".to_owned(),
-                expected: "an odd number, so that the frames stay".to_owned(),
+                what: "kernel of a temporal convolution".to_owned(),
+                expected: "an odd number, so that the number of frames is preserved".to_owned(),
                 got: kernel.to_string(),
             });
         }

@@ -30,8 +30,8 @@ impl Scope<'_> {
         let name = self.full(name);
         let Some(param) = self.params.entries.get(&name) else {
             return Err(Error::Value {
-                what: "parameter to start at zero".to_owned(),
-                expected: "one that is declared".to_owned(),
+                what: "parameter to initialise with zeros".to_owned(),
+                expected: "a declared parameter".to_owned(),
                 got: format!("`{name}`"),
             });
         };

@@ -43,7 +43,7 @@ impl Archive {
             format!("truncated or damaged: it begins like a torch.save file, but its directory cannot be read ({e})")
         })?;
         if zip.has_duplicate_names() {
-            return Err("two files of the archive have one name: damaged".to_owned());
+            return Err("two files of the archive have the same name: damaged".to_owned());
         }
         let mut archive = Archive { zip, bytes, storages: BTreeMap::new() };
         let names = archive.names()?;
@@ -179,15 +179,15 @@ fn foreign(content: &[u8]) -> String {
     if content.is_empty() {
         "empty file".to_owned()
     } else if head.windows(LEGACY_MAGIC.len()).any(|w| w == LEGACY_MAGIC) {
-        format!("the format of PyTorch before 1.6, which is not read; {resave}")
+        format!("the format of PyTorch before 1.6, which is not supported; {resave}")
     } else if content.get(257..262) == Some(b"ustar") {
         format!(
             "a tar archive, the format of PyTorch before 0.1.10 if a checkpoint at all; {resave}"
         )
     } else if content.get(8) == Some(&b'{') {
-        "a safetensors file by its looks, expected a file of torch.save; `Weights::read` reads it"
+        "apparently a safetensors file, expected a file of torch.save; read it with `Weights::read`"
             .to_owned()
     } else {
-        "not a file of torch.save: no zip archive".to_owned()
+        "not a file of torch.save: not a zip archive".to_owned()
     }
 }

@@ -152,7 +152,7 @@ impl PtFile {
         // Cannot overflow: the window's own check has computed this product.
         *budget = budget.checked_sub(window.numel * item_bytes).ok_or_else(|| {
             format!(
-                "with the shape {:?} more is asked for than the file could mean: its {} bytes would \
+                "the shape {:?} is implausible for this file: its {} bytes would \
                  be repeated more than four times",
                 info.shape(),
                 self.archive.len()

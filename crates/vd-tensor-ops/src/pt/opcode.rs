@@ -71,7 +71,7 @@ pub(super) fn refusal(op: u8) -> &'static str {
         }
         b'i' | b'o' => "makes an instance of a Python 2 class, which torch.save does not write",
         0x82..=0x84 => "needs the extension registry of the Python that wrote it",
-        0x97 | 0x98 => "needs a buffer outside of the pickle",
-        _ => "is no pickle opcode: the pickle is damaged",
+        0x97 | 0x98 => "needs a buffer outside the pickle",
+        _ => "is not a pickle opcode: the pickle is damaged",
     }
 }

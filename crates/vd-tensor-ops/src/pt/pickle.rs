@@ -55,7 +55,7 @@ impl Machine<'_> {
         }
         let root = self.pop()?;
         if !self.stack.is_empty() || !self.marks.is_empty() || self.input.left() > 0 {
-            return Err("something is left over at its end: the pickle is damaged".to_owned());
+            return Err("there is trailing data: the pickle is damaged".to_owned());
         }
         Ok(root)
     }
@@ -163,7 +163,7 @@ impl Machine<'_> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Some(module), Some(name)) = (self.heap.str(module), self.heap.str(name))
                 else {
-                    return Err("a class whose name is no text".to_owned());
+                    return Err("a class whose name is not a text".to_owned());
                 };
                 let class = Class { module: module.clone(), name: name.clone() };
                 self.push_new(Node::Class(class))?;
@@ -201,7 +201,7 @@ impl Machine<'_> {
         match self.heap.node_mut(target)? {
             Node::List(list) | Node::Set(list) => list.extend(items),
             Node::Object(object) => object.items.extend(items),
-            _ => return Err("elements for something that is no list or set".to_owned()),
+            _ => return Err("elements for something that is not a list or set".to_owned()),
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ impl Machine<'_> {
         match self.heap.node_mut(target)? {
             Node::Dict(entries) => entries.extend(pairs),
             Node::Object(object) => object.entries.extend(pairs),
-            _ => return Err("entries for something that is no dict".to_owned()),
+            _ => return Err("entries for something that is not a dict".to_owned()),
         }
         Ok(())
     }

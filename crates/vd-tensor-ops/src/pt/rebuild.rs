@@ -15,7 +15,7 @@ const MAX_RANK: usize = 64;
 
 /// The object that `function(*args)` returns.
 pub(super) fn call(heap: &mut Heap, function: Id, args: Id) -> Parse<Id> {
-    let items = heap.tuple(args).ok_or("a call whose arguments are no tuple")?;
+    let items = heap.tuple(args).ok_or("a call whose arguments are not a tuple")?;
     let first = items.first().copied();
     let name = heap.class(function).map(|class| (&*class.module, &*class.name));
     let node = match (name, first) {
@@ -47,13 +47,13 @@ pub(super) fn call(heap: &mut Heap, function: Id, args: Id) -> Parse<Id> {
 /// An object without a meaning here.
 pub(super) fn object(heap: &Heap, function: Id, args: Id, kwargs: Option<Id>) -> Parse<Node> {
     if heap.tuple(args).is_none() {
-        return Err("a call whose arguments are no tuple".to_owned());
+        return Err("a call whose arguments are not a tuple".to_owned());
     }
     let class = match heap.node(function)? {
         Node::Class(class) => class.clone(),
         // The result of one opaque call is called again: keep the first one's name.
         Node::Object(object) => object.class.clone(),
-        _ => return Err("a call of something that is no class".to_owned()),
+        _ => return Err("a call of something that is not a class".to_owned()),
     };
     let (items, entries) = (Vec::new(), Vec::new());
     Ok(Node::Object(Box::new(Object { class, args, kwargs, state: None, items, entries })))
@@ -68,7 +68,7 @@ pub(super) fn storage(heap: &Heap, id: Id) -> Parse<Storage> {
         }
         _ => None,
     };
-    let (class, key, numel) = fields.flatten().ok_or("a persistent id that is no storage")?;
+    let (class, key, numel) = fields.flatten().ok_or("a persistent id that is not a storage")?;
     if numel < 0 {
         return Err(format!("a storage of {numel} elements"));
     }
@@ -109,7 +109,7 @@ fn parameter(heap: &Heap, tensor: Option<Id>) -> Parse<Id> {
     let tensor = tensor.ok_or("a parameter without a tensor")?;
     match heap.node(tensor)? {
         Node::Leaf(Value::Tensor(_)) | Node::Object(_) => Ok(tensor),
-        _ => Err("a parameter that is no tensor".to_owned()),
+        _ => Err("a parameter that is not a tensor".to_owned()),
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn decode(file: &[u8]) -> Parse<(Metadata, &[u8])> {
     let len = usize::try_from(u64::from_le_bytes(*len)).unwrap_or(usize::MAX);
     if len > MAX_JSON {
         return Err(format!(
-            "not a safetensors file: its first 8 bytes would mean a header of {len} bytes"
+            "not a safetensors file: its first 8 bytes give a header length of {len} bytes"
         ));
     }
     let (json, data) = rest.split_at_checked(len).ok_or_else(|| {

@@ -136,7 +136,7 @@ impl Cache {
                 Some(entry)
             }
             Err(why) => {
-                tracing::warn!("{}: {why}; this prompt is encoded anew", path.display());
+                tracing::warn!("{}: {why}; this prompt is encoded again", path.display());
                 None
             }
         }
@@ -207,11 +207,11 @@ fn read(path: &Path, prompt: &str, [l, d]: [i64; 2]) -> std::result::Result<Entr
     };
     let entry = Entry { pooled: take(POOLED, &[d])?, tokens: take(TOKENS, &[l, d])? };
     if metadata.get(PROMPT).is_none_or(|of| of != prompt) {
-        return Err("it is of another prompt".to_owned());
+        return Err("it belongs to another prompt".to_owned());
     }
     let sum = sum(&entry).map_err(|error| error.to_string())?;
     if metadata.get(SUM) != Some(&sum) {
-        return Err("its bytes have changed".to_owned());
+        return Err("its checksum does not match".to_owned());
     }
     Ok(entry)
 }

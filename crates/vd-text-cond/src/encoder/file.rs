@@ -57,7 +57,7 @@ impl EmbeddingFile {
             if let Some(first) = index.insert(prompt.clone(), row)
                 && read.rows.get(first) != read.rows.get(row)
             {
-                let got = format!("\"{prompt}\" as number {} and {}", first + 1, row + 1);
+                let got = format!("\"{prompt}\" as numbers {} and {}", first + 1, row + 1);
                 return Err(refused(&source, "prompts", "each prompt once", got));
             }
         }
@@ -122,7 +122,7 @@ fn read_lines(file: &Path, embeddings: &Path) -> Result<Vec<String>> {
             Ok(text.lines().map(str::to_owned).collect())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let expected = format!("{} with one prompt a line", file.display());
+            let expected = format!("{} with one prompt per line", file.display());
             Err(refused(embeddings, "prompts", expected, "no such file"))
         }
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {

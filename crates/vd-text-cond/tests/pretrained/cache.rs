@@ -162,7 +162,7 @@ fn that_a_prompt_is_cut_is_said_once_also_where_the_cache_has_it() {
         log.0.lock().unwrap().clone()
     };
     let (firework, gold) = (long("firework"), long("gold"));
-    let cuts = |log: &str| log.matches("is cut to 40 of ").count();
+    let cuts = |log: &str| log.matches("is truncated to 40 of ").count();
     let first = logged(&encoder(&config), &[&firework, &firework]);
     assert_eq!(cuts(&first), 1, "{first}");
     // As left by another process: an entry of a prompt that this one has not warned of.

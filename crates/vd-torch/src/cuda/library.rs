@@ -21,7 +21,7 @@ impl Library {
         // SAFETY: `name` is NUL-terminated; the handle is kept open for good.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
         NonNull::new(handle).map(Library).ok_or_else(|| {
-            last_error().unwrap_or_else(|| format!("{} does not open", file.display()))
+            last_error().unwrap_or_else(|| format!("{} could not be loaded", file.display()))
         })
     }
 

@@ -141,7 +141,8 @@ impl Nvrtc {
         });
         let log = program.log();
         done.map_err(|why| failed(format!("{why}: {}", log.trim())))?;
-        let cubin = program.cubin().ok_or_else(|| failed("no machine code came".to_owned()))?;
+        let cubin =
+            program.cubin().ok_or_else(|| failed("it returned no machine code".to_owned()))?;
         Ok(Compiled { cubin, kernels: parse(&log) })
     }
 
@@ -240,7 +241,7 @@ fn find(files: &[PathBuf]) -> std::result::Result<Nvrtc, String> {
             Err(why) => first = first.or(Some(why)),
         }
     }
-    Err(first.unwrap_or_else(|| "no place to look at".to_owned()))
+    Err(first.unwrap_or_else(|| "there is no folder to search".to_owned()))
 }
 
 fn open(file: &Path) -> std::result::Result<Nvrtc, String> {
@@ -253,7 +254,7 @@ fn open(file: &Path) -> std::result::Result<Nvrtc, String> {
         }
     }
     let functions = Functions::of(Library::open(file)?)
-        .map_err(|why| format!("{} is no NVRTC: {why}", file.display()))?;
+        .map_err(|why| format!("{} is not NVRTC: {why}", file.display()))?;
     let (mut major, mut minor) = (0, 0);
     // SAFETY: room for two numbers.
     let code = unsafe { (functions.version)(&mut major, &mut minor) };
@@ -261,7 +262,7 @@ fn open(file: &Path) -> std::result::Result<Nvrtc, String> {
         (0, Ok(major), Ok(minor)) => {
             Ok(Nvrtc { functions, version: (major, minor), file: file.to_path_buf() })
         }
-        _ => Err(format!("{} tells no version", file.display())),
+        _ => Err(format!("{} reports no version", file.display())),
     }
 }
 
@@ -277,7 +278,7 @@ mod tests {
         let why = find(&[nowhere]).unwrap_err();
         assert!(why.contains("/nowhere/libnvrtc.so.13"), "{why}");
         let why = find(&[PathBuf::from("libc.so.6")]).unwrap_err();
-        assert!(why.contains("libc.so.6 is no NVRTC") && why.contains("nvrtcVersion"), "{why}");
+        assert!(why.contains("libc.so.6 is not NVRTC") && why.contains("nvrtcVersion"), "{why}");
     }
 
     #[test]

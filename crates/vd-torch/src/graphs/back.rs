@@ -37,11 +37,13 @@ impl BackTensors {
     fn again(&mut self) -> Result<()> {
         let outputs = std::mem::take(&mut self.outputs);
         if outputs.is_empty() {
-            return Err(Error::Torch("nothing was run forward".to_owned()));
+            return Err(Error::Torch("no forward pass was run".to_owned()));
         }
         let (all, places) = gradients(&outputs, &self.seeds, &self.params)?;
         if places != self.places {
-            return Err(Error::Torch("other parameters have gradients than before".to_owned()));
+            return Err(Error::Torch(
+                "a different set of parameters has gradients than before".to_owned(),
+            ));
         }
         Ok(tch::no_grad(|| self.all.f_copy_(&all))?)
     }

@@ -29,7 +29,7 @@ impl Fixed {
     /// Any error of `f`, a panic included; work that cannot be recorded; a device that records
     /// nothing.
     pub fn record(device: Device, f: &mut dyn FnMut() -> Result<()>) -> Result<Self> {
-        let nothing = || Error::Torch(format!("nothing is recorded on {device:?}"));
+        let nothing = || Error::Torch(format!("no graphs can be recorded on {device:?}"));
         let recorder = recorder(device).ok_or_else(nothing)??;
         let mut recording = None;
         let record = || {

@@ -105,7 +105,7 @@ pub(super) fn gradients(
     };
     let kind = found.iter().flatten().map(Tensor::kind).next();
     let Some(like) = found.iter().flatten().next() else {
-        return Err(Error::Torch("no parameter has a part in the outputs".to_owned()));
+        return Err(Error::Torch("no output depends on a parameter".to_owned()));
     };
     let room = like.f_new_zeros([STEP], (like.kind(), like.device()))?;
     let (mut parts, mut places, mut first) = (Vec::new(), Vec::new(), 0);

@@ -229,7 +229,7 @@ fn close(what: &str, replayed: &Tensor, expected: &Tensor) -> Result<()> {
     let is_close = apart <= FAR * norm;
     if norm.is_finite() && !is_close {
         return Err(Error::Torch(format!(
-            "a replay does not give what was recorded: {what} is off by {apart:.2e} of {norm:.2e}"
+            "a replay does not reproduce the recorded step: {what} is off by {apart:.2e} of {norm:.2e}"
         )));
     }
     Ok(())

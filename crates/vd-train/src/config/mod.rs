@@ -137,15 +137,15 @@ impl RunConfig {
     fn check_network(&self) -> Result<()> {
         let (model, data) = (&self.model, &self.data);
         if model.channels != data.channels as i64 {
-            let expected = format!("{}, as data.channels", data.channels);
+            let expected = format!("{}, like data.channels", data.channels);
             return Err(Error::config("model.channels", expected, model.channels));
         }
         if model.out_channels() != model.channels {
-            let expected = format!("{}, as model.channels, to be trained", model.channels);
+            let expected = format!("{}, like model.channels, for training", model.channels);
             return Err(Error::config("model.out_dim", expected, model.out_channels()));
         }
         if model.time == TimeEmbedding::LogSnr && !self.diffusion.schedule.tells_log_snr() {
-            let expected = "\"step\", or a schedule that tells the log-SNR: diffusion.schedule = \
+            let expected = "\"step\", or a schedule that provides the log-SNR: diffusion.schedule = \
                             { kind = \"cosine\", time_input = \"log-snr\" }";
             return Err(Error::config("model.time", expected, "\"log-snr\""));
         }
@@ -153,7 +153,7 @@ impl RunConfig {
         if data.size.iter().any(|n| *n as i64 % multiple != 0) {
             let halvings = model.dim_mults.len() - 1;
             let expected = format!(
-                "sides that divide by {multiple}, for model.dim_mults halves them {halvings} times"
+                "sides divisible by {multiple}, because model.dim_mults halves them {halvings} times"
             );
             return Err(Error::config("data.size", expected, format!("{:?}", data.size)));
         }
@@ -166,13 +166,13 @@ impl RunConfig {
             return Ok(());
         }
         if self.train.focus_present > 0.0 {
-            let expected = "0 with data.images, whose frames are independent images already";
+            let expected = "0 with data.images, which already adds independent images";
             return Err(Error::config("train.focus_present", expected, self.train.focus_present));
         }
         match self.model.coupling() {
             Some(coupling) if !self.train.coupled_images => {
-                let expected = "nothing with a network that couples the clip and the images beside it \
-                                beyond the mask of its attention (another norm, or \
+                let expected = "no data.images with a network that couples the clip and the images after it \
+                                beyond its attention mask (use another norm, or set \
                                 train.coupled_images = true for images that are not independent)";
                 Err(Error::config("data.images", expected, coupling))
             }
@@ -187,8 +187,8 @@ impl RunConfig {
         }
         if let Some((name, _)) = self.signals.iter().find(|(_, source)| source.drop == 0.0) {
             let expected = format!(
-                "0, or signals.{name}.drop above 0: previews show what stands in for the signal, \
-                 which training does not reach without"
+                "0, or signals.{name}.drop above 0: previews use the signal's null embedding, \
+                 which is otherwise not trained"
             );
             return Err(Error::config("train.preview_every", expected, train.preview_every));
         }
@@ -198,7 +198,7 @@ impl RunConfig {
         }
         let drop = self.text.as_ref().map_or(0.0, |text| text.drop);
         if train.preview_scale != 1.0 && drop == 0.0 {
-            let expected = "1, for guidance needs a [text] section with drop above 0";
+            let expected = "1, because guidance needs a [text] section with drop above 0";
             return Err(Error::config("train.preview_scale", expected, train.preview_scale));
         }
         Ok(())
@@ -211,7 +211,7 @@ fn complete_widths(
     (width, token_width): (i64, Option<i64>),
 ) -> Result<()> {
     let differs = |key, width, given| {
-        let expected = format!("{width}, the width of text.encoder, or nothing");
+        let expected = format!("{width}, the width of text.encoder, or no value");
         Err(Error::config(key, expected, given))
     };
     // A network that pools the tokens itself decides how wide the embedding is.
@@ -224,7 +224,7 @@ fn complete_widths(
     let Some(tokens) = &mut model.tokens else { return Ok(()) };
     let Some(width) = token_width else {
         let expected = "an encoder that gives tokens, for [model.tokens]";
-        return Err(Error::config("text.encoder", expected, "one that gives embeddings alone"));
+        return Err(Error::config("text.encoder", expected, "one that gives only embeddings"));
     };
     if tokens.dim == 0 {
         tokens.dim = width;

@@ -226,7 +226,7 @@ fn check_video(
     match signal {
         SignalConfig::Video { channels: given } if *given != channels as i64 => {
             let key = format!("model.signals.{name}.channels");
-            let expected = format!("{channels}, which signals.{name}.from makes of the clips");
+            let expected = format!("{channels}, as signals.{name}.from gives");
             Err(Error::config(key, expected, given))
         }
         _ => Ok(()),

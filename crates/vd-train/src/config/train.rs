@@ -195,7 +195,7 @@ impl TrainConfig {
         }
         if self.preview_every > 0 && (self.preview_count < 1 || self.preview_steps < 1) {
             let got = format!("{} clips in {} steps", self.preview_count, self.preview_steps);
-            let expected = "at least 1 clip in 1 step, or train.preview_every = 0";
+            let expected = "at least 1 clip and 1 step, or train.preview_every = 0";
             return Err(Error::config("train.preview_count", expected, got));
         }
         if !matches!(self.preview_format, ClipFormat::Gif | ClipFormat::WebP | ClipFormat::Mp4) {

@@ -220,8 +220,8 @@ pub(crate) fn check_signals(config: &RunConfig, dataset: &Dataset) -> Result<()>
         }
         if without > 0 {
             tracing::warn!(
-                "{without} of {clips} clips have no value for signals.{name}: they go without it, \
-                 as those do that signals.{name}.drop draws"
+                "{without} of {clips} clips have no value for signals.{name}: they are trained without it, \
+                 like those chosen by signals.{name}.drop"
             );
         }
     }

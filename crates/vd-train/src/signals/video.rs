@@ -17,7 +17,7 @@ use crate::{Result, Upsampling};
 pub fn low_resolution(x0: &Tensor, factor: i64, upsampling: Upsampling) -> Result<Tensor> {
     let (b, c, f, h, w) = x0.size5()?;
     if factor < 1 || h % factor != 0 || w % factor != 0 {
-        let expected = format!("sides that divide by {factor}");
+        let expected = format!("sides divisible by {factor}");
         return Err(crate::Error::config("low resolution", expected, format!("{h} x {w}")));
     }
     let flat = x0.f_reshape([b, c * f, h, w])?;

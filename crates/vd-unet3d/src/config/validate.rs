@@ -101,7 +101,7 @@ impl UNet3dConfig {
         }
         let rotary = self.time_positions == TimePositions::Bias;
         if rotary && self.attn_dim_head < 32 && self.attn_dim_head % 2 != 0 {
-            let expected = "an even number where below 32 (rotary positions turn pairs)";
+            let expected = "an even number if below 32 (rotary positions rotate pairs)";
             return refuse("attn_dim_head", expected, self.attn_dim_head.to_string());
         }
         if let NormKind::Group { groups } = self.norm {
@@ -122,14 +122,14 @@ impl UNet3dConfig {
             let (count, distinct) = (self.dim_mults.len(), levels.iter().collect::<BTreeSet<_>>());
             if distinct.len() < levels.len() || levels.iter().any(|level| *level >= count) {
                 let expected = format!(
-                    "levels from 0 to {}, each at most once, for dim_mults has {count}",
+                    "levels from 0 to {}, each at most once, because dim_mults has {count}",
                     count - 1
                 );
                 return refuse("attention_levels", &expected, format!("{levels:?}"));
             }
         }
         if self.skips == Skips::Block && self.skip_before_temporal {
-            let expected = "false where every block has a skip, for no long skip is left";
+            let expected = "false if every block has a skip, because no long skip is left";
             return refuse("skip_before_temporal", expected, "true".to_owned());
         }
         within("spatial_dim_head", self.spatial_dim_head.unwrap_or(1), 1, 4096)?;
@@ -179,7 +179,7 @@ impl TokensConfig {
         within("tokens.memory", self.memory, 0, MOST_MEMORY)?;
         once("tokens.cross", &self.cross)?;
         if self.cross.is_empty() && self.memory == 0 && !self.pool {
-            let expected = "a way to look at the tokens: `cross` of \"space\" or \"time\", \
+            let expected = "a way to attend to the tokens: `cross` of \"space\" or \"time\", \
                             `memory` above 0, or `pool = true`";
             return refuse("tokens", expected, "none of them".to_owned());
         }

@@ -66,7 +66,7 @@ impl Isa {
             None => Err(Error::Value {
                 what: "VD_ISA".to_owned(),
                 expected: format!(
-                    "what this CPU has: {}",
+                    "one that this CPU supports: {}",
                     available.iter().map(Isa::to_string).collect::<Vec<_>>().join(", ")
                 ),
                 got: name.into_owned(),
@@ -143,7 +143,7 @@ impl Isa {
                 #[cfg(feature = "imitate")]
                 Isa::Avx2 => Lanes::<8, 6>::call(work),
                 #[cfg(not(feature = "imitate"))]
-                _ => panic!("this CPU lacks the instructions {self}"),
+                _ => panic!("this CPU does not support the instruction set {self}"),
             }
         }
     }

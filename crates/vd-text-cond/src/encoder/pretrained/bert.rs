@@ -46,7 +46,7 @@ impl Bert {
             return Err(settings.refuse("position_embedding_type", "absolute", kind));
         }
         if settings.flag_or("is_decoder", false)? {
-            return Err(settings.refuse("is_decoder", "false, an encoder", "true"));
+            return Err(settings.refuse("is_decoder", "false, as for an encoder", "true"));
         }
         let width = settings.size("hidden_size")?;
         let heads = settings.size("num_attention_heads")?;
@@ -57,7 +57,7 @@ impl Bert {
         let pad = settings.id_or("pad_token_id", pad)?;
         let places = settings.size("max_position_embeddings")?;
         if positions == Positions::BehindPadding && places <= pad + 1 {
-            let expected = format!("more than {}, where the positions begin", pad + 1);
+            let expected = format!("more than {}, the first position", pad + 1);
             return Err(settings.refuse("max_position_embeddings", expected, places.to_string()));
         }
         let sizes = Sizes {

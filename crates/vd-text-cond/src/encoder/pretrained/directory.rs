@@ -82,10 +82,10 @@ fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
     let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5"];
     let advice = match pickled.into_iter().find(|name| path.join(name).is_file()) {
         Some(name) => format!(
-            "{name} is there, but only safetensors are read; in Python, \
+            "found {name}, but only safetensors are read; in Python, \
              AutoModel.from_pretrained(DIR).save_pretrained(DIR) writes them"
         ),
-        None => format!("{INDEX} with its shards does as well"),
+        None => format!("{INDEX} with its shards also works"),
     };
     Err(missing(path, WEIGHTS, advice))
 }
@@ -103,7 +103,7 @@ fn shards(path: &Path, index: &Path) -> Result<Vec<PathBuf>> {
             return Err(settings.refuse("weight_map", "names of files in the directory", name));
         }
         if !path.join(name).is_file() {
-            return Err(missing(path, name, format!("{INDEX} names it")));
+            return Err(missing(path, name, format!("it is listed in {INDEX}")));
         }
     }
     if names.is_empty() {

@@ -215,7 +215,7 @@ fn warn_of_cut(prompt: &str, tokens: &Tokenized) {
     if let Some(of) = tokens.of
         && lock(&WARNED).insert((prompt.to_owned(), kept))
     {
-        tracing::warn!("the prompt \"{}\" is cut to {kept} of {of} tokens", brief(prompt));
+        tracing::warn!("the prompt \"{}\" is truncated to {kept} of {of} tokens", brief(prompt));
     }
 }
 

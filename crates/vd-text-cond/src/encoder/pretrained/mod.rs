@@ -107,7 +107,7 @@ fn architecture(settings: &Settings) -> Result<Box<dyn Architecture>> {
     let (pad, words) = (model.pad(), model.words());
     if pad >= words {
         let expected = format!("an id below {words}, the vocab_size");
-        let got = format!("{pad}; take the config.json that came with the model");
+        let got = format!("{pad}; use the config.json that came with the model");
         return Err(settings.refuse("pad_token_id", expected, got));
     }
     Ok(model)

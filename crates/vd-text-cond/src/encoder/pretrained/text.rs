@@ -63,10 +63,10 @@ impl Text {
                 path,
                 TOKENIZER,
                 match found {
-                    Some(name) => format!("{name} alone is not read; {HOW}"),
+                    Some(name) => format!("{name} alone is not supported; {HOW}"),
                     None => format!(
                         "vocab.txt (of a BERT) or vocab.json with merges.txt (of a RoBERTa or a CLIP) \
-                     does as well; {HOW}"
+                     also works; {HOW}"
                     ),
                 },
             ));
@@ -120,7 +120,7 @@ impl Text {
             path: first(&self.files),
             what: format!("token \"{}\"", token.unwrap_or_default()),
             expected: format!("an id below {words}, the vocab_size of config.json"),
-            got: format!("{id}; take the tokenizer that came with the model"),
+            got: format!("{id}; use the tokenizer that came with the model"),
         })
     }
 

@@ -106,8 +106,8 @@ impl Vocabulary<'_> {
         self.ids.get(token).copied().ok_or_else(|| Error::Pretrained {
             path: self.file.to_path_buf(),
             what: "tokens".to_owned(),
-            expected: format!("{token} among them"),
-            got: format!("{} others", self.ids.len()),
+            expected: format!("a vocabulary with {token}"),
+            got: format!("{} other tokens", self.ids.len()),
         })
     }
 
