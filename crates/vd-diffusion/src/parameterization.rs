@@ -189,7 +189,7 @@ fn needs_noise(at: NoiseLevel) -> Result<()> {
     }
     Err(Error::Level(format!(
         "parameterization x0: expected sigma > 0, got sigma = {} at t = {}: there is no noise to \
-         tell there",
+         predict there",
         at.sigma, at.t
     )))
 }

@@ -21,7 +21,7 @@ const OPTIONS: &str = "detect_leaks=0:detect_container_overflow=0";
 
 pub(crate) fn run() -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
-        return failed(format!("the kernels' tests run under AddressSanitizer on {TARGET} alone"));
+        return failed(format!("the kernel tests run under AddressSanitizer only on {TARGET}"));
     }
     let libtorch = setup::ensure()?;
     let target = downstream::target_dir()?.join("asan");
@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<()> {
     cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
     cargo.env("CARGO_TARGET_DIR", &target).env("CARGO_INCREMENTAL", "0");
     cargo.env("ASAN_OPTIONS", OPTIONS);
-    stage::run("the kernels' tests under AddressSanitizer", &mut cargo)?;
+    stage::run("kernel tests under AddressSanitizer", &mut cargo)?;
     // More than a gigabyte that nothing else can use.
     fs::remove_dir_all(&target).map_err(at("remove", &target))
 }
@@ -45,7 +45,7 @@ fn tests(folder: &Path) -> Result<Vec<String>> {
     let mut names: Vec<String> = files.filter_map(name).collect();
     names.sort();
     if names.is_empty() {
-        return failed(format!("{} has no tests of kernels", folder.display()));
+        return failed(format!("{} has no kernel tests", folder.display()));
     }
     Ok(names)
 }

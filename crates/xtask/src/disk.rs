@@ -10,8 +10,8 @@ use crate::error::{Result, failed};
 pub(crate) fn check_free(dir: &Path, needed: u64, remedy: &str) -> Result<()> {
     match free(dir) {
         Some(found) if found < needed => failed(format!(
-            "the disk of {} is too full: about {} are needed while installing, {} are free; \
-             free some, or {remedy}",
+            "too little disk space at {}: about {} are needed while installing, {} are free; \
+             free some space, or {remedy}",
             dir.display(),
             gigabytes(needed),
             gigabytes(found),

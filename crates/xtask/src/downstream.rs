@@ -86,7 +86,7 @@ fn build_rs(krate: &str) -> String {
 pub(crate) fn build_and_run(libtorch: &Path) -> Result<()> {
     let outside = env::temp_dir().join(format!("vd-downstream-{}", std::process::id()));
     if outside.starts_with(paths::root()?) {
-        return failed("the temporary folder is inside the workspace: set TMPDIR to another one");
+        return failed("the temporary folder is inside the workspace: set TMPDIR to one outside");
     }
     for project in &PROJECTS {
         let dir = outside.join(project.name);
@@ -156,7 +156,7 @@ impl Project {
         if status.success() {
             return Ok(());
         }
-        failed(format!("{} failed ({status}); it lies in {}", self.name, dir.display()))
+        failed(format!("{} failed ({status}); the project is in {}", self.name, dir.display()))
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) fn in_virtual_env() -> Option<std::result::Result<PathBuf, String>> {
 pub(crate) fn inspect(torch: &Path, needs: Needs) -> Verdict {
     if !torch.is_dir() {
         return Err(match fs::read_link(torch) {
-            Ok(target) => format!("it links to {}, which is gone", target.display()),
-            Err(_) => "it is no folder".to_owned(),
+            Ok(target) => format!("it links to {}, which does not exist", target.display()),
+            Err(_) => "it is not a folder".to_owned(),
         });
     }
     for file in ["lib/libtorch_cpu.so", "lib/libtorch.so", "lib/libc10.so", "include/ATen/ATen.h"] {
@@ -52,7 +52,7 @@ pub(crate) fn inspect(torch: &Path, needs: Needs) -> Verdict {
     }
     let found = version(torch).ok_or("it has neither version.py nor build-version")?;
     if found.split('+').next() != Some(VERSION) {
-        return Err(format!("it is torch {found}, and {VERSION} is needed"));
+        return Err(format!("it is torch {found}, but {VERSION} is needed"));
     }
     loads(&torch.join("lib/libtorch_cpu.so"))?;
     if needs.cuda {
@@ -92,7 +92,7 @@ fn loads(library: &Path) -> std::result::Result<(), String> {
     let Ok(output) = output else { return Ok(()) };
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     match missing(&text) {
-        Some(what) => Err(format!("its {} needs {what}, which is not there", name(library))),
+        Some(what) => Err(format!("its {} needs {what}, which is missing", name(library))),
         None if output.status.success() => Ok(()),
         None => Err(format!("its {} is damaged: {}", name(library), text.trim())),
     }
@@ -133,7 +133,7 @@ mod tests {
     fn another_version_is_named_beside_the_one_needed() {
         let dir = pretend("old", "debug = False\n__version__ = '2.5.1+cu124'\n");
         let why = inspect(&dir, Needs::default()).unwrap_err();
-        assert_eq!(why, "it is torch 2.5.1+cu124, and 2.11.0 is needed");
+        assert_eq!(why, "it is torch 2.5.1+cu124, but 2.11.0 is needed");
         fs::remove_dir_all(dir).unwrap();
     }
 

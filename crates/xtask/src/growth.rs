@@ -11,7 +11,7 @@ const FOLDER: &str = "docs/benchmarks";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let libtorch = setup::ensure()?;
-    stage::run("build what measures", stage::cargo(&libtorch)?.arg("build").args(EXAMPLE))?;
+    stage::run("build the measuring program", stage::cargo(&libtorch)?.arg("build").args(EXAMPLE))?;
     let mut growth = stage::cargo(&libtorch)?;
     growth.args(["run", "--quiet"]).args(EXAMPLE).arg("--");
     stage::run("growth", growth.arg(paths::root()?.join(FOLDER)).args(args))

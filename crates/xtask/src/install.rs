@@ -41,7 +41,7 @@ pub(crate) enum Owner {
 /// `target/torch` and its version.
 pub(crate) fn install(target: &Path, needs: Needs, owner: Owner) -> Result<(PathBuf, String)> {
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
-        return failed(format!("{} cannot be installed in", target.display()));
+        return failed(format!("libtorch cannot be installed in {}", target.display()));
     };
     let name = name.to_string_lossy();
     fs::create_dir_all(parent).map_err(|e| {
@@ -63,7 +63,7 @@ pub(crate) fn install(target: &Path, needs: Needs, owner: Owner) -> Result<(Path
     fetch(&partial.0, needs, &parent.join(format!("{name}.pip.log")))?;
     let site = partial.0.join("site");
     let version = find::inspect(&site.join("torch"), needs)
-        .map_err(|why| Error::Failed(format!("what pip installed cannot be used: {why}")))?;
+        .map_err(|why| Error::Failed(format!("pip's installation is unusable: {why}")))?;
     if owner == Owner::Project && target.exists() {
         // It was found unusable, and what replaces it is complete.
         fs::remove_dir_all(target).map_err(at("replace", target))?;
@@ -82,18 +82,18 @@ pub(crate) fn nvrtc(cache: &Path, wanted: &Path) -> Result<PathBuf> {
         return Ok(target);
     }
     clear_partials(cache, NVRTC_FOLDER);
-    disk::check_free(cache, SPACE_NVRTC, "point XDG_CACHE_HOME at another disk")?;
+    disk::check_free(cache, SPACE_NVRTC, "set XDG_CACHE_HOME to another disk")?;
     let partial = format!("{NVRTC_FOLDER}.partial-{}", std::process::id());
     let partial = Partial::new(cache.join(partial))?;
     let python = python::with_pip(&partial.0.join("venv"))?;
-    eprintln!("xtask: installing the compiler of CUDA kernels, a download of 90 MB:");
+    eprintln!("xtask: installing the compiler of CUDA kernels (a download of 90 MB):");
     let (site, scratch) = (partial.0.join("site"), partial.0.join("tmp"));
     fs::create_dir(&scratch).map_err(at("create", &scratch))?;
     let log = &cache.join(format!("{NVRTC_FOLDER}.pip.log"));
     let (python, wheels, site, scratch) = (&python, &NVRTC[..1], &site, &scratch);
     Install { python, wheels, dependencies: false, site, scratch, log }.run()?;
     if !site.join(wanted).is_file() {
-        return failed(format!("what pip installed has no {}", wanted.display()));
+        return failed(format!("pip's installation has no {}", wanted.display()));
     }
     if target.exists() {
         fs::remove_dir_all(&target).map_err(at("replace", &target))?;
@@ -113,7 +113,7 @@ fn fetch(partial: &Path, needs: Needs, log: &Path) -> Result<()> {
         wheels.extend(NVRTC);
     }
     let size = if needs.cuda { "2.5 GB" } else { "0.55 GB" };
-    eprintln!("xtask: installing libtorch {VERSION}, a download of about {size}:");
+    eprintln!("xtask: installing libtorch {VERSION} (a download of about {size}):");
     let (site, scratch) = (partial.join("site"), partial.join("tmp"));
     fs::create_dir(&scratch).map_err(at("create", &scratch))?;
     let dependencies = needs.cuda;
@@ -151,7 +151,7 @@ fn clear_partials(parent: &Path, name: &str) {
     let start = format!("{name}.partial-");
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&start) {
-            eprintln!("xtask: clearing away an interrupted setup: {}", entry.path().display());
+            eprintln!("xtask: removing an interrupted setup: {}", entry.path().display());
             // What cannot be removed is in nobody's way: the next partial folder has its own name.
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -165,7 +165,7 @@ fn refuse_to_replace(target: &Path) -> Result<()> {
         return Ok(());
     }
     let shown = target.display();
-    failed(format!("{shown} holds no usable libtorch {VERSION} but something else: name another"))
+    failed(format!("{shown} exists but holds no usable libtorch {VERSION}: choose another folder"))
 }
 
 /// A folder that goes away with the run that made it.

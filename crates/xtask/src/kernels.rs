@@ -1,4 +1,4 @@
-//! `kernels`: compiles the kernels for GPUs, which needs none, and says what they take.
+//! `kernels`: compiles the GPU kernels, which needs none, and says what they take.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub(crate) fn compile(libtorch: &Path, show: bool) -> Result<()> {
         cargo.args(["--", "--nocapture", "--test-threads", "1"]);
     }
     cargo.env("VD_REQUIRE_NVRTC", "1").env("VD_NVRTC", nvrtc);
-    stage::run("kernels for GPUs", &mut cargo)
+    stage::run("GPU kernels", &mut cargo)
 }
 
 /// The folder of NVRTC: beside libtorch, or the project's own, which is filled where it is empty.

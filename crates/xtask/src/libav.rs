@@ -24,15 +24,15 @@ pub(crate) fn check(libtorch: &Path) -> Result<()> {
         test.args(["test", "-p", "vd-data", "--features", "libav"]).args(args);
         Ok(test)
     };
-    stage::run("libav beside ffmpeg", &mut test(&["--lib", "decode::ffmpeg"])?)?;
+    stage::run("libav compared with ffmpeg", &mut test(&["--lib", "decode::ffmpeg"])?)?;
     let films = ["--test", "films", "--test", "films_refused"];
-    stage::run("films through libav", &mut test(&films)?)
+    stage::run("videos through libav", &mut test(&films)?)
 }
 
 /// What the feature needs and the machine has not.
 fn missing() -> Option<&'static str> {
     if paths::which("clang").is_none() {
-        return Some("there is no clang");
+        return Some("clang was not found");
     }
     let found = Command::new("pkg-config").arg("--exists").args(LIBRARIES).status();
     let found = found.is_ok_and(|status| status.success());

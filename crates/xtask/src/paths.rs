@@ -17,7 +17,7 @@ pub(crate) fn root() -> Result<PathBuf> {
     let root = root.filter(|r| r.join("crates/xtask/Cargo.toml").is_file());
     root.map(Path::to_path_buf).ok_or_else(|| {
         let own = own.display();
-        Error::Failed(format!("{own} is not in the workspace: start me as `cargo xtask`"))
+        Error::Failed(format!("{own} is not in the workspace: run it as `cargo xtask`"))
     })
 }
 
@@ -33,8 +33,8 @@ pub(crate) fn cache() -> Result<PathBuf> {
         (Some(cache), _) => Ok(cache.join(PROJECT)),
         (None, Some(home)) => Ok(home.join(".cache").join(PROJECT)),
         (None, None) => failed(
-            "neither XDG_CACHE_HOME nor HOME names an absolute folder to install in: \
-             set one, or give `--dir DIR`",
+            "neither XDG_CACHE_HOME nor HOME is an absolute path to install in: \
+             set one of them, or give `--dir DIR`",
         ),
     }
 }

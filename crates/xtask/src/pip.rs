@@ -136,7 +136,7 @@ pub(crate) fn surroundings(output: &str, disk: &str, network: &str) -> Option<St
     let words = NETWORK.iter().find(|words| has(words))?;
     Some(format!(
         "pip cannot reach the package index ({words}): check the network (and PIP_INDEX_URL, \
-         HTTPS_PROXY, where they are set), or {network}, and run this again"
+         HTTPS_PROXY, if they are set), or {network}, and run this again"
     ))
 }
 
@@ -151,7 +151,7 @@ fn diagnose(output: &str) -> Option<String> {
     if let Some((_, after)) = output.split_once("No matching distribution found for ") {
         let wheel = after.split_whitespace().next().unwrap_or_default();
         return Some(format!(
-            "the package index that pip asks has no wheel of {wheel} for this machine ({} {}): \
+            "pip's package index has no wheel of {wheel} for this machine ({} {}): \
              set LIBTORCH to a libtorch of that version",
             std::env::consts::OS,
             std::env::consts::ARCH,
@@ -164,7 +164,7 @@ fn diagnose(output: &str) -> Option<String> {
 pub(crate) fn key_line(output: &str) -> String {
     let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
     let error = lines().rfind(|line| line.starts_with("ERROR:"));
-    let said = error.or_else(|| lines().next_back()).unwrap_or("it said nothing");
+    let said = error.or_else(|| lines().next_back()).unwrap_or("without a message");
     format!("pip failed: {}", said.trim_start_matches("ERROR:").trim())
 }
 
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(diagnose(output), None);
         assert_eq!(key_line(output), "pip failed: the second");
         assert_eq!(key_line("Traceback:\nValueError: x\n\n"), "pip failed: ValueError: x");
-        assert_eq!(key_line(""), "pip failed: it said nothing");
+        assert_eq!(key_line(""), "pip failed: without a message");
     }
 
     #[test]

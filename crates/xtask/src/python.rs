@@ -14,7 +14,7 @@ const OLDEST_PIP: (u32, u32) = (20, 3);
 pub(crate) fn with_pip(venv: &Path) -> Result<PathBuf> {
     let python = interpreter().map_err(|sought| {
         Error::Failed(format!(
-            "there is no {sought}, and pip is what fetches libtorch: install Python 3 with pip \
+            "there is no {sought}, but libtorch is downloaded with pip: install Python 3 with pip \
              (Debian: apt install python3-pip), or set LIBTORCH to a libtorch {}",
             crate::find::VERSION
         ))
@@ -23,7 +23,7 @@ pub(crate) fn with_pip(venv: &Path) -> Result<PathBuf> {
     let made = made_venv(&python, venv);
     made.map_err(|and| {
         Error::Failed(format!(
-            "{} has no pip that can be used ({why}), nor can it make a virtual environment \
+            "{} has no usable pip ({why}) and cannot create a virtual environment \
              ({and}): install pip (Debian: apt install python3-pip), or set LIBTORCH to a \
              libtorch {}",
             python.display(),
@@ -39,7 +39,7 @@ pub(crate) fn environment(venv: &Path) -> Result<PathBuf> {
         .and_then(|python| made_venv(&python, venv));
     made.map_err(|why| {
         Error::Failed(format!(
-            "cannot make the virtual environment {} ({why}): install Python 3 with its venv \
+            "could not create the virtual environment {} ({why}): install Python 3 with its venv \
              module (Debian: apt install python3-venv), or set PYTHON to one that has it",
             venv.display()
         ))
@@ -75,7 +75,7 @@ fn pip_of(python: &Path) -> std::result::Result<(), String> {
         Some(found) if found >= OLDEST_PIP => Ok(()),
         Some((major, minor)) => {
             let (m, n) = OLDEST_PIP;
-            Err(format!("pip {major}.{minor}, and {m}.{n} is needed"))
+            Err(format!("pip {major}.{minor}, but {m}.{n} is needed"))
         }
         None => Err(format!("`pip --version` says: {}", last_line(&said))),
     }

@@ -37,13 +37,15 @@ pub(crate) fn ensure() -> Result<PathBuf> {
 fn prepare(options: &SetupOptions) -> Result<PathBuf> {
     if !cfg!(target_os = "linux") {
         return failed(format!(
-            "setup knows Linux alone, and this is {}: set LIBTORCH to a libtorch {VERSION}",
+            "setup supports only Linux, but this is {}: set LIBTORCH to a libtorch {VERSION}",
             env::consts::OS
         ));
     }
     check_compiler()?;
     for name in OVERRIDES.iter().filter(|name| env::var_os(name).is_some()) {
-        eprintln!("xtask: {name} is set and ignored here; unset it, plain cargo would follow it");
+        eprintln!(
+            "xtask: {name} is set but ignored here; unset it, because plain cargo would use it"
+        );
     }
     let needs = Needs { cuda: options.cuda, nvrtc: options.nvrtc };
     if let Some(set) = find::users_libtorch()? {
@@ -51,7 +53,10 @@ fn prepare(options: &SetupOptions) -> Result<PathBuf> {
     }
     let link = paths::link()?;
     if fs::symlink_metadata(&link).is_ok_and(|m| !m.is_symlink()) {
-        return failed(format!("{} is no link that I could replace: move it away", link.display()));
+        return failed(format!(
+            "{} is not a link and is not replaced: move it away",
+            link.display()
+        ));
     }
     let found = match &options.dir {
         Some(dir) => in_dir(dir, needs)?,
@@ -78,15 +83,15 @@ fn from_variable(set: OsString, options: &SetupOptions, needs: Needs) -> Result<
     let shown = torch.display();
     if options.dir.is_some() {
         return failed(format!(
-            "LIBTORCH={shown} would win over --dir: unset it or leave --dir out"
+            "LIBTORCH={shown} takes precedence over --dir: unset it or omit --dir"
         ));
     }
     if !torch.is_absolute() {
-        return failed(format!("LIBTORCH={shown} is no absolute path: set one, or unset it"));
+        return failed(format!("LIBTORCH={shown} is not an absolute path: set one, or unset it"));
     }
     let version = find::inspect(&torch, needs).map_err(|why| {
-        let remedy = "set it to a libtorch that will do, or unset it and run this again";
-        Error::Failed(format!("LIBTORCH={shown} will not do: {why}; {remedy}"))
+        let remedy = "set it to a suitable libtorch, or unset it and run this again";
+        Error::Failed(format!("LIBTORCH={shown} is unsuitable: {why}; {remedy}"))
     })?;
     let link = paths::link()?;
     if find::inspect(&link, Needs::default()).is_err() {
@@ -107,7 +112,7 @@ fn search(link: &Path, needs: Needs) -> Option<Found> {
     let mut places = Vec::new();
     match find::in_virtual_env() {
         Some(Ok(torch)) => places.push(("VIRTUAL_ENV", torch)),
-        Some(Err(why)) => eprintln!("xtask: passed over VIRTUAL_ENV: {why}"),
+        Some(Err(why)) => eprintln!("xtask: skipped VIRTUAL_ENV: {why}"),
         None => {}
     }
     if fs::symlink_metadata(link).is_ok() {
@@ -122,14 +127,16 @@ fn search(link: &Path, needs: Needs) -> Option<Found> {
     for (from, torch) in places {
         match find::inspect(&torch, needs) {
             Ok(version) => return Some(Found { from, torch, version }),
-            Err(why) => eprintln!("xtask: passed over {from} ({}): {why}", torch.display()),
+            Err(why) => eprintln!("xtask: skipped {from} ({}): {why}", torch.display()),
         }
     }
     None
 }
 
 fn in_cache(needs: Needs) -> Result<Found> {
-    eprintln!("xtask: neither LIBTORCH, a virtual environment, .libtorch nor the cache has one");
+    eprintln!(
+        "xtask: found no libtorch in LIBTORCH, a virtual environment, .libtorch or the cache"
+    );
     let folder = paths::cache()?.join(folder(needs));
     let (torch, version) = install::install(&folder, needs, Owner::Project)?;
     Ok(Found { from: "a new installation", torch, version })

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         run_examples()?;
         downstream::build_and_run(&libtorch)?;
     } else {
-        eprintln!("xtask: arguments were given: the examples and downstream projects stayed out");
+        eprintln!("xtask: arguments were given: the examples and downstream projects were skipped");
     }
     Ok(())
 }

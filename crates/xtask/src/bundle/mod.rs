@@ -88,14 +88,18 @@ fn check_size(out: &Path) -> Result<()> {
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     if total > MOST {
         return failed(format!(
-            "{} has {:.1} MB, more than {:.0}: leave programs out (crates/xtask/src/bundle/programs.rs)",
+            "{} has {:.1} MB, more than {:.0}: remove programs (crates/xtask/src/bundle/programs.rs)",
             out.display(),
             megabytes(total),
             megabytes(MOST),
         ));
     }
     let shown: PathBuf = out.join(ENTRY);
-    eprintln!("xtask: {:.1} MB; run there: {} --out DIR", megabytes(total), shown.display());
+    eprintln!(
+        "xtask: {:.1} MB; on the GPU machine run: {} --out DIR",
+        megabytes(total),
+        shown.display()
+    );
     Ok(())
 }
 

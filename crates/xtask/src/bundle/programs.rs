@@ -122,7 +122,7 @@ fn find<'a>(built: &'a [Program], package: &str, name: &str) -> Result<&'a Path>
     let found = built.iter().find(|program| program.package == package && program.name == name);
     match found {
         Some(program) => Ok(&program.path),
-        None => failed(format!("{package}: cargo names no program {name}")),
+        None => failed(format!("{package}: cargo built no program {name}")),
     }
 }
 
@@ -165,7 +165,7 @@ fn strip(program: &Path, to: &Path) -> Result<()> {
     match done {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => failed(format!("strip of {} failed ({status})", program.display())),
-        Err(e) => failed(format!("cannot start strip, a part of binutils: {e}")),
+        Err(e) => failed(format!("could not start strip (part of binutils): {e}")),
     }
 }
 

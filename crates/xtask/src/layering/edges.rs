@@ -40,14 +40,14 @@ pub(super) fn violations(edges: &[(String, Vec<String>)]) -> Vec<String> {
     let mut found = Vec::new();
     for (krate, uses) in edges {
         let Some(allowed) = below(krate) else {
-            found.push(format!("{krate} stands in no layer: add it to the table"));
+            found.push(format!("{krate} is in no layer: add it to the table"));
             continue;
         };
         for used in uses {
             if krate == DEPENDS_ON_NOTHING {
-                found.push(format!("{krate} uses {used}, and has to build without any crate"));
+                found.push(format!("{krate} uses {used}, but must build without any crate"));
             } else if in_workspace(used) && used != krate && !allowed.contains(&used.as_str()) {
-                found.push(format!("{krate} uses {used}, which does not stand below it"));
+                found.push(format!("{krate} uses {used}, which is not in a lower layer"));
             }
         }
     }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn an_edge_upward_is_found_and_a_far_one_downward_is_not() {
         let found = violations(&parse(TREE));
-        assert_eq!(found, ["vd-unet3d uses vd-diffusion, which does not stand below it"]);
+        assert_eq!(found, ["vd-unet3d uses vd-diffusion, which is not in a lower layer"]);
     }
 
     #[test]

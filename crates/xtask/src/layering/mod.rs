@@ -37,10 +37,10 @@ pub(crate) fn run() -> Result<()> {
     }
     match errors.len() {
         0 => {
-            eprintln!("xtask: {} source files keep to their layers", files.len());
+            eprintln!("xtask: {} source files respect their layers", files.len());
             Ok(())
         }
-        n => failed(format!("the architecture is broken in {n} places")),
+        n => failed(format!("the architecture is violated in {n} places")),
     }
 }
 

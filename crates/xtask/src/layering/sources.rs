@@ -31,21 +31,21 @@ pub(super) fn check(path: &str, source: &str) -> Findings {
     let mut found = Findings::default();
     let lines = source.lines().count();
     if lines > LINES_ALLOWED {
-        found.errors.push(format!("{path}: {lines} lines, and {LINES_ALLOWED} are allowed"));
+        found.errors.push(format!("{path}: {lines} lines, at most {LINES_ALLOWED} are allowed"));
     } else if lines > LINES_WANTED {
-        found.warnings.push(format!("{path}: {lines} lines, and wants to be two files"));
+        found.warnings.push(format!("{path}: {lines} lines, should be split into two files"));
     }
     let masked = mask(source);
     let starts = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
     let is_library = path.starts_with("crates/") && path.contains("/src/") && !starts(&MAY_PRINT);
     for word in words(&masked) {
         let broken = match word.text {
-            "unsafe" if !starts(&MAY_BE_UNSAFE) => "unsafe code has no place here",
+            "unsafe" if !starts(&MAY_BE_UNSAFE) => "unsafe code is not allowed here",
             name if PRINTING.contains(&name) && word.next == Some('!') && is_library => {
-                "a library prints nothing"
+                "a library must not print"
             }
             name if OF_TENSORS.contains(&name) && path.starts_with(SCHEDULES) => {
-                "schedules are f64 alone"
+                "schedules use only f64"
             }
             _ => continue,
         };

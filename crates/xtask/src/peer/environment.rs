@@ -25,7 +25,7 @@ const DOWNLOAD: u64 = 2_500_000_000;
 const INSTALLED: u64 = 5_000_000_000;
 /// How to do without an installation.
 const ELSEWHERE: &str =
-    "name a Python that has the packages with `--python FILE` or VD_PEER_PYTHON";
+    "give a Python that has the packages with `--python FILE` or VD_PEER_PYTHON";
 /// Names an interpreter that has all of them.
 const VARIABLE: &str = "VD_PEER_PYTHON";
 
@@ -39,7 +39,7 @@ pub(super) fn python(named: Option<&Path>) -> Result<PathBuf> {
     let named = std::path::absolute(&named).map_err(at("find", &named))?;
     match paths::which(&named.to_string_lossy()) {
         Some(python) => Ok(python),
-        None => failed(format!("{} is no Python that can be started", named.display())),
+        None => failed(format!("{} is not a Python that can be started", named.display())),
     }
 }
 
@@ -58,8 +58,8 @@ fn made(dir: &Path) -> Result<PathBuf> {
     disk::check_free(dir, SPACE, ELSEWHERE)?;
     let python = python::environment(dir)?;
     eprintln!(
-        "xtask: installing {} in {}, once: a download of about {}, {} of disk; pip unpacks some \
-         minutes after the last download. No network? Interrupt this, and {ELSEWHERE}.",
+        "xtask: installing {} in {}, once: a download of about {}, {} of disk; pip unpacks for \
+         some minutes after the last download. Without a network, interrupt this, and {ELSEWHERE}.",
         PACKAGES.join(" "),
         dir.display(),
         disk::gigabytes(DOWNLOAD),
@@ -82,7 +82,7 @@ fn made(dir: &Path) -> Result<PathBuf> {
     }
     fs::remove_dir_all(&scratch).map_err(at("remove", &scratch))?;
     fs::write(&marker, wanted).map_err(at("write", &marker))?;
-    eprintln!("xtask: installed; the next run begins at once");
+    eprintln!("xtask: installed; the next run starts at once");
     Ok(inside)
 }
 
@@ -110,7 +110,7 @@ pub(super) fn compiler() -> Result<()> {
     match paths::which(&name) {
         Some(_) => Ok(()),
         None => failed(format!(
-            "`--compile` needs a C++ compiler, and there is no {name}{}: install one (Debian: apt \
+            "`--compile` needs a C++ compiler, but there is no {name}{}: install one (Debian: apt \
              install g++), name one with CXX, or leave `--compile` out",
             if named.is_some() { ", which CXX names" } else { " on the PATH" },
         )),

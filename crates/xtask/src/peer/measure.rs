@@ -22,7 +22,7 @@ pub(super) fn check(setting: &Setting, sides: &[Side]) -> Result<Vec<(Side, Erro
         match errors(setting, side) {
             Ok(errors) => checked.push((side, errors)),
             Err(Error::Failed(why)) if side == Side::Compile => {
-                eprintln!("xtask: {}: torch.compile stays out: {why}", setting.shape.name);
+                eprintln!("xtask: {}: torch.compile is left out: {why}", setting.shape.name);
             }
             Err(other) => return Err(other),
         }
@@ -45,8 +45,8 @@ fn errors(setting: &Setting, side: Side) -> Result<Errors> {
         return Ok(errors);
     }
     failed(format!(
-        "{shape}: {name} does not agree with the package ({line}; at most {output:e} and, for \
-         gradients, {gradient:e}): no times are taken of networks that differ"
+        "{shape}: {name} disagrees with the package ({line}; at most {output:e} and, for \
+         gradients, {gradient:e}): networks that differ are not timed"
     ))
 }
 
@@ -141,7 +141,7 @@ fn take_turns(
 fn limit(line: &str) -> Result<(String, f64)> {
     let parts = line.split_once(' ').and_then(|(isa, rate)| Some((isa, rate.parse().ok()?)));
     let (isa, rate) = parts
-        .ok_or_else(|| Error::Failed(format!("`{line}` is no measured limit of the cores")))?;
+        .ok_or_else(|| Error::Failed(format!("`{line}` is not a measured limit of the cores")))?;
     Ok((isa.to_owned(), rate))
 }
 
@@ -149,7 +149,7 @@ fn limit(line: &str) -> Result<(String, f64)> {
 fn memory(line: &str) -> Result<[f64; 2]> {
     let parts = line.split_once(' ');
     let both = parts.and_then(|(loaded, peak)| Some([loaded.parse().ok()?, peak.parse().ok()?]));
-    both.ok_or_else(|| Error::Failed(format!("`{line}` are no two sizes in memory")))
+    both.ok_or_else(|| Error::Failed(format!("`{line}` is not two sizes in memory")))
 }
 
 #[cfg(test)]

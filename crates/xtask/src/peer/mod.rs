@@ -72,7 +72,9 @@ fn alone(work: &Path) -> Result<File> {
     fs::create_dir_all(work).map_err(at("create", work))?;
     let folder = File::open(work).map_err(at("open", work))?;
     match folder.try_lock() {
-        Err(TryLockError::WouldBlock) => failed("another bench-peer is running: wait for its end"),
+        Err(TryLockError::WouldBlock) => {
+            failed("another bench-peer is running: wait until it ends")
+        }
         // A file system without locks (some network ones).
         Err(TryLockError::Error(_)) | Ok(()) => Ok(folder),
     }
@@ -107,12 +109,12 @@ fn versions(line: &str) -> Result<f64> {
     };
     if torch.split('+').next() != Some(VERSION) || peer != environment::PEER {
         return failed(format!(
-            "this Python has torch {torch} and video-diffusion-pytorch {peer}, and {VERSION} and \
-             {} are needed: name another with `--python`, or none",
+            "this Python has torch {torch} and video-diffusion-pytorch {peer}, but {VERSION} and \
+             {} are needed: give another with `--python`, or omit it",
             environment::PEER
         ));
     }
-    flops.parse().or_else(|_| failed(format!("`{flops}` is no number of operations")))
+    flops.parse().or_else(|_| failed(format!("`{flops}` is not a number of operations")))
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ impl Options {
             let mut value = || {
                 let next = joined.clone().or_else(|| args.next().cloned());
                 let fits = next.filter(|v| !v.is_empty() && !v.starts_with("--"));
-                fits.ok_or_else(|| Error::Usage(format!("`{flag}` needs a value after it")))
+                fits.ok_or_else(|| Error::Usage(format!("`{flag}` expects a value")))
             };
             match flag {
                 "--train" if alone => options.train = true,
@@ -132,7 +132,7 @@ impl Options {
                 "--threads" => options.threads = Some(count(flag, &value()?)?),
                 "--python" => options.python = Some(value()?.into()),
                 "--name" => options.name = Some(name(value()?)?),
-                _ => return Err(Error::Usage(format!("`bench-peer` takes no `{arg}`"))),
+                _ => return Err(Error::Usage(format!("`bench-peer` has no option `{arg}`"))),
             }
         }
         Ok(options)
@@ -152,13 +152,13 @@ fn precision(name: &str) -> Result<Precision> {
 fn named(what: &str, name: &str, known: &[&str]) -> Result<usize> {
     let place = known.iter().position(|candidate| *candidate == name);
     place.ok_or_else(|| {
-        Error::Usage(format!("no {what} is `{name}`; there are {}", known.join(", ")))
+        Error::Usage(format!("unknown {what} `{name}`, expected one of {}", known.join(", ")))
     })
 }
 
 fn count(flag: &str, value: &str) -> Result<usize> {
     let number = value.parse().ok().filter(|n| *n > 0);
-    number.ok_or_else(|| Error::Usage(format!("`{flag}` takes a number from 1, not `{value}`")))
+    number.ok_or_else(|| Error::Usage(format!("`{flag}` expects a number from 1, got `{value}`")))
 }
 
 /// It becomes a part of the name of a file.
@@ -166,7 +166,7 @@ fn name(value: String) -> Result<String> {
     if value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
         return Ok(value);
     }
-    Err(Error::Usage(format!("`--name` takes letters, digits, `-`, `_` and `.`, not `{value}`")))
+    Err(Error::Usage(format!("`--name` takes letters, digits, `-`, `_` and `.`, got `{value}`")))
 }
 
 #[cfg(test)]

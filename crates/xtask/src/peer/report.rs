@@ -39,7 +39,7 @@ impl<'a> Report<'a> {
             fs::write(&file, text).map_err(at("write", &file))?;
         }
         let file = self.file(&folder, "json");
-        eprintln!("xtask: written to {} and, as a table, .md beside it", file.display());
+        eprintln!("xtask: wrote {} and, as a table, the .md next to it", file.display());
         Ok(())
     }
 

@@ -158,7 +158,7 @@ fn file(log: &Path) -> Result<File> {
 /// The last line of what a side said on stderr.
 fn last_words(log: &Path) -> String {
     let said = fs::read_to_string(log).unwrap_or_default();
-    format!("{} (all it said: {})", python::last_line(&said), log.display())
+    format!("{} (its whole output: {})", python::last_line(&said), log.display())
 }
 
 /// A side that waits.
@@ -186,7 +186,7 @@ impl Worker {
         let mut worker = Worker { side, child, stdin, stdout, log };
         match worker.answer()?.as_str() {
             "ready" => Ok(worker),
-            other => failed(format!("{} begins with `{other}`, not `ready`", side.name())),
+            other => failed(format!("{} answered `{other}`, expected `ready`", side.name())),
         }
     }
 
@@ -201,7 +201,7 @@ impl Worker {
         let number = line.parse().ok();
         number.ok_or_else(|| {
             let name = self.side.name();
-            Error::Failed(format!("{name} answers `{command}` with `{line}`, not a number"))
+            Error::Failed(format!("{name} answered `{command}` with `{line}`, expected a number"))
         })
     }
 
