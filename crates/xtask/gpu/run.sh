@@ -42,11 +42,11 @@ lib=$("$python" - <<'END'
 import importlib.util, pathlib, re, sys
 spec = importlib.util.find_spec("torch")
 if spec is None:
-    sys.exit("run.sh: this Python has no torch; name another with --python")
+    sys.exit("run.sh: this Python has no torch; give another with --python")
 root = pathlib.Path(spec.origin).parent
 version = re.search(r"__version__ = '([^']*)'", (root / "version.py").read_text()).group(1)
 if version.split("+")[0] != "2.11.0":
-    sys.exit(f"run.sh: this Python has torch {version}, and 2.11.0 is needed; name another with --python")
+    sys.exit(f"run.sh: this Python has torch {version}, but 2.11.0 is needed; give another with --python")
 print(root / "lib")
 END
 ) || exit 1

@@ -133,7 +133,7 @@ fn bad_files(out: &mut String, bad: &[BadFile]) -> Result<()> {
     Ok(())
 }
 
-/// `8`, or `8 to 24, half of them up to 16`.
+/// `8`, or `8 to 24, median 16`.
 fn spread(of: Spread) -> String {
     if of.min == of.max {
         return short(of.min);

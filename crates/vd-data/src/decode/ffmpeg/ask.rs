@@ -73,7 +73,7 @@ pub(super) fn check_whole(path: &Path, container: Container, complaints: &str) -
     if CUT.iter().any(|words| complaints.contains(words)) {
         let expected = format!("a complete {} file", container.name());
         let said = complaint(path, complaints);
-        return Err(Error::damaged(path, expected, format!("according to ffmpeg: {said}")));
+        return Err(Error::damaged(path, expected, format!("the ffmpeg error: {said}")));
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ pub(super) fn finish(path: &Path, container: Container, process: Process) -> Res
             let said = complaint(path, &complaints);
             let said = if said.is_empty() { format!("exit status {code}") } else { said };
             let expected = format!("an intact {} file", container.name());
-            Err(Error::damaged(path, expected, format!("according to ffmpeg: {said}")))
+            Err(Error::damaged(path, expected, format!("the ffmpeg error: {said}")))
         }
         // ended from outside: that says nothing about the file
         None => {

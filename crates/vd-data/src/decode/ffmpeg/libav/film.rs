@@ -154,7 +154,7 @@ impl<'a> Film<'a> {
 
 fn damaged(path: &Path, container: Container, error: ffmpeg_next::Error) -> Error {
     let expected = format!("an intact {} file", container.name());
-    Error::damaged(path, expected, format!("according to libav: {error}"))
+    Error::damaged(path, expected, format!("the libav error: {error}"))
 }
 
 fn ratio(of: Rational) -> f64 {
