@@ -18,7 +18,7 @@ pub(crate) enum PoolingName {
     Mean,
     /// The prompt's end token, end-of-text in a CLIP
     Eos,
-    /// The mean that video-diffusion-pytorch takes, for its checkpoints: all but the first token
+    /// The mean as in video-diffusion-pytorch, for its checkpoints: all but the first token
     Peer,
 }
 

@@ -120,7 +120,7 @@ pub(super) fn remedy(cuda: &Cuda, libtorch_has_cuda: bool) -> Option<String> {
         "run `cargo xtask setup --cuda`, or set LD_LIBRARY_PATH to the torch/lib folder of a Python's \
          torch 2.11.0"
     } else if !cuda.available {
-        "unset VD_CUDA, or set it to auto; if it already is, the driver may be older than libtorch's CUDA"
+        "unset VD_CUDA, or set it to auto; if it is, the driver may be older than libtorch's CUDA"
     } else if cuda.nvrtc.is_none() {
         "run `cargo xtask kernels`, or install nvidia-cuda-nvrtc alongside torch"
     } else {

@@ -105,8 +105,8 @@ fn read_mask(path: &Path, size: FrameSize, total: usize) -> Result<Tensor> {
     let drawn = known.f_logical_not()?;
     ensure!(
         drawn.f_any()?.f_int64_value(&[])? == 1,
-        "--mask {name}: all black, so there is nothing to draw; paint the pixels to draw white ({WHITE} or \
-         brighter)"
+        "--mask {name}: all black, so there is nothing to draw; paint the pixels to draw white \
+         ({WHITE} or brighter)"
     );
     Ok(known)
 }
