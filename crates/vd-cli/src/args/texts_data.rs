@@ -39,7 +39,7 @@ Examples:
 pub(super) const PREVIEW: &str = "\
 SRC is a folder of videos or arrays, or one that `vd data prepare` wrote. The clips are spread evenly
 over it; each is labelled with its name, frames (f), height x width and caption. Each channel of an
-array is shown from black, its minimum in the clip, to white; missing values are black.
+array goes from black, its minimum in the shown frames, to white; missing values are black.
 
 Examples:
   vd data preview videos --out sheet.png
