@@ -5,6 +5,7 @@
 //! tested against. [`with`] chooses; `VD_KERNELS=reference` in the environment selects the fallback
 //! everywhere.
 
+pub(crate) mod check;
 pub mod cpu;
 pub mod cuda;
 

@@ -9,8 +9,8 @@ use tch::Tensor;
 
 use super::Wrap;
 use super::cast::{Cast, Layout};
-use crate::kernels;
 use crate::kernels::cpu::{self, ConvCache, ConvWeights, DirectCache, Isa, Road, Window};
+use crate::kernels::{self, check};
 use crate::{Error, Init, Result, Scope};
 
 /// b f h w c as the channels-first view of a batch of images: (b f) c h w, no copy.
@@ -47,12 +47,13 @@ impl Casts {
     }
 }
 
-/// Whether the direct kernels compute a convolution of these inputs to so many channels.
-fn takes_direct(inputs: &[&Tensor], outputs: &Tensor) -> bool {
+/// Whether the kernels make a convolution of these inputs with these parameters by its products.
+fn takes_direct(inputs: &[&Tensor], weight: &Tensor, bias: &Tensor) -> bool {
     let lanes = Isa::current().lanes();
     inputs.len() <= 2
         && inputs.iter().all(|x| kernels::on_cpu(x) && x.numel() > 0)
-        && outputs.numel().is_multiple_of(lanes)
+        && [weight, bias].into_iter().all(kernels::on_cpu)
+        && bias.numel().is_multiple_of(lanes)
 }
 
 /// A convolution of kernel 1 x k x k that keeps height and width.
@@ -121,6 +122,9 @@ impl SpaceConv {
 
     /// # Shapes
     /// b f h w in -> b f h w out
+    ///
+    /// # Panics
+    /// Another shape; a dtype or a device that does not go with that of the parameters.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.joined(&[x])
     }
@@ -139,11 +143,17 @@ impl SpaceConv {
     }
 
     fn around(&self, inputs: &[&Tensor], biased: bool) -> Tensor {
-        let [first, ..] = inputs else { return Tensor::new() };
+        let [b, f, h, w, c] = check::joined("the inputs of a convolution", inputs);
+        assert!(
+            c == self.weight.size()[1],
+            "the inputs of a convolution: expected shape b f h w {} together, got {:?}",
+            self.weight.size()[1],
+            [b, f, h, w, c]
+        );
         if self.is_flat() {
             return self.flat(inputs, biased);
         }
-        let (border, size) = (self.window.padding as i64, (first.size()[2], first.size()[3]));
+        let (border, size) = (self.window.padding as i64, (h, w));
         let padded: Vec<Tensor> = inputs.iter().map(|x| self.wrap.pad(x, border)).collect();
         let padded: Vec<&Tensor> = padded.iter().collect();
         self.wrap.crop(&self.flat(&padded, biased), border, size)
@@ -169,13 +179,14 @@ impl SpaceConv {
         let channels: Vec<i64> = inputs.iter().map(|x| x.size()[4]).collect();
         let winograd = self.window.kernel == 3
             && kernels::precision().has_winograd()
-            && inputs.iter().all(|x| kernels::on_cpu(x))
+            && inputs.iter().all(|x| kernels::on_cpu(x) && x.numel() > 0)
+            && [&self.weight, &self.bias].into_iter().all(kernels::on_cpu)
             && cpu::conv_fits(Isa::current(), &channels, self.bias.numel() as i64);
         if winograd {
             return Some(Road::Winograd(Arc::clone(&self.winograd)));
         }
         let direct = || Road::Direct(Arc::clone(&self.direct), self.window);
-        takes_direct(inputs, &self.bias).then(direct)
+        takes_direct(inputs, &self.weight, &self.bias).then(direct)
     }
 
     pub(super) fn weights<'a>(&'a self, road: &'a Road) -> ConvWeights<'a> {
@@ -216,7 +227,11 @@ impl SpaceDown {
 
     /// # Shapes
     /// b f h w c -> b f h/2 w/2 c
+    ///
+    /// # Panics
+    /// As [`SpaceConv::forward`].
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        check::channels("the input of a convolution that halves", x, self.weight.size()[1]);
         if self.wrap.any() {
             // Padding by two positions shifts the outputs by one.
             let size = (x.size()[2] / 2, x.size()[3] / 2);
@@ -227,7 +242,7 @@ impl SpaceDown {
 
     /// The same, on frames padded with zeros.
     fn flat(&self, x: &Tensor) -> Tensor {
-        if takes_direct(&[x], &self.bias) && x.size()[2] > 1 && x.size()[3] > 1 {
+        if takes_direct(&[x], &self.weight, &self.bias) && x.size()[2] > 1 && x.size()[3] > 1 {
             let road = Road::Direct(Arc::clone(&self.cache), HALF);
             let weights = ConvWeights { weight: &self.weight, bias: &self.bias, road: &road };
             return cpu::conv(Isa::current(), &[x], weights, None);
@@ -269,7 +284,11 @@ impl SpaceUp {
 
     /// # Shapes
     /// b f h w c -> b f 2h 2w c
+    ///
+    /// # Panics
+    /// As [`SpaceConv::forward`].
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        check::channels("the input of a convolution that doubles", x, self.weight.size()[0]);
         if self.wrap.any() {
             let size = (2 * x.size()[2], 2 * x.size()[3]);
             return self.wrap.crop(&self.flat(&self.wrap.pad(x, 1)), 2, size);
@@ -279,7 +298,7 @@ impl SpaceUp {
 
     /// The same, on frames padded with zeros.
     fn flat(&self, x: &Tensor) -> Tensor {
-        if takes_direct(&[x], &self.bias) {
+        if takes_direct(&[x], &self.weight, &self.bias) {
             let road = Road::Transposed(Arc::clone(&self.cache), HALF);
             let weights = ConvWeights { weight: &self.weight, bias: &self.bias, road: &road };
             return cpu::conv(Isa::current(), &[x], weights, None);

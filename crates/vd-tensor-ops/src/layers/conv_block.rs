@@ -3,9 +3,9 @@
 use tch::Tensor;
 
 use super::{Norm, NormKind, RmsNorm, SpaceConv, TemporalConv, Wrap};
-use crate::kernels;
 use crate::kernels::cpu::{self, Finish, GroupFinish, Isa};
 use crate::kernels::cuda;
+use crate::kernels::{self, check};
 use crate::{Result, Scope};
 
 /// Convolution of kernel 1 x 3 x 3, norm, scale and shift, SiLU.
@@ -28,6 +28,18 @@ pub struct ScaleShift {
     /// # Shapes
     /// As `scale`
     pub shift: Tensor,
+}
+
+impl ScaleShift {
+    /// # Panics
+    /// Shapes that do not go with an output of these sizes.
+    fn check(&self, [b, f, _, _, c]: &[i64; 5]) {
+        let (scale, shift) = (self.scale.size(), self.shift.size());
+        assert!(
+            scale == shift && (scale == [*b, 1, 1, 1, *c] || scale == [*b, *f, 1, 1, *c]),
+            "scale and shift: expected shape [{b}, 1 or {f}, 1, 1, {c}], got {scale:?} and {shift:?}"
+        );
+    }
 }
 
 impl ConvBlock {
@@ -57,6 +69,9 @@ impl ConvBlock {
     ///
     /// # Shapes
     /// b f h w c each, together the inputs; `residual` b f h w out -> b f h w out
+    ///
+    /// # Panics
+    /// Other shapes; dtypes or devices that do not go together.
     pub fn forward(
         &self,
         inputs: &[&Tensor],
@@ -71,12 +86,23 @@ impl ConvBlock {
     ///
     /// # Shapes
     /// As [`ConvBlock::forward`]; `forbidden`: bool, (b or 1) 1 1 f f
+    ///
+    /// # Panics
+    /// As [`ConvBlock::forward`].
     pub fn masked(
         &self,
         inputs: &[&Tensor],
         (film, residual): (Option<&ScaleShift>, Option<&Tensor>),
         forbidden: Option<&Tensor>,
     ) -> Tensor {
+        let size = check::joined("the inputs of a convolution", inputs);
+        let of = [size[0], size[1], size[2], size[3], self.proj.bias.numel() as i64];
+        if let Some(film) = film {
+            film.check(&of);
+        }
+        if let Some(residual) = residual {
+            check::shape("the residual of a convolution", residual, &of);
+        }
         if let Some(out) = self.fused(inputs, (film, residual), forbidden) {
             return out;
         }
@@ -139,7 +165,9 @@ impl ConvBlock {
         let mut all: Vec<&Tensor> = inputs.to_vec();
         all.extend(residual);
         all.extend(film.iter().flat_map(|film| [&film.scale, &film.shift]));
-        if !all.iter().all(|x| kernels::on_cpu(x)) || !cpu::conv_fits(isa, &[c], c) {
+        all.extend(self.norm.parameters());
+        let takes = |x: &&Tensor| kernels::on_cpu(x) && x.numel() > 0;
+        if !all.iter().all(takes) || !cpu::conv_fits(isa, &[c], c) {
             return None;
         }
         Some(match &self.norm {

@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use super::tokens::{self, Seen};
 use super::{HeadShape, Linear};
+use crate::kernels::check;
 use crate::{Result, Scope};
 
 /// Attention over text: each position of each frame attends over the tokens.
@@ -58,7 +59,8 @@ impl CrossAttention {
         weight: &Tensor,
         group: Option<&Tensor>,
     ) -> Tensor {
-        let size = x.size();
+        let c = self.to_q.weight().size()[1];
+        let size = check::channels("the input of an attention over text", x, c);
         let q = self.to_q.forward(&x.flatten(1, 3)); // b (f s) (n d)
         let q = self.shape.heads(&q).transpose(1, 2); // b n (f s) d
         let [k, v] = self.shape.pair(&self.to_kv.forward(tokens)).map(|t| t.transpose(-3, -2));

@@ -70,7 +70,11 @@ impl Linear {
     ///
     /// # Shapes
     /// ... k each, together the inputs -> ... out
+    ///
+    /// # Panics
+    /// No inputs; other shapes; a dtype or a device that does not go with that of the parameters.
     pub fn forward_parts(&self, inputs: &[&Tensor]) -> Tensor {
+        self.check(inputs);
         if let Some(out) = self.by_kernel(inputs) {
             return out;
         }
@@ -94,14 +98,32 @@ impl Linear {
         }
     }
 
-    /// For videos without gradients: one pass, while libtorch takes one for each input and one for
-    /// the bias.
+    /// # Panics
+    /// Inputs that do not have as many entries together as the weight takes, or are otherwise not alike.
+    fn check(&self, inputs: &[&Tensor]) {
+        let sizes: Vec<Vec<i64>> = inputs.iter().map(|x| x.size()).collect();
+        let split = |size: &Vec<i64>| size.split_last().map(|(n, rest)| (*n, rest.to_vec()));
+        let parts: Option<Vec<_>> = sizes.iter().map(split).collect();
+        let parts = parts.unwrap_or_default();
+        let all: i64 = parts.iter().map(|(n, _)| n).sum();
+        let alike = parts.windows(2).all(|two| two[0].1 == two[1].1);
+        let expected = self.weight.size()[1];
+        assert!(
+            !parts.is_empty() && alike && all == expected,
+            "the inputs of a linear layer: expected shape ... {expected} together, got {sizes:?}"
+        );
+    }
+
+    /// Of videos without gradients: one pass, where libtorch has one for each input and one for the
+    /// bias.
     fn by_kernel(&self, inputs: &[&Tensor]) -> Option<Tensor> {
         let (isa, size) = (Isa::current(), self.weight.size());
         let fits = |x: &&Tensor| on_cpu(x) && x.dim() == 5 && x.numel() > 0;
         let mut all = inputs.to_vec();
         all.push(&self.weight);
+        let parameters = [&self.weight].into_iter().chain(&self.bias);
         let takes = size.len() == 5
+            && parameters.into_iter().all(on_cpu)
             && inputs.len() <= 2
             && inputs.iter().all(fits)
             && (size[0] as usize).is_multiple_of(isa.lanes())
@@ -119,6 +141,9 @@ impl Linear {
 
     /// # Shapes
     /// ... in -> ... out
+    ///
+    /// # Panics
+    /// As [`Linear::forward_parts`].
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let shape = self.weight.size();
         let weight = self.weight.view([shape[0], shape[1]]);

@@ -7,11 +7,11 @@ use vd_torch::{BoxError, Function, Saved};
 
 use super::norm::softmax;
 use super::{HeadShape, LayerNorm, Linear, Memory};
-use crate::kernels;
 use crate::kernels::cpu::{
     self, Isa, LinearAttentionCache, LinearAttentionGrad, LinearAttentionWeights,
 };
 use crate::kernels::cuda;
+use crate::kernels::{self, check};
 use crate::{Result, Scope};
 
 /// Attention over space whose cost is linear in the number of positions: keys are normalised over
@@ -42,8 +42,17 @@ impl SpatialLinearAttention {
         })
     }
 
+    /// # Panics
+    /// Another shape than the layer takes.
+    fn check(&self, x: &Tensor) {
+        check::channels("the input of a linear attention", x, self.to_qkv.weight.size()[1]);
+    }
+
     /// # Shapes
     /// b f h w c -> b f h w c
+    ///
+    /// # Panics
+    /// Another shape; dtypes or devices that do not go together.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.forward_with(x, None)
     }
@@ -52,7 +61,11 @@ impl SpatialLinearAttention {
     ///
     /// # Shapes
     /// b f h w c -> b f h w c
+    ///
+    /// # Panics
+    /// As [`SpatialLinearAttention::forward`].
     pub fn residual(&self, x: &Tensor, norm: &LayerNorm) -> Tensor {
+        self.check(x);
         match self.fused(x, norm) {
             Some(y) => y,
             None => {
@@ -90,7 +103,11 @@ impl SpatialLinearAttention {
     ///
     /// # Shapes
     /// b f h w c -> b f h w c
+    ///
+    /// # Panics
+    /// As [`SpatialLinearAttention::forward`].
     pub fn forward_with(&self, x: &Tensor, memory: Option<&Memory>) -> Tensor {
+        self.check(x);
         let size = x.size();
         let qkv = self.to_qkv.forward(&x.flatten(2, 3).flatten(0, 1)); // (b f) s (3 n d)
         if memory.is_none()

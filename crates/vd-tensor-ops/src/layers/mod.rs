@@ -1,9 +1,14 @@
 //! The layers of space-time factored networks.
 //!
-//! All of them take and return the inner layout, `b f h w c`. Parameters keep the names and shapes
-//! of the checkpoints of video-diffusion-pytorch, whose convolutions are stored as
-//! three-dimensional ones of depth 1; the layers that attend to a text have no counterpart there.
-//! Constructors declare parameters and check sizes; `forward` trusts its input.
+//! All take and give the inner layout, `b f h w c`. Parameters keep the names and shapes of the
+//! checkpoints of video-diffusion-pytorch, whose convolutions are stored as three-dimensional ones
+//! of depth 1; the layers that look at a text have no twin there.
+//!
+//! The constructors declare parameters and return an error for sizes that do not fit each other.
+//! `forward` returns a tensor: it panics where the shapes, dtypes or devices of its inputs do not go
+//! with the layer, with what was expected and what was given, and never reads beyond a tensor. It
+//! looks at sizes alone, so a value that is not finite passes through. Parameters of another dtype than
+//! f32 are computed with by libtorch.
 
 mod attention;
 mod cast;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::ScaleShift;
+use crate::kernels::check;
 use crate::kernels::cpu::GroupFinish;
 use crate::kernels::cuda::{self, LayerNormed, RmsFinish};
 use crate::{Error, Init, Result, Scope};
@@ -31,7 +32,11 @@ impl RmsNorm {
 
     /// # Shapes
     /// ... c -> ... c
+    ///
+    /// # Panics
+    /// Other channels.
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        check_last("the input of an RMS norm", x, &self.gamma);
         let wide = match x.kind() {
             Kind::Half | Kind::BFloat16 => x.to_kind(Kind::Float),
             _ => x.shallow_clone(),
@@ -79,6 +84,9 @@ impl LayerNorm {
 
     /// # Shapes
     /// ... c -> ... c
+    ///
+    /// # Panics
+    /// Other channels; a dtype that does not go with the gain's.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         if let Some(LayerNormed { y, .. }) = self.on_gpu(x) {
             return y;
@@ -101,6 +109,7 @@ impl LayerNorm {
 
     /// By a GPU kernel, where it applies.
     fn on_gpu(&self, x: &Tensor) -> Option<LayerNormed> {
+        check_last("the input of a layer norm", x, &self.gamma);
         if !cuda::may_run(x) {
             return None;
         }
@@ -167,8 +176,11 @@ impl GroupNorm {
 
     /// # Shapes
     /// b f h w c -> b f h w c
+    ///
+    /// # Panics
+    /// Another shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let shape = x.size();
+        let shape = check::channels("the input of a group norm", x, self.weight.numel() as i64);
         let (b, c) = (shape[0], self.weight.numel() as i64);
         let grouped = x.reshape([b, -1, self.groups, c / self.groups]); // b (f h w) g c/g
         let (variance, mean) = grouped.var_mean_correction([1i64, 3].as_slice(), 0, true);
@@ -225,11 +237,23 @@ impl Norm {
 
     /// # Shapes
     /// b f h w c -> b f h w c
+    ///
+    /// # Panics
+    /// Other channels; what libtorch refuses.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         match self {
             Norm::Rms(norm) => norm.forward(x),
             Norm::Group(norm) => norm.forward(x),
         }
+    }
+
+    /// What is learned.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        let (first, second) = match self {
+            Norm::Rms(norm) => (&norm.gamma, None),
+            Norm::Group(norm) => (&norm.weight, Some(&norm.bias)),
+        };
+        [first].into_iter().chain(second)
     }
 
     /// silu(norm(x))
@@ -272,7 +296,14 @@ impl Norm {
     }
 }
 
-/// Softmax, accumulated in f32 or wider.
+/// # Panics
+/// A tensor whose last axis is not as long as there are gains.
+fn check_last(what: &str, x: &Tensor, gains: &Tensor) {
+    let (size, c) = (x.size(), gains.numel() as i64);
+    assert!(size.last() == Some(&c), "{what}: expected shape ... {c}, got {size:?}");
+}
+
+/// Softmax with its sum in f32 at least.
 pub(crate) fn softmax(x: &Tensor, axis: i64) -> Tensor {
     match x.kind() {
         Kind::Half | Kind::BFloat16 => x.softmax(axis, Kind::Float).to_kind(x.kind()),

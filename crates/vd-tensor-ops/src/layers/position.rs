@@ -144,7 +144,7 @@ impl RelativeBias {
         let half = Self::BUCKETS / 2;
         let exact = half / 2;
         let ahead = if distance < 0 { half } else { 0 };
-        let n = distance.abs();
+        let n = distance.saturating_abs();
         if n < exact {
             return ahead + n;
         }

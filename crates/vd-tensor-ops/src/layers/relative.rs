@@ -50,6 +50,11 @@ impl RelativeVectors {
         Ok(RelativeVectors { keys, values, distance, distances, pairs })
     }
 
+    /// The vectors of keys and of values.
+    pub(super) fn tables(&self) -> [&Tensor; 2] {
+        [&self.keys, &self.values]
+    }
+
     /// The row of a distance.
     fn row(&self, n: i64) -> i64 {
         n.clamp(-self.distance, self.distance) + self.distance

@@ -2,8 +2,10 @@
 
 use tch::Tensor;
 
-/// Takes part of the channels from the neighbours in time or space, for the next layer to mix; no
-/// parameters.
+use crate::kernels::check;
+
+/// Takes a part of the channels from the neighbours in time or space, for the layer that follows to
+/// mix; no parameters.
 ///
 /// Each direction shifts its own eighth of the channels (rounded down, so fewer than eight channels
 /// stay unchanged): the first two eighths in time, the next four in space, so that both together,
@@ -55,9 +57,16 @@ impl TokenShift {
     ///
     /// # Shapes
     /// `x`: b f h w c -> the same; `forbidden`: bool, (b or 1) 1 1 f f
+    ///
+    /// # Panics
+    /// Other shapes; no frame.
     pub fn time(x: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
-        // The diagonals next to the main one: rows are queries, so below the main diagonal the key
-        // is the frame before.
+        let [b, f, ..] = check::video("the input of a shift in time", x);
+        if let Some(forbidden) = forbidden {
+            check::marks("the forbidden pairs of a shift in time", forbidden, (b, f));
+        }
+        // Diagonals beside the main one: queries along the rows, so that below it the key is the
+        // frame before.
         let hidden = [-1, 1].map(|offset| {
             let pairs = forbidden.map(|forbidden| forbidden.diagonal(offset, -2, -1));
             pairs.map(|pairs| pairs.permute([0, 3, 1, 2]).unsqueeze(-1)) // b f-1 1 1 1
@@ -71,7 +80,11 @@ impl TokenShift {
     ///
     /// # Shapes
     /// b f h w c -> b f h w c
+    ///
+    /// # Panics
+    /// Another number of axes; no position.
     pub fn space(x: &Tensor) -> Tensor {
+        check::video("the input of a shift in space", x);
         let steps = [(2, false), (2, true), (3, false), (3, true)];
         shift(x, 2, &steps.map(|(axis, from_after)| (Step { axis, from_after }, None)))
     }

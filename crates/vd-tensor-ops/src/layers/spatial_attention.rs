@@ -6,7 +6,8 @@ use tch::Tensor;
 
 use super::{HeadShape, LayerNorm, Linear, Memory};
 use crate::kernels::cpu::{self, Isa, SpatialCache, SpatialWeights};
-use crate::{Result, Scope, kernels};
+use crate::kernels::{self, check};
+use crate::{Result, Scope};
 
 /// Attention over space: each position attends over all positions of its frame.
 ///
@@ -42,7 +43,11 @@ impl SpatialAttention {
     ///
     /// # Shapes
     /// As [`SpatialAttention::forward_with`]
+    ///
+    /// # Panics
+    /// As [`SpatialAttention::forward_with`].
     pub fn residual(&self, norm: &LayerNorm, x: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        self.check(x, bias);
         let (gamma, to_qkv, to_out) = (norm.gamma(), self.to_qkv.weight(), self.to_out.weight());
         let isa = Isa::current();
         let inputs: Vec<_> = [x, gamma, to_qkv, to_out].into_iter().chain(bias).collect();
@@ -59,8 +64,22 @@ impl SpatialAttention {
         cpu::spatial_attention(isa, x, &weights, bias)
     }
 
+    /// # Panics
+    /// Shapes that do not go with the layer.
+    fn check(&self, x: &Tensor, bias: Option<&Tensor>) {
+        let c = self.to_qkv.weight().size()[1];
+        let [_, _, h, w, _] = check::channels("the input of an attention over space", x, c);
+        if let Some(bias) = bias {
+            let expected = [self.shape.heads, h * w, h * w];
+            check::shape("the bias of an attention over space", bias, &expected);
+        }
+    }
+
     /// # Shapes
     /// b f h w c -> b f h w c
+    ///
+    /// # Panics
+    /// As [`SpatialAttention::forward_with`].
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.forward_with(x, None, None)
     }
@@ -71,12 +90,16 @@ impl SpatialAttention {
     /// # Shapes
     /// b f h w c -> b f h w c; `bias`: n (h w) (h w), as of
     /// [`RelativeBias2d`](super::RelativeBias2d)
+    ///
+    /// # Panics
+    /// Other shapes; dtypes or devices that do not go together.
     pub fn forward_with(
         &self,
         x: &Tensor,
         bias: Option<&Tensor>,
         memory: Option<&Memory>,
     ) -> Tensor {
+        self.check(x, bias);
         let size = x.size();
         let qkv = self.to_qkv.forward(&x.flatten(2, 3).flatten(0, 1)); // (b f) s (3 n d)
         let [q, mut k, mut v] = self.shape.split(&qkv).map(|t| t.transpose(1, 2)); // (b f) n s d

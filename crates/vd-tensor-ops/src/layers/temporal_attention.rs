@@ -9,7 +9,8 @@ use super::relative::{self, RelativeVectors};
 use super::{HeadShape, LayerNorm, Linear, Memory, Rotary};
 use crate::kernels::cpu::{self, Frames, Isa, TemporalCache, TemporalWeights};
 use crate::kernels::cuda;
-use crate::{Result, Scope, kernels};
+use crate::kernels::{self, check};
+use crate::{Result, Scope};
 
 /// Attention along time: each position of the frame attends over frames.
 ///
@@ -33,6 +34,17 @@ pub struct TemporalAttention {
 enum Places {
     Rotary(Rotary),
     Relative(RelativeVectors),
+}
+
+impl Places {
+    /// The vectors, where there are any.
+    fn learned(&self) -> impl Iterator<Item = &Tensor> {
+        let tables = match self {
+            Places::Rotary(_) => None,
+            Places::Relative(vectors) => Some(vectors.tables()),
+        };
+        tables.into_iter().flatten()
+    }
 }
 
 impl TemporalAttention {
@@ -77,6 +89,9 @@ impl TemporalAttention {
     ///
     /// # Shapes
     /// As [`TemporalAttention::forward`]
+    ///
+    /// # Panics
+    /// As [`TemporalAttention::forward`].
     pub fn residual(
         &self,
         norm: &LayerNorm,
@@ -84,10 +99,11 @@ impl TemporalAttention {
         bias: Option<&Tensor>,
         forbidden: Option<&Tensor>,
     ) -> Tensor {
+        self.check(x, bias, forbidden);
         let (gamma, to_qkv, to_out) = (norm.gamma(), self.to_qkv.weight(), self.to_out.weight());
         let all = [x, gamma, to_qkv, to_out];
         let isa = Isa::current();
-        let fits = all.into_iter().chain(bias).all(kernels::on_cpu)
+        let fits = all.into_iter().chain(bias).chain(self.places.learned()).all(kernels::on_cpu)
             && cpu::temporal_fits(isa, x.size()[4], self.shape)
             && x.numel() > 0;
         if !fits {
@@ -113,15 +129,34 @@ impl TemporalAttention {
     ///
     /// # Shapes
     /// `x`: b f h w c -> the same; `bias`: n f f; `forbidden`: bool, (b or 1) 1 1 f f
+    ///
+    /// # Panics
+    /// Other shapes; dtypes or devices that do not go together.
     pub fn forward(&self, x: &Tensor, bias: Option<&Tensor>, forbidden: Option<&Tensor>) -> Tensor {
         self.forward_with(x, bias, forbidden, None)
     }
 
-    /// The same with extra keys and values beside those of the frames. `bias`, `forbidden` and
-    /// positions do not affect them: a frame sees them the same way anywhere in the clip.
+    /// # Panics
+    /// Shapes that do not go with the layer.
+    fn check(&self, x: &Tensor, bias: Option<&Tensor>, forbidden: Option<&Tensor>) {
+        let c = self.to_qkv.weight().size()[1];
+        let [b, f, ..] = check::channels("the input of an attention along time", x, c);
+        if let Some(bias) = bias {
+            check::shape("the bias of an attention along time", bias, &[self.shape.heads, f, f]);
+        }
+        if let Some(forbidden) = forbidden {
+            check::marks("the forbidden pairs of an attention along time", forbidden, (b, f));
+        }
+    }
+
+    /// The same with keys and values beside those of the frames, which `bias`, `forbidden` and
+    /// positions leave alone: a frame sees them as it would at any other place in the clip.
     ///
     /// # Shapes
     /// As [`TemporalAttention::forward`]
+    ///
+    /// # Panics
+    /// As [`TemporalAttention::forward`].
     pub fn forward_with(
         &self,
         x: &Tensor,
@@ -129,6 +164,7 @@ impl TemporalAttention {
         forbidden: Option<&Tensor>,
         memory: Option<&Memory>,
     ) -> Tensor {
+        self.check(x, bias, forbidden);
         let (size, f) = (x.size(), x.size()[1]);
         let qkv = self.to_qkv.forward(&x.flatten(2, 3)); // b f s (3 n d)
         if memory.is_none()

@@ -5,7 +5,8 @@ use tch::Tensor;
 use super::cast::{Cast, Layout};
 use crate::kernels::cpu::{self, TapRuns};
 use crate::kernels::cuda;
-use crate::{Error, Init, Result, Scope, kernels};
+use crate::kernels::{self, check};
+use crate::{Error, Init, Result, Scope};
 
 /// A convolution of kernel k x 1 x 1 that keeps the number of frames and starts as the identity:
 /// after a convolution over space it forms a factored three-dimensional one.
@@ -59,7 +60,15 @@ impl TemporalConv {
     ///
     /// # Shapes
     /// `x`: b f h w c -> the same; `forbidden`: bool, (b or 1) 1 1 f f
+    ///
+    /// # Panics
+    /// Other shapes; dtypes or devices that do not go together.
     pub fn forward(&self, x: &Tensor, forbidden: Option<&Tensor>) -> Tensor {
+        let what = "the input of a convolution along time";
+        let [b, f, ..] = check::channels(what, x, self.weight.size()[1]);
+        if let Some(forbidden) = forbidden {
+            check::marks("the forbidden pairs of a convolution along time", forbidden, (b, f));
+        }
         if let Some(runs) = self.runs(x, forbidden) {
             return cpu::temporal_conv(x, (&self.weight, &self.bias), &runs);
         }
@@ -88,7 +97,7 @@ impl TemporalConv {
 
     /// The segments that the kernel multiplies, if it applies to these frames.
     fn runs(&self, x: &Tensor, forbidden: Option<&Tensor>) -> Option<TapRuns> {
-        if ![x, &self.weight].into_iter().all(kernels::on_cpu) || x.numel() == 0 {
+        if ![x, &self.weight, &self.bias].into_iter().all(kernels::on_cpu) || x.numel() == 0 {
             return None;
         }
         let marks = forbidden.map(|marks| Vec::<bool>::try_from(marks.flatten(0, -1)));

@@ -23,13 +23,26 @@ pub struct AdamWTensors<'a> {
 impl AdamWTensors<'_> {
     /// Whether [`adamw`] can take them.
     pub fn fits(&self) -> bool {
-        let all = [self.param, self.grad, self.exp_avg, self.exp_avg_sq];
-        all.into_iter().chain(self.average).all(|t| {
+        self.all().all(|t| {
             t.device() == Device::Cpu
                 && t.kind() == Kind::Float
                 && t.is_contiguous()
                 && t.numel() == self.param.numel()
         })
+    }
+
+    /// The parameter and what goes with it.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Tensor> {
+        [self.param, self.grad, self.exp_avg, self.exp_avg_sq].into_iter().chain(self.average)
+    }
+
+    /// Why a kernel does not take them.
+    pub(crate) fn refused(&self, expected: &str) -> vd_torch::Error {
+        let got: Vec<_> = self.all().map(|t| (t.kind(), t.device(), t.size())).collect();
+        vd_torch::Error::Driver {
+            what: "a step of AdamW".to_owned(),
+            why: format!("expected {expected}, as many values of each; got {got:?}"),
+        }
     }
 }
 
@@ -37,9 +50,8 @@ impl AdamWTensors<'_> {
 /// (parameter - average). The result of every entry is independent of the number of threads.
 ///
 /// # Errors
-/// Tensors without a version counter.
-/// # Panics
-/// Tensors that do not [fit](AdamWTensors::fits).
+/// Tensors that do not [fit](AdamWTensors::fits), of which none is changed; tensors that libtorch counts
+/// no versions of.
 /// # Reference
 /// Loshchilov & Hutter 2019, algorithm 2, arXiv:1711.05101.
 pub fn adamw(
@@ -49,7 +61,9 @@ pub fn adamw(
     (shrink, decay): (f64, f64),
     tensors: &[AdamWTensors<'_>],
 ) -> vd_torch::Result<()> {
-    assert!(tensors.iter().all(AdamWTensors::fits), "tensors that the kernel does not take");
+    if let Some(of) = tensors.iter().find(|of| !of.fits()) {
+        return Err(of.refused("contiguous f32 on the CPU"));
+    }
     let numbers = Numbers::new(step, done, (shrink, decay));
     let at = |t: &Tensor| t.data_ptr() as *mut f32;
     let all: Vec<Run> = tensors

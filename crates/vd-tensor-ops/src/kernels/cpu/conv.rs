@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 use vd_torch::team;
 
+use crate::kernels::check;
+
 use super::Isa;
 use super::epilogue::{Epilogue, Rows, fits};
 use super::winograd::{Conv, Packed, Source, Tiles};
@@ -33,7 +35,15 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(finish: &Finish<'_>) -> Self {
+    /// Of what follows an output of these sizes.
+    ///
+    /// # Panics
+    /// Sizes that do not go with it; tensors that are not f32 on the CPU.
+    pub(super) fn new(finish: &Finish<'_>, of: &[i64; 5]) -> Self {
+        check_rows(finish, of);
+        if let Some(residual) = finish.residual {
+            check::plain_of("the residual of a convolution", residual, of);
+        }
         let contiguous = |x: Option<&Tensor>| x.map(Tensor::contiguous);
         Held {
             gain: finish.gain.contiguous(),
@@ -52,7 +62,17 @@ impl Held {
     }
 }
 
-/// Transformed weights of a 3 x 3 convolution, cached until the weights change.
+/// # Panics
+/// Gains or shifts that do not go with an output of these sizes, or are not f32 on the CPU.
+pub(super) fn check_rows(finish: &Finish<'_>, of: &[i64; 5]) {
+    check::plain("the gains after a convolution", finish.gain);
+    check::rows("the gains after a convolution", finish.gain, (of[0] * of[1], of[4]));
+    if let Some(shift) = finish.shift {
+        check::plain_of("the shifts after a convolution", shift, &finish.gain.size());
+    }
+}
+
+/// Transformed weights of a 3 x 3 convolution, kept until the weights change.
 #[derive(Debug, Default)]
 pub struct ConvCache(Cache<Key, Packed>);
 
@@ -90,7 +110,8 @@ pub fn conv_fits(isa: Isa, inputs: &[i64], outputs: i64) -> bool {
 /// `inputs`: b f h w c each; `weight`: o i 1 3 3; `bias`: o -> b f h w o
 ///
 /// # Panics
-/// Channels that [`conv_fits`] refuses; tensors that are not f32 on the CPU.
+/// Channels that [`conv_fits`] refuses; sizes that do not go together; tensors that are not f32 on
+/// the CPU.
 pub fn conv3x3(
     isa: Isa,
     inputs: &[&Tensor],
@@ -116,6 +137,24 @@ pub fn conv3x3_input_grad(
     run(isa, &[grad], (weight, cache, true), None, None)
 }
 
+/// The sizes of the inputs of a kernel, channels of which follow each other.
+///
+/// # Panics
+/// No inputs, or more than two; channels that are no whole vectors; sizes that do not go together;
+/// tensors that are not f32 on the CPU.
+pub(super) fn check_inputs(isa: Isa, inputs: &[&Tensor]) -> [i64; 5] {
+    let size = check::joined("a convolution", inputs);
+    inputs.iter().for_each(|x| check::plain("the input of a convolution", x));
+    let whole = inputs.iter().all(|x| x.size().last().is_some_and(|c| fits(isa, *c as usize)));
+    assert!(
+        inputs.len() <= 2 && whole,
+        "a convolution: expected one or two inputs of channels that are a multiple of {}, got {:?}",
+        isa.lanes(),
+        inputs.iter().map(|x| x.size()).collect::<Vec<_>>()
+    );
+    size
+}
+
 fn run(
     isa: Isa,
     inputs: &[&Tensor],
@@ -123,26 +162,36 @@ fn run(
     bias: Option<&Tensor>,
     finish: Option<&Finish<'_>>,
 ) -> Tensor {
-    let inputs: Vec<Tensor> = inputs.iter().map(|x| x.detach().contiguous()).collect();
-    let channels: Vec<i64> = inputs.iter().map(|x| x.size()[4]).collect();
-    let outputs = weight.size()[usize::from(gradient)];
-    let all = inputs.iter().chain([weight]);
+    let size = check_inputs(isa, inputs);
+    let shape = check::five("the weight of a convolution", weight, "o i 1 3 3");
+    let (outputs, taken) = if gradient { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
+    check::plain("the weight of a convolution", weight);
     assert!(
-        conv_fits(isa, &channels, outputs) && all.clone().all(|x| x.kind() == Kind::Float),
-        "a convolution of {channels:?} to {outputs} channels that no kernel takes"
+        shape[2..] == [1, 3, 3] && taken == size[4] && fits(isa, outputs as usize),
+        "a convolution to whole vectors of {}: expected a weight of shape {}, got {shape:?}",
+        isa.lanes(),
+        if gradient {
+            format!("[{}, i, 1, 3, 3]", size[4])
+        } else {
+            format!("[o, {}, 1, 3, 3]", size[4])
+        },
     );
-    let size = inputs[0].size();
+    if let Some(bias) = bias {
+        check::plain_of("the bias of a convolution", bias, &[outputs]);
+    }
+    let inputs: Vec<Tensor> = inputs.iter().map(|x| x.detach().contiguous()).collect();
+    let of = [size[0], size[1], size[2], size[3], outputs];
     let [images, h, w] = [size[0] * size[1], size[2], size[3]].map(|n| n as usize);
-    let out = Tensor::empty(
-        [size[0], size[1], size[2], size[3], outputs],
-        (Kind::Float, inputs[0].device()),
-    );
+    let held = finish.map(|finish| Held::new(finish, &of));
+    let out = Tensor::empty(of, (Kind::Float, inputs[0].device()));
+    if out.numel() == 0 {
+        return out;
+    }
     let packed = cache.packed(weight, isa, Tiles::of(images, h, w), gradient);
     let source = |i: usize| match inputs.get(i) {
-        Some(x) => Source { at: pointer(x), channels: channels[i] as usize },
+        Some(x) => Source { at: pointer(x), channels: x.size()[4] as usize },
         None => Source { at: std::ptr::null(), channels: 0 },
     };
-    let held = finish.map(Held::new);
     let bias = bias.map(|bias| bias.detach().contiguous());
     let conv = Conv {
         packed: &packed,
@@ -165,14 +214,14 @@ fn run(
 /// b f h w c -> b f h w c
 ///
 /// # Panics
-/// Channels that are not a multiple of the lanes; tensors that are not f32 on the CPU.
+/// Channels that are not a multiple of the lanes; sizes that do not go together; tensors that are not
+/// f32 on the CPU.
 pub fn finish(isa: Isa, x: &Tensor, finish: &Finish<'_>) -> Tensor {
-    let x = x.detach().contiguous();
-    let size = x.size();
+    let size = check_inputs(isa, &[x]);
     let [images, area, c] = [size[0] * size[1], size[2] * size[3], size[4]].map(|n| n as usize);
-    assert!(fits(isa, c) && x.kind() == Kind::Float, "{c} channels that no kernel takes");
+    let held = Held::new(finish, &size);
+    let x = x.detach().contiguous();
     let out = x.empty_like();
-    let held = Held::new(finish);
     let all =
         Shared { x: pointer(&x), y: out.data_ptr() as *mut f32, epilogue: held.epilogue(images) };
     let all = &all;

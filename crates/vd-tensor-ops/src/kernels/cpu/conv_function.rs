@@ -25,7 +25,8 @@ pub struct ConvWeights<'a> {
 /// `inputs`: b f h w c each -> b f h' w' o
 ///
 /// # Panics
-/// As [`super::conv3x3`], [`super::direct()`] and [`super::direct_transposed`].
+/// As [`super::conv3x3`], [`super::direct()`] and [`super::direct_transposed`]; anything that follows a
+/// transposed one, or a second input of it.
 pub fn conv(
     isa: Isa,
     inputs: &[&Tensor],

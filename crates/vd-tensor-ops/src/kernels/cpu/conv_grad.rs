@@ -3,11 +3,11 @@
 use tch::{Kind, Tensor};
 use vd_torch::team;
 
-use super::conv::Finish;
-use super::epilogue::fits;
+use super::conv::{Finish, check_inputs, check_rows};
 use super::epilogue_grad::RowsGrad;
 use super::winograd::{Source, WeightGrad};
 use super::{Isa, pointer, pointer_or_null};
+use crate::kernels::check;
 
 /// Gradients of [`super::finish`], and of the bias of the convolution before it.
 #[derive(Debug)]
@@ -34,13 +34,15 @@ pub struct FinishGrad {
 /// `x`, `grad`: b f h w c
 ///
 /// # Panics
-/// Channels that are not a multiple of the lanes; tensors that are not f32 on the CPU.
+/// As [`super::finish`].
 pub fn finish_grad(isa: Isa, x: &Tensor, grad: &Tensor, finish: &Finish<'_>) -> FinishGrad {
+    let size = check_inputs(isa, &[x]);
+    check_rows(finish, &size);
+    check::plain_of("the gradient of what follows a convolution", grad, &size);
     let [x, grad, gain] = [x, grad, finish.gain].map(|x| x.detach().contiguous());
     let shift = finish.shift.map(|shift| shift.detach().contiguous());
-    let (size, rows) = (x.size(), gain.size()[0]);
+    let rows = gain.size()[0];
     let [images, area, c] = [size[0] * size[1], size[2] * size[3], size[4]].map(|n| n as usize);
-    assert!(fits(isa, c) && x.kind() == Kind::Float, "{c} channels that no kernel takes");
     let out = x.empty_like();
     let threads = vd_torch::threads() as i64;
     // Gains, shifts and the bias of each thread, summed in the order of the threads.
@@ -91,18 +93,16 @@ const FEW_TILES: i64 = 24;
 /// `inputs`: b f h w c each; `grad`: b f h w o -> o i 1 3 3
 ///
 /// # Panics
-/// Channels that [`super::conv_fits`] refuses; tensors that are not f32 on the CPU.
+/// As [`super::conv3x3`].
 pub fn conv3x3_weight_grad(isa: Isa, inputs: &[&Tensor], grad: &Tensor) -> Tensor {
+    let (of, size) = (check_inputs(isa, inputs), check_inputs(isa, &[grad]));
+    check::shape("the gradient of a convolution", grad, &[of[0], of[1], of[2], of[3], size[4]]);
     let inputs: Vec<Tensor> = inputs.iter().map(|x| x.detach().contiguous()).collect();
     let grad = grad.detach().contiguous();
-    let channels: Vec<i64> = inputs.iter().map(|x| x.size()[4]).collect();
-    let size = grad.size();
-    assert!(
-        super::conv_fits(isa, &channels, size[4]) && grad.kind() == Kind::Float,
-        "a convolution of {channels:?} to {} channels that no kernel takes",
-        size[4]
-    );
-    let shape = [size[4], channels.iter().sum(), 1, 3, 3];
+    let shape = [size[4], of[4], 1, 3, 3];
+    if grad.numel() == 0 {
+        return Tensor::zeros(shape, (Kind::Float, grad.device()));
+    }
     let tiles = size[0] * size[1] * ((size[2] + 3) / 4) * ((size[3] + 3) / 4);
     if tiles < FEW_TILES {
         return direct(&inputs, &grad, &shape);

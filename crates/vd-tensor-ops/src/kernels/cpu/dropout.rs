@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 use vd_torch::{BoxError, Function, team};
 
 use super::{Isa, Simd, Work, none, one, pointer};
 use crate::derive_seed;
+use crate::kernels::check;
 
 /// Which values are dropped.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +26,17 @@ pub struct DropMask {
 }
 
 impl DropMask {
-    /// How many of the 2^32 random numbers drop a value.
+    /// # Panics
+    /// Fewer than two axes, another number of samples than of seeds.
+    pub(crate) fn check(&self, x: &Tensor) {
+        let (size, seeds) = (x.size(), self.seeds.len());
+        assert!(
+            size.len() >= 2 && size[0] == seeds as i64,
+            "the input of a dropout with {seeds} seeds: expected shape {seeds} f ..., got {size:?}"
+        );
+    }
+
+    /// Of 2^32, how many numbers drop a value.
     pub(crate) fn bound(&self) -> u32 {
         (2f64.powi(32) * self.rate).round() as u32
     }
@@ -45,13 +56,8 @@ impl DropMask {
 /// f32 on the CPU.
 pub fn drop_out(isa: Isa, x: &Tensor, mask: &DropMask) -> Tensor {
     let size = x.size();
-    assert!(
-        size.len() >= 2 && size[0] == mask.seeds.len() as i64,
-        "{} seeds for a tensor of shape {size:?}",
-        mask.seeds.len()
-    );
-    let on_cpu = x.kind() == Kind::Float && x.device() == Device::Cpu;
-    assert!(on_cpu, "a kernel of f32 on the CPU with another tensor");
+    mask.check(x);
+    check::plain("the input of a dropout", x);
     let x = x.detach().contiguous();
     let y = x.empty_like();
     let frames = size[1] as usize;

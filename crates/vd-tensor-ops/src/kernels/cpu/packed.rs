@@ -68,13 +68,35 @@ pub(crate) fn keeps() -> bool {
     !ONCE.get()
 }
 
-/// The address of a weight and its version counter: another weight, or another value, differs in
-/// one of the two.
-pub(crate) type Version = (usize, i64);
+/// Axes of a weight at most.
+const AXES: usize = 6;
+
+/// Where and how a weight lies, and how often it was written to: another one, another value, or a
+/// view of other sizes differs in one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    at: usize,
+    writes: i64,
+    sizes: [i64; AXES],
+    strides: [i64; AXES],
+}
 
 /// The weight's [`Version`].
+///
+/// # Panics
+/// More than six axes.
 pub(crate) fn version(weight: &Tensor) -> Version {
-    (weight.data_ptr() as usize, weight.internal_version())
+    let size = weight.size();
+    assert!(size.len() <= AXES, "a weight: expected {AXES} axes at most, got shape {size:?}");
+    let mut version = Version {
+        at: weight.data_ptr() as usize,
+        writes: weight.internal_version(),
+        sizes: [-1; AXES],
+        strides: [-1; AXES],
+    };
+    version.sizes[..size.len()].copy_from_slice(&size);
+    version.strides[..size.len()].copy_from_slice(&weight.stride());
+    version
 }
 
 /// The first value of a contiguous f32 tensor on the CPU.

@@ -42,6 +42,14 @@ impl Road {
                 direct(isa, inputs, (weight, cache, *window), Some(bias), finish)
             }
             Road::Transposed(cache, window) => {
+                let one = matches!(inputs, [x] if x.dim() == 5) && finish.is_none();
+                assert!(
+                    one,
+                    "a transposed convolution: expected one input of shape b f h w c and nothing that \
+                     follows, got {:?}{}",
+                    inputs.iter().map(|x| x.size()).collect::<Vec<_>>(),
+                    if finish.is_some() { " and what follows" } else { "" }
+                );
                 let size = plane(inputs[0]).map(|n| window.transposed(n));
                 direct_transposed(isa, inputs[0], (weight, cache, *window), Some(bias), size)
             }

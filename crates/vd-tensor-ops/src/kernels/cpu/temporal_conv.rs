@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use vd_torch::{BoxError, Function, Saved};
 
 use super::{none, one};
+use crate::kernels::check;
 
 /// Neighbouring frames of a sample that a tap reads, and those that it adds them to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,11 @@ impl Run {
 
 /// The runs of all taps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TapRuns(Vec<Vec<Run>>);
+pub struct TapRuns {
+    taps: Vec<Vec<Run>>,
+    /// Samples, and frames of each.
+    of: (i64, i64),
+}
 
 impl TapRuns {
     /// For `taps` taps, an odd number, over `b` samples of `f` frames; `forbidden` masks pairs of
@@ -39,12 +44,21 @@ impl TapRuns {
     /// `forbidden`: (b or 1) f f, queries first
     ///
     /// # Panics
-    /// A mask of another length.
+    /// An even number of taps; another number of marks.
     pub fn new(taps: i64, (b, f): (i64, i64), forbidden: Option<&[bool]>) -> Self {
+        assert!(
+            taps > 0 && taps % 2 == 1 && b >= 0 && f >= 0,
+            "a convolution along time: expected an odd number of taps over videos, got {taps} over {b} \
+             samples of {f} frames"
+        );
         let pairs = (f * f) as usize;
         if let Some(marks) = forbidden {
             let fits = marks.len() == pairs || marks.len() == b as usize * pairs;
-            assert!(fits, "{} marks for {b} samples of {f} frames", marks.len());
+            assert!(
+                fits,
+                "marks of pairs of frames: expected shape ({b} or 1) {f} {f}, got {} marks",
+                marks.len()
+            );
         }
         let sees = |sample: i64, to: i64, from: i64| {
             forbidden.is_none_or(|marks| {
@@ -71,13 +85,13 @@ impl TapRuns {
             }
             runs
         };
-        TapRuns((-half..=half).map(of).collect())
+        TapRuns { taps: (-half..=half).map(of).collect(), of: (b, f) }
     }
 
     /// Each tap but the one in the middle, with its runs.
     fn others(&self) -> impl Iterator<Item = (usize, &[Run])> {
-        let runs = self.0.iter().map(Vec::as_slice).enumerate();
-        runs.filter(|(tap, _)| *tap != self.0.len() / 2)
+        let runs = self.taps.iter().map(Vec::as_slice).enumerate();
+        runs.filter(|(tap, _)| *tap != self.taps.len() / 2)
     }
 }
 
@@ -90,7 +104,20 @@ fn taps(weight: &Tensor) -> Vec<Tensor> {
 ///
 /// # Shapes
 /// `x`: b f h w i; `weight`: o i k 1 1; `bias`: o -> b f h w o
+///
+/// # Panics
+/// Sizes that do not go together, or runs of other frames or taps; what libtorch refuses.
 pub fn temporal_conv(x: &Tensor, (weight, bias): (&Tensor, &Tensor), runs: &TapRuns) -> Tensor {
+    let size = check::video("the input of a convolution along time", x);
+    let [o, ..] = check::five("the weight of a convolution along time", weight, "o i k 1 1");
+    let k = runs.taps.len() as i64;
+    check::shape("the weight of a convolution along time", weight, &[o, size[4], k, 1, 1]);
+    check::shape("the bias of a convolution along time", bias, &[o]);
+    assert!(
+        runs.of == (size[0], size[1]),
+        "a convolution along time: expected a video of {:?} samples and frames, got shape {size:?}",
+        runs.of
+    );
     let forward = |saved: &mut Saved| {
         let x = x.contiguous();
         [&x, weight].into_iter().for_each(|t| saved.keep(t));
@@ -122,7 +149,7 @@ impl TemporalConv {
     }
 
     fn of_weight(&self, grad: &Tensor, x: &Tensor, weight: &Tensor) -> Tensor {
-        let taps = self.0.0.len() as i64;
+        let taps = self.0.taps.len() as i64;
         let of =
             weight.new_zeros([taps, weight.size()[0], weight.size()[1]], (x.kind(), x.device()));
         let mut own = of.get(taps / 2);
@@ -170,18 +197,18 @@ mod tests {
     fn runs_end_where_frames_do_not_see_each_other() {
         let runs = TapRuns::new(3, (2, 4), None);
         let run = |sample, from, to, count| Run { sample, from, to, count };
-        assert_eq!(runs.0[0], [run(0, 0, 1, 3), run(1, 0, 1, 3)]);
-        assert_eq!(runs.0[2], [run(0, 1, 0, 3), run(1, 1, 0, 3)]);
+        assert_eq!(runs.taps[0], [run(0, 0, 1, 3), run(1, 0, 1, 3)]);
+        assert_eq!(runs.taps[2], [run(0, 1, 0, 3), run(1, 1, 0, 3)]);
         // A clip of two frames, and two images; for the first sample and for both.
         let clip: Vec<bool> =
             (0..16).map(|at| at / 4 != at % 4 && (at / 4).max(at % 4) > 1).collect();
         let both = TapRuns::new(5, (2, 4), Some(&clip));
-        assert_eq!(both.0[1], [run(0, 0, 1, 1), run(1, 0, 1, 1)]);
-        assert!(both.0[0].is_empty() && both.0[4].is_empty());
+        assert_eq!(both.taps[1], [run(0, 0, 1, 1), run(1, 0, 1, 1)]);
+        assert!(both.taps[0].is_empty() && both.taps[4].is_empty());
         let one: Vec<bool> = clip.into_iter().chain([false; 16]).collect();
         let one = TapRuns::new(3, (2, 4), Some(&one));
-        assert_eq!(one.0[2], [run(0, 1, 0, 1), run(1, 1, 0, 3)]);
-        // Taps beyond both ends have no runs.
+        assert_eq!(one.taps[2], [run(0, 1, 0, 1), run(1, 1, 0, 3)]);
+        // Taps beyond both ends have none.
         assert!(TapRuns::new(5, (1, 1), None).others().all(|(_, runs)| runs.is_empty()));
     }
 }

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{AdamWStep, mark_changed};
 
-use super::machine::run;
+use super::machine::{has_kind, run};
 use super::rows::{THREADS, floats, kind_name, vector};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{AdamWTensors, Numbers, changed};
@@ -50,13 +50,14 @@ const _: () = assert!(size_of::<Params>() <= 32764);
 /// The machine that runs [`adamw`] on these tensors, if any: each parameter's tensors share one
 /// dtype, f32 or bf16; all are contiguous and on one device.
 pub fn adamw_fits(tensors: &[AdamWTensors<'_>]) -> Option<Arc<dyn Machine>> {
-    let fits = tensors.iter().all(|of| {
-        let (kind, count) = (of.param.kind(), of.param.numel());
-        [Kind::Float, Kind::BFloat16].contains(&kind)
-            && all(of).all(|t| t.kind() == kind && t.is_contiguous() && t.numel() == count)
-    });
     let flat: Vec<&Tensor> = tensors.iter().flat_map(all).collect();
-    if fits { super::machine_of(Unit::ADAMW, &flat) } else { None }
+    if tensors.iter().all(takes) { super::machine_of(Unit::ADAMW, &flat) } else { None }
+}
+
+/// Whether the kernel takes these, wherever they are.
+fn takes(of: &AdamWTensors<'_>) -> bool {
+    let (kind, count) = (of.param.kind(), of.param.numel());
+    has_kind(kind) && all(of).all(|t| t.kind() == kind && t.is_contiguous() && t.numel() == count)
 }
 
 fn all<'a>(of: &AdamWTensors<'a>) -> impl Iterator<Item = &'a Tensor> + use<'a> {
@@ -67,9 +68,8 @@ fn all<'a>(of: &AdamWTensors<'a>) -> impl Iterator<Item = &'a Tensor> + use<'a> 
 /// launch for up to 512 tensors of a dtype.
 ///
 /// # Errors
-/// Any error of the machine; some parameters may then be a step ahead.
-/// # Panics
-/// Tensors that do not [fit](adamw_fits).
+/// Tensors that do not [fit](adamw_fits) or are on another device, of which none is changed; whatever
+/// the machine says: some parameters may be a step ahead then.
 pub fn adamw(
     on: &Arc<dyn Machine>,
     step: &AdamWStep,
@@ -101,16 +101,21 @@ pub struct Live<'a> {
 /// As [`adamw`], with numbers in device memory.
 ///
 /// # Errors
-/// As [`adamw`].
-/// # Panics
-/// As [`adamw`]; numbers of other shapes or dtypes.
+/// As [`adamw`]; numbers of other shapes or kinds.
 pub fn adamw_gated(
     on: &Arc<dyn Machine>,
     tensors: &[AdamWTensors<'_>],
     Live { numbers, gate }: Live<'_>,
 ) -> vd_torch::Result<()> {
-    let whole = |t: &Tensor, n| t.numel() == n && t.kind() == Kind::Float && t.is_contiguous();
-    assert!(whole(numbers, 8) && whole(gate, 2), "numbers that the kernel does not take");
+    for (t, n) in [(numbers, 8), (gate, 2)] {
+        let floats = t.kind() == Kind::Float && t.is_contiguous() && t.device() == on.device();
+        if t.numel() != n || !floats {
+            return Err(vd_torch::Error::Driver {
+                what: "the numbers of a step of AdamW".to_owned(),
+                why: format!("expected {n} contiguous f32 on {:?}, got {t:?}", on.device()),
+            });
+        }
+    }
     step_all(on, tensors, (Numbers::default(), floats(numbers), floats(gate)))
 }
 
@@ -119,7 +124,11 @@ fn step_all(
     tensors: &[AdamWTensors<'_>],
     from: (Numbers, *const f32, *const f32),
 ) -> vd_torch::Result<()> {
-    assert!(adamw_fits(tensors).is_some(), "tensors that the kernel does not take");
+    let device = on.device();
+    let fits = |of: &AdamWTensors<'_>| takes(of) && all(of).all(|t| t.device() == device);
+    if let Some(of) = tensors.iter().find(|of| !fits(of)) {
+        return Err(of.refused(&format!("contiguous f32 or bf16 on {device:?}")));
+    }
     for kind in [Kind::Float, Kind::BFloat16] {
         let of_kind = |of: &&AdamWTensors<'_>| of.param.kind() == kind && of.param.numel() > 0;
         let some: Vec<_> = tensors.iter().filter(of_kind).collect();

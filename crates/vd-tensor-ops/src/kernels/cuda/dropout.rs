@@ -7,7 +7,7 @@ use tch::Tensor;
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
-use super::machine::run;
+use super::machine::{check_operands, number, run};
 use super::rows::{THREADS, kind_name, operand, vector};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{DropMask, none, one};
@@ -53,11 +53,8 @@ pub fn dropped_out(on: &Arc<dyn Machine>, x: &Tensor, mask: &DropMask) -> Tensor
 
 fn drop_out(on: &dyn Machine, x: &Tensor, mask: &DropMask) -> vd_torch::Result<Tensor> {
     let size = x.size();
-    assert!(
-        size.len() >= 2 && size[0] == mask.seeds.len() as i64,
-        "{} seeds for a tensor of shape {size:?}",
-        mask.seeds.len()
-    );
+    mask.check(x);
+    check_operands(on, "a dropout", &[x]);
     let x = operand(x);
     let y = x.empty_like();
     let frames = size[1] as u64;
@@ -66,6 +63,7 @@ fn drop_out(on: &dyn Machine, x: &Tensor, mask: &DropMask) -> vd_torch::Result<T
     for (i, seeds) in mask.seeds.chunks(MOST).enumerate() {
         let (first, count) = ((i * MOST) as i64, seeds.len() as i64);
         let part = |of: &Tensor| of.narrow(0, first, count).data_ptr();
+        let blocks = number("blocks of a dropout", (count as u64 * frames * chunks) as i64);
         let mut params = Params {
             x: part(&x).cast_const(),
             y: part(&y),
@@ -78,7 +76,6 @@ fn drop_out(on: &dyn Machine, x: &Tensor, mask: &DropMask) -> vd_torch::Result<T
             seeds: [0; MOST],
         };
         params.seeds[..seeds.len()].copy_from_slice(seeds);
-        let blocks = u32::try_from(count as u64 * frames * chunks).unwrap_or(u32::MAX);
         let launch = Launch { blocks, threads: THREADS, shared: 0 };
         let kernel = format!("drop_out_{}", kind_name(x.kind()));
         // SAFETY: tensors of one device, with the sizes given in the struct.

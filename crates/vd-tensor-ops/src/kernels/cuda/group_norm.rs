@@ -6,9 +6,12 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
-use super::machine::run;
-use super::rows::{self, Lanes, Norm, THREADS, floats, kind_name, operand, read, read_or_null};
+use super::machine::{check_operands, number, run};
+use super::rows::{
+    self, Lanes, Norm, THREADS, check_residual, floats, kind_name, operand, read, read_or_null,
+};
 use super::{Machine, Unit};
+use crate::kernels::check;
 use crate::kernels::cpu::{GroupFinish, none, one};
 
 /// Blocks per multiprocessor: more if there is no final sum per block.
@@ -29,7 +32,11 @@ pub fn group_fits(x: &Tensor, finish: &GroupFinish<'_>) -> Option<Arc<dyn Machin
 /// # Panics
 /// Sizes that do not match, or that do not [fit](group_fits); a machine error.
 pub fn group_finished(on: &Arc<dyn Machine>, x: &Tensor, finish: &GroupFinish<'_>) -> Tensor {
-    // The gradients of gains are f32, whatever the dtype of the gains.
+    let mut given = vec![x, finish.gain, finish.shift];
+    given.extend(finish.residual);
+    check_operands(&**on, "a group norm", &given);
+    check_residual("the residual of a group norm", x, finish.residual);
+    // The gradients of gains are f32, whatever the gains are.
     let [gain, shift] = [finish.gain, finish.shift].map(|t| t.to_kind(Kind::Float));
     let mut all = vec![x, &gain, &shift];
     all.extend(finish.residual);
@@ -65,21 +72,23 @@ struct Operands {
 
 impl Operands {
     fn new(x: &Tensor, finish: &GroupFinish<'_>) -> Self {
-        let (size, GroupFinish { groups, gain, shift, .. }) = (x.size(), finish);
-        let (rows, c, area) = (gain.size()[0], size[4], size[2] * size[3]);
+        let GroupFinish { groups, gain, shift, .. } = finish;
+        let size = check::video("the input of a group norm", x);
+        let (c, area) = (size[4], size[2] * size[3]);
+        let rows = check::rows("the gains after a group norm", gain, (size[0] * size[1], c));
         let lanes = Lanes::new(x.kind(), c);
-        let whole = rows > 0
-            && (size[0] * size[1]) % rows == 0
-            && gain.size() == [rows, c]
-            && shift.size() == gain.size()
-            && *groups > 0
-            && c % groups == 0;
+        check::shape("the shifts after a group norm", shift, &[rows, c]);
+        let whole = *groups > 0 && c % groups == 0 && x.numel() > 0;
         let (Some(lanes), true) = (lanes, whole) else {
-            panic!("a group norm of {size:?} in {groups} groups that no kernel takes");
+            panic!(
+                "a group norm of {:?}: expected channels up to 1024 that are whole vectors and whole \
+                 groups, got shape {size:?} and {groups} groups",
+                x.kind()
+            );
         };
         let (positions, row) = (size[1] * area, size[0] * size[1] / rows * area);
         let each = common(positions, row);
-        let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+        let number = |n: i64| number("positions of a group norm", n);
         Operands {
             lanes,
             samples: number(size[0]),

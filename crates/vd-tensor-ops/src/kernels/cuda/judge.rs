@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use vd_torch::cuda::Launch;
 
 use super::adamw::{MOST, each};
-use super::machine::run;
+use super::machine::{has_kind, run};
 use super::rows::{THREADS, kind_name, read};
 use super::{Machine, Unit};
 
@@ -105,8 +105,7 @@ impl Went {
 /// The machine that runs [`judge`] on these gradients, if any: f32 or bf16, contiguous, on one
 /// device.
 pub fn judge_fits(grads: &[Tensor]) -> Option<Arc<dyn Machine>> {
-    let kinds = [Kind::Float, Kind::BFloat16];
-    if !grads.iter().all(|t| kinds.contains(&t.kind()) && t.is_contiguous()) {
+    if !grads.iter().all(|t| has_kind(t.kind()) && t.is_contiguous()) {
         return None;
     }
     super::machine_of(Unit::ADAMW, &grads.iter().collect::<Vec<_>>())
@@ -121,10 +120,8 @@ pub fn judge_fits(grads: &[Tensor]) -> Option<Arc<dyn Machine>> {
 /// # Shapes
 /// `loss`: a scalar, f64; `halted`: 1, i32; both on the gradients' device
 /// # Errors
-/// Any error of the machine.
-/// # Panics
-/// Tensors of other dtypes, or that do not [fit](judge_fits); a verdict for another number of
-/// gradients.
+/// Tensors of other kinds, on another device, or that do not [fit](judge_fits); a verdict on another
+/// number of gradients; whatever the machine says.
 /// # Reference
 /// Clipping: Pascanu et al. 2013, algorithm 1, arXiv:1211.5063.
 pub fn judge(
@@ -134,11 +131,21 @@ pub fn judge(
     halted: &Tensor,
     Verdict { gates, report }: &Verdict,
 ) -> vd_torch::Result<()> {
-    let of = |t: &Tensor, kind| t.numel() == 1 && t.kind() == kind;
-    let fit = of(loss, Kind::Double) && of(halted, Kind::Int) && judge_fits(grads.all).is_some();
-    assert!(fit, "a loss and gradients that the kernel does not take");
-    let n = grads.all.len();
-    assert!(report.numel() == HEAD as usize + n, "a verdict on another number of gradients");
+    let (n, device) = (grads.all.len(), on.device());
+    for (what, t, kind, count) in [
+        ("the loss of a step", loss, Kind::Double, 1),
+        ("the mark of a halted run", halted, Kind::Int, 1),
+        ("the gates of a verdict", gates, Kind::Float, 4),
+        ("the report of a verdict", report, Kind::Double, HEAD as usize + n),
+    ] {
+        if t.kind() != kind || t.numel() != count || !t.is_contiguous() || t.device() != device {
+            return Err(refused(what, &format!("{count} contiguous {kind:?} on {device:?}"), t));
+        }
+    }
+    let fits = |t: &&Tensor| has_kind(t.kind()) && t.is_contiguous() && t.device() == device;
+    if let Some(t) = grads.all.iter().find(|t| !fits(t)) {
+        return Err(refused("a gradient", &format!("contiguous f32 or bf16 on {device:?}"), t));
+    }
     let mut at = 0;
     // Runs of consecutive tensors of one dtype.
     for run in grads.all.chunk_by(|a, b| a.kind() == b.kind()) {
@@ -162,7 +169,12 @@ pub fn judge(
     unsafe { run(on, Unit::ADAMW, "verdict", launch, &params) }
 }
 
-/// The norms of tensors of one dtype.
+fn refused(what: &str, expected: &str, got: &Tensor) -> vd_torch::Error {
+    let why = format!("expected {expected}, got {got:?}");
+    vd_torch::Error::Driver { what: what.to_owned(), why }
+}
+
+/// The norm of each of some tensors of one kind.
 fn write_norms(on: &dyn Machine, tensors: &[Tensor], norms: &Tensor) -> vd_torch::Result<()> {
     let kind = tensors[0].kind();
     let mut params = Box::new(Squares {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 use vd_torch::{BoxError, Function, apply};
 
-use super::machine::run;
+use super::machine::{check_operands, number, run};
 use super::rows::{Lanes, Norm, floats, operand, read, read_or_null};
 use super::{Machine, Unit};
+use crate::kernels::check;
 use crate::kernels::cpu::none;
 
 /// Blocks per multiprocessor: more if there is no final sum per block.
@@ -51,6 +52,7 @@ pub fn layer_norm(on: &Arc<dyn Machine>, x: &Tensor, gain: &Tensor) -> LayerNorm
     let outputs = apply(&[x, gain], |saved| {
         saved.keep(x);
         saved.keep(gain);
+        check_operands(&**on, "a layer norm", &[x, gain]);
         let mut outputs = vec![forward(&**on, x, gain)?];
         if saved.tracked() {
             let nothing = Tensor::empty([1], (x.kind(), x.device()));
@@ -78,10 +80,16 @@ impl Operands {
     fn new(x: &Tensor, gain: &Tensor) -> Self {
         let size = x.size();
         let c = size.last().copied().unwrap_or(0);
-        let (Some(lanes), true) = (Lanes::new(x.kind(), c), gain.size() == [c]) else {
-            panic!("a layer norm of {size:?} that no kernel takes");
+        let (Some(lanes), true) = (Lanes::new(x.kind(), c), gain.size() == [c] && x.numel() > 0)
+        else {
+            panic!(
+                "a layer norm of {:?}: expected shape ... c, c up to 1024, whole vectors, and gains of \
+                 shape [c], got {size:?} and {:?}",
+                x.kind(),
+                gain.size()
+            );
         };
-        let positions = u32::try_from(x.numel() as i64 / c).unwrap_or(u32::MAX);
+        let positions = number("positions of a layer norm", x.numel() as i64 / c);
         Operands { lanes, positions, x: operand(x), gain: operand(gain) }
     }
 
@@ -151,6 +159,9 @@ impl Function for Backward {
 /// # Panics
 /// Tensors of different shapes.
 pub fn add_around(x: &Tensor, around: &Tensor, y: &Tensor) -> Tensor {
+    let size = x.size();
+    check::shape("the place of a sum", around, &size);
+    check::shape("a sum with what goes around", y, &size);
     crate::kernels::cpu::one(&[around, y], |_| (x.detach() + y.detach(), Add))
 }
 

@@ -8,9 +8,10 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
-use super::machine::run;
+use super::machine::{check_operands, number, run};
 use super::rows::{THREADS, floats, kind_name, operand, read};
 use super::{Machine, Unit};
+use crate::kernels::check;
 use crate::kernels::cpu::{none, one};
 use crate::layers::HeadShape;
 
@@ -57,6 +58,7 @@ pub fn linear_fits(qkv: &Tensor, shape: HeadShape) -> Option<Arc<dyn Machine>> {
 /// # Panics
 /// Sizes that do not match, or that do not [fit](linear_fits); a machine error.
 pub fn linear(on: &Arc<dyn Machine>, qkv: &Tensor, shape: HeadShape) -> Tensor {
+    check_operands(&**on, "linear attention", &[qkv]);
     one(&[qkv], |saved| match forward(&**on, qkv, shape) {
         Ok(Forward { y, context, norms }) => {
             [qkv, &context, &norms].into_iter().for_each(|t| saved.keep(t));
@@ -80,11 +82,17 @@ struct Plan {
 
 impl Plan {
     fn new(on: &dyn Machine, qkv: &Tensor, shape: HeadShape) -> Plan {
-        let size = qkv.size();
-        let whole =
-            size.len() == 3 && size[2] == 3 * shape.inner() && [16, 32].contains(&shape.dim);
-        assert!(whole, "linear attention of {size:?} that no kernel takes");
-        let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+        let (size, inner) = (qkv.size(), check::heads("linear attention", shape));
+        let whole = size.len() == 3
+            && size[2] == 3 * inner
+            && [16, 32].contains(&shape.dim)
+            && qkv.numel() > 0;
+        assert!(
+            whole,
+            "linear attention of {shape:?}: expected heads of 16 or 32 and shape i s {}, got {size:?}",
+            3 * inner
+        );
+        let number = |n: i64| number("sites of a linear attention", n);
         let (units, sites) = (number(size[0] * shape.heads), number(size[1]));
         let wanted = (BLOCKS * on.multiprocessors()).div_ceil(units);
         let each = sites.div_ceil(wanted).next_multiple_of(TILE);

@@ -14,7 +14,12 @@ use crate::kernels::{Precision, precision};
 
 /// Runs kernels on the memory of some device.
 pub trait Machine: fmt::Debug + Send + Sync {
-    /// The number of multiprocessors: at least so many blocks run at the same time.
+    /// Where the tensors lie that its kernels read: what stands in for a GPU takes those of the CPU.
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// How many blocks it runs at the same time at least.
     fn multiprocessors(&self) -> u32;
 
     /// Makes the kernels of a unit ready to run.
@@ -56,9 +61,53 @@ pub(super) unsafe fn run<P>(
     unsafe { on.run(unit, kernel, launch, std::ptr::from_ref(params).cast()) }
 }
 
+/// Whether kernels for a kind are there.
+pub(super) fn has_kind(kind: Kind) -> bool {
+    [Kind::Float, Kind::BFloat16].contains(&kind)
+}
+
+/// # Panics
+/// Tensors that are not on the machine's device; a first one of a kind that no kernel takes.
+#[track_caller]
+pub(super) fn check_operands(on: &dyn Machine, what: &str, tensors: &[&Tensor]) {
+    let device = on.device();
+    for t in tensors {
+        assert!(
+            t.device() == device,
+            "{what}: expected tensors on {device:?}, got one on {:?} of shape {:?}",
+            t.device(),
+            t.size()
+        );
+    }
+    if let Some(first) = tensors.first() {
+        check_kind(what, first);
+    }
+}
+
+/// # Panics
+/// A kind that no kernel takes.
+#[track_caller]
+pub(super) fn check_kind(what: &str, x: &Tensor) {
+    let kind = x.kind();
+    assert!(has_kind(kind), "{what}: expected f32 or bf16, got {kind:?} of shape {:?}", x.size());
+}
+
+/// A number as kernels take it.
+///
+/// # Panics
+/// A number that kernels have no room for.
+#[track_caller]
+pub(super) fn number(what: &str, n: i64) -> u32 {
+    match u32::try_from(n) {
+        Ok(n) if n < u32::MAX => n,
+        _ => panic!("{what}: expected less than {} of them, got {n}", u32::MAX),
+    }
+}
+
 /// One of this computer's GPUs.
 #[derive(Debug)]
 struct OwnGpu {
+    number: usize,
     gpu: Gpu,
     arch: Arch,
     multiprocessors: u32,
@@ -69,7 +118,7 @@ impl OwnGpu {
     fn new(number: usize) -> vd_torch::Result<Self> {
         let gpu = Gpu::new(number)?;
         let (arch, multiprocessors) = (gpu.arch()?, gpu.multiprocessors()?);
-        Ok(OwnGpu { gpu, arch, multiprocessors, modules: Mutex::default() })
+        Ok(OwnGpu { number, gpu, arch, multiprocessors, modules: Mutex::default() })
     }
 
     /// Makes all units ready. They are compiled in parallel: one after the other they take a
@@ -110,6 +159,10 @@ impl OwnGpu {
 }
 
 impl Machine for OwnGpu {
+    fn device(&self) -> Device {
+        Device::Cuda(self.number)
+    }
+
     fn multiprocessors(&self) -> u32 {
         self.multiprocessors
     }
@@ -196,8 +249,7 @@ pub fn may_run(x: &Tensor) -> bool {
 /// f32 or bf16.
 pub(crate) fn machine_of(unit: Unit, tensors: &[&Tensor]) -> Option<Arc<dyn Machine>> {
     let first = tensors.first()?;
-    let kinds = [Kind::Float, Kind::BFloat16];
-    if !kinds.contains(&first.kind()) || tensors.iter().any(|t| t.device() != first.device()) {
+    if !has_kind(first.kind()) || tensors.iter().any(|t| t.device() != first.device()) {
         return None;
     }
     machine_with(unit, first.device())

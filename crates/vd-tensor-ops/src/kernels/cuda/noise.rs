@@ -60,7 +60,7 @@ struct Draw {
 /// # Shapes
 /// Result: rows each, f32, on `device`
 /// # Errors
-/// Any error of the machine; words beyond the ends of their streams.
+/// Whatever the machine says; another device than the machine's; words beyond the ends of their streams.
 pub fn draw(
     on: &dyn Machine,
     law: Law,
@@ -68,12 +68,15 @@ pub fn draw(
     (rows, each): (u64, u64),
     device: Device,
 ) -> vd_torch::Result<Tensor> {
+    let failed =
+        |why: &str| vd_torch::Error::Driver { what: "noise".to_owned(), why: why.to_owned() };
+    if device != on.device() {
+        return Err(failed(&format!("expected {:?}, got {device:?}", on.device())));
+    }
     let out = Tensor::f_empty([rows as i64, each as i64], (Kind::Float, device))?;
     if rows * each == 0 {
         return Ok(out);
     }
-    let failed =
-        |why: &str| vd_torch::Error::Driver { what: "noise".to_owned(), why: why.to_owned() };
     let words = law.words(each);
     if streams.word.checked_add(words).is_none() {
         return Err(failed("a stream has no more words"));

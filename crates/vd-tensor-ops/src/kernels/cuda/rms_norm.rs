@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-use super::machine::run;
-use super::rows::{self, Lanes, Norm, operand, read_or_null};
+use super::machine::{check_operands, number, run};
+use super::rows::{self, Lanes, Norm, check_residual, operand, read_or_null};
 use super::{Machine, Unit};
+use crate::kernels::check;
 use crate::kernels::cpu::one;
 use back::Backward;
 
@@ -62,6 +63,12 @@ pub fn rms_fits(x: &Tensor, finish: &RmsFinish<'_>) -> Option<Arc<dyn Machine>> 
 /// # Panics
 /// Sizes that do not match, or that do not [fit](rms_fits); a machine error.
 pub fn rms_finished(on: &Arc<dyn Machine>, x: &Tensor, finish: &RmsFinish<'_>) -> Tensor {
+    let mut given = vec![x, finish.gain];
+    given.extend(finish.bias);
+    given.extend(finish.film.into_iter().flatten());
+    given.extend(finish.residual);
+    check_operands(&**on, "an RMS norm", &given);
+    check_residual("the residual of an RMS norm", x, finish.residual);
     let film = finish.film.map(|film| film.map(|t| t.to_kind(x.kind())));
     // The gradients of gain and bias are f32, whatever their dtype.
     let gain = finish.gain.to_kind(Kind::Float);
@@ -138,22 +145,35 @@ struct Operands {
 
 impl Operands {
     fn new(x: &Tensor, finish: &RmsFinish<'_>) -> Self {
-        let (size, c) = (x.size(), x.size()[4]);
+        let size = check::video("the input of an RMS norm", x);
+        let c = size[4];
+        for t in finish.film.into_iter().flatten() {
+            let whole = t.size().last() == Some(&c);
+            assert!(whole, "scale and shift: expected shape r {c}, got {:?}", t.size());
+        }
         let film = finish.film.map(|film| Film::new(film, c));
         let (rows, images) = (film.as_ref().map_or(1, |film| film.rows), size[0] * size[1]);
         let lanes = Lanes::new(x.kind(), c);
         let whole = rows > 0
+            && x.numel() > 0
             && images % rows == 0
             && film.as_ref().is_none_or(|film| film.scale.size() == film.shift.size())
             && [Some(finish.gain), finish.bias].into_iter().flatten().all(|t| t.size() == [c]);
         let (Some(lanes), true) = (lanes, whole) else {
-            panic!("an RMS norm of {size:?} with {rows} rows of scales that no kernel takes");
+            panic!(
+                "an RMS norm of {:?}: expected channels up to 1024 that are whole vectors, rows of scales \
+                 that divide the images, gains and a bias of shape [c], got {size:?}, {rows} rows, {:?} \
+                 and {:?}",
+                x.kind(),
+                finish.gain.size(),
+                finish.bias.map(Tensor::size)
+            );
         };
         let positions = images / rows * size[2] * size[3];
         Operands {
             lanes,
-            segments: rows as u32,
-            positions: u32::try_from(positions).unwrap_or(u32::MAX),
+            segments: number("rows of scales", rows),
+            positions: number("positions of an RMS norm", positions),
             factor: finish.factor as f32,
             x: operand(x),
             gain: operand(finish.gain),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 
+use super::machine::has_kind;
 use super::{Machine, Unit};
+use crate::kernels::check;
 
 /// Threads per block.
 pub(super) const THREADS: u32 = 256;
@@ -62,7 +64,7 @@ impl Lanes {
     /// None if no kernel takes so many channels.
     pub(super) fn new(kind: Kind, c: i64) -> Option<Self> {
         let width = vector(kind);
-        if c < width || c % width != 0 || c > 1024 {
+        if !has_kind(kind) || c < width || c % width != 0 || c > 1024 {
             return None;
         }
         let all = u32::try_from(c / width).ok()?;
@@ -152,7 +154,7 @@ pub(super) fn fits(
     residual: Option<&Tensor>,
 ) -> Option<Arc<dyn Machine>> {
     let alike = |t: &Tensor| t.kind() == x.kind() && t.size() == x.size();
-    if x.numel() == 0 || !residual.is_none_or(alike) {
+    if x.numel() == 0 || x.dim() != 5 || !residual.is_none_or(alike) {
         return None;
     }
     Lanes::new(x.kind(), x.size()[4])?;
@@ -160,7 +162,16 @@ pub(super) fn fits(
     super::machine_of(unit, &all)
 }
 
-/// A tensor as kernels take it: contiguous, with its data aligned to 16 bytes.
+/// # Panics
+/// A residual that is not as x is.
+pub(super) fn check_residual(what: &str, x: &Tensor, residual: Option<&Tensor>) {
+    let Some(residual) = residual else { return };
+    check::shape(what, residual, &x.size());
+    let (expected, got) = (x.kind(), residual.kind());
+    assert!(got == expected, "{what}: expected {expected:?}, got {got:?} of shape {:?}", x.size());
+}
+
+/// A tensor as kernels take it: contiguous, from a multiple of 16 bytes on.
 pub(super) fn operand(x: &Tensor) -> Tensor {
     let x = x.detach().contiguous();
     if (x.data_ptr() as usize).is_multiple_of(16) { x } else { x.copy() }

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use vd_torch::cuda::Launch;
 use vd_torch::{BoxError, Function};
 
-use super::machine::run;
+use super::machine::{check_operands, run};
 use super::rows::{THREADS, floats, kind_name};
 use super::{Machine, Unit};
 use crate::kernels::cpu::{none, one};
@@ -61,8 +61,19 @@ pub fn stand_in_fits(rows: &Tensor, null: &Tensor, mask: &Tensor) -> Option<Arc<
 /// # Panics
 /// Tensors that do not [fit](stand_in_fits); a machine error.
 pub fn stand_in(on: &Arc<dyn Machine>, rows: &Tensor, null: &Tensor, mask: &Tensor) -> Tensor {
-    let Some(sizes) = sizes(rows, null, mask) else {
-        panic!("rows {:?} and a mask {:?} that no kernel takes", rows.size(), mask.size());
+    check_operands(&**on, "stand-ins", &[rows, null, mask]);
+    let alike = rows.kind() == null.kind() && mask.kind() == Kind::Bool;
+    let Some(sizes) = sizes(rows, null, mask).filter(|_| alike) else {
+        panic!(
+            "stand-ins: expected rows b (1 or f) d, as many values d of their kind and a mask of Bool, \
+             b (1 or f) 1, got shapes {:?}, {:?} and {:?} of {:?}, {:?} and {:?}",
+            rows.size(),
+            null.size(),
+            mask.size(),
+            rows.kind(),
+            null.kind(),
+            mask.kind()
+        );
     };
     let mask = mask.contiguous();
     let backward = Backward { on: Arc::clone(on), sizes };

@@ -21,6 +21,7 @@ use self::weight_grad::WeightGrad;
 use super::conv::{Finish, Held};
 use super::winograd::Source;
 use super::{Cache, Isa, Scratch, Version, pointer, version};
+use crate::kernels::check;
 
 /// Packed weights of a convolution, cached until the weights change.
 #[derive(Debug, Default)]
@@ -36,10 +37,21 @@ struct Key {
 
 impl DirectCache {
     /// `weight`: o i 1 k k.
+    ///
+    /// # Panics
+    /// Another weight than one of the window, f32 on the CPU.
     fn packed(&self, weight: &Tensor, key: Key) -> std::sync::Arc<Packed> {
+        let size = check::five("the weight of a convolution", weight, "o i 1 k k");
+        let [o, i, ..] = size;
+        let k = key.window.kernel as i64;
+        check::plain_of("the weight of a convolution", weight, &[o, i, 1, k, k]);
+        assert!(
+            o > 0 && i > 0,
+            "the weight of a convolution: expected channels, got shape {size:?}"
+        );
         let pack = || {
-            let (weight, size) = (weight.detach().contiguous(), weight.size());
-            let shape = (size[0] as usize, size[1] as usize);
+            let weight = weight.detach().contiguous();
+            let shape = (o as usize, i as usize);
             // SAFETY: the weight is contiguous and of this shape.
             unsafe { Packed::new(key.isa, (key.window, key.way), pointer(&weight), shape) }
         };
@@ -63,8 +75,9 @@ pub fn direct(
     bias: Option<&Tensor>,
     finish: Option<&Finish<'_>>,
 ) -> Tensor {
+    window.check();
+    let size = check::joined("a convolution", inputs);
     let key = Key { weight: version(weight), isa, window, way: Way::Straight };
-    let size = inputs[0].size();
     let to = [size[2], size[3]].map(|n| window.outputs(n as usize));
     run(&cache.packed(weight, key), key, inputs, bias, (to, finish))
 }
@@ -84,6 +97,7 @@ pub fn direct_transposed(
     bias: Option<&Tensor>,
     size: [usize; 2],
 ) -> Tensor {
+    window.check();
     let key = Key { weight: version(weight), isa, window, way: Way::Transposed };
     run(&cache.packed(weight, key), key, &[x], bias, (size, None))
 }
@@ -95,17 +109,19 @@ fn source(x: Option<&Tensor>) -> Source {
     }
 }
 
-/// Contiguous inputs, with their number and channels checked.
-fn checked(inputs: &[&Tensor], channels: usize) -> Vec<Tensor> {
-    let inputs: Vec<Tensor> = inputs.iter().map(|x| x.detach().contiguous()).collect();
-    let same = |x: &Tensor| x.kind() == Kind::Float && x.size()[..4] == inputs[0].size()[..4];
-    let all: i64 = inputs.iter().map(|x| x.size()[4]).sum();
+/// Contiguous inputs, and the sizes that they have together.
+///
+/// # Panics
+/// No inputs, or more than two; sizes that do not go together; tensors that are not f32 on the CPU.
+fn checked(inputs: &[&Tensor]) -> (Vec<Tensor>, [i64; 5]) {
+    let size = check::joined("a convolution", inputs);
     assert!(
-        inputs.len() <= 2 && inputs.iter().all(same) && all as usize == channels,
-        "a convolution of {channels} channels given {:?}",
-        inputs.iter().map(Tensor::size).collect::<Vec<_>>()
+        inputs.len() <= 2 && size[4] > 0,
+        "a convolution: expected one or two inputs with channels, got {} of together {size:?}",
+        inputs.len()
     );
-    inputs
+    inputs.iter().for_each(|x| check::plain("the input of a convolution", x));
+    (inputs.iter().map(|x| x.detach().contiguous()).collect(), size)
 }
 
 fn run(
@@ -115,16 +131,26 @@ fn run(
     bias: Option<&Tensor>,
     (to, finish): ([usize; 2], Option<&Finish<'_>>),
 ) -> Tensor {
-    let inputs = checked(inputs, packed.inputs);
-    let size = inputs[0].size();
+    let (inputs, size) = checked(inputs);
+    assert!(
+        size[4] as usize == packed.inputs,
+        "a convolution: expected inputs of {} channels together, got {:?}",
+        packed.inputs,
+        inputs.iter().map(Tensor::size).collect::<Vec<_>>()
+    );
     let from = [size[2], size[3]].map(|n| n as usize);
     let images = (size[0] * size[1]) as usize;
     let outputs = packed.outputs;
     assert!(
         finish.is_none() || outputs.is_multiple_of(key.isa.lanes()),
-        "what follows a convolution of {outputs} outputs, which are no whole vectors"
+        "what follows a convolution: expected channels that are a multiple of {}, got {outputs}",
+        key.isa.lanes()
     );
     let shape = [size[0], size[1], to[0] as i64, to[1] as i64, outputs as i64];
+    if let Some(bias) = bias {
+        check::plain_of("the bias of a convolution", bias, &[outputs as i64]);
+    }
+    let held = finish.map(|finish| Held::new(finish, &shape));
     let out = Tensor::empty(shape, (Kind::Float, inputs[0].device()));
     let width = packed.panels() * 2 * key.isa.lanes();
     let mut start = Scratch::take(width);
@@ -132,11 +158,9 @@ fn run(
     unsafe {
         start.as_mut_ptr().write_bytes(0, width);
         if let Some(bias) = bias.map(|bias| bias.detach().contiguous()) {
-            assert_eq!(bias.numel(), outputs, "a bias for other outputs");
             pointer(&bias).copy_to_nonoverlapping(start.as_mut_ptr(), outputs);
         }
     }
-    let held = finish.map(Held::new);
     let conv = Conv {
         packed,
         sources: [source(inputs.first()), source(inputs.get(1))],
@@ -161,17 +185,15 @@ fn run(
 /// # Panics
 /// As [`direct`].
 pub fn direct_weight_grad(isa: Isa, inputs: &[&Tensor], grad: &Tensor, window: Window) -> Tensor {
-    let channels: i64 = inputs.iter().map(|x| x.size()[4]).sum();
-    let inputs = checked(inputs, channels as usize);
-    let (size, of) = (inputs[0].size(), grad.size());
+    window.check();
+    let (inputs, size) = checked(inputs);
     let from = [size[2], size[3]].map(|n| n as usize);
-    let to = [of[2], of[3]].map(|n| n as usize);
-    assert!(
-        grad.kind() == Kind::Float && of[..2] == size[..2] && to == from.map(|n| window.outputs(n)),
-        "gradients {of:?} of a convolution of {size:?} by {window:?}"
-    );
+    let to = from.map(|n| window.outputs(n));
+    let outputs = check::video("the gradient of a convolution", grad)[4];
+    let of = [size[0], size[1], to[0] as i64, to[1] as i64, outputs];
+    check::plain_of("the gradient of a convolution", grad, &of);
     let kernel = window.kernel as i64;
-    let shape = [of[4], channels, 1, kernel, kernel];
+    let shape = [outputs, size[4], 1, kernel, kernel];
     if grad.numel() == 0 {
         return Tensor::zeros(shape, (Kind::Float, grad.device()));
     }

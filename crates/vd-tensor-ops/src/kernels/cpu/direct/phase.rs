@@ -11,8 +11,25 @@ pub struct Window {
     pub padding: usize,
 }
 
+/// The largest kernel, stride and padding: beyond any video, and buffers for it still fit in memory.
+const MOST: usize = 1 << 12;
+
 impl Window {
-    /// Number of outputs along an axis for so many inputs; None if the window does not fit.
+    /// # Panics
+    /// A kernel or a stride of 0, numbers beyond any video.
+    pub(super) fn check(self) {
+        let Window { kernel, stride, padding } = self;
+        assert!(
+            (1..=MOST).contains(&kernel) && (1..=MOST).contains(&stride) && padding <= MOST,
+            "the window of a convolution: expected kernel and stride from 1 to {MOST} and padding up to \
+             {MOST}, got {self:?}"
+        );
+    }
+
+    /// Outputs along an axis of so many inputs; none where the window does not fit.
+    ///
+    /// # Panics
+    /// A stride of 0.
     pub fn outputs(self, inputs: usize) -> usize {
         let padded = inputs + 2 * self.padding;
         padded.checked_sub(self.kernel).map_or(0, |rest| rest / self.stride + 1)

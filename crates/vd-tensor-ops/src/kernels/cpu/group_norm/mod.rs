@@ -10,6 +10,7 @@ use vd_torch::{team_of, threads};
 
 use super::epilogue::fits;
 use super::{Isa, pointer, pointer_or_null};
+use crate::kernels::check;
 pub use function::group_finished;
 use segments::Segments;
 
@@ -46,22 +47,24 @@ impl Shape {
     /// # Panics
     /// If the kernel's pointers would be invalid for the sizes.
     fn new(isa: Isa, x: &Tensor, finish: &GroupFinish<'_>) -> Self {
-        let (size, GroupFinish { groups, gain, shift, residual }) = (x.size(), finish);
+        let GroupFinish { groups, gain, shift, residual } = finish;
+        let size = check::video("the input of a group norm", x);
+        check::plain("the input of a group norm", x);
         let [samples, frames, area, c] =
             [size[0], size[1], size[2] * size[3], size[4]].map(|n| n as usize);
-        let rows = gain.size()[0] as usize;
-        let all = [x, gain, shift].into_iter().chain(*residual);
-        let whole = gain.size() == [rows as i64, size[4]]
-            && shift.size() == gain.size()
-            && residual.is_none_or(|residual| residual.size() == size)
-            && rows > 0
-            && (samples * frames).is_multiple_of(rows)
-            && *groups > 0
-            && size[4] % groups == 0;
         assert!(
-            fits(isa, c) && whole && all.into_iter().all(|t| t.kind() == Kind::Float),
-            "a group norm of {size:?} in {groups} groups that no kernel takes"
+            fits(isa, c) && *groups > 0 && size[4] % groups == 0,
+            "a group norm: expected channels that are a multiple of {} and of the groups, got shape \
+             {size:?} and {groups} groups",
+            isa.lanes()
         );
+        check::plain("the gains after a group norm", gain);
+        let rows = check::rows("the gains after a group norm", gain, (size[0] * size[1], size[4]));
+        let rows = rows as usize;
+        check::plain_of("the shifts after a group norm", shift, &gain.size());
+        if let Some(residual) = residual {
+            check::plain_of("the residual of a group norm", residual, &size);
+        }
         let (groups, row) = (*groups as usize, samples * frames / rows * area);
         Shape { samples, positions: frames * area, c, groups, row }
     }
@@ -159,7 +162,8 @@ pub fn group_finish_grad(
     finish: &GroupFinish<'_>,
 ) -> GroupFinishGrad {
     let shape = Shape::new(isa, x, &GroupFinish { residual: Some(grad), ..*finish });
-    assert_eq!(statistics.numel(), shape.samples * 2 * shape.c, "statistics of another group norm");
+    let of = [shape.samples as i64, 2, shape.c as i64];
+    check::plain_of("the statistics of a group norm", statistics, &of);
     let [x, grad, gain, shift, statistics] =
         [x, grad, finish.gain, finish.shift, statistics].map(|t| t.detach().contiguous());
     let of =

@@ -11,6 +11,7 @@ use super::pack::{Direct, DirectBack, Folded, Shape, Unfolded};
 use super::{
     Form, LinearAttentionCache, LinearAttentionWeights, Packed, direct_backward, shape_of, values,
 };
+use crate::kernels::check;
 use crate::kernels::cpu::{Isa, Scratch};
 use crate::layers::HeadShape;
 
@@ -45,10 +46,10 @@ pub fn linear_attention_backward(
     cache: &LinearAttentionCache,
     heads: HeadShape,
 ) -> LinearAttentionGrad {
+    let shape = shape_of(isa, x, weights, heads);
+    check::plain_of("the gradient of a linear attention", grad, &x.size());
     let (x, grad) = (x.detach().contiguous(), grad.detach().contiguous());
     let held = weights.held();
-    let shape = shape_of(isa, &x, &held, heads);
-    assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of {grad:?}");
     let x_grad = x.empty_like();
     let form = Form::of(&shape);
     // The form for few positions sums gradients of weights once, the one for many positions per

@@ -16,12 +16,12 @@ mod sums;
 
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use vd_torch::{team_of, threads};
 
 use super::epilogue::fits;
 use super::{Cache, Isa, Scratch, Version, version};
-use crate::kernels::{self, Precision};
+use crate::kernels::{self, Precision, check};
 use crate::layers::HeadShape;
 pub use gradient::{LinearAttentionGrad, linear_attention_backward};
 use pack::{Direct, DirectBack, Folded, Shape, Unfolded, Weights};
@@ -63,6 +63,8 @@ pub struct LinearAttentionCache(Cache<Key, Packed>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
     weights: [Version; 3],
+    /// Number and width of the heads.
+    heads: (usize, usize),
     isa: Isa,
     form: Form,
     /// Whether products are those of bf16 pairs.
@@ -104,7 +106,8 @@ impl LinearAttentionCache {
         weights: &LinearAttentionWeights<'_>,
         [gamma, qkv, out, _]: &[Tensor; 4],
     ) -> Arc<Packed> {
-        let key = Key { weights: weights.versions(), isa, form, pairs };
+        let heads = (shape.heads, shape.dim);
+        let key = Key { weights: weights.versions(), heads, isa, form, pairs };
         let weights = Weights { gamma: values(gamma), qkv: values(qkv), out: values(out) };
         let pack = || match form {
             Form::Folded => Packed::Folded(Folded::new(isa, shape, &weights, pairs)),
@@ -112,7 +115,7 @@ impl LinearAttentionCache {
             Form::Unfolded => Packed::Unfolded(Unfolded::new(isa, shape, &weights)),
             Form::DirectBack => Packed::DirectBack(DirectBack::new(isa, shape, &weights)),
         };
-        self.0.get(key, |of| of.weights == key.weights, pack)
+        self.0.get(key, |of| of.weights == key.weights && of.heads == heads, pack)
     }
 }
 
@@ -137,7 +140,8 @@ pub fn linear_attention_fits(isa: Isa, channels: i64) -> bool {
 /// b f h w c -> b f h w c
 ///
 /// # Panics
-/// Channels that [`linear_attention_fits`] refuses; tensors that are not f32 on the CPU.
+/// Channels that [`linear_attention_fits`] refuses; sizes that do not go together; tensors that are not
+/// f32 on the CPU.
 pub fn linear_attention(
     isa: Isa,
     x: &Tensor,
@@ -145,8 +149,8 @@ pub fn linear_attention(
     cache: &LinearAttentionCache,
     heads: HeadShape,
 ) -> Tensor {
+    let shape = shape_of(isa, x, weights, heads);
     let (x, params) = (x.detach().contiguous(), weights.held());
-    let shape = shape_of(isa, &x, &params, heads);
     let y = x.empty_like();
     if shape.images * shape.sites == 0 {
         return y;
@@ -175,18 +179,35 @@ pub fn linear_attention(
     y
 }
 
-/// The sizes, checked against those of the weights.
-fn shape_of(isa: Isa, x: &Tensor, weights: &[Tensor; 4], heads: HeadShape) -> Shape {
-    let size = x.size();
-    let [images, sites, c] = [size[0] * size[1], size[2] * size[3], size[4]].map(|n| n as usize);
-    let shape = Shape { images, sites, c, heads: heads.heads as usize, dim: heads.dim as usize };
-    let inner = shape.inner();
-    let numbers = [c, 3 * inner * c, inner * c, c];
-    let whole = weights.iter().zip(numbers).all(|(t, n)| t.numel() == n);
-    let plain = weights.iter().chain([x]).all(|t| t.kind() == Kind::Float);
+/// The sizes, once they are found to be those of the weights.
+///
+/// # Panics
+/// As [`linear_attention`].
+fn shape_of(isa: Isa, x: &Tensor, weights: &LinearAttentionWeights<'_>, of: HeadShape) -> Shape {
+    let size = check::video("the input of a linear attention", x);
+    check::plain("the input of a linear attention", x);
+    let (c, inner) = (size[4], check::heads("a linear attention", of));
     assert!(
-        fits(isa, c) && whole && plain,
-        "linear attention of {heads:?} over {size:?} that no kernel takes"
+        linear_attention_fits(isa, c),
+        "a linear attention: expected channels that are a multiple of {}, got shape {size:?}",
+        isa.lanes()
     );
-    shape
+    let LinearAttentionWeights { gamma, to_qkv, to_out, bias } = *weights;
+    for (what, t, expected) in [
+        ("the norm of a linear attention", gamma, &[c] as &[i64]),
+        ("to_qkv of a linear attention", to_qkv, &[3 * inner, c]),
+        ("to_out of a linear attention", to_out, &[c, inner]),
+        ("the bias of a linear attention", bias, &[c]),
+    ] {
+        check::plain(what, t);
+        let got = t.size();
+        let long = |n: &&i64| **n != 1;
+        assert!(
+            got.iter().filter(long).eq(expected.iter().filter(long)),
+            "{what}: expected shape {expected:?}, axes of 1 aside, got {got:?}"
+        );
+    }
+    let [images, sites, c, heads, dim] =
+        [size[0] * size[1], size[2] * size[3], c, of.heads, of.dim].map(|n| n as usize);
+    Shape { images, sites, c, heads, dim }
 }

@@ -11,11 +11,12 @@ mod sums;
 
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use vd_torch::team;
 
 use super::epilogue::fits;
 use super::{Cache, Isa, Scratch, Version, pointer, pointer_or_null, version};
+use crate::kernels::check;
 use crate::layers::HeadShape;
 use backward::Backward;
 use forward::Forward;
@@ -67,19 +68,29 @@ struct Given {
 impl Given {
     /// Panics if pointers would be invalid for the sizes.
     fn new(isa: Isa, x: &Tensor, weights: &SpatialWeights<'_>, bias: Option<&Tensor>) -> Self {
-        let (size, HeadShape { heads, dim }) = (x.size(), weights.shape);
+        let HeadShape { heads, dim } = weights.shape;
+        let size = check::video("the input of an attention over space", x);
         let (c, sites) = (size[4], size[2] * size[3]);
         let SpatialWeights { gamma, to_qkv, to_out, .. } = *weights;
-        let fit = spatial_fits(isa, c)
-            && gamma.numel() as i64 == c
-            && to_qkv.size() == [3 * heads * dim, c]
-            && to_out.size() == [c, heads * dim]
-            && bias.is_none_or(|bias| bias.size() == [heads, sites, sites])
-            && [x, gamma, to_qkv, to_out].into_iter().chain(bias).all(|t| t.kind() == Kind::Float);
         assert!(
-            fit,
-            "an attention over space of {heads} heads of {dim} over {size:?} that no kernel takes"
+            spatial_fits(isa, c),
+            "an attention over space: expected channels that are a multiple of {}, got shape \
+             {size:?}",
+            isa.lanes()
         );
+        let inner = check::heads("an attention over space", weights.shape);
+        check::plain("the input of an attention over space", x);
+        check::plain("the norm of an attention over space", gamma);
+        assert!(
+            gamma.numel() as i64 == c,
+            "the norm of an attention over space: expected {c} values, got shape {:?}",
+            gamma.size()
+        );
+        check::plain_of("to_qkv of an attention over space", to_qkv, &[3 * inner, c]);
+        check::plain_of("to_out of an attention over space", to_out, &[c, inner]);
+        if let Some(bias) = bias {
+            check::plain_of("the bias of an attention over space", bias, &[heads, sites, sites]);
+        }
         let [b, f, sites, c, heads, dim] =
             [size[0], size[1], sites, c, heads, dim].map(|n| n as usize);
         let wide = dim.next_multiple_of(isa.lanes());
@@ -189,8 +200,9 @@ pub fn spatial_attention_backward(
     weights: &SpatialWeights<'_>,
     bias: Option<&Tensor>,
 ) -> SpatialGrads {
-    let (given, grad) = (Given::new(isa, x, weights, bias), grad.detach().contiguous());
-    assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of {grad:?}");
+    let given = Given::new(isa, x, weights, bias);
+    check::plain_of("the gradient of an attention over space", grad, &x.size());
+    let grad = grad.detach().contiguous();
     let (shape, [gamma, to_qkv, to_out]) = (given.shape, &given.weights);
     let bias_grad = given.bias.as_ref().map(Tensor::zeros_like);
     let of = SpatialGrads {

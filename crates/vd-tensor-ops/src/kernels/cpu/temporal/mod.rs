@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::{Cache, Isa, Version, pointer, version};
-use crate::kernels::{self, Precision};
+use crate::kernels::{self, Precision, check};
 use crate::layers::HeadShape;
 use backward::Gradient;
 pub use function::temporal;
@@ -127,30 +127,38 @@ fn biases(heads: i64, frames: &Frames<'_>) -> (Tensor, usize) {
 
 /// Panics if pointers would be invalid for the sizes.
 fn check(isa: Isa, x: &Tensor, weights: &TemporalWeights<'_>, frames: &Frames<'_>) {
-    let (size, HeadShape { heads, dim }) = (x.size(), weights.shape);
-    let (b, f, c) = (size[0], size[1], size[4]);
+    let [b, f, _, _, c] = check::video("the input of an attention along time", x);
+    let (HeadShape { heads, dim }, inner) =
+        (weights.shape, check::heads("an attention along time", weights.shape));
     assert!(
         temporal_fits(isa, c, weights.shape),
-        "an attention along time of {c} channels and heads of {dim} that no kernel takes"
+        "an attention along time: expected channels that are a multiple of {} and heads of an even \
+         width, got shape {:?} and {heads} heads of {dim}",
+        isa.lanes(),
+        x.size()
     );
+    let TemporalWeights { gamma, to_qkv, to_out, .. } = *weights;
+    check::plain("the input of an attention along time", x);
+    check::plain("the norm of an attention along time", gamma);
+    assert!(
+        gamma.numel() as i64 == c,
+        "the norm of an attention along time: expected {c} values, got shape {:?}",
+        gamma.size()
+    );
+    check::plain_of("to_qkv of an attention along time", to_qkv, &[3 * inner, c]);
+    check::plain_of("to_out of an attention along time", to_out, &[c, inner]);
+    if let Some(bias) = frames.bias {
+        check::plain_of("the bias of an attention along time", bias, &[heads, f, f]);
+    }
+    for table in frames.distances.into_iter().flatten() {
+        check::plain_of("the distances of an attention along time", table, &[2 * f - 1, dim]);
+    }
     let turns = frames.turns.size();
-    let pairs = turns.get(1).copied().unwrap_or(0);
-    let fits = weights.gamma.numel() as i64 == c
-        && weights.to_qkv.size() == [3 * heads * dim, c]
-        && weights.to_out.size() == [c, heads * dim]
-        && frames.bias.is_none_or(|bias| bias.size() == [heads, f, f])
-        && frames.distances.is_none_or(|of| of.iter().all(|t| t.size() == [2 * f - 1, dim]))
-        && turns == [f, pairs, 2]
-        && 2 * pairs <= dim
-        && frames.forbidden.is_none_or(|mask| {
-            let size = mask.size();
-            (size[0] == 1 || size[0] == b) && size[1..] == [1, 1, f, f]
-        });
-    assert!(fits, "weights of an attention along time that do not go with {size:?}");
-    let all = [x, weights.gamma, weights.to_qkv, weights.to_out, frames.turns];
-    let more = frames.bias.into_iter().chain(frames.distances.into_iter().flatten());
-    let is_float = |t: &Tensor| t.kind() == Kind::Float;
-    assert!(all.into_iter().chain(more).all(is_float), "a kernel of f32 with another kind");
+    let pairs = turns.get(1).copied().unwrap_or(0).min(dim / 2);
+    check::plain_of("the angles of an attention along time", frames.turns, &[f, pairs, 2]);
+    if let Some(forbidden) = frames.forbidden {
+        check::marks("the forbidden pairs of an attention along time", forbidden, (b, f));
+    }
 }
 
 /// x plus the attention along time of the normalised x: layer norm, queries, keys and values,
@@ -171,6 +179,9 @@ pub fn temporal_attention(
     frames: &Frames<'_>,
 ) -> Tensor {
     check(isa, x, weights, frames);
+    if x.numel() == 0 {
+        return x.detach().contiguous().empty_like();
+    }
     let given = Given::new(x, weights.shape.heads, frames);
     let y = given.x.empty_like();
     let paired = kernels::precision() == Precision::Bf16;
@@ -231,8 +242,23 @@ pub struct TemporalGrads {
     pub distances: Option<[Tensor; 2]>,
 }
 
-/// The gradients of the sum of `grad` times [`temporal_attention`], which is recomputed, in f32
-/// whatever the precision.
+impl TemporalGrads {
+    /// Those of a video without values.
+    fn zeros(x: &Tensor, weights: &TemporalWeights<'_>, frames: &Frames<'_>) -> Self {
+        let zeros = |t: &Tensor| t.detach().zeros_like();
+        TemporalGrads {
+            x: zeros(x),
+            gamma: zeros(weights.gamma),
+            to_qkv: zeros(weights.to_qkv),
+            to_out: zeros(weights.to_out),
+            bias: frames.bias.map(zeros),
+            distances: frames.distances.map(|of| of.map(zeros)),
+        }
+    }
+}
+
+/// The gradients of the sum of `grad` times [`temporal_attention`], which is computed again on the
+/// way, in f32 whatever the precision.
 ///
 /// The same on every call with the same number of threads.
 ///
@@ -248,7 +274,10 @@ pub fn temporal_attention_backward(
     frames: &Frames<'_>,
 ) -> TemporalGrads {
     check(isa, x, weights, frames);
-    assert!(grad.size() == x.size() && grad.kind() == Kind::Float, "a gradient of another shape");
+    check::plain_of("the gradient of an attention along time", grad, &x.size());
+    if x.numel() == 0 {
+        return TemporalGrads::zeros(x, weights, frames);
+    }
     let given = Given::new(x, weights.shape.heads, frames);
     let grad = grad.detach().contiguous();
     let forms = [Form::Whole, Form::Back];

@@ -12,6 +12,7 @@ use vd_torch::{BoxError, Function};
 
 use super::rows::{floats, kind_name, operand, read};
 use super::{Machine, Unit, machine};
+use crate::kernels::check;
 use crate::kernels::cpu::{none, one};
 use crate::layers::HeadShape;
 use plan::{Pass, Plan};
@@ -74,7 +75,10 @@ pub fn temporal_fits(
     let mut all = vec![qkv, of.turns];
     all.extend(of.bias);
     all.extend(of.forbidden);
-    let frames = qkv.size()[1];
+    let frames = match qkv.size().as_slice() {
+        &[_, frames, _, _] => frames,
+        _ => return None,
+    };
     let small = (1..=FRAMES).contains(&frames) && [16, 32, 64].contains(&shape.dim);
     if !small || qkv.numel() == 0 {
         return None;
@@ -98,7 +102,11 @@ pub fn temporal(
     shape: HeadShape,
     of: &Temporal<'_>,
 ) -> Tensor {
-    // The gradient of the bias is f32, whatever the dtype of the bias.
+    let mut given = vec![qkv, of.turns];
+    given.extend(of.bias);
+    given.extend(of.forbidden);
+    machine::check_operands(&**on, "attention along time", &given);
+    // The gradient of the bias is f32, whatever the bias is.
     let bias = of.bias.map(|bias| bias.to_kind(Kind::Float));
     let turns = operand(&of.turns.to_kind(Kind::Float));
     let forbidden = of.forbidden.map(|t| t.detach().contiguous());
@@ -125,18 +133,13 @@ struct Operands {
 
 impl Operands {
     fn params(&self, qkv: &Tensor, bias: Option<&Tensor>, plan: Plan) -> Params {
-        let size = qkv.size();
-        let ([b, f, s], HeadShape { heads: n, dim }) = ([size[0], size[1], size[2]], self.shape);
+        let [b, f, s] = self.sizes(qkv);
+        let n = self.shape.heads;
+        if let Some(bias) = bias {
+            check::shape("the bias of an attention along time", bias, &[n, f, f]);
+        }
         let masks = self.forbidden.as_ref().map_or(1, |t| t.size()[0]);
-        let whole = size.len() == 4
-            && size[3] == 3 * n * dim
-            && self.turns.size().first() == Some(&f)
-            && self.turns.size()[1] <= dim / 2
-            && bias.is_none_or(|bias| bias.size() == [n, f, f])
-            && self.forbidden.as_ref().is_none_or(|t| t.numel() as i64 == masks * f * f)
-            && (masks == 1 || masks == b);
-        assert!(whole, "attention along time of {size:?} that no kernel takes");
-        let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+        let number = |n: i64| machine::number("sites of an attention along time", n);
         Params {
             qkv: read(qkv),
             grad: std::ptr::null(),
@@ -157,10 +160,40 @@ impl Operands {
         }
     }
 
+    /// Samples, frames and sites.
+    ///
+    /// # Panics
+    /// Sizes that do not go together, or that no kernel takes.
+    fn sizes(&self, qkv: &Tensor) -> [i64; 3] {
+        let (size, inner) = (qkv.size(), check::heads("attention along time", self.shape));
+        let [b, f, s] = match size.as_slice() {
+            &[b, f, s, n] if n == 3 * inner && (1..=FRAMES).contains(&f) && b * s > 0 => [b, f, s],
+            _ => panic!(
+                "attention along time: expected shape b f s {} of 1 to {FRAMES} frames, got {size:?}",
+                3 * inner
+            ),
+        };
+        let turned = self.turns.size().get(1).copied().unwrap_or(0).min(self.shape.dim / 2);
+        check::shape("the angles of an attention along time", &self.turns, &[f, turned, 2]);
+        if let Some(forbidden) = &self.forbidden {
+            check::marks("the forbidden pairs of an attention along time", forbidden, (b, f));
+        }
+        [b, f, s]
+    }
+
     fn plan(&self, qkv: &Tensor, pass: Pass) -> Plan {
-        match Plan::new(qkv.size()[1], self.shape, qkv.kind(), pass) {
+        let frames = self.sizes(qkv)[1];
+        assert!(
+            [16, 32, 64].contains(&self.shape.dim),
+            "attention along time: expected heads of 16, 32 or 64, got {:?}",
+            self.shape
+        );
+        match Plan::new(frames, self.shape, qkv.kind(), pass) {
             Some(plan) => plan,
-            None => panic!("attention along time of {:?} that no kernel takes", qkv.size()),
+            None => panic!(
+                "attention along time: expected what the memory of a block is enough for, got shape {:?}",
+                qkv.size()
+            ),
         }
     }
 
@@ -202,7 +235,7 @@ unsafe fn run(
     plan: Plan,
     params: &Params,
 ) -> vd_torch::Result<()> {
-    let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+    let blocks = machine::number("blocks of an attention along time", blocks as i64);
     let launch = Launch { blocks, threads: plan.threads, shared: plan.shared };
     // SAFETY: guaranteed by the caller; the struct is the one that these kernels take.
     unsafe { machine::run(on, Unit::TEMPORAL, kernel, launch, params) }
