@@ -61,6 +61,12 @@ impl CrossAttention {
     ) -> Tensor {
         let c = self.to_q.weight().size()[1];
         let size = check::channels("the input of an attention over text", x, c);
+        let weights = weight.size();
+        assert!(
+            weights.len() != 3 || weights[1] == size[1],
+            "the weights of tokens: expected shape b l, or b {} l, got {weights:?}",
+            size[1]
+        );
         let q = self.to_q.forward(&x.flatten(1, 3)); // b (f s) (n d)
         let q = self.shape.heads(&q).transpose(1, 2); // b n (f s) d
         let [k, v] = self.shape.pair(&self.to_kv.forward(tokens)).map(|t| t.transpose(-3, -2));

@@ -14,13 +14,34 @@ pub(super) struct Seen<'a> {
     pub(super) group: Option<&'a Tensor>,
 }
 
-/// softmax(q k^T scale + log weight) v: a token of weight 2 counts twice, one of weight 0 is
-/// masked, and a query without any unmasked token gets 0.
+impl Seen<'_> {
+    /// # Panics
+    /// Weights or a group that do not go with keys of shape b n l d, or b g n l d.
+    fn check(self, keys: &Tensor) {
+        let (size, weight) = (keys.size(), self.weight.size());
+        let (b, l) = (size[0], size[size.len() - 2]);
+        let fits = match (self.group.map(Tensor::size), weight.as_slice()) {
+            (None, &[wb, wl]) | (None, &[wb, _, wl]) => size.len() == 4 && [wb, wl] == [b, l],
+            (Some(group), &[wb, f, wl]) => size.len() == 5 && [wb, wl] == [b, l] && group == [b, f],
+            _ => false,
+        };
+        assert!(
+            fits,
+            "the weights of tokens: expected shape [{b}, {l}] or [{b}, f, {l}], and a group of shape \
+             [{b}, f] where tokens have one, got {weight:?} and {:?}",
+            self.group.map(Tensor::size)
+        );
+    }
+}
+
+/// softmax(q k^T scale + log weight) v: a token of weight 2 counts as two of them, one of weight 0
+/// is not there, and a query for which no token is there gets 0.
 ///
 /// # Shapes
 /// `q`: b n (f s) d; `k`, `v`: b n l d; `weight`: b l, or b f l with s queries for each frame -> b
 /// n (f s) d. With a group `k` and `v` are b g n l d.
 pub(super) fn attend(q: &Tensor, kv: [&Tensor; 2], seen: Seen<'_>, scale: f64) -> Tensor {
+    seen.check(kv[0]);
     let Some(group) = seen.group else { return shared(q, kv, seen.weight, scale) };
     // Every frame becomes a sample of its own and attends to its own text only, at the cost of one.
     let (b, f) = (group.size()[0], group.size()[1]);
