@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::{Precision, with};
 use vd_tensor_ops::layers::{ConvBlock, NormKind, ScaleShift, SpaceConv, SpaceDown, SpaceUp, Wrap};
+use vd_tensor_ops::torch::testing;
 
 /// Both roads: f64, and the kernels of f32.
 const ROADS: [(Kind, Precision); 3] = [
@@ -154,7 +155,7 @@ proptest! {
             let error = relative(&got, &array(&expected));
             // Roundings of three convolutions, of 288 products at most, and a norm; Winograd's are some
             // times larger.
-            let allowed = if kind == Kind::Double { 1e-13 } else { 1e-5 };
+            let allowed = if kind == Kind::Double { 1e-13 } else { testing::tolerance(1e-5) };
             prop_assert!(error <= allowed, "{kind:?} {precision}: {error:e}");
         }
     }

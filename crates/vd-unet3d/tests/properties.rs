@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use small::{Scene, ask, build, conditional, config, levels, scene};
 use tch::{Kind, Tensor};
 use vd_unet3d::ops::layers::NormKind;
-use vd_unet3d::ops::torch::testing::device;
+use vd_unet3d::ops::torch::testing::{device, tolerance};
 use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 
 /// Tolerance for two orders of the same sums, through the whole network.
@@ -21,13 +21,13 @@ use vd_unet3d::{Backbone, Cond, FrameMask, UNet3d, UNet3dConfig};
 /// the same sample: measured over 600 networks, 2e-6 at most and typically 5e-7. In f64 nothing is
 /// hidden by rounding.
 fn same(kind: Kind) -> f64 {
-    if kind == Kind::Double { 1e-13 } else { 5e-6 }
+    if kind == Kind::Double { 1e-13 } else { tolerance(5e-6) }
 }
 
 /// Levels per sample or per frame: over 300 networks 2.9e-6 at most in f32, with Winograd
 /// convolutions (7e-7 with direct ones).
 fn same_levels(kind: Kind) -> f64 {
-    if kind == Kind::Double { 1e-13 } else { 5e-6 }
+    if kind == Kind::Double { 1e-13 } else { tolerance(5e-6) }
 }
 
 const KINDS: [Kind; 2] = [Kind::Double, Kind::Float];

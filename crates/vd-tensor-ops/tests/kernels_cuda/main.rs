@@ -27,17 +27,13 @@ use std::sync::OnceLock;
 
 use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::kernels::cuda;
-use vd_tensor_ops::torch::DeviceChoice;
+use vd_tensor_ops::torch::testing;
 
 /// Where the kernels run: on the GPU that `VD_TEST_DEVICE` (`cuda`, `cuda:N`) names, else on the CPU that
-/// stands in for one.
+/// stands in for one. There TF32 is off.
 fn device() -> Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    *DEVICE.get_or_init(|| match std::env::var("VD_TEST_DEVICE").as_deref() {
-        Err(_) | Ok("" | "cpu") => Device::Cpu,
-        Ok("cuda") => "cuda:0".parse::<DeviceChoice>().unwrap().resolve().unwrap(),
-        Ok(named) => named.parse::<DeviceChoice>().unwrap().resolve().unwrap(),
-    })
+    *DEVICE.get_or_init(testing::device)
 }
 
 /// Standard normal, f32, where the kernels run.
