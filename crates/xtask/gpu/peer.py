@@ -1,42 +1,30 @@
 """The comparison with video-diffusion-pytorch on a device: a step of sampling and one of training,
 each side with the same weights, one after the other, and the medians of single runs.
 
-Ours is a program of its own (bench_steps), which reads the weights that are drawn here and compares
-its answer with that of the package in f32. Sides of the package: as it is, and under torch.compile.
+Each is a program of its own, with a limit of its own (``child.py``). Ours (bench_steps) reads the
+weights that are drawn here and compares its answer with that of the package in f32. Sides of the
+package (``package.py``): as it is, and under torch.compile.
 The package's step of training is loss, gradients and Adam; ours has the moving average in it too.
 
 What the device does at most is measured here; how much a step asks of it is counted by bench_steps,
 which makes floors of both.
 """
 
-import contextlib
-import ctypes
 import gc
-import importlib
-import importlib.machinery
 import importlib.metadata
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
 import traceback
-import types
-import warnings
 import zipfile
 
 import torch
 
-SEED = 20
-# A gain of exactly 1 would hide one that is applied in the wrong place.
-PERTURBATION = 0.1
-# Runs before the first that counts; timed runs of a side at least and at most; and the seconds
-# after which no new one begins.
-WARM_UPS, RUNS, SECONDS = 3, (5, 50), 4.0
-# On a CPU, where a step in bf16 may take seconds.
-WARM_UPS_CPU, RUNS_CPU, SECONDS_CPU = 1, (1, 3), 0.1
-STEPS = 1000
-RECOMPILE_LIMIT = 256
+from child import Out, limit_of, run_within
+from package import SECONDS, SECONDS_CPU, draw, wait
 
 # What fills a large device: the defaults of the package's Trainer, and a larger network to sample.
 CUDA = {
@@ -53,46 +41,15 @@ SEARCH = "ours, cuDNN searches"
 # In the order in which they are measured: what matters most comes first, in case time runs out.
 ROUNDS = [
     (["ours", "eager"], ["bf16", "f32"]),
-    (["compile"], ["bf16"]),
     ([SEARCH], ["bf16"]),
+    (["compile"], ["bf16"]),
     (["compile"], ["f32"]),
     (["compile, max-autotune"], ["bf16"]),
 ]
+# Seconds that a side may take, with all that comes before its first run: compiling, searching.
+CAPS = {"ours": 150, SEARCH: 90, "eager": 60, "compile": 110, "compile, max-autotune": 170}
 # In f32 the package keeps 77 GB for the way back of its Trainer's 32 clips.
 CLIPS_IN_F32 = 16
-
-
-class Out(Exception):
-    """There is no time left."""
-
-
-class Anything:
-    """Takes whatever is asked of it, and does nothing."""
-
-    def __getattr__(self, name):
-        return lambda *_, **__: None
-
-
-def stand_in(name, *parts):
-    """For a library of pictures that the package imports, where there is none: nothing here reads or
-    writes pictures."""
-    try:
-        importlib.import_module(name)
-    except Exception:
-        module = types.ModuleType(name)
-        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        for part in parts:
-            setattr(module, part, Anything())
-        sys.modules[name] = module
-
-
-def package():
-    stand_in("torchvision", "transforms", "utils")
-    stand_in("PIL", "Image")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from video_diffusion_pytorch.video_diffusion_pytorch import GaussianDiffusion, Unet3D
-    return GaussianDiffusion, Unet3D
 
 
 def unpack(root):
@@ -102,161 +59,36 @@ def unpack(root):
             file.extractall(root / "site")
 
 
-def save_file(tensors, path):
-    """The format of safetensors, of f32 and int64; a Python with torch need not have its package."""
-    names = {torch.float32: "F32", torch.int64: "I64"}
-    header, blocks, end = {}, [], 0
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        size = tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape),
-                        "data_offsets": [end, end + size]}
-        blocks.append(ctypes.string_at(tensor.data_ptr(), size) if size else b"")
-        end += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.writelines(blocks)
-
-
-class Peer:
-    """A network of the package with its process, and one step of work with it."""
-
-    def __init__(self, work, shape, dtype, device, weights=None):
-        diffusion, unet = package()
-        torch.manual_seed(SEED)
-        self.shape, self.work, self.device = shape, work, device
-        size = [shape["batch"], 3, shape["frames"], shape["side"], shape["side"]]
-        self.net = unet(dim=shape["dim"], dim_mults=tuple(shape["mults"])).to(device)
-        if weights is not None:
-            self.net.load_state_dict(weights)
-        self.diffusion = diffusion(
-            self.net, image_size=shape["side"], num_frames=shape["frames"], timesteps=STEPS
-        ).to(device)
-        self.x = torch.randn(size, device=device)
-        self.t = torch.full(size[:1], STEPS // 2, device=device)
-        self.dtype = {"bf16": torch.bfloat16, "f32": None}[dtype]
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=0.0)
-
-    def cast(self):
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=self.dtype)
-
-    def step(self):
-        if self.work == "sample":
-            with self.cast():
-                return self.diffusion.p_sample(self.x, self.t)
-        with self.cast():
-            loss = self.diffusion(self.x.clamp(0, 1))
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def answer(self):
-        with torch.no_grad(), self.cast():
-            return self.net(self.x, self.t).float()
-
-
-def wait(device):
-    if device != "cpu":
-        torch.cuda.synchronize()
-
-
-def relative(got, expected):
-    return ((got.double() - expected.double()).norm() / expected.double().norm()).item()
-
-
-def draw(work, shape, device, folder):
-    """Weights and an answer in full f32, for both sides."""
-    tf32 = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    peer = Peer(work, shape, "f32", device)
-    with torch.no_grad():
-        for name, tensor in peer.net.named_parameters():
-            if name.endswith(".gamma"):
-                tensor.add_(PERTURBATION * torch.randn_like(tensor))
-    # Rotary frequencies stand in the state under several names; the format has no sharing.
-    weights = {name: t.detach().clone() for name, t in peer.net.state_dict().items()}
-    output = peer.answer()
-    torch.backends.cudnn.allow_tf32 = tf32
-    name = f"{work}-{shape['batch']}"
-    files = folder / f"{name}-weights.safetensors", folder / f"{name}-answer.safetensors"
-    save_file(weights, files[0])
-    save_file({"x": peer.x, "t": peer.t, "output": output.contiguous()}, files[1])
-    return weights, output, files
-
-
-def clock(peer, end):
-    on_cpu = peer.device == "cpu"
-    warm_ups, runs, seconds = (
-        (WARM_UPS_CPU, RUNS_CPU, SECONDS_CPU) if on_cpu else (WARM_UPS, RUNS, SECONDS)
-    )
-    for _ in range(warm_ups):
-        torch.compiler.cudagraph_mark_step_begin()
-        peer.step()
-        wait(peer.device)
-        if time.monotonic() > end:
-            raise Out
-    if peer.device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-    times, begun = [], time.monotonic()
-    while len(times) < runs[0] or (len(times) < runs[1] and time.monotonic() - begun < seconds):
-        torch.compiler.cudagraph_mark_step_begin()
-        wait(peer.device)
-        start = time.perf_counter()
-        peer.step()
-        wait(peer.device)
-        times.append(1e3 * (time.perf_counter() - start))
-    row = {"median_ms": statistics.median(times), "min_ms": min(times), "max_ms": max(times),
-           "runs": len(times)}
-    if peer.device != "cpu":
-        row["peak_allocated"] = torch.cuda.max_memory_allocated()
-        row["peak_reserved"] = torch.cuda.max_memory_reserved()
-    return row
-
-
-def of_package(side, work, shape, dtype, device, drawn, end):
-    weights, expected, _ = drawn
-    peer = Peer(work, shape, dtype, device, weights)
-    row = {}
-    begun = time.monotonic()
-    if side != "eager":
-        torch._dynamo.reset()
-        # Its layers share code, which is compiled anew for each width: beyond the limit it would
-        # run as it is, and for widths that it takes for variable it may not compile.
-        torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
-        torch._dynamo.config.accumulated_recompile_limit = 16 * RECOMPILE_LIMIT
-        mode = "max-autotune" if side.endswith("max-autotune") else None
-        # The method that p_sample calls, too, calls this one.
-        peer.net.forward = torch.compile(peer.net.forward, mode=mode, dynamic=False)
-    else:
-        row["error_of_output"] = relative(peer.answer(), expected)
-    row.update(clock(peer, end))
-    row["seconds"] = time.monotonic() - begun
+def of_package(side, work, shape, dtype, device, drawn, end, root, log):
+    """The row of one side of the package."""
+    limit = limit_of(CAPS[side], end)
+    result = root / "comparison" / "row.json"
+    result.unlink(missing_ok=True)
+    asked = {"side": side, "work": work, "shape": shape, "dtype": dtype, "device": device,
+             "state": drawn["state"], "result": str(result)}
+    folders = os.pathsep.join([str(root / "gpu"), str(root / "site")])
+    command = [sys.executable, str(root / "gpu" / "package.py"), json.dumps(asked)]
+    print(f"{work} {dtype} {side}, at most {limit:.0f} s", file=log, flush=True)
+    environment = {**os.environ, "PYTHONPATH": folders}
+    done = run_within(limit, command, env=environment, stdout=log, stderr=log)
+    row = json.loads(result.read_text()) if result.exists() else {}
+    if "median_ms" not in row:
+        raise RuntimeError(row.get("error", f"exit code {done.returncode}, and no result"))
     return row
 
 
 def of_ours(side, work, shape, dtype, device, drawn, end, root, log, rates):
     """Rows for our step with noise of a seed and with that of libtorch's generator."""
-    weights, answer = drawn[2]
     values = {
         **shape, "mults": ",".join(map(str, shape["mults"])), "device": device, "what": work,
         "autocast": {"bf16": "bf16", "f32": "off"}[dtype],
         "seconds": SECONDS_CPU if device == "cpu" else SECONDS,
-        "weights": weights, "answer": answer, **rates,
+        "weights": drawn["weights"], "answer": drawn["answer"], **rates,
         "cudnn": "search" if side == SEARCH else "expect",
     }
     command = [root / "bin" / "bench_steps", *(f"{key}={value}" for key, value in values.items())]
-    left = end - time.monotonic()
-    if left < 5:
-        raise Out
-    try:
-        done = subprocess.run(command, timeout=left, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True, errors="replace")
-    except subprocess.TimeoutExpired:
-        raise Out from None
+    done = run_within(limit_of(CAPS[side], end), command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                      text=True, errors="replace")
     log.write(f"{work} {dtype} {side}: exit code {done.returncode}\n{done.stderr}\n{done.stdout}\n")
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip().splitlines() or ["it said nothing"])[-1])
@@ -343,6 +175,13 @@ class Cases:
                 for noise, row in found["noise"].items()]
 
 
+def give_back(device):
+    """What this process holds of the device would be missing to those whose memory is measured."""
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.empty_cache()
+
+
 def run(end, log, root, device, write):
     unpack(root)
     folder = root / "comparison"
@@ -358,27 +197,24 @@ def run(end, log, root, device, write):
                 key = work, shape["batch"]
                 case = cases.case(work, dtype, shape)
                 for side in sides:
-                    gc.collect()
-                    if device != "cpu":
-                        torch.cuda.empty_cache()
-                    cases.begin(case, side)
+                    is_ours = side.startswith("ours")
+                    name = side if is_ours else f"peer, {side}"
+                    cases.begin(case, name)
                     try:
                         if key not in drawn:
                             drawn[key] = draw(work, shape, device, folder)
-                        if time.monotonic() > end:
-                            raise Out
-                        if side.startswith("ours"):
+                        give_back(device)
+                        where = work, shape, dtype, device, drawn[key], end, root, log
+                        if is_ours:
                             rates = cases.rates(dtype)
-                            rows = cases.ours(case, side, of_ours(
-                                side, work, shape, dtype, device, drawn[key], end, root, log, rates))
+                            rows = cases.ours(case, side, of_ours(side, *where, rates))
                         else:
-                            row = of_package(side, work, shape, dtype, device, drawn[key], end)
-                            rows = [{"side": f"peer, {side}", **row}]
+                            rows = [{"side": name, **of_package(side, *where)}]
                     except Out:
-                        rows = [{"side": side, "error": "no time left"}]
+                        rows = [{"side": name, "error": "no time left"}]
                     except Exception as error:
                         log.write(traceback.format_exc())
                         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                        rows = [{"side": side, "error": said}]
+                        rows = [{"side": name, "error": said}]
                     cases.end(case, rows)
                     log.flush()

@@ -114,7 +114,7 @@ mod tests {
         for folder in FIXTURES {
             assert!(root.join(folder).is_dir(), "{folder}");
         }
-        for script in [ENTRY, "bundle.py", "peer.py"] {
+        for script in [ENTRY, "bundle.py", "child.py", "package.py", "peer.py"] {
             assert!(root.join(SCRIPTS).join(script).is_file(), "{script}");
         }
     }

@@ -57,12 +57,39 @@ fn the_scripts_are_scripts() {
     let bash = Command::new("bash").arg("-n").arg(scripts().join("run.sh")).status().unwrap();
     assert!(bash.success());
     let Some(python) = paths::which("python3") else { return };
-    for script in ["bundle.py", "peer.py"] {
+    for script in ["bundle.py", "child.py", "package.py", "peer.py"] {
         let compile = "import ast, sys; ast.parse(open(sys.argv[1]).read())";
         let mut command = Command::new(&python);
         let ended = command.args(["-c", compile]).arg(scripts().join(script)).status().unwrap();
         assert!(ended.success(), "{script}");
     }
+}
+
+#[test]
+fn a_side_that_takes_too_long_is_ended_and_one_without_time_is_not_begun() {
+    let Some(python) = paths::which("python3") else { return };
+    // The one that is ended leaves a program behind, which goes on.
+    let program = r#"
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import child
+begun = time.monotonic()
+try:
+    child.run_within(1, ["sh", "-c", "sleep 4 & sleep 60"])
+except RuntimeError as error:
+    print(error)
+print("soon" if time.monotonic() - begun < 3 else "late")
+print(child.run_within(30, ["sh", "-c", "exit 7"]).returncode)
+print(child.limit_of(60, time.monotonic() + 300), round(child.limit_of(60, time.monotonic() + 50)))
+try:
+    child.limit_of(60, time.monotonic() + 12)
+except child.Out:
+    print("out")
+"#;
+    let mut command = Command::new(python);
+    let output = command.args(["-B", "-c", program]).arg(scripts()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said, "not done within 1 s\nsoon\n7\n60 45\nout\n", "{output:?}");
 }
 
 #[test]
