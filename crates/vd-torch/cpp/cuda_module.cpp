@@ -76,7 +76,7 @@ int vd_graph_end(void* graph, char** error) {
 int vd_graph_abandon(void* graph, int device, const std::uint64_t* pool, at::Tensor* scratch,
                      char** error) {
   return guarded(error, [&] {
-    const auto index = static_cast<c10::DeviceIndex>(device);
+    const auto index = index_of(device);
     let_go(*graph_of(graph), index, pool_of(pool));
     // The default generator remains in capture mode until a recording ends successfully.
     const auto own = at::cuda::graph_pool_handle();

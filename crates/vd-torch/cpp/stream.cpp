@@ -38,9 +38,8 @@ extern "C" {
 // A cudaStream_t, which the driver calls CUstream.
 int vd_current_stream(int device, void** stream, char** error) {
   return guarded(error, [&] {
-    const c10::impl::VirtualGuardImpl of(cuda);
-    const auto index = static_cast<c10::DeviceIndex>(device);
-    *stream = of.getStream(c10::Device(cuda, index)).native_handle();
+    const c10::Device on(cuda, index_of(device));
+    *stream = c10::impl::VirtualGuardImpl(cuda).getStream(on).native_handle();
   });
 }
 
@@ -54,8 +53,8 @@ struct VdStream {
 // Makes the stream for recordings current, and its device.
 int vd_stream_enter(int device, VdStream* before, char** error) {
   return guarded(error, [&] {
+    const c10::Device on(cuda, index_of(device));
     const c10::impl::VirtualGuardImpl of(cuda);
-    const c10::Device on(cuda, static_cast<c10::DeviceIndex>(device));
     const auto now = of.getStream(on);
     const auto side = beside(of, on);
     *before = {now.id(), device, of.getDevice().index()};
@@ -68,10 +67,10 @@ int vd_stream_enter(int device, VdStream* before, char** error) {
 int vd_stream_leave(const VdStream* before, char** error) {
   return guarded(error, [&] {
     const c10::impl::VirtualGuardImpl of(cuda);
-    const c10::Device on(cuda, static_cast<c10::DeviceIndex>(before->device));
+    const c10::Device on(cuda, index_of(before->device));
     const c10::Stream to(c10::Stream::UNSAFE, on, before->stream);
     const auto side = of.exchangeStream(to);
-    of.setDevice(c10::Device(cuda, static_cast<c10::DeviceIndex>(before->current)));
+    of.setDevice(c10::Device(cuda, index_of(before->current)));
     wait(to, side);
   });
 }

@@ -21,7 +21,7 @@ extern "C" {
 // while a graph was captured is never reused (ATen/core/CachingHostAllocator.h).
 int vd_upload(const at::Tensor* from, int device, at::Tensor** to, char** error) {
   return guarded(error, [&] {
-    const auto index = static_cast<c10::DeviceIndex>(device);
+    const auto index = index_of(device);
     *to = new at::Tensor(moved(from->pin_memory(), c10::Device(CUDA, index)));
   });
 }
@@ -40,8 +40,8 @@ int vd_download(const at::Tensor* from, at::Tensor** to, void** fence, char** er
 // With timing enabled, unlike the events after copies.
 int vd_moment(int device, void** to, char** error) {
   return guarded(error, [&] {
+    const c10::Device of(CUDA, index_of(device));
     auto event = std::make_unique<c10::Event>(CUDA, c10::EventFlag::BACKEND_DEFAULT);
-    const c10::Device of(CUDA, static_cast<c10::DeviceIndex>(device));
     event->record(c10::impl::VirtualGuardImpl(CUDA).getStream(of));
     *to = event.release();
   });

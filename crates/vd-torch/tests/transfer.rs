@@ -3,7 +3,7 @@
 
 use tch::{Device, Kind, Tensor};
 use vd_torch::testing::device;
-use vd_torch::{Download, Moment, upload};
+use vd_torch::{Download, Moment, device_memory, restart_device_peak, synchronize, upload};
 
 #[test]
 fn what_goes_to_a_device_comes_back_as_it_was_in_the_layout_that_it_had() {
@@ -25,8 +25,16 @@ fn a_device_that_is_not_there_is_an_error() {
     // Whoever asks libtorch for CUDA before the library is loaded is told no for good.
     let _ = device();
     let x = Tensor::from_slice(&[1.0, 2.0, 3.0]);
-    assert!(upload(&x, Device::Cuda(4096)).is_err());
-    assert!(Moment::mark(Device::Cuda(4096)).is_err());
+    // The first does not fit into libtorch's numbers of devices; the low bits of 4096 are those of 0.
+    for device in [4096, 127].map(Device::Cuda) {
+        assert!(upload(&x, device).is_err());
+        assert!(Moment::mark(device).is_err());
+        assert!(synchronize(device).is_err());
+        assert!(device_memory(device).is_err());
+        assert!(restart_device_peak(device).is_err());
+    }
+    let said = upload(&x, Device::Cuda(4096)).unwrap_err().to_string();
+    assert!(said.contains("there is no CUDA device 4096"), "{said}");
 }
 
 #[test]
