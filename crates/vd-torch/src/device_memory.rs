@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tch::Device;
 
+use crate::graphs::Alone;
 use crate::{Result, shim};
 
 /// How libtorch, its libraries and CUDA's driver report that memory ran out, on devices and on the CPU.
@@ -117,12 +118,14 @@ pub fn restart_tf32() -> Result<()> {
     })
 }
 
-/// Waits until a device has completed its queued work; returns at once for the CPU.
+/// Waits until a device has done what it was given; the CPU has already. A recording that another
+/// thread makes meanwhile is waited for, since it would be ruined: not to be called within a backward.
 ///
 /// # Errors
 /// Any error of libtorch, including that of a kernel launched earlier.
 pub fn synchronize(device: Device) -> Result<()> {
     let Device::Cuda(index) = device else { return Ok(()) };
+    let _alone = Alone::enter();
     shim::call(|error| {
         // SAFETY: takes a number, writes the error.
         unsafe { shim::vd_synchronize(index as i32, error) }

@@ -5,7 +5,9 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
 use tch::{Device, Kind, Tensor};
-use vd_torch::graphs::{Flaw, GraphState, Recordings, StandIn, imitated, recording};
+use vd_torch::graphs::{
+    Flaw, GraphState, Pool, Recorder, Recording, Recordings, StandIn, imitated, recording,
+};
 use vd_torch::testing::{device, tolerance};
 use vd_torch::{Error, Result};
 
@@ -271,6 +273,52 @@ fn the_dtype_of_autocast_is_part_of_what_is_recorded() {
             }
         }
     });
+}
+
+/// Notes when memory is given back.
+#[derive(Debug, Default)]
+struct Clears(StandIn, Arc<Mutex<Vec<&'static str>>>);
+
+impl Recorder for Clears {
+    fn aside(&self, f: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        self.0.aside(f)
+    }
+
+    fn clear(&self) -> Result<()> {
+        self.1.lock().unwrap().push("clear");
+        self.0.clear()
+    }
+
+    fn pool(&self) -> Result<Pool> {
+        self.0.pool()
+    }
+
+    fn record(&self, pool: Pool, f: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>> {
+        self.1.lock().unwrap().push("record");
+        self.0.record(pool, f)
+    }
+}
+
+#[test]
+fn memory_is_given_back_before_each_time_that_a_function_runs_elsewhere() {
+    if on_cuda() {
+        return;
+    }
+    let recorder = Arc::new(Clears::default());
+    let (noted, of) = (Arc::clone(&recorder.1), Recordings::default());
+    imitated(recorder, || {
+        let (weight, x) = (values(0.3, &[5, 5]), values(0.7, &[3, 5]));
+        let f = |(): &(), inputs: &[Tensor]| -> Outcome {
+            noted.lock().unwrap().push("run");
+            Ok(vec![inputs[0].matmul(&weight)])
+        };
+        for _ in 0..2 {
+            let params = [weight.shallow_clone()];
+            let _ = tch::no_grad(|| of.answer((), &[&x], &params, f)).unwrap();
+        }
+    });
+    let noted = noted.lock().unwrap();
+    assert_eq!(noted[..5], ["clear", "run", "clear", "record", "run"]);
 }
 
 /// The answers of a function under a recorder that does something wrong, and what became of it.

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 use serde::Serialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use vd_tensor_ops::kernels::Precision;
 use vd_tensor_ops::{FrameMask, Noise, SeededNoise, kernels};
-use vd_torch::Autocast;
+use vd_torch::{Autocast, synchronize};
 use vd_unet3d::flops::{self, Shape};
 use vd_unet3d::{Backbone, Cond, Tokens};
 
@@ -139,7 +139,7 @@ impl Input {
         let network = &model.loaded.network;
         let forward = || network.forward(&self.x, &self.t, &self.cond, &FrameMask::All, None);
         let params: Vec<_> = model.loaded.params.trainable().into_iter().map(|(_, t)| t).collect();
-        wait_for(model.device);
+        synchronize(model.device)?;
         let begun = Instant::now();
         if train {
             let mean = forward()?.f_mean(Kind::Float)?;
@@ -147,16 +147,9 @@ impl Input {
         } else {
             let _answer = tch::no_grad(forward)?;
         }
-        wait_for(model.device);
+        // A device works behind the host's back: the clock stops when its work is done.
+        synchronize(model.device)?;
         Ok(begun.elapsed().as_secs_f64() * 1e3)
-    }
-}
-
-/// A device works behind the host's back: the clock stops when its work is done.
-#[allow(clippy::disallowed_methods, reason = "the device was resolved, so its library is loaded")]
-fn wait_for(device: Device) {
-    if let Device::Cuda(n) = device {
-        tch::Cuda::synchronize(n as i64);
     }
 }
 

@@ -13,7 +13,7 @@ use torch_sys::C_tensor;
 
 use super::Library;
 use crate::device_memory::said_by;
-use crate::graphs::Pool;
+use crate::graphs::{Pool, drop_alone};
 use crate::{CudaStatus, Error, Result, cuda_status, shim};
 
 /// The module as built; empty if it could not be built.
@@ -163,9 +163,25 @@ impl Graph {
 impl Drop for Graph {
     fn drop(&mut self) {
         if !self.handle.is_null() {
-            // SAFETY: a graph that was made by the module, freed once.
-            unsafe { (self.functions.free)(self.handle) }
+            // It strikes itself out of libtorch's generator, where another thread may be entering one.
+            drop_alone(Box::new(Ended { free: self.functions.free, handle: self.handle }));
         }
+    }
+}
+
+/// A graph of which nothing is wanted but that it goes.
+struct Ended {
+    free: unsafe extern "C" fn(Handle),
+    handle: Handle,
+}
+
+// SAFETY: any thread may free a graph.
+unsafe impl Send for Ended {}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // SAFETY: a graph that was made by the module, freed once.
+        unsafe { (self.free)(self.handle) }
     }
 }
 

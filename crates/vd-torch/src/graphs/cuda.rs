@@ -1,11 +1,10 @@
 //! Recording on CUDA.
 
 use std::os::raw::c_int;
-use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Pool, Recorder, Recording};
+use super::{Alone, Pool, Recorder, Recording};
 use crate::cuda::{self, Graph};
 use crate::{Result, shim, synchronize};
 
@@ -13,12 +12,9 @@ use crate::{Result, shim, synchronize};
 #[derive(Debug)]
 pub(super) struct Cuda(pub(super) usize);
 
-/// libtorch makes only one recording at a time.
-static ONE: Mutex<()> = Mutex::new(());
-
 impl Recorder for Cuda {
     fn aside(&self, f: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = Alone::enter();
         let aside = Aside::enter(self.0)?;
         let done = f();
         let left = aside.leave();

@@ -6,6 +6,7 @@
 //! the same memory. Tests use a placeholder for CUDA ([`imitated`]), which runs the recorded
 //! function again; docs/gpu.md lists what has not yet run on a GPU.
 
+mod alone;
 mod back;
 mod cuda;
 mod fixed;
@@ -23,6 +24,7 @@ use tch::Device;
 
 use crate::Result;
 
+pub(crate) use alone::{Alone, drop_alone};
 pub use fixed::Fixed;
 pub use kept::{Form, Kept};
 pub use once::recording;

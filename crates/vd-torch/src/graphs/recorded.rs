@@ -58,6 +58,9 @@ impl Recorded {
         let inputs = copies(inputs.iter().copied())?;
         let mut made = None;
         recorder.aside(&mut || {
+            // Memory belongs to a stream: what earlier calls have left on theirs would stay taken beside
+            // what this one takes here.
+            recorder.clear()?;
             let graph = !params.is_empty();
             let (once, holds) = noted(graph, || once(&inputs, &params, f));
             let once = once?;
