@@ -210,7 +210,7 @@ impl Bench {
     }
 
     /// Milliseconds of each run, sorted, and the memory that was taken at most: what a recording keeps is in
-    /// that of the device alone, for its replays allocate nothing.
+    /// that of the device alone, for its replays allocate nothing. Warm-ups do not count.
     fn time(
         &self,
         arguments: &Arguments,
@@ -219,6 +219,7 @@ impl Bench {
         for _ in 0..WARM_UPS {
             run()?;
         }
+        vd_torch::restart_device_peak(self.device)?;
         let most = Duration::from_secs_f64(arguments.number("seconds")?);
         let begun = Instant::now();
         let mut times = Vec::new();
