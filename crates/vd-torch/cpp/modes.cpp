@@ -84,17 +84,25 @@ int vd_search_convolutions(int search, char** error) {
   return guarded(error, [&] { at::globalContext().setBenchmarkCuDNN(search != 0); });
 }
 
+// Whether libtorch may take cuDNN's attention; returns what was set before.
+int vd_cudnn_attention(int allow) noexcept {
+  const bool before = at::globalContext().userEnabledCuDNNSDP();
+  at::globalContext().setSDPUseCuDNN(allow != 0);
+  return before ? 1 : 0;
+}
+
 int vd_synchronize(int index, char** error) {
   return guarded(error, [&] {
-    c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(static_cast<c10::DeviceIndex>(index));
+    const auto device = index_of(index);
+    c10::impl::VirtualGuardImpl(at::kCUDA).synchronizeDevice(device);
   });
 }
 
 // In bytes: allocated now and at most, reserved from the device now and at most.
 int vd_device_memory(int index, std::int64_t* figures, char** error) {
   return guarded(error, [&] {
-    auto stats = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(
-        static_cast<c10::DeviceIndex>(index));
+    const auto device = index_of(index);
+    auto stats = c10::getDeviceAllocator(at::kCUDA)->getDeviceStats(device);
     const auto& used = stats.allocated_bytes[0];
     const auto& taken = stats.reserved_bytes[0];
     figures[0] = used.current;
@@ -106,7 +114,8 @@ int vd_device_memory(int index, std::int64_t* figures, char** error) {
 
 int vd_restart_device_peak(int index, char** error) {
   return guarded(error, [&] {
-    c10::getDeviceAllocator(at::kCUDA)->resetPeakStats(static_cast<c10::DeviceIndex>(index));
+    const auto device = index_of(index);
+    c10::getDeviceAllocator(at::kCUDA)->resetPeakStats(device);
   });
 }
 }

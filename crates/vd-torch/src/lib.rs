@@ -9,6 +9,7 @@
 //! before the first query. The variable `VD_CUDA` (`auto`, `off`, `require`) controls whether CUDA
 //! is looked for; an explicit device `cpu` takes precedence and loads nothing.
 
+mod attention;
 mod autocast;
 mod autograd;
 mod checkpoint;
@@ -31,6 +32,7 @@ mod team;
 pub mod testing;
 mod transfer;
 
+pub use attention::without_cudnn_attention;
 pub use autocast::{Autocast, autocast, autocast_kind};
 pub use autograd::{BoxError, Function, Saved, apply, grad, grad_enabled};
 pub use checkpoint::checkpoint;

@@ -110,6 +110,8 @@ unsafe extern "C" {
 
     pub(crate) fn vd_restart_tf32(error: *mut *mut c_char) -> c_int;
 
+    pub(crate) fn vd_cudnn_attention(allow: c_int) -> c_int;
+
     pub(crate) fn vd_synchronize(index: c_int, error: *mut *mut c_char) -> c_int;
 
     pub(crate) fn vd_device_memory(

@@ -5,7 +5,7 @@
 //! that gains a signal initially gives the same output as without it.
 
 use tch::{Device, Kind, Tensor};
-use vd_tensor_ops::layers::{Linear, or_stand_in};
+use vd_tensor_ops::layers::{Linear, look_up, or_stand_in};
 use vd_tensor_ops::{Init, Scope};
 
 use crate::cond::Given;
@@ -124,7 +124,7 @@ impl Signal {
         let rows = match (&added.value, &self.config) {
             (Value::Table(table), _) => {
                 let index = classes(given);
-                let rows = table.index_select(0, &index.flatten(0, -1));
+                let rows = look_up(table, &index.flatten(0, -1));
                 rows.unflatten(0, index.size())
             }
             (Value::Perceptron { .. }, SignalConfig::Scalar { mean, std }) => {

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 use vd_torch::graphs::{Form, Kept};
 
 use super::HeadShape;
-use super::indices::Indices;
+use super::indices::{Indices, look_up};
 use crate::{Error, Init, Result, Scope};
 
 /// Rotates pairs of neighbouring features by an angle that grows with the position.
@@ -162,8 +162,8 @@ impl RelativeBias {
             let pairs = (0..f).flat_map(|i| (0..f).map(move |j| i - j));
             pairs.map(|distance| self.bucket(distance)).collect()
         });
-        let pairs = self.table.index_select(0, &buckets).view([f, f, -1]);
-        // Made contiguous once, for all attentions that read it.
+        let pairs = look_up(&self.table, &buckets).view([f, f, -1]);
+        // In order, once for all attentions that read it.
         pairs.permute([2, 0, 1]).contiguous()
     }
 }

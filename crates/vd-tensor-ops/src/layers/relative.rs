@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::indices::Indices;
+use super::indices::{Indices, look_up};
 use crate::{Error, Init, Result, Scope};
 
 /// For each distance between key and query, one learned vector that is added to the key and another
@@ -62,7 +62,7 @@ impl RelativeVectors {
 
     /// The given rows, of keys and of values.
     fn at(&self, rows: &Tensor) -> [Tensor; 2] {
-        [&self.keys, &self.values].map(|table| table.index_select(0, rows))
+        [&self.keys, &self.values].map(|table| look_up(table, rows))
     }
 
     /// The vectors of the distances from 1 - f to f - 1, for keys and for values.

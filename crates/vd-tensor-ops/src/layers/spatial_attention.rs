@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
+use super::masked::attention;
 use super::{HeadShape, LayerNorm, Linear, Memory};
 use crate::kernels::cpu::{self, Isa, SpatialCache, SpatialWeights};
 use crate::kernels::{self, check};
@@ -112,16 +113,7 @@ impl SpatialAttention {
             v = Tensor::cat(&[values, v], 2);
             bias = bias.map(|bias| bias.constant_pad_nd([m, 0]));
         }
-        let out = Tensor::scaled_dot_product_attention(
-            &q,
-            &k,
-            &v,
-            bias.as_ref(),
-            0.0,
-            false,
-            self.shape.scale(),
-            false,
-        );
+        let out = attention(&q, [&k, &v], bias.as_ref(), self.shape.scale());
         let out = out.transpose(1, 2).flatten(2, 3); // (b f) s (n d)
         self.to_out.forward(&out).view(size.as_slice())
     }

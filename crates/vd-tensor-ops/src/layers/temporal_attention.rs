@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
+use super::masked::attention;
 use super::norm::softmax;
 use super::relative::{self, RelativeVectors};
 use super::{HeadShape, LayerNorm, Linear, Memory, Rotary};
@@ -270,16 +271,7 @@ impl TemporalAttention {
                 (bias, mask) => mask.or_else(|| bias.as_ref().map(Tensor::shallow_clone)),
             };
             let [q, k, v] = [&q, &k, &v].map(|t| t.select(0, i));
-            let out = Tensor::scaled_dot_product_attention(
-                &q,
-                &k,
-                &v,
-                mask.as_ref(),
-                0.0,
-                false,
-                1.0,
-                false,
-            );
+            let out = attention(&q, [&k, &v], mask.as_ref(), 1.0);
             out.permute([2, 0, 1, 3]) // f s n d
         };
         let samples: Vec<Tensor> = (0..b).map(of_sample).collect();

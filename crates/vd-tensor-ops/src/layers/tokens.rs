@@ -2,6 +2,8 @@
 
 use tch::{Kind, Tensor};
 
+use super::indices::look_up;
+use super::masked::attention;
 use crate::kernels::cuda;
 
 /// Which tokens an attention sees.
@@ -56,7 +58,7 @@ fn rows_of(x: &Tensor, group: &Tensor) -> Tensor {
     let (b, g) = (x.size()[0], x.size()[1]);
     let first = Tensor::arange(b, (Kind::Int64, group.device())).unsqueeze(1) * g;
     let index = (group.to_kind(Kind::Int64) + first).flatten(0, 1); // (b f)
-    x.flatten(0, 1).index_select(0, &index).unflatten(0, group.size())
+    look_up(&x.flatten(0, 1), &index).unflatten(0, group.size())
 }
 
 /// [`attend`] where all frames of a sample share one text.
@@ -88,15 +90,6 @@ fn shared(q: &Tensor, kv: [&Tensor; 2], weight: &Tensor, scale: f64) -> Tensor {
         (None, Some(none))
     };
     let score = score.masked_fill(&hidden, f64::NEG_INFINITY).to_kind(q.kind());
-    let out = Tensor::scaled_dot_product_attention(
-        q,
-        kv[0],
-        whole.as_ref().unwrap_or(kv[1]),
-        Some(&score),
-        0.0,
-        false,
-        scale,
-        false,
-    );
+    let out = attention(q, [kv[0], whole.as_ref().unwrap_or(kv[1])], Some(&score), scale);
     none.map_or(out.shallow_clone(), |none| out.masked_fill(&none, 0.0))
 }
