@@ -3,10 +3,10 @@
 use crate::rows::{flip_rows, pick_frames};
 use crate::{Error, Result};
 
-/// The rate that is assumed where a file states none: browsers show an unmarked GIF so.
+/// The rate assumed if a file states none; browsers play an unmarked GIF at this rate.
 pub const UNSTATED_FPS: f64 = 10.0;
 
-/// The most bytes that the frames of one clip may take.
+/// The maximum size of one clip's frames in bytes.
 pub(crate) const MAX_CLIP_BYTES: usize = 2 << 30;
 
 /// Checks a shape before anything is allocated for it.
@@ -43,17 +43,18 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Takes the bytes as a clip of the shape `[f, h, w, c]`.
+    /// Makes a clip of the shape `[f, h, w, c]` from its bytes.
     ///
     /// # Errors
-    /// When an extent is 0, `c` is neither 1 nor 3, the number of bytes is not their product, or `fps` is not positive and finite.
+    /// When an extent is 0, `c` is neither 1 nor 3, the number of bytes is not the product of the
+    /// extents, or `fps` is not positive and finite.
     pub fn new(frames: Vec<u8>, [f, h, w, c]: [usize; 4], fps: f64) -> Result<Self> {
         let clip = Self { frames, f, h, w, c, fps };
         clip.check()?;
         Ok(clip)
     }
 
-    /// Checks what [`Clip::new`] checks, since the fields are public.
+    /// Repeats the checks of [`Clip::new`], since the fields are public.
     ///
     /// # Errors
     /// As [`Clip::new`].
@@ -86,7 +87,7 @@ impl Clip {
     /// # Shapes
     /// `video`: c f h w, kind u8 (one clip of a batch in the public layout)
     /// # Errors
-    /// When the shape or the kind is another.
+    /// When the shape or the kind differs.
     pub fn from_tensor(video: &tch::Tensor, fps: f64) -> Result<Self> {
         let size = video.size();
         if size.len() != 4 || video.kind() != tch::Kind::Uint8 {
@@ -113,7 +114,7 @@ impl Clip {
         flip_rows(&mut self.frames, self.w, self.c);
     }
 
-    /// The frames at `indices`, in that order; an index may come more than once.
+    /// The frames at `indices`, in that order; an index may occur more than once.
     ///
     /// # Panics
     /// When an index is not below `f`.

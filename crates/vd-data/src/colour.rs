@@ -1,4 +1,4 @@
-//! Six named hues and the rule that tells which of them a clip shows.
+//! Six named hues, and the rule that decides which of them a clip shows.
 
 use std::fmt;
 
@@ -25,11 +25,11 @@ pub enum Colour {
 }
 
 impl Colour {
-    /// All of them, around the circle.
+    /// All of them, in order around the colour circle.
     pub const ALL: [Self; 6] =
         [Self::Red, Self::Gold, Self::Green, Self::Cyan, Self::Blue, Self::Magenta];
 
-    /// The name as it stands in captions.
+    /// The name as used in captions.
     pub fn name(self) -> &'static str {
         match self {
             Self::Red => "red",
@@ -79,17 +79,18 @@ impl fmt::Display for Colour {
     }
 }
 
-/// The chroma below which a pixel has no colour to speak of, as a part of 255.
+/// The chroma, as a fraction of 255, below which a pixel counts as colourless.
 const FAINT: f64 = 0.15;
 
-/// The mean weight per frame, in pixels of full chroma, below which a clip shows no colour at all.
+/// The mean weight per frame, in pixels of full chroma, below which a clip counts as colourless.
 const LEAST: f64 = 0.25;
 
-/// The colour that most of a clip's coloured light has.
+/// The dominant colour of a clip's coloured light.
 ///
-/// Every pixel of every frame votes for the named hue nearest to its own, with the square of its chroma
-/// (max(r, g, b) - min(r, g, b)) / 255 = saturation x value as its weight; chromas below 0.15 (sky, smoke, rounding) do not
-/// vote. `None` for grey clips and where the votes add up to less than a quarter of one fully coloured pixel per frame.
+/// Every pixel of every frame votes for the named hue nearest to its own. Its weight is the square
+/// of its chroma (max(r, g, b) - min(r, g, b)) / 255 = saturation x value; chromas below 0.15 (sky,
+/// smoke, rounding) do not vote. `None` for grey clips, and if the votes add up to less than a
+/// quarter of one fully coloured pixel per frame.
 pub fn dominant_colour(clip: &Clip) -> Option<Colour> {
     let votes = colour_votes(clip)?;
     if votes.iter().sum::<f64>() < LEAST * clip.f as f64 {
@@ -186,7 +187,8 @@ mod tests {
         assert_eq!(dominant_colour(&grey), None);
     }
 
-    /// How often the rule names the colour of single bursts, each byte of which is off by at most `noise`.
+    /// How often the rule finds the colour of single bursts, each byte of which is off by at most
+    /// `noise`.
     fn measured(noise: usize) -> crate::Share {
         let (mut right, mut all) = (0, 0);
         for colour in Colour::ALL {
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_rule_names_the_colour_of_real_bursts() {
-        // clean, and with the grain of a short training
+        // clean, and with noise like that of a short training
         for noise in [0, 24] {
             let share = measured(noise);
             assert!(share.n >= 600 && share.low >= 0.98, "{noise}: {share:?}");

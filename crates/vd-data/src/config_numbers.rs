@@ -1,16 +1,16 @@
-//! What a config says of numbers that are no bytes.
+//! The parts of a config that concern numbers other than bytes.
 
 use crate::array::{ArrayOptions, MAX_CHANNELS};
 use crate::normalise::Normaliser;
 use crate::{DataConfig, Error, Folder, Result, Source};
 
 impl DataConfig {
-    /// How arrays are taken.
+    /// How arrays are read.
     pub fn arrays(&self) -> ArrayOptions {
         ArrayOptions { axes: self.axes.clone(), member: self.member.clone() }
     }
 
-    /// Lists the clips, as [`Source::list`], arrays taken as the config says.
+    /// Lists the clips like [`Source::list`], with arrays read as the config says.
     ///
     /// # Errors
     /// As [`Source::list`].
@@ -23,15 +23,16 @@ impl DataConfig {
         }
     }
 
-    /// Whether clips are numbers of any unit ([`AnyClip::Floats`](crate::AnyClip)) instead of bytes.
+    /// Whether clips are numbers in any unit ([`AnyClip::Floats`](crate::AnyClip)) instead of
+    /// bytes.
     pub fn takes_floats(&self) -> bool {
         self.normalise.is_some() || self.invalid.is_some() || !matches!(self.channels, 1 | 3)
     }
 
-    /// What brings numbers to the range of the diffusion process; `None` for clips of bytes.
+    /// The mapping of numbers to the range of the diffusion process; `None` for clips of bytes.
     ///
     /// # Errors
-    /// Rules out of their range; statistics that are still to be measured.
+    /// Rules outside their range; statistics that have not been measured yet.
     pub fn normaliser(&self) -> Result<Option<Normaliser>> {
         match &self.normalise {
             Some(rules) => Normaliser::new(rules, self.channels).map(Some),

@@ -1,56 +1,56 @@
-//! What can go wrong on the way from files to batches and back.
+//! What can go wrong between files and batches, in both directions.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Everything that this crate refuses, with what was expected and what was found.
+/// All errors of this crate, with what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file or folder that the operating system does not hand over.
+    /// A file or folder that could not be read.
     #[error("{}: cannot be read: {source}", path.display())]
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A file whose content is not what it should be.
+    /// A file whose content is not valid.
     #[error("{}: damaged or not a video: expected {expected}, found {found}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What a sound file would hold.
+        /// What a valid file would contain.
         expected: String,
-        /// What this one holds.
+        /// What this one contains.
         found: String,
     },
-    /// A file that is sound as far as was read, but larger than is accepted.
+    /// A file that is valid as far as it was read, but larger than the accepted limit.
     #[error("{}: too large: {found}, at most {limit} is accepted", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// Its size.
         found: String,
-        /// The bound.
+        /// The limit.
         limit: String,
     },
-    /// A file that is read through ffmpeg, which is not there.
+    /// A file that is read through ffmpeg, which is missing.
     #[error("{}: is {format}, which is read through ffmpeg: {why}", path.display())]
     NeedsFfmpeg {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// Its format.
         format: &'static str,
-        /// What is missing, and what to do.
+        /// What is missing, and how to fix it.
         why: String,
     },
-    /// A program that could not be run, or was ended from outside.
+    /// A program that could not be run, or was killed.
     #[error("{}: ffmpeg {detail}", path.display())]
     Ffmpeg {
-        /// The file that it was for.
+        /// The file that it was run for.
         path: PathBuf,
-        /// What became of it.
+        /// How it failed.
         detail: String,
     },
     /// More unreadable files than `max_bad_files` allows.
@@ -64,63 +64,63 @@ pub enum Error {
         folder: PathBuf,
         /// How many files could not be read so far.
         count: usize,
-        /// How many are allowed.
+        /// How many files could not be read up to now.
         max: usize,
         /// The first few, each with its reason.
         first: Vec<String>,
     },
-    /// A folder from which no clip can be had.
+    /// A folder without any usable clip.
     #[error("{}: no usable clip: {detail}", folder.display())]
     NoClips {
         /// The folder of the data set.
         folder: PathBuf,
-        /// What was there instead, and what to do.
+        /// What was found instead, and how to fix it.
         detail: String,
     },
-    /// A table of captions that does not say what it should.
+    /// A table of captions with invalid content.
     #[error("{}: expected {expected}, found {found}", place(path, *line, column.as_deref()))]
     Table {
         /// The table.
         path: PathBuf,
-        /// The line, from 1, where it is about one.
+        /// The line, from 1, if the error concerns one.
         line: Option<u64>,
-        /// The column, where it is about one.
+        /// The column, if the error concerns one.
         column: Option<String>,
-        /// What a sound table would hold.
+        /// What a valid table would contain.
         expected: String,
-        /// What this one holds.
+        /// What this one contains.
         found: String,
     },
-    /// Prepared clips that contradict themselves.
+    /// Prepared clips (shards) that are inconsistent.
     #[error("{}: expected {expected}, found {found}", place(path, *line, None))]
     Shards {
         /// The index, or a shard.
         path: PathBuf,
-        /// The line, from 1, where it is about one.
+        /// The line, from 1, if the error concerns one.
         line: Option<u64>,
-        /// What a sound one would hold.
+        /// What a consistent one would contain.
         expected: String,
-        /// What this one holds.
+        /// What this one contains.
         found: String,
     },
-    /// A clip that could not be prepared when the others were.
+    /// A clip that failed during preparation of the shards.
     #[error("{}: could not be prepared: {reason}", path.display())]
     Unprepared {
-        /// Its path below the folder that was prepared.
+        /// Its path relative to the folder that was prepared.
         path: PathBuf,
-        /// What was said of it then.
+        /// The reason recorded at that time.
         reason: String,
     },
-    /// Numbers that the type in which they are to be stored does not hold.
+    /// Numbers that the dtype in which they are to be stored cannot represent.
     #[error("{}: cannot be stored as {dtype}: expected {expected}, found {found}", path.display())]
     Unstorable {
         /// The file.
         path: PathBuf,
-        /// The type.
+        /// The dtype.
         dtype: &'static str,
-        /// What it holds.
+        /// The numbers that it can represent.
         expected: String,
-        /// The first number that is something else.
+        /// The first number that it cannot.
         found: String,
     },
     /// A setting outside its range.
@@ -133,7 +133,7 @@ pub enum Error {
         /// The value given.
         got: String,
     },
-    /// A clip whose parts contradict each other, or that a writer cannot take.
+    /// A clip whose fields contradict each other, or that a writer does not support.
     #[error("clip: expected {expected}, got {got}")]
     Clip {
         /// What would be legal.
@@ -170,7 +170,7 @@ pub enum Error {
     Generator {
         /// The clip's number.
         index: u64,
-        /// What the panic said.
+        /// The panic's message.
         said: String,
     },
     /// An error of a [`Generator`](crate::Generator) outside this crate.
@@ -190,7 +190,8 @@ impl Error {
         Self::Other(error.into())
     }
 
-    /// Whether the error is the fault of one file of a data set, which can be skipped, rather than of the run.
+    /// Whether the error concerns one file of a data set, which can be skipped, rather than the
+    /// whole run.
     pub fn is_bad_file(&self) -> bool {
         matches!(
             self,
@@ -255,7 +256,7 @@ impl Error {
     }
 }
 
-/// A place in a table, in words.
+/// A position in a table, in words.
 fn place(path: &Path, line: Option<u64>, column: Option<&str>) -> String {
     let mut place = path.display().to_string();
     if let Some(line) = line {

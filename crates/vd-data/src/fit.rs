@@ -1,4 +1,4 @@
-//! Frames of any size to the size that is asked for, their proportions kept.
+//! Resizes frames to the requested size, keeping their aspect ratio.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -7,15 +7,18 @@ use crate::clip::check_shape;
 use crate::rows::window;
 use crate::{Clip, Error, Result};
 
-/// Scales a clip so that it just covers `size`, then cuts out the part at `place`.
+/// Scales a clip so that it just covers `size`, then crops it at `place`.
 ///
-/// The scaling is antialiased and bilinear; where only cutting is needed, pixels stay what they are.
+/// The scaling is antialiased and bilinear; if only cropping is needed, pixels keep their exact
+/// values.
 ///
 /// # Shapes
 /// f h w c -> f `size[0]` `size[1]` c
 /// # Range
-/// `place`: down and right, [0, 1]; 0 keeps the top or left part, 0.5 the middle. It matters on at most one of the two axes.
+/// `place`: down and right, [0, 1]; 0 keeps the top or left part, 0.5 the middle. It has an effect
+/// on at most one of the two axes.
 /// # Errors
+/// When the clip is not valid, `size` contains a 0, or the scaled clip would exceed 2 GiB.
 /// When the clip is not valid, `size` holds a 0, or the scaled clip would exceed 2 GiB.
 pub fn fit(clip: &Clip, size: [usize; 2], place: [f64; 2]) -> Result<Clip> {
     clip.check()?;
@@ -32,12 +35,13 @@ pub fn fit(clip: &Clip, size: [usize; 2], place: [f64; 2]) -> Result<Clip> {
     crop(clip, size, place)
 }
 
-/// As [`fit`]; a clip of that size already is not copied.
+/// Like [`fit`]; a clip that already has that size is not copied.
 pub(crate) fn fit_owned(clip: Clip, size: [usize; 2], place: [f64; 2]) -> Result<Clip> {
     if [clip.h, clip.w] == size { Ok(clip) } else { fit(&clip, size, place) }
 }
 
-/// The smallest size with the proportions of `from` that is nowhere below `size`, rounded to whole pixels.
+/// The smallest size with the proportions of `from` that covers `size` on both axes, rounded to
+/// whole pixels.
 pub(crate) fn cover(from: [usize; 2], size: [usize; 2]) -> [usize; 2] {
     let scales = [0, 1].map(|axis| size[axis] as f64 / from[axis] as f64);
     let scale = scales[0].max(scales[1]);
@@ -46,7 +50,8 @@ pub(crate) fn cover(from: [usize; 2], size: [usize; 2]) -> [usize; 2] {
 
 /// Antialiased bilinear resize of every frame, within 1/255 of Pillow's.
 ///
-/// Not libtorch's: it would start a team of its own threads in every thread that loads, and slow the training down.
+/// libtorch's resize is not used: it would start its own thread pool in every loading thread, and
+/// slow the training down.
 fn resize(clip: &Clip, [h, w]: [usize; 2]) -> Result<Clip> {
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     let pixel = if clip.c == 1 { PixelType::U8 } else { PixelType::U8x3 };
@@ -69,7 +74,7 @@ fn unfit(clip: &Clip, [h, w]: [usize; 2], error: impl std::fmt::Display) -> Erro
     )
 }
 
-/// Cuts a window of `size` out of every frame.
+/// Crops a window of `size` from every frame.
 fn crop(clip: &Clip, [h, w]: [usize; 2], place: [f64; 2]) -> Result<Clip> {
     if (h, w) == (clip.h, clip.w) {
         return Ok(clip.clone());
@@ -80,7 +85,8 @@ fn crop(clip: &Clip, [h, w]: [usize; 2], place: [f64; 2]) -> Result<Clip> {
     Clip::new(frames, [clip.f, h, w, clip.c], clip.fps)
 }
 
-/// Where a window begins that leaves `spare` pixels: each of the spare + 1 places has an equal share of [0, 1].
+/// The start of a window that leaves `spare` pixels over: each of the spare + 1 positions has an
+/// equal share of [0, 1].
 pub(crate) fn offset(spare: usize, place: f64) -> usize {
     ((spare + 1) as f64 * place.clamp(0.0, 1.0)) as usize - usize::from(place >= 1.0)
 }
@@ -149,7 +155,8 @@ mod tests {
 
     #[test]
     fn shrinking_averages_instead_of_dropping_pixels() {
-        // columns of black and white alternate: without antialiasing a shrunk copy is a moire pattern
+        // columns of black and white alternate: without antialiasing a shrunk copy is a moire
+        // pattern
         let bytes = (0..64 * 64).map(|i| if i % 2 == 0 { 0 } else { 255 }).collect();
         let clip = Clip::new(bytes, [1, 64, 64, 1], 8.0).unwrap();
         let small = fit(&clip, [8, 8], [0.5; 2]).unwrap();

@@ -1,4 +1,4 @@
-//! Frames of numbers to the size that is asked for, what is missing left out.
+//! Resizes frames of numbers to the requested size; missing values are left out.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32;
@@ -9,20 +9,20 @@ use crate::floats::check_floats;
 use crate::rows::window;
 use crate::{Error, FloatClip, Result};
 
-/// The share of its weight that a scaled value must have from values that are there.
+/// The fraction of a scaled value's weight that must come from present values.
 const LEAST: f32 = 0.5;
 
-/// Scales and cuts numbers as [`fit`](crate::fit) does pixels.
+/// Scales and crops numbers as [`fit`](crate::fit) does pixels.
 ///
-/// A scaled value is the mean, antialiased and bilinear, of those values below it that are there; it is
-/// missing itself where they have less than half of the weight.
+/// A scaled value is the antialiased bilinear mean of the present values that it covers; it is
+/// itself missing if these have less than half of the weight.
 ///
 /// # Shapes
 /// f h w c -> f `size[0]` `size[1]` c
 /// # Range
 /// `place`: as in [`fit`](crate::fit)
 /// # Errors
-/// When `size` holds a 0, or the scaled clip would exceed 2 GiB.
+/// When `size` contains a 0, or the scaled clip would exceed 2 GiB.
 pub fn fit_floats(clip: &FloatClip, size: [usize; 2], place: [f64; 2]) -> Result<FloatClip> {
     check_floats(clip.f, size, clip.c)?;
     let covering = cover([clip.h, clip.w], size);
@@ -43,7 +43,7 @@ pub fn fit_floats(clip: &FloatClip, size: [usize; 2], place: [f64; 2]) -> Result
     FloatClip::new(values, [clip.f, h, w, clip.c], clip.fps)
 }
 
-/// Every channel of every frame by itself: any number of them is alike.
+/// Resizes every channel of every frame separately, so any number of channels is supported.
 fn resize(clip: &FloatClip, [h, w]: [usize; 2]) -> Result<FloatClip> {
     let mut scale = Scale::new([clip.h, clip.w], [h, w]);
     let (c, frame) = (clip.c, h * w * clip.c);
@@ -60,7 +60,7 @@ fn resize(clip: &FloatClip, [h, w]: [usize; 2]) -> Result<FloatClip> {
     FloatClip::new(values, [clip.f, h, w, c], clip.fps)
 }
 
-/// What scales planes of one size to another.
+/// Scales planes of one size to another.
 struct Scale {
     from: [usize; 2],
     to: [usize; 2],

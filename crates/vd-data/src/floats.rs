@@ -4,7 +4,7 @@ use crate::clip::MAX_CLIP_BYTES;
 use crate::rows::{flip_rows, pick_frames};
 use crate::{Clip, Error, Result};
 
-/// A video as numbers of any unit, channels last. What is not finite (NaN, an infinity) is missing.
+/// A video as numbers in any unit, channels last. Non-finite values (NaN, infinities) are missing.
 ///
 /// # Shapes
 /// `values`: f h w c, row by row
@@ -25,7 +25,7 @@ pub struct FloatClip {
     pub fps: f64,
 }
 
-/// As the bits are: what is missing is equal to itself.
+/// Compares bits, so that missing values equal themselves.
 impl PartialEq for FloatClip {
     fn eq(&self, other: &Self) -> bool {
         let bits = |clip: &Self| clip.values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -34,10 +34,11 @@ impl PartialEq for FloatClip {
 }
 
 impl FloatClip {
-    /// Takes the numbers as a clip of the shape `[f, h, w, c]`.
+    /// Makes a clip of the shape `[f, h, w, c]` from its numbers.
     ///
     /// # Errors
-    /// When an extent is 0, the number of values is not their product, or `fps` is not positive and finite.
+    /// When an extent is 0, the number of values is not the product of the extents, or `fps` is not
+    /// positive and finite.
     pub fn new(values: Vec<f32>, [f, h, w, c]: [usize; 4], fps: f64) -> Result<Self> {
         let wanted = [h, w, c].into_iter().try_fold(f, usize::checked_mul);
         if wanted != Some(values.len()) || values.is_empty() {
@@ -57,7 +58,7 @@ impl FloatClip {
     /// # Shapes
     /// `video`: c f h w, f32 (one clip of a batch in the public layout)
     /// # Errors
-    /// When the shape or the kind is another.
+    /// When the shape or the kind differs.
     pub fn from_tensor(video: &tch::Tensor, fps: f64) -> Result<Self> {
         let size = video.size();
         if size.len() != 4 || video.kind() != tch::Kind::Float {
@@ -76,7 +77,7 @@ impl FloatClip {
         [self.f, self.h, self.w, self.c]
     }
 
-    /// Whether a value is there, for each of them.
+    /// For each value, whether it is present.
     ///
     /// # Shapes
     /// f h w c
@@ -84,7 +85,7 @@ impl FloatClip {
         self.values.iter().map(|x| x.is_finite())
     }
 
-    /// Makes every number that is `invalid` missing.
+    /// Makes every number equal to `invalid` missing.
     pub fn forget(&mut self, invalid: f64) {
         for value in self.values.iter_mut().filter(|value| **value == invalid as f32) {
             *value = f32::NAN;
@@ -105,7 +106,7 @@ impl FloatClip {
         flip_rows(&mut self.values, self.w, self.c);
     }
 
-    /// The frames at `indices`, in that order; an index may come more than once.
+    /// The frames at `indices`, in that order; an index may occur more than once.
     ///
     /// # Panics
     /// When an index is not below `f`.
@@ -116,7 +117,7 @@ impl FloatClip {
     }
 }
 
-/// The bytes as they are, 0 to 255.
+/// The bytes as numbers, 0 to 255.
 impl From<&Clip> for FloatClip {
     fn from(clip: &Clip) -> Self {
         let Clip { f, h, w, c, fps, .. } = *clip;
@@ -125,12 +126,12 @@ impl From<&Clip> for FloatClip {
     }
 }
 
-/// A video as a data set gives it: bytes of pictures, or numbers of any unit.
+/// A video as a data set provides it: bytes of pictures, or numbers in any unit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnyClip {
     /// Pixels, [0, 255], 1 or 3 channels.
     Bytes(Clip),
-    /// Numbers, what is missing among them not finite.
+    /// Numbers; missing ones are not finite.
     Floats(FloatClip),
 }
 
@@ -156,7 +157,7 @@ impl AnyClip {
         }
     }
 
-    /// The bytes, if it is of bytes.
+    /// The bytes, if the clip consists of bytes.
     pub fn bytes(&self) -> Option<&Clip> {
         match self {
             Self::Bytes(clip) => Some(clip),
@@ -164,7 +165,7 @@ impl AnyClip {
         }
     }
 
-    /// The numbers, if it is of numbers.
+    /// The numbers, if the clip consists of numbers.
     pub fn floats(&self) -> Option<&FloatClip> {
         match self {
             Self::Bytes(_) => None,
@@ -180,7 +181,7 @@ impl AnyClip {
         }
     }
 
-    /// The frames at `indices`, as [`Clip::pick`].
+    /// The frames at `indices`, as in [`Clip::pick`].
     ///
     /// # Panics
     /// When an index is not below the number of frames.

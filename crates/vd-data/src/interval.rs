@@ -1,13 +1,13 @@
-//! How sure a measured share is.
+//! Confidence intervals of measured proportions.
 
 use serde::{Deserialize, Serialize};
 
-/// A share with its 95 % interval.
+/// A proportion with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Share {
-    /// How many succeeded.
+    /// The number of successes.
     pub successes: usize,
-    /// How many there were.
+    /// The number of trials.
     pub n: usize,
     /// successes / n, 0 where n is 0.
     pub share: f64,
@@ -17,7 +17,7 @@ pub struct Share {
     pub high: f64,
 }
 
-/// The share of successes among `n` trials with Wilson's 95 % interval.
+/// The proportion of successes among `n` trials with Wilson's 95 % interval.
 ///
 /// # Range
 /// `successes` above `n` count as `n`; without trials the interval is all of [0, 1].
@@ -45,10 +45,10 @@ pub fn wilson(successes: usize, n: usize) -> Share {
     }
 }
 
-/// How much larger one share is than another, with its 95 % interval.
+/// The difference of two proportions, with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
-    /// The one share minus the other.
+    /// The first proportion minus the second.
     pub difference: f64,
     /// Lower end of the 95 % interval.
     pub low: f64,
@@ -56,8 +56,7 @@ pub struct Difference {
     pub high: f64,
 }
 
-/// One share minus `other`, of trials that have nothing to do with each other, with Newcombe's 95 %
-/// interval.
+/// One proportion minus `other`, for independent trials, with Newcombe's 95 % interval.
 ///
 /// # Reference
 /// Newcombe 1998, Statistics in Medicine 17, 873, method 10: two Wilson intervals.
@@ -76,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_interval_has_its_known_values() {
-        // at x = n the lower end is n / (n + z^2); the others were worked out in another language
+        // at x = n the lower end is n / (n + z^2); the others were computed in another language
         for (x, n, low, high) in [
             (96, 96, 0.961_524_3, 1.0),
             (93, 96, 0.912_113_2, 0.989_315_9),
@@ -91,7 +90,8 @@ mod tests {
 
     #[test]
     fn the_interval_of_a_difference_has_its_published_values() {
-        // Newcombe's own examples (a), (b), (c) and (g) of method 10, to the four digits that he gives
+        // Newcombe's own examples (a), (b), (c) and (g) of method 10, to the four digits that he
+        // gives
         for (a, m, b, n, low, high) in [
             (56, 70, 48, 80, 0.0524, 0.3339),
             (9, 10, 3, 10, 0.1705, 0.8090),

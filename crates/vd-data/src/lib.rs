@@ -1,10 +1,10 @@
 //! Videos on disk to batches, batches to videos, and unlimited synthetic clips.
 //!
-//! The way in: [`Folder`] lists videos with captions (or a [`Generator`] draws them), and a [`Loader`] turns them into
-//! batches of one shape, in an order that depends on the seed alone and from any saved [`Cursor`] on. The way out:
-//! [`ClipFormat`] names the formats of clips; [`grid`], [`write_contact_sheet`] and [`write_line_plot`] show many.
-//! MP4 and its like are read and written through [`Ffmpeg`], where it is there.
-//!
+//! Reading: [`Folder`] lists videos with captions (or a [`Generator`] draws them), and a [`Loader`]
+//! turns them into batches of one shape. Their order depends on the seed alone and can be resumed
+//! from any saved [`Cursor`]. Writing: [`ClipFormat`] names the clip formats; [`grid`],
+//! [`write_contact_sheet`] and [`write_line_plot`] show many clips at once. MP4 and similar formats
+//! are read and written through [`Ffmpeg`], if it is installed.
 //! ```
 //! use vd_data::{Cursor, DataConfig, FireworksConfig, Loader, Source};
 //!

@@ -1,4 +1,4 @@
-//! Programs that are run beside this one: their output, what they complain of, and their end.
+//! Child processes: their output, their error messages, and their end.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,32 +8,32 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-/// The longest that a program may go without a sign of life.
+/// The longest time that a program may stay silent.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Bytes that are taken from a pipe at once.
+/// Bytes read from a pipe at once.
 const CHUNK: usize = 256 << 10;
-/// Chunks that wait for their reader.
+/// Chunks that may wait for their reader.
 const WAITING: usize = 4;
-/// What is kept of complaints.
+/// How much of the error output is kept.
 const COMPLAINTS: usize = 16 << 10;
 
-/// A program under way, which ends with this value at the latest.
+/// A running program, which is ended at the latest when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     complaints: Arc<Mutex<Vec<u8>>>,
-    /// Closed when the program will complain no more.
+    /// Closed when the program's error output ends.
     silent: Option<Receiver<()>>,
     patience: Duration,
 }
 
 impl Process {
-    /// Starts a program whose stdin and stdout are as `command` says.
+    /// Starts a program whose stdin and stdout are set in `command`.
     pub(crate) fn start(command: &mut Command, patience: Duration) -> io::Result<Self> {
         #[cfg(unix)]
         {
-            // Ctrl-C is for this program, which may want to finish what the other is needed for.
+            // Ctrl-C is for this program, which may still need the other one to finish its work.
             use std::os::unix::process::CommandExt;
             command.process_group(0);
         }
@@ -42,7 +42,7 @@ impl Process {
         if let Some(mut stderr) = process.child.stderr.take() {
             let (open, silent) = bounded::<()>(0);
             let kept = Arc::clone(&process.complaints);
-            // A pipe that nobody empties fills up, and then the program waits for ever.
+            // A pipe that is not emptied fills up and blocks the program for ever.
             let drain = move || {
                 let _open = open;
                 let mut chunk = [0; 4096];
@@ -59,7 +59,7 @@ impl Process {
         Ok(process)
     }
 
-    /// What the program writes, where its stdout is a pipe.
+    /// The program's output, if its stdout is a pipe.
     pub(crate) fn output(&mut self) -> io::Result<Output> {
         let (send, chunks) = bounded(WAITING);
         if let Some(mut stdout) = self.child.stdout.take() {
@@ -82,12 +82,12 @@ impl Process {
         Ok(Output { chunks, chunk: Vec::new(), at: 0, patience: self.patience })
     }
 
-    /// What the program reads, where its stdin is a pipe.
+    /// The program's input, if its stdin is a pipe.
     pub(crate) fn input(&mut self) -> Option<std::process::ChildStdin> {
         self.child.stdin.take()
     }
 
-    /// Waits for the end; how it ended, and what was complained of.
+    /// Waits for the end; returns the exit status and the error output.
     pub(crate) fn finish(mut self) -> io::Result<(ExitStatus, String)> {
         let begun = Instant::now();
         let mut pause = Duration::from_micros(200);
@@ -102,7 +102,7 @@ impl Process {
             pause = (pause * 2).min(Duration::from_millis(20));
         };
         if let Some(silent) = &self.silent {
-            // Something that it started may hold the pipe open.
+            // A child of the program may hold the pipe open.
             let _ = silent.recv_timeout(Duration::from_secs(2));
         }
         let kept = self.complaints.lock().map(|kept| kept.clone()).unwrap_or_default();
@@ -112,13 +112,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails where it has ended, which is what is wanted.
+        // Fails if the program has already ended, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What a program writes; silence beyond its patience is an error.
+/// A program's output; silence beyond its patience is an error.
 #[derive(Debug)]
 pub(crate) struct Output {
     chunks: Receiver<io::Result<Vec<u8>>>,
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let id = process.child.id();
         assert_eq!(process.finish().unwrap_err().kind(), io::ErrorKind::TimedOut);
-        // Waited for as well: nothing of it is left, not even its number.
+        // Its process has been waited for too, so that even its number is free.
         assert!(!std::path::Path::new(&format!("/proc/{id}/stat")).exists());
     }
 }

@@ -1,9 +1,9 @@
-//! Streams of random numbers that are named by what they are for.
+//! Random streams that are keyed by their purpose.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// What a stream is for; a part of its key, so that no two uses share numbers.
+/// The purpose of a stream; a part of its key, so that no two uses share numbers.
 #[derive(Debug, Clone, Copy)]
 #[repr(u64)]
 pub(crate) enum Purpose {
@@ -21,7 +21,7 @@ pub(crate) enum Purpose {
     Images = 6,
 }
 
-/// A stream that depends on nothing but its key; ChaCha's 256 bits of key hold all four numbers as they are.
+/// A stream that depends only on its key; ChaCha's 256-bit key holds all four numbers unchanged.
 #[derive(Debug, Clone)]
 pub(crate) struct Stream(ChaCha8Rng);
 
@@ -34,7 +34,7 @@ impl Stream {
         Self(ChaCha8Rng::from_seed(key))
     }
 
-    /// The next of the streams that this one leads to, each with 256 bits of its own as its key.
+    /// The next child stream of this one, each with its own 256-bit key.
     pub(crate) fn fork(&mut self) -> Self {
         let mut key = [0; 32];
         self.0.fill_bytes(&mut key);

@@ -1,4 +1,4 @@
-//! What is done alike to frames of bytes and of floats.
+//! Operations shared by frames of bytes and of floats.
 
 /// Mirrors rows of `w` pixels of `c` channels left to right.
 pub(crate) fn flip_rows<T>(values: &mut [T], w: usize, c: usize) {

@@ -1,11 +1,11 @@
-//! Where the clips of a source lie, whichever kind it is.
+//! The location of a source's clips, for every kind of source.
 
 use std::path::Path;
 
 use crate::{Folder, Result, Source};
 
 impl Source {
-    /// Where the clips lie; `None` for a generator.
+    /// The path of the clips; `None` for a generator.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Folder { path, .. } | Self::Shards { path } => Some(path),
@@ -13,7 +13,8 @@ impl Source {
         }
     }
 
-    /// Lists the clips, as [`Folder::list_with`] or [`Folder::list_shards`]; `None` for a generator.
+    /// Lists the clips with [`Folder::list_with`] or [`Folder::list_shards`]; `None` for a
+    /// generator.
     ///
     /// # Errors
     /// As these two.

@@ -13,16 +13,17 @@ use crate::{Error, Result, Source};
 pub struct Written {
     /// The folder.
     pub out: PathBuf,
-    /// How many clips, each a GIF with a caption beside it.
+    /// The number of clips, each a GIF with a caption beside it.
     pub clips: usize,
-    /// Bytes of all GIFs.
+    /// The total size of all GIFs in bytes.
     pub bytes: u64,
 }
 
-/// Writes the first `num` clips of a generator as `00000.gif` with `00000.txt` and so on into the folder `out`.
+/// Writes the first `num` clips of a generator as `00000.gif` with `00000.txt` and so on into the
+/// folder `out`.
 ///
 /// # Errors
-/// When `source` is no generator, a number is outside its range, or a file cannot be written.
+/// When `source` is not a generator, a number is outside its range, or a file cannot be written.
 pub fn write_synthetic(
     source: &Source,
     seed: u64,
@@ -47,7 +48,7 @@ pub fn write_synthetic(
         }
     };
     std::fs::create_dir_all(out).map_err(|e| Error::write(out, e))?;
-    // one width of number for all names, so that they sort by any rule
+    // all names have the same width, so that every sorting rule gives the same order
     let digits = num.saturating_sub(1).to_string().len().max(5);
     let mut bytes = 0;
     for index in 0..num {

@@ -1,4 +1,4 @@
-//! One training sample out of one video: which frames, which part of them, mirrored or not.
+//! One training sample from one video: which frames, which crop, mirrored or not.
 
 use std::sync::Arc;
 
@@ -13,35 +13,36 @@ use crate::{AnyClip, Clip, Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// The frames, their numbers those of the diffusion process where they are no bytes; its rate is that
-    /// of the file divided by the stride.
+    /// The frames; if they are not bytes, their numbers are in the range of the diffusion process.
+    /// The rate is that of the file divided by the stride.
     pub clip: AnyClip,
-    /// How many frames at the front are real; the rest repeat the last real one.
+    /// How many frames at the start are real; the rest repeat the last real one.
     pub kept: usize,
-    /// What it shows.
+    /// The caption.
     pub caption: Option<String>,
-    /// What a table says of it.
+    /// Its row in a table.
     pub row: Option<Arc<Row>>,
-    /// The name of the folder that it lies in, below that of the data set.
+    /// The name of the folder that contains it, below the root of the data set.
     pub folder: Option<Arc<str>>,
-    /// Which frames of the file it has.
+    /// Which frames of the file it consists of.
     pub taken: Taken,
 }
 
-/// Which frames of a file a clip has.
+/// Which frames of a file a clip consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Taken {
-    /// The first, from 0.
+    /// The first frame, from 0.
     pub start: usize,
-    /// How far each is from the one before.
+    /// The distance from one frame to the next.
     pub stride: usize,
-    /// How many the file has.
+    /// How many frames the file has.
     pub of: usize,
 }
 
 impl Taken {
-    /// The numbers in the file of the `n` frames of the clip; where it ends early its last one is repeated.
+    /// The indices in the file of the clip's `n` frames; if the file ends early, its last frame is
+    /// repeated.
     pub fn frames(&self, n: usize) -> Vec<usize> {
         let real: Vec<usize> = (self.start..self.of).step_by(self.stride).take(n).collect();
         let last = real.last().copied().unwrap_or(self.start);
@@ -49,24 +50,25 @@ impl Taken {
     }
 }
 
-/// A clip that was taken, how many of its frames are real, and which they are.
+/// The clip that was read, how many of its frames are real, and which ones they are.
 pub(crate) type TakenClip = (Clip, usize, Taken);
 
-/// Which part of a file a sample is, before anything of it is decoded.
+/// Which part of a file makes up a sample, decided before any of it is decoded.
 pub(crate) struct Drawn {
     pub(crate) wanted: Vec<usize>,
     pub(crate) taken: Taken,
     /// The rate of the clip.
     pub(crate) fps: f64,
-    /// Which part of a frame is kept: shares of what is left over.
+    /// Which part of a frame is kept, as fractions of the pixels left over.
     pub(crate) place: [f64; 2],
     pub(crate) flip: bool,
 }
 
-/// Draws a sample's part of a video; `None` where it is too short and short ones are left out.
+/// Draws the part of a video for a sample; `None` if the video is too short and short ones are
+/// skipped.
 ///
-/// The stream is read for start, place and flip in this order, whether they are used or not, so that a change of
-/// one setting leaves the other draws as they were.
+/// The stream is always read for start, place and flip, in this order, even if they are unused, so
+/// that changing one setting does not affect the other draws.
 pub(crate) fn draw(
     media: &Media,
     config: &DataConfig,
@@ -82,7 +84,7 @@ pub(crate) fn draw(
     Ok(Some(Drawn { wanted, taken, fps: probe.fps / config.stride as f64, place, flip }))
 }
 
-/// Start, place and whether it is mirrored, as far as the config lets them be drawn.
+/// Start, place and flip, as far as the config allows them to be random.
 fn draws(config: &DataConfig, stream: &mut Stream) -> (f64, [f64; 2], bool) {
     let (start, place, flip) = (stream.unit(), [stream.unit(), stream.unit()], stream.chance(0.5));
     let place = match config.crop {
@@ -92,12 +94,14 @@ fn draws(config: &DataConfig, stream: &mut Stream) -> (f64, [f64; 2], bool) {
     (start, place, config.flip && flip)
 }
 
-/// The frames of a clip of `kept` that make one of `frames`, its last one repeated; `None` where none is missing.
+/// The frame indices that extend a clip of `kept` frames to `frames` by repeating its last one;
+/// `None` if the clip is complete.
 pub(crate) fn padding(kept: usize, frames: usize) -> Option<Vec<usize>> {
     (kept < frames).then(|| (0..frames).map(|i| i.min(kept - 1)).collect())
 }
 
-/// Of frames of `h` x `w` that cannot be brought to size: one odd file is no reason to stop.
+/// The error for frames of `h` x `w` that cannot be resized, as an error of this one file, so that
+/// one odd file does not stop a run.
 pub(crate) fn odd(media: &Media, [h, w]: [usize; 2], config: &DataConfig, error: Error) -> Error {
     match error {
         Error::Clip { expected, .. } => Error::TooLarge {
@@ -109,7 +113,7 @@ pub(crate) fn odd(media: &Media, [h, w]: [usize; 2], config: &DataConfig, error:
     }
 }
 
-/// Takes a sample from a video, as [`draw`] says.
+/// Takes a sample from a video, as described at [`draw`].
 pub(crate) fn take(
     media: &Media,
     config: &DataConfig,
@@ -125,7 +129,7 @@ pub(crate) fn take(
     Ok(Some((clip, kept, drawn.taken)))
 }
 
-/// Takes one frame of a video, each of them with the same chance, by as many draws as [`take`].
+/// Takes one frame of a video, all with equal probability, using as many draws as [`take`].
 pub(crate) fn take_frame(
     media: &Media,
     config: &DataConfig,
@@ -139,7 +143,7 @@ pub(crate) fn take_frame(
     Ok((clip, Taken { start, stride: 1, of: probe.f }))
 }
 
-/// The part of a clip that is kept, at its size, mirrored or not.
+/// The cropped part of a clip, resized, mirrored or not.
 fn to_size(
     media: &Media,
     clip: Clip,
@@ -155,10 +159,11 @@ fn to_size(
     Ok(clip)
 }
 
-/// Which frames of a video of `f` frames are taken; `None` where it is too short and short ones are left out.
+/// Which frames of a video of `f` frames are taken; `None` if it is too short and short ones are
+/// skipped.
 ///
 /// # Range
-/// `start`: [0, 1), every legal first frame has an equal share of it.
+/// `start`: [0, 1); every valid first frame has an equal share of it.
 fn frames_of(f: usize, config: &DataConfig, start: f64) -> Option<Vec<usize>> {
     let span = config.span();
     let first = if f >= span {

@@ -7,11 +7,11 @@ use crate::random::Stream;
 use crate::take::{Drawn, Taken, draw, odd, padding};
 use crate::{Error, FloatClip, Result};
 
-/// A clip that was taken, how many of its frames are real, and which they are.
+/// The clip that was read, how many of its frames are real, and which ones they are.
 pub(crate) type TakenFloats = (FloatClip, usize, Taken);
 
-/// Takes a sample of numbers in their own unit, by the draws of [`take`](crate::take::take); `None` also
-/// where nothing is there in the part that was drawn.
+/// Takes a sample of numbers in their own unit, with the draws of [`take`](crate::take::take);
+/// `None` also if the part that was drawn has no present value.
 pub(crate) fn take_floats(
     media: &Media,
     config: &DataConfig,
@@ -45,7 +45,7 @@ pub(crate) fn take_floats(
     Ok(Some((clip, kept, taken)))
 }
 
-/// Reads frames as numbers, those that stand for none made missing.
+/// Reads frames as numbers; the numbers that mark missing values become missing.
 pub(crate) fn read(
     media: &Media,
     config: &DataConfig,

@@ -15,7 +15,7 @@ pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Line>> {
             "a quote that is closed at the end of its field (write a quote inside quotes twice)";
         return Err(Error::table(path, (Some(line), None), expected, found));
     }
-    // ragged rows are looked for here, where the lines are known
+    // ragged rows are detected here, where line numbers are known
     let mut reader =
         ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut header: Option<Vec<String>> = None;
@@ -52,8 +52,8 @@ pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// The line of the first quote that is not closed at the end of its field, and what is there: such a field would take the
-/// rows up to the next quote with it.
+/// The line of the first quote that is not closed at the end of its field, and what follows it:
+/// such a field would swallow the rows up to the next quote.
 fn open_quote(text: &str) -> Option<(u64, &'static str)> {
     let mut bytes = text.bytes().peekable();
     let (mut line, mut begins) = (1, true);
@@ -100,7 +100,7 @@ fn names(path: &Path, number: u64, record: &StringRecord) -> Result<Vec<String>>
     }
 }
 
-/// A place in a text that only goes forward.
+/// A position in a text that only moves forward.
 struct Place<'a> {
     text: &'a str,
     byte: usize,
@@ -108,7 +108,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Goes to the record that the reader began to look for at `byte`, and tells its line.
+    /// Advances to the record that the reader began to look for at `byte`, and returns its line.
     fn advance(&mut self, byte: usize) -> u64 {
         let bytes = self.text.as_bytes();
         let blank = bytes[byte..].iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();

@@ -1,4 +1,4 @@
-//! Tables as one JSON object a line.
+//! Tables with one JSON object per line.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Line>> {
         }
         let object: Map<String, Json> = serde_json::from_str(line).map_err(|e| {
             let message = e.to_string();
-            // every line is a text of its own: the number of the line in it would mislead
+            // every line is parsed as a separate text: the line number in the message would mislead
             let what = message.split(" at line ").next().unwrap_or(&message);
             let found = format!("{what} at character {}", e.column());
             Error::table(path, (Some(number), None), "a JSON object on one line", found)
@@ -44,7 +44,7 @@ pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// A value, or nothing for null and blanks, or what it is instead.
+/// A value; `None` for null and blanks; or, as the error, what it is instead.
 fn value(json: &Json) -> StdResult<Option<Value>, String> {
     Ok(match json {
         Json::Null => None,
@@ -70,7 +70,7 @@ fn list(items: &[Json]) -> StdResult<Value, String> {
             }
             item => numbers.push(number(item)?),
         }
-        // a number and a list of one number are not told apart
+        // a number and a list of one number are treated alike
         let found = numbers.len() - before;
         let first = *width.get_or_insert(found);
         if found != first || found == 0 {

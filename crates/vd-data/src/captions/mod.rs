@@ -1,4 +1,4 @@
-//! Where the captions of a folder's clips come from, and what else is known of a clip.
+//! Where the captions and other metadata of a folder's clips come from.
 
 mod comma;
 mod json_lines;
@@ -20,36 +20,38 @@ pub(crate) const MAX_CAPTION: u64 = 64 << 10;
 ///
 /// A table has a row for each clip:
 ///
-/// - `.csv`: a header with the names of the columns, then the rows, fields with commas or quotes in quotes; `.jsonl` or
-///   `.ndjson`: one JSON object a line. Both in UTF-8; a byte order mark, blank lines, either end of line and blanks around
-///   a value do not count.
-/// - `file` names the clip: its path below the folder, with either slash; that of the folder for a clip of still frames.
+/// - `.csv`: a header with the names of the columns, then the rows; fields with commas or quotes
+///   are quoted. `.jsonl` or `.ndjson`: one JSON object per line. Both are in UTF-8; a byte order
+///   mark, blank lines, the kind of line ending and blanks around a value do not matter.
+/// - `file` names the clip by its path relative to the folder, with either slash; a clip of still
+///   frames by that of its folder.
 /// - `caption`, which may be left out, is its caption.
-/// - The other columns are free, for signals: numbers and text; in JSON lists of numbers too, and lists of such lists.
-///   An empty field, or null, is a value that the clip does not have.
+/// - The other columns are free, for signals: numbers and text; in JSON also lists of numbers, and
+///   lists of such lists. An empty field, or null, means that the clip has no such value.
 ///
-/// A row whose file is not among the clips is an error, as is a file with two rows. A clip without a row has no caption and
-/// no columns; how many there are, and the first of them, is said once in the log.
+/// A row whose file is not among the clips is an error, as is a file with two rows. A clip without
+/// a row has no caption and no columns; the log reports once how many there are, and names the
+/// first ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Captions {
-    /// They stand beside the clips: see [`crate::Folder`].
+    /// They lie beside the clips: see [`crate::Folder`].
     #[default]
     Beside,
-    /// A table has them; a relative path starts at the folder.
+    /// They are in a table; a relative path starts at the folder.
     Table(PathBuf),
-    /// The folder that a clip lies in names what it shows: its own name, with `_` and `-` as blanks, is the caption. A clip
-    /// that lies in no folder below that of the data set has none.
+    /// The name of the folder that contains a clip is its caption, with `_` and `-` replaced by
+    /// blanks. A clip directly in the root of the data set has none.
     Folders,
 }
 
 impl Captions {
-    /// Whether nothing else than the default was asked for.
+    /// Whether this is the default.
     pub(crate) fn is_beside(&self) -> bool {
         *self == Self::Beside
     }
 
-    /// Where the table is, if there is one.
+    /// The path of the table, if there is one.
     pub(crate) fn table_below(&self, root: &Path) -> Option<PathBuf> {
         match self {
             Self::Table(path) => Some(root.join(path)),
@@ -58,7 +60,7 @@ impl Captions {
     }
 }
 
-/// The name of a class folder as a caption; `None` where nothing is left.
+/// The name of a class folder as a caption; `None` if nothing is left.
 pub(crate) fn of_folder(name: &str) -> Option<String> {
     let words: Vec<_> = name.split(|c: char| "_-".contains(c) || c.is_whitespace()).collect();
     let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();

@@ -1,4 +1,4 @@
-//! What a table says of one clip.
+//! A clip's row in a table.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,9 +13,10 @@ use crate::{Error, Result};
 pub enum Value {
     /// A number of a JSON table.
     Number(f64),
-    /// Text; every value of a CSV table is one until it is asked for as a number.
+    /// Text; every value of a CSV table is text until it is read as a number.
     Text(String),
-    /// A list of rows of `width` numbers, one row after the other; a plain list of numbers has width 1.
+    /// A list of rows of `width` numbers, one row after the other; a plain list of numbers has
+    /// width 1.
     List {
         /// Numbers in a row, at least 1.
         width: usize,
@@ -24,7 +25,7 @@ pub enum Value {
     },
 }
 
-/// What a table says of one clip besides its caption.
+/// A clip's columns in a table besides its caption.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Row {
@@ -37,10 +38,10 @@ pub struct Row {
 }
 
 impl Row {
-    /// A value as a number; `None` where the clip has none.
+    /// A value as a number; `None` if the clip has none.
     ///
     /// # Errors
-    /// A value that is no number, or none that is finite in single precision.
+    /// A value that is not a number, or not finite in single precision.
     pub fn number(&self, column: &str) -> Result<Option<f64>> {
         let Some(value) = self.columns.get(column) else { return Ok(None) };
         let number = match value {
@@ -51,7 +52,7 @@ impl Row {
         number.map(Some).ok_or_else(|| self.refuse(column, "a number", value.brief()))
     }
 
-    /// A value as the name of a class; `None` where the clip has none.
+    /// A value as the name of a class; `None` if the clip has none.
     ///
     /// # Errors
     /// A list.
@@ -64,10 +65,10 @@ impl Row {
         }
     }
 
-    /// A list of numbers that belongs to the whole clip; `None` where the clip has none.
+    /// A list of numbers for the whole clip; `None` if the clip has none.
     ///
     /// # Errors
-    /// A value that is no list of `width` numbers.
+    /// A value that is not a list of `width` numbers.
     pub fn vector(&self, column: &str, width: usize) -> Result<Option<&[f64]>> {
         match self.columns.get(column) {
             None => Ok(None),
@@ -79,13 +80,14 @@ impl Row {
         }
     }
 
-    /// The values of the frames that were taken from a file, `frames` of them, one after the other; `None` where the clip
-    /// has none.
+    /// The values of the `frames` frames that were taken from a file, one after the other; `None`
+    /// if the clip has none.
     ///
     /// # Shapes
     /// frames width
     /// # Errors
-    /// A value that is no list, whose rows are not `width` long, or that has not one of them for each frame of the file.
+    /// A value that is not a list, whose rows are not `width` long, or that does not have exactly
+    /// one row for each frame of the file.
     pub fn series(
         &self,
         column: &str,
@@ -103,7 +105,7 @@ impl Row {
     /// Checks that a list has as many rows as its file has frames.
     ///
     /// # Errors
-    /// More or fewer: which frame a value belongs to would be a guess.
+    /// More or fewer rows: which frame a value belongs to would be a guess.
     pub fn one_a_frame(&self, column: &str, rows: usize, frames: usize) -> Result<()> {
         if rows == frames {
             return Ok(());
@@ -112,10 +114,10 @@ impl Row {
         Err(self.refuse(column, expected, format!("{rows} values")))
     }
 
-    /// All rows of a list, one after the other; `None` where the clip has none.
+    /// All rows of a list, one after the other; `None` if the clip has none.
     ///
     /// # Errors
-    /// A value that is no list, or whose rows are not `width` long.
+    /// A value that is not a list, or whose rows are not `width` long.
     pub fn list(&self, column: &str, width: usize) -> Result<Option<&[f64]>> {
         match self.columns.get(column) {
             None => Ok(None),
@@ -131,7 +133,7 @@ impl Row {
         }
     }
 
-    /// The error of a value that is not what is needed.
+    /// The error for a value of the wrong kind.
     pub fn refuse(
         &self,
         column: &str,

@@ -1,4 +1,4 @@
-//! Tables of captions, whatever their format.
+//! Tables of captions in any format.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -18,14 +18,14 @@ const FILE: &str = "file";
 /// The column of its caption.
 const CAPTION: &str = "caption";
 
-/// A line of a table, before it is known whether its file is there.
+/// A line of a table, before it is checked that its file exists.
 pub(super) struct Line {
     /// From 1.
     pub(super) number: u64,
     pub(super) values: BTreeMap<String, Value>,
 }
 
-/// What a table says of one clip.
+/// A clip's metadata from a table.
 #[derive(Debug, Clone)]
 pub(crate) struct Described {
     pub(crate) caption: Option<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Reads a table; its name tells the format.
+    /// Reads a table; the extension of its name determines the format.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let shared: Arc<Path> = path.into();
         let lines = match extension(path).as_str() {
@@ -64,7 +64,7 @@ impl Table {
         Ok(Self { path: shared, rows })
     }
 
-    /// What the table says of the clip `name`, its path below the folder.
+    /// The table's row for the clip `name`, a path relative to the folder.
     pub(crate) fn find(&self, name: &Path) -> Option<&Described> {
         self.rows.get(&key(name))
     }
@@ -92,7 +92,8 @@ impl Table {
     }
 }
 
-/// A path as rows and clips are compared by: `/` between its parts, and nothing that leads nowhere.
+/// The form in which the paths of rows and clips are compared: `/` between components, without
+/// empty and `.` components.
 fn key(path: &Path) -> String {
     let parts = path.components().filter_map(|part| match part {
         Component::CurDir => None,
@@ -128,7 +129,7 @@ fn describe(path: &Arc<Path>, mut line: Line) -> Result<(String, Described)> {
     Ok((file, Described { caption, row: Arc::new(row) }))
 }
 
-/// The content of a table, without the mark that some editors begin a text with.
+/// The content of a table, without a byte order mark.
 fn text(path: &Path) -> Result<String> {
     let file = File::open(path).map_err(|e| Error::read(path, e))?;
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! Images beside clips, and the check that they share with the clips' own source.
+//! Images beside clips, and the checks that they share with the source of the clips.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,27 +6,27 @@ use super::Source;
 use crate::captions::Captions;
 use crate::{Error, Result};
 
-/// The most images beside a clip.
+/// The maximum number of images beside a clip.
 const MOST: usize = 4096;
 
-/// Independent images that stand behind the frames of every clip, for joint training.
+/// Independent images appended to the frames of every clip, for joint training.
 ///
-/// Each is one frame, drawn at random from streams of its own, so that the clips are what they are
-/// without images. It is cut to size, cropped and mirrored by the same rules as a clip, by draws of
-/// its own.
+/// Each is one frame, chosen at random from its own random stream, so that the clips are the same
+/// as without images. It is resized, cropped and mirrored by the same rules as a clip, with draws
+/// of its own.
 ///
 /// # Reference
 /// Ho et al. 2022, section 4.3.1, arXiv:2204.03458.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImagesConfig {
-    /// Where they come from. Where not given: any frames of other clips of the set, and of a clip
-    /// itself only where it is the only one. In a folder, each still image is an image with a
-    /// caption of its own ([`Folder::scan_images`](crate::Folder::scan_images)), and of each
-    /// animation any frame is one; of a generator, any frame of any clip.
+    /// Where they come from. Default: random frames of other clips of the set, and of the clip
+    /// itself only if it is the only one. In a folder, each still image is an image with its own
+    /// caption ([`Folder::scan_images`](crate::Folder::scan_images)), and any frame of an animation
+    /// can be an image; with a generator, any frame of any clip.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// How many there are beside every clip.
+    /// How many images there are beside every clip.
     pub per_clip: usize,
 }
 

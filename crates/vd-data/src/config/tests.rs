@@ -45,7 +45,7 @@ fn captions_come_from_beside_from_a_table_or_from_folders() {
         let source = Source::Folder { path: PathBuf::from("v"), captions: expected };
         assert_eq!(config.source, source);
         let written = toml::to_string(&config).unwrap();
-        // a config without the setting is what it was before there was one
+        // a config that does not use the setting serialises as it did before the setting existed
         assert_eq!(
             written.contains("captions"),
             text.contains("folders") || text.contains("table")

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What stands between the name of a file that needs ffmpeg and what is missing.
+/// The text between the name of a file that needs ffmpeg and the missing part.
 const NEEDS: &str = ", which is read through ffmpeg: ";
 
 /// A file that cannot be used, and why.
@@ -17,7 +17,8 @@ pub struct BadFile {
 }
 
 impl BadFile {
-    /// The reasons of some files for people, a line each; those that need ffmpeg, where there is none, share one.
+    /// The reasons for some files, one line each, for people to read; files that fail because
+    /// ffmpeg is missing share one line.
     pub fn lines(bad: &[Self]) -> Vec<String> {
         const NAMED: usize = 5;
         let reason = |bad: &Self| bad.reason.clone();

@@ -1,4 +1,4 @@
-//! The text that stands beside a video.
+//! The caption file beside a video.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -13,13 +13,13 @@ pub(super) fn beside(root: &Path, media: &Media) -> Result<Option<String>> {
     let path = media.path();
     match media {
         Media::File(_) | Media::Array(_) => read(&path.with_extension("txt")),
-        // its index has it
+        // its caption is in the index
         Media::Packed(_) => Ok(None),
         Media::Frames { folder, .. } => {
             let inside = read(&folder.join("caption.txt"))?;
             match folder.file_name() {
                 Some(name) if inside.is_none() && folder.as_path() != root => {
-                    // not with_extension: a dot in a folder's name ends nothing
+                    // not with_extension: a dot in a folder's name does not start an extension
                     let mut name = name.to_os_string();
                     name.push(".txt");
                     read(&folder.with_file_name(name))
@@ -52,7 +52,7 @@ fn read(path: &Path) -> Result<Option<String>> {
             format!("another byte at position {}", e.utf8_error().valid_up_to()),
         )
     })?;
-    // some editors begin a text with a byte order mark
+    // some editors write a byte order mark at the start
     let text = text.trim_start_matches('\u{feff}').trim();
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! What is said of a folder that holds less than it should.
+//! Warnings and errors about folders with missing or bad content.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ impl Folder {
     }
 }
 
-/// What the log says of clips that a table does not name.
+/// The log message about clips without a row in the table.
 pub(super) fn without_rows(entries: &[Entry], table: &Path) -> Option<String> {
     const SHOWN: usize = 5;
     let names: Vec<_> = entries.iter().filter(|entry| entry.row.is_none()).collect();
@@ -51,7 +51,7 @@ pub(super) fn without_rows(entries: &[Entry], table: &Path) -> Option<String> {
     ))
 }
 
-/// Stops a run with too many bad files.
+/// Stops a run that has too many bad files.
 pub(crate) fn check_bad_files(root: &Path, bad: &[BadFile], max: usize) -> Result<()> {
     const SHOWN: usize = 5;
     if bad.len() <= max {

@@ -1,4 +1,4 @@
-//! Whether one path lies in another.
+//! Whether one path lies inside another.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -6,16 +6,16 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Whether `path`, which need not exist yet, lies in `folder` or is it, links resolved.
+/// Whether `path`, which need not exist yet, is `folder` or lies in it, with links resolved.
 ///
 /// # Errors
-/// When `folder` or the part of `path` that exists cannot be resolved.
+/// When `folder` or the existing part of `path` cannot be resolved.
 pub fn folder_contains(folder: &Path, path: &Path) -> Result<bool> {
     let folder = folder.canonicalize().map_err(|e| Error::read(folder, e))?;
     Ok(resolve(path)?.starts_with(folder))
 }
 
-/// Resolves what exists of a path and appends the rest.
+/// Resolves the existing part of a path and appends the rest.
 fn resolve(path: &Path) -> Result<PathBuf> {
     let mut existing = std::path::absolute(path).map_err(|e| Error::read(path, e))?;
     let mut missing: Vec<OsString> = Vec::new();
@@ -35,7 +35,7 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         }
     };
     for part in missing.iter().rev() {
-        // below a folder that does not exist there are no links: ".." only undoes a step
+        // below a folder that does not exist there are no links, so ".." only removes one component
         match Path::new(part).components().next() {
             Some(Component::ParentDir) => {
                 resolved.pop();

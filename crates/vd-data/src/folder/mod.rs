@@ -27,23 +27,24 @@ use crate::decode::{Media, array_kind};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Where it lies.
+    /// Its location.
     pub media: Media,
-    /// Its path below the folder.
+    /// Its path relative to the folder.
     pub name: PathBuf,
-    /// What it shows, trimmed; `None` where it has no caption, or an empty one.
+    /// Its caption, trimmed; `None` if it has none, or an empty one.
     pub caption: Option<String>,
-    /// What a table says of it; `None` without a table, or without a row in it.
+    /// Its row in a table; `None` without a table, or without a row in it.
     pub row: Option<Arc<Row>>,
 }
 
 impl Entry {
-    /// The name of the folder that it lies in, below that of the data set: its class, where folders name classes.
+    /// The name of the folder that contains it, below the root of the data set: its class, if
+    /// folders name classes.
     pub fn folder(&self) -> Option<&str> {
         self.name.parent()?.file_name()?.to_str()
     }
 
-    /// What it is called below `root` where it cannot be read: of prepared clips many share one file.
+    /// Its name in error messages, relative to `root`: many prepared clips share one file.
     pub(crate) fn place(&self, root: &Path) -> PathBuf {
         match &self.media {
             Media::Packed(_) => root.join(&self.name),
@@ -54,14 +55,17 @@ impl Entry {
 
 /// All videos below a folder, in natural order of their paths.
 ///
-/// - A `.gif`, `.apng`, `.mp4`, `.m4v`, `.mov`, `.webm`, `.mkv` or `.avi` and an animated `.png` or `.webp` is a clip; its
-///   caption stands beside it in `NAME.txt`. What is in a file its first bytes say: the name only says that it is looked at.
-/// - The other `.png`, `.jpg`, `.jpeg` and `.webp` files directly in one folder are together one clip, a frame each, in natural order
-///   of their names; its caption stands in `caption.txt` in that folder, or else beside the folder in `FOLDER.txt`.
-/// - A `.npy`, `.npz` or `.safetensors` file holds one clip or several, one for each of its arrays, and where these have an
-///   axis `n` one for each place along it ([`ArrayOptions`]); all of them have the file's caption.
+/// - A `.gif`, `.apng`, `.mp4`, `.m4v`, `.mov`, `.webm`, `.mkv` or `.avi` and an animated `.png` or
+///   `.webp` is a clip; its caption is in `NAME.txt` beside it. The name only decides whether a
+///   file is looked at; its first bytes decide its type.
+/// - The other `.png`, `.jpg`, `.jpeg` and `.webp` files directly in one folder form one clip
+///   together, a frame each, in natural order of their names; its caption is in `caption.txt` in
+///   that folder, or else in `FOLDER.txt` beside the folder.
+/// - A `.npy`, `.npz` or `.safetensors` file holds one clip per array, or, for arrays with an axis
+///   `n`, one per index of that axis ([`ArrayOptions`]); all of them have the file's caption.
 /// - Captions may come from elsewhere: see [`Captions`].
-/// - Names that begin with a dot are passed over, links are followed, and a folder that is reached twice counts once.
+/// - Names that begin with a dot are ignored, links are followed, and a folder that is reached
+///   twice counts once.
 #[derive(Debug, Clone)]
 pub struct Folder {
     root: PathBuf,
@@ -71,24 +75,27 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Lists the folder and checks the first bytes of every video; those that fail are named in the log, counted and left out.
+    /// Lists the folder and checks the first bytes of every video. Files that fail are logged,
+    /// counted and left out.
     ///
     /// # Errors
-    /// When `root` is not a folder, when more than `max_bad_files` cannot be read, or when no readable video is left.
+    /// When `root` is not a folder, when more than `max_bad_files` cannot be read, or when no
+    /// readable video is left.
     pub fn scan(root: &Path, max_bad_files: usize) -> Result<Self> {
         Self::scan_with(root, &Captions::Beside, max_bad_files)
     }
 
-    /// As [`Folder::scan`], with captions from where `captions` says; clips that a table does not name are counted in the
-    /// log, and the first five are named.
+    /// Like [`Folder::scan`], with captions from the source `captions`. Clips without a row in a
+    /// table are counted in the log, and the first five are named.
     ///
     /// # Errors
-    /// As [`Folder::scan`]; a table that is not sound, or that has rows for files that are not there.
+    /// As [`Folder::scan`]; a table that is not valid, or that has rows for files that do not
+    /// exist.
     pub fn scan_with(root: &Path, captions: &Captions, max_bad_files: usize) -> Result<Self> {
         Self::scan_arrays(root, captions, &ArrayOptions::default(), max_bad_files)
     }
 
-    /// As [`Folder::scan_with`], with arrays taken as `arrays` says.
+    /// Like [`Folder::scan_with`], with arrays read as `arrays` says.
     ///
     /// # Errors
     /// As [`Folder::scan_with`].
@@ -101,8 +108,9 @@ impl Folder {
         Self::list_arrays(root, captions, arrays)?.judged(captions, max_bad_files)
     }
 
-    /// As [`Folder::scan_with`], of images: every still image is one by itself, with its caption beside it in `NAME.txt`, or
-    /// in a row of the table with its own path, and no folder is a clip. Of an animation each frame is an image.
+    /// Like [`Folder::scan_with`], for images: every still image is an entry of its own, with its
+    /// caption beside it in `NAME.txt`, or in the table's row with its path, and no folder is a
+    /// clip. Each frame of an animation is an image.
     ///
     /// # Errors
     /// As [`Folder::scan_with`].
@@ -110,30 +118,30 @@ impl Folder {
         Self::list_images(root, captions)?.judged(captions, max_bad_files)
     }
 
-    /// The clips that were prepared into the folder of shards `root`, under the names of their sources and in their order;
-    /// the rest is as in [`Folder::scan`].
+    /// The clips that were prepared into the folder of shards `root`, under the names of their
+    /// sources and in their order; otherwise like [`Folder::scan`].
     ///
     /// # Errors
-    /// When the index or a shard is not sound, or as [`Folder::scan_with`].
+    /// When the index or a shard is not valid, or as [`Folder::scan_with`].
     pub fn scan_shards(root: &Path, max_bad_files: usize) -> Result<Self> {
         let (folder, captions) = crate::shards::list(root)?;
         folder.judged(&captions, max_bad_files)
     }
 
-    /// As [`Folder::scan_shards`], but silent and with no bound on the bad files.
+    /// Like [`Folder::scan_shards`], but without log messages and without a limit on bad files.
     ///
     /// # Errors
-    /// When the index or a shard is not sound.
+    /// When the index or a shard is not valid.
     pub fn list_shards(root: &Path) -> Result<Self> {
         crate::shards::list(root).map(|(folder, _)| folder)
     }
 
-    /// A folder of what was found otherwise.
+    /// Makes a folder from entries found in another way.
     pub(crate) fn of(root: &Path, entries: Vec<Entry>, bad: Vec<BadFile>) -> Self {
         Self { root: root.to_path_buf(), entries, bad, other: BTreeMap::new() }
     }
 
-    /// Refuses or warns of what a run should not begin with.
+    /// Refuses a folder that no run should start with, or warns about it.
     fn judged(self, captions: &Captions, max_bad_files: usize) -> Result<Self> {
         check_bad_files(&self.root, &self.bad, max_bad_files)?;
         for line in BadFile::lines(&self.bad) {
@@ -150,7 +158,8 @@ impl Folder {
         Ok(self)
     }
 
-    /// As [`Folder::scan`], but silent and with no bound on the bad files: they are reported, not judged.
+    /// Like [`Folder::scan`], but without log messages and without a limit on bad files, which are
+    /// only reported.
     ///
     /// # Errors
     /// When `root` is not a folder or cannot be listed.
@@ -158,15 +167,16 @@ impl Folder {
         Self::list_with(root, &Captions::Beside)
     }
 
-    /// As [`Folder::list`], with captions from where `captions` says.
+    /// Like [`Folder::list`], with captions from the source `captions`.
     ///
     /// # Errors
-    /// As [`Folder::list`]; a table that is not sound, or that has rows for files that are not there.
+    /// As [`Folder::list`]; a table that is not valid, or that has rows for files that do not
+    /// exist.
     pub fn list_with(root: &Path, captions: &Captions) -> Result<Self> {
         Self::list_arrays(root, captions, &ArrayOptions::default())
     }
 
-    /// As [`Folder::list_with`], with arrays taken as `arrays` says.
+    /// Like [`Folder::list_with`], with arrays read as `arrays` says.
     ///
     /// # Errors
     /// As [`Folder::list_with`].
@@ -174,7 +184,7 @@ impl Folder {
         Self::list_as(root, captions, Stills::Frames, arrays)
     }
 
-    /// As [`Folder::list_with`], of images as [`Folder::scan_images`] has them.
+    /// Like [`Folder::list_with`], for images as in [`Folder::scan_images`].
     ///
     /// # Errors
     /// As [`Folder::list_with`].
@@ -207,7 +217,7 @@ impl Folder {
             }
         }
         if let Some(table) = table {
-            // a file that cannot be read is there all the same
+            // a file that cannot be read still exists
             let bad = folder.bad.iter().map(|bad| below(root, &bad.path)).collect::<Vec<_>>();
             let names = folder.entries.iter().map(|entry| entry.name.as_path());
             table.check_files(names.chain(bad.iter().map(PathBuf::as_path)))?;
@@ -216,7 +226,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The folder itself.
+    /// The folder's path.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -226,18 +236,19 @@ impl Folder {
         &self.entries
     }
 
-    /// What could not be used.
+    /// The files that could not be used.
     pub fn bad_files(&self) -> &[BadFile] {
         &self.bad
     }
 
-    /// How many files there are of each kind that is not read here, by the ending of their names.
+    /// The number of files of each kind that is not read here, by file extension.
     pub fn other_files(&self) -> &BTreeMap<String, usize> {
         &self.other
     }
 }
 
-/// The clips of a file of arrays; anything else is one by itself. What cannot be opened stays a file.
+/// The clips of a file of arrays; any other file is one entry. A file that cannot be opened stays
+/// one entry.
 fn clips(media: Media, options: &ArrayOptions) -> Vec<(Media, Result<()>)> {
     let kind = match &media {
         Media::File(path) => array_kind(path),
@@ -250,7 +261,7 @@ fn clips(media: Media, options: &ArrayOptions) -> Vec<(Media, Result<()>)> {
     }
 }
 
-/// Gives an entry its caption and what else is known of it.
+/// Gives an entry its caption and its other metadata.
 fn describe(
     entry: &mut Entry,
     root: &Path,
@@ -270,7 +281,7 @@ fn describe(
     Ok(())
 }
 
-/// The path below `root`; `root`'s own name where it is the video itself.
+/// The path relative to `root`; `root`'s own name if it is the video itself.
 fn below(root: &Path, path: &Path) -> PathBuf {
     match path.strip_prefix(root) {
         Ok(name) if name != Path::new("") => name.to_path_buf(),

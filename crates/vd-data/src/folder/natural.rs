@@ -1,9 +1,10 @@
-//! The order in which people number files: frame2 before frame10.
+//! The order in which people expect numbered files: frame2 before frame10.
 
 use std::cmp::Ordering;
 use std::path::Path;
 
-/// Compares paths part by part, runs of digits by their value; equal only where the paths are.
+/// Compares paths component by component, runs of digits by their value; equal only if the paths
+/// are.
 pub(crate) fn natural_order(a: &Path, b: &Path) -> Ordering {
     let mut right = b.components();
     for part in a.components() {

@@ -7,16 +7,16 @@ use super::{BadFile, natural_order};
 use crate::decode::{Media, extension, is_animation_name, is_array_name, is_still_name, moves};
 use crate::{Error, Result};
 
-/// What the still images of a folder are.
+/// How the still images of a folder are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stills {
-    /// Together one video, a frame each.
+    /// Together they are one video, a frame each.
     Frames,
-    /// Each an image by itself.
+    /// Each one is an image of its own.
     Images,
 }
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) media: Vec<Media>,
@@ -24,21 +24,22 @@ pub(super) struct Found {
     pub(super) other: BTreeMap<String, usize>,
 }
 
-/// Walks `root` and all folders below it; the videos come in natural order of their paths. The file `known` is not counted.
+/// Walks `root` and all folders below it; the videos come in natural order of their paths. The file
+/// `known` is not counted.
 pub(super) fn walk(root: &Path, known: Option<&Path>, stills: Stills) -> Result<Found> {
     let mut found = Found::default();
     let mut seen = HashSet::new();
     let mut open = vec![root.to_path_buf()];
     while let Some(folder) = open.pop() {
-        // a link may lead back up, or two links to one place
+        // a link may lead back up, or two links to the same place
         let real = folder.canonicalize().map_err(|e| Error::read(&folder, e));
         let listed = real.and_then(|real| {
             let new = seen.insert(real);
             if new { list(&folder, known, stills, &mut found) } else { Ok(Vec::new()) }
         });
         match listed {
-            // the stack is popped from its end: reversed, the folders come in their order, so that
-            // which of two paths to one place is kept does not depend on the file system
+            // the stack is popped from its end: reversed, the folders come in order, so that which
+            // of two paths to one place is kept does not depend on the file system
             Ok(folders) => open.extend(folders.into_iter().rev()),
             Err(error) if folder == root => return Err(error),
             Err(error) => found.bad.push(bad(&folder, &error)),
@@ -82,7 +83,7 @@ fn list(
                     *found.other.entry(kind.to_owned()).or_default() += 1;
                 }
             }
-            // a link to nowhere matters only where a video should be
+            // a dangling link matters only if its name is that of a video
             Err(e) if video => found.bad.push(bad(&path, &Error::read(&path, e))),
             Err(_) => {}
         }

@@ -1,11 +1,11 @@
-//! Whether a config fits the arrays of a data set.
+//! Checks that a config fits the arrays of a data set.
 
 use crate::array::Dtype;
 use crate::decode::Media;
 use crate::{DataConfig, Error, Folder, Result};
 
-/// Refuses a config that no array of the folder fits, by the first of them; and one of prepared arrays in which what stands for
-/// a missing number can no longer be found.
+/// Refuses a config that does not fit the arrays of the folder, judged by the first of them; and
+/// one for prepared arrays in which the mark of missing values can no longer be found.
 pub(super) fn check_arrays(config: &DataConfig, folder: Option<&Folder>) -> Result<()> {
     let Some(folder) = folder else { return Ok(()) };
     let mut arrays =
@@ -32,7 +32,8 @@ pub(super) fn check_arrays(config: &DataConfig, folder: Option<&Folder>) -> Resu
     check_invalid(config, folder)
 }
 
-/// A number that stands for none is no longer what it was where it was rounded, or scaled together with others.
+/// A mark of missing values is no longer found once it was rounded, or scaled together with other
+/// values.
 fn check_invalid(config: &DataConfig, folder: &Folder) -> Result<()> {
     let Some(invalid) = config.invalid else { return Ok(()) };
     let mixed = folder

@@ -1,4 +1,4 @@
-//! Samples side by side.
+//! Samples stacked into a batch.
 
 use std::sync::Arc;
 
@@ -12,36 +12,37 @@ use crate::{Error, Result, Row, Taken};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Batch {
-    /// The frames of each clip, and behind them the k images beside it: the pixels, [0, 255], kind u8; of numbers in
-    /// another unit those of the diffusion process, kind f32, 0 where they are missing.
+    /// The frames of each clip, followed by its k images: pixels, [0, 255], kind u8; for numbers in
+    /// another unit, values in the range of the diffusion process, kind f32, 0 where they are
+    /// missing.
     ///
     /// # Shapes
-    /// b c (f + k) h w; in memory channels last, so that neither layout costs a copy from here
+    /// b c (f + k) h w; channels last in memory, so that neither layout needs a copy later
     pub video: Tensor,
-    /// Which numbers are there: kind bool, the shape and layout of `video`; `None` where all are.
+    /// Which numbers are present: kind bool, the shape and layout of `video`; `None` if all are.
     pub valid: Option<Tensor>,
-    /// How many of the frames are the clip's: f.
+    /// How many of the frames belong to the clip: f.
     pub clip_frames: usize,
-    /// Which frames are real, as all images are: kind bool, b (f + k); `None` where all are.
+    /// Which frames are real (images always are): kind bool, b (f + k); `None` if all are.
     pub keep: Option<Tensor>,
-    /// What is known of the images beside each clip, in their order: b k.
+    /// Metadata of the images of each clip, in their order: b k.
     pub images: Vec<Vec<ImageInfo>>,
-    /// What the clips show.
+    /// The captions of the clips.
     pub captions: Vec<Option<String>>,
-    /// What a table says of each clip.
+    /// Each clip's row in a table.
     pub rows: Vec<Option<Arc<Row>>>,
-    /// The name of the folder that each clip lies in, below that of the data set.
+    /// The name of the folder that contains each clip, below the root of the data set.
     pub folders: Vec<Option<Arc<str>>>,
-    /// Which frames of its file each clip has.
+    /// Which frames of its file each clip consists of.
     pub taken: Vec<Taken>,
     /// Frames per second of each clip, the stride taken into account.
     pub fps: Vec<f64>,
-    /// Where the next batch begins.
+    /// The position of the next batch.
     pub cursor_after: Cursor,
 }
 
 impl Batch {
-    /// Puts samples of one shape together, each with as many images.
+    /// Stacks samples of one shape, each with the same number of images.
     pub(super) fn assemble(loaded: Vec<Loaded>, cursor_after: Cursor) -> Result<Self> {
         let first = loaded.first().ok_or(Error::WorkersGone)?;
         let [f, h, w, c] = first.sample.clip.shape();
@@ -80,8 +81,8 @@ impl Batch {
     }
 }
 
-/// The numbers of all samples and of what stands beside them one after the other, and which of them are
-/// there. Beside numbers that are no bytes the config allows no images.
+/// The numbers of all samples one after the other, and which of them are present. For numbers other
+/// than bytes the config allows no images.
 fn numbers(loaded: &[Loaded]) -> Result<(Tensor, Option<Tensor>)> {
     if loaded.iter().all(|loaded| loaded.sample.clip.bytes().is_some()) {
         let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! A place in the order of clips, and the walk from there on.
+//! A position in the order of clips, and the walk from there on.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,33 +6,34 @@ use super::Dataset;
 use super::workers::Ticket;
 use crate::{Error, Result};
 
-/// A place in the order of clips; saved and given back, it continues where it was.
+/// A position in the order of clips. A loader that is given a saved one continues there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
-    /// What decides the order and all draws.
+    /// Determines the order and all random draws.
     pub seed: u64,
-    /// How many whole epochs lie behind; always 0 for a generator, which has one endless epoch.
+    /// The number of completed epochs; always 0 for a generator, which has one endless epoch.
     pub epoch: u64,
-    /// How many clips of this epoch lie behind, left-out ones included.
+    /// The number of clips of this epoch that are done, skipped ones included.
     pub position: u64,
-    /// How many clips an epoch had when this was saved; another number now means another data set.
+    /// The number of clips in an epoch when this was saved; another number now means another data
+    /// set.
     pub clips: Option<u64>,
 }
 
 impl Cursor {
-    /// The beginning of the order that `seed` names.
+    /// The beginning of the order for `seed`.
     pub fn start(seed: u64) -> Self {
         Self { seed, epoch: 0, position: 0, clips: None }
     }
 }
 
-/// Goes through the order, epoch after epoch.
+/// Walks through the order, epoch after epoch.
 #[derive(Debug)]
 pub(super) struct Walk {
     at: Cursor,
     number: u64,
-    /// The order of the epoch it belongs to.
+    /// The order, and the epoch that it belongs to.
     order: Option<(u64, Vec<usize>)>,
 }
 
@@ -67,7 +68,7 @@ impl Walk {
         self.at
     }
 
-    /// The next place and what lies there.
+    /// The next position and its clip.
     pub(super) fn step(&mut self, dataset: &Dataset) -> Ticket {
         let seed = self.at.seed;
         if self.at.clips == Some(self.at.position) {

@@ -19,9 +19,9 @@ use crate::{AnyClip, Clip, Error, FloatClip, Normaliser, Result};
 pub struct Dataset {
     config: DataConfig,
     pub(super) items: Items,
-    /// Where images come from, if not from the clips.
+    /// The source of the images, if it is not the clips' own.
     pub(super) beside: Option<Items>,
-    /// What brings numbers to the range of the diffusion process; `None` for bytes.
+    /// The mapping of numbers to the range of the diffusion process; `None` for bytes.
     normaliser: Option<Normaliser>,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum Items {
     Endless(Box<dyn Generator>),
 }
 
-/// How a folder is read.
+/// The function that reads a folder.
 type Scan<'a> = &'a dyn Fn(&Path, &Captions, usize) -> Result<Folder>;
 
 impl Items {
@@ -49,7 +49,7 @@ impl Items {
         })
     }
 
-    /// The images that have a source of their own.
+    /// Opens the separate source of the images.
     fn beside(config: &DataConfig) -> Result<Option<Self>> {
         let source = config.images.as_ref().and_then(|images| images.source.as_ref());
         source
@@ -59,14 +59,16 @@ impl Items {
 }
 
 impl Dataset {
-    /// Checks the config and opens its source; a folder is listed and its headers are checked.
+    /// Checks the config and opens its source; a folder is listed and the headers of its files are
+    /// checked.
     ///
-    /// Statistics that `data.normalise` leaves out are measured, in one pass over the data that the log
-    /// tells of; [`Dataset::config`] has them.
+    /// Statistics that `data.normalise` leaves out are measured in one pass over the data, which
+    /// the log reports; [`Dataset::config`] then contains them.
     ///
     /// # Errors
-    /// When the config is outside its range, or as [`Folder::scan`]; arrays of other channels than
-    /// `data.channels`, or of other numbers than bytes without `data.normalise`.
+    /// When the config is outside its range, or as [`Folder::scan`]; arrays whose number of
+    /// channels is not `data.channels`, or whose numbers are not bytes if there is no
+    /// `data.normalise`.
     pub fn open(config: &DataConfig) -> Result<Self> {
         config.validate()?;
         let scan = |path: &Path, captions: &Captions, max_bad_files| {
@@ -87,7 +89,7 @@ impl Dataset {
         Self::normalised(config, Items::Endless(generator), Items::beside(config)?)
     }
 
-    /// Finds out how numbers are brought to the range of the diffusion process.
+    /// Determines how numbers are mapped to the range of the diffusion process.
     fn normalised(config: &DataConfig, items: Items, beside: Option<Items>) -> Result<Self> {
         let mut dataset = Self { config: config.clone(), items, beside, normaliser: None };
         check_arrays(config, dataset.folder())?;
@@ -98,13 +100,13 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// What brings numbers to the range of the diffusion process; `None` for clips of bytes.
+    /// The mapping of numbers to the range of the diffusion process; `None` for clips of bytes.
     pub fn normaliser(&self) -> Option<&Normaliser> {
         self.normaliser.as_ref()
     }
 
-    /// A clip at full size and in its own unit, of at most so many values: of more, frames that lie
-    /// evenly among all.
+    /// A clip at full size and in its own unit, with at most `values` values; of a larger one,
+    /// frames that are spread evenly.
     pub(crate) fn whole(&self, index: usize, values: usize) -> Result<FloatClip> {
         let config = &self.config;
         let folder = match &self.items {
@@ -119,13 +121,13 @@ impl Dataset {
         let probe = media.probe()?;
         let fit = values / probe.h.saturating_mul(probe.w).saturating_mul(config.channels).max(1);
         let n = probe.f.min(fit.max(1));
-        // in u128: a file may claim more frames than can be multiplied
+        // in u128: a file may claim so many frames that the product overflows
         let wanted: Vec<usize> =
             (0..n).map(|k| (k as u128 * probe.f as u128 / n as u128) as usize).collect();
         read(media, config, Some(&wanted), probe.fps)
     }
 
-    /// An error about numbers as one about the file that has them.
+    /// Turns an error about numbers into one about the file that contains them.
     pub(crate) fn of_file(&self, index: u64, error: Error) -> Error {
         let entry = self.folder().and_then(|folder| folder.entries().get(index as usize));
         match (entry, error) {
@@ -144,7 +146,7 @@ impl Dataset {
         })
     }
 
-    /// Numbers in the range of the diffusion process.
+    /// Maps numbers to the range of the diffusion process.
     fn mapped(&self, index: u64, mut clip: FloatClip) -> Result<AnyClip> {
         if let Some(normaliser) = &self.normaliser {
             normaliser.apply(&mut clip).map_err(|error| self.of_file(index, error))?;
@@ -152,12 +154,12 @@ impl Dataset {
         Ok(AnyClip::Floats(clip))
     }
 
-    /// The config that it was opened with.
+    /// The config that it was opened with, completed by measured statistics.
     pub fn config(&self) -> &DataConfig {
         &self.config
     }
 
-    /// The folder, if it is one.
+    /// The folder, if the source is one.
     pub fn folder(&self) -> Option<&Folder> {
         match &self.items {
             Items::Folder(folder) => Some(folder),
@@ -165,7 +167,7 @@ impl Dataset {
         }
     }
 
-    /// The folder that images beside the clips come from, if it is another than that of the clips.
+    /// The folder of the images beside the clips, if it differs from that of the clips.
     pub fn image_folder(&self) -> Option<&Folder> {
         match &self.beside {
             Some(Items::Folder(folder)) => Some(folder),
@@ -173,18 +175,18 @@ impl Dataset {
         }
     }
 
-    /// How many clips an epoch has; `None` for a generator.
+    /// The number of clips in an epoch; `None` for a generator.
     pub fn clips(&self) -> Option<usize> {
         self.folder().map(|folder| folder.entries().len())
     }
 
-    /// The sample of clip `index` in `epoch`: start, part and flip are drawn from a stream of its own. The images beside it
-    /// are those of [`Dataset::images`].
+    /// The sample of clip `index` in `epoch`. Start, crop and flip are drawn from the clip's own
+    /// stream. Its images come from [`Dataset::images`].
     ///
-    /// `None` where the clip is too short and `short = "skip"`.
+    /// `None` if the clip is too short and `short = "skip"`.
     ///
     /// # Errors
-    /// When there is no such clip, or it cannot be read ([`Error::is_bad_file`] tells).
+    /// When there is no such clip, or it cannot be read ([`Error::is_bad_file`] tells which).
     pub fn sample(&self, seed: u64, epoch: u64, index: u64) -> Result<Option<Sample>> {
         let config = &self.config;
         let mut stream = Stream::new(Purpose::Sample, seed, epoch, index);
@@ -234,7 +236,7 @@ impl Dataset {
     }
 }
 
-/// Refuses a clip of another shape than its generator was asked for.
+/// Refuses a clip whose shape is not the one that its generator was asked for.
 fn check_generated(clip: &Clip, config: &DataConfig) -> Result<()> {
     let [h, w] = config.size;
     let (asked, got) = ([config.frames, h, w, config.channels], [clip.f, clip.h, clip.w, clip.c]);

@@ -11,21 +11,22 @@ use crate::random::{Purpose, Stream};
 use crate::take::{Taken, take_frame};
 use crate::{Clip, DataConfig, Error, Result};
 
-/// How many files in a row may turn out unreadable where one image is looked for.
+/// How many files in a row may be unreadable while one image is drawn.
 const TRIES: usize = 100;
 
-/// The first clip of a generator that images are drawn from, and how many there are: no run comes so far.
+/// The first clip of a generator that images are drawn from, and how many there are: no run gets
+/// that far.
 const FROM: u64 = 1 << 40;
 
-/// What is known of one image.
+/// Metadata of one image.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ImageInfo {
-    /// What it shows: the caption of the image, or of the clip that it is a frame of.
+    /// The caption of the image, or of the clip that it is a frame of.
     pub caption: Option<String>,
-    /// What a table says of its file.
+    /// The row of its file in a table.
     pub row: Option<Arc<Row>>,
-    /// The name of the folder that its file lies in, below that of the data set.
+    /// The name of the folder that contains its file, below the root of the data set.
     pub folder: Option<Arc<str>>,
     /// Which frame of its file it is.
     pub taken: Taken,
@@ -37,7 +38,7 @@ pub struct ImageInfo {
 pub struct Image {
     /// Its pixels, a clip of one frame.
     pub clip: Clip,
-    /// What is known of it.
+    /// Its metadata.
     pub info: ImageInfo,
 }
 
@@ -45,20 +46,20 @@ pub struct Image {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Images {
-    /// As many as `data.images.per_clip` says.
+    /// The images, `data.images.per_clip` of them.
     pub images: Vec<Image>,
-    /// Files that were drawn and could not be read; others were drawn in their place.
+    /// Files that were drawn but could not be read; others were drawn in their place.
     pub bad: Vec<BadFile>,
 }
 
 impl Dataset {
-    /// The images beside clip `index` in `epoch`, none where the config has none.
+    /// The images beside clip `index` in `epoch`; empty if the config has none.
     ///
-    /// Every image has streams of its own: neither the clip nor any other image moves with it, and the first of them are the
-    /// same however many there are.
+    /// Every image has its own random streams: it does not affect the clip or any other image, and
+    /// the first images stay the same however many there are.
     ///
     /// # Errors
-    /// When one file after the other cannot be read.
+    /// When too many files in a row cannot be read.
     pub fn images(&self, seed: u64, epoch: u64, index: u64) -> Result<Images> {
         let mut found = Images::default();
         let Some(images) = &self.config().images else { return Ok(found) };
@@ -90,7 +91,8 @@ impl Dataset {
         Ok(found)
     }
 
-    /// A frame of any file but that of the clip `own`; what cannot be read gives its place to another draw.
+    /// A frame of any file except that of the clip `own`; if a file cannot be read, another one is
+    /// drawn.
     fn drawn_from(
         &self,
         folder: &Folder,
@@ -114,7 +116,7 @@ impl Dataset {
         Err(Error::NoClips { folder: folder.root().to_path_buf(), detail })
     }
 
-    /// Any frame of one file; a decoder that panics on it makes it a bad file.
+    /// Any frame of one file; a decoder that panics makes it a bad file.
     fn frame_of(&self, entry: &Entry, stream: &mut Stream) -> Result<Image> {
         let taken = || take_frame(&entry.media, self.config(), stream);
         let (clip, taken) = catch_unwind(AssertUnwindSafe(taken)).unwrap_or_else(|_| {
@@ -131,7 +133,7 @@ impl Dataset {
     }
 }
 
-/// Any of `n` places but `own`, each with the same chance; `own` where there is no other.
+/// Any of `n` positions except `own`, with equal probability; `own` if it is the only one.
 fn other(n: usize, own: Option<u64>, stream: &mut Stream) -> usize {
     match own.and_then(|own| usize::try_from(own).ok()) {
         Some(own) if n > 1 && own < n => {

@@ -1,4 +1,4 @@
-//! Clips in an order that the seed alone decides, loaded ahead by threads.
+//! Clips in an order that depends on the seed alone, loaded ahead by threads.
 
 mod arrays;
 mod batch;
@@ -22,12 +22,12 @@ use workers::{Loaded, Outcome, Ticket, Workers};
 use crate::folder::{BadFile, Entry, check_bad_files};
 use crate::{DataConfig, Error, Result};
 
-/// An endless row of batches, from a cursor on.
+/// An endless sequence of batches, from a cursor on.
 ///
-/// The batches are a function of the config, the batch size and the cursor: neither the number of workers nor their speed
-/// changes a byte, and images beside the clips change none of theirs. In every epoch each clip of a folder comes once, in an order of its own; a batch may run across the end
-/// of an epoch, or of several. A file that turns out unreadable gives its place to the next one. Dropping the loader ends
-/// its threads.
+/// The batches are a function of the config, the batch size and the cursor: the number and speed of
+/// the workers change no byte, and neither do images change the clips beside them. Each epoch
+/// visits every clip of a folder once, in its own order; a batch may span the end of one or several
+/// epochs. An unreadable file is replaced by the next one. Dropping the loader ends its threads.
 #[derive(Debug)]
 pub struct Loader {
     dataset: Arc<Dataset>,
@@ -38,21 +38,21 @@ pub struct Loader {
     workers: Option<Workers>,
     bad: Vec<BadFile>,
     known_bad: HashSet<PathBuf>,
-    /// Places in a row that gave no clip.
+    /// How many positions in a row gave no clip.
     barren: usize,
 }
 
 impl Loader {
-    /// Opens the data set and goes on from `cursor`, `batch` clips at a time.
+    /// Opens the data set and continues from `cursor`, `batch` clips at a time.
     ///
     /// # Errors
-    /// When the config is outside its range, the folder has no readable clip or too many bad files, or the cursor does not
-    /// fit it.
+    /// When the config is outside its range, the folder has no readable clip or too many bad files,
+    /// or the cursor does not fit it.
     pub fn new(config: &DataConfig, batch: usize, cursor: Cursor) -> Result<Self> {
         Self::over(Dataset::open(config)?, batch, cursor)
     }
 
-    /// As [`Loader::new`], over a data set that is open already.
+    /// Like [`Loader::new`], for a data set that is already open.
     ///
     /// # Errors
     /// When `batch` is 0 or the cursor does not fit the data set.
@@ -85,8 +85,8 @@ impl Loader {
     /// The next batch.
     ///
     /// # Errors
-    /// When more files than `max_bad_files` turned out unreadable, or no file gives a clip. After an error the loader has
-    /// lost its place: go on with a new one.
+    /// When more files than `max_bad_files` are unreadable, or no file gives a clip. After an error
+    /// the position of the loader is lost: continue with a new one.
     #[expect(
         clippy::should_implement_trait,
         reason = "the row has no end and its items can fail: an Iterator's Option would say nothing"
@@ -123,7 +123,7 @@ impl Loader {
         Batch::assemble(loaded, self.cursor)
     }
 
-    /// Where the next batch begins.
+    /// The position of the next batch.
     pub fn cursor(&self) -> Cursor {
         self.cursor
     }
@@ -133,12 +133,12 @@ impl Loader {
         &self.dataset
     }
 
-    /// The files that could not be read so far.
+    /// The files that could not be read up to now.
     pub fn bad_files(&self) -> &[BadFile] {
         &self.bad
     }
 
-    /// Hands out work until enough is under way, then waits for what comes next in the order.
+    /// Submits work until enough is in flight, then waits for the next outcome in order.
     fn next_outcome(&mut self) -> Result<(Ticket, Outcome)> {
         let Some(workers) = &mut self.workers else {
             let ticket = self.walk.step(&self.dataset);
@@ -154,7 +154,7 @@ impl Loader {
         Ok((ticket, outcome))
     }
 
-    /// Counts a bad file once, names it, and stops the run when there are too many.
+    /// Counts a bad file once, logs it, and stops the run when there are too many.
     fn note_bad(&mut self, bad: BadFile) -> Result<()> {
         let images =
             self.dataset.image_folder().filter(|folder| bad.path.starts_with(folder.root()));
@@ -169,7 +169,8 @@ impl Loader {
         check_bad_files(folder.root(), &self.bad, self.dataset.config().max_bad_files)
     }
 
-    /// Stops when a whole epoch gave nothing: any 2 n - 1 places in a row hold all n places of one epoch.
+    /// Stops when a whole epoch gave no clip: any 2 n - 1 positions in a row contain all n
+    /// positions of one epoch.
     fn check_barren(&self) -> Result<()> {
         let Some(folder) = self.dataset.folder() else {
             return Ok(());
@@ -202,7 +203,7 @@ impl Loader {
     }
 }
 
-/// How many clips are under way at once: two batches, or one for each thread.
+/// The number of clips in flight: two batches, or one for each thread.
 fn depth(batch: usize, threads: usize) -> usize {
     batch.saturating_mul(2).clamp(threads, 4096.max(threads))
 }

@@ -1,4 +1,4 @@
-//! Threads that load clips out of order and hand them back in order.
+//! Threads that load clips out of order and return them in order.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -13,15 +13,15 @@ use super::{Cursor, Dataset, Image, Images};
 use crate::folder::BadFile;
 use crate::{Error, Result, Sample};
 
-/// One place in the order.
+/// One position in the order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ticket {
-    /// Counts the tickets of this loader.
+    /// The number of this ticket, counted per loader.
     pub(super) number: u64,
     pub(super) seed: u64,
     pub(super) epoch: u64,
     pub(super) index: u64,
-    /// The place behind it.
+    /// The position after it.
     pub(super) after: Cursor,
 }
 
@@ -30,11 +30,11 @@ pub(super) struct Ticket {
 pub(super) struct Loaded {
     pub(super) sample: Sample,
     pub(super) images: Vec<Image>,
-    /// Files that were drawn for an image and could not be read.
+    /// Files that were drawn for an image but could not be read.
     pub(super) bad: Vec<BadFile>,
 }
 
-/// What was found at a place.
+/// The result for one position.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Clip(Box<Loaded>),
@@ -42,7 +42,7 @@ pub(super) enum Outcome {
     Bad(Error),
 }
 
-/// The threads and what is under way between them and the loader.
+/// The threads, and the channels between them and the loader.
 #[derive(Debug)]
 pub(super) struct Workers {
     jobs: Option<Sender<Ticket>>,
@@ -54,7 +54,7 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts `threads` threads; at most `depth` clips are under way at once.
+    /// Starts `threads` threads; at most `depth` clips are in flight at once.
     pub(super) fn start(dataset: &Arc<Dataset>, threads: usize, depth: usize) -> Result<Self> {
         let (jobs, work) = bounded::<Ticket>(depth);
         let (send, done) = bounded(depth);
@@ -91,13 +91,13 @@ impl Workers {
         self.depth
     }
 
-    /// Never blocks as long as at most `depth` tickets are under way.
+    /// Never blocks as long as at most `depth` tickets are in flight.
     pub(super) fn submit(&self, ticket: Ticket) -> Result<()> {
         let jobs = self.jobs.as_ref().ok_or(Error::WorkersGone)?;
         jobs.send(ticket).map_err(|_| Error::WorkersGone)
     }
 
-    /// Blocks until the outcome of ticket `number` is there; others that come first are put aside.
+    /// Blocks until the outcome of ticket `number` arrives; others that arrive earlier are stored.
     pub(super) fn wait_for(&mut self, number: u64) -> Result<Outcome> {
         loop {
             if let Some(outcome) = self.arrived.remove(&number) {
@@ -115,13 +115,14 @@ impl Drop for Workers {
         // the threads wait for work: a closed channel wakes them
         self.jobs = None;
         for thread in self.threads.drain(..) {
-            // a thread that panicked has nothing more to say
+            // a thread that panicked has nothing left to report
             let _ = thread.join();
         }
     }
 }
 
-/// Loads what a ticket names; a decoder that panics on a damaged file makes it a bad file, not a lost thread.
+/// Loads the clip of a ticket; if a decoder panics on a damaged file, the file is bad but the
+/// thread survives.
 pub(super) fn load(dataset: &Dataset, ticket: &Ticket) -> Outcome {
     let Ticket { seed, epoch, index, .. } = *ticket;
     let loaded = || {
