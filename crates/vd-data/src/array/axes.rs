@@ -1,4 +1,4 @@
-//! Which axis of an array is what.
+//! The meaning of each axis of an array.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,19 +6,19 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The axes of an array in the order of its shape, by their letters: `f` frames, `h` height, `w`
-/// width, `c` channels, and `n` where one array holds many clips.
+/// width, `c` channels, and `n` if one array holds many clips.
 ///
-/// `f`, `h` and `w` must be there; without `c` there is one channel. Moving MNIST as it is
+/// `f`, `h` and `w` are required; without `c` there is one channel. Moving MNIST as it is
 /// distributed has its frames first: `fnhw`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Axes(Vec<u8>);
 
-/// The letters that there are.
+/// All valid letters.
 const LETTERS: &[u8] = b"nfhwc";
 
 impl Axes {
-    /// What an array of so many axes is taken for: 3 are `fhw`, 4 are `fhwc`.
+    /// The default for an array with `rank` axes: 3 are `fhw`, 4 are `fhwc`.
     pub fn of_rank(rank: usize) -> Option<Self> {
         match rank {
             3 => Some(Self(b"fhw".to_vec())),
@@ -27,12 +27,12 @@ impl Axes {
         }
     }
 
-    /// How many there are.
+    /// The number of axes.
     pub fn rank(&self) -> usize {
         self.0.len()
     }
 
-    /// The place of an axis.
+    /// The position of an axis.
     pub(super) fn place(&self, letter: u8) -> Option<usize> {
         self.0.iter().position(|one| *one == letter)
     }

@@ -1,4 +1,4 @@
-//! What the numbers of an array are.
+//! The dtype of an array's numbers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::half::{of_half, to_half};
 
-/// What the numbers of an array are. All are taken as f32: whole numbers beyond 2^24 are rounded.
+/// The dtype of an array's numbers. All are read as f32: integers beyond 2^24 are rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -32,7 +32,7 @@ pub enum Dtype {
     I64,
     /// Half precision.
     F16,
-    /// The upper half of an f32; only safetensors have it.
+    /// The upper half of an f32; only safetensors has it.
     Bf16,
     /// Single precision.
     F32,
@@ -40,7 +40,7 @@ pub enum Dtype {
     F64,
 }
 
-/// Each with its name, what `.npy` and safetensors call it, and its bytes.
+/// For each: its name, its names in `.npy` and safetensors, and its size in bytes.
 const TABLE: [(Dtype, &str, &str, Tensor, usize); 13] = [
     (Dtype::Bool, "bool", "b1", Tensor::BOOL, 1),
     (Dtype::U8, "u8", "u1", Tensor::U8, 1),
@@ -63,7 +63,7 @@ impl Dtype {
         (name, npy, tensor, bytes)
     }
 
-    /// What it is called.
+    /// Its name.
     pub fn name(self) -> &'static str {
         self.row().0
     }
@@ -73,17 +73,17 @@ impl Dtype {
         self.row().3
     }
 
-    /// What NumPy calls it, without the order of its bytes; empty where it has no such kind.
+    /// Its NumPy name, without the byte order; empty if NumPy has no such dtype.
     pub(crate) fn npy(self) -> &'static str {
         self.row().1
     }
 
-    /// What safetensors call it.
+    /// Its safetensors dtype.
     pub(crate) fn tensor(self) -> Tensor {
         self.row().2
     }
 
-    /// The kind that a `.npy` header names, and whether its bytes begin with the highest.
+    /// The dtype named in a `.npy` header, and whether it is big-endian.
     pub(super) fn of_npy(descr: &str) -> Option<(Self, bool)> {
         let (order, kind) = descr.split_at_checked(1)?;
         let big = match order {
@@ -95,7 +95,7 @@ impl Dtype {
         Some((found.0, big))
     }
 
-    /// The kind that a safetensors header names.
+    /// The dtype named in a safetensors header.
     pub(super) fn of_tensor(tensor: Tensor) -> Option<Self> {
         TABLE.iter().find(|row| row.3 == tensor).map(|row| row.0)
     }
@@ -105,7 +105,7 @@ impl Dtype {
         TABLE.map(|row| row.1).join(", ")
     }
 
-    /// Appends the numbers of `bytes`, whose length is a multiple of that of one.
+    /// Appends the numbers in `bytes`, whose length is a multiple of the size of one number.
     pub(crate) fn decode(self, bytes: &[u8], big: bool, out: &mut Vec<f32>) {
         macro_rules! numbers {
             ($kind:ty, $n:literal, $to:expr) => {{
@@ -134,7 +134,8 @@ impl Dtype {
         }
     }
 
-    /// The little-endian bytes of numbers; whole kinds are rounded to nearest and held in their range.
+    /// Encodes numbers as little-endian bytes; integers are rounded to nearest and clamped to their
+    /// range.
     pub(crate) fn encode(self, values: &[f32]) -> crate::Result<Vec<u8>> {
         macro_rules! bytes {
             ($to:expr) => {{

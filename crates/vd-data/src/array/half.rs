@@ -1,11 +1,12 @@
-//! Numbers of half precision.
+//! Half-precision numbers.
 //!
-//! Not libtorch's: it would start a team of its own threads in every thread that loads or prepares.
+//! libtorch is not used here: it would start its own thread pool in every thread that loads or
+//! prepares.
 
-/// The largest number of half precision.
+/// The largest finite half-precision number.
 pub(crate) const MAX_HALF: f32 = 65504.0;
 
-/// The value of a number of half precision.
+/// The value of a half-precision number.
 ///
 /// # Reference
 /// IEEE 754-2019, binary16: one bit of sign, five of exponent (biased by 15), ten of fraction.
@@ -20,7 +21,7 @@ pub(crate) fn of_half(bits: u16) -> f32 {
     if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
-/// The nearest number of half precision, of two equally near ones the even one; from 65520 on an infinity.
+/// The nearest half-precision number, ties to even; from 65520 on an infinity.
 ///
 /// # Reference
 /// IEEE 754-2019, binary16 and section 4.3.1.
@@ -31,9 +32,9 @@ pub(crate) fn to_half(x: f32) -> u16 {
         0x7f80_0001.. => 0x7e00,
         // 65536 and more
         0x4780_0000.. => 0x7c00,
-        // a place of the last bit is 2^-24, as it is in f32 from 0.5 on: its addition rounds
+        // the last bit is worth 2^-24, as in f32 from 0.5 on, so the addition rounds correctly
         0..0x3880_0000 => (f32::from_bits(magnitude) + 0.5).to_bits() - 0x3f00_0000,
-        // 13 bits of fraction go; a carry runs into the exponent
+        // drops 13 bits of fraction; a carry runs into the exponent
         _ => ((magnitude + 0xfff + (magnitude >> 13 & 1)) >> 13) - ((127 - 15) << 10),
     };
     sign | rounded as u16
@@ -61,7 +62,7 @@ mod tests {
         }
     }
 
-    /// What libtorch rounds to.
+    /// libtorch's rounding.
     fn libtorch(values: &[f32]) -> Vec<u16> {
         let short = Tensor::from_slice(values).to_kind(Kind::Half);
         let mut bytes = vec![0; 2 * values.len()];
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn what_lies_between_two_halves_goes_where_libtorch_takes_it() {
-        // each half, the middle to the next one, and the numbers beside that
+        // each half, the midpoint to the next one, and the numbers next to that midpoint
         let values: Vec<f32> = (0..0x7c00u16)
             .flat_map(|bits| {
                 let (low, high) = (of_half(bits), of_half(bits + 1).min(65536.0));

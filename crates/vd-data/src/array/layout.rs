@@ -1,14 +1,14 @@
-//! Where the numbers of a clip lie in its array.
+//! How the numbers of a clip are laid out in its array.
 
 use super::axes::Axes;
 use crate::decode::MAX_SIDE;
 
-/// The most channels of an array.
+/// The maximum number of channels of an array.
 pub(crate) const MAX_CHANNELS: usize = 4096;
-/// The most clips in one array.
+/// The maximum number of clips in one array.
 const MAX_CLIPS: u64 = 1 << 24;
 
-/// Extents and distances, in numbers, of the axes of clips.
+/// Extents and strides, in numbers, of the axes of clips.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     /// f h w c
@@ -16,7 +16,7 @@ pub(super) struct Layout {
     /// f h w c
     pub(super) stride: [u64; 4],
     pub(super) clips: u64,
-    /// From one clip to the next.
+    /// The distance from one clip to the next.
     pub(super) clip_stride: u64,
 }
 
@@ -24,7 +24,7 @@ impl Layout {
     /// Reads a shape by its axes.
     ///
     /// # Errors
-    /// What was expected and what was found; also where the shape is larger than is read.
+    /// What was expected and what was found; also for a shape that exceeds the limits.
     pub(super) fn new(
         shape: &[u64],
         axes: Option<&Axes>,
@@ -63,7 +63,7 @@ impl Layout {
     }
 }
 
-/// How far apart neighbours of each axis lie; `None` for an empty array and where numbers overflow.
+/// The stride of each axis; `None` for an empty array and on overflow.
 fn strides(shape: &[u64], fortran: bool) -> Option<Vec<u64>> {
     let mut strides = vec![0; shape.len()];
     let mut next = 1u64;

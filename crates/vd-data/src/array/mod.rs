@@ -26,12 +26,12 @@ use crate::clip::UNSTATED_FPS;
 use crate::decode::Probe;
 use crate::{Error, Result};
 
-/// How the arrays of a data set are taken.
+/// How the arrays of a data set are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArrayOptions {
-    /// Which axis is what; 3 axes are `fhw` and 4 are `fhwc` where nothing is said.
+    /// The meaning of each axis; by default 3 axes are `fhw` and 4 are `fhwc`.
     pub axes: Option<Axes>,
-    /// The array of an `.npz` or safetensors file that is taken; all are, where nothing is said.
+    /// The array to read from an `.npz` or safetensors file; by default all of them.
     pub member: Option<String>,
 }
 
@@ -39,7 +39,7 @@ pub struct ArrayOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Array {
     file: Arc<InFile>,
-    /// Which of the clips of the array.
+    /// The index of the clip in its array.
     clip: u64,
 }
 
@@ -54,16 +54,16 @@ struct InFile {
     layout: Layout,
 }
 
-/// Where the numbers of an array lie.
+/// Where the numbers of an array are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// As they are, from this byte of the file on.
+    /// Uncompressed, from this byte of the file on.
     Plain(u64),
-    /// Compressed in a zip archive: its entry, and the bytes of the header before them.
+    /// Compressed in a zip archive: its entry, and the size of the header before the numbers.
     Packed { entry: usize, header: u64 },
 }
 
-/// An array as a header describes it.
+/// An array as described by a header.
 struct Described {
     member: Option<String>,
     dtype: Dtype,
@@ -71,7 +71,7 @@ struct Described {
     fortran: bool,
     shape: Vec<u64>,
     place: Place,
-    /// Bytes that there are of its numbers.
+    /// The number of bytes available for its numbers.
     bytes: u64,
 }
 
@@ -86,7 +86,7 @@ pub(crate) enum Kind {
 /// All clips of a file of arrays, in the natural order of their members' names.
 ///
 /// # Errors
-/// A file that is damaged, whose numbers are not all there, or whose arrays are no videos.
+/// A file that is damaged or truncated, or whose arrays are not videos.
 pub(crate) fn open(path: &Path, kind: Kind, options: &ArrayOptions) -> Result<Vec<Array>> {
     let mut found = match kind {
         Kind::Npy => vec![plain(path)?],
@@ -121,14 +121,14 @@ fn plain(path: &Path) -> Result<Described> {
 }
 
 impl Described {
-    /// An array with a `.npy` header, of `length` bytes with it.
+    /// An array with a `.npy` header; `length` is the size in bytes with the header.
     fn new(member: Option<String>, header: npy::Header, place: Place, length: u64) -> Self {
         let npy::Header { dtype, big, fortran, shape, len } = header;
         Self { member, dtype, big, fortran, shape, place, bytes: length.saturating_sub(len) }
     }
 }
 
-/// Checks that all numbers of an array are there, and finds its axes.
+/// Checks that no numbers of an array are missing from its file, and finds its axes.
 fn place(path: &Path, described: Described, axes: Option<&Axes>, several: bool) -> Result<InFile> {
     let Described { member, dtype, big, fortran, shape, place, bytes } = described;
     let name = member.as_ref().map_or(String::new(), |name| format!("array `{name}`: "));
@@ -157,7 +157,7 @@ impl Array {
         &self.file.path
     }
 
-    /// The one file that it lies in.
+    /// The one file that contains it.
     pub(crate) fn files(&self) -> &[PathBuf] {
         std::slice::from_ref(&self.file.path)
     }
@@ -167,28 +167,28 @@ impl Array {
         self.file.member.as_deref()
     }
 
-    /// Which of the clips of its array it is, from 0.
+    /// The index of the clip in its array, from 0.
     pub fn clip(&self) -> u64 {
         self.clip
     }
 
-    /// What its numbers are.
+    /// The dtype of its numbers.
     pub fn dtype(&self) -> Dtype {
         self.file.dtype
     }
 
-    /// Its channels.
+    /// The number of its channels.
     pub fn channels(&self) -> usize {
         self.file.layout.extent[3]
     }
 
-    /// Its shape; arrays state no rate.
+    /// Its shape; the rate is the default, since arrays state none.
     pub fn probe(&self) -> Probe {
         let [f, h, w, _] = self.file.layout.extent;
         Probe { f, h, w, fps: UNSTATED_FPS }
     }
 
-    /// Bytes of its numbers.
+    /// The size of its numbers in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let numbers = self.file.layout.extent.iter().map(|n| *n as u64).product::<u64>();
         numbers * self.file.dtype.bytes() as u64

@@ -4,32 +4,32 @@ use std::io::Read;
 
 use super::dtype::Dtype;
 
-/// What a header says.
+/// The content of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) dtype: Dtype,
-    /// Whether the bytes of a number begin with the highest.
+    /// Whether the numbers are big-endian.
     pub(super) big: bool,
-    /// Whether the first axis runs fastest.
+    /// Whether the first axis varies fastest (Fortran order).
     pub(super) fortran: bool,
     pub(super) shape: Vec<u64>,
-    /// Bytes of the header, behind which the numbers begin.
+    /// The size of the header in bytes; the numbers follow it.
     pub(super) len: u64,
 }
 
 /// What was expected and what was found.
 pub(super) type Wrong = (String, String);
 
-/// The longest header that is read; NumPy's own are 118 bytes for such arrays.
+/// The longest header that is read; NumPy's own take 118 bytes for such arrays.
 const MAX_HEADER: usize = 1 << 16;
-/// The most axes that NumPy knows.
+/// The maximum number of axes in NumPy.
 const MAX_AXES: usize = 64;
 
-/// Reads a header, of which nothing is believed before it is there: at most 64 KiB are allocated.
+/// Reads a header without trusting its length field: at most 64 KiB are allocated.
 ///
 /// # Reference
-/// NumPy's format description, versions 1 to 3; they differ in the width of the length and in the
-/// encoding of names, of which arrays of numbers have none.
+/// NumPy's format description, versions 1 to 3; they differ in the width of the length field and in
+/// the encoding of field names, which plain numeric arrays do not have.
 pub(super) fn read(mut file: impl Read) -> Result<Header, Wrong> {
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(cut)?;
@@ -83,7 +83,7 @@ fn parse(text: &str, len: u64) -> Result<Header, Wrong> {
     Ok(Header { dtype, big, fortran, shape, len })
 }
 
-/// What follows a key of the header, a Python dictionary without nested ones.
+/// The text after a key of the header, a Python dictionary without nested ones.
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let mut quotes = ['\'', '"'].into_iter();
     let rest = quotes.find_map(|q| text.split_once(&format!("{q}{key}{q}")))?.1;

@@ -10,13 +10,13 @@ use zip::{CompressionMethod, ZipArchive, ZipReadOptions};
 use super::{Described, Place, npy};
 use crate::{Error, Result};
 
-/// The archive itself.
+/// Opens the archive.
 pub(super) fn archive(path: &Path) -> Result<ZipArchive<BufReader<File>>> {
     let file = File::open(path).map_err(|e| Error::read(path, e))?;
     ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(path, "the directory", &e))
 }
 
-/// The arrays, or the one with a name, by their headers.
+/// Lists all arrays, or the one called `member`, from their headers.
 pub(super) fn list(path: &Path, member: Option<&str>) -> Result<Vec<Described>> {
     let mut zip = archive(path)?;
     let mut names = Vec::new();
@@ -49,7 +49,7 @@ fn describe(
     name: &str,
 ) -> Result<Described> {
     let bad = |e: ZipError| damaged(path, &format!("the array `{name}`"), &e);
-    // a checksum is of all bytes, and only some are read
+    // the checksum covers all bytes, but only some are read
     let options = ZipReadOptions::new().ignore_crc32(true);
     let mut file = zip.by_index_with_options(entry, options).map_err(bad)?;
     let (size, packed, method) = (file.size(), file.compressed_size(), file.compression());
@@ -76,7 +76,7 @@ fn describe(
     Ok(Described::new(Some(name.to_owned()), header, place, size))
 }
 
-/// An error of `zip` in terms of the file.
+/// Turns an error of `zip` into one about the file.
 pub(super) fn damaged(path: &Path, what: &str, error: &ZipError) -> Error {
     Error::damaged(path, format!("{what} of an intact zip archive"), error.to_string())
 }

@@ -1,4 +1,4 @@
-//! The numbers of some frames of an array, in the order f h w c.
+//! Reads the numbers of some frames of an array, in the order f h w c.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,13 +10,13 @@ use crate::array::dtype::Dtype;
 use crate::clip::MAX_CLIP_BYTES;
 use crate::{Error, Result};
 
-/// The most bytes that are read at once. What lies between wanted numbers is read with them where
-/// all fit into this, and left out where they do not.
+/// The maximum number of bytes read at once. Gaps between wanted numbers are read too if the whole
+/// range fits into this, else skipped.
 const CHUNK: u64 = 1 << 20;
 
-/// A number as it is kept.
+/// The type in which a number is kept in memory.
 pub(crate) trait Number: Copy + Default {
-    /// Appends the numbers of some bytes.
+    /// Decodes bytes and appends their numbers.
     fn decode(dtype: Dtype, bytes: &[u8], big: bool, out: &mut Vec<Self>);
 }
 
@@ -26,7 +26,7 @@ impl Number for f32 {
     }
 }
 
-/// For arrays of bytes alone.
+/// Only for arrays of bytes.
 impl Number for u8 {
     fn decode(_: Dtype, bytes: &[u8], _: bool, out: &mut Vec<Self>) {
         out.extend_from_slice(bytes);
@@ -35,11 +35,11 @@ impl Number for u8 {
 
 /// One axis of a clip, slowest in the file first.
 struct Axis {
-    /// From one to the next in the file, in numbers.
+    /// The stride in the file, in numbers.
     stride: u64,
-    /// The same in what is returned.
+    /// The stride in the result.
     out: usize,
-    /// Which of its places are wanted, ascending.
+    /// The wanted indices, ascending.
     places: Vec<u64>,
 }
 
@@ -53,7 +53,7 @@ impl Axis {
     }
 }
 
-/// Bytes of an array by their place, which never goes back.
+/// Reads bytes of an array, at positions that never decrease.
 trait Bytes {
     fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<()>;
 }
@@ -70,7 +70,7 @@ impl Bytes for Plain {
     }
 }
 
-/// What is unpacked as it is read; what is not wanted is unpacked and thrown away.
+/// Decompresses while reading; unwanted bytes are decompressed and discarded.
 struct Packed<R> {
     reader: R,
     at: u64,
@@ -92,7 +92,8 @@ impl Array {
     /// The numbers of the wanted frames (ascending; all, if `None`).
     ///
     /// # Errors
-    /// A file that cannot be read or has changed; more numbers than a clip may have; fewer frames.
+    /// A file that cannot be read or has changed; more numbers than a clip may have; fewer frames
+    /// than asked for.
     pub(crate) fn numbers<T: Number>(&self, wanted: Option<&[usize]>) -> Result<Vec<T>> {
         let [f, h, w, c] = self.file.layout.extent;
         let frames = wanted.map_or(f, <[usize]>::len);
@@ -142,7 +143,7 @@ impl Array {
         axes
     }
 
-    /// Opens what holds the bytes of the array.
+    /// Opens the file or archive entry that holds the bytes of the array.
     fn with_bytes<T>(&self, run: &mut dyn FnMut(&mut dyn Bytes) -> Result<T>) -> Result<T> {
         let path = self.path();
         match self.file.place {
@@ -170,13 +171,13 @@ struct Reader<'a, T> {
     axes: &'a [Axis],
     bytes: &'a mut dyn Bytes,
     out: Vec<T>,
-    /// One chunk as it lies in the file, and its numbers.
+    /// One chunk as stored in the file, and its numbers.
     chunk: Vec<u8>,
     values: Vec<T>,
 }
 
 impl<T: Number> Reader<'_, T> {
-    /// Reads what the axes from `level` on span, at once where that is little.
+    /// Reads what the axes from `level` on span, in one read if it is small.
     fn block(&mut self, level: usize, at: u64, out: usize) -> Result<()> {
         let (first, width) =
             self.axes[level..].iter().fold((0, 0), |(a, b), x| (a + x.first(), b + x.width()));
@@ -212,7 +213,8 @@ impl<T: Number> Reader<'_, T> {
         Ok(())
     }
 
-    /// Puts the numbers of a chunk, which begins with the first wanted one, where they belong.
+    /// Copies the numbers of a chunk, which starts with the first wanted one, to their positions in
+    /// the result.
     fn scatter(&mut self, level: usize, at: usize, out: usize) {
         let Some(axis) = self.axes.get(level) else {
             self.out[out] = self.values[at];

@@ -10,12 +10,12 @@ use super::{Described, Place};
 use crate::array::dtype::Dtype;
 use crate::{Error, Result};
 
-/// The length field in front of the header.
+/// The length field before the header.
 const LEN_BYTES: u64 = 8;
 /// The format's own limit on the header.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Whether the first bytes of a file of some length are those of a safetensors file.
+/// Whether the first bytes of a file with this length are those of a safetensors file.
 pub(crate) fn is_tensors(head: &[u8], length: u64) -> bool {
     match head.split_first_chunk::<8>() {
         Some((len, rest)) => {
@@ -26,7 +26,7 @@ pub(crate) fn is_tensors(head: &[u8], length: u64) -> bool {
     }
 }
 
-/// The arrays, or the one with a name, by the header.
+/// Lists all arrays, or the one called `member`, from the header.
 pub(super) fn list(path: &Path, member: Option<&str>) -> Result<Vec<Described>> {
     let (metadata, start, length) = header(path)?;
     let mut described = Vec::new();
@@ -63,8 +63,8 @@ pub(super) fn list(path: &Path, member: Option<&str>) -> Result<Vec<Described>> 
     Ok(described)
 }
 
-/// The header, where the numbers begin, and the length of the file. A header is read only where the
-/// file is as long as it says.
+/// The header, the offset of the numbers, and the length of the file. A header is read only if the
+/// file is long enough for it.
 fn header(path: &Path) -> Result<(Metadata, u64, u64)> {
     let mut file = File::open(path).map_err(|e| Error::read(path, e))?;
     let length = file.metadata().map_err(|e| Error::read(path, e))?.len();
@@ -91,7 +91,7 @@ fn header(path: &Path) -> Result<(Metadata, u64, u64)> {
     Ok((metadata, start, length))
 }
 
-/// Some names, for a message.
+/// Some names, for an error message.
 pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 10;
     let mut names: Vec<_> = names.collect();

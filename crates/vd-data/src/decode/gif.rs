@@ -43,7 +43,7 @@ pub(super) fn probe(path: &Path) -> Result<Probe> {
     })
 }
 
-/// The frames as they are seen, with disposal and transparency applied.
+/// The composed frames, with disposal and transparency applied.
 pub(super) fn frames(path: &Path) -> Result<Frames<'static>> {
     let mut decoder =
         GifDecoder::new(open(path)?).map_err(|e| undecodable(path, "a GIF header", e))?;

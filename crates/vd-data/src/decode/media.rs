@@ -14,7 +14,7 @@ use crate::clip::{MAX_CLIP_BYTES, UNSTATED_FPS};
 use crate::shards::Packed;
 use crate::{Clip, Error, Result};
 
-/// Where a video lies.
+/// The location of a video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Media {
     /// One file: an animation, or a still image (one frame).
@@ -23,7 +23,7 @@ pub enum Media {
     Frames {
         /// The folder.
         folder: PathBuf,
-        /// The frames in order, each with its folder.
+        /// The frames in order, each with its full path.
         files: Vec<PathBuf>,
     },
     /// One clip of an array.
@@ -61,7 +61,7 @@ impl Media {
         Ok(Self::Frames { folder: path.to_path_buf(), files })
     }
 
-    /// The file or folder that stands for the video.
+    /// The file or folder that identifies the video.
     pub fn path(&self) -> &Path {
         match self {
             Self::File(path) => path,
@@ -71,7 +71,7 @@ impl Media {
         }
     }
 
-    /// The files that it is made of; none for a clip that was prepared.
+    /// The files that it consists of; none for a prepared clip.
     pub(crate) fn files(&self) -> &[PathBuf] {
         match self {
             Self::File(path) => std::slice::from_ref(path),
@@ -81,13 +81,13 @@ impl Media {
         }
     }
 
-    /// Looks at the first bytes only: is it a format that is read here, of an acceptable size?
+    /// Checks from the first bytes alone that the format is supported and the size acceptable.
     ///
-    /// A film (MP4 and its like) has its size further behind; of it the format alone is looked at, and whether there is
-    /// an [`Ffmpeg`](crate::Ffmpeg) to read it.
+    /// A film (MP4 and similar) stores its size further back; for it only the format is checked,
+    /// and whether there is an [`Ffmpeg`](crate::Ffmpeg) to read it.
     ///
     /// # Errors
-    /// When it is not.
+    /// When one of these checks fails.
     pub fn check_header(&self) -> Result<()> {
         if let Self::Packed(packed) = self {
             return packed.probe().map(drop);
@@ -100,7 +100,7 @@ impl Media {
             Format::Gif => gif::size(path)?,
             Format::Png => png::size(path)?,
             Format::Jpeg => still::size(path)?,
-            // Lossless WebP has no least size for a frame of one colour.
+            // Lossless WebP has no minimum size for a frame of one colour.
             Format::WebP => {
                 let (h, w) = webp::size(path)?;
                 return check_size(path, h, w);
@@ -115,7 +115,7 @@ impl Media {
     /// Walks the structure of the file without decoding pixels.
     ///
     /// # Errors
-    /// When it cannot be read, is cut off, or is larger than is accepted.
+    /// When it cannot be read, is truncated, or is larger than the accepted limit.
     pub fn probe(&self) -> Result<Probe> {
         if let Self::Packed(packed) = self {
             return packed.probe();
@@ -143,7 +143,7 @@ impl Media {
         Ok(probe)
     }
 
-    /// Reads all frames; of arrays those of bytes alone.
+    /// Reads all frames; of arrays, only those of bytes.
     ///
     /// # Errors
     /// As [`crate::decode`].
@@ -152,10 +152,10 @@ impl Media {
         self.collect(channels, None, fps)
     }
 
-    /// Reads the frames at `wanted` (ascending), decoding nothing after the last of them.
+    /// Reads the frames at `wanted` (ascending), and decodes nothing after the last of them.
     ///
     /// # Errors
-    /// As [`crate::decode`]; and when the video has fewer frames.
+    /// As [`crate::decode`]; also when the video has fewer frames.
     pub fn decode_frames(&self, channels: usize, wanted: &[usize], fps: f64) -> Result<Clip> {
         self.collect(channels, Some(wanted), fps)
     }
@@ -215,7 +215,8 @@ impl Media {
         }
     }
 
-    /// Hands the wanted frames (all, if `None`) to `visit`, in order, one in memory at a time.
+    /// Passes the wanted frames (all, if `None`) to `visit`, in order, with only one in memory at a
+    /// time.
     pub(crate) fn for_each_frame(
         &self,
         wanted: Option<&[usize]>,

@@ -6,7 +6,7 @@ use super::{Format, Media, Probe, sniff};
 use crate::array::{Array, ArrayOptions, Dtype, open};
 use crate::{Clip, Error, FloatClip, Result};
 
-/// What numbers are, of an array or of a clip that was prepared as one.
+/// The kind of numbers of an array, or of a clip that was prepared from one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Numbers {
     pub(crate) dtype: Dtype,
@@ -14,7 +14,7 @@ pub(crate) struct Numbers {
 }
 
 impl Media {
-    /// What its numbers are, where it is listed as an array or prepared as one; `None` of pictures.
+    /// The kind of its numbers, for an array or a clip prepared from one; `None` for pictures.
     pub(crate) fn numbers(&self) -> Option<Numbers> {
         match self {
             Self::Array(array) => {
@@ -25,7 +25,8 @@ impl Media {
         }
     }
 
-    /// The array that it is, if it is one: of a file of arrays that is taken by itself, the only one.
+    /// The array, if the video is one; for a file of arrays that was given on its own, its only
+    /// one.
     pub(super) fn array(&self) -> Result<Option<Array>> {
         let path = match self {
             Self::Array(array) => return Ok(Some(array.clone())),
@@ -35,7 +36,7 @@ impl Media {
         only(path, &ArrayOptions::default())
     }
 
-    /// As [`Media::at`], a file of arrays taken as `arrays` says.
+    /// Like [`Media::at`], with a file of arrays read as `arrays` says.
     ///
     /// # Errors
     /// As [`Media::at`]; arrays that are damaged, or more than one.
@@ -49,11 +50,12 @@ impl Media {
         }
     }
 
-    /// Reads the frames at `wanted` (ascending; all, if `None`) as numbers: those of an array as they
-    /// are, the pixels of a picture as 0 to 255.
+    /// Reads the frames at `wanted` (ascending; all, if `None`) as numbers: those of an array
+    /// unchanged, the pixels of a picture as 0 to 255.
     ///
     /// # Errors
-    /// As [`crate::decode`]; and when the video has fewer frames, or an array other channels.
+    /// As [`crate::decode`]; also when the video has fewer frames, or an array a different number
+    /// of channels.
     pub fn decode_floats(
         &self,
         channels: usize,

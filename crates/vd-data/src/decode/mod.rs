@@ -1,5 +1,5 @@
-//! Videos on disk to clips: GIF, APNG, WebP, PNG and JPEG, folders of frames, arrays, and through
-//! ffmpeg MP4, MOV, WebM, MKV and AVI.
+//! Decodes videos on disk to clips: GIF, APNG, WebP, PNG and JPEG, folders of frames, arrays, and,
+//! through ffmpeg, MP4, MOV, WebM, MKV and AVI.
 
 mod ffmpeg;
 mod gif;
@@ -28,10 +28,10 @@ use crate::{Clip, Error, Result};
 /// The largest height or width that is read, in pixels.
 pub const MAX_SIDE: u32 = 16_384;
 
-/// The most bytes that one frame may take while it is decoded.
+/// The maximum number of bytes that one frame may take while it is decoded.
 const MAX_FRAME_BYTES: u64 = 512 << 20;
 
-/// What the structure of a video tells without its pixels.
+/// What the structure of a video reveals without its pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Probe {
@@ -41,11 +41,11 @@ pub struct Probe {
     pub h: usize,
     /// Width in pixels.
     pub w: usize,
-    /// Frames per second, on average; [`UNSTATED_FPS`] where nothing is stated.
+    /// Frames per second, on average; [`UNSTATED_FPS`] if the file states none.
     pub fps: f64,
 }
 
-/// The file formats that are told apart by their first bytes.
+/// The file formats, detected from their first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Gif,
@@ -60,31 +60,34 @@ enum Format {
 
 /// Reads a whole video: a file, or a folder of frames (natural order of their names).
 ///
-/// What a file is, its first bytes say and not its name. Transparent pixels are laid over black. With `channels` = 1 colours become their luma (Rec. 709).
+/// A file's type is detected from its first bytes, not from its name. Transparent pixels are
+/// composited over black. With `channels` = 1 colours become their luma (Rec. 709).
 ///
 /// # Errors
-/// When it cannot be read, is damaged, is larger than is accepted, or `channels` is neither 1 nor 3.
+/// When it cannot be read, is damaged, is larger than the accepted limit, or `channels` is neither
+/// 1 nor 3.
 pub fn decode(path: &Path, channels: usize) -> Result<Clip> {
     Media::at(path)?.decode(channels)
 }
 
-/// Whether a name ends like a still image; an animated PNG or WebP does too.
+/// Whether a name has the extension of a still image; an animated PNG or WebP has one too.
 pub(crate) fn is_still_name(path: &Path) -> bool {
     matches!(extension(path).as_str(), "png" | "jpg" | "jpeg" | "webp")
 }
 
-/// Whether a name ends like an animation.
+/// Whether a name has the extension of an animation.
 pub(crate) fn is_animation_name(path: &Path) -> bool {
     const ENDINGS: [&str; 8] = ["gif", "apng", "mp4", "m4v", "mov", "webm", "mkv", "avi"];
     ENDINGS.contains(&extension(path).as_str())
 }
 
-/// Whether a name ends like a file of arrays.
+/// Whether a name has the extension of a file of arrays.
 pub(crate) fn is_array_name(path: &Path) -> bool {
     matches!(extension(path).as_str(), "npy" | "npz" | "safetensors")
 }
 
-/// What kind of arrays a file holds, by its first bytes; `None` for other files and unreadable ones.
+/// The kind of arrays that a file holds, from its first bytes; `None` for other files and
+/// unreadable ones.
 pub(crate) fn array_kind(path: &Path) -> Option<Kind> {
     match sniff(path) {
         Ok(Format::Array(kind)) => Some(kind),
@@ -92,7 +95,7 @@ pub(crate) fn array_kind(path: &Path) -> Option<Kind> {
     }
 }
 
-/// Whether a file is one that moves, whatever its name; anything unreadable does not.
+/// Whether a file is an animation, whatever its name; false for an unreadable one.
 pub(crate) fn moves(path: &Path) -> bool {
     match sniff(path) {
         Ok(Format::Gif | Format::Film(_) | Format::Array(_)) => true,
@@ -102,12 +105,12 @@ pub(crate) fn moves(path: &Path) -> bool {
     }
 }
 
-/// The ending of a name in lower case, empty if it has none.
+/// The extension of a name in lower case, empty if it has none.
 pub(crate) fn extension(path: &Path) -> String {
     path.extension().map(|end| end.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 
-/// Tells the format by the first bytes; names lie.
+/// Detects the format from the first bytes; names can be wrong.
 fn sniff(path: &Path) -> Result<Format> {
     let mut head = Vec::with_capacity(16);
     open(path)?.take(16).read_to_end(&mut head).map_err(|e| Error::read(path, e))?;
@@ -148,7 +151,7 @@ fn open(path: &Path) -> Result<BufReader<File>> {
     Ok(BufReader::new(file))
 }
 
-/// The bounds under which the decoders of `image` run.
+/// The limits for the decoders of `image`.
 fn limits() -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
@@ -172,10 +175,11 @@ fn check_size(path: &Path, h: u32, w: u32) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a header that claims more pixels than its file can hold, before anything is allocated for them.
+/// Refuses a header that claims more pixels than its file can hold, before anything is allocated
+/// for them.
 ///
-/// Deflate makes at most 1032 bytes of one, and a byte holds at most eight pixels of a PNG; no GIF or JPEG that somebody
-/// made comes near that.
+/// Deflate expands one byte to at most 1032, and a byte holds at most eight pixels of a PNG; no
+/// real GIF or JPEG comes near that ratio.
 fn check_claim(path: &Path, h: u32, w: u32) -> Result<()> {
     const PIXELS_PER_BYTE: u64 = 1032 * 8;
     const ALWAYS: u64 = 1 << 16;
@@ -188,7 +192,7 @@ fn check_claim(path: &Path, h: u32, w: u32) -> Result<()> {
     Err(Error::damaged(path, expected, format!("a header of {h} x {w}")))
 }
 
-/// An error of `image` in terms of the file.
+/// Turns an error of `image` into one about the file.
 fn undecodable(path: &Path, expected: &str, error: image::ImageError) -> Error {
     match error {
         image::ImageError::Limits(limit) => Error::TooLarge {
@@ -196,7 +200,7 @@ fn undecodable(path: &Path, expected: &str, error: image::ImageError) -> Error {
             found: limit.to_string(),
             limit: format!("{MAX_SIDE} per side and {MAX_FRAME_BYTES} bytes per frame"),
         },
-        // a short read inside a file is damage; anything else of the system's is not the file's content
+        // an unexpected end is damage; other I/O errors do not concern the file's content
         image::ImageError::IoError(io) if io.kind() != std::io::ErrorKind::UnexpectedEof => {
             Error::read(path, io)
         }
@@ -208,7 +212,8 @@ fn single(h: u32, w: u32) -> Probe {
     Probe { f: 1, h: h as usize, w: w as usize, fps: UNSTATED_FPS }
 }
 
-/// Frames per second of `f` frames that last `seconds` in all; a file without delays states no rate.
+/// Frames per second of `f` frames that last `seconds` in total; a file without delays states no
+/// rate.
 fn rate(f: usize, seconds: f64) -> f64 {
     if f > 0 && seconds > 0.0 { f as f64 / seconds } else { UNSTATED_FPS }
 }

@@ -1,8 +1,8 @@
-//! Decoded images to rows of one or three bytes.
+//! Converts decoded images to rows of one or three bytes per pixel.
 
 use image::DynamicImage;
 
-/// Appends the pixels of `image` with `channels` bytes each; transparency is laid over black.
+/// Appends the pixels of `image` with `channels` bytes each; transparency is composited over black.
 pub(crate) fn append(frames: &mut Vec<u8>, image: DynamicImage, channels: usize) {
     let image = if image.color().has_alpha() { over_black(image) } else { image };
     if channels == 1 {
@@ -12,7 +12,7 @@ pub(crate) fn append(frames: &mut Vec<u8>, image: DynamicImage, channels: usize)
     }
 }
 
-/// What is seen of a partly transparent image on a black ground.
+/// Composites a partly transparent image over black.
 fn over_black(image: DynamicImage) -> DynamicImage {
     let mut image = image.into_rgba8();
     for pixel in image.pixels_mut() {

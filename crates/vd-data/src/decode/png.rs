@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// The chunks that matter here.
 enum Chunk {
-    /// acTL: the image moves.
+    /// acTL: the image is animated.
     Animation,
     /// fcTL: one frame with its delay in seconds.
     Frame(f64),
@@ -37,7 +37,7 @@ pub(super) fn size(path: &Path) -> Result<(u32, u32)> {
     Ok((big_endian(&head[20..24]), big_endian(&head[16..20])))
 }
 
-/// Whether an acTL chunk stands before the first pixels, which makes a PNG an animation.
+/// Whether there is an acTL chunk before the first pixels, which makes a PNG an animation.
 pub(super) fn is_animated(path: &Path) -> Result<bool> {
     let mut reader = at_first_chunk(path)?;
     loop {
@@ -74,7 +74,7 @@ pub(super) fn probe(path: &Path) -> Result<Probe> {
     Ok(Probe { f, fps: rate(f, seconds), ..single(h, w) })
 }
 
-/// The frames as they are seen, with blending and disposal applied.
+/// The composed frames, with blending and disposal applied.
 pub(super) fn frames(path: &Path) -> Result<Frames<'static>> {
     let decoder = PngDecoder::with_limits(open(path)?, limits())
         .map_err(|e| undecodable(path, "a PNG header", e))?;
@@ -91,7 +91,7 @@ fn at_first_chunk(path: &Path) -> Result<BufReader<std::fs::File>> {
     Ok(reader)
 }
 
-/// Reads the head of a chunk and steps over the rest of it.
+/// Reads the head of a chunk and skips the rest of it.
 fn next_chunk(path: &Path, reader: &mut BufReader<std::fs::File>) -> Result<Chunk> {
     let mut head = [0; 8];
     reader.read_exact(&mut head).map_err(|e| cut(path, e))?;
@@ -104,7 +104,7 @@ fn next_chunk(path: &Path, reader: &mut BufReader<std::fs::File>) -> Result<Chun
             rest -= 24;
             let [numerator, denominator] =
                 [20, 22].map(|at| f64::from(u16::from_be_bytes([control[at], control[at + 1]])));
-            // the format's own rule: no denominator means hundredths
+            // the format's own rule: a denominator of 0 means hundredths
             let per_second = if denominator == 0.0 { 100.0 } else { denominator };
             Chunk::Frame(numerator / per_second)
         }

@@ -30,7 +30,7 @@ pub(super) fn read(path: &Path, format: Format) -> Result<DynamicImage> {
         Format::Array(_) => return Err(Error::damaged(path, "a single image", "an array")),
     };
     let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
-    // the decoder fills what is missing of a JPEG with grey
+    // the decoder fills missing parts of a JPEG with grey
     if format == ImageFormat::Jpeg && !reaches_its_end(&bytes) {
         return Err(Error::damaged(path, "a JPEG up to its end marker", "the file ends before"));
     }
@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path, format: Format) -> Result<DynamicImage> {
     reader.decode().map_err(|e| undecodable(path, name, e))
 }
 
-/// Whether the markers of a JPEG lead to the one that ends the image.
+/// Whether the markers of a JPEG lead to the end-of-image marker.
 ///
 /// # Reference
 /// ITU-T T.81, B.1.1.2 to B.1.1.4.
@@ -62,7 +62,7 @@ fn reaches_its_end(bytes: &[u8]) -> bool {
                 };
                 at += 2 + usize::from(u16::from_be_bytes([high, low]));
                 if marker == 0xda {
-                    // coded pixels, in which 0xff only stands before 0 and restarts
+                    // entropy-coded data, in which 0xff occurs only before 0 and in restart markers
                     let rest = bytes.get(at..).unwrap_or_default();
                     let next = rest.windows(2).position(|pair| {
                         pair[0] == 0xff && pair[1] != 0 && !RESTART.contains(&pair[1])

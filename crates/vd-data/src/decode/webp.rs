@@ -9,16 +9,16 @@ use webp_animation::{ColorMode, Decoder, DecoderOptions};
 use super::{MAX_FRAME_BYTES, Probe, check_size, open, rate, single};
 use crate::{Error, Result};
 
-/// The most pixels of a frame that the decoder takes.
+/// The maximum number of pixels in a frame that the decoder accepts.
 const MAX_PIXELS: u64 = 3840 * 2160;
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = MAX_FRAME_BYTES;
-/// Bytes up to the end of the header of any kind of image.
+/// Bytes up to the end of the header, for any kind of image.
 const HEAD: usize = 30;
-/// The flag of an image that moves.
+/// The flag of an animated image.
 const MOVES: u8 = 2;
 
-/// What the first chunk says.
+/// The content of the first chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Head {
     h: u32,
@@ -39,7 +39,7 @@ pub(super) fn size(path: &Path) -> Result<(u32, u32)> {
     Ok((h, w))
 }
 
-/// Whether it says that it moves.
+/// Whether the header says that the image is animated.
 pub(super) fn is_animated(path: &Path) -> Result<bool> {
     Ok(first_chunk(path)?.animated)
 }
@@ -56,7 +56,7 @@ pub(super) fn probe(path: &Path) -> Result<Probe> {
     Ok(Probe { f: durations.len(), fps: rate(durations.len(), seconds), ..single(h, w) })
 }
 
-/// Hands the wanted frames (all, if `None`) to `visit` as they are seen, up to the last of them.
+/// Passes the wanted frames (all, if `None`) to `visit` as composed, up to the last of them.
 pub(super) fn for_each_frame(
     path: &Path,
     wanted: Option<&[usize]>,
@@ -78,7 +78,7 @@ pub(super) fn for_each_frame(
         .map_err(|e| Error::damaged(path, "an intact WebP", e.to_string()))?
         .into_iter();
     for index in 0..=last {
-        // where a frame cannot be decoded there are no more
+        // after a frame that cannot be decoded there are no more
         let image = frames
             .next()
             .filter(|frame| frame.dimensions() == (w, h))
@@ -94,7 +94,7 @@ pub(super) fn for_each_frame(
     Ok(())
 }
 
-/// The one image of a file that does not move, or the first of one that does.
+/// The image of a still file, or the first frame of an animation.
 pub(super) fn still(path: &Path) -> Result<DynamicImage> {
     let mut found = None;
     for_each_frame(path, Some(&[0]), &mut |_, image| {
@@ -104,7 +104,7 @@ pub(super) fn still(path: &Path) -> Result<DynamicImage> {
     found.ok_or_else(|| Error::damaged(path, "an image", "none"))
 }
 
-/// All bytes, which are as many as the header says.
+/// All bytes of the file, whose number is checked against the header.
 fn whole(path: &Path) -> Result<Vec<u8>> {
     let length = File::open(path).and_then(|file| file.metadata()).map(|about| about.len());
     let length = length.map_err(|e| Error::read(path, e))?;
@@ -151,7 +151,7 @@ fn first_chunk(path: &Path) -> Result<Head> {
     Ok(Head { h, w, animated })
 }
 
-/// How long each frame is shown, in 1/1000 s.
+/// The duration of each frame, in 1/1000 s.
 fn durations(path: &Path, bytes: &[u8]) -> Result<Vec<u32>> {
     let mut durations = Vec::new();
     for (name, data) in chunks(bytes) {
@@ -168,13 +168,13 @@ fn durations(path: &Path, bytes: &[u8]) -> Result<Vec<u32>> {
     }
 }
 
-/// The chunks of a file with their data, as far as there are whole ones.
+/// The complete chunks of a file with their data; stops at the first incomplete one.
 pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = bytes.get(12..).unwrap_or_default();
     std::iter::from_fn(move || {
         let length = rest.get(4..8).map(little_endian)? as usize;
         let (name, data) = (rest.get(..4)?, rest.get(8..8usize.checked_add(length)?)?);
-        // data of an odd length is filled up
+        // data of odd length are padded
         rest = rest.get(8 + length + length % 2..).unwrap_or_default();
         Some((name, data))
     })

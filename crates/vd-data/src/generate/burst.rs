@@ -1,4 +1,4 @@
-//! One burst: a rocket climbs, its sparks open, fall and fade.
+//! One burst: a rocket climbs, its sparks spread, fall and fade.
 
 use std::f64::consts::TAU;
 
@@ -6,31 +6,32 @@ use super::canvas::{Canvas, Glow};
 use crate::Colour;
 use crate::random::Stream;
 
-/// One burst; lengths are parts of the shorter side, times parts of the clip.
+/// One burst; lengths are relative to the shorter side, times to the length of the clip.
 #[derive(Debug, Clone)]
 pub(super) struct Burst {
     pub(super) colour: Colour,
-    /// x right, y down, from the top left corner.
+    /// x to the right, y down, from the top left corner.
     pub(super) centre: [f64; 2],
     pub(super) radius: f64,
-    /// When the rocket is seen first, when it bursts, and when the last spark is out.
+    /// The times at which the rocket appears, the burst starts, and the last spark goes out.
     pub(super) times: [f64; 3],
-    /// Horizontal start of the rocket.
+    /// The horizontal start position of the rocket.
     pub(super) ground: f64,
     pub(super) sparks: Vec<Spark>,
 }
 
-/// One spark: its direction, already projected on the picture, and its brightness.
+/// One spark: its direction, projected onto the picture, and its brightness.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spark {
     along: [f64; 2],
     light: f64,
 }
 
-/// A shell of sparks as a camera sees it: most at the rim, as many as stay apart at this size, and some inside.
+/// A shell of sparks as seen by a camera: most at the rim, as many as can be told apart at this
+/// size, and some inside.
 pub(super) fn sparks(stream: &mut Stream, radius_in_pixels: f64) -> Vec<Spark> {
     let rim = (TAU * radius_in_pixels / 4.4).clamp(8.0, 26.0) as usize;
-    // in few pixels they would only fill the ring
+    // with few pixels they would only fill the ring
     let inner = if radius_in_pixels < 7.0 { 0 } else { rim / 3 };
     let mut sparks = Vec::with_capacity(rim + inner);
     for (count, low, high) in [(rim, 0.9, 1.06), (inner, 0.35, 0.7)] {
@@ -48,7 +49,7 @@ pub(super) fn sparks(stream: &mut Stream, radius_in_pixels: f64) -> Vec<Spark> {
 }
 
 impl Burst {
-    /// Adds its light at `time`, a part of the clip.
+    /// Adds the burst's light at `time`, a fraction of the clip.
     pub(super) fn draw(&self, canvas: &mut Canvas, time: f64) {
         let [begin, open, end] = self.times;
         if time < begin || time > end {
@@ -56,7 +57,7 @@ impl Burst {
         }
         let unit = canvas.h.min(canvas.w) as f64;
         let mut glow = Glow::new(canvas.h, canvas.w);
-        // how white the light is, on top of its colour
+        // how white the light is, in addition to its colour
         let mut white = 0.0;
         if time < open {
             self.rocket(&mut glow, (time - begin) / (open - begin), unit);
@@ -70,7 +71,7 @@ impl Burst {
         }
         let rgb = self.colour.rgb().map(|value| value / 255.0);
         for (pixel, amount) in canvas.light.iter_mut().zip(&glow.amount) {
-            // a film's response: overlapping sparks brighten without changing their hue
+            // like the response of film: overlapping sparks brighten without changing their hue
             let bright = 1.0 - (-amount).exp();
             for (value, own) in pixel.iter_mut().zip(rgb) {
                 let lit = own + (1.0 - own) * white * bright;
@@ -79,10 +80,10 @@ impl Burst {
         }
     }
 
-    /// The rocket and its tail, `along` its way up in [0, 1].
+    /// The rocket and its tail, at the fraction `along` of its path, [0, 1].
     fn rocket(&self, glow: &mut Glow, along: f64, unit: f64) {
         const STEPS: usize = 10;
-        // from the lower edge
+        // starts at the lower edge
         let bottom = (glow.h as f64 / unit).max(self.centre[1]);
         for step in 0..STEPS {
             let back = step as f64 / STEPS as f64;
@@ -94,7 +95,7 @@ impl Burst {
         }
     }
 
-    /// All sparks at `age` in [0, 1], each with the trail of its last moments.
+    /// All sparks at `age` in [0, 1], each with a short trail.
     fn sparks(&self, glow: &mut Glow, age: f64, unit: f64) {
         const TRAIL: f64 = 0.34;
         let steps = (0.8 * self.radius * unit).clamp(6.0, 20.0) as usize;
@@ -107,7 +108,7 @@ impl Burst {
                     break;
                 }
                 let [x, y] = self.at(spark, then.max(0.0));
-                // the spark itself, and its trail at a fraction of the light
+                // the spark itself, then its trail at a fraction of the light
                 let part = if step == 0 { 1.0 } else { 3.6 / steps as f64 * (1.0 - back) };
                 let light = 1.9 * spark.light * fade * part;
                 glow.spot(x * unit, y * unit, spot_radius(unit), light);
@@ -115,7 +116,7 @@ impl Burst {
         }
     }
 
-    /// Where a spark is: thrown out, slowed by the air, pulled down.
+    /// The position of a spark: thrown out, slowed by air, pulled down.
     fn at(&self, spark: &Spark, age: f64) -> [f64; 2] {
         const DRAG: f64 = 4.0;
         let out = self.radius * (1.0 - (-DRAG * (age + 0.03)).exp());
@@ -124,7 +125,7 @@ impl Burst {
     }
 }
 
-/// A spark is as small as the pixels allow, and grows slowly with the picture.
+/// The radius of a spark: as small as the pixels allow, growing slowly with the picture.
 fn spot_radius(unit: f64) -> f64 {
     (0.42 + 0.008 * unit).max(0.5)
 }

@@ -1,4 +1,4 @@
-//! Light on a dark ground, collected in floating point and turned into bytes at the end.
+//! Light on a dark background, accumulated in floating point and converted to bytes at the end.
 
 /// One frame being drawn; red, green and blue per pixel, 1 = full.
 #[derive(Debug, Clone)]
@@ -43,7 +43,8 @@ impl Glow {
         Self { h, w, amount: vec![0.0; h * w] }
     }
 
-    /// Adds a Gaussian spot at (x, y) in pixels, `peak` at its middle; spots outside the frame light its edge at most.
+    /// Adds a Gaussian spot at (x, y) in pixels, `peak` at its centre; a spot outside the frame
+    /// lights its edge at most.
     pub(super) fn spot(&mut self, x: f64, y: f64, radius: f64, peak: f64) {
         let reach = 3.0 * radius;
         let range = |middle: f64, side: usize| {

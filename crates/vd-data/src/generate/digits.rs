@@ -11,17 +11,17 @@ use crate::clip::check_shape;
 use crate::random::{Purpose, Stream};
 use crate::{Clip, Error, Result};
 
-/// Which moving digits are drawn.
+/// Settings of the moving digits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DigitsConfig {
     /// How many digits move in one clip, 1 to 4.
     pub digits: usize,
-    /// The height of a digit as a part of the frame's shorter side, [0.1, 0.9].
+    /// The height of a digit relative to the frame's shorter side, [0.1, 0.9].
     pub height: f64,
-    /// How far a digit moves in a clip: smallest and largest part of the frame's shorter side.
+    /// How far a digit moves in a clip, minimum and maximum, relative to the frame's shorter side.
     pub travel: [f64; 2],
-    /// How long a clip lasts, in seconds; the rate follows from it and the number of frames.
+    /// The duration of a clip in seconds; the rate follows from it and the number of frames.
     pub seconds: f64,
 }
 
@@ -35,7 +35,7 @@ impl DigitsConfig {
     /// Checks every number against its range.
     ///
     /// # Errors
-    /// Names the first that is outside.
+    /// Names the first one that is outside.
     pub fn validate(&self) -> Result<()> {
         if !(1..=4).contains(&self.digits) {
             return Err(Error::config("data.source.digits", "1 to 4", self.digits));
@@ -57,14 +57,14 @@ impl DigitsConfig {
     }
 }
 
-/// A digit on its way; lengths are parts of the shorter side.
+/// A moving digit; lengths are relative to the shorter side.
 #[derive(Debug, Clone)]
 struct Moving {
     digit: usize,
     strokes: Vec<Segment>,
-    /// Its middle at the start, within the room that it has.
+    /// Its centre at the start, within the available room.
     from: [f64; 2],
-    /// How far it would get without edges.
+    /// How far it would move without edges.
     way: [f64; 2],
 }
 
@@ -82,7 +82,7 @@ impl DigitsConfig {
         let [h, w] = size;
         let mut stream = Stream::new(Purpose::Digits, seed, 0, index);
         let unit = h.min(w) as f64;
-        // what is left of the frame to a digit's middle
+        // the room that is left for the digit's centre
         let own = [self.height * WIDTH, self.height];
         let room = [w as f64 / unit - own[0], h as f64 / unit - own[1]];
         let moving: Vec<Moving> = (0..self.digits)
@@ -142,7 +142,7 @@ impl Generator for DigitsConfig {
     }
 }
 
-/// The place after reflections at 0 and `side`.
+/// The position after reflections at 0 and `side`.
 fn bounced(free: f64, side: f64) -> f64 {
     if side <= 0.0 {
         return 0.5 * side;
@@ -160,14 +160,14 @@ fn caption(moving: &[Moving]) -> String {
     }
 }
 
-/// The width of a digit as a part of its height.
+/// The width of a digit relative to its height.
 const WIDTH: f64 = 0.62;
 
 /// Lights the pixels near the strokes of a digit.
 fn draw(canvas: &mut Canvas, strokes: &[Segment], middle: [f64; 2], height: f64, unit: f64) {
     // half the width of a pen stroke in pixels
     let pen = (0.075 * height * unit).max(0.6);
-    // in frames of a few pixels a digit is no more than a dot
+    // in frames of a few pixels a digit shrinks to a dot
     let scale = (height * unit - 2.0 * pen).max(0.1);
     let range = |axis: usize, side: usize| {
         let half = 0.5 * height * unit + 1.0;
@@ -177,13 +177,13 @@ fn draw(canvas: &mut Canvas, strokes: &[Segment], middle: [f64; 2], height: f64,
     };
     for y in range(1, canvas.h) {
         for x in range(0, canvas.w) {
-            // the pixel's middle in the digit's own box
+            // the pixel's centre in the digit's own box
             let here = [
                 (x as f64 + 0.5 - middle[0] * unit) / scale,
                 (y as f64 + 0.5 - middle[1] * unit) / scale,
             ];
             let away = distance(strokes, here) * scale;
-            // one pixel wide edge: the part of the pixel that the pen covers
+            // antialiasing over one pixel: the fraction of the pixel that the pen covers
             let light = (pen + 0.5 - away).clamp(0.0, 1.0);
             for value in &mut canvas.light[y * canvas.w + x] {
                 *value = value.max(light);

@@ -12,33 +12,37 @@ use crate::clip::check_shape;
 use crate::random::{Purpose, Stream};
 use crate::{Clip, Colour, Error, Result};
 
-/// Which fireworks are drawn.
+/// Settings of the fireworks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FireworksConfig {
-    /// The colours that are drawn from, all equally often.
+    /// The colours to choose from, with equal probability.
     pub colours: Vec<Colour>,
     /// The probability of two bursts in one clip, [0, 1].
     pub two_bursts: f64,
-    /// The pairs, first burst first, that two bursts are drawn from; empty means any two different `colours`.
+    /// The pairs, first burst first, from which two bursts are chosen; empty means any two
+    /// different `colours`.
     pub pairs: Vec<[Colour; 2]>,
-    /// How far the middle of a burst may be from the middle of the frame: 0 not at all, 1 as far as the burst stays inside.
+    /// How far the centre of a burst may be from the centre of the frame: 0 means not at all, 1 as
+    /// far as the burst stays inside.
     pub spread: f64,
-    /// Smallest and largest radius of an open burst, as parts of the shorter side, (0, 1].
+    /// Minimum and maximum radius of an open burst relative to the shorter side, (0, 1].
     pub radius: [f64; 2],
     /// Whether the climbing rocket is shown.
     pub rocket: bool,
-    /// How long a clip lasts, in seconds; the rate follows from it and the number of frames.
+    /// The duration of a clip in seconds; the rate follows from it and the number of frames.
     pub seconds: f64,
-    /// What a colour is called, one of its names drawn each time; a colour that is left out has its own name.
+    /// The names of each colour, one of which is chosen at random each time; a colour that is left
+    /// out has its own name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<Colour, Vec<String>>,
-    /// Captions of one burst, one of them drawn, with the colour's name in place of `{colour}`; empty means "a {colour} firework".
+    /// Captions for one burst, one of which is chosen at random, with the colour's name in place of
+    /// `{colour}`; empty means "a {colour} firework".
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sentences: Vec<String>,
 }
 
-/// Where the colour's name stands in a sentence.
+/// The placeholder for the colour's name in a sentence.
 const PLACE: &str = "{colour}";
 
 impl Default for FireworksConfig {
@@ -57,7 +61,7 @@ impl Default for FireworksConfig {
     }
 }
 
-/// The frame that is drawn on.
+/// The geometry of the frame.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     /// Width and height as multiples of the shorter side.
@@ -70,7 +74,7 @@ impl FireworksConfig {
     /// Checks every number against its range.
     ///
     /// # Errors
-    /// Names the first that is outside.
+    /// Names the first one that is outside.
     pub fn validate(&self) -> Result<()> {
         if self.colours.is_empty() {
             let expected = "at least one colour";
@@ -126,7 +130,8 @@ impl FireworksConfig {
         }
     }
 
-    /// The caption of one burst, or of two in their order; `stream` is for nothing else, so that words move no pixel.
+    /// The caption of one burst, or of two in their order; `stream` is used for nothing else, so
+    /// that words do not affect pixels.
     fn caption(&self, mut stream: Stream, bursts: &[Burst]) -> String {
         match bursts {
             [one] => {
@@ -144,7 +149,7 @@ impl FireworksConfig {
         }
     }
 
-    /// Draws what one clip shows.
+    /// Plans what one clip shows.
     fn plan(&self, stream: &mut Stream, frame: Frame) -> Vec<Burst> {
         if !stream.chance(self.two_bursts) {
             let colour = self.colours[stream.below(self.colours.len())];
@@ -153,7 +158,7 @@ impl FireworksConfig {
         let [first, second] = self.pair(stream);
         let mut early = self.burst(stream, frame, first, [0.0, 0.75], APART);
         let mut late = self.burst(stream, frame, second, [0.36, 1.0], APART);
-        // one to each side, or they would read as one
+        // one on each side, or they would look like one
         let side = if stream.chance(0.5) { 1.0 } else { -1.0 };
         for (burst, side) in [(&mut early, side), (&mut late, -side)] {
             let room = (0.5 * frame.aspect[0] - burst.radius).max(0.0);
@@ -176,7 +181,8 @@ impl FireworksConfig {
         [colours[first], colours[second]]
     }
 
-    /// A burst that takes the part [`begin`, `end`] of the clip, `scale` times as large as a single one.
+    /// A burst during the part [`begin`, `end`] of the clip, `scale` times as large as a single
+    /// one.
     fn burst(
         &self,
         stream: &mut Stream,
@@ -186,7 +192,7 @@ impl FireworksConfig {
         scale: f64,
     ) -> Burst {
         let radius = scale * stream.between(self.radius[0], self.radius[1]);
-        // room above is left for the ring, below for the fall
+        // leaves room above for the ring and below for the falling sparks
         let middle = [0.5 * aspect[0], 0.42 * aspect[1]];
         let room = [(middle[0] - 0.9 * radius).max(0.0), (middle[1] - 0.9 * radius).max(0.0)];
         let centre =
@@ -204,7 +210,7 @@ impl FireworksConfig {
 }
 
 impl FireworksConfig {
-    /// Draws some of the `frames` frames that tell the story of a clip.
+    /// Draws some of the clip's `frames` frames.
     fn drawn(
         &self,
         (seed, index): (u64, u64),
@@ -259,10 +265,10 @@ impl Generator for FireworksConfig {
     }
 }
 
-/// How much smaller each of two bursts is than a single one.
+/// The size of each of two bursts relative to a single one.
 const APART: f64 = 0.72;
 
-/// A night sky, a little lighter towards the ground (`down` = 1), too faint to count as a colour.
+/// A night sky, slightly lighter towards the ground (`down` = 1), too faint to count as a colour.
 fn sky(down: f64) -> [f64; 3] {
     [0.012 + 0.012 * down, 0.012 + 0.016 * down, 0.03 + 0.03 * down]
 }

@@ -1,4 +1,4 @@
-//! Clips drawn by the program, without end, each a function of the seed and its number.
+//! Endless sources of clips drawn by the program, each clip a function of the seed and its index.
 
 mod burst;
 mod canvas;
@@ -13,9 +13,9 @@ pub use fireworks::FireworksConfig;
 
 use crate::{Clip, Result};
 
-/// An endless row of clips with captions.
+/// An endless sequence of clips with captions.
 pub trait Generator: Debug + Send + Sync {
-    /// Clip number `index` of the row that `seed` names: the same, byte for byte, whenever it is asked for.
+    /// Clip number `index` of the sequence for `seed`; always the same bytes.
     ///
     /// # Shapes
     /// `frames`, `size` = [height, width] and `channels` (1 or 3) become f h w c
@@ -30,8 +30,9 @@ pub trait Generator: Debug + Send + Sync {
         channels: usize,
     ) -> Result<(Clip, String)>;
 
-    /// Frame `frame` of that clip alone, with the clip's caption: an image beside another clip. Images are drawn from the
-    /// clips from number 2^40 on. By default the whole clip is drawn for it.
+    /// Only frame `frame` of that clip, with the clip's caption: an image beside another clip.
+    /// Images come from the clips from number 2^40 on. The default implementation draws the whole
+    /// clip.
     ///
     /// # Shapes
     /// As [`Generator::clip`], `frame` below `frames` -> 1 h w c

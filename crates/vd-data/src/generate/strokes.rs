@@ -18,7 +18,7 @@ pub(super) fn distance(strokes: &[Segment], at: [f64; 2]) -> f64 {
 enum Stroke {
     /// From one point to another.
     Line([f64; 2], [f64; 2]),
-    /// Part of an ellipse: middle, half axes, first and last angle in degrees (0 right, 90 down).
+    /// Part of an ellipse: centre, semi-axes, first and last angle in degrees (0 right, 90 down).
     Arc([f64; 2], [f64; 2], [f64; 2]),
 }
 
@@ -57,7 +57,8 @@ impl Stroke {
         match *self {
             Line(from, to) => vec![[from, to]],
             Arc(middle, axes, [first, last]) => {
-                // chords of at most 15 degrees are within 0.005 of the arc, below a pixel up to 200 pixels of height
+                // chords of at most 15 degrees are within 0.005 of the arc, less than a pixel for
+                // heights up to 200
                 let pieces = ((last - first) / 15.0).ceil().max(1.0);
                 let point = |k: usize| {
                     let angle = (first + (last - first) * k as f64 / pieces).to_radians();

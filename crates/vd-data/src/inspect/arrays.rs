@@ -1,4 +1,4 @@
-//! What the arrays of a folder hold.
+//! Statistics of the arrays in a folder.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,15 @@ use super::{About, Found, bytes};
 use crate::Result;
 use crate::decode::{self, Media, Probe};
 
-/// The most values that are looked at at once.
+/// The maximum number of values in memory at once.
 const AT_ONCE: usize = 1 << 22;
 
-/// What one array says of itself.
+/// The statistics of one array.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Numbers {
     dtype: &'static str,
-    /// The least and the largest of each channel; the least above the largest where all are missing.
+    /// The minimum and the maximum of each channel; minimum above maximum if all values are
+    /// missing.
     ranges: Vec<[f64; 2]>,
     values: u64,
     missing: u64,
@@ -52,7 +53,7 @@ pub(super) fn look(media: &Media, of: decode::Numbers, invalid: Option<f64>) -> 
     Ok(About { f, h, w, fps, grey: false, bytes, numbers: Some(numbers) })
 }
 
-/// All arrays, those of one kind and number of channels together.
+/// Reports on all arrays, grouped by dtype and number of channels.
 pub(super) fn report(sound: &[Found<'_>]) -> Vec<ArrayReport> {
     let mut kinds = BTreeMap::<(usize, &str), (usize, Numbers)>::new();
     for numbers in sound.iter().filter_map(|(_, about)| about.numbers.as_ref()) {

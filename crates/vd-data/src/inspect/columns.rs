@@ -1,4 +1,4 @@
-//! What the columns of a table hold.
+//! Statistics of the columns of a table.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What a folder of videos holds, before a run is spent on it.
+//! Reports what a folder of videos contains, before it is used for training.
 
 mod arrays;
 mod columns;
@@ -26,7 +26,7 @@ use crate::folder::{BadFile, Entry, Folder};
 use crate::shards::is_shards;
 use crate::{Error, Result};
 
-/// What one sound video says of itself.
+/// The properties of one valid video.
 #[derive(Debug, Clone)]
 struct About {
     f: usize,
@@ -35,14 +35,15 @@ struct About {
     fps: f64,
     grey: bool,
     bytes: u64,
-    /// Of an array, what its numbers are.
+    /// The statistics of its numbers, for an array.
     numbers: Option<Numbers>,
 }
 
-/// A video and what it says of itself.
+/// A video and its properties.
 type Found<'a> = (&'a Entry, About);
 
-/// Reads every video below `folder` to its end and reports what is there; unreadable files are listed, not refused.
+/// Reads every video below `folder` to its end and reports its properties; unreadable files are
+/// listed in the report.
 ///
 /// # Errors
 /// When `folder` is not a folder or cannot be listed.
@@ -50,15 +51,16 @@ pub fn inspect(folder: &Path) -> Result<Report> {
     inspect_with(folder, &Captions::Beside)
 }
 
-/// As [`inspect`], with captions from where `captions` says; prepared clips have their own.
+/// Like [`inspect`], with captions from the source `captions`; prepared clips have their own.
 ///
 /// # Errors
-/// As [`inspect`]; a table that is not sound, or that has rows for files that are not there.
+/// As [`inspect`]; a table that is not valid, or that has rows for files that do not exist.
 pub fn inspect_with(folder: &Path, captions: &Captions) -> Result<Report> {
     inspect_arrays(folder, captions, &ArrayOptions::default(), None)
 }
 
-/// As [`inspect_with`], with arrays taken as `arrays` says and with `invalid` for a missing number.
+/// Like [`inspect_with`], with arrays read as `arrays` says, and with `invalid` as the mark of
+/// missing values.
 ///
 /// # Errors
 /// As [`inspect_with`].
@@ -107,7 +109,7 @@ pub fn inspect_arrays(
     })
 }
 
-/// Looks at all videos with one thread per core; the answers stand in the order of the entries.
+/// Reads all videos with one thread per core; the results are in the order of the entries.
 fn for_all<T: Send>(
     entries: &[Entry],
     look: &(dyn Fn(&Media) -> Result<T> + Sync),
@@ -133,7 +135,7 @@ fn for_all<T: Send>(
     found.into_inner().map_or_else(|_| Vec::new(), |found| found.into_values().collect())
 }
 
-/// A decoder that panics on a damaged file makes it a bad file.
+/// Treats a file on which a decoder panics as a bad file.
 fn safely<T>(media: &Media, look: &(dyn Fn(&Media) -> Result<T> + Sync)) -> Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(|| look(media))).unwrap_or_else(|_| {
         Err(Error::damaged(
@@ -208,12 +210,12 @@ fn sizes(values: impl Iterator<Item = (usize, usize)>) -> Vec<SizeCount> {
     }
     let mut sizes: Vec<SizeCount> =
         counts.into_iter().map(|((h, w), clips)| SizeCount { h, w, clips }).collect();
-    // the sort is stable: equally frequent sizes stay in the order of their sides
+    // the sort is stable: equally frequent sizes stay ordered by their sides
     sizes.sort_by_key(|size| std::cmp::Reverse(size.clips));
     sizes
 }
 
-/// The first few different captions.
+/// The first few distinct captions.
 fn examples(captions: &[&String]) -> Vec<String> {
     const SHOWN: usize = 5;
     let mut shown: Vec<String> = Vec::new();

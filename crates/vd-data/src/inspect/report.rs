@@ -8,57 +8,57 @@ use serde::{Deserialize, Serialize};
 
 use crate::folder::BadFile;
 
-/// What [`crate::inspect`] found.
+/// The result of [`crate::inspect`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The folder.
     pub folder: PathBuf,
-    /// How many videos can be read to their end.
+    /// The number of videos that can be read to their end.
     pub clips: usize,
-    /// Their frame counts; `None` without a clip.
+    /// Their frame counts; `None` if there is no clip.
     pub frames: Option<Spread>,
-    /// Their rates in frames per second; `None` without a clip.
+    /// Their rates in frames per second; `None` if there is no clip.
     pub fps: Option<Spread>,
     /// Their sizes, the most frequent first.
     pub sizes: Vec<SizeCount>,
-    /// How many are grey in all pixels (channels = 1 loses nothing).
+    /// The number of clips whose pixels are all grey (channels = 1 loses nothing).
     pub grey_clips: usize,
-    /// How many are in colour.
+    /// The number of clips in colour.
     pub colour_clips: usize,
-    /// The arrays, those of one kind and number of channels together.
+    /// The arrays, grouped by dtype and number of channels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arrays: Vec<ArrayReport>,
-    /// How many have a caption.
+    /// The number of clips that have a caption.
     pub captions: usize,
-    /// A few of the captions.
+    /// Some example captions.
     pub caption_examples: Vec<String>,
     /// The columns of their table, by name.
     #[serde(default)]
     pub columns: Vec<Column>,
     /// The files that cannot be read, with their reasons.
     pub bad_files: Vec<BadFile>,
-    /// How many files there are of kinds that are not read, by the ending of their names.
+    /// The number of files of each kind that is not read, by file extension.
     pub other_files: BTreeMap<String, usize>,
-    /// Bytes of all videos on disk.
+    /// The size of all videos on disk in bytes.
     pub bytes: u64,
 }
 
-/// Arrays of one kind of numbers and as many channels.
+/// Arrays with the same dtype and number of channels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArrayReport {
-    /// What their numbers are.
+    /// Their dtype.
     pub dtype: String,
-    /// Their channels.
+    /// Their number of channels.
     pub channels: usize,
-    /// How many clips there are of them.
+    /// The number of clips in them.
     pub clips: usize,
-    /// The least and the largest number of each channel; `None` where all are missing.
+    /// The minimum and the maximum of each channel; `None` if all values are missing.
     pub ranges: Vec<Option<[f64; 2]>>,
-    /// The share of values that are missing.
+    /// The fraction of values that are missing.
     pub missing: f64,
 }
 
-/// What the arrays hold, on a line; at most eight channels are named.
+/// One line about the arrays; at most eight channels are listed.
 impl fmt::Display for ArrayReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMED: usize = 8;
@@ -83,15 +83,15 @@ impl fmt::Display for ArrayReport {
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// How many clips have a value.
+    /// The number of clips that have a value.
     pub clips: usize,
-    /// Mean and standard deviation, where every value is a number.
+    /// Mean and standard deviation, if every value is a number.
     pub mean_std: Option<[f64; 2]>,
-    /// How many different values there are, where none is a list.
+    /// The number of distinct values, if none is a list.
     pub classes: Option<usize>,
 }
 
-/// What the column holds, on a line.
+/// One line about the column.
 impl fmt::Display for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({} clips): ", self.name, self.clips)?;
@@ -103,29 +103,29 @@ impl fmt::Display for Column {
     }
 }
 
-/// The least, the middle and the largest of some numbers.
+/// The minimum, median and maximum of some numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The middle one; of an even number of them, the lower of the two.
+    /// The median; for an even count, the lower of the two middle numbers.
     pub median: f64,
-    /// The largest.
+    /// The maximum.
     pub max: f64,
 }
 
-/// How many videos have a size.
+/// The number of videos of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SizeCount {
     /// Height in pixels.
     pub h: usize,
     /// Width in pixels.
     pub w: usize,
-    /// How many.
+    /// The number of videos.
     pub clips: usize,
 }
 
-/// Lines for people; at most ten sizes and ten bad files are named.
+/// Lines for people to read; at most ten sizes and ten bad files are listed.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMED: usize = 10;

@@ -1,4 +1,4 @@
-//! The numbers of a data set: lengths, rates, sizes, and what its pixels hold.
+//! Statistics of a data set: lengths, rates, sizes and pixel values.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,100 +13,101 @@ use crate::decode::{Media, Probe};
 use crate::folder::{BadFile, Entry};
 use crate::{Clip, Error, Result};
 
-/// Bars of a histogram of lengths.
+/// Bars in a histogram of lengths.
 const BARS: usize = 10;
-/// Bars of a histogram of samples: each is 16 values of 256.
+/// Bars in a histogram of samples: each covers 16 of 256 values.
 const LEVELS: usize = 16;
-/// Frames of a clip whose pixels are looked at.
+/// Frames per clip whose pixels are read.
 pub(super) const FRAMES: usize = 4;
-/// Pixels of a frame that are looked at.
+/// Pixels per frame that are read.
 pub(super) const PIXELS: usize = 1 << 16;
 
-/// What [`stats`] found.
+/// The result of [`stats`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// The folder.
     pub folder: PathBuf,
-    /// Whether its clips were prepared.
+    /// Whether it is a folder of shards.
     pub shards: bool,
-    /// Clips that can be read as far as their structure tells.
+    /// The number of clips whose structure can be read.
     pub clips: usize,
-    /// Frames of all clips.
+    /// The number of frames in all clips.
     pub frames: u64,
-    /// How long all clips are.
+    /// The total duration of all clips.
     pub seconds: f64,
-    /// Frames of a clip; `None` without a clip.
+    /// Frames per clip; `None` if there is no clip.
     pub lengths: Option<Spread>,
-    /// How many clips have how many frames.
+    /// The distribution of frames per clip.
     pub length_histogram: Option<Histogram>,
-    /// Frames a second; `None` without a clip.
+    /// Frames per second; `None` if there is no clip.
     pub fps: Option<Spread>,
-    /// The sizes of frames, the most frequent first.
+    /// The frame sizes, the most frequent first.
     pub sizes: Vec<SizeCount>,
-    /// How many clips have a caption.
+    /// The number of clips that have a caption.
     pub captions: usize,
-    /// How many different captions there are.
+    /// The number of distinct captions.
     pub different_captions: usize,
-    /// Clips in each class folder, by its name.
+    /// The number of clips in each class folder, by its name.
     pub folders: BTreeMap<String, usize>,
     /// The columns of a table, by name.
     pub columns: Vec<Column>,
-    /// Bytes of all clips on disk.
+    /// The size of all clips on disk in bytes.
     pub bytes: u64,
-    /// What the pixels hold: of a part of them; `None` where no clip of that part can be decoded.
+    /// Statistics of pixels from a sample of the clips; `None` if no clip of the sample can be
+    /// decoded.
     pub pixels: Option<Pixels>,
-    /// What the numbers of arrays hold, of the same part of the clips.
+    /// Statistics of the arrays in the same sample.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arrays: Vec<ArrayStats>,
     /// Files that cannot be read, with their reasons.
     pub bad_files: Vec<BadFile>,
 }
 
-/// What some of the pixels hold.
+/// Statistics of a sample of pixels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pixels {
-    /// Clips that were looked at, evenly spread over the data set.
+    /// The number of clips in the sample, evenly spread over the data set.
     pub clips: usize,
-    /// Frames of them that were looked at.
+    /// The number of frames in the sample.
     pub frames: usize,
-    /// Pixels of these.
+    /// The number of pixels in the sample.
     pub pixels: u64,
-    /// How many of the clips are grey in all that was looked at.
+    /// The number of clips that are grey in all sampled pixels.
     pub grey_clips: usize,
     /// Red, green and blue.
     pub channels: Vec<Channel>,
 }
 
-/// The samples of one channel.
+/// Statistics of one channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Channel {
     /// Its name.
     pub name: String,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The largest.
+    /// The maximum.
     pub max: f64,
-    /// Their mean.
+    /// The mean.
     pub mean: f64,
-    /// Their standard deviation.
+    /// The standard deviation.
     pub std: f64,
-    /// How many have which value.
+    /// The distribution of the values.
     pub histogram: Histogram,
 }
 
-/// Counts of values in intervals of one width.
+/// Counts of values in intervals of equal width.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// Where the first interval begins.
+    /// The start of the first interval.
     pub low: f64,
-    /// How wide each is.
+    /// The width of each interval.
     pub width: f64,
-    /// How many values each holds.
+    /// The number of values in each interval.
     pub counts: Vec<u64>,
 }
 
-/// Looks at the structure of every clip, and at the pixels or numbers of at most `sample` of them: four frames of each, and 65536 pixels
-/// of a frame.
+/// Reads the structure of every clip, and the pixels or numbers of at most `sample` of them: four
+/// frames of each, and 65536 pixels of each frame.
 ///
 /// # Errors
 /// When `source` is a generator, or its folder cannot be listed.
@@ -164,7 +165,7 @@ pub(super) fn bad(entry: &Entry, error: &Error) -> BadFile {
     BadFile { path: entry.media.path().to_path_buf(), reason: error.to_string() }
 }
 
-/// Ten intervals from the shortest clip to the longest; fewer where there are fewer lengths.
+/// Ten intervals from the shortest clip to the longest; fewer if there are fewer lengths.
 fn lengths(values: impl Iterator<Item = usize>) -> Option<Histogram> {
     let values: Vec<usize> = values.collect();
     let (low, high) = (*values.iter().min()?, *values.iter().max()?);
@@ -176,7 +177,7 @@ fn lengths(values: impl Iterator<Item = usize>) -> Option<Histogram> {
     Some(Histogram { low: low as f64, width: width as f64, counts })
 }
 
-/// Looks at the pixels of clips, a clip for each thread at a time.
+/// Reads the pixels of clips, one clip per thread at a time.
 fn pixels(entries: &[Entry], bad_files: &mut Vec<BadFile>) -> Option<Pixels> {
     let found = for_all(entries, &counted);
     let mut sum = Counts::default();
@@ -198,13 +199,13 @@ fn pixels(entries: &[Entry], bad_files: &mut Vec<BadFile>) -> Option<Pixels> {
     (about.clips > 0).then_some(about)
 }
 
-/// At most `most` of 0 .. n, evenly spread.
+/// At most `most` of 0 .. n, evenly spaced.
 pub(crate) fn spread_over(n: usize, most: usize) -> impl Iterator<Item = usize> {
     let shown = n.min(most);
     (0..shown).map(move |k| k * n / shown.max(1))
 }
 
-/// How often each channel has each value.
+/// How often each value occurs in each channel.
 #[derive(Debug, Clone)]
 struct Counts {
     values: [Vec<u64>; 3],
@@ -227,7 +228,7 @@ impl Counts {
     }
 }
 
-/// Counts the pixels of a clip: of some frames, and of each some pixels.
+/// Counts the pixels of a clip: some pixels of some frames.
 fn counted(media: &Media) -> Result<(usize, Counts)> {
     let probe = media.probe()?;
     let wanted: Vec<usize> = spread_over(probe.f, FRAMES).collect();
@@ -251,7 +252,7 @@ fn count_clip(clip: &Clip, counts: &mut Counts) {
     }
 }
 
-/// What the counts of a channel say.
+/// The statistics of a channel from its counts.
 fn channel(name: &str, counts: &[u64]) -> Option<Channel> {
     let n = counts.iter().sum::<u64>() as f64;
     let values = || (0u32..).map(f64::from).zip(counts.iter().map(|count| *count as f64));

@@ -1,4 +1,4 @@
-//! What the numbers of arrays hold.
+//! Statistics of the numbers in arrays.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,31 @@ use super::stats::{Channel, FRAMES, Histogram, PIXELS, bad, spread_over};
 use crate::folder::{BadFile, Entry};
 use crate::{FloatClip, Media, Result};
 
-/// Bars of a histogram.
+/// Bars in a histogram.
 const BARS: usize = 16;
 
-/// What some of the numbers of arrays hold, of arrays of one type and as many channels.
+/// Statistics of a sample of numbers from arrays with the same dtype and number of channels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArrayStats {
-    /// What their numbers are.
+    /// Their dtype.
     pub dtype: String,
-    /// Clips that were looked at, evenly spread over the data set.
+    /// The number of clips in the sample, evenly spread over the data set.
     pub clips: usize,
-    /// Frames of them that were looked at.
+    /// The number of frames in the sample.
     pub frames: usize,
-    /// Numbers that were looked at.
+    /// The number of numbers in the sample.
     pub values: u64,
-    /// The share of them that is missing.
+    /// The fraction of them that is missing.
     pub missing: f64,
-    /// By their numbers, from 0; those without a number that is there are left out.
+    /// The channels, named by their numbers from 0; channels whose values are all missing are left
+    /// out.
     pub channels: Vec<Channel>,
 }
 
-/// The type of numbers and how many channels.
+/// The dtype and the number of channels.
 type Kind = (&'static str, usize);
 
-/// What is known of a channel.
+/// The running statistics of a channel.
 #[derive(Debug, Clone)]
 struct Tally {
     count: u64,
@@ -75,14 +76,14 @@ impl Tally {
         self.count += other.count;
     }
 
-    /// Where the bars of a histogram begin, and how wide they are.
+    /// The start of the histogram, and the width of its bars.
     fn bars(&self) -> (f64, f64) {
         let width = (self.high - self.low) / BARS as f64;
         (self.low, if width > 0.0 { width } else { 1.0 })
     }
 }
 
-/// Looks at the numbers of some clips twice: for their ranges, and for how many lie where within them.
+/// Reads the numbers of some clips twice: first for their ranges, then for their histograms.
 pub(super) fn numbers(picked: &[Entry], bad_files: &mut Vec<BadFile>) -> Vec<ArrayStats> {
     let mut kinds = BTreeMap::<Kind, (ArrayStats, Vec<Tally>)>::new();
     for (entry, found) in picked.iter().zip(for_all(picked, &tallied)) {
@@ -102,7 +103,7 @@ pub(super) fn numbers(picked: &[Entry], bad_files: &mut Vec<BadFile>) -> Vec<Arr
         .map(|(kind, (_, tallies))| (*kind, tallies.iter().map(Tally::bars).collect()))
         .collect();
     let mut counts = BTreeMap::<Kind, Vec<Vec<u64>>>::new();
-    // what cannot be read was named the first time
+    // unreadable files were reported the first time
     for (kind, found) in
         for_all(picked, &|media| counted(media, &ranges)).into_iter().flatten().flatten()
     {
@@ -149,7 +150,7 @@ fn channel(k: usize, tally: &Tally, counts: Vec<u64>) -> Option<Channel> {
     })
 }
 
-/// Some frames of an array; `None` of pictures.
+/// Some frames of an array; `None` for pictures.
 fn sampled(media: &Media) -> Result<Option<(Kind, FloatClip)>> {
     let Some(numbers) = media.numbers() else { return Ok(None) };
     let probe = media.probe()?;
@@ -158,7 +159,7 @@ fn sampled(media: &Media) -> Result<Option<(Kind, FloatClip)>> {
     Ok(Some(((numbers.dtype.name(), numbers.channels), clip)))
 }
 
-/// Shows some pixels of each frame.
+/// Passes some pixels of each frame to `visit`.
 fn for_pixels(clip: &FloatClip, mut visit: impl FnMut(&[f32])) {
     for index in 0..clip.f {
         let frame = clip.frame(index);

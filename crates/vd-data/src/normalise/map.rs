@@ -1,14 +1,14 @@
-//! The map of each channel and its inverse.
+//! The mapping of each channel and its inverse.
 
 use super::{ChannelRule, Normalise, Scaling, Transform};
 use crate::{Error, FloatClip, Result};
 
-/// How many standard deviations a picture shows to either side.
+/// How many standard deviations from the mean a picture can show.
 const SHOWN: f64 = 3.0;
 
-/// Numbers of any unit to those of the diffusion process, channel by channel, and back.
+/// Maps numbers in any unit to the range of the diffusion process, channel by channel, and back.
 ///
-/// Computed in f64; going there and back changes a number by a few units in the last place of f32.
+/// Computed in f64; the round trip changes a number by a few units in the last place of f32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normaliser {
     maps: Vec<Map>,
@@ -22,15 +22,15 @@ struct Map {
     offset: f64,
     centre: f64,
     spread: f64,
-    /// The y that a picture shows as white, its negative as black.
+    /// The y that is white in a picture; its negative is black.
     shown: f64,
 }
 
 impl Normaliser {
-    /// The maps of a config's rules.
+    /// The mappings for a config's rules.
     ///
     /// # Errors
-    /// Settings out of their range; statistics that are still to be measured.
+    /// Settings outside their range; statistics that have not been measured yet.
     pub fn new(config: &Normalise, channels: usize) -> Result<Self> {
         let rules = config.rules(channels)?;
         let within = rules.iter().all(|rule| rule.kind == Scaling::MinMax);
@@ -38,28 +38,28 @@ impl Normaliser {
         Ok(Self { maps, within })
     }
 
-    /// Bytes, 0 to 255, to [-1, 1]: what pictures go through.
+    /// The mapping of bytes, 0 to 255, to [-1, 1], as used for pictures.
     pub fn bytes(channels: usize) -> Self {
         let (transform, offset) = (Transform::None, 0.0);
         let map = Map { transform, offset, centre: 127.5, spread: 127.5, shown: 1.0 };
         Self { maps: vec![map; channels], within: true }
     }
 
-    /// Whether the numbers that were measured all lie in [-1, 1] afterwards; else a clamp to that range,
-    /// as samplers have for pixels, would cut some of them off.
+    /// Whether all measured numbers are mapped into [-1, 1]; if not, a clamp to that range, which
+    /// samplers use for pixels, would cut some of them off.
     pub fn is_within(&self) -> bool {
         self.within
     }
 
-    /// How many channels there are.
+    /// The number of channels.
     pub fn channels(&self) -> usize {
         self.maps.len()
     }
 
-    /// Brings numbers to the range of the diffusion process; what is missing stays so.
+    /// Maps numbers to the range of the diffusion process; missing values stay missing.
     ///
     /// # Errors
-    /// Another number of channels; a number of which there is no logarithm or root.
+    /// A different number of channels; a number that has no logarithm or root.
     pub fn apply(&self, clip: &mut FloatClip) -> Result<()> {
         self.check(clip)?;
         for pixel in clip.values.chunks_exact_mut(self.maps.len()) {
@@ -76,18 +76,19 @@ impl Normaliser {
         Ok(())
     }
 
-    /// Brings numbers back to their unit, to ones that [`Normaliser::apply`] takes. What lies beyond the
-    /// numbers that f32 has becomes the largest of them.
+    /// Maps numbers back to their unit, always to ones that [`Normaliser::apply`] accepts. Values
+    /// beyond the range of f32 become its largest numbers.
     ///
     /// # Errors
-    /// Another number of channels.
+    /// A different number of channels.
     pub fn undo(&self, clip: &mut FloatClip) -> Result<()> {
         self.check(clip)?;
         let most = f64::from(f32::MAX);
         for pixel in clip.values.chunks_exact_mut(self.maps.len()) {
             for (value, map) in pixel.iter_mut().zip(&self.maps) {
                 let number = map.undo(f64::from(*value)).clamp(-most, most) as f32;
-                // Rounded to f32 it may lie where there is no logarithm or root; the next one does not.
+                // Rounding to f32 may lead to a number without logarithm or root; the next f32 has
+                // one.
                 let is_in = map.apply(f64::from(number)).is_finite();
                 *value = if is_in { number } else { number.next_up() };
             }
@@ -95,8 +96,8 @@ impl Normaliser {
         Ok(())
     }
 
-    /// For each channel the number of the diffusion process that a picture shows as white, its negative
-    /// as black: three standard deviations where it is scaled by those, else 1.
+    /// For each channel, the value that is white in a picture, its negative being black: three
+    /// standard deviations for z-scores, else 1.
     pub(crate) fn shown(&self) -> Vec<f32> {
         self.maps.iter().map(|map| map.shown as f32).collect()
     }
@@ -134,7 +135,7 @@ impl Map {
         match self.transform {
             Transform::None => t,
             Transform::Log => t.exp() - self.offset,
-            // a root is not negative: what is drawn below 0 is 0
+            // a root is not negative: sampled values below 0 become 0
             Transform::Sqrt => t.max(0.0).powi(2) - self.offset,
         }
     }
@@ -149,7 +150,7 @@ impl Map {
     }
 }
 
-/// A number after the transform; not finite where there is none.
+/// A number after the transform; not finite if the transform is undefined there.
 pub(super) fn transformed(transform: Transform, offset: f64, x: f64) -> f64 {
     match transform {
         Transform::None => x,
@@ -169,9 +170,10 @@ mod tests {
         ChannelRule { transform, statistics, ..ChannelRule::new(kind) }
     }
 
-    /// How far there and back may lead from x: half a unit in the last place of y, which the line makes
-    /// `spread` times as large and the inverse of the transform by its slope, and one of x itself; the
-    /// few roundings in f64 are 2^29 times smaller than those, but for the differences that they enter.
+    /// How far the round trip may lead from x: half a unit in the last place of y, scaled by
+    /// `spread` and by the slope of the inverse transform, plus one unit of x itself. The few
+    /// roundings in f64 are 2^29 times smaller than those, except for the differences that they
+    /// enter.
     fn bound(map: &Map, x: f64) -> f64 {
         let half_ulp = 2f64.powi(-24);
         let t = transformed(map.transform, map.offset, x);

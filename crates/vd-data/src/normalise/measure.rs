@@ -1,4 +1,4 @@
-//! The statistics of a data set, before it is learned from.
+//! Measures the statistics of a data set before training.
 
 use super::map::transformed;
 use super::tally::Tally;
@@ -6,17 +6,17 @@ use super::{ChannelRule, Normalise};
 use crate::loader::Dataset;
 use crate::{Error, FloatClip, Result};
 
-/// The most clips that are looked at; of more, so many that lie evenly among them.
+/// The maximum number of clips that are read; in a larger set, this many are evenly spaced.
 const MOST_CLIPS: usize = 4096;
-/// How many clips of an endless source are looked at.
+/// How many clips of an endless source are read.
 const OF_ENDLESS: usize = 64;
-/// The most values that are read in all.
+/// The maximum number of values that are read in total.
 const MOST_VALUES: usize = 1 << 27;
 
 /// Fills in the statistics that a config leaves out, in one pass over the data.
 ///
-/// Which clips and frames are looked at is decided by their numbers alone, so that the same data give
-/// the same statistics.
+/// The choice of clips and frames depends on their indices alone, so that the same data give the
+/// same statistics.
 pub(crate) fn measure(dataset: &Dataset, config: &Normalise) -> Result<Normalise> {
     let data = dataset.config();
     let mut rules = config.rules(data.channels)?;
@@ -33,7 +33,7 @@ pub(crate) fn measure(dataset: &Dataset, config: &Normalise) -> Result<Normalise
                     .map_err(|error| dataset.of_file(index as u64, error))?;
                 (read, frames) = (read + 1, frames + clip.f);
             }
-            // it is counted and named where it is to be learned from
+            // training counts and reports it when it is loaded
             Err(error) if error.is_bad_file() => tracing::warn!("not measured: {error}"),
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! Numbers of any unit to the range of the diffusion process, and back.
+//! Maps numbers in any unit to the range of the diffusion process, and back.
 
 mod map;
 mod measure;
@@ -13,19 +13,22 @@ pub(crate) use measure::measure;
 
 use crate::{Error, Result};
 
-/// The `[data.normalise]` section: how numbers of any unit become those of the diffusion process.
+/// The `[data.normalise]` section: how numbers in any unit are mapped to the range of the diffusion
+/// process.
 ///
 /// One rule for all channels, or, as `[[data.normalise]]`, one for each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalise(Vec<ChannelRule>);
 
-/// How the numbers of a channel are brought to a range around [-1, 1]: by a function, then by a line.
+/// How the numbers of a channel are mapped to a range around [-1, 1]: by a transform, then by a
+/// linear function.
 ///
-/// Nothing is clipped: what lies beyond the statistics lies beyond [-1, 1], and comes back as it was.
+/// Nothing is clipped: values beyond the statistics are mapped beyond [-1, 1], and the inverse
+/// restores them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelRule {
-    /// Which statistics become what.
+    /// Which statistics define the linear function.
     pub kind: Scaling,
     /// The lower percentile, for `percentile` alone \[default: 1\].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,42 +36,42 @@ pub struct ChannelRule {
     /// The upper percentile, for `percentile` alone \[default: 99\].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high: Option<f64>,
-    /// What is done to each number first.
+    /// The transform applied to each number first.
     #[serde(default, skip_serializing_if = "Transform::is_none")]
     pub transform: Transform,
-    /// What is added to each number before `transform` \[default: 1 for `log`, 0 for `sqrt`\].
+    /// Added to each number before `transform` \[default: 1 for `log`, 0 for `sqrt`\].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<f64>,
-    /// The statistics, of numbers that `transform` has been done to: the two that become -1 and 1, or
-    /// mean and standard deviation. Measured in the data where they are left out.
+    /// The statistics, of the transformed numbers: the two that become -1 and 1, or mean and
+    /// standard deviation. Measured in the data if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<[f64; 2]>,
 }
 
-/// Which line numbers go through.
+/// The linear function after the transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scaling {
-    /// The least becomes -1, the largest 1.
+    /// The minimum becomes -1, the maximum 1.
     MinMax,
     /// The mean becomes 0, one standard deviation above it 1.
     ZScore,
     /// The percentile `low` becomes -1, `high` becomes 1.
     Percentile,
-    /// They stay as they are: the data are made so that they fit.
+    /// Numbers keep their value: the data are already in a suitable range.
     None,
 }
 
-/// What is done to a number first.
+/// The transform applied to a number first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transform {
-    /// Nothing.
+    /// None.
     #[default]
     None,
-    /// The natural logarithm of the number plus `offset`, which must be above 0.
+    /// The natural logarithm of the number plus `offset`; the sum must be above 0.
     Log,
-    /// The square root of the number plus `offset`, which must not be below 0.
+    /// The square root of the number plus `offset`; the sum must not be below 0.
     Sqrt,
 }
 
@@ -96,12 +99,12 @@ impl ChannelRule {
         [self.low.unwrap_or(1.0), self.high.unwrap_or(99.0)]
     }
 
-    /// What is added before the transform.
+    /// The number added before the transform.
     pub fn offset(&self) -> f64 {
         self.offset.unwrap_or(if self.transform == Transform::Log { 1.0 } else { 0.0 })
     }
 
-    /// Whether nothing is left to be measured.
+    /// Whether no statistics remain to be measured.
     fn is_complete(&self) -> bool {
         self.kind == Scaling::None || self.statistics.is_some()
     }
@@ -152,10 +155,10 @@ impl Normalise {
         Self(rules)
     }
 
-    /// The rules of so many channels.
+    /// The rules for each of `channels` channels.
     ///
     /// # Errors
-    /// Another number of rules; settings out of their range.
+    /// A different number of rules; settings outside their range.
     pub fn rules(&self, channels: usize) -> Result<Vec<ChannelRule>> {
         self.0.iter().try_for_each(ChannelRule::validate)?;
         match self.0.as_slice() {
@@ -168,12 +171,12 @@ impl Normalise {
         }
     }
 
-    /// Whether nothing is left to be measured.
+    /// Whether no statistics remain to be measured.
     pub fn is_complete(&self) -> bool {
         self.0.iter().all(ChannelRule::is_complete)
     }
 
-    /// The rules with those statistics of `other` that these leave out, if they are alike in all else.
+    /// These rules with missing statistics taken from `other`, if both agree in everything else.
     pub fn with_statistics_of(&self, other: &Self, channels: usize) -> Option<Self> {
         let (own, other) = (self.rules(channels).ok()?, other.rules(channels).ok()?);
         let filled = own.into_iter().zip(other).map(|(own, other)| {

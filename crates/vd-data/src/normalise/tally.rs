@@ -1,11 +1,11 @@
-//! Statistics of a stream of numbers, in bounded memory and without chance.
+//! Deterministic statistics of a stream of numbers, in bounded memory.
 
 use super::{ChannelRule, Scaling};
 
-/// The most numbers that are kept for percentiles.
+/// The maximum number of values that are kept for percentiles.
 const KEPT: usize = 1 << 20;
 
-/// What is known of the numbers of a channel.
+/// The running statistics of a channel.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) count: u64,
@@ -21,7 +21,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Takes a number in.
+    /// Adds a number.
     pub(super) fn add(&mut self, x: f64) {
         if self.count == 0 {
             (self.low, self.high) = (x, x);
@@ -36,7 +36,7 @@ impl Tally {
         self.squares += away * (x - self.mean);
     }
 
-    /// Keeps a number; where there are too many every other one goes.
+    /// Keeps a number; when there are too many, every other one is dropped.
     fn keep(&mut self, x: f32) {
         if self.kept.len() == KEPT {
             let mut even = false;
@@ -45,12 +45,12 @@ impl Tally {
                 even
             });
             self.thinned += 1;
-            // this one's place is a multiple of the new distance too: there were 2^20 before it
+            // this one's index is a multiple of the new distance too: 2^20 came before it
         }
         self.kept.push(x);
     }
 
-    /// The statistics that a rule asks for; those of numbers that are all one leave that number at 0.
+    /// The statistics that a rule asks for; if all numbers are equal, they map that number to 0.
     pub(super) fn statistics(&self, rule: &ChannelRule) -> Option<[f64; 2]> {
         if self.count == 0 {
             return None;
@@ -68,7 +68,7 @@ impl Tally {
         Some(if low < high { pair } else { [low - 1.0, low + 1.0] })
     }
 
-    /// The percentile, linear between the two nearest numbers that were kept.
+    /// The percentile, interpolated linearly between the two nearest kept numbers.
     fn percentile(&self, p: f64) -> f64 {
         let mut sorted = self.kept.clone();
         sorted.sort_by(f32::total_cmp);
@@ -107,7 +107,7 @@ mod tests {
         let mut stream = Stream::new(Purpose::Sample, 7, 0, 0);
         let numbers = (0..3_000_000).map(|_| stream.unit());
         let [low, high] = of(Scaling::Percentile, numbers);
-        // of 750,000 kept numbers the share below 1 % is off by 0.0001, five of that
+        // of 750,000 kept numbers the share below 1 % is off by 0.0001; five times that
         assert!((low - 0.01).abs() < 6e-4 && (high - 0.99).abs() < 6e-4, "{low} {high}");
     }
 

@@ -9,14 +9,16 @@ use vd_tensor_ops::torch::map_file;
 
 use crate::{Error, Result};
 
-/// A shard of which any part can be read, by any number of threads at once.
+/// A shard from which any number of threads can read any part at once.
 ///
-/// It is mapped. A file that has become shorter is looked for before each part is, and is an error then; one that is cut while
-/// a part is being copied ends the process (docs/data.md).
+/// It is memory-mapped. Before each access the length of the file is checked, and a file that has
+/// become shorter is an error; a file that is truncated while a part is being copied ends the
+/// process (docs/data.md).
 #[derive(Debug)]
 pub(super) struct ShardFile {
     path: PathBuf,
-    /// `None` where it is opened and mapped for each part: a process may hold only so many files.
+    /// `None` if it is opened and mapped for each access: a process may only hold so many files
+    /// open.
     kept: Option<Kept>,
 }
 
@@ -38,7 +40,7 @@ impl Kept {
         Ok(Self { file, map })
     }
 
-    /// The bytes of a part, unless the file no longer has them.
+    /// The bytes of a part, unless the file no longer contains them.
     fn part(&self, path: &Path, part: Range<u64>) -> Result<&[u8]> {
         let now = self.file.metadata().map_err(|e| Error::read(path, e))?.len();
         let range = usize::try_from(part.start).ok().zip(usize::try_from(part.end).ok());
@@ -51,7 +53,7 @@ impl Kept {
 }
 
 impl ShardFile {
-    /// Opens a shard, and refuses one of less than `bytes`.
+    /// Opens a shard; refuses one shorter than `bytes`.
     pub(super) fn open(path: &Path, bytes: u64, keep: bool) -> Result<Self> {
         let refuse = |found: String| {
             let expected = format!("{bytes} bytes, as its index states");
@@ -65,7 +67,7 @@ impl ShardFile {
             return refuse(format!("{} bytes", about.len()));
         }
         let kept = keep.then(|| Kept::open(path)).transpose()?;
-        // another file may have taken the place of the one that was looked at
+        // the file may have been replaced since it was checked
         match kept.as_ref().map(|kept| kept.map.len() as u64) {
             Some(mapped) if mapped < bytes => refuse(format!("{mapped} bytes")),
             _ => Ok(Self { path: path.to_path_buf(), kept }),
@@ -76,7 +78,7 @@ impl ShardFile {
         &self.path
     }
 
-    /// Shows the bytes of a part to `visit`.
+    /// Passes the bytes of a part to `visit`.
     pub(super) fn with<T>(&self, part: Range<u64>, visit: impl FnOnce(&[u8]) -> T) -> Result<T> {
         match &self.kept {
             Some(kept) => kept.part(&self.path, part).map(visit),

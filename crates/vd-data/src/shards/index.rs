@@ -1,4 +1,4 @@
-//! The index of a folder of shards: read line by line, and checked before anything is believed.
+//! The index of a folder of shards, read line by line and validated before use.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,10 +10,10 @@ use crate::captions::MAX_CAPTION;
 use crate::clip::{MAX_CLIP_BYTES, check_shape};
 use crate::{Error, Result};
 
-/// The longest line: a caption of the longest kind, escaped, and a reason.
+/// The longest line: the longest caption, escaped, and a reason.
 const MAX_LINE: u64 = 1 << 20;
 
-/// A header with its lines.
+/// A header and its lines.
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) path: PathBuf,
@@ -22,7 +22,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Reads the index of a folder of shards and checks every number in it.
+    /// Reads the index of a folder of shards and validates every number in it.
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(INDEX);
         let file = File::open(&path).map_err(|e| Error::read(&path, e))?;
@@ -41,7 +41,7 @@ impl Index {
         Ok(index)
     }
 
-    /// The clips, each with its line's number.
+    /// The clips, each with its line number.
     pub(super) fn clips(&self) -> impl Iterator<Item = (u64, &ClipLine)> {
         (2..).zip(&self.lines).filter_map(|(number, line)| match line {
             Line::Clip(clip) => Some((number, clip)),
@@ -61,7 +61,7 @@ impl Index {
         self.check_overlaps()
     }
 
-    /// No byte belongs to two clips.
+    /// Checks that no byte belongs to two clips.
     fn check_overlaps(&self) -> Result<()> {
         let place = |(number, clip): (u64, &ClipLine)| {
             (clip.shard, clip.offset, clip.offset + bytes(clip).unwrap_or(0), number)
@@ -87,7 +87,7 @@ impl Index {
     }
 }
 
-/// How many bytes a clip has; `None` where no clip may have so many.
+/// The size of a clip in bytes; `None` if it exceeds the limit.
 pub(super) fn bytes(clip: &ClipLine) -> Option<u64> {
     let [f, h, w, c] = clip.shape;
     let bytes = [h, w, c, clip.dtype.bytes()].into_iter().try_fold(f, usize::checked_mul)?;
@@ -101,7 +101,7 @@ pub(super) fn rate(clip: &ClipLine) -> Option<f64> {
 
 type Mismatch = (String, String);
 
-/// Whether a clip has a legal shape and lies in its shard.
+/// Checks that a clip has a valid shape and lies within its shard.
 fn check_clip(clip: &ClipLine, shards: &[u64]) -> std::result::Result<(), Mismatch> {
     let refuse = |expected: &str, found: String| Err((expected.to_owned(), found));
     let [f, h, w, c] = clip.shape;
@@ -135,14 +135,14 @@ fn check_clip(clip: &ClipLine, shards: &[u64]) -> std::result::Result<(), Mismat
     }
 }
 
-/// The first line.
+/// Reads the first line.
 pub(super) fn header(path: &Path, reader: &mut impl BufRead) -> Result<Header> {
     let refuse = |found: String| {
         let expected = "the header of an index of prepared clips (vd data prepare)";
         Error::shards(path, Some(1), expected, found)
     };
     let text = next_line(path, reader, 1)?.ok_or_else(|| refuse("an empty file".to_owned()))?;
-    // a later version may have other keys: its number is looked at before the rest
+    // a later version may have other keys, so its number is checked first
     let any: serde_json::Value =
         serde_json::from_slice(&text).map_err(|e| refuse(e.to_string()))?;
     if any.get("format").and_then(|format| format.as_str()) != Some(FORMAT) {
@@ -157,7 +157,7 @@ pub(super) fn header(path: &Path, reader: &mut impl BufRead) -> Result<Header> {
     serde_json::from_value(any).map_err(|e| refuse(e.to_string()))
 }
 
-/// A line with its end, which is taken off; `None` at the end of the file.
+/// The next line without its line ending; `None` at the end of the file.
 pub(super) fn next_line(
     path: &Path,
     reader: &mut impl BufRead,

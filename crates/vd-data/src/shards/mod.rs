@@ -1,13 +1,16 @@
-//! Prepared clips: raw frames in a few large files beside an index, so that training decodes nothing.
+//! Prepared clips: raw frames in a few large files beside an index, so that training need not
+//! decode anything.
 //!
-//! A folder of shards holds
-//! - `shard-00000.bin` and so on: the samples of one clip after another, f h w c, each clip without a gap and at a multiple
-//!   of 64 bytes; bytes, or little-endian floats of 16 or 32 bits;
-//! - `index.jsonl`: a header on the first line (the format's version, how the clips were prepared, the length of each shard),
-//!   then a line for each clip, in the order of the source;
-//! - `table.csv` or `table.jsonl`: the table of the captions, where the source has one, as it was;
+//! A folder of shards contains
+//! - `shard-00000.bin` and so on: the samples of one clip after another, f h w c, each clip
+//!   contiguous and starting at a multiple of 64 bytes; bytes, or little-endian floats of 16 or 32
+//!   bits;
+//! - `index.jsonl`: a header on the first line (the format's version, how the clips were prepared,
+//!   the length of each shard), then a line for each clip, in the order of the source;
+//! - `table.csv` or `table.jsonl`: an unchanged copy of the table of captions, if the source has
+//!   one;
 //! - `bad.jsonl`: what could not be prepared, and why;
-//! - while it is being prepared `journal.jsonl`: the clips that are finished.
+//! - `journal.jsonl`, only while it is being prepared: the clips that are finished.
 
 mod file;
 mod index;
@@ -31,12 +34,12 @@ pub(crate) use open::list;
 
 /// The name of the index.
 const INDEX: &str = "index.jsonl";
-/// What an index begins with.
+/// The first bytes of an index.
 const MAGIC: &[u8] = b"{\"format\":\"vd-shards\"";
 /// Every clip begins at a multiple of this many bytes.
 const ALIGN: u64 = 64;
 
-/// Whether a folder holds prepared clips.
+/// Whether a folder contains prepared clips.
 pub fn is_shards(folder: &Path) -> bool {
     let mut head = Vec::with_capacity(MAGIC.len());
     let file = File::open(folder.join(INDEX));
@@ -44,7 +47,7 @@ pub fn is_shards(folder: &Path) -> bool {
     read.is_ok() && head == MAGIC
 }
 
-/// The name of a shard.
+/// The path of a shard.
 fn shard_path(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("shard-{number:05}.bin"))
 }

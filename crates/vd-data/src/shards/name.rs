@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// A path, whatever its bytes are.
+/// A path with arbitrary bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Name {
-    /// One that is text.
+    /// Valid text.
     Text(String),
-    /// Any other.
+    /// Anything else.
     Bytes {
         /// Its bytes in hexadecimal.
         hex: String,
@@ -50,7 +50,7 @@ pub(super) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// What is no digit counts as 0: such a name leads nowhere, and nothing is opened by it.
+/// Invalid digits count as 0: such a name matches no file, and is never used to open one.
 fn of_hex(hex: &str) -> Vec<u8> {
     let digit = |c: &u8| char::from(*c).to_digit(16).unwrap_or(0) as u8;
     hex.as_bytes().chunks(2).map(|two| two.iter().fold(0, |n, c| (n << 4) | digit(c))).collect()

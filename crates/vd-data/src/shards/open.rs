@@ -1,4 +1,4 @@
-//! A folder of shards as a folder of clips.
+//! Reads a folder of shards as a folder of clips.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::decode::Media;
 use crate::folder::{BadFile, Entry, Folder};
 use crate::{Error, Result};
 
-/// How many shards are held open; others are opened for each read.
+/// How many shards are kept open; others are opened for each access.
 const KEPT_OPEN: usize = 256;
 
-/// Lists prepared clips as [`Folder::list_with`] lists their sources: the same names in the same order, with the same
-/// captions and rows. Also says where the captions come from.
+/// Lists prepared clips as [`Folder::list_with`] lists their sources: the same names in the same
+/// order, with the same captions and rows. Also returns where the captions come from.
 pub(crate) fn list(folder: &Path) -> Result<(Folder, Captions)> {
     let index = Index::read(folder)?;
     let shards = open(folder, &index.header.shards)?;
@@ -61,7 +61,8 @@ pub(crate) fn list(folder: &Path) -> Result<(Folder, Captions)> {
     Ok((Folder::of(folder, entries, unlisted), captions))
 }
 
-/// A clip in its shard; `None` where there is no such shard or rate, which an index that was checked has.
+/// A clip in its shard; `None` if the shard or the rate is missing, which a validated index rules
+/// out.
 fn stored(clip: &ClipLine, shards: &[Arc<ShardFile>], settings: &Settings) -> Option<Stored> {
     let array = clip.array.as_ref();
     Some(Stored {
@@ -76,7 +77,7 @@ fn stored(clip: &ClipLine, shards: &[Arc<ShardFile>], settings: &Settings) -> Op
     })
 }
 
-/// Opens every shard that an index counts on.
+/// Opens every shard of an index.
 fn open(folder: &Path, lengths: &[u64]) -> Result<Vec<Arc<ShardFile>>> {
     (0u32..)
         .zip(lengths)
@@ -87,7 +88,7 @@ fn open(folder: &Path, lengths: &[u64]) -> Result<Vec<Arc<ShardFile>>> {
         .collect()
 }
 
-/// The table of an index, which names a file of the folder and no other.
+/// The path of the table named in an index; it must be a file directly in the folder.
 fn table_path(folder: &Path, name: &str) -> std::result::Result<PathBuf, String> {
     if ["table.csv", "table.jsonl", "table.ndjson"].contains(&name) {
         Ok(folder.join(name))

@@ -23,7 +23,7 @@ enum Content {
     Bad { path: PathBuf, reason: String },
 }
 
-/// A clip as an index that was checked has it.
+/// A clip from a validated index.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) shard: Arc<ShardFile>,
@@ -34,13 +34,13 @@ pub(super) struct Stored {
     pub(super) fps: f64,
     /// Whether it was prepared from an array.
     pub(super) array: bool,
-    /// Whether its numbers are others than those of its array: rounded, or scaled.
+    /// Whether its numbers differ from those of its array because they were rounded or scaled.
     pub(super) changed: bool,
-    /// The number that stood for none and was made missing.
+    /// The number that marked missing values, and was replaced by a missing value.
     pub(super) invalid: Option<f64>,
 }
 
-/// Two are equal that are the same bytes of the same file.
+/// Two are equal if they are the same bytes of the same file.
 impl PartialEq for Packed {
     fn eq(&self, other: &Self) -> bool {
         match (&*self.0, &*other.0) {
@@ -63,7 +63,7 @@ impl Packed {
         Self(Arc::new(Content::Clip(stored)))
     }
 
-    /// A place in the order without a clip.
+    /// A position in the order without a clip.
     pub(super) fn bad(path: PathBuf, reason: String) -> Self {
         Self(Arc::new(Content::Bad { path, reason }))
     }
@@ -76,7 +76,7 @@ impl Packed {
         }
     }
 
-    /// How many bytes it takes.
+    /// Its size in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         match &*self.0 {
             Content::Clip(stored) => stored.bytes(),
@@ -84,7 +84,7 @@ impl Packed {
         }
     }
 
-    /// What its numbers are; `None` of pictures, and without a clip.
+    /// The kind of its numbers; `None` for pictures, and without a clip.
     pub(crate) fn numbers(&self) -> Option<Numbers> {
         match &*self.0 {
             Content::Clip(stored) if !stored.is_picture() => {
@@ -94,7 +94,7 @@ impl Packed {
         }
     }
 
-    /// Whether `invalid`, a number that stands for none, can be told from the others.
+    /// Whether `invalid`, the mark of missing values, can still be recognised.
     pub(crate) fn tells(&self, invalid: f64) -> bool {
         match &*self.0 {
             Content::Clip(stored) => !stored.changed || stored.invalid == Some(invalid),
@@ -102,10 +102,10 @@ impl Packed {
         }
     }
 
-    /// What the index says of it.
+    /// Its properties according to the index.
     ///
     /// # Errors
-    /// Why it could not be prepared.
+    /// The reason why it could not be prepared.
     pub(crate) fn probe(&self) -> Result<Probe> {
         let Stored { shape: [f, h, w, _], fps, .. } = self.stored()?;
         Ok(Probe { f: *f, h: *h, w: *w, fps: *fps })
@@ -173,7 +173,8 @@ impl Packed {
         FloatClip::new(values, [wanted.len(), h, w, c], fps)
     }
 
-    /// Hands the wanted frames (all, if `None`) to `visit`, in order, one in memory at a time.
+    /// Passes the wanted frames (all, if `None`) to `visit`, in order, with only one in memory at a
+    /// time.
     pub(crate) fn for_each_frame(
         &self,
         wanted: Option<&[usize]>,
@@ -205,7 +206,7 @@ impl Stored {
         !self.array && self.pixels().is_ok()
     }
 
-    /// Its own channels; refuses what clips of bytes cannot hold.
+    /// Its number of channels; refuses one that clips of bytes cannot have.
     fn pixels(&self) -> Result<usize> {
         match (self.dtype, self.shape[3]) {
             (Dtype::U8, c @ (1 | 3)) => Ok(c),
@@ -239,7 +240,7 @@ impl Stored {
         }
     }
 
-    /// Shows the bytes of frames to `visit`, those that follow each other at once.
+    /// Passes the bytes of frames to `visit`, consecutive frames at once.
     fn read(&self, wanted: &[usize], visit: &mut dyn FnMut(&[u8])) -> Result<()> {
         let frame = self.shape[1..].iter().product::<usize>() * self.dtype.bytes();
         self.shard.with(self.offset..self.offset + self.bytes(), |clip| {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::name::Name;
 use crate::array::{self, Axes};
 
-/// The version that is written, and the only one that is read.
+/// The version that is written; no other version is read.
 pub(super) const VERSION: u32 = 1;
 /// The name of the format.
 pub(super) const FORMAT: &str = "vd-shards";
@@ -33,7 +33,7 @@ impl Dtype {
         }
     }
 
-    /// The same as a kind of array.
+    /// The same as a dtype of arrays.
     pub fn numbers(self) -> array::Dtype {
         match self {
             Self::U8 => array::Dtype::U8,
@@ -43,7 +43,7 @@ impl Dtype {
     }
 }
 
-/// The first line.
+/// The first line of an index or journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Header {
@@ -72,7 +72,7 @@ pub(super) enum Told {
     Table(String),
 }
 
-/// What decides the bytes of prepared clips.
+/// The settings that determine the bytes of prepared clips.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
@@ -124,15 +124,15 @@ impl Settings {
     }
 }
 
-/// Any line behind the first.
+/// Any line after the first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Line {
     /// A clip that was prepared.
     Clip(ClipLine),
-    /// A clip that could not be: it keeps its place in the order, as it has one in its folder.
+    /// A clip that could not be prepared; it keeps its position in the order, as in its folder.
     Bad(BadLine),
-    /// A file that was no clip from the beginning.
+    /// A file that was not recognised as a clip in the first place.
     Unlisted(BadLine),
 }
 
@@ -145,7 +145,7 @@ impl Line {
     }
 }
 
-/// A clip and where it lies.
+/// A clip and its location.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ClipLine {
@@ -155,7 +155,8 @@ pub(super) struct ClipLine {
     /// f h w c
     pub(super) shape: [usize; 4],
     pub(super) dtype: Dtype,
-    /// The shortest decimals that read back as the same number: JSON numbers need not.
+    /// The shortest decimal text that reads back as the same number, which JSON numbers do not
+    /// guarantee.
     pub(super) fps: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) caption: Option<String>,
@@ -166,7 +167,7 @@ pub(super) struct ClipLine {
     pub(super) array: Option<ArrayLine>,
 }
 
-/// Which clip of a folder it is: a file of arrays holds several.
+/// Identifies a clip in a folder: a file of arrays holds several.
 pub(super) type Key = (Name, Option<String>, u64);
 
 impl ClipLine {
@@ -177,22 +178,22 @@ impl ClipLine {
     }
 }
 
-/// What a clip was that was prepared from an array.
+/// The origin of a clip that was prepared from an array.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ArrayLine {
     /// The name of the array in its file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) member: Option<String>,
-    /// Which clip of the array it is.
+    /// The index of the clip in the array.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) clip: u64,
-    /// What the numbers were.
+    /// The original dtype.
     pub(super) dtype: array::Dtype,
-    /// How many of them are stored as another number.
+    /// How many numbers are stored as a different number.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) rounded: u64,
-    /// How far at most, as a share of the number: decimals, as those of `fps`.
+    /// The largest relative deviation; a decimal text, like `fps`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) furthest: Option<String>,
 }
@@ -201,7 +202,7 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// What could not be prepared.
+/// A clip or file that could not be prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BadLine {
@@ -211,14 +212,14 @@ pub(super) struct BadLine {
     pub(super) reason: String,
 }
 
-/// What tells whether a source has changed.
+/// Detects whether a source has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Signature {
-    /// Files: 1, or the number of frames of a folder.
+    /// The number of files: 1, or the number of frames of a folder.
     pub(super) files: u64,
     pub(super) bytes: u64,
-    /// When the newest of them was written, in nanoseconds since 1970.
+    /// When the newest of them was modified, in nanoseconds since 1970.
     pub(super) modified: i64,
 }
 
@@ -250,7 +251,7 @@ mod tests {
         assert_eq!(found, ("size", "as it is".to_owned(), "8x4".to_owned()));
         let other = Settings { dtype: Some(Dtype::F16), ..one.clone() };
         assert_eq!(one.difference(&other), Some(("dtype", "none".to_owned(), "f16".to_owned())));
-        // what a preparation of videos said before there were arrays is what it says now
+        // the lines for videos are the same as before arrays were supported
         let text = serde_json::to_string(&one).unwrap();
         assert!(!text.contains("dtype") && !text.contains("invalid"), "{text}");
     }

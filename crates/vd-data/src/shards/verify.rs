@@ -1,4 +1,4 @@
-//! Whether prepared clips still are what was written.
+//! Checks that prepared clips have not changed since they were written.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -14,23 +14,23 @@ use super::shard_path;
 use crate::folder::BadFile;
 use crate::{Error, Result};
 
-/// What [`verify`] found.
+/// The result of [`verify`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verified {
     /// The folder.
     pub folder: PathBuf,
-    /// Clips that were read.
+    /// The number of clips that were read.
     pub clips: usize,
-    /// Their bytes.
+    /// Their total size.
     pub bytes: u64,
-    /// Clips whose bytes are not those that were written.
+    /// Clips whose bytes differ from those that were written.
     pub damaged: Vec<BadFile>,
 }
 
 /// Reads every clip of a folder of shards and compares its checksum.
 ///
 /// # Errors
-/// When there is no sound index.
+/// When there is no valid index.
 pub fn verify(folder: &Path) -> Result<Verified> {
     let index = Index::read(folder)?;
     let mut found =

@@ -1,4 +1,4 @@
-//! Clips, and numbers of any unit, as arrays: NumPy and safetensors.
+//! Writes clips, and numbers in any unit, as arrays: NumPy and safetensors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,16 +10,17 @@ use super::write_file;
 use crate::array::Dtype;
 use crate::{Clip, Error, FloatClip, Result};
 
-/// A file format of one array.
+/// A file format for one array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArrayFormat {
-    /// NumPy's, which has no place for a rate.
+    /// NumPy's; it cannot store a rate.
     Npy,
-    /// One tensor, `video`; that of a clip has its `fps` and the meaning of its `axes` in the metadata.
+    /// One tensor, `video`; for a clip, its `fps` and the meaning of its `axes` are in the
+    /// metadata.
     Safetensors,
 }
 
-/// An array without its numbers.
+/// The description of an array without its numbers.
 struct Header<'a> {
     dtype: Dtype,
     shape: &'a [usize],
@@ -27,11 +28,12 @@ struct Header<'a> {
     fps: Option<f64>,
 }
 
-/// Writes numbers, the last axis fastest; those of whole kinds are rounded to nearest and held in range.
+/// Writes numbers, the last axis fastest; for integer dtypes they are rounded to nearest and
+/// clamped to the range.
 ///
 /// # Errors
-/// A shape of another number of values; bf16 for `.npy`, which has no such kind; a file that cannot be
-/// written.
+/// A shape that does not match the number of values; bf16 for `.npy`, which has no such dtype; a
+/// file that cannot be written.
 pub fn write_array(
     path: &Path,
     format: ArrayFormat,
@@ -46,8 +48,8 @@ pub fn write_array(
     write(path, format, &Header { dtype, shape, fps: None }, &dtype.encode(values)?)
 }
 
-/// Writes a clip of numbers, f h w c, and its rate where the format has a place for it; numbers of
-/// whole kinds are rounded to nearest and held in range.
+/// Writes a clip of numbers, f h w c, and its rate if the format can store it; for integer dtypes
+/// the numbers are rounded to nearest and clamped to the range.
 ///
 /// # Errors
 /// As [`write_array`].
@@ -78,7 +80,8 @@ fn write(path: &Path, format: ArrayFormat, header: &Header<'_>, values: &[u8]) -
     write_file(path, &bytes)
 }
 
-/// A header of version 1, behind which the numbers begin at a multiple of 64 bytes, as the format asks.
+/// A header of version 1, padded so that the numbers begin at a multiple of 64 bytes, as the format
+/// requires.
 fn npy(header: &Header<'_>) -> Result<Vec<u8>> {
     const START: usize = 10;
     let dtype = header.dtype;
@@ -90,7 +93,7 @@ fn npy(header: &Header<'_>) -> Result<Vec<u8>> {
     }
     let order = if dtype.bytes() == 1 { '|' } else { '<' };
     let axes: Vec<_> = header.shape.iter().map(usize::to_string).collect();
-    // as Python writes a tuple: one of one has a comma
+    // as Python writes a tuple: a single element is followed by a comma
     let comma = if axes.len() == 1 { "," } else { "" };
     let mut text = format!(
         "{{'descr': '{order}{}', 'fortran_order': False, 'shape': ({}{comma}), }}",

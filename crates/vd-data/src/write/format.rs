@@ -1,4 +1,4 @@
-//! The formats that clips are written in.
+//! The file formats of clips.
 
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,13 @@ use crate::{Clip, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClipFormat {
-    /// 256 colours, anywhere shown.
+    /// 256 colours; supported everywhere.
     Gif,
-    /// Animated WebP: every pixel as it is.
+    /// Animated WebP, lossless.
     WebP,
     /// H.264; needs ffmpeg.
     Mp4,
-    /// A folder of PNG frames: every pixel as it is.
+    /// A folder of PNG frames, lossless.
     Png,
     /// NumPy: u8, f h w c.
     Npy,
@@ -31,7 +31,7 @@ impl ClipFormat {
     pub const ALL: [Self; 6] =
         [Self::Gif, Self::WebP, Self::Mp4, Self::Png, Self::Npy, Self::Safetensors];
 
-    /// Its name, which is the ending of its files.
+    /// Its name, which is also its file extension.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gif => "gif",
@@ -43,23 +43,23 @@ impl ClipFormat {
         }
     }
 
-    /// The format of a file by the ending of its name; frames are a folder and no file.
+    /// The format of a file, from its extension; frames are a folder, not a file.
     pub fn of_name(path: &Path) -> Option<Self> {
         let ending = crate::decode::extension(path);
         Self::ALL.into_iter().find(|format| !format.is_folder() && format.name() == ending)
     }
 
-    /// Whether a clip becomes a folder.
+    /// Whether a clip is written as a folder.
     pub fn is_folder(self) -> bool {
         self == Self::Png
     }
 
-    /// Whether every pixel stays as it is, of whatever colours.
+    /// Whether every pixel is kept exactly, whatever its colour.
     pub fn is_exact(self) -> bool {
         !matches!(self, Self::Gif | Self::Mp4)
     }
 
-    /// The array that it is, where it is one and no picture.
+    /// The array format, if it is one and not a picture format.
     pub fn array(self) -> Option<ArrayFormat> {
         match self {
             Self::Npy => Some(ArrayFormat::Npy),
@@ -68,19 +68,19 @@ impl ClipFormat {
         }
     }
 
-    /// Where a clip of this name without ending goes.
+    /// The path of a clip for a name without extension.
     pub fn path(self, stem: &Path) -> PathBuf {
         if self.is_folder() {
             return stem.to_path_buf();
         }
-        // not with_extension: a dot in the name ends nothing
+        // not with_extension: a dot in the name does not start an extension
         let mut name = stem.as_os_str().to_os_string();
         name.push(".");
         name.push(self.name());
         PathBuf::from(name)
     }
 
-    /// The rate at which a clip of so many frames per second is shown.
+    /// The rate at which a clip of `asked` frames per second is shown.
     pub fn fps(self, asked: f64) -> f64 {
         match self {
             Self::Gif => gif_fps(asked),
@@ -89,10 +89,10 @@ impl ClipFormat {
         }
     }
 
-    /// Writes a clip, whole or not at all; what was there before is replaced.
+    /// Writes a clip atomically; an existing file or folder is replaced.
     ///
     /// # Errors
-    /// As the writer of the format; a folder that holds other things than frames.
+    /// As the writer of the format; a folder that contains anything other than frames.
     pub fn write(self, path: &Path, clip: &Clip) -> Result<()> {
         match self {
             Self::Gif => write_gif(path, clip),

@@ -1,4 +1,4 @@
-//! Clips as folders of pictures, one for each frame.
+//! Writes clips as folders of pictures, one per frame.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use image::{ExtendedColorType, ImageFormat};
 use super::write_file;
 use crate::{Clip, Error, Result};
 
-/// Writes every frame as a PNG of its own, frame-00000.png and so on, each pixel as it is.
+/// Writes every frame as a lossless PNG, frame-00000.png and so on.
 ///
-/// The folder must be there. Returns the files.
+/// The folder must exist. Returns the files.
 ///
 /// # Errors
 /// A clip that is not valid; a file that cannot be written.
@@ -18,11 +18,10 @@ pub fn write_frames(folder: &Path, clip: &Clip) -> Result<Vec<PathBuf>> {
     write_frames_from(folder, 0, clip)
 }
 
-/// Writes the frames of a part of a video as [`write_frames`] does, the first of them with the
-/// number `first`.
+/// Writes the frames of a part of a video like [`write_frames`], numbered from `first` on.
 ///
-/// Each file is whole or not there. Where writing breaks off, the folder holds the frames up to
-/// some number: a shorter video, that reads like any other.
+/// Each file is written atomically. If writing is interrupted, the folder holds the frames up to
+/// some number: a shorter but valid video.
 ///
 /// # Errors
 /// As [`write_frames`].

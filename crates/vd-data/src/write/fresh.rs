@@ -1,11 +1,12 @@
-//! Folders that are whole or not there.
+//! Folders that are written atomically.
 
 use std::fs;
 use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Fills a new folder and puts it in the place of one of frames alone, or of none.
+/// Fills a new folder and moves it to `path`, where there may be a folder of frames alone, which is
+/// replaced, or nothing.
 pub(super) fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let failed = |e| Error::write(path, e);
     let parent = match path.parent() {
@@ -20,7 +21,7 @@ pub(super) fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     }
     let new = hidden().map_err(failed)?;
     fill(new.path())?;
-    // temporary folders are private by default; this one becomes the user's
+    // temporary folders are private by default; this one gets the user's permissions
     open_to_all(new.path()).map_err(failed)?;
     let old = hidden().map_err(failed)?;
     if there {
@@ -29,7 +30,7 @@ pub(super) fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     fs::rename(new.path(), path).map_err(failed)?;
     #[cfg(unix)]
     fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    // what it was is gone: it is not to be looked for
+    // the temporary folder no longer exists under its old name, so it must not be deleted
     let _ = new.keep();
     Ok(())
 }
@@ -71,7 +72,7 @@ mod tests {
             let clip = Clip::new(vec![f as u8; f * 4], [f, 2, 2, 1], crate::UNSTATED_FPS).unwrap();
             ClipFormat::Png.write(&path, &clip).unwrap();
             assert_eq!(decode(&path, 1).unwrap(), clip);
-            // nothing is left of what was there before, or of the way
+            // neither the old content nor a temporary folder is left
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         }
         fs::write(path.join("frame-x.png"), "another's").unwrap();

@@ -1,4 +1,4 @@
-//! Clips as animated GIF.
+//! Writes clips as animated GIF.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -9,22 +9,23 @@ use super::palette::{Indexed, index};
 use super::write_file;
 use crate::{Clip, Error, Result};
 
-/// The shortest delay that browsers keep to, in 1/100 s.
+/// The shortest delay that browsers respect, in 1/100 s.
 const SHORTEST: u64 = 2;
 
-/// The rate at which a GIF of so many frames per second is shown.
+/// The rate at which a GIF of `fps` frames per second is shown.
 ///
 /// # Range
-/// From 100/65535 to 50: frames last from 2/100 s, below which players slow them down, to
-/// 65535/100 s, the longest that the format holds.
+/// From 100/65535 to 50: frames last from 2/100 s, below which players slow them down, to 65535/100
+/// s, the maximum of the format.
 pub fn gif_fps(fps: f64) -> f64 {
     fps.clamp(100.0 / f64::from(u16::MAX), 100.0 / SHORTEST as f64)
 }
 
-/// Writes a clip as a GIF that repeats for ever, with one palette for all frames.
+/// Writes a clip as a GIF that loops for ever, with one palette for all frames.
 ///
-/// The format counts delays in 1/100 s: where the rate does not divide 100, delays differ by one so that no frame is more than
-/// half of that away from its time. Rates that it cannot hold become those of [`gif_fps`].
+/// The format counts delays in 1/100 s: if the rate does not divide 100, delays vary by one, so
+/// that no frame is off by more than half of that. Rates outside the format's range become those of
+/// [`gif_fps`].
 ///
 /// # Errors
 /// When a side exceeds 65535, or the file cannot be written.
@@ -36,7 +37,7 @@ pub fn write_gif(path: &Path, clip: &Clip) -> Result<()> {
     write_file(path, &bytes)
 }
 
-/// Height and width as the format has them.
+/// Height and width in the type that the format uses.
 pub(super) fn check_sides(clip: &Clip) -> Result<(u16, u16)> {
     let side = |n: usize| {
         u16::try_from(n).map_err(|_| Error::clip("sides of at most 65535", format!("{n}")))
@@ -44,7 +45,8 @@ pub(super) fn check_sides(clip: &Clip) -> Result<(u16, u16)> {
     Ok((side(clip.h)?, side(clip.w)?))
 }
 
-/// Parts of one frame or more each; those whose palette is not that of the first bring their own.
+/// Encodes parts of one or more frames each; parts whose palette differs from the first one's store
+/// their own.
 pub(super) fn encode(
     parts: &[Indexed],
     (h, w): (u16, u16),

@@ -1,4 +1,4 @@
-//! Clips side by side in one clip, their captions below them.
+//! Arranges clips side by side in one clip, with their captions below them.
 
 use image::{Rgb, RgbImage};
 
@@ -8,22 +8,24 @@ use crate::{Clip, Error, Result};
 
 /// Pixels around and between clips.
 const GAP: usize = 8;
-/// A clip is enlarged by the least whole number that makes it so wide, for its caption to have room.
+/// A clip is enlarged by the smallest integer that makes it at least this wide, so that its caption
+/// has room.
 const WIDTH: usize = 128;
-/// Pixels from the top of a line to that of the next.
+/// The distance between the tops of two lines, in pixels.
 const LINE: usize = LETTER + 3;
-/// Lines of a caption that are shown.
+/// The maximum number of caption lines shown.
 const LINES: usize = 4;
 const PAPER: Rgb<u8> = Rgb([244, 244, 240]);
 const INK: Rgb<u8> = Rgb([24, 24, 28]);
 
-/// One clip that shows all `clips`, row by row, each with its caption below it; a shorter one rests on its last frame.
+/// One clip that shows all `clips`, row by row, each with its caption below it; a shorter one stays
+/// on its last frame.
 ///
 /// # Range
 /// `columns` is clamped to [1, n].
 /// # Errors
-/// When there is no clip, when one is not valid, when their frames are not of one size, or when the result would take
-/// more than 2 GiB.
+/// When there is no clip, when one is not valid, when their frames differ in size, or when the
+/// result would take more than 2 GiB.
 pub fn grid(clips: &[(Clip, String)], columns: usize) -> Result<Clip> {
     let Some((first, _)) = clips.first() else {
         return Err(Error::clip("at least one clip", "none"));
@@ -64,7 +66,7 @@ pub fn grid(clips: &[(Clip, String)], columns: usize) -> Result<Clip> {
     Clip::new(frames, [f, height, width, 3], first.fps)
 }
 
-/// A caption in lines of so many letters; of a long one the beginning.
+/// A caption in lines of at most `letters` letters; a long one is truncated.
 fn lines(text: &str, letters: usize) -> Vec<String> {
     let mut lines = wrap(text, letters);
     if lines.len() > LINES {

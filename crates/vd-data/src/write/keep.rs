@@ -1,4 +1,4 @@
-//! GIFs of clips of which some pixels must stay what they are.
+//! GIFs of clips in which some pixels must keep their exact colour.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,22 +8,21 @@ use super::palette::{self, Indexed};
 use super::write_file;
 use crate::{Clip, Error, Result};
 
-/// Colours that a GIF holds for each frame.
+/// The number of colours that a GIF can hold per frame.
 const COLOURS: usize = 256;
 
-/// Writes a clip as [`write_gif`](crate::write_gif) does, with the pixels that are `known` as they
-/// are.
+/// Writes a clip like [`write_gif`](crate::write_gif), with the pixels in `known` kept exactly.
 ///
-/// Where the clip has more than 256 colours, each frame gets a palette of its own: the colours of
-/// its known pixels, and what stands best for the others beside them.
+/// If the clip has more than 256 colours, each frame gets its own palette: the colours of its known
+/// pixels, and the best approximation of the others.
 ///
-/// Returns false where some frame has more than 256 known colours: its known pixels are rounded
+/// Returns false if some frame has more than 256 known colours: its known pixels are then rounded
 /// like the others.
 ///
 /// # Shapes
 /// `known`: f h w, row by row
 /// # Errors
-/// As [`write_gif`](crate::write_gif); `known` of another length.
+/// As [`write_gif`](crate::write_gif); `known` of a different length.
 pub fn write_gif_keeping(path: &Path, clip: &Clip, known: &[bool]) -> Result<bool> {
     clip.check()?;
     let pixels = clip.h * clip.w;
@@ -49,7 +48,7 @@ pub fn write_gif_keeping(path: &Path, clip: &Clip, known: &[bool]) -> Result<boo
     Ok(exact)
 }
 
-/// One frame with its palette, and whether its known pixels are as they were.
+/// One frame with its palette, and whether its known pixels were kept exactly.
 fn frame(frame: &Clip, known: &[bool]) -> Result<(Indexed, bool)> {
     if let Some(indexed) = palette::without_loss(frame) {
         return Ok((indexed, true));
@@ -77,7 +76,7 @@ fn frame(frame: &Clip, known: &[bool]) -> Result<(Indexed, bool)> {
     Ok((Indexed { palette, pixels }, true))
 }
 
-/// The place of the colour that is least far away.
+/// The index of the nearest colour.
 fn closest(palette: &[[u8; 3]], colour: [u8; 3]) -> u8 {
     let far = |other: &[u8; 3]| -> u32 {
         other.iter().zip(colour).map(|(a, b)| u32::from(a.abs_diff(b)).pow(2)).sum()
@@ -92,7 +91,8 @@ mod tests {
     use super::*;
     use crate::random::{Purpose, Stream};
 
-    /// Two frames of 20 x 20 of any colours, but for known pixels, which are of a `few`.
+    /// Two frames of 20 x 20 random colours, except for known pixels, which have one of `few`
+    /// colours.
     fn noise(few: usize) -> (Clip, Vec<bool>) {
         let mut stream = Stream::new(Purpose::Sample, few as u64, 0, 0);
         let known: Vec<bool> = (0..2 * 400).map(|_| stream.below(2) == 0).collect();
@@ -121,7 +121,7 @@ mod tests {
             for ((wanted, found), known) in pairs.zip(&known) {
                 assert!(!known || wanted == found);
             }
-            // The others are near what they were, not just any of the palette.
+            // The others are approximated, not replaced by arbitrary colours of the palette.
             let off = clip.frames.iter().zip(&found.frames).map(|(a, b)| f64::from(a.abs_diff(*b)));
             assert!(off.sum::<f64>() / (clip.frames.len() as f64) < 12.0);
         }

@@ -1,4 +1,4 @@
-//! Clips to files: GIF, WebP, MP4, PNG frames, arrays, contact sheets, line plots.
+//! Writes clips to files: GIF, WebP, MP4, PNG frames, arrays, contact sheets, line plots.
 
 mod array;
 mod format;
@@ -38,12 +38,12 @@ use vd_tensor_ops::write_atomically;
 
 use crate::{Error, Result};
 
-/// Replaces a file, or leaves it as it was.
+/// Writes a file atomically, replacing an existing one.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomically(path, bytes).map_err(|e| unwritten(path, e))
 }
 
-/// What kept a file from being written.
+/// The error of a file that could not be written.
 fn unwritten(path: &Path, error: vd_tensor_ops::Error) -> Error {
     let source = match error {
         vd_tensor_ops::Error::Io { source, .. } => source,

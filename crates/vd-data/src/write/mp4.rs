@@ -1,4 +1,4 @@
-//! Clips as MP4, through ffmpeg.
+//! Writes clips as MP4, through ffmpeg.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,18 +10,20 @@ use vd_tensor_ops::write_atomically_with;
 use crate::process::Process;
 use crate::{Clip, Error, Ffmpeg, Result};
 
-/// The longest that coding may go on behind the last frame, of which many are still under way.
+/// The longest time that encoding may take after the last frame, while many frames are still in the
+/// encoder.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
-/// Height and width of the MP4 of a clip: even, as its colours are stored for squares of four pixels.
+/// Height and width of a clip's MP4: even, because colours are stored for squares of four pixels.
 pub fn mp4_size([h, w]: [usize; 2]) -> [usize; 2] {
     [h, w].map(|side| side.next_multiple_of(2))
 }
 
-/// Writes a clip as an MP4 that any player shows: H.264, 4:2:0, rate factor 18, its index at the front.
+/// Writes a clip as an MP4 that any player supports: H.264, 4:2:0, rate factor 18, its index at the
+/// front.
 ///
-/// An odd height or width gets one more row or column, which repeats the last: see [`mp4_size`]. Pixels come back
-/// nearly, not exactly, as they were.
+/// An odd height or width is extended by repeating the last row or column: see [`mp4_size`]. The
+/// compression is lossy: pixels change slightly.
 ///
 /// # Errors
 /// When there is no ffmpeg, when it lacks the encoder, or when the file cannot be written.
@@ -32,7 +34,7 @@ pub fn write_mp4(path: &Path, clip: &Clip) -> Result<()> {
         format: "MP4",
         why: format!("{why}; or write a GIF or an animated WebP, which need no ffmpeg"),
     })?;
-    // Its index is put at the front when all else is written: that needs a file to go back in.
+    // The index is moved to the front at the end, which needs a seekable file.
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -72,7 +74,7 @@ fn command(tools: &Ffmpeg, clip: &Clip, into: &Path) -> Result<Command> {
     let format = if clip.c == 1 { "gray" } else { "rgb24" };
     command.args(["-f", "rawvideo", "-pix_fmt", format, "-s", &format!("{w}x{h}")]);
     command.args(["-r", &clip.fps.to_string(), "-i", "pipe:0"]);
-    // Players take what is not marked for one of two standards, by its size; so it is marked.
+    // Players guess the colour matrix of unmarked files from their size, so this one is marked.
     let scale = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int";
     command.args(["-vf", scale, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", "18"]);
     command.args(["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]);
@@ -83,7 +85,7 @@ fn command(tools: &Ffmpeg, clip: &Clip, into: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// The frames, an odd side made even by its last pixels.
+/// Writes the frames; odd sides are made even by repeating the last pixels.
 fn feed(input: &mut impl Write, clip: &Clip) -> std::io::Result<()> {
     let row = clip.w * clip.c;
     let mut frame = Vec::new();

@@ -8,7 +8,7 @@ use quantette::{ImageRef, PaletteSize, Pipeline, QuantizeMethod};
 
 use crate::{Clip, Error, Result};
 
-/// A palette of at most 256 colours and the colour of every pixel of all frames.
+/// A palette of at most 256 colours, and the index of every pixel of all frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Indexed {
     /// Red, green, blue of each colour.
@@ -17,12 +17,13 @@ pub(super) struct Indexed {
     pub(super) pixels: Vec<u8>,
 }
 
-/// One palette for all frames: exact where 256 colours are enough, k-means in Oklab otherwise, without dither.
+/// One palette for all frames: exact if 256 colours suffice, else k-means in Oklab, without
+/// dithering.
 pub(super) fn index(clip: &Clip) -> Result<Indexed> {
     without_loss(clip).map_or_else(|| nearest(clip, 256), Ok)
 }
 
-/// Every colour as it is, where 256 are enough.
+/// Every colour exactly, if 256 suffice.
 pub(super) fn without_loss(clip: &Clip) -> Option<Indexed> {
     if clip.c == 1 {
         let palette = (0..=255).map(|grey| [grey; 3]).collect();
@@ -51,12 +52,12 @@ fn exact(clip: &Clip) -> Option<Indexed> {
     Some(Indexed { palette, pixels })
 }
 
-/// The colours that stand best for those of a clip: so many, from 1 to 256.
+/// The best palette of at most `most` colours for a clip, from 1 to 256.
 pub(super) fn nearest(clip: &Clip, most: usize) -> Result<Indexed> {
     let most = u16::try_from(most).ok().and_then(|most| PaletteSize::try_from(most).ok());
     let most = most.ok_or_else(|| Error::clip("a palette of 1 to 256 colours", "another"))?;
     let colours: &[Srgb<u8>] = clip.frames.components_as();
-    // all frames stand on top of each other: to the quantizer they are one tall image
+    // the quantizer sees all frames stacked as one tall image
     let image = u32::try_from(clip.w)
         .ok()
         .zip(u32::try_from(clip.f * clip.h).ok())

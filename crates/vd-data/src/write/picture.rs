@@ -6,15 +6,17 @@ use vd_tensor_ops::video;
 use super::tile::tile;
 use crate::{Error, Normaliser, Result};
 
-/// Clips in the range of the diffusion process as pictures: -1 is black, 1 is white, and three standard
-/// deviations are where a channel is scaled by those. What lies beyond is black or white.
+/// Converts clips from the range of the diffusion process to pictures: -1 is black, 1 is white; for
+/// a channel scaled to z-scores, minus and plus three standard deviations. Values beyond are
+/// clamped.
 ///
-/// One channel is grey, three are colours, and of other numbers each channel is grey, side by side.
+/// One channel is shown in grey, three in colour; for any other number each channel is shown in
+/// grey, side by side.
 ///
 /// # Shapes
 /// `videos`: n c f h w, floats; result: n 1 f H W or n 3 f H W, u8
 /// # Errors
-/// Clips of another rank, or of other channels than `normaliser` has.
+/// Clips of another rank, or with a different number of channels than `normaliser`.
 pub fn picture(videos: &Tensor, normaliser: Option<&Normaliser>) -> Result<Tensor> {
     let Some(normaliser) = normaliser else { return Ok(video::to_u8(videos)) };
     let shown = normaliser.shown();

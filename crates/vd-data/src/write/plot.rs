@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// One curve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// What it is, for the legend; none is drawn where all names are empty.
+    /// Its name in the legend; no legend is drawn if all names are empty.
     pub name: String,
     /// Its points from left to right; points that are not finite are left out.
     pub points: Vec<(f64, f64)>,
@@ -19,13 +19,13 @@ pub struct Line {
 /// Curves over one pair of axes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LinePlot {
-    /// Stands over the plot.
+    /// The title above the plot.
     pub title: String,
-    /// Stands below the horizontal axis.
+    /// The label below the horizontal axis.
     pub x_label: String,
-    /// Stands beside the vertical axis.
+    /// The label beside the vertical axis.
     pub y_label: String,
-    /// Whether the vertical axis is logarithmic; values that are not positive are left out then.
+    /// Whether the vertical axis is logarithmic; non-positive values are then left out.
     pub log_y: bool,
     /// The curves.
     pub lines: Vec<Line>,
@@ -57,7 +57,7 @@ impl LinePlot {
         Ok(svg)
     }
 
-    /// The points that have a place; on a logarithmic axis the values become their logarithms.
+    /// The points that can be drawn; on a logarithmic axis values are replaced by their logarithms.
     fn drawable(&self, line: &Line) -> Line {
         let points = line.points.iter().copied();
         let points = points.map(|(x, y)| (x, if self.log_y { y.log10() } else { y }));
@@ -133,7 +133,7 @@ pub fn write_line_plot(path: &Path, plot: &LinePlot) -> Result<()> {
     write_file(path, plot.to_svg()?.as_bytes())
 }
 
-/// From the least to the largest value, widened by a part of itself; never empty.
+/// The range from the minimum to the maximum, widened by the fraction `part`; never empty.
 fn extent(values: impl Iterator<Item = f64>, part: f64) -> std::ops::Range<f64> {
     let (low, high) =
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
@@ -146,7 +146,7 @@ fn extent(values: impl Iterator<Item = f64>, part: f64) -> std::ops::Range<f64> 
     }
 }
 
-/// How many decimals tell the ticks of an axis of this length apart: there are about ten.
+/// How many decimals distinguish the ticks of an axis of this length; there are about ten ticks.
 fn decimals(length: f64) -> usize {
     (1.0 - length.max(1e-12).log10()).ceil().clamp(0.0, 12.0) as usize
 }
@@ -154,7 +154,7 @@ fn decimals(length: f64) -> usize {
 /// A positive number with two significant digits.
 fn significant(value: f64) -> String {
     if (1e-3..1e4).contains(&value) {
-        // a power of ten may come out a rounding below itself
+        // rounding may put a power of ten just below itself
         let decimals = (1.0 - (value.log10() + 1e-9).floor()).max(0.0) as usize;
         format!("{value:.decimals$}")
     } else {

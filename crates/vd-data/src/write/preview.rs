@@ -11,27 +11,28 @@ use crate::folder::{BadFile, Entry, Folder};
 use crate::inspect::spread_over;
 use crate::{Clip, Error, Result};
 
-/// Larger frames are shown smaller, in pixels a side.
+/// Larger frames are shrunk to this, in pixels per side.
 const LARGEST: usize = 128;
-/// Smaller frames are shown larger, by whole numbers, up to about this.
+/// Smaller frames are enlarged by integer factors, up to about this.
 const SMALLEST: usize = 96;
-/// The longest name and the longest caption beside a clip, in letters.
+/// The longest name and the longest caption shown beside a clip, in letters.
 const NAME: usize = 32;
 const CAPTION: usize = 76;
 
-/// What [`write_preview`] drew.
+/// The result of [`write_preview`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previewed {
-    /// Clips on the sheet.
+    /// The number of clips on the sheet.
     pub shown: usize,
-    /// Clips of the data set.
+    /// The number of clips in the data set.
     pub clips: usize,
-    /// Those that were to be shown and cannot be read.
+    /// Clips that were chosen but cannot be read.
     pub bad_files: Vec<BadFile>,
 }
 
-/// Draws `clips` clips of a data set, evenly spread over it, as rows of `frames` frames each beside their names, lengths and
-/// captions. Of arrays each channel goes from black, its least number in these frames, to white; what is missing is black too.
+/// Draws `clips` clips, evenly spread over a data set, as rows of `frames` frames each, beside
+/// their names, lengths and captions. Each channel of an array goes from black, its minimum in
+/// these frames, to white; missing values are black too.
 ///
 /// # Errors
 /// As [`crate::contact_sheet`]; when none of the clips can be read, or the file cannot be written.
@@ -68,7 +69,7 @@ pub fn write_preview(
     Ok(Previewed { shown: shown.len(), clips: entries.len(), bad_files })
 }
 
-/// Some frames of a clip, no larger than is shown, and what stands beside them.
+/// Some frames of a clip at the displayed size, and the text beside them.
 fn excerpt(entry: &Entry, frames: usize) -> Result<(String, Clip)> {
     let probe = entry.media.probe()?;
     let wanted = evenly(probe.f, frames);
@@ -82,7 +83,7 @@ fn excerpt(entry: &Entry, frames: usize) -> Result<(String, Clip)> {
     Ok((label(entry, probe.f, [probe.h, probe.w]), clip))
 }
 
-/// A clip no larger than is shown.
+/// A clip shrunk to the displayed size if necessary.
 fn small(clip: Clip) -> Result<Clip> {
     let side = clip.h.max(clip.w);
     if side > LARGEST {
@@ -92,7 +93,7 @@ fn small(clip: Clip) -> Result<Clip> {
     Ok(clip)
 }
 
-/// Name, length, size and caption; long ones are cut.
+/// Name, length, size and caption; long ones are truncated.
 fn label(entry: &Entry, f: usize, [h, w]: [usize; 2]) -> String {
     let name = plain(&entry.name.to_string_lossy());
     let letters = name.chars().count();
@@ -108,7 +109,7 @@ fn label(entry: &Entry, f: usize, [h, w]: [usize; 2]) -> String {
     format!("{name} {f}f {h}x{w} {caption}")
 }
 
-/// A text without what would break a line or hide.
+/// A text without line breaks and invisible characters.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,15 +1,16 @@
-//! Numbers of any unit as a small picture.
+//! Shows numbers in any unit as a small picture.
 
 use crate::fit_floats::fit_floats;
 use crate::{Clip, FloatClip, Result};
 
-/// The most channels that are shown side by side.
+/// The maximum number of channels that are shown side by side.
 const CHANNELS: usize = 4;
 /// Columns between them.
 const GAP: usize = 2;
 
-/// Numbers as pixels, no larger than `largest` a side: each channel from black, its least number, to white, its largest. What is
-/// missing is black. One channel is grey, three are colours, and of other numbers of channels the first four stand side by side.
+/// Numbers as pixels, no larger than `largest` per side: each channel from black, its minimum, to
+/// white, its maximum. Missing values are black. One channel is shown in grey, three in colour; for
+/// any other number the first four are shown side by side.
 pub(super) fn numbers_as_picture(clip: &FloatClip, largest: usize) -> Result<Clip> {
     let shown;
     let side = clip.h.max(clip.w);
@@ -24,7 +25,7 @@ pub(super) fn numbers_as_picture(clip: &FloatClip, largest: usize) -> Result<Cli
     let ranges: Vec<[f32; 2]> = (0..c).map(|channel| range(clip, channel)).collect();
     let byte = |at: usize| {
         let (x, [low, high]) = (clip.values[at], ranges[at % c]);
-        // of numbers that are all one the least is white, so that it differs from a missing one
+        // if all numbers are equal they are white, to differ from missing ones
         let share = if high > low {
             (f64::from(x) - f64::from(low)) / (f64::from(high) - f64::from(low))
         } else {
@@ -48,7 +49,7 @@ pub(super) fn numbers_as_picture(clip: &FloatClip, largest: usize) -> Result<Cli
     Clip::new(frames, [f, h, width, 1], clip.fps)
 }
 
-/// The least and the largest number of a channel.
+/// The minimum and the maximum of a channel.
 fn range(clip: &FloatClip, channel: usize) -> [f32; 2] {
     let there = clip.values.iter().skip(channel).step_by(clip.c).filter(|x| x.is_finite());
     there.fold([f32::INFINITY, f32::NEG_INFINITY], |[low, high], x| [low.min(*x), high.max(*x)])

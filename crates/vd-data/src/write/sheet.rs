@@ -12,18 +12,18 @@ use crate::{Clip, Error, Result};
 /// A row of a contact sheet.
 #[derive(Debug, Clone)]
 pub enum SheetRow<'a> {
-    /// A line of text over the rows that follow.
+    /// A line of text above the rows that follow.
     Heading(String),
     /// A clip with its name to the left.
     Clip {
-        /// What stands beside the frames.
+        /// The text beside the frames.
         label: String,
         /// The frames.
         clip: &'a Clip,
     },
 }
 
-/// Enlargement of letters.
+/// The enlargement of letters.
 const TEXT: usize = 2;
 /// Pixels between frames.
 const GAP: usize = 4;
@@ -31,15 +31,16 @@ const GAP: usize = 4;
 const MARGIN: usize = 12;
 /// The longest line beside the frames, in letters.
 const LABEL: usize = 18;
-/// The largest sheet in pixels a side.
+/// The maximum side of a sheet in pixels.
 const MAX_SHEET: usize = 32_768;
 const PAPER: Rgb<u8> = Rgb([244, 244, 240]);
 const INK: Rgb<u8> = Rgb([24, 24, 28]);
 
-/// Draws clips as rows of at most `max_frames` frames each, evenly picked with first and last, every pixel `scale` pixels wide.
+/// Draws clips as rows of at most `max_frames` frames each, evenly spaced and including the first
+/// and the last, every pixel `scale` pixels wide.
 ///
 /// # Errors
-/// When a number is 0, a clip is not valid, or the sheet would exceed 32768 pixels a side.
+/// When a number is 0, a clip is not valid, or the sheet would exceed 32768 pixels per side.
 pub fn contact_sheet(rows: &[SheetRow<'_>], scale: usize, max_frames: usize) -> Result<RgbImage> {
     if scale == 0 || max_frames == 0 || rows.is_empty() {
         return Err(Error::clip(
@@ -76,7 +77,7 @@ pub fn contact_sheet(rows: &[SheetRow<'_>], scale: usize, max_frames: usize) -> 
 /// Writes a [`contact_sheet`] as PNG.
 ///
 /// # Errors
-/// As [`contact_sheet`]; and when the file cannot be written.
+/// As [`contact_sheet`]; also when the file cannot be written.
 pub fn write_contact_sheet(
     path: &Path,
     rows: &[SheetRow<'_>],
@@ -145,7 +146,7 @@ fn label_letters(rows: &[SheetRow<'_>]) -> usize {
         .unwrap_or(0)
 }
 
-/// At most `most` of 0 .. f, evenly spread, first and last among them.
+/// At most `most` of 0 .. f, evenly spaced, including the first and the last.
 pub(super) fn evenly(f: usize, most: usize) -> Vec<usize> {
     if f <= most {
         return (0..f).collect();

@@ -6,7 +6,7 @@ use image::{Rgb, RgbImage};
 /// Side of a letter before enlargement, in pixels.
 pub(super) const LETTER: usize = 8;
 
-/// Draws one line; what does not fit into the image is cut off, letters that the font lacks become '?'.
+/// Draws one line, cut off at the edge of the image; letters that the font lacks become '?'.
 pub(super) fn draw(
     image: &mut RgbImage,
     [x, y]: [usize; 2],
@@ -38,7 +38,7 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     for word in text.split_whitespace() {
         let letters: Vec<char> = word.chars().collect();
         for (k, piece) in letters.chunks(width).enumerate() {
-            // the pieces of an overlong word stand on lines of their own
+            // the pieces of an overlong word each get a line of their own
             match lines.last_mut() {
                 Some(line) if k == 0 && piece.len() < room => {
                     line.push(' ');

@@ -1,20 +1,21 @@
-//! Many clips in one picture.
+//! Arranges many clips in one picture.
 
 use tch::{Kind, Tensor};
 
 use crate::{Error, Result};
 
-/// Pixels between clips that share a picture.
+/// Pixels between clips in a picture.
 const GAP: i64 = 2;
 
-/// Clips side by side, row by row, with black between them and where the last row has none.
+/// Clips side by side, row by row, with black gaps; the rest of an incomplete last row is black
+/// too.
 ///
 /// # Shapes
 /// `clips`: n c f h w, u8; result: c f H W, u8
 /// # Range
 /// `columns` is clamped to [1, n].
 /// # Errors
-/// Clips of another rank or kind, or none.
+/// Clips of another rank or kind; no clips.
 pub fn tile(clips: &Tensor, columns: usize) -> Result<Tensor> {
     let size = clips.size();
     let (&[n @ 1..=i64::MAX, c, f, h, w], Kind::Uint8) = (&size[..], clips.kind()) else {

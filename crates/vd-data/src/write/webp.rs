@@ -1,4 +1,4 @@
-//! Clips as animated WebP, without loss.
+//! Writes clips as lossless animated WebP.
 
 use std::path::Path;
 
@@ -8,27 +8,29 @@ use super::write_file;
 use crate::decode::webp::chunks;
 use crate::{Clip, Error, Result};
 
-/// The shortest time that browsers show a frame as long as it asks for, in 1/1000 s.
+/// The shortest duration that browsers respect, in 1/1000 s.
 const SHORTEST: u64 = 11;
-/// The longest that the format holds, in 1/1000 s.
+/// The longest duration of the format, in 1/1000 s.
 const LONGEST: u64 = (1 << 24) - 1;
-/// The largest side in pixels.
+/// The maximum side in pixels.
 const MAX_SIDE: usize = 1 << 14;
-/// Effort from 0 to 100; more makes files little smaller and takes long.
+/// The effort from 0 to 100; more makes files hardly smaller and takes long.
 const EFFORT: f32 = 40.0;
 
-/// The rate at which an animated WebP of so many frames per second is shown.
+/// The rate at which an animated WebP of `fps` frames per second is shown.
 ///
 /// # Range
-/// From 1/16778 to 90.9: frames last from 11/1000 s, below which players slow them down, to 2^24 - 1 of them.
+/// From 1/16778 to 90.9: frames last from 11/1000 s, below which players slow them down, to (2^24 -
+/// 1)/1000 s.
 pub fn webp_fps(fps: f64) -> f64 {
     fps.clamp(1000.0 / LONGEST as f64, 1000.0 / SHORTEST as f64)
 }
 
-/// Writes a clip as an animated WebP that repeats for ever and holds every pixel as it is.
+/// Writes a clip as a lossless animated WebP that loops for ever.
 ///
-/// The format counts durations in 1/1000 s: where the rate does not divide 1000, they differ by one so that no frame is
-/// more than half of that away from its time. Rates that it cannot hold become those of [`webp_fps`].
+/// The format counts durations in 1/1000 s: if the rate does not divide 1000, they vary by one, so
+/// that no frame is off by more than half of that. Rates outside the format's range become those of
+/// [`webp_fps`].
 ///
 /// # Errors
 /// When a side exceeds 16384, or the file cannot be written.
@@ -41,16 +43,16 @@ pub fn write_webp(path: &Path, clip: &Clip) -> Result<()> {
     let mut body = b"WEBP".to_vec();
     let three = |n: usize| [n as u8, (n >> 8) as u8, (n >> 16) as u8];
     let canvas = [three(clip.w - 1), three(clip.h - 1)].concat();
-    // the flag that it moves; no transparency, colour profile or notes
+    // the animation flag; no transparency, colour profile or metadata
     append(&mut body, b"VP8X", &[&[2, 0, 0, 0][..], &canvas].concat());
-    // a black ground; for ever
+    // black background; infinite loop
     append(&mut body, b"ANIM", &[0, 0, 0, 255, 0, 0]);
     for (index, duration) in durations(clip.f, clip.fps).into_iter().enumerate() {
         let part = Part::changed(clip, index);
         let image = part.image(clip, index).map_err(|e| Error::write(path, e))?;
         let mut frame = [part.x / 2, part.y / 2, part.w - 1, part.h - 1].map(three).concat();
         frame.extend(three(duration));
-        // laid over what was there without blending, and left there
+        // drawn without blending, and not disposed of
         frame.push(2);
         append(&mut frame, b"VP8L", &image);
         append(&mut body, b"ANMF", &frame);
@@ -63,7 +65,7 @@ pub fn write_webp(path: &Path, clip: &Clip) -> Result<()> {
     write_file(path, &bytes)
 }
 
-/// A chunk: its name, its length, and data filled up to an even number of bytes.
+/// Appends a chunk: its name, its length, and data padded to an even number of bytes.
 fn append(out: &mut Vec<u8>, name: &[u8; 4], data: &[u8]) {
     out.extend(name);
     out.extend((data.len() as u32).to_le_bytes());
@@ -79,7 +81,7 @@ fn durations(f: usize, fps: f64) -> Vec<usize> {
     (0..f).map(|frame| (at(frame + 1) - at(frame)).clamp(SHORTEST, LONGEST) as usize).collect()
 }
 
-/// A rectangle of a frame, whose corner has even coordinates, as the format wants it.
+/// A rectangle of a frame; its corner has even coordinates, as the format requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Part {
     y: usize,
@@ -89,7 +91,8 @@ struct Part {
 }
 
 impl Part {
-    /// The smallest one outside of which a frame is as the one before; all of the first.
+    /// The smallest rectangle outside of which a frame equals the one before; the whole frame for
+    /// the first.
     fn changed(clip: &Clip, index: usize) -> Self {
         let Clip { h, w, c, .. } = *clip;
         if index == 0 {
@@ -105,14 +108,14 @@ impl Part {
             }
         }
         if bottom == 0 {
-            // a frame has to hold something
+            // a frame must not be empty
             return Self { y: 0, x: 0, h: 1, w: 1 };
         }
         let (y, x) = (top / 2 * 2, left / 2 * 2);
         Self { y, x, h: bottom - y, w: right - x }
     }
 
-    /// The coded pixels of this part of a frame: the data of a chunk VP8L.
+    /// The encoded pixels of this part of a frame: the data of a VP8L chunk.
     fn image(self, clip: &Clip, index: usize) -> std::io::Result<Vec<u8>> {
         let frame = clip.frame(index);
         let mut pixels = Vec::with_capacity(self.h * self.w * 4);
@@ -144,11 +147,11 @@ impl Part {
     }
 }
 
-/// The lossless image of a file with one frame, whether it is an animation or not.
+/// The lossless image of a file with one frame, animated or not.
 fn image_of(file: &[u8]) -> Option<&[u8]> {
     chunks(file).find_map(|(name, data)| match name {
         b"VP8L" => Some(data),
-        // the chunks of a frame begin behind its 16 bytes, those of a file behind 12
+        // the chunks of a frame start after its 16 bytes, those of a file after 12
         b"ANMF" => image_of(data.get(4..)?),
         _ => None,
     })

@@ -1,4 +1,4 @@
-//! Command lines of ffmpeg and ffprobe, and what their end means.
+//! Command lines of ffmpeg and ffprobe, and what their exit status means.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,12 +9,12 @@ use super::{Container, Ffmpeg};
 use crate::process::{PATIENCE, Process};
 use crate::{Error, Result};
 
-/// Characters of a complaint that are passed on.
+/// How many characters of an error message are passed on.
 const SHOWN: usize = 300;
-/// What ffmpeg ends with after a signal that asks it to end; what it wrote until then is a part.
+/// ffmpeg's exit status after a termination signal; its output is then incomplete.
 const ASKED_TO_END: i32 = 255;
 
-/// The programs, or why the file cannot be read without them.
+/// The programs, or an error that says why the file cannot be read.
 pub(super) fn tools(path: &Path, container: Container) -> Result<&'static Ffmpeg> {
     Ffmpeg::find().map_err(|why| Error::NeedsFfmpeg {
         path: path.to_path_buf(),
@@ -32,7 +32,7 @@ pub(super) fn probe(path: &Path, container: Container, fields: &str) -> Result<P
     start(path, &mut command)
 }
 
-/// Decodes frames to red, green, blue: from `from` on every `step`-th, `n` in all.
+/// Decodes frames to red, green, blue: every `step`-th from `from` on, `n` in total.
 pub(super) fn decode(
     path: &Path,
     container: Container,
@@ -42,7 +42,7 @@ pub(super) fn decode(
     let mut command = Command::new(&tools(path, container)?.ffmpeg);
     command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-xerror", "-threads", "1"]);
     if let Some(at) = from.at {
-        // a time of the file's own clock, which need not begin at 0
+        // a time on the file's own clock, which need not begin at 0
         command.args(["-seek_timestamp", "1", "-ss", &format!("{at:.7}")]);
     }
     input(&mut command, path, container)?;
@@ -57,7 +57,7 @@ pub(super) fn decode(
     start(path, &mut command)
 }
 
-/// Reads all packets and decodes none: is the file whole?
+/// Reads all packets without decoding, to check that the file is complete.
 pub(super) fn walk(path: &Path, container: Container) -> Result<()> {
     let mut command = Command::new(&tools(path, container)?.ffmpeg);
     command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-xerror"]);
@@ -67,7 +67,7 @@ pub(super) fn walk(path: &Path, container: Container) -> Result<()> {
     finish(path, container, process).map(drop)
 }
 
-/// Refuses a file of which it is said that it ends before its end.
+/// Refuses a file whose error messages say that it is truncated.
 pub(super) fn check_whole(path: &Path, container: Container, complaints: &str) -> Result<()> {
     const CUT: [&str; 3] = ["ended prematurely", "partial file", "Truncat"];
     if CUT.iter().any(|words| complaints.contains(words)) {
@@ -78,9 +78,9 @@ pub(super) fn check_whole(path: &Path, container: Container, complaints: &str) -
     Ok(())
 }
 
-/// Names the file in such a way that nothing of its name is taken for anything else: neither `-`
-/// nor `%d` nor `http:`. What the first bytes say is what it is read as: a text with the ending
-/// of a film, that names other files, is none.
+/// Passes the file name so that no part of it is misinterpreted, such as `-`, `%d` or `http:`. The
+/// file is read as the format of its first bytes: a text file with a film's extension that names
+/// other files is refused.
 fn input(command: &mut Command, path: &Path, container: Container) -> Result<()> {
     let mut name = OsString::from("file:");
     name.push(std::path::absolute(path).map_err(|e| Error::read(path, e))?);
@@ -96,7 +96,7 @@ fn start(path: &Path, command: &mut Command) -> Result<Process> {
     })
 }
 
-/// What goes wrong while a program is listened to: silence is the fault of the file.
+/// The error when reading a program's output fails; silence is blamed on the file.
 pub(super) fn failed(path: &Path, error: &std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::TimedOut => Error::damaged(
@@ -108,7 +108,7 @@ pub(super) fn failed(path: &Path, error: &std::io::Error) -> Error {
     }
 }
 
-/// Waits for the end of a program; what it complained of where it ended well.
+/// Waits for the end of a program; returns its error output if it succeeded.
 pub(super) fn finish(path: &Path, container: Container, process: Process) -> Result<String> {
     let (status, complaints) = process.finish().map_err(|e| failed(path, &e))?;
     if status.success() {
@@ -121,14 +121,14 @@ pub(super) fn finish(path: &Path, container: Container, process: Process) -> Res
             let expected = format!("an intact {} file", container.name());
             Err(Error::damaged(path, expected, format!("the ffmpeg error: {said}")))
         }
-        // ended from outside: that says nothing about the file
+        // killed from outside: that says nothing about the file
         None => {
             Err(Error::Ffmpeg { path: path.to_path_buf(), detail: format!("was ended: {status}") })
         }
     }
 }
 
-/// The first lines of what was complained of, on one line and without the name of the file.
+/// The first lines of the error output, joined to one line and without the name of the file.
 fn complaint(path: &Path, complaints: &str) -> String {
     let name = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let name = format!("file:{}", name.to_string_lossy());
@@ -140,7 +140,7 @@ fn complaint(path: &Path, complaints: &str) -> String {
     lines.join("; ").chars().map(plain).take(SHOWN).collect()
 }
 
-/// A line without the name and the address of the part that wrote it.
+/// A line without the name and the address of the component that wrote it.
 fn without_origin(line: &str) -> &str {
     match line.split_once("] ") {
         Some((origin, rest)) if origin.starts_with('[') && origin.contains(" @ 0x") => rest,

@@ -1,4 +1,4 @@
-//! Which frames a film has, and when: from the times of its packets.
+//! Which frames a film has, and when they are shown, from the times of its packets.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,30 +12,30 @@ use crate::clip::UNSTATED_FPS;
 use crate::decode::check_size;
 use crate::{Error, Result};
 
-/// Times that differ by less are taken to be one: they are told in microseconds.
+/// Times that differ by less are considered equal: they are reported in microseconds.
 pub(super) const APART: f64 = 2e-6;
-/// How far a length may be from the true one, in seconds: WebM and MKV count in 1/1000 s.
+/// The maximum error of a length, in seconds: WebM and MKV count in 1/1000 s.
 const ROUNDED: f64 = 2e-3;
 /// Frames whose times are kept for all files together, about 150 MB.
 const KEPT_FRAMES: usize = 16 << 20;
 
-/// What is known of a film before a pixel of it is decoded.
+/// What is known of a film before any pixel is decoded.
 #[derive(Debug)]
 pub(super) struct Index {
-    /// How many frames are shown.
+    /// The number of frames shown.
     pub(super) f: usize,
-    /// Height and width, as they are shown.
+    /// Height and width as shown.
     pub(super) h: u32,
     pub(super) w: u32,
     /// Frames divided by duration.
     pub(super) fps: f64,
-    /// When each frame is shown, in seconds, ascending; empty where the file does not say.
+    /// When each frame is shown, in seconds, ascending; empty if the file does not say.
     pub(super) times: Vec<f64>,
-    /// The frames from which on everything can be decoded.
+    /// The frames at which decoding can start.
     keys: Vec<usize>,
 }
 
-/// Where decoding begins, and how many frames are then passed over.
+/// Where decoding starts, and how many frames are then skipped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Start {
     /// A time between two frames, in seconds; `None` is the beginning of the file.
@@ -44,16 +44,17 @@ pub(super) struct Start {
 }
 
 impl Index {
-    /// The nearest place from which frame `first` can be reached.
+    /// The nearest position from which frame `first` can be decoded.
     ///
-    /// Frames that stand before a key frame on the screen and behind it in the file need what was
-    /// before. So the aim is not the frame but the key frame before it on the screen.
+    /// Frames that are shown before a key frame but stored after it depend on earlier data. So the
+    /// seek goes not to the frame itself but to the key frame shown before it.
     pub(super) fn start(&self, first: usize) -> Start {
         let before = self.keys.partition_point(|key| *key <= first);
         let apart = |key: &&usize| **key > 0 && self.times[**key] - self.times[**key - 1] >= APART;
         match self.keys[..before].iter().rev().find(apart) {
             Some(&key) => {
-                // nearer to it than to the frame before, also where a clock of one tick a frame (AVI) rounds
+                // nearer to it than to the frame before, even if a clock of one tick per frame
+                // (AVI) rounds
                 let at = self.times[key] - (self.times[key] - self.times[key - 1]) / 4.0;
                 Start { at: Some(at), skip: first - key }
             }
@@ -61,7 +62,7 @@ impl Index {
         }
     }
 
-    /// Puts the packets in the order in which they are shown.
+    /// Sorts the packets into the order in which they are shown.
     fn new(path: &Path, listing: Listing) -> Result<Self> {
         let Listing { mut packets, stream, counted, .. } = listing;
         let stream = stream.ok_or_else(|| no_stream(path))?;
@@ -85,7 +86,7 @@ impl Index {
     }
 }
 
-/// Frames divided by the time that they are shown.
+/// Frames divided by the time for which they are shown.
 fn rate(packets: &[super::listing::Packet], stream: &Stream) -> f64 {
     let (Some(first), Some(last)) = (packets.first(), packets.last()) else { return UNSTATED_FPS };
     let gaps = (packets.len() - 1) as f64;
@@ -94,7 +95,7 @@ fn rate(packets: &[super::listing::Packet], stream: &Stream) -> f64 {
     let mean = if gaps > 0.0 && shown > 0.0 { shown / gaps } else { 1.0 / stated };
     let length = shown + last.duration.unwrap_or(mean);
     let fps = packets.len() as f64 / length;
-    // Some containers round times, and not the rate.
+    // Some containers round times, but not the rate.
     let rounded = (packets.len() as f64 / stated - length).abs() <= ROUNDED;
     if rounded || !(fps.is_finite() && fps > 0.0) { stated } else { fps }
 }
@@ -103,7 +104,7 @@ pub(super) fn no_stream(path: &Path) -> Error {
     Error::damaged(path, "a video stream", "none, as in an audio-only file")
 }
 
-/// A file as it was when it was looked at.
+/// Identifies a file and its state when it was read.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     path: PathBuf,
@@ -111,7 +112,7 @@ struct Key {
     changed: Option<SystemTime>,
 }
 
-/// The indices that were made, for as long as their files stay what they were.
+/// The indices made up to now, valid as long as their files do not change.
 #[derive(Debug, Default)]
 struct Cache {
     indices: HashMap<Key, Arc<Index>>,
@@ -120,7 +121,7 @@ struct Cache {
 
 static CACHE: Mutex<Option<Cache>> = Mutex::new(None);
 
-/// The index of a file, made at most once while the file stays as it is.
+/// The index of a file, made only once while the file does not change.
 pub(super) fn of(path: &Path, container: Container) -> Result<Arc<Index>> {
     let about = path.metadata().map_err(|e| Error::read(path, e))?;
     let key = Key {
@@ -143,7 +144,7 @@ pub(super) fn of(path: &Path, container: Container) -> Result<Arc<Index>> {
     Ok(index)
 }
 
-/// The index of a file as it is now.
+/// Makes the index of a file in its current state.
 pub(super) fn make(path: &Path, container: Container, road: Road) -> Result<Index> {
     Index::new(path, road.list(path, container)?)
 }
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn decoding_begins_a_quarter_of_a_frame_before_the_key_frame_on_the_screen() {
-        // in the order of the file: the key frame at 0.4 stands before two that are shown earlier
+        // in file order: the key frame at 0.4 precedes two frames that are shown earlier
         let index = index(&[
             (0.0, true),
             (0.2, false),

@@ -1,10 +1,10 @@
-//! What ffprobe says of packets and streams, line by line.
+//! ffprobe's output about packets and streams, line by line.
 
 use std::path::Path;
 
 use crate::{Error, Result};
 
-/// The most packets of one file.
+/// The maximum number of packets in one file.
 const MAX_PACKETS: usize = 1 << 26;
 
 /// One coded frame.
@@ -12,36 +12,36 @@ const MAX_PACKETS: usize = 1 << 26;
 pub(super) struct Packet {
     /// When it is shown, in seconds.
     pub(super) time: f64,
-    /// For how long, where it says so.
+    /// For how long it is shown, if stated.
     pub(super) duration: Option<f64>,
-    /// Whether everything behind it can be decoded without anything before it.
+    /// Whether all later frames can be decoded without anything before it.
     pub(super) key: bool,
 }
 
-/// What is said of the stream.
+/// What is known of the stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Stream {
     pub(super) h: u32,
     pub(super) w: u32,
-    /// Degrees by which frames are turned when they are shown.
+    /// Degrees by which frames are rotated when they are shown.
     pub(super) rotation: f64,
     /// Frames per second, on average.
     pub(super) rate: Option<f64>,
 }
 
-/// All that was said so far.
+/// Everything reported up to now.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) packets: Vec<Packet>,
     pub(super) stream: Option<Stream>,
-    /// Whether some packet does not say when it is shown.
+    /// Whether some packet has no presentation time.
     pub(super) untimed: bool,
-    /// How many frames there are, where that had to be tried.
+    /// The number of frames, if they had to be counted by decoding.
     pub(super) counted: Option<usize>,
 }
 
 impl Stream {
-    /// Height and width of a frame as it is shown.
+    /// Height and width of a frame as shown.
     pub(super) fn shown(&self) -> (u32, u32) {
         let quarters = (self.rotation / 90.0).round();
         let lies =
@@ -51,7 +51,7 @@ impl Stream {
 }
 
 impl Listing {
-    /// Takes a packet whose frame is shown.
+    /// Adds a packet whose frame is shown.
     pub(super) fn packet(
         &mut self,
         path: &Path,
@@ -71,16 +71,16 @@ impl Listing {
         Ok(())
     }
 
-    /// Takes a line of the `compact` writer: a name, then `key=value` with bars between them.
+    /// Parses a line of the `compact` writer: a name, then `key=value` separated by bars.
     pub(super) fn line(&mut self, path: &Path, line: &str) -> Result<()> {
         let value = |key: &str| {
             let mut parts = line.split('|').filter_map(|part| part.split_once('='));
-            // keys of what lies inside a stream have its name before them
+            // keys of nested sections are prefixed with the section's name
             parts.find(|(name, _)| name.rsplit([':', '/']).next() == Some(key)).map(|(_, v)| v)
         };
         let number = |key: &str| value(key)?.parse::<f64>().ok().filter(|x| x.is_finite());
         if line.starts_with("packet|") {
-            // those that an edit list hides are decoded and not shown
+            // frames hidden by an edit list are decoded but not shown
             if value("flags").is_some_and(|flags| flags.contains('D')) {
                 return Ok(());
             }
@@ -97,7 +97,7 @@ impl Listing {
     }
 }
 
-/// `30000/1001`; `0/0` is nothing.
+/// `30000/1001`; `0/0` is `None`.
 fn ratio(text: &str) -> Option<f64> {
     let (numerator, denominator) = text.split_once('/')?;
     let ratio = numerator.parse::<f64>().ok()? / denominator.parse::<f64>().ok()?;

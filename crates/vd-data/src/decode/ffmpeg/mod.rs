@@ -1,7 +1,8 @@
-//! MP4, MOV, WebM, MKV and AVI, through the programs ffmpeg and ffprobe, or, with the feature `libav`, through their libraries.
+//! MP4, MOV, WebM, MKV and AVI, through the programs ffmpeg and ffprobe, or, with the feature
+//! `libav`, through their libraries.
 //!
-//! Frames are counted and timed by their packets, once for each file; a clip out of the middle then
-//! costs one seek. What is made of a damaged file is not passed on: it ends with an error.
+//! Frames are counted and timed by their packets, once for each file; a clip from the middle then
+//! costs one seek. Frames recovered from a damaged file are not used: reading it fails.
 
 mod ask;
 mod index;
@@ -25,7 +26,7 @@ use crate::{Error, Result};
 use index::{Index, Start};
 use road::Road;
 
-/// What films come in, told apart by their first bytes.
+/// The container formats of films, detected from their first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Container {
     /// MP4, MOV, M4V.
@@ -36,7 +37,7 @@ pub(super) enum Container {
 }
 
 impl Container {
-    /// What a file is that begins so, if it is one of these.
+    /// The container of a file with these first bytes, if it is one of these.
     pub(super) fn sniff(head: &[u8]) -> Option<Self> {
         const BOXES: [&[u8]; 6] = [b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"];
         if head.starts_with(b"\x1a\x45\xdf\xa3") {
@@ -50,7 +51,7 @@ impl Container {
         }
     }
 
-    /// What people call it.
+    /// Its common name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Mov => "MP4 or MOV",
@@ -59,7 +60,7 @@ impl Container {
         }
     }
 
-    /// What ffmpeg calls it.
+    /// ffmpeg's name for it.
     fn demuxer(self) -> &'static str {
         match self {
             Self::Mov => "mov",
@@ -69,12 +70,13 @@ impl Container {
     }
 }
 
-/// Whether MP4 and its like are read in this process (the feature `libav`), and not through the programs of [`Ffmpeg`].
+/// Whether MP4 and similar formats are read in this process (feature `libav`) instead of through
+/// the programs of [`Ffmpeg`].
 pub fn films_through_libav() -> bool {
     Road::chosen() != Road::Programs
 }
 
-/// Whether what the file needs is there.
+/// Checks that the programs or libraries that the file needs are available.
 pub(super) fn check(path: &Path, container: Container) -> Result<()> {
     Road::chosen().check(path, container)
 }
@@ -85,7 +87,7 @@ pub(super) fn probe(path: &Path, container: Container) -> Result<Probe> {
     Ok(Probe { f, h: h as usize, w: w as usize, fps })
 }
 
-/// Refuses a clip that would take too much memory, before there is any of it.
+/// Refuses a clip that would take too much memory, before any is allocated.
 pub(super) fn check_clip(
     path: &Path,
     container: Container,
@@ -105,7 +107,7 @@ pub(super) fn check_clip(
     })
 }
 
-/// Hands the wanted frames (all, if `None`) to `visit`, in order.
+/// Passes the wanted frames (all, if `None`) to `visit`, in order.
 pub(super) fn for_each_frame(
     path: &Path,
     container: Container,
@@ -125,7 +127,7 @@ pub(super) fn for_each_frame(
     part.read(Road::chosen(), &mut |image| visit(path, DynamicImage::ImageRgb8(image)))
 }
 
-/// The frames of a film that are wanted.
+/// The wanted frames of a film.
 struct Part<'a> {
     path: &'a Path,
     container: Container,
@@ -134,7 +136,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Decodes from the nearest place on, and hands each wanted frame to `visit`.
+    /// Decodes from the nearest possible position, and passes each wanted frame to `visit`.
     fn read(&self, road: Road, visit: &mut dyn FnMut(RgbImage) -> Result<()>) -> Result<()> {
         let Some(&first) = self.wanted.first() else { return Ok(()) };
         let start = self.index.start(first);
@@ -147,7 +149,8 @@ impl Part<'_> {
             match read {
                 Ok(()) => return images.into_iter().try_for_each(visit),
                 Err(error) if !error.is_bad_file() => return Err(error),
-                // a file may claim key frames that are none: from its beginning it has no way to
+                // a file may mark frames as key frames that are not; decoding from the start still
+                // works
                 Err(_) => drop(images),
             }
         }

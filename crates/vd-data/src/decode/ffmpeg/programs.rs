@@ -10,7 +10,7 @@ use super::listing::Listing;
 use super::{Container, Part, ask, whole};
 use crate::{Error, Result};
 
-/// What ffprobe says of a film that is whole.
+/// What ffprobe reports about a complete film.
 pub(super) fn list(path: &Path, container: Container) -> Result<Listing> {
     let mut listing = Listing::default();
     let fields = "packet=pts_time,duration_time,flags:\
@@ -20,7 +20,7 @@ pub(super) fn list(path: &Path, container: Container) -> Result<Listing> {
         return Err(no_stream(path));
     }
     if !complaints.trim().is_empty() {
-        // It ends well where a file breaks off, and some of its complaints are about trifles.
+        // It exits successfully if a file is truncated, and some of its messages are trivial.
         ask::walk(path, container)?;
         ask::check_whole(path, container, &complaints)?;
     }
@@ -38,7 +38,7 @@ pub(super) fn list(path: &Path, container: Container) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Hands what ffprobe lists to `take`, line by line; what it complained of.
+/// Passes ffprobe's output to `take`, line by line; returns its error output.
 fn lines(
     path: &Path,
     container: Container,
@@ -53,7 +53,7 @@ fn lines(
     ask::finish(path, container, process)
 }
 
-/// Decodes from `start` on, and hands each wanted frame to `visit`.
+/// Decodes from `start` on, and passes each wanted frame to `visit`.
 pub(super) fn read(
     part: &Part<'_>,
     start: Start,
@@ -81,7 +81,7 @@ pub(super) fn read(
             visit(image)?;
         }
     }
-    // more than was asked for has another size than was stated
+    // more output than requested means that frames have another size than stated
     let more = fill(&mut output, &mut [0; 1]).map_err(|e| ask::failed(path, &e))?;
     drop(output);
     ask::finish(path, container, process)?;
@@ -98,7 +98,7 @@ pub(super) fn read(
     }
 }
 
-/// How far wanted frames are apart; 1 where they are not evenly so.
+/// The distance between wanted frames; 1 if they are not evenly spaced.
 fn spacing(wanted: &[usize]) -> usize {
     let mut steps = wanted.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
     match steps.next() {
@@ -107,7 +107,7 @@ fn spacing(wanted: &[usize]) -> usize {
     }
 }
 
-/// Fills a buffer as far as there are bytes; how far.
+/// Fills a buffer as far as there are bytes, and returns how many.
 fn fill(output: &mut impl Read, into: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < into.len() {

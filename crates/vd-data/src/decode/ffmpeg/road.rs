@@ -1,4 +1,4 @@
-//! Which way films are read: by programs, or in this process.
+//! How films are read: by programs, or in this process.
 
 use std::path::Path;
 
@@ -11,24 +11,24 @@ use super::listing::Listing;
 use super::{Container, Part, ask, programs};
 use crate::Result;
 
-/// The ways there are.
+/// The available ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Road {
     /// ffmpeg and ffprobe.
     Programs,
-    /// The libraries that these are made of.
+    /// The libraries behind these programs.
     #[cfg(feature = "libav")]
     Libav,
 }
 
 impl Road {
-    /// The one that is taken.
+    /// The one that is used.
     #[cfg(not(feature = "libav"))]
     pub(super) fn chosen() -> Self {
         Self::Programs
     }
 
-    /// The one that is taken: the libraries, where `VD_LIBAV` is not `off`.
+    /// The one that is used: the libraries, unless `VD_LIBAV` is `off`.
     #[cfg(feature = "libav")]
     pub(super) fn chosen() -> Self {
         static CHOSEN: std::sync::OnceLock<Road> = std::sync::OnceLock::new();
@@ -38,7 +38,7 @@ impl Road {
         })
     }
 
-    /// Whether what it needs is there.
+    /// Checks that its programs or libraries are available.
     pub(super) fn check(self, path: &Path, container: Container) -> Result<()> {
         match self {
             Self::Programs => ask::tools(path, container).map(drop),
@@ -47,7 +47,7 @@ impl Road {
         }
     }
 
-    /// Packets and stream of a film that is whole.
+    /// Packets and stream of a complete film.
     pub(super) fn list(self, path: &Path, container: Container) -> Result<Listing> {
         match self {
             Self::Programs => programs::list(path, container),
@@ -56,7 +56,7 @@ impl Road {
         }
     }
 
-    /// Decodes from `start` on, and hands each wanted frame to `visit`.
+    /// Decodes from `start` on, and passes each wanted frame to `visit`.
     pub(super) fn read(
         self,
         part: &Part<'_>,

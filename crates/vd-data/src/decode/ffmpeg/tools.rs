@@ -1,32 +1,33 @@
-//! Where the programs are that read and write the formats of films.
+//! Finds the programs that read and write films.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The oldest release that has all options that are used.
+/// The oldest release that has all options used here.
 const OLDEST: [u32; 2] = [5, 1];
 /// What somebody can do who has no ffmpeg.
 const ADVICE: &str = "install ffmpeg 5.1 or later, or set VD_FFMPEG and VD_FFPROBE to its programs";
 
-/// The programs `ffmpeg` and `ffprobe`, which read and write MP4 and its like.
+/// The programs `ffmpeg` and `ffprobe`, which read and write MP4 and similar formats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ffmpeg {
     /// Decodes and encodes.
     pub ffmpeg: PathBuf,
-    /// Tells what is in a file.
+    /// Reports what a file contains.
     pub ffprobe: PathBuf,
-    /// The release, as the program names it.
+    /// The release, as the program reports it.
     pub version: String,
 }
 
 impl Ffmpeg {
-    /// Looks for them, once for the life of the process: where `VD_FFMPEG` and `VD_FFPROBE` say, else on `PATH`.
+    /// Finds the programs, once per process: at `VD_FFMPEG` and `VD_FFPROBE` if set, else on
+    /// `PATH`.
     ///
     /// # Errors
-    /// What is missing or too old, and what to do.
+    /// What is missing or too old, and how to fix it.
     pub fn find() -> Result<&'static Self, &'static str> {
         static FOUND: OnceLock<Result<Ffmpeg, String>> = OnceLock::new();
         FOUND.get_or_init(look).as_ref().map_err(String::as_str)
@@ -48,7 +49,7 @@ fn look() -> Result<Ffmpeg, String> {
     Ok(Ffmpeg { version: version.to_owned(), ffmpeg, ffprobe })
 }
 
-/// Releases are numbered; builds of a day are not, and are taken to be new.
+/// Releases are numbered; nightly builds are not, and are assumed to be new enough.
 fn is_too_old(version: &str) -> bool {
     let mut numbers = version.trim_start_matches('n').split(['.', '-']).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {

@@ -1,4 +1,4 @@
-//! Whether a file is as long as it says of itself: of a film that was cut a decoder need not tell.
+//! Checks that a file is as long as it claims: a decoder need not notice that a film is truncated.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Refuses an AVI that is shorter than its header says: nothing else tells where it was cut.
+/// Refuses an AVI that is shorter than its header says: nothing else reveals the truncation.
 pub(super) fn avi(path: &Path) -> Result<()> {
     let mut head = [0; 8];
     let mut file = File::open(path).map_err(|e| Error::read(path, e))?;
@@ -18,7 +18,8 @@ pub(super) fn avi(path: &Path) -> Result<()> {
     compare(path, u64::from(u32::from_le_bytes([a, b, c, d])) + 8, found)
 }
 
-/// Refuses a WebM or MKV that ends within an element: ffprobe complains of it, but the library says nothing.
+/// Refuses a WebM or MKV that ends within an element: ffprobe complains about it, but the library
+/// does not.
 #[cfg(feature = "libav")]
 pub(super) fn matroska(path: &Path) -> Result<()> {
     let file = File::open(path).map_err(|e| Error::read(path, e))?;
@@ -35,8 +36,8 @@ fn compare(path: &Path, stated: u64, found: u64) -> Result<()> {
     Ok(())
 }
 
-/// Where the last element of a file of `length` bytes ends. Elements of no stated length are entered, the others passed over;
-/// behind what is no element nothing is looked at.
+/// Where the last element of a file of `length` bytes ends. Elements of unknown length are entered,
+/// the others skipped; anything after the last valid element is ignored.
 #[cfg(feature = "libav")]
 fn end(reader: &mut BufReader<impl Read + Seek>, length: u64) -> io::Result<u64> {
     let mut at = 0u64;
@@ -60,8 +61,8 @@ fn end(reader: &mut BufReader<impl Read + Seek>, length: u64) -> io::Result<u64>
     Ok(at)
 }
 
-/// A number of up to `most` bytes and how many it has, of which the zeros at its beginning tell: an element's name, or its size,
-/// in which all ones mean that it has none.
+/// A number of up to `most` bytes, and its length, which its leading zero bits encode: an element's
+/// name, or its size; a size of all ones means unknown.
 #[cfg(feature = "libav")]
 fn number(reader: &mut impl Read, most: u32, name: bool) -> io::Result<Option<(Option<u64>, u32)>> {
     let mut byte = [0];
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(end_of(&bytes), 12);
         bytes.extend([0; 9]);
         assert_eq!(end_of(&bytes), 12);
-        // a length that no file has
+        // an impossible length
         assert_eq!(end_of(b"\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xfe"), (1 << 56) + 10);
     }
 

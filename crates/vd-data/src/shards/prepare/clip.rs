@@ -1,4 +1,4 @@
-//! One clip, as it is stored.
+//! Encodes one clip for storage.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::UNIX_EPOCH;
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// How many bytes of frames are read at once.
 const PART: usize = 256 << 20;
 
-/// What tells whether a video has changed.
+/// The signature that reveals whether a video has changed.
 pub(super) fn signature(media: &Media) -> Result<Signature> {
     let files = media.files();
     let mut found = Signature { files: files.len() as u64, bytes: 0, modified: 0 };
@@ -30,7 +30,7 @@ pub(super) fn signature(media: &Media) -> Result<Signature> {
     Ok(found)
 }
 
-/// A clip as its bytes are stored.
+/// A clip as stored.
 #[derive(Debug)]
 pub(super) struct Encoded {
     pub(super) bytes: Vec<u8>,
@@ -38,12 +38,12 @@ pub(super) struct Encoded {
     pub(super) shape: [usize; 4],
     pub(super) dtype: Dtype,
     pub(super) fps: f64,
-    /// What it was, of an array.
+    /// Its origin, for an array.
     pub(super) array: Option<ArrayLine>,
 }
 
-/// Reads a clip part by part, each part at once brought to the size and the type that are asked for; a decoder that panics on
-/// a damaged file makes it a bad file.
+/// Reads a clip part by part, converting each part to the requested size and dtype; a decoder that
+/// panics on a damaged file makes it a bad file.
 pub(super) fn encode(media: &Media, config: &Prepare) -> Result<Encoded> {
     catch_unwind(AssertUnwindSafe(|| encode_parts(media, config))).unwrap_or_else(|_| {
         let found = "one that makes the decoder panic";
@@ -54,14 +54,14 @@ pub(super) fn encode(media: &Media, config: &Prepare) -> Result<Encoded> {
 /// How the numbers of a clip are read and stored.
 #[derive(Debug, Clone, Copy)]
 struct Way {
-    /// As numbers of any unit, not as pixels.
+    /// As numbers in any unit, not as pixels.
     floats: bool,
     dtype: Dtype,
     channels: usize,
 }
 
-/// Pixels, and arrays that training takes for such, are bytes where nothing else is asked for; other arrays are what it makes
-/// of them, f32, unless they are bytes that stay what they are.
+/// By default, pixels, and arrays that training treats as pixels, are stored as bytes. Other arrays
+/// are stored as f32, as training reads them, unless they are bytes that are not scaled.
 fn way(media: &Media, config: &Prepare) -> Way {
     let Some(Numbers { dtype, channels }) = media.numbers() else {
         let dtype = config.dtype.unwrap_or(Dtype::U8);
@@ -110,7 +110,7 @@ fn encode_parts(media: &Media, config: &Prepare) -> Result<Encoded> {
     Ok(Encoded { bytes: encoder.bytes, shape, dtype, fps, array })
 }
 
-/// Frames to pixels of the size that is asked for; returns it.
+/// Converts frames to pixels of the requested size, and returns that size.
 fn pixels(
     media: &Media,
     (config, channels): (&Prepare, usize),
@@ -128,7 +128,7 @@ fn pixels(
     Ok([clip.h, clip.w])
 }
 
-/// Frames to numbers of the size that is asked for; returns it.
+/// Converts frames to numbers of the requested size, and returns that size.
 fn floats(
     media: &Media,
     (config, channels): (&Prepare, usize),
@@ -146,7 +146,7 @@ fn floats(
     Ok([clip.h, clip.w])
 }
 
-/// What the index says of a clip of an array.
+/// The index entry about a clip's array.
 fn array_line(media: &Media, encoder: &Encoder) -> Option<ArrayLine> {
     let Media::Array(array) = media else { return None };
     Some(ArrayLine {
@@ -158,12 +158,12 @@ fn array_line(media: &Media, encoder: &Encoder) -> Option<ArrayLine> {
     })
 }
 
-/// Which frames of a video are kept, and how many of them a second has.
+/// Which frames of a video are kept, and the resulting rate.
 fn frames_of(probe: &Probe, config: &Prepare) -> (Vec<usize>, f64) {
     let most = config.max_frames.unwrap_or(usize::MAX);
     match config.fps.filter(|fps| *fps < probe.fps) {
         Some(fps) => {
-            // the frame that is seen at the time of each; a rounding error must not make it the one before
+            // the frame shown at each time; a rounding error must not select the one before
             let step = probe.fps / fps;
             let seen = (0..).map(|k: usize| (k as f64 * step + 1e-6) as usize);
             (seen.take_while(|index| *index < probe.f).take(most).collect(), fps)
@@ -190,7 +190,7 @@ mod tests {
     fn a_rate_keeps_the_frames_that_are_seen_at_its_times() {
         assert_eq!(kept(7, 30.0, |c| c.fps = Some(10.0)), (vec![0, 3, 6], 10.0));
         assert_eq!(kept(8, 25.0, |c| c.fps = Some(10.0)), (vec![0, 2, 5, 7], 10.0));
-        // nothing is made up
+        // no frame is invented
         assert_eq!(kept(3, 8.0, |c| c.fps = Some(24.0)), (vec![0, 1, 2], 8.0));
         assert_eq!(kept(7, 30.0, |c| c.stride = 3), (vec![0, 3, 6], 10.0));
         assert_eq!(kept(7, 30.0, |c| c.max_frames = Some(2)).0, [0, 1]);

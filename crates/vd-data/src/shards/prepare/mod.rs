@@ -1,4 +1,4 @@
-//! Videos and arrays to shards: once, by several threads, and from where it stopped.
+//! Converts videos and arrays to shards: once, with several threads, and resumable.
 
 mod clip;
 mod numbers;
@@ -31,15 +31,18 @@ const BAD: &str = "bad.jsonl";
 
 /// Reads every video and array below a folder once, into shards: see [`crate::Source::Shards`].
 ///
-/// A clip with a number that [`Prepare::dtype`] does not hold is one that cannot be prepared.
+/// A clip with a number that [`Prepare::dtype`] cannot represent counts as one that cannot be
+/// prepared.
 ///
-/// What one run has finished the next one keeps, whether it ended by itself or was killed, as long as the file has the same
-/// length and time of writing; files that could not be prepared are tried again. `watch` hears of every clip and may stop.
+/// Clips finished by one run are kept by the next one, whether it ended normally or was killed, as
+/// long as the file has the same length and modification time; files that could not be prepared are
+/// tried again. `watch` is called for every clip and may stop the run.
 ///
 /// # Errors
-/// When a setting is outside its range, `out` is not empty and holds something else, or clips prepared in another way, or is
-/// being written by another process; when `source` holds no video, more than `max_bad` files cannot be prepared, a file
-/// cannot be written, or ffmpeg was ended from outside.
+/// When a setting is outside its range; when `out` is not empty and contains something else, or
+/// clips prepared with other settings, or is being written by another process; when `source`
+/// contains no video, more than `max_bad` files cannot be prepared, a file cannot be written, or
+/// ffmpeg was killed from outside.
 pub fn prepare(
     config: &Prepare,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -79,7 +82,7 @@ pub fn prepare(
     Ok(report)
 }
 
-/// Stops a run with too many files that cannot be prepared.
+/// Stops a run when too many files cannot be prepared.
 fn check_bad(config: &Prepare, bad: &[BadFile]) -> Result<()> {
     const SHOWN: usize = 5;
     match config.max_bad {
@@ -93,7 +96,7 @@ fn check_bad(config: &Prepare, bad: &[BadFile]) -> Result<()> {
     }
 }
 
-/// The shards must not become a part of their own source, nor the other way round.
+/// The shards must not lie inside their own source, nor the source inside the shards.
 fn check_apart(source: &Path, out: &Path) -> Result<()> {
     let inside = folder_contains(source, out)? || (out.is_dir() && folder_contains(out, source)?);
     if inside {
@@ -103,7 +106,7 @@ fn check_apart(source: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the index, the table and the report; says whether anything has changed.
+/// Writes the index, the table and the report; returns whether anything has changed.
 fn finish(
     config: &Prepare,
     settings: &Settings,
@@ -148,7 +151,7 @@ fn finish(
     Ok(changed)
 }
 
-/// Writes a file that does not hold these bytes already.
+/// Writes a file unless it already contains these bytes.
 fn replace(path: &Path, bytes: &[u8]) -> Result<bool> {
     if std::fs::read(path).is_ok_and(|there| there == bytes) {
         return Ok(false);
@@ -158,13 +161,13 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<bool> {
 
 /// A value as a line of JSON.
 fn line(value: &impl Serialize) -> Vec<u8> {
-    // plain structures of text and numbers: there is nothing that JSON cannot hold
+    // plain structures of text and numbers, all of which JSON can represent
     let mut text = serde_json::to_vec(value).unwrap_or_default();
     text.push(b'\n');
     text
 }
 
-/// The line of a clip that could not be prepared, and what is said of it.
+/// The line of a clip that could not be prepared, and its entry in the report.
 fn bad(entry: &Entry, error: &Error) -> (Line, BadFile) {
     let reason = error.to_string();
     let line = BadLine {

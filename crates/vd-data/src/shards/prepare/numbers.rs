@@ -1,4 +1,4 @@
-//! Numbers as the bytes of a shard.
+//! Encodes numbers as the bytes of a shard.
 
 use std::path::Path;
 
@@ -6,14 +6,14 @@ use crate::array::{MAX_HALF, of_half, to_half};
 use crate::shards::record::Dtype;
 use crate::{Error, Result};
 
-/// What has become of the numbers of a clip.
+/// Encodes the numbers of a clip, and counts the rounded ones.
 #[derive(Debug)]
 pub(super) struct Encoder {
     dtype: Dtype,
     pub(super) bytes: Vec<u8>,
-    /// How many are stored as another number.
+    /// How many are stored as a different number.
     pub(super) rounded: u64,
-    /// How far at most, as a share of the number.
+    /// The largest relative deviation.
     pub(super) furthest: f64,
 }
 
@@ -22,10 +22,10 @@ impl Encoder {
         Self { dtype, bytes: Vec::new(), rounded: 0, furthest: 0.0 }
     }
 
-    /// Appends numbers, what is missing among them as it is.
+    /// Appends numbers; missing ones are stored unchanged.
     ///
     /// # Errors
-    /// A number that the type does not hold; of u8 also one that is missing or not whole.
+    /// A number that the dtype cannot represent; for u8 also one that is missing or not an integer.
     pub(super) fn push(&mut self, path: &Path, values: &[f32]) -> Result<()> {
         self.bytes.reserve(values.len() * self.dtype.bytes());
         let unheld = match self.dtype {
@@ -46,7 +46,7 @@ impl Encoder {
         Err(Error::Unstorable { path, dtype, expected, found: x.to_string() })
     }
 
-    /// False where the number becomes an infinity, which would be a missing one.
+    /// False if the number would overflow to an infinity, which marks a missing value.
     fn push_half(&mut self, x: f32) -> bool {
         let half = to_half(x);
         self.bytes.extend(half.to_le_bytes());
@@ -110,7 +110,7 @@ mod tests {
             let any: Vec<f32> = bits.iter().map(|bits| f32::from_bits(*bits)).collect();
             let kept = decoded(&encoded(Dtype::F32, &any).unwrap());
             prop_assert!(kept.iter().zip(&any).all(|(a, b)| a.to_bits() == b.to_bits()));
-            // numbers of one size with some that are missing, each of its kind
+            // numbers of one magnitude, some of them missing in each possible way
             let of = |bits: &u32| match bits % 8 {
                 0 => f32::NAN,
                 1 => f32::INFINITY,

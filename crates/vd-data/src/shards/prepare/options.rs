@@ -1,4 +1,4 @@
-//! What is asked of a preparation.
+//! The options of a preparation.
 
 use std::path::PathBuf;
 
@@ -10,44 +10,47 @@ use crate::shards::name::Name;
 use crate::shards::record::{Dtype, Settings};
 use crate::{Error, Result};
 
-/// The smallest shard that may be asked for.
+/// The smallest permitted shard size.
 const LEAST_SHARD: u64 = 1 << 20;
 
-/// What [`crate::prepare`] does.
+/// The options of [`crate::prepare`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepare {
     /// The folder of videos or arrays.
     pub source: PathBuf,
     /// Where their captions come from.
     pub captions: Captions,
-    /// The folder of shards: new, empty, or one that was prepared in the same way before.
+    /// The folder of shards: new, empty, or one that was prepared with the same settings before.
     pub out: PathBuf,
-    /// Scales frames so that they just cover this height and width, and keeps the middle; `None` leaves them as they are.
+    /// Scales frames so that they just cover this height and width, and keeps the centre; `None`
+    /// leaves them unchanged.
     pub size: Option<[usize; 2]>,
-    /// Leaves out frames so that this many a second are left; a slower video stays as it is.
+    /// Drops frames so that this many per second remain; a slower video is left unchanged.
     pub fps: Option<f64>,
     /// Keeps every `stride`-th frame.
     pub stride: usize,
-    /// Keeps at most so many frames, the first.
+    /// Keeps at most this many frames, from the start.
     pub max_frames: Option<usize>,
-    /// 1 (grey) or 3 (red, green, blue); arrays have their own.
+    /// 1 (grey) or 3 (red, green, blue); arrays keep their own number.
     pub channels: usize,
     /// How numbers are stored; `None` stores bytes as bytes and other numbers as f32.
     pub dtype: Option<Dtype>,
-    /// How arrays are taken.
+    /// How arrays are read.
     pub arrays: ArrayOptions,
-    /// The number in arrays that stands where none was measured; it is made missing before it is scaled or rounded.
+    /// The number that marks missing values in arrays; it becomes a missing value before scaling or
+    /// rounding.
     pub invalid: Option<f64>,
-    /// A shard is at most so long, unless a single clip is longer.
+    /// The maximum size of a shard, unless a single clip is larger.
     pub shard_bytes: u64,
-    /// Threads that decode; the bytes do not depend on it. As many clips as twice this are in memory at once.
+    /// Threads that decode; the bytes do not depend on it. Up to twice this many clips are in
+    /// memory at once.
     pub workers: usize,
-    /// Stops when more files than this cannot be prepared; `None` goes on whatever happens.
+    /// Stops when more files than this cannot be prepared; `None` means no limit.
     pub max_bad: Option<usize>,
 }
 
 impl Prepare {
-    /// All frames as they are, pictures in colour, in shards of 1 GiB.
+    /// All frames unchanged, pictures in colour, in shards of 1 GiB.
     pub fn new(source: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
         Self {
             source: source.into(),

@@ -1,4 +1,4 @@
-//! What a preparation says of itself.
+//! Progress and result of a preparation.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,71 +11,72 @@ use crate::shards::ALIGN;
 use crate::shards::index::bytes;
 use crate::shards::record::{ArrayLine, ClipLine, Dtype, Line};
 
-/// How far a [`prepare`](crate::prepare) is.
+/// The progress of a [`prepare`](crate::prepare).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Clips that are behind it, those of earlier runs included.
+    /// The number of clips that are done, those of earlier runs included.
     pub done: usize,
-    /// Clips in all.
+    /// The total number of clips.
     pub clips: usize,
-    /// How many of them could not be prepared.
+    /// The number of clips that could not be prepared.
     pub bad: usize,
-    /// Bytes that were written.
+    /// The number of bytes written.
     pub bytes: u64,
 }
 
-/// What [`prepare`](crate::prepare) did.
+/// The result of [`prepare`](crate::prepare).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prepared {
     /// The folder of shards.
     pub out: PathBuf,
-    /// Clips in it.
+    /// The number of clips in it.
     pub clips: usize,
-    /// Frames of all of them.
+    /// The number of frames in all of them.
     pub frames: u64,
-    /// Bytes of all shards.
+    /// The size of all shards in bytes.
     pub bytes: u64,
-    /// How many shards there are.
+    /// The number of shards.
     pub shards: usize,
-    /// Clips that this run prepared.
+    /// The number of clips that this run prepared.
     pub new: usize,
-    /// Clips that earlier runs had prepared.
+    /// The number of clips that earlier runs had prepared.
     pub kept: usize,
-    /// Bytes of the shards that belong to clips which have gone or changed since.
+    /// The bytes in the shards that belong to clips which were removed or changed since.
     pub unused: u64,
-    /// Whether all was there already, so that nothing was written.
+    /// Whether everything was up to date, so that nothing was written.
     pub unchanged: bool,
-    /// Whether it was stopped; the next run goes on.
+    /// Whether it was stopped; the next run continues.
     pub stopped: bool,
-    /// What became of the numbers of arrays, those of one type that are stored alike together.
+    /// How the numbers of arrays were stored, grouped by original and stored dtype.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arrays: Vec<StoredArrays>,
-    /// What could not be prepared.
+    /// The files that could not be prepared.
     pub bad_files: Vec<BadFile>,
-    /// How many files there are of kinds that are not read, by the ending of their names.
+    /// The number of files of each kind that is not read, by file extension.
     pub other_files: BTreeMap<String, usize>,
 }
 
-/// How arrays of one type are stored.
+/// How arrays of one dtype are stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredArrays {
-    /// What their numbers were.
+    /// The original dtype.
     pub from: array::Dtype,
-    /// What they are now.
+    /// The stored dtype.
     pub to: Dtype,
-    /// How many clips there are of them.
+    /// The number of clips.
     pub clips: usize,
-    /// All their numbers.
+    /// The number of their values.
     pub values: u64,
-    /// How many are stored as another number than the nearest f32, which is what is read of any array.
+    /// How many are stored as a number other than the nearest f32, which is how any array is read.
     pub rounded: u64,
-    /// How far that is at most, as a share of the number.
+    /// The largest relative deviation.
     pub furthest: f64,
 }
 
 impl StoredArrays {
-    /// Whether they were rounded to f32 already when they were read, as they are for training on the arrays themselves.
+    /// Whether they were already rounded to f32 when they were read, as in training on the arrays
+    /// themselves.
     pub fn is_wider(&self) -> bool {
         use array::Dtype::{F64, I32, I64, U32, U64};
         matches!(self.from, U32 | I32 | U64 | I64 | F64)
@@ -83,7 +84,7 @@ impl StoredArrays {
 }
 
 impl Prepared {
-    /// Fills in what the lines tell.
+    /// Adds up the counts from the lines.
     pub(super) fn count(&mut self, lines: &[Line]) {
         let (mut used, mut arrays) = (0, BTreeMap::new());
         for line in lines {
@@ -95,7 +96,7 @@ impl Prepared {
                 add(&mut arrays, clip, array);
             }
         }
-        // the last clip of a shard is not filled up
+        // the last clip of a shard is not padded
         let slack = self.shards as u64 * ALIGN;
         let unused = self.bytes.saturating_sub(used);
         self.unused = if unused > slack { unused } else { 0 };

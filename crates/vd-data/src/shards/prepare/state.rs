@@ -1,4 +1,4 @@
-//! What earlier runs have finished, and the journal that keeps it.
+//! The results of earlier runs, and the journal that records them.
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
@@ -12,10 +12,10 @@ use crate::shards::record::{ClipLine, FORMAT, Header, Key, Line, Settings, Told,
 use crate::shards::{MAGIC, is_shards, shard_path};
 use crate::{Error, Result};
 
-/// The clips that are finished, while there is no index of them yet.
+/// The clips that are finished, until there is an index of them.
 const JOURNAL: &str = "journal.jsonl";
 
-/// A folder of shards that is being written; nobody else writes it meanwhile.
+/// A folder of shards that is being written, locked against other writers.
 #[derive(Debug)]
 pub(super) struct State {
     folder: PathBuf,
@@ -27,7 +27,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Opens a folder, new or prepared in the same way before, and cuts off what no line counts on.
+    /// Opens a folder that is new or was prepared with the same settings, and removes bytes that
+    /// belong to no line.
     pub(super) fn open(folder: &Path, settings: &Settings) -> Result<Self> {
         let lock = lock(folder)?;
         let known = is_shards(folder) || is_journal(&folder.join(JOURNAL));
@@ -48,7 +49,7 @@ impl State {
             }
         }
         let journal = journal(folder, settings, &mut |clip, bytes| {
-            // what is not on the disk is prepared again
+            // clips whose bytes are not on the disk are prepared again
             let path = shard_path(folder, clip.shard);
             let end = clip.offset.saturating_add(bytes);
             if path.metadata().is_ok_and(|about| about.len() >= end) {
@@ -60,7 +61,7 @@ impl State {
         Ok(Self { folder: folder.to_path_buf(), done, ends, journal, _lock: lock })
     }
 
-    /// What is known of a clip from earlier.
+    /// A clip's line from an earlier run.
     pub(super) fn find(&self, key: &Key) -> Option<&ClipLine> {
         self.done.get(key)
     }
@@ -78,14 +79,14 @@ impl State {
         self.ends.all().iter().sum()
     }
 
-    /// Keeps lines of clips whose bytes are on the disk.
+    /// Records lines of clips whose bytes are on the disk.
     pub(super) fn keep(&mut self, lines: &[u8]) -> Result<()> {
         let path = self.folder.join(JOURNAL);
         let written = self.journal.write_all(lines).and_then(|()| self.journal.sync_data());
         written.map_err(|e| Error::write(&path, e))
     }
 
-    /// Ends the journal: the index has it all.
+    /// Removes the journal: the index contains everything.
     pub(super) fn close(self) -> Result<()> {
         let path = self.folder.join(JOURNAL);
         fs::remove_file(&path).map_err(|e| Error::write(&path, e))
@@ -100,7 +101,7 @@ fn is_journal(path: &Path) -> bool {
     file.is_ok() && MAGIC.starts_with(&head)
 }
 
-/// Keeps other processes out; a file system that knows no locks lets all in.
+/// Locks out other processes; on a file system without locks this has no effect.
 fn lock(folder: &Path) -> Result<File> {
     let file = File::open(folder).map_err(|e| Error::read(folder, e))?;
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
@@ -119,8 +120,8 @@ fn check_settings(folder: &Path, there: &Settings, asked: &Settings) -> Result<(
     Err(Error::config(name, expected, asked))
 }
 
-/// Reads a journal up to its first line that is not whole, cuts the rest off, and leaves it open behind that; a new one gets
-/// its header.
+/// Reads a journal up to its first incomplete line, cuts the rest off, and leaves it open for
+/// appending; a new one gets its header.
 fn journal(
     folder: &Path,
     settings: &Settings,
@@ -137,7 +138,7 @@ fn journal(
     let mut sound = 0;
     {
         let mut reader = BufReader::new(&file);
-        // a first line without its end is one that a run was killed in
+        // an incomplete first line means that a run was killed while writing it
         if let Ok(Some(_)) = index::next_line(&path, &mut reader, 1) {
             reader.rewind().map_err(|e| Error::read(&path, e))?;
             let header = index::header(&path, &mut reader)?;
@@ -168,7 +169,7 @@ fn journal(
     Ok(file)
 }
 
-/// Takes away what a broken-off run has written and not kept.
+/// Removes what an interrupted run has written but not recorded.
 fn cut(folder: &Path, ends: &[u64]) -> Result<()> {
     for (number, end) in (0u32..).zip(ends) {
         let path = shard_path(folder, number);

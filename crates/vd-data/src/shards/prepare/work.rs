@@ -16,28 +16,28 @@ use crate::shards::record::{ClipLine, Key, Line, Signature};
 use crate::shards::verify::checksum;
 use crate::{Error, Result};
 
-/// What became of the clips of a folder.
+/// The results for the clips of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    /// In the order of the folder; fewer than its clips where it was stopped.
+    /// In the order of the folder; incomplete if the run was stopped.
     pub(super) lines: Vec<Line>,
     pub(super) bad: Vec<BadFile>,
     pub(super) new: usize,
     pub(super) kept: usize,
 }
 
-/// What a thread made of a clip.
+/// A thread's result for one clip.
 type Outcome = Result<(Encoded, Signature, String)>;
 
 /// What is known of a clip before it is opened.
 enum Known {
-    /// It is there, and only its caption may be another.
+    /// It is already stored; only its caption may have changed.
     Kept(Box<ClipLine>),
     New,
 }
 
-/// Prepares what is not there yet. The clips are written in their order, whichever thread is done first, so that the bytes
-/// do not depend on the threads.
+/// Prepares the clips that are missing. They are written in order, whichever thread finishes first,
+/// so that the bytes do not depend on the threads.
 pub(super) fn prepare_all(
     config: &Prepare,
     listed: &Folder,
@@ -47,7 +47,8 @@ pub(super) fn prepare_all(
     let known: Vec<Known> = listed.entries().iter().map(|entry| look_up(state, entry)).collect();
     let window = config.workers * 2;
     std::thread::scope(|scope| {
-        // the channels end with this closure, before the threads are waited for, which ends them too
+        // the channels close when this closure ends, before the threads are joined, so that these
+        // end too
         let (jobs, work) = bounded::<usize>(window);
         let (send, outcomes) = bounded(window);
         for _ in 0..config.workers {
@@ -63,13 +64,13 @@ pub(super) fn prepare_all(
             done: Done::default(),
         };
         let written = course.go(known, window, (jobs, outcomes), watch);
-        // what was finished is kept, whatever ended it
+        // finished clips are kept, however the run ends
         let kept = course.writer.commit();
         written.and(kept).map(|()| course.done)
     })
 }
 
-/// A clip of an earlier run counts where its source is what it was then.
+/// A clip of an earlier run counts if its source has not changed.
 fn look_up(state: &State, entry: &Entry) -> Known {
     let found = state.find(&key(entry));
     match found.filter(|clip| signature(&entry.media).is_ok_and(|now| now == clip.from)) {
@@ -90,16 +91,17 @@ fn key(entry: &Entry) -> Key {
     (Name::of(&entry.name), member, clip)
 }
 
-/// The caption that stands in the clip's line: a table has its own.
+/// The caption stored in the clip's line; captions of a table are stored in the table.
 fn own_caption(entry: &Entry) -> Option<String> {
     entry.caption.clone().filter(|_| entry.row.is_none())
 }
 
-/// Decodes what it is handed until there is no more.
+/// Decodes clips until there are no more jobs.
 fn run(config: &Prepare, listed: &Folder, work: &Receiver<usize>, send: &Sender<(usize, Outcome)>) {
     for index in work {
         let media = &listed.entries()[index].media;
-        // before the frames: a file that changes meanwhile is prepared again next time
+        // taken before the frames are read: a file that changes meanwhile is prepared again next
+        // time
         let outcome = signature(media).and_then(|from| {
             let clip = encode(media, config)?;
             let sum = checksum(&clip.bytes);
@@ -111,7 +113,7 @@ fn run(config: &Prepare, listed: &Folder, work: &Receiver<usize>, send: &Sender<
     }
 }
 
-/// The thread that writes.
+/// The state of the writing thread.
 struct Course<'a, 'b> {
     config: &'a Prepare,
     listed: &'a Folder,
@@ -165,7 +167,7 @@ impl Course<'_, '_> {
         Ok(())
     }
 
-    /// Writes a clip, or notes why there is none.
+    /// Writes a clip, or records why it could not be prepared.
     fn write(&mut self, index: usize, outcome: Outcome) -> Result<()> {
         let entry = &self.listed.entries()[index];
         match outcome {
@@ -186,7 +188,8 @@ impl Course<'_, '_> {
                 self.done.new += 1;
                 self.done.lines.push(Line::Clip(line));
             }
-            // that a program was ended from outside says nothing of its file: the next run goes on with it
+            // a program that was killed from outside says nothing about the file: the next run
+            // tries it again
             Err(error @ Error::Ffmpeg { .. }) => return Err(error),
             Err(error) => {
                 let (line, file) = bad(entry, &error);

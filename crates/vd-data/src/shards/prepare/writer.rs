@@ -1,4 +1,4 @@
-//! Clips one behind the other into shards.
+//! Writes clips one after another into shards.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -10,19 +10,19 @@ use crate::shards::record::{ClipLine, Line};
 use crate::shards::{ALIGN, shard_path};
 use crate::{Error, Result};
 
-/// Clips are kept for good once so many bytes have come together, or so much time has passed.
+/// Clips are committed once this many bytes, or this much time, have accumulated.
 const TOGETHER: u64 = 256 << 20;
 const SOON: Duration = Duration::from_secs(2);
 
-/// The most shards of a folder.
+/// The maximum number of shards in a folder.
 const MAX_SHARDS: usize = 1 << 20;
 
-/// How long each shard is.
+/// The length of each shard.
 #[derive(Debug, Default)]
 pub(super) struct Ends(Vec<u64>);
 
 impl Ends {
-    /// Shard `number` reaches to `end` at least.
+    /// Extends shard `number` to at least `end`.
     pub(super) fn reach(&mut self, number: u32, end: u64) {
         let number = number as usize;
         if number >= MAX_SHARDS {
@@ -38,7 +38,7 @@ impl Ends {
         &self.0
     }
 
-    /// Where the next clip of `bytes` goes.
+    /// The position of the next clip of `bytes` bytes.
     fn place(&self, bytes: u64, most: u64) -> (u32, u64) {
         let Some((last, end)) = self.0.len().checked_sub(1).zip(self.0.last()) else {
             return (0, 0);
@@ -52,7 +52,7 @@ impl Ends {
     }
 }
 
-/// Writes clips; dropped without [`Writer::commit`] it loses those since the last one.
+/// Writes clips; if dropped without [`Writer::commit`], those since the last commit are lost.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     state: &'a mut State,
@@ -69,7 +69,7 @@ impl<'a> Writer<'a> {
         Self { state, most, open, lines, bytes: 0, since: Instant::now() }
     }
 
-    /// Writes the bytes of a clip, and its place into its line.
+    /// Writes the bytes of a clip, and sets its position in its line.
     pub(super) fn write(&mut self, bytes: &[u8], clip: &mut ClipLine) -> Result<()> {
         let length = bytes.len() as u64;
         (clip.shard, clip.offset) = self.state.ends.place(length, self.most);
@@ -95,7 +95,7 @@ impl<'a> Writer<'a> {
         self.state.bytes()
     }
 
-    /// Sees to it that all that was written survives.
+    /// Makes sure that everything written survives a crash.
     pub(super) fn commit(&mut self) -> Result<()> {
         if let Some((number, file)) = &self.open {
             let path = shard_path(self.state.folder(), *number);
@@ -123,7 +123,8 @@ mod tests {
             (shard, offset)
         };
         let places = [100, 100, 10, 64, 300, 1].map(&mut put);
-        // 100 ends at 100, and 128 is the next multiple of 64; what is too long for any shard gets one of its own
+        // 100 ends at 100, and 128 is the next multiple of 64; a clip longer than any shard gets
+        // one of its own
         assert_eq!(places, [(0, 0), (0, 128), (1, 0), (1, 64), (2, 0), (3, 0)]);
     }
 }

@@ -1,4 +1,4 @@
-//! A film that is open: its packets and its frames.
+//! An open film: its packets and its frames.
 
 use std::fs::File;
 use std::path::Path;
@@ -21,16 +21,16 @@ use super::turn::Turn;
 use crate::decode::check_size;
 use crate::{Error, Result};
 
-/// Seconds that lie before a time of showing at most as many frames as are shown out of their order.
+/// The seconds before a presentation time that hold at most as many frames as can be reordered.
 const REORDERED: f64 = 3.0 / 23.0;
-/// The clock of the libraries: ticks a second.
+/// The clock of the libraries, in ticks per second.
 const TICKS: f64 = 1e6;
 
 pub(super) struct Film<'a> {
     path: &'a Path,
     container: Container,
     input: Input,
-    /// Which of its streams.
+    /// The index of the stream.
     index: usize,
     tick: Rational,
     decoder: decoder::Video,
@@ -39,13 +39,13 @@ pub(super) struct Film<'a> {
 }
 
 impl<'a> Film<'a> {
-    /// Opens the first stream of moving pictures.
+    /// Opens the first video stream.
     pub(super) fn open(path: &'a Path, container: Container) -> Result<Self> {
         quiet();
         let file = File::open(path).map_err(|e| Error::read(path, e))?;
         let refuse = |e| damaged(path, container, e);
         let io = StreamIo::from_read_seek(file).map_err(refuse)?;
-        // what its first bytes say is what it is read as
+        // the file is read as the format of its first bytes
         let options =
             [("format_whitelist", container.demuxer())].into_iter().collect::<Dictionary>();
         let input = input_from_stream(io, None, Some(options)).map_err(refuse)?;
@@ -56,7 +56,7 @@ impl<'a> Film<'a> {
         let Some(stream) = stream else { return Err(no_stream(path)) };
         let context = || Context::from_parameters(stream.parameters()).map_err(refuse);
         let (h, w) = {
-            // of a decoder that was not begun yet: nothing of no size, or a huge one, goes further
+            // from a decoder that is not open yet: frames of size 0, or huge ones, get no further
             let unopened = decoder::Video(Opened(context()?.decoder()));
             (unopened.height(), unopened.width())
         };
@@ -86,7 +86,7 @@ impl<'a> Film<'a> {
         self.input.stream(self.index).map(|stream| stream.parameters())
     }
 
-    /// A time of the stream's clock, to the microsecond as ffprobe tells it.
+    /// A time on the stream's clock in seconds, rounded to microseconds like ffprobe's output.
     pub(super) fn seconds(&self, ticks: i64) -> f64 {
         let exact = ticks as f64 * ratio(self.tick);
         format!("{exact:.6}").parse().unwrap_or(exact)
@@ -97,9 +97,9 @@ impl<'a> Film<'a> {
         frame.timestamp().map(|ticks| self.seconds(ticks))
     }
 
-    /// Goes to a key frame from which on everything that is shown at `at` and later can be decoded.
+    /// Seeks to a key frame from which everything shown at `at` or later can be decoded.
     pub(super) fn seek(&mut self, at: f64) -> Result<()> {
-        // the index of MP4 knows when frames are shown, those of the others only when they are decoded
+        // MP4's index has presentation times, those of the others only decoding times
         let early = self.container != Container::Mov && self.decoder.has_b_frames();
         let at = ((at - if early { REORDERED } else { 0.0 }) * TICKS) as i64;
         self.input.seek(at, ..at).map_err(|e| damaged(self.path, self.container, e))
@@ -121,7 +121,7 @@ impl<'a> Film<'a> {
         }
     }
 
-    /// The next frame that is shown; false at the end.
+    /// Reads the next frame that is shown; false at the end.
     pub(super) fn frame(&mut self, frame: &mut Video) -> Result<bool> {
         loop {
             match self.decoder.receive_frame(frame) {
@@ -141,7 +141,7 @@ impl<'a> Film<'a> {
         }
     }
 
-    /// What an error of the libraries says of the file.
+    /// Turns an error of the libraries into one about the file.
     pub(super) fn damaged(&self, error: ffmpeg_next::Error) -> Error {
         damaged(self.path, self.container, error)
     }
@@ -161,11 +161,11 @@ fn ratio(of: Rational) -> f64 {
     f64::from(of.numerator()) / f64::from(of.denominator())
 }
 
-/// The libraries write to stderr on their own; what they refuse comes as errors.
+/// Silences the libraries, which write to stderr on their own; their errors are returned anyway.
 fn quiet() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
-        // fills the table of error texts; it does not fail
+        // fills the table of error texts; does not fail
         let _ = ffmpeg_next::init();
         log::set_level(log::Level::Quiet);
     });

@@ -1,6 +1,6 @@
-//! Which packets are decoded and not shown: those that an edit list hides.
+//! Finds packets that are decoded but not shown: those that an edit list hides.
 //!
-//! The flag that says so is one that the binding leaves out. A muxer that writes packets as text tells it.
+//! The binding does not expose the flag for this. A muxer that writes packets as text reveals it.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use super::film::Film;
 pub(super) struct Hidden {
     output: Output,
     text: Text,
-    /// Whether each packet was written: those without content are not.
+    /// Whether each packet was written; empty packets are not.
     written: Vec<bool>,
 }
 
@@ -45,13 +45,13 @@ impl Hidden {
         Ok(Self { output, text, written: Vec::new() })
     }
 
-    /// Takes the next packet, of which only the flags are left.
+    /// Takes the next packet, and reduces it to its flags.
     pub(super) fn take(&mut self, packet: &mut Packet) -> Result<(), Error> {
         let written = packet.size() > 0;
         self.written.push(written);
         if written {
             packet.set_stream(0);
-            // times that do not ascend are refused
+            // the muxer refuses times that do not ascend
             packet.set_pts(Some(0));
             packet.set_dts(Some(0));
             packet.write(&mut self.output)?;
@@ -71,7 +71,8 @@ impl Hidden {
     }
 }
 
-/// Reads `stream, dts, pts, duration, size, sum`, and the flags where there are others than that of a key frame: `F=0x5`.
+/// Parses `stream, dts, pts, duration, size, sum`, and the flags if there are others than that of a
+/// key frame: `F=0x5`.
 fn is_hidden(line: &str) -> bool {
     let flags = line.split(", ").find_map(|part| part.trim().strip_prefix("F=0x"));
     let flags = flags.and_then(|flags| i32::from_str_radix(flags, 16).ok());

@@ -1,7 +1,8 @@
-//! Films decoded in this process, by the libraries that ffmpeg and ffprobe are made of.
+//! Films decoded in this process, by the libraries behind ffmpeg and ffprobe.
 //!
-//! The steps are those of the programs, so that frames, rates and refusals are the same. What the libraries do not survive is
-//! kept from them: a stream without a size ends the process in the scaler.
+//! The steps are those of the programs, so that frames, rates and errors are the same. Input that
+//! would crash the libraries is refused first: a stream without a size ends the process in the
+//! scaler.
 
 mod film;
 mod hidden;
@@ -23,12 +24,12 @@ use film::Film;
 use hidden::Hidden;
 use picture::Pictures;
 
-/// Packets and stream of a film that is whole.
+/// Packets and stream of a complete film.
 pub(super) fn list(path: &Path, container: Container) -> Result<Listing> {
     match container {
         Container::Matroska => whole::matroska(path)?,
         Container::Avi => whole::avi(path)?,
-        // what is missing is missed when a packet is read
+        // truncation is noticed when packets are read
         Container::Mov => {}
     }
     let mut film = Film::open(path, container)?;
@@ -58,7 +59,7 @@ pub(super) fn list(path: &Path, container: Container) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Frames of a film whose packets do not say when they are shown.
+/// Counts the frames of a film whose packets have no presentation times.
 fn count(path: &Path, container: Container) -> Result<usize> {
     let mut film = Film::open(path, container)?;
     let (mut frames, mut frame) = (0, Video::empty());
@@ -68,7 +69,7 @@ fn count(path: &Path, container: Container) -> Result<usize> {
     Ok(frames)
 }
 
-/// Decodes from `start` on, and hands each wanted frame to `visit`.
+/// Decodes from `start` on, and passes each wanted frame to `visit`.
 pub(super) fn read(
     part: &Part<'_>,
     start: Start,
@@ -85,7 +86,7 @@ pub(super) fn read(
             wanted[0] - start.skip
         }
     };
-    // before the aim frames may come whose references are missing
+    // before the target there may be frames whose references are missing
     let mut aimed = start.at;
     let mut frame = Video::empty();
     while number <= last && film.frame(&mut frame)? {
@@ -119,7 +120,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// What goes wrong with the libraries, whatever the file.
+/// An error of the libraries that does not depend on the file.
 fn failed(path: &Path, error: ffmpeg_next::Error) -> Error {
     Error::Ffmpeg { path: path.to_path_buf(), detail: format!("(libav): {error}") }
 }

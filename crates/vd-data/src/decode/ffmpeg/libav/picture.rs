@@ -1,4 +1,4 @@
-//! Frames as they are shown, in red, green, blue.
+//! Frames as shown, in red, green, blue.
 
 use ffmpeg_next::filter::{self, Graph};
 use ffmpeg_next::format::Pixel;
@@ -8,10 +8,10 @@ use image::RgbImage;
 
 use super::turn::Turn;
 
-/// What the programs are asked for in `ask`.
+/// The same conversion that `ask` requests from the programs.
 const SCALE: &str = "scale=flags=bicubic+accurate_rnd+full_chroma_int,format=rgb24";
 
-/// Turns and converts frames.
+/// Rotates and converts frames.
 pub(super) struct Pictures {
     chain: String,
     graph: Option<([u32; 2], Pixel, Graph)>,
@@ -24,7 +24,7 @@ impl Pictures {
         Self { chain, graph: None, shown: Video::empty() }
     }
 
-    /// A frame, which is used up.
+    /// Converts a frame, which is consumed.
     pub(super) fn rgb(&mut self, frame: &mut Video) -> Result<RgbImage, Error> {
         let kind = ([frame.height(), frame.width()], frame.format());
         if kind.0.contains(&0) {
@@ -50,7 +50,7 @@ impl Pictures {
     }
 }
 
-/// From frames of one kind to what is shown.
+/// The filter graph from one kind of frames to the shown picture.
 fn graph(([h, w], format): ([u32; 2], Pixel), chain: &str) -> Result<Graph, Error> {
     let name = format.descriptor().ok_or(Error::InvalidData)?.name();
     let source = format!("video_size={w}x{h}:pix_fmt={name}:time_base=1/1:pixel_aspect=1/1");

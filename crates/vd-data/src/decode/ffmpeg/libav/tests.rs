@@ -1,4 +1,5 @@
-//! Both roads over the same films: the same frames, rates and refusals.
+//! Reads the same films by programs and by libraries, and expects the same frames, rates and
+//! errors.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -42,7 +43,7 @@ fn film(dir: &Path, name: &str, picture: &str, options: &str) -> PathBuf {
     path
 }
 
-/// What a road makes of a film: its index, its frames, and some out of the middle.
+/// How a film is read: its index, its frames, and some from the middle.
 fn all(path: &Path, road: Road) -> Result<(Index, Vec<RgbImage>)> {
     let container = Container::sniff(&fs::read(path).unwrap()).unwrap();
     let index = make(path, container, road)?;
@@ -62,7 +63,7 @@ fn all(path: &Path, road: Road) -> Result<(Index, Vec<RgbImage>)> {
     Ok((index, images))
 }
 
-/// Compares the roads; whether they took the film.
+/// Compares both ways of reading; returns whether they accepted the film.
 fn same(path: &Path) -> bool {
     let name = path.display();
     match (all(path, Road::Programs), all(path, Road::Libav)) {
@@ -104,7 +105,7 @@ fn frames_are_those_of_the_programs_bit_for_bit() {
         ("live.webm", TEST, "-t 1 -c:v libvpx -g 8 -deadline realtime -cpu-used 8 -live 1"),
         ("late.mkv", TEST, "-t 1 -c:v ffv1 -output_ts_offset 5"),
         ("a.avi", "life=size=48x32:rate=25/2:mold=10", "-t 2 -c:v mpeg4 -g 6"),
-        // no packet of this one says when it is shown
+        // no packet of this one has a presentation time
         ("b.avi", TEST, "-t 1 -c:v mpeg4 -bf 2 -g 8"),
         ("m.avi", TEST, "-t 1 -c:v mjpeg -pix_fmt yuvj422p"),
         ("raw.avi", TEST, "-t 0.5 -c:v rawvideo -pix_fmt bgr24"),
@@ -154,7 +155,7 @@ fn films_are_turned_as_the_programs_turn_them() {
     let one = 1 << 16;
     let mut matrices = Vec::new();
     for (a, b) in [(one, 0), (0, one), (-one, 0), (0, -one), (46_341, 46_341)] {
-        // turned, and mirrored besides
+        // rotated, and also mirrored
         matrices.extend([[a, b, -b, a], [a, b, b, -a]]);
     }
     matrices.push([0; 4]);

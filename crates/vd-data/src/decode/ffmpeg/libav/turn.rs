@@ -1,16 +1,16 @@
-//! How frames are turned before they are shown.
+//! How frames are rotated before they are shown.
 
-/// What a display matrix says.
+/// The content of a display matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Turn {
-    /// As ffprobe tells it: whole degrees, counter-clockwise.
+    /// As ffprobe reports it: whole degrees, counter-clockwise.
     pub(super) degrees: f64,
-    /// The filters that turn, each with a comma behind it.
+    /// The filters that rotate, each followed by a comma.
     pub(super) filters: String,
 }
 
 impl Turn {
-    /// Reads the nine numbers of a matrix; of anything else frames stay as they are.
+    /// Reads the nine numbers of a matrix; anything else leaves frames unchanged.
     ///
     /// # Reference
     /// `libavutil/display.c` and the automatic rotation of the program ffmpeg.
@@ -33,7 +33,7 @@ impl Turn {
     }
 }
 
-/// The filters for an angle, clockwise from 0 to 360; a matrix may mirror as well.
+/// The filters for an angle, clockwise from 0 to 360; a matrix may also mirror.
 fn filters(theta: f64, [a, c, d]: [i32; 3]) -> String {
     let near = |angle: f64| (theta - angle).abs() < 1.0;
     if near(90.0) {
