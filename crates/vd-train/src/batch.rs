@@ -1,4 +1,4 @@
-//! A batch of the data as the loss takes it.
+//! Prepares a batch of data for the loss.
 
 use tch::{Device, Kind, Tensor};
 use vd_data::Batch;
@@ -11,18 +11,18 @@ use crate::Result;
 use crate::signals::Signal;
 use crate::streams::{Place, Stream};
 
-/// What turns batches into [`Prepared`] ones.
+/// Turns batches into [`Prepared`] ones.
 #[derive(Debug)]
 pub(crate) struct Preparation {
-    /// The encoder, and the share of samples that lose their conditioning.
+    /// The encoder, and the fraction of samples whose conditioning is dropped.
     pub(crate) text: Option<(Box<dyn TextEncoder>, f64)>,
-    /// What else it is told.
+    /// The other conditioning inputs.
     pub(crate) signals: Vec<Signal>,
     pub(crate) focus_present: f64,
     pub(crate) device: Device,
 }
 
-/// A batch as the loss takes it.
+/// A batch in the form that the loss takes.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) x0: Tensor, // b c (f + k) h w: the clips, and the images beside each
@@ -53,7 +53,7 @@ impl Preparation {
             FrameMask::All
         };
         let video = upload(&batch.video, self.device)?;
-        // numbers that are no bytes come in the range of the diffusion process already
+        // numbers other than bytes are already in the range of the diffusion process
         let x0 = if video.kind() == Kind::Uint8 { video::from_u8(&video) } else { video };
         let mut cond = match clip < all {
             true => self.condition_jointly(batch, at)?,
@@ -65,7 +65,7 @@ impl Preparation {
         Ok(Prepared { x0, cond, frames, keep })
     }
 
-    /// Encodes the captions and drops some: a clip without a caption trains the null embedding too.
+    /// Encodes the captions and drops some; a clip without a caption trains the null embedding too.
     fn condition(&self, captions: &[Option<String>], at: Place) -> Result<Cond> {
         let Some((encoder, drop)) = &self.text else { return Ok(Cond::none()) };
         let (cond, missing) = self.encoded(encoder.as_ref(), captions)?;
@@ -74,8 +74,8 @@ impl Preparation {
         Ok(cond.with_null(upload(&null, self.device)?))
     }
 
-    /// The texts of some captions, with rows that mean nothing where one is missing, and where that
-    /// is (bool, on the CPU).
+    /// The encoded texts of some captions, with placeholder rows for missing ones, and a mask of
+    /// these (bool, on the CPU).
     pub(crate) fn encoded(
         &self,
         encoder: &dyn TextEncoder,
@@ -89,18 +89,19 @@ impl Preparation {
     }
 }
 
-/// Which samples (b), or images beside them (b k), a probability picks: bool, on the CPU.
+/// Selects samples (b), or images beside them (b k), with a probability: bool, on the CPU.
 pub(crate) fn chosen(probability: f64, shape: &[i64], mut noise: SeededNoise) -> Result<Tensor> {
     let like = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
     Ok(noise.uniform(&like).f_lt(probability)?)
 }
 
-/// Embeddings and tokens with rows where a caption is missing, for the null embedding to stand there.
+/// Embeddings and tokens, with rows inserted for missing captions, to be replaced by the null
+/// embedding.
 fn spread_all(cond: Cond, missing: &[bool]) -> Result<Cond> {
     let pooled = cond.pooled.map(|rows| spread(&rows, missing)).transpose()?;
     let tokens = match cond.tokens {
         Some(Tokens { values, weight }) => {
-            // no caption at all: there is one token still, for every text has one
+            // if there is no caption at all there is still one token, because every text has one
             let more = [0, i64::from(values.size()[1] == 0)];
             let values = values.f_constant_pad_nd([0, 0, more[0], more[1]])?;
             let weight = weight.f_constant_pad_nd(more)?;
@@ -111,7 +112,7 @@ fn spread_all(cond: Cond, missing: &[bool]) -> Result<Cond> {
     Ok(Cond { pooled, tokens, ..Cond::default() })
 }
 
-/// Rows with zeros between them where a caption is missing.
+/// Rows, with zero rows inserted for missing captions.
 fn spread(rows: &Tensor, missing: &[bool]) -> Result<Tensor> {
     let mut size = rows.size();
     size[0] = missing.len() as i64;
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(none.pooled.unwrap().size(), [2, 4]);
     }
 
-    /// An encoder with as many tokens as words.
+    /// An encoder with one token per word.
     #[derive(Debug)]
     struct Words;
 

@@ -1,4 +1,4 @@
-//! What is looked at before the first step, so that it does not stop a run in its middle.
+//! Checks before the first step, so that a run does not fail in the middle.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::event::Resume;
 use crate::preview::prompts;
 use crate::{Error, Result, RunConfig};
 
-/// Refuses to begin where a run has left checkpoints.
+/// Refuses to start where another run has left checkpoints.
 pub(crate) fn check_room(out: &Path, resume: Resume) -> Result<()> {
     if resume == Resume::Newest {
         return Ok(());
@@ -30,8 +30,8 @@ pub(crate) fn check_room(out: &Path, resume: Resume) -> Result<()> {
     }
 }
 
-/// Finds captions and prompts that the encoder, if there is one, refuses, and warns where there are
-/// none to learn.
+/// Reports captions and prompts that the encoder, if there is one, refuses, and warns if there are
+/// no captions to learn from.
 pub(crate) fn check_captions(
     config: &RunConfig,
     dataset: &Dataset,
@@ -51,7 +51,8 @@ pub(crate) fn check_captions(
     if config.train.preview_every == 0 {
         return Ok(());
     }
-    // Captions that a generator makes up cost drawing their clips: only where they may be unknown.
+    // Getting a generator's captions means drawing its clips, so do it only if the encoder may not
+    // know them.
     let shown = match matches!(text.encoder, EncoderConfig::File { .. }) {
         true => prompts(config, dataset)?,
         false => config.train.preview_prompts.clone(),
@@ -59,7 +60,7 @@ pub(crate) fn check_captions(
     Ok(shown.iter().try_for_each(|prompt| encoder.check(prompt))?)
 }
 
-/// Whether the clips are of a folder and none has a caption, nor any image beside them.
+/// Whether the clips come from a folder and neither they nor the images beside them have captions.
 fn lacks_captions(dataset: &Dataset) -> bool {
     let none = |folder: &Folder| folder.entries().iter().all(|entry| entry.caption.is_none());
     let generated = dataset.config().images.as_ref().and_then(|images| images.source.as_ref());
@@ -76,14 +77,14 @@ mod tests {
     use super::*;
     use vd_data::{Clip, DataConfig, Source, write_gif};
 
-    /// A model that has no weights to read.
+    /// A model without weights to read.
     fn no_weights(at: &Path) {
         let own = vd_torch::testing::folder(env!("CARGO_MANIFEST_DIR"));
         let bert = own.join("../vd-text-cond/tests/encoders/bert");
         for name in ["config.json", "tokenizer.json"] {
             std::fs::copy(bert.join(name), at.join(name)).unwrap();
         }
-        // The shortest file of weights: a header of two bytes, which names none.
+        // The shortest safetensors file: an empty header of two bytes.
         std::fs::write(at.join("model.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
     }
 

@@ -1,4 +1,5 @@
-//! Steps of a device that the host does not wait for: what they found is looked at a step later.
+//! Asynchronous steps: the host does not wait for the device, and reads the results of a step one
+//! step later.
 
 use std::sync::Arc;
 
@@ -15,22 +16,22 @@ use crate::step::Outcome;
 use crate::trainer::Trainer;
 use crate::uncertainty::Learned;
 
-/// Numbers of a report before the norms of its gradients.
+/// Numbers in a report before the gradient norms.
 const HEAD: usize = 3;
 
-/// A step that was made, or is about to be.
+/// A step that is done or in flight.
 #[derive(Debug)]
 pub(crate) enum Launched {
-    /// What it found is known.
+    /// Its results are known.
     Done(Outcome),
-    /// It is on its way from the device.
+    /// It is still running on the device.
     Behind(Behind),
 }
 
-/// What a step will have found, and what there was before it.
+/// The pending results of a step, and the state before it.
 #[derive(Debug)]
 pub(crate) struct Behind {
-    /// The device's report and the mean losses of all levels, f64.
+    /// The device's report and the mean losses of all noise levels, f64.
     read: Download,
     levels: LevelLosses,
     gradients: usize,
@@ -38,22 +39,23 @@ pub(crate) struct Behind {
     /// Steps done before.
     step: u64,
     cursor: Cursor,
-    /// Steps that the optimisers, that of the network and that of the uncertainty, had done.
+    /// The step counts of the optimisers, that of the network and that of the uncertainty, before
+    /// it.
     counts: (i64, Option<i64>),
 }
 
 impl Launched {
-    /// Whether there is nothing to wait for.
+    /// Whether its results can be read without waiting.
     pub(crate) fn is_done(&self) -> bool {
         matches!(self, Launched::Done(_))
     }
 }
 
 impl Trainer {
-    /// What makes a step without waiting, if anything does: a GPU with its kernels.
+    /// The machine for asynchronous steps, if there is one: a GPU with its kernels.
     ///
-    /// With fp16 nothing does. What the next loss is scaled by, and whether AdamW has counted the step, follow
-    /// from what is read, and a step that is skipped is none that halts.
+    /// With fp16 there is none: the next loss scale, and whether AdamW counts the step, depend on
+    /// the results, and a skipped step must not halt the steps after it.
     pub(crate) fn steps_behind(&self, grads: &[Tensor]) -> Result<Option<Arc<dyn Machine>>> {
         if self.loss_scale.is_some() || cuda::machine(self.device).is_none() {
             return Ok(None);
@@ -63,8 +65,7 @@ impl Trainer {
         kernels::with(self.config.train.precision, || DeviceStep::machine(&optimizers, grads))
     }
 
-    /// Has the device make a step, or leave everything as it is where the step is bad or one before it
-    /// was.
+    /// Launches a step on the device, which changes nothing if this step or an earlier one is bad.
     pub(crate) fn step_behind(
         &mut self,
         on: &Arc<dyn Machine>,
@@ -79,7 +80,8 @@ impl Trainer {
             Some(device_step) => device_step,
             None => DeviceStep::new(sizes, self.device, train.graphs)?,
         };
-        // An error in the midst of it leaves some weights of one step and some of the next.
+        // After an error in the middle, some weights are those of this step and some those of the
+        // next.
         self.sound = false;
         let follow = Some((&self.ema, train.ema_decay().at(self.step)));
         let mut shares = vec![Share { optimizer: &mut self.optimizer, lr, follow }];
@@ -102,18 +104,18 @@ impl Trainer {
         self.step_is_done();
         self.sound = true;
         if self.step < self.config.train.steps {
-            // Behind the step's launches, so that the device has its data when it is done with them. An
-            // error is one of the next step.
+            // After the launches, so that data is loaded while the device works. A loading error
+            // belongs to the next step.
             self.ahead = Some(self.load_batch());
         }
         Ok(Launched::Behind(behind))
     }
 
-    /// What a step found; waits for the device where it has not done the step yet.
+    /// The results of a step; waits for the device if the step is not done yet.
     ///
     /// # Errors
-    /// A loss or a gradient that is not finite: the step, and all behind it, changed nothing, and count no
-    /// more.
+    /// A loss or a gradient that is not finite: this step and all later ones have changed nothing,
+    /// and are no longer counted.
     pub(crate) fn look(&mut self, launched: Launched) -> Result<Outcome> {
         let Behind { read, levels, gradients, lr, step, cursor, counts } = match launched {
             Launched::Done(outcome) => return Ok(outcome),
@@ -134,7 +136,7 @@ impl Trainer {
         if let (Some(learned), Some(count)) = (&mut self.learned, counts.1) {
             learned.optimizer.count(count);
         }
-        // The loader is further than the cursor, and what it had loaded belongs to no step.
+        // The loader is ahead of the cursor, and the data that it has loaded belongs to no step.
         self.ahead = None;
         self.device_step = None;
         Err(self.not_finite(loss, &|gradient| !report[HEAD + gradient].is_finite()))
@@ -145,7 +147,7 @@ impl Trainer {
         (self.optimizer.counted(), beside)
     }
 
-    /// The next micro-batch, whose pixels are on the device or on their way to it.
+    /// The next micro-batch, with its pixels on the device or being copied there.
     pub(crate) fn next_batch(&mut self) -> Result<Batch> {
         let batch = match self.ahead.take() {
             Some(ahead) => ahead?,

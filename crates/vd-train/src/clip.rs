@@ -1,13 +1,13 @@
-//! The length of the gradient, and its bound.
+//! The global gradient norm and its clipping.
 
 use tch::{Kind, Tensor};
 
 use crate::Result;
 
-/// The norm of all gradients as if they were one vector, in f64, as a scalar on their device.
+/// The norm of all gradients as one vector, in f64, as a scalar on their device.
 ///
 /// # Errors
-/// What libtorch refuses.
+/// An error of libtorch.
 pub fn global_norm(grads: &[Tensor]) -> Result<Tensor> {
     let norms: Vec<_> = grads
         .iter()
@@ -19,7 +19,7 @@ pub fn global_norm(grads: &[Tensor]) -> Result<Tensor> {
     Ok(Tensor::f_stack(&norms, 0)?.f_norm()?)
 }
 
-/// What shrinks gradients of norm `norm` to the norm `max`; 1 for shorter ones.
+/// The factor that reduces gradients of norm `norm` to the norm `max`; 1 for smaller ones.
 ///
 /// # Reference
 /// Pascanu et al. 2013, algorithm 1, arXiv:1211.5063.

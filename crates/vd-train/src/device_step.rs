@@ -1,4 +1,5 @@
-//! The end of a step, from gradients to weights and their average, as a GPU makes it by itself.
+//! The end of a step, from gradients to weights and their average, computed by a GPU without the
+//! host.
 
 use std::sync::Arc;
 
@@ -12,13 +13,14 @@ use crate::Result;
 use crate::landing::Landing;
 use crate::optimizer::AdamW;
 
-/// The most recordings: where gradients lie elsewhere again and again, the last one is enough.
+/// The maximum number of recordings: if the gradients' addresses keep changing, the last one is
+/// enough.
 const MOST: usize = 4;
 
-/// What one optimiser does in a step.
+/// The part of a step that concerns one optimiser.
 #[derive(Debug)]
 pub struct Share<'a> {
-    /// Whose parameters are changed, and which counts the step.
+    /// The optimiser whose parameters are changed, and which counts the step.
     pub optimizer: &'a mut AdamW,
     /// The learning rate.
     pub lr: f64,
@@ -26,12 +28,12 @@ pub struct Share<'a> {
     pub follow: Option<(&'a Params, f64)>,
 }
 
-/// Steps of AdamW that nobody waits for: a GPU finds the norm of the gradients, shrinks them, and changes
-/// weights, moments and average, or nothing from the first step on that is not finite.
+/// Asynchronous steps of AdamW: a GPU computes the norm of the gradients, scales them, and updates
+/// weights, moments and average, or changes nothing from the first step on that is not finite.
 ///
-/// Loss, rates and decays lie in the device's memory, so that all of it is recorded as a CUDA graph as
-/// soon as gradients lie where they lay a step ago, as those of a recorded network do, and is replayed
-/// from then on.
+/// Loss, learning rates and decays are in the device's memory. So the whole step is recorded as a
+/// CUDA graph as soon as the gradients have the same addresses as in the step before, which those
+/// of a recorded network have, and is replayed from then on.
 #[derive(Debug)]
 pub struct DeviceStep {
     device: Device,
@@ -39,11 +41,11 @@ pub struct DeviceStep {
     loss: Tensor,
     /// [`cuda::adamw_numbers`] of each share.
     numbers: Tensor,
-    /// 1 from a step on that could not be made.
+    /// 1 from the first bad step on.
     halted: Tensor,
     verdict: Verdict,
     landing: Landing,
-    /// Where everything lies that the last step has read and written.
+    /// The addresses of everything that the last step has read and written.
     places: Vec<usize>,
     recorded: Option<Fixed>,
     recordings: usize,
@@ -52,8 +54,9 @@ pub struct DeviceStep {
 }
 
 impl DeviceStep {
-    /// What makes steps of these gradients, if anything does: a GPU with the project's kernels. With each
-    /// optimiser comes the average that follows it; its gradients come after those of the one before.
+    /// The machine that can make such steps with these gradients, if there is one: a GPU with the
+    /// project's kernels. Each optimiser comes with its moving average; its gradients follow those
+    /// of the optimiser before it.
     ///
     /// # Errors
     /// An average of other parameters.
@@ -72,10 +75,11 @@ impl DeviceStep {
         Ok(if rest.is_empty() { cuda::judge_fits(grads) } else { None })
     }
 
-    /// The first of steps with so many optimisers and gradients. `graphs`: whether they are recorded.
+    /// Prepares steps for this number of optimisers and gradients. `graphs`: whether they are
+    /// recorded.
     ///
     /// # Errors
-    /// Memory that runs out.
+    /// Out of memory.
     pub fn new(
         (optimizers, gradients): (usize, usize),
         device: Device,
@@ -107,14 +111,15 @@ impl DeviceStep {
         self.replayed
     }
 
-    /// Has the device make a step, or leave everything as it is where the step is bad or one before it
-    /// was, and gives the [report](Verdict::report), which the next step writes over. `clip`: the largest norm
-    /// of the gradients of the first share, 0 for none.
+    /// Launches a step on the device, which changes nothing if this step or an earlier one is bad,
+    /// and returns the [report](Verdict::report), which the next step overwrites. `clip`: the
+    /// maximum norm of the gradients of the first share, 0 for no clipping.
     ///
     /// # Shapes
     /// `loss`: a scalar, f64; `grads`: for each parameter of each share, in this order
     /// # Errors
-    /// Whatever the device says: some weights may be a step ahead then. Gradients of other parameters.
+    /// An error of the device, after which some weights may be a step ahead. Gradients that do not
+    /// fit the parameters.
     pub fn step(
         &mut self,
         on: &Arc<dyn Machine>,
@@ -177,7 +182,7 @@ impl DeviceStep {
         }
     }
 
-    /// Whether a recording of the step before would do this one; if not, there is none any more.
+    /// Whether all addresses are those of the step before; if not, any recording is dropped.
     fn is_as_before(&mut self, grads: &[Tensor], clip: f64, shares: &[Share<'_>]) -> bool {
         if !self.graphs || self.refused.is_some() {
             return false;
@@ -196,8 +201,8 @@ impl DeviceStep {
         false
     }
 
-    /// Records a step, and compares what a replay reports with what the step itself does, while nothing
-    /// may be changed.
+    /// Records a step, and compares the report of a dry-run replay, which changes nothing, with
+    /// that of the step itself.
     fn record(&mut self, launch: &mut dyn FnMut() -> vd_torch::Result<()>) {
         if self.recordings == MOST {
             return;
@@ -222,7 +227,7 @@ impl Share<'_> {
         self.optimizer.live(self.lr, self.follow.map_or(1.0, |(_, decay)| decay))
     }
 
-    /// What it changes that others read.
+    /// The tensors changed by a step that other code reads.
     fn changed(&self) -> impl Iterator<Item = &Tensor> {
         let average = self.follow.map(|(average, _)| average);
         let averages = average.into_iter().flat_map(|average| {
@@ -254,7 +259,7 @@ fn recorded(
     Ok(recorded)
 }
 
-/// Numbers that may be none, to be compared.
+/// The numbers as bits, so that NaNs can be compared.
 fn bits(report: &Tensor) -> vd_torch::Result<Vec<u64>> {
     let numbers: Vec<f64> = Vec::try_from(&report.f_to_device(Device::Cpu)?)?;
     Ok(numbers.into_iter().map(f64::to_bits).collect())

@@ -5,29 +5,29 @@ use vd_tensor_ops::Params;
 
 use crate::{Error, Result};
 
-/// How fast the average forgets.
+/// The decay of the moving average.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EmaDecay {
-    /// The decay in the long run.
+    /// The final decay.
     pub decay: f64,
-    /// Whether it starts lower, so that the first weights are forgotten soon.
+    /// Whether it starts lower, so that the initial weights are forgotten soon.
     pub warmup: bool,
 }
 
 impl EmaDecay {
-    /// The decay of the update that comes after `done` updates: with warm-up
-    /// min(decay, (1 + done) / (10 + done)).
+    /// The decay of the update after `done` updates: with warm-up min(decay, (1 + done) / (10 +
+    /// done)).
     pub fn at(&self, done: u64) -> f64 {
         let ramp = (1.0 + done as f64) / (10.0 + done as f64);
         if self.warmup { self.decay.min(ramp) } else { self.decay }
     }
 }
 
-/// Moves the averages of parameters towards them: average + (1 - decay) (parameter - average), in
+/// Moves the averages towards the parameters: average + (1 - decay) (parameter - average), in
 /// place.
 ///
 /// # Errors
-/// Parameters that have no average.
+/// A parameter without an average.
 pub(crate) fn update_ema(
     averages: &Params,
     names: &[String],
@@ -46,7 +46,7 @@ pub(crate) fn update_ema(
 /// The average of a parameter.
 ///
 /// # Errors
-/// A parameter that has none.
+/// A parameter without an average.
 pub(crate) fn average_of<'a>(averages: &'a Params, name: &str) -> Result<&'a Tensor> {
     averages.get(name).map(|average| &average.tensor).ok_or_else(|| unknown(name))
 }

@@ -3,19 +3,19 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-/// Errors of this crate.
+/// The errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A config file that is not TOML, or has keys or values that a run does not know.
+    /// A config file that is not TOML, or has unknown keys or invalid values.
     #[error("{}: {message}", path.display())]
     Parse {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// What is wrong, where, and what is expected.
         message: String,
     },
-    /// A setting given beside the config file.
+    /// A setting given in addition to the config file.
     #[error("--set {text}: {message}")]
     Override {
         /// The setting as it was given.
@@ -23,33 +23,33 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// A setting out of its range, or at odds with another.
+    /// A setting that is outside its range, or inconsistent with another.
     #[error("{key}: expected {expected}, got {got}")]
     Config {
         /// The setting, as it is written in the config.
         key: Cow<'static, str>,
-        /// What is allowed.
+        /// The valid values.
         expected: String,
-        /// What was given.
+        /// The value given.
         got: String,
     },
-    /// A file or folder that the operating system refuses.
+    /// An I/O error of a file or folder.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A checkpoint that is missing or not whole.
+    /// A checkpoint that is missing or incomplete.
     #[error("{}: {what}", path.display())]
     Checkpoint {
-        /// Where it was looked for.
+        /// Where it was expected.
         path: PathBuf,
-        /// What is wrong, expected and got.
+        /// What is wrong: expected and found.
         what: String,
     },
-    /// A new run where an older one has left its checkpoints.
+    /// A new run in a folder with the checkpoints of an older one.
     #[error(
         "{}: holds the checkpoints of an earlier run, the newest of step {step}; resume it with --resume, or choose another train.out",
         out.display()
@@ -60,7 +60,7 @@ pub enum Error {
         /// The newest step in it.
         step: u64,
     },
-    /// A resumed run whose config is not the one it began with.
+    /// A resumed run whose config differs from the one it started with.
     #[error(
         "{}: cannot be resumed with a different config:\n  {}\nrestore these settings, or start a new run in another train.out",
         checkpoint.display(),
@@ -72,7 +72,7 @@ pub enum Error {
         /// Each key with both values.
         differences: Vec<String>,
     },
-    /// A text encoder that is not the one of the training, though it may be of the same shape.
+    /// A text encoder that differs from the one used in training, though its shapes may agree.
     #[error(
         "{}: the text encoder is not the one that the model was trained with: expected {expected} (the hash of its files and kind), got {got}; give the original one: text.encoder.path in a run's config, --encoder DIR of `vd sample`",
         checkpoint.display()
@@ -80,9 +80,9 @@ pub enum Error {
     OtherEncoder {
         /// The checkpoint.
         checkpoint: PathBuf,
-        /// The identity of the encoder that it was trained with.
+        /// The identity of the encoder used in training.
         expected: String,
-        /// That of the encoder that was found.
+        /// The identity of the encoder found.
         got: String,
     },
     /// Two runs in one folder.
@@ -91,67 +91,69 @@ pub enum Error {
         /// The run's folder.
         out: PathBuf,
     },
-    /// A parameter, a loss or a gradient that is no number.
+    /// A parameter, a loss or a gradient that is not finite.
     #[error(
         "step {step}: {tensor} is not finite; start a new run in another train.out with a lower train.lr, a longer train.warmup or a smaller train.clip{}",
         began(batch.as_deref())
     )]
     NotFinite {
-        /// The step, counted from 1, that was given up.
+        /// The step, counted from 1, that was abandoned.
         step: u64,
-        /// The first bad tensor: a parameter by its name, else the loss, else a gradient by its name.
+        /// The first bad tensor: a parameter by its name, else the loss, else a gradient by its
+        /// name.
         tensor: String,
-        /// Where the batch of that step begins, in words, if it is known.
+        /// Where the batch of that step begins, in words, if known.
         batch: Option<String>,
     },
-    /// Memory that runs out in the midst of a step.
+    /// Out of memory during a step.
     #[error(
         "step {step}: {device} is out of memory with train.batch = {batch} clips of {clip} ({said}); lower train.batch and raise train.accumulate to compensate{}",
         advice(*recompute, *levels)
     )]
     OutOfMemory {
-        /// The step, counted from 1, that was given up.
+        /// The step, counted from 1, that was abandoned.
         step: u64,
-        /// Whose memory.
+        /// The device whose memory is exhausted.
         device: String,
-        /// Clips in a micro-batch.
+        /// Clips per micro-batch.
         batch: usize,
-        /// What a clip is, in words.
+        /// The shape of a clip, in words.
         clip: String,
-        /// Levels that compute their activations again already.
+        /// Levels whose activations are already recomputed.
         recompute: usize,
-        /// Levels that there are.
+        /// The number of levels.
         levels: usize,
-        /// What libtorch said.
+        /// libtorch's message.
         said: String,
     },
-    /// A step in which something panicked: an operator that libtorch refused, or a kernel that a GPU did.
+    /// A panic during a step: an operator that libtorch refused, or a kernel that failed on the
+    /// GPU.
     #[error("step {step} failed: {said}")]
     Step {
-        /// The step, counted from 1, that was given up.
+        /// The step, counted from 1, that was abandoned.
         step: u64,
-        /// The message.
+        /// The panic's message.
         said: String,
     },
-    /// The data refused something.
+    /// An error of the data.
     #[error(transparent)]
     Data(#[from] vd_data::Error),
-    /// The encoder, or the call that draws previews, refused something.
+    /// An error of the encoder, or of the call that draws previews.
     #[error(transparent)]
     Text(#[from] vd_text_cond::Error),
-    /// The diffusion process refused something.
+    /// An error of the diffusion process.
     #[error(transparent)]
     Diffusion(#[from] vd_diffusion::Error),
-    /// The network refused something.
+    /// An error of the network.
     #[error(transparent)]
     Network(#[from] vd_unet3d::Error),
-    /// A weight file or a tensor was refused.
+    /// An error of a weight file or a tensor.
     #[error(transparent)]
     Ops(#[from] vd_tensor_ops::Error),
-    /// The device or the optimiser was refused.
+    /// An error of the device or the optimiser.
     #[error(transparent)]
     Device(#[from] vd_torch::Error),
-    /// libtorch refused the operation.
+    /// An error of libtorch.
     #[error("libtorch: {}", vd_torch::brief(.0))]
     Torch(#[from] tch::TchError),
 }
@@ -165,7 +167,7 @@ impl Error {
         Error::Config { key: key.into(), expected: expected.into(), got: got.to_string() }
     }
 
-    /// For `map_err`: an error of the operating system about `path`.
+    /// For `map_err`: an I/O error concerning `path`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         |source| Error::Io { path: path.to_path_buf(), source }
     }
@@ -175,12 +177,12 @@ impl Error {
     }
 }
 
-/// Which clips a bad step had.
+/// The clips of a bad step.
 fn began(batch: Option<&str>) -> String {
     batch.map_or_else(String::new, |batch| format!(" (its batch begins with {batch})"))
 }
 
-/// The other way to need less memory, while there is one.
+/// Recommends recomputation, the other way to save memory, while there is any left.
 fn advice(recompute: usize, levels: usize) -> String {
     if recompute >= levels {
         return String::new();
@@ -191,5 +193,5 @@ fn advice(recompute: usize, levels: usize) -> String {
     )
 }
 
-/// Result of this crate.
+/// The result of fallible functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

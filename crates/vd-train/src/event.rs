@@ -1,19 +1,19 @@
-//! What a run is asked for, and what it tells.
+//! Options and events of a run.
 
 use std::path::{Path, PathBuf};
 
 use crate::metrics::StepReport;
 
-/// What to do with the checkpoints that are in the run's folder already.
+/// What to do with checkpoints that are already in the run's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// There must be none: the run begins.
+    /// There must be none: the run starts from the beginning.
     No,
-    /// Go on from the newest whole one; begin where there is none.
+    /// Resume from the newest complete one; start from the beginning if there is none.
     Newest,
 }
 
-/// What happens in a run.
+/// An event in a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -21,25 +21,25 @@ pub enum Event<'a> {
     Started {
         /// Steps done before.
         step: u64,
-        /// Steps in all.
+        /// The total number of steps.
         steps: u64,
-        /// Values of the network that are trained.
+        /// The number of trainable values of the network.
         parameters: usize,
-        /// Where it computes.
+        /// The device that it computes on.
         device: tch::Device,
         /// Threads of libtorch's operators.
         threads: usize,
     },
     /// A step is done.
     Step(&'a StepReport),
-    /// A checkpoint is on the disk.
+    /// A checkpoint was written.
     Saved {
         /// Its step.
         step: u64,
         /// Its directory.
         path: &'a Path,
     },
-    /// A preview is on the disk.
+    /// A preview was written.
     Preview {
         /// Its step.
         step: u64,
@@ -48,19 +48,19 @@ pub enum Event<'a> {
     },
 }
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {
     /// Steps done before.
     pub from_step: u64,
-    /// Steps done now.
+    /// Total steps done now, those before included.
     pub step: u64,
-    /// Whether it was stopped before its end.
+    /// Whether it was stopped before its last step.
     pub stopped: bool,
     /// The newest checkpoint, if there is one.
     pub checkpoint: Option<PathBuf>,
-    /// The last step's numbers, if there was a step.
+    /// The numbers of the last step, if there was one.
     pub last: Option<StepReport>,
     /// Seconds since the first step.
     pub seconds: f64,

@@ -1,4 +1,4 @@
-//! What stops a run whose numbers are none.
+//! Stops a run when its numbers are no longer finite.
 
 use tch::Tensor;
 use vd_data::Cursor;
@@ -7,10 +7,10 @@ use crate::trainer::Trainer;
 use crate::{Error, Result};
 
 impl Trainer {
-    /// Refuses weights that the last step has spoilt: they are not worth a checkpoint.
+    /// Refuses weights that the last step has spoilt, so that no checkpoint contains them.
     ///
     /// # Errors
-    /// A parameter that is not finite, named.
+    /// A parameter that is not finite, by name.
     pub(crate) fn check_parameters(&mut self) -> Result<()> {
         match self.bad_parameter() {
             None => Ok(()),
@@ -29,8 +29,8 @@ impl Trainer {
         bad.map(|(name, _)| name.to_owned())
     }
 
-    /// Which tensor went wrong: the first bad parameter, else the loss, else the first bad
-    /// gradient, of which `is_bad` says by its number.
+    /// The tensor that went wrong: the first bad parameter, else the loss, else the first bad
+    /// gradient according to `is_bad`, which takes its index.
     pub(crate) fn not_finite(&mut self, loss: f64, is_bad: &dyn Fn(usize) -> bool) -> Error {
         let parameter = self.bad_parameter();
         let beside = self.learned.iter().flat_map(|learned| learned.optimizer.names());

@@ -10,16 +10,16 @@ use crate::{Error, Result};
 /// The folder of a run's previews.
 pub(crate) const PREVIEWS: &str = "previews";
 
-/// The folder of a run, held against other processes until it is dropped.
+/// The folder of a run, locked against other processes until it is dropped.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     pub(crate) out: PathBuf,
-    /// The system lets go of it when the process ends, in whatever way.
+    /// The system releases it when the process ends, in whatever way.
     _lock: File,
 }
 
 impl RunFolder {
-    /// Makes the folder, takes hold of it, and cleans up after an interrupted run.
+    /// Creates the folder, locks it, and cleans up after an interrupted run.
     pub(crate) fn open(out: &Path) -> Result<Self> {
         fs::create_dir_all(out).map_err(Error::io(out))?;
         let path = out.join(".lock");
@@ -43,7 +43,7 @@ impl RunFolder {
         self.out.join("metrics.jsonl")
     }
 
-    /// Where the preview of a step goes; makes the folder.
+    /// The path for the preview of a step; creates the folder.
     pub(crate) fn preview(&self, step: u64, format: ClipFormat) -> Result<PathBuf> {
         let folder = self.out.join(PREVIEWS);
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;

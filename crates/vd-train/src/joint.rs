@@ -1,4 +1,4 @@
-//! What clips and the images beside them are told together.
+//! Conditioning of clips together with the images beside them.
 
 use tch::{Kind, Tensor};
 use vd_data::Batch;
@@ -10,13 +10,13 @@ use crate::batch::{Preparation, chosen};
 use crate::streams::{Place, Stream};
 
 impl Preparation {
-    /// The text of every frame: the clip's for each of its frames, and each image's own. Both are
-    /// dropped by draws of their own, the clip's by those that it has without images.
+    /// The text of every frame: the clip's for each of its frames, and each image's own. They are
+    /// dropped independently; the draws for the clip are the same as without images.
     pub(crate) fn condition_jointly(&self, batch: &Batch, at: Place) -> Result<Cond> {
         let Some((encoder, drop)) = &self.text else { return Ok(Cond::none()) };
         let (b, f) = (batch.captions.len() as i64, batch.clip_frames as i64);
         let k = batch.video.size()[2] - f;
-        // The caption of each clip before those of its images.
+        // The caption of each clip, followed by those of its images.
         let captions: Vec<Option<String>> = batch
             .captions
             .iter()
@@ -52,17 +52,17 @@ impl Preparation {
     }
 }
 
-/// The number of the text that each frame reads: f times the clip's, 0, then 1 to k.
+/// The index of the text for each frame: f times the clip's, 0, then 1 to k.
 fn texts_of(f: i64, k: i64) -> Result<Tensor> {
     let number = Tensor::f_arange(f + k, (Kind::Int64, tch::Device::Cpu))?;
     Ok(number.f_sub_scalar(f - 1)?.f_clamp_min(0)?)
 }
 
-/// A signal of `f` frames of each clip and of the images behind it.
+/// A signal for the `f` frames of each clip, followed by its images.
 ///
 /// # Shapes
-/// `clips`: once for a clip, or for each frame; `images`: for each image, null b k; both on the CPU
-/// or both not
+/// `clips`: one value per clip, or per frame; `images`: one per image, null b k; both on the CPU or
+/// neither
 pub(crate) fn one_behind_the_other(clips: &Given, images: &Given, f: i64) -> Result<Given> {
     let each = |x: &Tensor| -> Result<Tensor> {
         let mut size = x.size();
@@ -138,7 +138,7 @@ mod tests {
                     assert_eq!(row, text.pooled.unwrap().get(0));
                 }
             }
-            // The first images are dropped as they would be beside more of them.
+            // The first images are dropped as they would be if there were more of them.
             let images: Vec<Vec<bool>> = null.iter().map(|row| row[3..5].to_vec()).collect();
             assert!(before.as_ref().is_none_or(|before| *before == images));
             before = Some(images);
@@ -148,7 +148,7 @@ mod tests {
         assert!((7..=41).contains(&dropped), "{dropped}");
     }
 
-    /// As many tokens as words, each the length of its word.
+    /// One token per word, each holding the length of its word.
     #[derive(Debug)]
     struct Words;
 

@@ -1,23 +1,24 @@
-//! Gradients that lie where they lay before.
+//! Keeps gradients at the same memory addresses.
 
 use tch::Tensor;
 
 use crate::Result;
 
-/// The most gradients that are copied to where they lay before.
+/// The maximum number of gradients that are copied to their previous address.
 const FEW: usize = 16;
 
-/// Where gradients lie. Those of a recorded network come in the same memory at every step; a few others,
-/// of parameters beside it or of such that a loss does not reach, are copied to memory of their own.
+/// The addresses of gradients. Those of a recorded network have the same ones at every step; a few
+/// others, of parameters outside it or of parameters that a loss does not reach, are copied to
+/// separate memory.
 #[derive(Debug, Default)]
 pub(crate) struct Landing {
-    /// Where each lay a step ago.
+    /// The address of each in the step before.
     places: Vec<usize>,
     own: Vec<Option<Tensor>>,
 }
 
 impl Landing {
-    /// The gradients: where they lay a step ago, unless more than a few have moved.
+    /// The gradients at their previous addresses, unless more than a few have moved.
     pub(crate) fn settle(&mut self, grads: &[Tensor]) -> Result<Vec<Tensor>> {
         let places: Vec<usize> = grads.iter().map(|grad| grad.data_ptr() as usize).collect();
         if self.places.len() == places.len() {
@@ -48,7 +49,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// As many gradients as there are numbers, each with values of its own.
+    /// One gradient per number, each with different values.
     fn grads(numbers: &[f32]) -> Vec<Tensor> {
         numbers.iter().map(|k| Tensor::from_slice(&[*k, k.sin(), k.exp()])).collect()
     }
@@ -66,7 +67,7 @@ mod tests {
             let all = [kept[0].shallow_clone(), moving[0].shallow_clone(), kept[1].shallow_clone()];
             let settled = landing.settle(&all).unwrap();
             assert_eq!(settled, all);
-            // Alive, so that the next one lies elsewhere.
+            // Kept alive, so that the next one gets another address.
             steps.push((places(&settled), moving));
         }
         let [first, second, third, fourth] = [0, 1, 2, 3].map(|k| &steps[k].0);

@@ -1,17 +1,17 @@
 //! The training loop: optimiser, moving average, checkpoints, bit-exact resume.
 //!
-//! A [`RunConfig`] says everything about a run; [`train`] does it in the folder `train.out`:
+//! A [`RunConfig`] describes a run completely; [`train`] executes it in the folder `train.out`:
 //!
-//! - `config.toml`, every default spelled out but for what is off by being left out;
-//! - `metrics.jsonl`, one line a step;
+//! - `config.toml`, with every default written out except settings that are off when left out;
+//! - `metrics.jsonl`, one line per step;
 //! - `previews/step-00000500.gif`;
 //! - `checkpoints/step-00000200/` with `config.toml`, `model.safetensors`, `ema.safetensors`,
-//!   `optimizer.safetensors` and `state.json`; with `train.uncertainty` on,
-//!   `uncertainty.safetensors` too.
+//!   `optimizer.safetensors` and `state.json`; with `train.uncertainty` also
+//!   `uncertainty.safetensors`.
 //!
-//! [`Checkpoint::open`] gives a trained network back. A run that was interrupted, however, goes on
-//! from its newest checkpoint as if nothing had been: at equal threads and libtorch it leaves,
-//! on the CPU, the same bytes as one that was not.
+//! [`Checkpoint::open`] loads a trained network. A run that was interrupted in any way resumes from
+//! its newest checkpoint: on the CPU, with the same number of threads and the same libtorch, its
+//! files have the same bytes as those of an uninterrupted run.
 //!
 //! ```
 //! use std::sync::atomic::AtomicBool;

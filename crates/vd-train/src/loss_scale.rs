@@ -1,31 +1,31 @@
-//! What the loss is multiplied by so that gradients stay in the range of fp16.
+//! The factor on the loss that keeps gradients in the range of fp16.
 
 use serde::{Deserialize, Serialize};
 
 /// The scale of the first step, 2^16.
 const START: f64 = 65_536.0;
-/// What the scale is multiplied by after [`INTERVAL`] steps without an overflow.
+/// The factor on the scale after [`INTERVAL`] steps without an overflow.
 const GROWTH: f64 = 2.0;
-/// What it is multiplied by after a step with one.
+/// The factor after a step with an overflow.
 const BACKOFF: f64 = 0.5;
 /// Steps without an overflow before the scale grows.
 const INTERVAL: u32 = 2000;
-/// Below it, it is not the scale that makes gradients overflow.
+/// Below this, the scale is not the cause of overflows.
 const LEAST: f64 = 1.0;
 
-/// A scale that falls when gradients overflow, and rises again when they have not for long. All are
-/// powers of two, so that scaling rounds nothing.
+/// A scale that falls when gradients overflow, and rises again after a long time without overflow.
+/// All values are powers of two, so that scaling is exact.
 ///
 /// # Reference
 /// Micikevicius et al. 2018, section 3.2, arXiv:1710.03740.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossScale {
-    /// What the loss of the next step is multiplied by.
+    /// The factor on the loss of the next step.
     pub scale: f64,
     /// Steps since it last changed.
     pub good_steps: u32,
-    /// Steps that were skipped so far.
+    /// The number of skipped steps up to now.
     pub skipped: u64,
 }
 
@@ -36,7 +36,7 @@ impl Default for LossScale {
 }
 
 impl LossScale {
-    /// After a step whose gradients are finite.
+    /// Call after a step whose gradients are finite.
     pub(crate) fn went_well(&mut self) {
         self.good_steps += 1;
         if self.good_steps >= INTERVAL {
@@ -45,7 +45,7 @@ impl LossScale {
         }
     }
 
-    /// After a step whose gradients are not; returns whether another scale may help.
+    /// Call after a step whose gradients are not finite; returns whether a smaller scale may help.
     pub(crate) fn overflowed(&mut self) -> bool {
         if self.scale <= LEAST {
             return false;
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!((scale.scale, scale.good_steps), (START / 2.0, INTERVAL - 1));
         scale.went_well();
         assert_eq!((scale.scale, scale.good_steps), (START, 0));
-        // an overflow in between begins the count anew
+        // an overflow in between restarts the count
         scale.went_well();
         assert!(scale.overflowed());
         assert_eq!((scale.good_steps, scale.skipped), (0, 2));

@@ -15,56 +15,57 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StepReport {
-    /// Which step, counted from 1.
+    /// The number of the step, counted from 1.
     pub step: u64,
-    /// The mean loss of its micro-batches, without what a learned uncertainty makes of it.
+    /// The mean loss of its micro-batches, without the effect of a learned uncertainty.
     pub loss: f64,
-    /// The mean loss of the clips (or frames, where each has its own time) whose log-SNR lies in
-    /// each of eight bins, from the noisiest to the cleanest, with edges at -6, -4, -2, 0, 2, 4
-    /// and 6; `None` where there was none.
+    /// The mean loss of the clips (or frames, if each has its own time) in each of eight bins of
+    /// the log-SNR, from the noisiest to the cleanest, with edges at -6, -4, -2, 0, 2, 4 and 6;
+    /// `None` for an empty bin.
     #[serde(default)]
     pub loss_by_log_snr: [Option<f64>; 8],
     /// Its learning rate.
     pub lr: f64,
-    /// The norm of the network's gradients before clipping; 0 of a step that was skipped.
+    /// The norm of the network's gradients before clipping; 0 for a skipped step.
     pub grad_norm: f64,
-    /// What the loss was scaled by for the way back; only with fp16.
+    /// The factor on the loss for the backward pass; only with fp16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f64>,
-    /// Whether it changed no weight, for its gradients left the range of fp16; told where it did.
+    /// Whether it changed no weight, because its gradients overflowed fp16; written only if true.
     #[serde(default, skip_serializing_if = "is_false")]
     pub skipped: bool,
-    /// How long it took, loading included.
+    /// Its duration, loading included.
     pub seconds: f64,
-    /// Clips a second.
+    /// Clips per second.
     pub samples_per_second: f64,
-    /// Files of the data set that could not be read so far.
+    /// Files of the data set that could not be read up to now.
     pub skipped_files: usize,
-    /// Bytes that tensors took of a CUDA device at most so far.
+    /// The peak memory of tensors on a CUDA device up to now, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
 }
 
-/// By reference, as serde asks.
+/// By reference, as serde requires.
 fn is_false(yes: &bool) -> bool {
     !yes
 }
 
-/// The edges of [`StepReport::loss_by_log_snr`]: the same for every schedule, so that runs compare.
+/// The edges of [`StepReport::loss_by_log_snr`]: the same for every schedule, so that runs can be
+/// compared.
 const EDGES: [f64; 9] = [f64::NEG_INFINITY, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, f64::INFINITY];
 
-/// The losses of a step's noise levels.
+/// The losses of a step by noise level.
 #[derive(Debug, Default)]
 pub(crate) struct LevelLosses {
     pub(crate) log_snr: Vec<f64>,
-    /// How many numbers of each level count.
+    /// The number of values behind each mean.
     pub(crate) counts: Vec<f64>,
-    /// The mean of each, f64, on the device: one tensor a micro-batch.
+    /// The mean loss of each level, f64, on the device: one tensor per micro-batch.
     pub(crate) means: Vec<Tensor>,
 }
 
 impl LevelLosses {
-    /// Adds those of a micro-batch.
+    /// Adds the losses of a micro-batch.
     pub(crate) fn push(&mut self, loss: &Loss) -> Result<()> {
         let flat = |x: &Tensor| x.f_reshape([-1]);
         self.log_snr.extend(Vec::<f64>::try_from(&flat(&loss.log_snr)?)?);
@@ -73,7 +74,7 @@ impl LevelLosses {
         Ok(())
     }
 
-    /// The means, read from the device, binned as [`StepReport::loss_by_log_snr`] is.
+    /// Bins the means, which were read from the device, as in [`StepReport::loss_by_log_snr`].
     pub(crate) fn binned(&self, means: &[f64]) -> Result<[Option<f64>; 8]> {
         let bins = Bin::of(&self.log_snr, means, &self.counts, &EDGES)?;
         let mut out = [None; 8];
@@ -91,7 +92,7 @@ pub(crate) struct Metrics {
     file: File,
 }
 
-/// Makes room for a new run: an older file becomes `metrics.jsonl.old`, in place of one of that name.
+/// Makes room for a new run: an older file becomes `metrics.jsonl.old`, replacing an existing one.
 pub(crate) fn put_aside(path: &Path) -> Result<()> {
     if path.exists() {
         let old = path.with_extension("jsonl.old");
@@ -102,7 +103,7 @@ pub(crate) fn put_aside(path: &Path) -> Result<()> {
 }
 
 impl Metrics {
-    /// Opens the file, without the lines of steps after `step` and without a torn last line.
+    /// Opens the file; removes the lines of steps after `step` and an incomplete last line.
     pub(crate) fn open(path: &Path, step: u64) -> Result<Self> {
         let text = match std::fs::read(path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -126,13 +127,13 @@ impl Metrics {
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))
     }
 
-    /// Brings what was written to the disk.
+    /// Flushes the file to the disk.
     pub(crate) fn sync(&mut self) -> Result<()> {
         self.file.sync_data().map_err(Error::io(&self.path))
     }
 }
 
-/// Whether a line is whole and of a step that counts.
+/// Whether a line is complete and belongs to a step up to `step`.
 fn belongs(line: &str, step: u64) -> bool {
     let whole = line.ends_with('\n');
     whole && serde_json::from_str::<StepReport>(line).is_ok_and(|report| report.step <= step)

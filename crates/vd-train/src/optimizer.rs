@@ -13,10 +13,10 @@ use vd_torch::{AdamWState, AdamWStep, fused_adamw};
 use crate::ema::{average_of, update_ema};
 use crate::{Error, Result};
 
-/// The number of the step in a saved state.
+/// The name of the step count in a saved state.
 const STEP: &str = "step";
 
-/// The optimiser of a network, over the parameters that are trained.
+/// The optimiser of a network, for its trainable parameters.
 ///
 /// # Reference
 /// Loshchilov & Hutter 2019, algorithm 2, arXiv:1711.05101; eps = 1e-8.
@@ -32,7 +32,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// An optimiser that has seen nothing yet.
+    /// An optimiser in its initial state.
     pub fn new(params: &Params, betas: [f64; 2], weight_decay: f64) -> Self {
         let trainable = params.trainable();
         let zeros = || trainable.iter().map(|(_, t)| t.detach().zeros_like()).collect();
@@ -62,15 +62,15 @@ impl AdamW {
         self.exp_avgs.iter().chain(&self.exp_avg_sqs)
     }
 
-    /// One step of the parameters, in place, with the learning rate `lr` on gradients times `shrink`, and
-    /// then one of the moving average `follow` (the averages by name, and the decay). The gradients stay
-    /// as they are.
+    /// Updates the parameters in place, with the learning rate `lr` and the gradients times
+    /// `shrink`, and then the moving average `follow` (the averages by name, and the decay). The
+    /// gradients are not modified.
     ///
     /// # Shapes
     /// `grads`: one for each parameter, of its shape
     /// # Errors
-    /// A gradient that is missing, or of another shape, dtype or device than its parameter; a learning
-    /// rate that is not a finite number from 0 on; an average of other parameters.
+    /// A gradient that is missing, or of another shape, dtype or device than its parameter; a
+    /// learning rate that is negative or not finite; an average of other parameters.
     pub fn step(
         &mut self,
         lr: f64,
@@ -79,7 +79,7 @@ impl AdamW {
         follow: Option<(&Params, f64)>,
     ) -> Result<()> {
         self.check(lr, grads)?;
-        // Kernels walk memory, not strides: a transposed gradient would be read wrongly.
+        // Kernels ignore strides: a transposed gradient would be read wrongly.
         let grads: Vec<_> =
             grads.iter().map(Tensor::f_contiguous).collect::<std::result::Result<_, _>>()?;
         if self.step_by_kernels(lr, &grads, shrink, follow)? {
@@ -88,7 +88,7 @@ impl AdamW {
         if shrink == 1.0 {
             self.step_by_libtorch(lr, &grads)?;
         } else {
-            // Copies: the caller's gradients stay as they are.
+            // Copies, so that the caller's gradients are not modified.
             let shrunk = grads.iter().map(|grad| grad.f_mul_scalar(shrink));
             let shrunk = shrunk.collect::<std::result::Result<Vec<_>, _>>()?;
             self.step_by_libtorch(lr, &shrunk)?;
@@ -99,7 +99,7 @@ impl AdamW {
         }
     }
 
-    /// Refuses what a kernel would read wrongly.
+    /// Refuses tensors that a kernel would read wrongly.
     fn check(&self, lr: f64, grads: &[Tensor]) -> Result<()> {
         if !lr.is_finite() || lr < 0.0 {
             return Err(Error::config("learning rate", "a finite number from 0 on", lr));
@@ -122,7 +122,7 @@ impl AdamW {
         Ok(())
     }
 
-    /// The same by one kernel, if there is one for these tensors; whether there is.
+    /// Makes the step with one kernel if there is one for these tensors; returns whether it did.
     fn step_by_kernels(
         &mut self,
         lr: f64,
@@ -149,7 +149,7 @@ impl AdamW {
         Ok(true)
     }
 
-    /// Whether [`AdamW::launch`] takes these gradients.
+    /// Whether [`AdamW::launch`] supports these gradients.
     ///
     /// # Errors
     /// An average of other parameters.
@@ -158,7 +158,8 @@ impl AdamW {
         Ok(tensors.len() == self.params.len() && cuda::adamw_fits(&tensors).is_some())
     }
 
-    /// Has a GPU make the next step, with [numbers](AdamW::live) that lie in its memory; it is not counted.
+    /// Launches the next step on a GPU, with [numbers](AdamW::live) in its memory; does not count
+    /// it.
     pub(crate) fn launch(
         &self,
         on: &Arc<dyn Machine>,
@@ -169,7 +170,7 @@ impl AdamW {
         Ok(cuda::adamw_gated(on, &self.tensors(grads, average)?, live)?)
     }
 
-    /// The numbers of the next step, as a GPU reads them.
+    /// The numbers of the next step, in the GPU's format.
     pub(crate) fn live(&self, lr: f64, decay: f64) -> [f32; 8] {
         cuda::adamw_numbers(&self.numbers(lr), self.done + 1, (1.0, decay))
     }
@@ -179,7 +180,7 @@ impl AdamW {
         self.done
     }
 
-    /// Counts steps that a device makes, or takes back the count of those that changed nothing.
+    /// Counts steps that a device makes, or reverts the count of those that changed nothing.
     pub(crate) fn count(&mut self, done: i64) {
         self.done = done;
     }
@@ -189,7 +190,7 @@ impl AdamW {
         AdamWStep { lr, beta1, beta2, eps: 1e-8, weight_decay }
     }
 
-    /// What belongs to each parameter.
+    /// The tensors that belong to each parameter.
     fn tensors<'a>(
         &'a self,
         grads: &'a [Tensor],
@@ -238,7 +239,7 @@ impl AdamW {
         state
     }
 
-    /// Goes on from a saved state.
+    /// Restores a saved state.
     ///
     /// # Errors
     /// Tensors that are missing, unexpected or of another shape or kind; nothing is changed then.

@@ -1,4 +1,4 @@
-//! A few clips along the way, always from the same noise.
+//! Preview clips during training, always from the same noise.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -12,15 +12,16 @@ use crate::streams::{Stream, seed_of};
 use crate::trainer::Trainer;
 use crate::{Result, RunConfig};
 
-/// How many clips of a generator are looked at for different captions, for each one wanted.
+/// How many clips of a generator are searched for distinct captions, for each one wanted.
 const SEARCH: u64 = 16;
 
-/// Draws the preview of the present weights' average and writes it, clips side by side.
+/// Samples a preview with the current average of the weights and writes it, clips side by side.
 ///
-/// Clips of numbers are shown as [`picture`] says. Of what a clip can be told only its text is: what
-/// stands in for the signals is used for them, which the config's check has found to be trained.
+/// Clips of numbers are shown as [`picture`] describes. Of the conditioning inputs only the text is
+/// used: signals are replaced by their null embeddings, which the config check has found to be
+/// trained.
 ///
-/// Returns whether it was finished: `stop` breaks it off.
+/// Returns whether it was finished: `stop` interrupts it.
 pub(crate) fn write_preview(
     trainer: &Trainer,
     config: &RunConfig,
@@ -62,19 +63,19 @@ pub(crate) fn write_preview(
         videos => videos?,
     };
     let fps = trainer.fps.unwrap_or(vd_data::UNSTATED_FPS);
-    // One row, however many they are.
+    // A single row, however many clips there are.
     let row = tile(&picture(&videos, normaliser)?, usize::MAX)?;
     let format = train.preview_format;
     format.write(path, &Clip::from_tensor(&row, format.fps(fps))?)?;
     Ok(true)
 }
 
-/// As many steps as are wanted, or as a discrete schedule has.
+/// The requested number of steps, limited to the steps of a discrete schedule.
 fn steps(wanted: usize, diffusion: &Diffusion) -> usize {
     diffusion.schedule().steps().map_or(wanted, |entries| entries.min(wanted))
 }
 
-/// What the clips show: the prompts of the config, else captions of the data.
+/// The conditioning of the clips: the prompts of the config, else captions of the data.
 fn condition(config: &RunConfig, dataset: &Dataset) -> Result<Condition> {
     let count = config.train.preview_count;
     if config.text.is_none() {
@@ -96,7 +97,7 @@ pub(crate) fn prompts(config: &RunConfig, dataset: &Dataset) -> Result<Vec<Strin
     }
 }
 
-/// The first captions of the data that differ from each other.
+/// The first distinct captions of the data.
 fn captions(config: &RunConfig, dataset: &Dataset, count: usize) -> Result<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     let mut add = |caption: String| {

@@ -1,4 +1,4 @@
-//! What a step of a run takes on this machine, found by doing a few.
+//! Measures the cost of a run's steps on this machine by executing a few.
 
 use std::time::Instant;
 
@@ -9,28 +9,28 @@ use crate::config::SignalFrom;
 use crate::trainer::Trainer;
 use crate::{Result, RunConfig};
 
-/// Steps before those that are timed: the first one makes the optimiser's memory and packs weights.
+/// Steps before the timed ones: the first one allocates the optimiser's memory and packs weights.
 const WARM_UPS: usize = 2;
 
-/// What [`probe`] found.
+/// The result of [`probe`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Probed {
     /// Seconds of each timed step.
     pub seconds: Vec<f64>,
-    /// Values of the network that are trained.
+    /// The number of trainable values of the network.
     pub parameters: u64,
 }
 
-/// Does `steps` steps of a run and two before them, on clips that are drawn in place of its data,
-/// and writes nothing.
+/// Executes `steps` steps of a run, after two warm-up steps, on generated clips instead of its
+/// data, and writes nothing.
 ///
-/// What the run is told from its data (columns, folders) is left out: it costs next to nothing.
-/// What it makes of the clip itself stays. Clips have 3 channels where generators cannot draw as
-/// many as the run has.
+/// Conditioning inputs that come from the run's data (columns, folders) are left out, since their
+/// cost is negligible; those made from the clip itself are kept. Clips have 3 channels if
+/// generators do not support the run's number of channels.
 ///
 /// # Errors
-/// As [`train`](crate::train), but for its files.
+/// As [`train`](crate::train), except those of its files.
 pub fn probe(config: &RunConfig, steps: usize) -> Result<Probed> {
     let config = stand_in(config);
     let device = config.train.device.resolve()?;
@@ -54,7 +54,7 @@ pub fn probe(config: &RunConfig, steps: usize) -> Result<Probed> {
     Ok(Probed { seconds, parameters: trainer.params.count() as u64 })
 }
 
-/// The run with drawn clips in place of its data.
+/// The run with generated clips instead of its data.
 fn stand_in(config: &RunConfig) -> RunConfig {
     let mut config = config.clone();
     config.data.source = Source::Fireworks(FireworksConfig::default());

@@ -1,4 +1,4 @@
-//! Whether a run may go on from a checkpoint.
+//! Checks whether a run may resume from a checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use toml::{Table, Value};
 use crate::checkpoint::{Checkpoint, Machine};
 use crate::{Error, Result, RunConfig};
 
-/// What may change at a resume: how long the run is, how often it saves, logs and shows itself, how many
-/// checkpoints it keeps, how many workers read its data, how much it recomputes, whether it replays
-/// graphs, and where its text encoder lies and keeps its cache: one that was moved is the same.
-/// `train.out` is where the checkpoint was found, whatever its path is called now. Another device or
-/// number of threads gives a warning.
+/// The settings that may change at a resume: the length of the run; how often it saves, logs and
+/// draws previews; how many checkpoints it keeps; its number of workers; its recomputation; whether
+/// it replays graphs; and the location of its text encoder and of the encoder's cache, since a
+/// moved encoder is the same. `train.out` is where the checkpoint was found, whatever its path is
+/// now. Another device or number of threads gives a warning.
 const FREE: [&str; 18] = [
     "data.workers",
     "text.encoder.cache",
@@ -33,8 +33,8 @@ const FREE: [&str; 18] = [
     "train.threads",
 ];
 
-/// Refuses another config than the one that a run began with, or another encoder, and warns of another
-/// machine.
+/// Refuses a config or an encoder that differs from those the run started with, and warns about
+/// another machine.
 pub(crate) fn check_resume(
     checkpoint: &Checkpoint,
     now: &RunConfig,
@@ -49,7 +49,7 @@ pub(crate) fn check_resume(
     Ok(())
 }
 
-/// Key by key.
+/// Compares the configs key by key.
 fn check_config(checkpoint: &Checkpoint, now: &RunConfig) -> Result<()> {
     let then = leaves(&checkpoint.config.to_toml()?)?;
     let now = leaves(&now.to_toml()?)?;
@@ -69,7 +69,7 @@ fn check_config(checkpoint: &Checkpoint, now: &RunConfig) -> Result<()> {
     Err(Error::ResumeDiffers { checkpoint: checkpoint.dir.clone(), differences })
 }
 
-/// Says where the bytes of a resumed run may come to differ from those of an uninterrupted one.
+/// Warns if the bytes of the resumed run may differ from those of an uninterrupted one.
 fn warn_of_machine(then: &Machine, now: &Machine) {
     let differences = now.differences(then);
     if !differences.is_empty() {

@@ -1,4 +1,4 @@
-//! The run: steps, checkpoints, previews and metrics.
+//! A training run: steps, checkpoints, previews and metrics.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -27,15 +27,15 @@ use crate::{Result, RunConfig, TrainConfig};
 
 /// Trains a model as a config says, in the folder `train.out`.
 ///
-/// `stop` is looked at after each step: the run then saves its last step and returns. On a GPU the host
-/// is a step ahead, and that step is the last one. A run that is
-/// stopped, or killed, and resumed leaves, on the CPU, the same bytes in its checkpoints as one that
-/// was not. A run that an error ends saves its last good step first.
+/// `stop` is checked after each step: the run then saves its last step and returns. On a GPU the
+/// host is one step ahead, and that step is the last one. A run that is stopped or killed and then
+/// resumed writes, on the CPU, checkpoints with the same bytes as an uninterrupted run. A run that
+/// ends with an error saves its last good step first.
 ///
 /// # Errors
-/// A config out of its ranges; checkpoints of another run in the folder; a resume under another
-/// config or with another text encoder; data or files that cannot be read or written; a loss or
-/// gradient that is not finite.
+/// A config outside its ranges; checkpoints of another run in the folder; a resume with another
+/// config or text encoder; data or files that cannot be read or written; a loss or gradient that is
+/// not finite.
 pub fn train(
     config: &RunConfig,
     resume: Resume,
@@ -46,13 +46,13 @@ pub fn train(
     // Checked before the data is opened, which may take long.
     let device = check_start(&config.train, resume)?;
     let dataset = Dataset::open(&config.data)?;
-    // With the statistics that were measured: they belong to the weights.
+    // Includes the statistics that were measured: they belong to the weights.
     let config = RunConfig { data: dataset.config().clone(), ..config };
     begin(&config, dataset, (device, resume), stop, on_event)
 }
 
-/// [`train`] on a data set that a program has opened, for instance one of its own generator
-/// ([`Dataset::endless`]). The run's `[data]` is the data set's config; that of `config` is not read.
+/// Like [`train`], on a data set that a program has opened, for instance one with its own generator
+/// ([`Dataset::endless`]). The run's `[data]` is the data set's config; `config.data` is ignored.
 ///
 /// # Errors
 /// As [`train`].
@@ -68,7 +68,7 @@ pub fn train_on(
     begin(&config, dataset, (device, resume), stop, on_event)
 }
 
-/// Refuses a run that could not go on for long, and sets what holds for the process.
+/// Refuses a run that would soon fail, and applies settings that hold for the whole process.
 fn check_start(train: &TrainConfig, resume: Resume) -> Result<Device> {
     check_room(&train.out, resume)?;
     train.check_programs()?;
@@ -88,7 +88,7 @@ fn begin(
     on_event: &mut dyn FnMut(&Event<'_>),
 ) -> Result<Summary> {
     let out = &config.train.out;
-    // Opened once: of a language model that reads its tokenizer and hashes its files.
+    // Opened once: for a language model this reads its tokenizer and hashes its files.
     let encoder = config.text.as_ref().map(|text| text.encoder.build()).transpose()?;
     check_captions(config, &dataset, encoder.as_deref())?;
     check_signals(config, &dataset)?;
@@ -132,23 +132,23 @@ fn begin(
 
 struct Run<'a> {
     config: &'a RunConfig,
-    /// The config as its checkpoints have it.
+    /// The config as stored in its checkpoints.
     text: String,
     machine: Machine,
-    /// What tells its text encoder from others.
+    /// The identity of its text encoder.
     identity: Option<String>,
     folder: RunFolder,
     metrics: Metrics,
     trainer: Trainer,
-    /// Steps that nobody has looked at yet, and when each began; the oldest first.
+    /// Steps whose results have not been read yet, with their start times; the oldest first.
     behind: VecDeque<(Instant, Launched)>,
-    /// When the last one was looked at.
+    /// When the last result was read.
     looked: Option<Instant>,
-    /// The last one that was.
+    /// The last report.
     last: Option<StepReport>,
     /// The newest checkpoint.
     checkpoint: Option<PathBuf>,
-    /// Its step, or 0.
+    /// The step of that checkpoint, or 0.
     saved: u64,
 }
 
@@ -165,13 +165,13 @@ impl Run<'_> {
         });
         let begun = Instant::now();
         let ended = self.steps(stop, on_event);
-        // What is still on its way came first.
+        // Steps still in flight came first.
         let ended = self.look(0, on_event).and(ended);
         if self.saved < self.trainer.step && self.trainer.sound {
             let saved = self.save(on_event);
             match &ended {
                 Ok(()) => saved?,
-                // The first error is the one to tell.
+                // The first error is the one to report.
                 Err(_) => saved.unwrap_or_else(|error| {
                     tracing::warn!("step {} could not be saved: {error}", self.trainer.step);
                 }),
@@ -194,12 +194,12 @@ impl Run<'_> {
             let begun = Instant::now();
             let launched = self.trainer.launch()?;
             self.behind.push_back((begun, launched));
-            // While the device does a step, the host prepares the next one, and no more.
+            // The host prepares one step while the device computes another, but no more.
             self.look(1, on_event)?;
             let step = self.trainer.step;
             let due = is_due(step, train.checkpoint_every);
             if due || step == train.steps || stop.load(Ordering::Relaxed) {
-                // What is saved is known to be good.
+                // Only steps with known good results are saved.
                 self.look(0, on_event)?;
                 self.save(on_event)?;
             }
@@ -208,7 +208,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reports the steps that are done, and waits for all but the last `left` of the others.
+    /// Reports the steps that are done, and waits for all others except the last `left`.
     fn look(&mut self, left: usize, on_event: &mut dyn FnMut(&Event<'_>)) -> Result<()> {
         while let Some((_, first)) = self.behind.front()
             && (self.behind.len() > left || first.is_done())
@@ -217,7 +217,7 @@ impl Run<'_> {
             match self.trainer.look(launched) {
                 Ok(outcome) => self.report(begun, outcome, on_event)?,
                 Err(error) => {
-                    // Those behind a bad step are none.
+                    // Steps after a bad one do not count.
                     self.behind.clear();
                     return Err(error);
                 }
@@ -234,7 +234,7 @@ impl Run<'_> {
     ) -> Result<()> {
         let train = &self.config.train;
         let Outcome { step, loss, loss_by_log_snr, lr, grad_norm, loss_scale, skipped } = outcome;
-        // Steps that overlap: since the one before was done.
+        // Steps overlap: count from the end of the previous one.
         let since = self.looked.map_or(begun, |looked| looked.max(begun));
         let now = Instant::now();
         self.looked = Some(now);
@@ -306,7 +306,7 @@ impl Run<'_> {
     }
 }
 
-/// Whether something that comes every `every` steps comes now; 0 is never.
+/// Whether an event with the period `every` is due at this step; a period of 0 means never.
 fn is_due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }

@@ -15,23 +15,23 @@ use crate::trainer::Trainer;
 use crate::uncertainty::plain_mean;
 use crate::{Error, Result};
 
-/// What a step found.
+/// The results of a step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
-    /// Which step, counted from 1.
+    /// The number of the step, counted from 1.
     pub(crate) step: u64,
     pub(crate) loss: f64,
     pub(crate) loss_by_log_snr: [Option<f64>; 8],
     pub(crate) lr: f64,
-    /// 0 of a step that was skipped: its gradients are not finite.
+    /// 0 for a skipped step, whose gradients are not finite.
     pub(crate) grad_norm: f64,
-    /// What the loss was scaled by, with fp16.
+    /// The factor on the loss, with fp16.
     pub(crate) loss_scale: Option<f64>,
     pub(crate) skipped: bool,
 }
 
 impl Trainer {
-    /// One step of the optimiser, and what it found.
+    /// One step of the optimiser, and its results.
     ///
     /// # Errors
     /// As [`Trainer::launch`] and [`Trainer::look`].
@@ -40,13 +40,14 @@ impl Trainer {
         self.look(launched)
     }
 
-    /// One step of the optimiser, whose end nobody waits for where the device tells good steps from bad
-    /// ones by itself.
+    /// One step of the optimiser; asynchronous if the device itself distinguishes good steps from
+    /// bad ones.
     ///
     /// # Errors
-    /// A loss or a gradient that is not finite, unless [`Trainer::look`] finds it; memory that runs out;
-    /// a panic, as tch's operators do where libtorch refuses: an error too, so that the run still saves
-    /// its last good step. Unless `self.sound` says otherwise the weights are left as they were.
+    /// A loss or a gradient that is not finite, unless [`Trainer::look`] finds it; out of memory; a
+    /// panic, which tch's operators raise if libtorch refuses: it becomes an error too, so that the
+    /// run still saves its last good step. Unless `self.sound` says otherwise the weights are
+    /// unchanged.
     pub(crate) fn launch(&mut self) -> Result<Launched> {
         match vd_torch::catch_panic(|| self.step_of_the_optimizer()) {
             Err(said) if vd_torch::says_out_of_memory(&said) => Err(self.out_of_memory(said)),
@@ -76,7 +77,7 @@ impl Trainer {
         let train = &self.config.train;
         let (own, beside) = grads.split_at(self.optimizer.params().len());
         let norm = global_norm(own)?;
-        // The one time in a step that the host waits for the device.
+        // The only time in a step that the host waits for the device.
         let mut read = vec![Tensor::f_stack(&[loss, &norm], 0)?];
         read.append(&mut levels.means);
         if !beside.is_empty() {
@@ -100,7 +101,8 @@ impl Trainer {
             return Ok(Outcome { step, loss, loss_by_log_snr, lr, grad_norm, loss_scale, skipped });
         }
         let loss_by_log_snr = levels.binned(means)?;
-        // An error in the midst of these leaves some weights of one step and some of the next.
+        // After an error in the middle, some weights are those of this step and some those of the
+        // next.
         self.sound = false;
         let shrink = if train.clip > 0.0 { shrink_to_norm(grad_norm, train.clip) } else { 1.0 };
         let follow = (&self.ema, train.ema_decay().at(self.step));
@@ -124,7 +126,7 @@ impl Trainer {
         self.cursor = self.reached;
     }
 
-    /// What the loss is multiplied by on its way back.
+    /// The factor on the loss for the backward pass.
     fn scale(&self) -> f64 {
         self.loss_scale.map_or(1.0, |scale| scale.scale)
     }
@@ -193,7 +195,7 @@ impl Trainer {
         let params: Vec<_> = self.optimizer.params().iter().chain(beside).collect();
         let grads = Tensor::f_run_backward(&[&share], &params, false, false)?;
         let grads = grads.into_iter().zip(params).map(|(grad, param)| {
-            // A parameter that the loss does not reach: its gradient is zero.
+            // The gradient of a parameter that the loss does not depend on is zero.
             let grad = if grad.defined() { grad } else { param.detach().f_zeros_like()? };
             Ok(grad.f_contiguous()?)
         });

@@ -1,19 +1,19 @@
-//! Where the random draws of a run come from.
+//! The random streams of a run.
 //!
-//! Every draw is keyed by the run's seed, what it is for, the step and the micro-batch: there is
-//! no generator whose state would have to be saved.
+//! Every draw is keyed by the run's seed, its purpose, the step and the micro-batch, so there is no
+//! generator state to save.
 
 use vd_tensor_ops::{SeededNoise, derive_seed};
 
-/// What a draw is for.
+/// The purpose of a draw.
 #[derive(Debug, Clone, Copy)]
 #[repr(u64)]
 pub(crate) enum Stream {
-    /// The weights of step 0.
+    /// The initial weights.
     Weights = 1,
     /// Times and noise of the loss.
     Loss = 2,
-    /// Which samples lose their conditioning.
+    /// Which samples lose their text.
     Drop = 3,
     /// Which samples are trained as independent images.
     Focus = 4,
@@ -21,15 +21,15 @@ pub(crate) enum Stream {
     Dropout = 5,
     /// Previews: the same at every step.
     Preview = 6,
-    /// Which samples go without a signal.
+    /// Which samples lose a signal.
     SignalDrop = 7,
-    /// The box that is hidden from a masked clip.
+    /// The box that is hidden in a masked clip.
     SignalBox = 8,
     /// Which images beside a clip lose their text.
     ImageDrop = 9,
-    /// Which of them go without a signal.
+    /// Which of these images lose a signal.
     ImageSignalDrop = 10,
-    /// The box that is hidden from each of them.
+    /// The box that is hidden in each of these images.
     ImageSignalBox = 11,
 }
 
@@ -48,14 +48,14 @@ impl Place {
         SeededNoise::new(derive_seed(self.seed, &[stream as u64, self.step, self.micro]), 0)
     }
 
-    /// As [`Place::noise`], for one of several things that have the same purpose.
+    /// Like [`Place::noise`], for one of several things with the same purpose.
     pub(crate) fn named_noise(self, stream: Stream, name: &str) -> SeededNoise {
         let purpose = [stream as u64, number_of(name), self.step, self.micro];
         SeededNoise::new(derive_seed(self.seed, &purpose), 0)
     }
 }
 
-/// A number for a name, which no version of a library may change: FNV-1a of its bytes.
+/// A number derived from a name that no library version can change: FNV-1a of its bytes.
 ///
 /// # Reference
 /// Fowler, Noll, Vo 1991
@@ -65,7 +65,7 @@ fn number_of(name: &str) -> u64 {
     })
 }
 
-/// The seed of what does not depend on the step.
+/// The seed of a draw that does not depend on the step.
 pub(crate) fn seed_of(seed: u64, stream: Stream) -> u64 {
     derive_seed(seed, &[stream as u64])
 }

@@ -1,4 +1,4 @@
-//! One step after the other, without files.
+//! Training steps, without files.
 
 use std::collections::BTreeMap;
 
@@ -31,32 +31,32 @@ pub(crate) struct Trainer {
     pub(crate) ema_network: UNet3d,
     pub(crate) ema: Params,
     pub(crate) optimizer: AdamW,
-    /// What divides the loss; not averaged, and not used to sample.
+    /// The learned divisor of the loss; it has no moving average and is not used in sampling.
     pub(crate) learned: Option<Learned>,
-    /// With fp16 alone.
+    /// Only with fp16.
     pub(crate) loss_scale: Option<LossScale>,
     pub(crate) preparation: Preparation,
     pub(crate) loader: Loader,
     /// Steps done.
     pub(crate) step: u64,
-    /// Where the data of the next step begin; the loader may be ahead of it.
+    /// The data position of the next step; the loader may be ahead of it.
     pub(crate) cursor: Cursor,
-    /// Where the data of the next micro-batch begin.
+    /// The data position of the next micro-batch.
     pub(crate) reached: Cursor,
-    /// The next micro-batch, where it was loaded ahead, or why it could not be.
+    /// The next micro-batch if it was loaded ahead, or the error of loading it.
     pub(crate) ahead: Option<Result<Batch>>,
-    /// The end of steps that nobody waits for.
+    /// The end of asynchronous steps.
     pub(crate) device_step: Option<DeviceStep>,
     /// Whether weights and optimiser are those after `step`, and no weight is known to be bad.
     pub(crate) sound: bool,
-    /// Frames per second of the first clip that was seen.
+    /// Frames per second of the first clip.
     pub(crate) fps: Option<f64>,
-    /// Whether it was said that something is not recorded.
+    /// Whether it was reported that something is not recorded.
     told_of_graphs: bool,
 }
 
 impl Trainer {
-    /// A run at step 0, or where a checkpoint left it; `encoder` is that of its `[text]`.
+    /// A run at step 0, or resumed from a checkpoint; `encoder` is that of its `[text]`.
     pub(crate) fn new(
         config: &RunConfig,
         dataset: Dataset,
@@ -75,7 +75,7 @@ impl Trainer {
             network.set_autocast(train.autocast);
         }
         network.set_recompute(train.recompute);
-        // The average is asked for previews alone, whose memory a recording would keep.
+        // The average is used only for previews, and a recording of it would keep their memory.
         network.set_graphs(train.graphs);
         let state = from.and_then(|checkpoint| checkpoint.state.as_ref());
         let cursor = state.map_or_else(|| Cursor::start(train.seed), |state| state.cursor);
@@ -113,7 +113,7 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Why the network or the end of a step should be recorded and is not, once.
+    /// Reports once why the network or the end of a step, which should be recorded, is not.
     pub(crate) fn news_of_graphs(&mut self) -> Option<String> {
         if self.told_of_graphs {
             return None;
@@ -132,7 +132,7 @@ impl Trainer {
             fits.map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         }
         let path = checkpoint.optimizer_path();
-        // The number of the step stays on the CPU, the moments are copied to where they belong.
+        // The step count stays on the CPU; the moments are copied to their device.
         let state: BTreeMap<_, _> = Weights::read(&path, Device::Cpu)?.tensors;
         self.optimizer.load(&state).map_err(|e| Error::checkpoint(&path, e.to_string()))?;
         match &mut self.learned {
@@ -177,7 +177,8 @@ mod tests {
         let mut both = trainer(2);
         let mut levels = LevelLosses::default();
         let (loss, grads) = both.gradients(&mut levels).unwrap();
-        // Every clip has as many numbers: the means of two micro-batches of two are one mean.
+        // Every clip has the same number of values, so the means of two micro-batches of two give
+        // one mean.
         assert_eq!((levels.log_snr.len(), levels.counts.len()), (4, 4));
         let pooled = Tensor::cat(&levels.means, 0).mean(Kind::Double);
         assert!((&loss - pooled).abs().double_value(&[]) < 1e-7);
@@ -246,7 +247,7 @@ mod tests {
     #[test]
     fn a_step_that_overflows_changes_the_scale_alone_and_the_next_goes_on_with_other_data() {
         let mut trainer = scaled(2f64.powi(128));
-        // A loss of about 10^8, and gradients of the same kind.
+        // A loss of about 10^8, and gradients of that order.
         let weight = trainer.params.get("final_conv.1.weight").unwrap().tensor.detach();
         let _ = weight.shallow_clone().g_mul_scalar_(1e4);
         let before: Vec<_> = trainer.params.tensors().values().map(Tensor::copy).collect();

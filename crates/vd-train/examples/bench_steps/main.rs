@@ -1,11 +1,12 @@
-//! This project's side of the comparison on a device: a forward pass, a step of sampling or one of
-//! training, timed.
+//! This project's side of the comparison on a device: times a forward pass, a sampling step or a
+//! training step.
 //!
 //! Arguments are `key=value`: `dim`, `mults`, `batch`, `frames`, `side`, `device`, `autocast`,
-//! `what` (forward, sample, train), `seconds` (the most that is spent on timed runs), and, if there
-//! are any, `weights` and `answer` (safetensors: the weights; `x`, `t` and the other side's `output`),
-//! `graphs=off` (nothing is recorded and replayed), and `cudnn=search` (all ways to convolve are tried). With `bytes_per_s` and `flops_per_s`, what the
-//! device does at most, the floors of the step are told too. The last line on stdout is a JSON object.
+//! `what` (forward, sample, train), `seconds` (the time limit for the timed runs), and optionally
+//! `weights` and `answer` (safetensors: the weights; `x`, `t` and the other side's `output`),
+//! `graphs=off` (nothing is recorded and replayed), and `cudnn=search` (all convolution algorithms
+//! are tried). With `bytes_per_s` and `flops_per_s`, the device's peak rates, the lower bounds of
+//! the step's time are reported too. The last line on stdout is a JSON object.
 
 #![allow(clippy::print_stdout, reason = "its lines are what it is for")]
 
@@ -33,9 +34,9 @@ use training::Training;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Runs before the first that counts: what is recorded is recorded in the first four.
+/// Warm-up runs: everything that is recorded is recorded in the first four.
 const WARM_UPS: usize = 5;
-/// Timed runs at least, and at most.
+/// The minimum and maximum number of timed runs.
 const RUNS: (usize, usize) = (5, 50);
 
 fn main() -> Result<()> {
@@ -50,7 +51,7 @@ fn main() -> Result<()> {
             drop(runs.insert("device".to_owned(), bench.time(&arguments, || bench.forward())?))
         }
         "sample" | "train" => {
-            // What noise that a seed stands for on every device costs.
+            // The cost of seeded noise that is the same on every device.
             for (name, seeded) in [("seed", true), ("libtorch", false)] {
                 let mut noise: Box<dyn Noise> = match seeded {
                     true => Box::new(SeededNoise::new(3, 0)),
@@ -82,7 +83,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Noise of libtorch's generator: not what training and sampling take, for no seed is behind it.
+/// Noise of libtorch's generator: unlike the noise of training and sampling it has no seed.
 #[derive(Debug)]
 struct LibtorchNoise;
 
@@ -139,7 +140,7 @@ impl Bench {
         Ok(Bench { config, net, params, diffusion, x, device, autocast, shape })
     }
 
-    /// The kernels of a step, as they are counted.
+    /// The kernels of a step, for counting.
     fn work(&self, what: &str) -> Vec<Pass> {
         let layers = traffic::layers(&self.config, self.shape);
         let widths = if self.autocast.is_off() { Widths::F32 } else { Widths::HALF };
@@ -149,7 +150,7 @@ impl Bench {
         }
     }
 
-    /// Milliseconds that a step takes at least, if the rates are given.
+    /// A lower bound on a step's time in milliseconds, if the rates are given.
     fn floors(&self, what: &str, arguments: &Arguments) -> Result<Option<serde_json::Value>> {
         if arguments.text("bytes_per_s").is_err() {
             return Ok(None);
@@ -166,7 +167,7 @@ impl Bench {
         })))
     }
 
-    /// The relative L2 error of the output against the other side's, if there is one; TF32 is off.
+    /// The relative L2 error against the other side's output, if there is one; TF32 is off.
     fn check(&self, arguments: &Arguments) -> Result<Option<f64>> {
         let Ok(answer) = arguments.text("answer") else { return Ok(None) };
         let tensors = Weights::read(Path::new(answer), self.device)?.tensors;
@@ -174,13 +175,14 @@ impl Bench {
         let (x, t, expected) = (of("x")?, of("t")?, of("output")?);
         vd_torch::allow_tf32(false)?;
         let got = tch::no_grad(|| self.net.forward(x, t, &Cond::none(), &FrameMask::All, None))?;
-        // As libtorch, and so Python, has it at the start: for convolutions, not for products.
+        // libtorch's, and so Python's, initial setting: on for convolutions, off for matrix
+        // products.
         vd_torch::restart_tf32()?;
         let norm = |t: &Tensor| t.to_kind(Kind::Double).norm().double_value(&[]);
         Ok(Some(norm(&(got - expected)) / norm(expected)))
     }
 
-    /// What became of recording the network.
+    /// The state of the network's recording.
     fn graphs(&self) -> serde_json::Value {
         let state = self.net.graph_state();
         serde_json::json!({

@@ -1,4 +1,4 @@
-//! A step of training, with everything that it changes.
+//! A training step with everything that it changes.
 
 use tch::{Kind, Tensor};
 use vd_diffusion::LossRequest;
@@ -8,11 +8,11 @@ use vd_unet3d::{Cond, UNet3d};
 
 use crate::{Bench, Result};
 
-/// What a step of training changes.
+/// Everything that a training step changes.
 pub(crate) struct Training {
     optimizer: AdamW,
     ema: Params,
-    /// Where there is one, on a GPU with its kernels.
+    /// Only on a GPU with its kernels.
     device_step: Option<DeviceStep>,
 }
 
@@ -24,13 +24,14 @@ impl Training {
         Ok(Training { optimizer, ema, device_step: None })
     }
 
-    /// What became of recording the end of a step.
+    /// The state of the recording of a step's end.
     pub(crate) fn graphs(&self) -> Option<serde_json::Value> {
         let of = self.device_step.as_ref()?;
         Some(serde_json::json!({ "replayed": of.replayed(), "refused": of.refused() }))
     }
 
-    /// Loss, gradients, AdamW and moving average. The rate is 0: weights stay those of the other side.
+    /// Loss, gradients, AdamW and moving average. The learning rate is 0, so the weights stay those
+    /// of the other side.
     pub(crate) fn step(&mut self, bench: &Bench, noise: &mut dyn Noise) -> Result<()> {
         let request = LossRequest::default();
         let x0 = bench.x.f_clamp(-1.0, 1.0)?;

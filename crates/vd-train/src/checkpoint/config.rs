@@ -11,8 +11,8 @@ use vd_unet3d::UNet3dConfig;
 
 use crate::{Error, Result, RunConfig, SignalSource, TrainConfig};
 
-/// What a checkpoint's `config.toml` says: the config of the run that wrote it, or, for weights
-/// that came from elsewhere, the model with its `[origin]`.
+/// The content of a checkpoint's `config.toml`: the config of the run that wrote it, or, for
+/// imported weights, the model with its `[origin]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
@@ -20,16 +20,16 @@ pub struct CheckpointConfig {
     pub model: UNet3dConfig,
     /// The diffusion process.
     pub diffusion: DiffusionConfig,
-    /// How prompts condition it, if that is known.
+    /// How prompts condition it, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
-    /// Where what else it is told came from, if it was trained here.
+    /// The sources of its other conditioning inputs, if it was trained here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signals: BTreeMap<String, SignalSource>,
-    /// What it learned from, if it was trained here.
+    /// The data that it was trained on, if it was trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataConfig>,
-    /// How it learned, if it was trained here.
+    /// How it was trained, if it was trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<TrainConfig>,
     /// Where it came from, if it was not trained here.
@@ -37,7 +37,7 @@ pub struct CheckpointConfig {
     pub origin: Option<Origin>,
 }
 
-/// Where weights came from that were not trained here.
+/// The origin of imported weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
@@ -45,7 +45,7 @@ pub struct Origin {
     pub program: String,
     /// Its version.
     pub version: String,
-    /// Steps that they were trained for, if the file told.
+    /// The number of steps that they were trained for, if the file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
     /// Frames of a clip, if known.
@@ -65,10 +65,10 @@ impl CheckpointConfig {
         })
     }
 
-    /// The config as TOML; reads back equal.
+    /// The config as TOML; parsing it gives an equal config.
     ///
     /// # Errors
-    /// Numbers that TOML cannot hold.
+    /// Numbers that TOML cannot represent.
     pub fn to_toml(&self) -> Result<String> {
         crate::config::to_toml(self)
     }

@@ -1,4 +1,4 @@
-//! Directories that are enough by themselves: config, weights, optimiser and state.
+//! Self-contained checkpoint directories: config, weights, optimiser and state.
 
 mod config;
 mod network;
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 const CONFIG: &str = "config.toml";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-/// There only where the config has an uncertainty.
+/// Exists only if the config has an uncertainty.
 const UNCERTAINTY: &str = "uncertainty.safetensors";
 /// The folder of a run's checkpoints.
 const CHECKPOINTS: &str = "checkpoints";
@@ -32,16 +32,16 @@ const CHECKPOINTS: &str = "checkpoints";
 pub struct Checkpoint {
     /// Its directory.
     pub dir: PathBuf,
-    /// What it is of.
+    /// Its config.
     pub config: CheckpointConfig,
-    /// How a run goes on from it, if a run wrote it.
+    /// The state for resuming, if a run wrote it.
     pub state: Option<State>,
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint's directory, or a run's, for its newest checkpoint.
+    /// Opens a checkpoint's directory, or the newest checkpoint in a run's directory.
     ///
-    /// The config and the weights are enough: the optimiser and the state may be gone.
+    /// The config and the weights suffice: the optimiser and the state may be missing.
     ///
     /// # Errors
     /// A path that is neither; files that are missing or damaged.
@@ -66,7 +66,7 @@ impl Checkpoint {
         }
     }
 
-    /// Reads what lies in `dir`; the weights stay on disk.
+    /// Reads the checkpoint in `dir`, except its weights.
     fn read(dir: &Path) -> Result<Checkpoint> {
         let config = dir.join(CONFIG);
         if !config.exists() {
@@ -80,7 +80,7 @@ impl Checkpoint {
         })
     }
 
-    /// Steps that the weights were trained for, if known.
+    /// The number of steps that the weights were trained for, if known.
     pub fn step(&self) -> Option<u64> {
         let origin = || self.config.origin.as_ref().and_then(|origin| origin.step);
         self.state.as_ref().map(|state| state.step).or_else(origin)

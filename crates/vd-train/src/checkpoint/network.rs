@@ -1,4 +1,4 @@
-//! A checkpoint's network, ready to be used.
+//! Loads a checkpoint's network for use.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,20 @@ use vd_unet3d::UNet3d;
 use super::Checkpoint;
 use crate::{Error, Result, SignalSource};
 
-/// What a clip of unknown shape is taken for: frames, and height and width.
+/// The shape that is assumed for clips of unknown shape: frames, and height and width.
 pub const ASSUMED_SHAPE: (usize, [usize; 2]) = (16, [64, 64]);
 
-/// Which weights of a checkpoint.
+/// Which set of weights of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WeightKind {
     /// The moving average.
     Ema,
-    /// Those that were trained.
+    /// The trained weights.
     Model,
 }
 
 impl WeightKind {
-    /// All of them, the preferred first.
+    /// All of them, in order of preference.
     pub const ALL: [WeightKind; 2] = [WeightKind::Ema, WeightKind::Model];
 
     pub(super) fn file(self) -> &'static str {
@@ -66,7 +66,7 @@ pub struct LoadedNetwork {
     pub network: UNet3d,
     /// Its parameters.
     pub params: Params,
-    /// Which weights they are.
+    /// Which weights were loaded.
     pub weights: WeightKind,
 }
 
@@ -79,12 +79,12 @@ pub struct Geometry {
     pub size: [usize; 2],
     /// Frames per second.
     pub fps: f64,
-    /// Whether nobody knows, and this is a guess.
+    /// Whether the shape is unknown, and this is a guess.
     pub assumed: bool,
 }
 
 impl Checkpoint {
-    /// The weights that the checkpoint has, the preferred first.
+    /// The sets of weights in the checkpoint, in order of preference.
     pub fn weights(&self) -> Vec<WeightKind> {
         WeightKind::ALL.into_iter().filter(|kind| self.weight_path(*kind).is_file()).collect()
     }
@@ -97,12 +97,12 @@ impl Checkpoint {
         self.dir.join(super::UNCERTAINTY)
     }
 
-    /// Where weights lie.
+    /// The path of a set of weights.
     pub fn weight_path(&self, kind: WeightKind) -> PathBuf {
         self.dir.join(kind.file())
     }
 
-    /// The network with the weights asked for; else the moving average, where there is one.
+    /// The network with the requested weights; by default the moving average, if there is one.
     ///
     /// # Errors
     /// Weights that the checkpoint does not have, or that do not fit its config.
@@ -126,24 +126,25 @@ impl Checkpoint {
         Ok(LoadedNetwork { network, params, weights })
     }
 
-    /// What encodes its prompts, if it knows; without the cache that training had.
+    /// The encoder of its prompts, if known; without the cache that was used in training.
     ///
     /// # Errors
-    /// An encoder's file that cannot be read; an encoder other than that of the training.
+    /// An encoder's file that cannot be read; an encoder that differs from the one used in
+    /// training.
     pub fn encoder(&self) -> Result<Option<Box<dyn TextEncoder>>> {
         let Some(text) = &self.config.text else { return Ok(None) };
         let mut encoder = text.encoder.clone();
         if let EncoderConfig::Pretrained(config) = &mut encoder {
-            // The folder of a training run; a few prompts need none.
+            // It is in the folder of a training run; a few prompts need no cache.
             config.cache = None;
         }
         self.same_encoder(encoder.build()?).map(Some)
     }
 
-    /// The same, with the encoder's directory or file elsewhere than when it was trained.
+    /// Like [`Checkpoint::encoder`], for an encoder whose directory or file was moved.
     ///
     /// # Errors
-    /// As [`Checkpoint::encoder`]; an encoder that lies in no file.
+    /// As [`Checkpoint::encoder`]; an encoder that is not stored in a file.
     pub fn encoder_at(&self, path: &Path) -> Result<Option<Box<dyn TextEncoder>>> {
         let Some(text) = &self.config.text else { return Ok(None) };
         let moved = path.to_path_buf();
@@ -163,16 +164,16 @@ impl Checkpoint {
         self.same_encoder(encoder.build()?).map(Some)
     }
 
-    /// The encoder, if it is that of the training or nobody can tell.
+    /// The encoder, unless it is known to differ from the one used in training.
     fn same_encoder(&self, encoder: Box<dyn TextEncoder>) -> Result<Box<dyn TextEncoder>> {
-        // Asked only where it matters: of a language model all files are read.
+        // Checked only if needed: for a language model it reads all files.
         if self.state.as_ref().is_some_and(|state| state.encoder.is_some()) {
             self.check_encoder(encoder.identity()?.as_deref())?;
         }
         Ok(encoder)
     }
 
-    /// Refuses another identity than that of the encoder of the training.
+    /// Refuses an encoder whose identity differs from the one used in training.
     pub(crate) fn check_encoder(&self, got: Option<&str>) -> Result<()> {
         let expected = self.state.as_ref().and_then(|state| state.encoder.as_deref());
         match (expected, got) {
@@ -193,17 +194,17 @@ impl Checkpoint {
         }
     }
 
-    /// For each signal of its network, by name, whether what stands in for it was trained.
+    /// The names of its network's signals, and whether the null embedding of each was trained.
     pub fn signal_nulls(&self) -> Vec<(String, NullEmbedding)> {
         let sources = &self.config.signals;
         let null = |name| sources.get(name).map_or(NullEmbedding::Unknown, SignalSource::null);
         self.config.model.signals.keys().map(|name| (name.clone(), null(name))).collect()
     }
 
-    /// What brings its clips back to their unit; `None` where they are pixels or nobody knows.
+    /// The mapping of its clips back to their unit; `None` if they are pixels, or if it is unknown.
     ///
     /// # Errors
-    /// A config whose statistics are missing or out of their range.
+    /// A config whose statistics are missing or outside their range.
     pub fn normaliser(&self) -> Result<Option<Normaliser>> {
         match &self.config.data {
             Some(data) => Ok(data.normaliser()?),

@@ -1,4 +1,4 @@
-//! Checkpoints to disk, whole or not at all.
+//! Writes checkpoints to disk atomically.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// What a run's checkpoint is made of.
+/// The parts of a run's checkpoint.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
     pub(crate) config: &'a str,
@@ -24,9 +24,9 @@ pub(crate) struct Parts<'a> {
     pub(crate) state: &'a State,
 }
 
-/// Writes the checkpoint of a step, in place of an older one of that step.
+/// Writes the checkpoint of a step, replacing an older one of that step.
 ///
-/// Everything is on the disk before the directory gets its name.
+/// Everything is on the disk before the directory is renamed to its final name.
 pub(crate) fn save(out: &Path, parts: Parts<'_>) -> Result<PathBuf> {
     let step = parts.state.step;
     let (unfinished, dir) = (unfinished_dir(out, step), step_dir(out, step));
@@ -48,10 +48,10 @@ pub(crate) fn save(out: &Path, parts: Parts<'_>) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Writes weights that came from elsewhere as a checkpoint to sample from.
+/// Writes imported weights as a checkpoint to sample from.
 ///
 /// # Errors
-/// A `dir` that exists and is not empty; no weights; what the operating system refuses.
+/// A `dir` that exists and is not empty; no weights; an I/O error.
 pub fn write_imported(
     dir: &Path,
     config: &CheckpointConfig,
@@ -77,7 +77,7 @@ pub fn write_imported(
     }
     open_to_others(at)?;
     finish(at, dir)?;
-    // It has its name now; there is nothing left to clean up.
+    // It has its final name now, so there is nothing to clean up.
     let _ = unfinished.keep();
     sync_dir(parent)
 }
@@ -95,7 +95,7 @@ fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|file| file.sync_all()).map_err(Error::io(dir))
 }
 
-/// Temporary directories are private; this one becomes the user's.
+/// Temporary directories are private; this one gets the user's usual permissions.
 fn open_to_others(dir: &Path) -> Result<()> {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! What a run needs to go on, beside its weights.
+//! What a run needs to resume, besides its weights.
 
 use std::path::Path;
 
@@ -9,36 +9,36 @@ use vd_torch::Autocast;
 
 use crate::{Error, LossScale, Result};
 
-/// The format of checkpoints that this version writes.
+/// The checkpoint format that this version writes.
 const FORMAT: u32 = 1;
 
-/// The content of `state.json`. Randomness has no state: every draw is keyed by seed and step.
+/// The content of `state.json`. Random draws need no saved state: each is keyed by seed and step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// The version of the checkpoint's format.
+    /// The version of the checkpoint format.
     pub format: u32,
     /// Steps done.
     pub step: u64,
     /// The seed of the run.
     pub seed: u64,
-    /// Where the next batch begins.
+    /// The position of the next batch.
     pub cursor: Cursor,
     /// Frames per second of the clips.
     pub fps: f64,
-    /// What the numbers were computed with.
+    /// The machine that the numbers were computed on.
     pub machine: Machine,
-    /// What tells its text encoder from others
-    /// ([`TextEncoder::identity`](vd_text_cond::TextEncoder::identity)), if that is known; older
-    /// versions did not write it.
+    /// The identity of its text encoder
+    /// ([`TextEncoder::identity`](vd_text_cond::TextEncoder::identity)), if known; older versions
+    /// did not write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
-    /// What the loss is scaled by, with `train.autocast = "fp16"`.
+    /// The scale of the loss, with `train.autocast = "fp16"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
 }
 
-/// What the bytes of a run depend on, beside its config.
+/// What the exact bytes of a run depend on, besides its config.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
@@ -46,16 +46,16 @@ pub struct Machine {
     pub threads: usize,
     /// The version of the libtorch that is loaded.
     pub torch: String,
-    /// Which road the kernels took.
+    /// The code path of the kernels.
     pub kernels: String,
     /// The kind of device: `cpu` or `cuda`.
     pub device: String,
 }
 
 impl Machine {
-    /// This process, computing on `device`.
+    /// Describes this process, computing on `device`.
     pub fn here(device: tch::Device, precision: Precision, autocast: Autocast) -> Self {
-        // On a CPU libtorch casts by itself, without the kernels.
+        // On a CPU libtorch does the casting, without the kernels.
         let by_libtorch = !device.is_cuda() && !autocast.is_off();
         let precision = if by_libtorch { Precision::Reference } else { precision };
         let road = kernels::road_on(device, precision);
@@ -70,7 +70,7 @@ impl Machine {
         }
     }
 
-    /// Where this differs from the machine of a checkpoint, in words.
+    /// How this differs from the machine of a checkpoint, in words.
     pub fn differences(&self, then: &Machine) -> Vec<String> {
         let pairs = [
             ("threads", then.threads.to_string(), self.threads.to_string()),
@@ -84,7 +84,7 @@ impl Machine {
 }
 
 impl State {
-    /// The state of a run in the present format, of no known encoder.
+    /// The state of a run in the current format, without an encoder identity.
     pub fn new(step: u64, seed: u64, cursor: Cursor, fps: f64, machine: Machine) -> Self {
         State { format: FORMAT, step, seed, cursor, fps, machine, encoder: None, loss_scale: None }
     }
@@ -92,7 +92,7 @@ impl State {
     pub(super) fn read(path: &Path) -> Result<State> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let damaged = |e: serde_json::Error| Error::checkpoint(path, format!("not a state: {e}"));
-        // The format is looked at first: a newer one may have other fields.
+        // The format is checked first: a newer one may have other fields.
         let value: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
         match value.get("format").and_then(serde_json::Value::as_u64) {
             Some(format) if format <= u64::from(FORMAT) => {

@@ -9,39 +9,40 @@ use super::{CHECKPOINTS, CONFIG, Checkpoint, OPTIMIZER, STATE, UNCERTAINTY, Weig
 use crate::folder::PREVIEWS;
 use crate::{Error, Result};
 
-/// What begins the names of directories that are being written or removed.
+/// The prefix of directories that are being written or removed.
 const UNFINISHED: &str = ".unfinished-step-";
 
-/// Where the checkpoint of a step lies.
+/// The directory of a step's checkpoint.
 pub(super) fn step_dir(out: &Path, step: u64) -> PathBuf {
     out.join(CHECKPOINTS).join(format!("step-{step:08}"))
 }
 
-/// Where the checkpoint of a step is written.
+/// The directory in which a step's checkpoint is written at first.
 pub(super) fn unfinished_dir(out: &Path, step: u64) -> PathBuf {
     out.join(CHECKPOINTS).join(format!("{UNFINISHED}{step:08}"))
 }
 
-/// What the temporary files of atomic writes are called, at both ends.
+/// Prefix and suffix of the temporary files of atomic writes.
 const TEMPORARY: (&str, &str) = (".vd-", ".tmp");
 
-/// What a checkpoint is wanted for.
+/// The purpose of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// To sample from it: its config and its weights are enough.
+    /// Sampling: its config and its weights suffice.
     Sample,
-    /// To go on from it, which takes all of it.
+    /// Resuming, for which all files are needed.
     Resume,
 }
 
-/// The newest checkpoint of a run that is whole enough for its use; warns of those that are passed over.
+/// The newest checkpoint of a run that is complete enough for its purpose; warns about those that
+/// are skipped.
 pub(crate) fn newest(out: &Path, wanted: Use) -> Result<Option<Checkpoint>> {
     search(out, wanted, &|error| {
         tracing::warn!("passed over a checkpoint that is not whole: {error}");
     })
 }
 
-/// As [`newest`], for those who look before the one who warns.
+/// Like [`newest`], without warnings, for callers that run before the one that warns.
 pub(crate) fn newest_unwarned(out: &Path, wanted: Use) -> Result<Option<Checkpoint>> {
     search(out, wanted, &|_| ())
 }
@@ -56,9 +57,9 @@ fn search(out: &Path, wanted: Use, passed: &dyn Fn(Error)) -> Result<Option<Chec
     Ok(None)
 }
 
-/// Removes all whole checkpoints but the newest `keep` and that of the step `saved`.
+/// Removes all complete checkpoints except the newest `keep` and that of the step `saved`.
 ///
-/// A directory that is not whole is not counted: no run can go on from it in place of another.
+/// Incomplete directories are not counted: no run can resume from them.
 pub(crate) fn prune(out: &Path, keep: usize, saved: u64) -> Result<()> {
     let mut steps = steps(out)?;
     steps.retain(|step| whole(&step_dir(out, *step), *step, Use::Resume).is_ok());
@@ -69,8 +70,8 @@ pub(crate) fn prune(out: &Path, keep: usize, saved: u64) -> Result<()> {
     Ok(())
 }
 
-/// Takes the name of a step's checkpoint from its directory, and returns what that is called now: one that
-/// is half removed must not look like a checkpoint. [`clean`] knows the name.
+/// Renames the directory of a step's checkpoint, and returns its new name: a half-removed directory
+/// must not look like a checkpoint. [`clean`] recognises the name.
 pub(super) fn put_aside(out: &Path, step: u64) -> Result<PathBuf> {
     let (dir, doomed) = (step_dir(out, step), out.join(CHECKPOINTS).join(doomed_name(step)));
     remove(&doomed)?;
@@ -113,7 +114,7 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The steps that have a directory, ascending.
+/// The steps that have a directory, in ascending order.
 fn steps(out: &Path) -> Result<Vec<u64>> {
     let number = |name: String| {
         let digits = name.strip_prefix("step-")?;
@@ -139,7 +140,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A checkpoint of which nothing is missing for its use, no file cut short.
+/// A checkpoint in which no file needed for its purpose is missing or truncated.
 fn whole(dir: &Path, step: u64, wanted: Use) -> Result<Checkpoint> {
     let weights = WeightKind::ALL.map(WeightKind::file).into_iter();
     let weights = weights.chain((wanted == Use::Resume).then_some(OPTIMIZER));

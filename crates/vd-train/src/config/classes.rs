@@ -1,4 +1,4 @@
-//! The names of classes that a config leaves out.
+//! Completes class names that a config leaves out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +9,16 @@ use super::signals::{SignalFrom, SignalSource, check_data};
 use crate::checkpoint::{Use, newest_unwarned};
 use crate::{Error, Result, RunConfig};
 
-/// Gives every signal of classes that are left out those of the run that is in `train.out` already,
-/// which a resume goes on with, else those that the data have, sorted.
+/// Fills in missing class names of signals: those of the run that already exists in `train.out` and
+/// would be resumed, else those found in the data, sorted.
 pub(super) fn complete_classes(config: &mut RunConfig) -> Result<()> {
     let left_out =
         |kind: &SignalConfig| matches!(kind, SignalConfig::Class { classes } if classes.is_empty());
     if !config.model.signals.values().any(left_out) {
         return Ok(());
     }
-    // The number of a class is its place: a folder more or less must not move those that are learned.
+    // A class is identified by its index, so an added or removed folder must not shift classes that
+    // are already learned.
     let before =
         newest_unwarned(&config.train.out, Use::Resume)?.map(|found| found.config.model.signals);
     let mut folders: Option<Vec<Folder>> = None;
@@ -63,7 +64,7 @@ fn listed(data: &DataConfig) -> Result<Vec<Folder>> {
     Ok(folders)
 }
 
-/// The different classes of some folders.
+/// The distinct classes in some folders.
 fn found(folders: &[Folder], from: &SignalFrom) -> Result<BTreeSet<String>> {
     let mut classes = BTreeSet::new();
     for entry in folders.iter().flat_map(Folder::entries) {
@@ -76,7 +77,7 @@ fn found(folders: &[Folder], from: &SignalFrom) -> Result<BTreeSet<String>> {
     Ok(classes)
 }
 
-/// The columns of a table, to find the right one among them; nothing for other sources.
+/// The columns of a table, as a hint in error messages; empty for other sources.
 pub(crate) fn columns(folder: &Folder, from: &SignalFrom) -> String {
     let Some(wanted) = from.column() else { return String::new() };
     let mut count = BTreeMap::<&str, usize>::new();

@@ -1,4 +1,4 @@
-//! What a run is made of, as its TOML file says it.
+//! The config of a run, as written in its TOML file.
 
 mod classes;
 mod overrides;
@@ -23,8 +23,8 @@ use crate::{Error, Result};
 
 /// A run: `[model]`, `[diffusion]`, `[text]`, `[signals]`, `[data]` and `[train]`.
 ///
-/// Relative paths in it start at the current directory, but for that of a table of captions, which
-/// starts at the folder of the data. Without `[text]` and `[signals]` the model is unconditional.
+/// Relative paths start at the current directory, except that of a table of captions, which starts
+/// at the folder of the data. Without `[text]` and `[signals]` the model is unconditional.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
@@ -34,35 +34,35 @@ pub struct RunConfig {
     /// The diffusion process.
     #[serde(default)]
     pub diffusion: DiffusionConfig,
-    /// How captions and prompts condition it; without them where not given.
+    /// How captions and prompts condition the network; if missing, they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextConfig>,
-    /// Where what it is told besides the text comes from, `[signals.NAME]` for each
+    /// The sources of all conditioning inputs besides the text, `[signals.NAME]` for each
     /// `[model.signals.NAME]`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub signals: BTreeMap<String, SignalSource>,
-    /// What it learns from.
+    /// The data that it is trained on.
     pub data: DataConfig,
-    /// How it learns.
+    /// How it is trained.
     pub train: TrainConfig,
 }
 
 impl RunConfig {
     /// Reads a config file, applies settings of the form `section.key=value`, and checks and
-    /// completes the whole as [`RunConfig::resolved`] does.
+    /// completes the result like [`RunConfig::resolved`].
     ///
     /// # Errors
-    /// A file that cannot be read or is not TOML; keys that are not known, with their line and the
-    /// known ones; values out of their range or at odds with each other.
+    /// A file that cannot be read or is not TOML; unknown keys, reported with their line and the
+    /// known ones; values outside their range or inconsistent with each other.
     pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         overrides::parse(path, &text, overrides)?.resolved()
     }
 
-    /// The config with what follows from its other parts written out: the widths of embeddings and
-    /// tokens, the channels of the network, and the names of classes that are left out, which are
-    /// those of the newest checkpoint in `train.out`, else those that the data have, sorted. Statistics
-    /// of `data.normalise` that are left out are those of that checkpoint too, if there is one.
+    /// The config with derived settings filled in: the widths of embeddings and tokens, the
+    /// channels of the network, and missing class names, which are taken from the newest checkpoint
+    /// in `train.out`, else from the data, sorted. Missing statistics of `data.normalise` are taken
+    /// from that checkpoint too, if there is one.
     ///
     /// # Errors
     /// As [`RunConfig::validate`]; an encoder's file, or a folder of clips, that cannot be read.
@@ -81,12 +81,13 @@ impl RunConfig {
         Ok(self)
     }
 
-    /// Checks every section, and the sections against each other.
+    /// Checks every section, and their consistency.
     ///
     /// # Errors
-    /// Names the first setting that is out of its range or at odds with another.
+    /// Names the first setting that is outside its range or inconsistent with another.
     pub fn validate(&self) -> Result<()> {
-        // first, for a class without a source has no classes, which the network refuses too
+        // first, because without a source a class signal has no classes, which the network would
+        // refuse too
         signals::check_sections(self)?;
         self.model.validate()?;
         if let Some(text) = &self.text {
@@ -113,11 +114,11 @@ impl RunConfig {
         Ok(())
     }
 
-    /// The config as TOML, every default spelled out but for what is off by being left out; reads
-    /// back equal.
+    /// The config as TOML, with every default written out except settings that are off when left
+    /// out; parsing it gives an equal config.
     ///
     /// # Errors
-    /// Numbers that TOML cannot hold.
+    /// Numbers that TOML cannot represent.
     pub fn to_toml(&self) -> Result<String> {
         to_toml(self)
     }
@@ -160,7 +161,7 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Whether images beside the clips would be independent of them.
+    /// Checks that images beside the clips would be independent of them.
     fn check_images(&self) -> Result<()> {
         if self.data.images.is_none() {
             return Ok(());
@@ -205,7 +206,7 @@ impl RunConfig {
     }
 }
 
-/// Writes the widths of an encoder into the network's config.
+/// Fills in the widths of an encoder in the network's config.
 fn complete_widths(
     model: &mut UNet3dConfig,
     (width, token_width): (i64, Option<i64>),
@@ -214,7 +215,7 @@ fn complete_widths(
         let expected = format!("{width}, the width of text.encoder, or no value");
         Err(Error::config(key, expected, given))
     };
-    // A network that pools the tokens itself decides how wide the embedding is.
+    // A network that pools the tokens sets the width of the embedding itself.
     if !model.tokens.as_ref().is_some_and(|tokens| tokens.pool) {
         let given = *model.cond_dim.get_or_insert(width);
         if given != width {

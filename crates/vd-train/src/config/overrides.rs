@@ -1,4 +1,4 @@
-//! Settings given beside the config file, `section.key=value`.
+//! Settings given in addition to the config file, `section.key=value`.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use toml::{Table, Value};
 
 use crate::{Error, Result, RunConfig};
 
-/// The config that `text` and the overrides after it describe.
+/// The config that results from `text` with the overrides applied in order.
 pub(super) fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<RunConfig> {
-    // Without overrides the config is read from the text itself: errors then point at their line.
+    // Without overrides the text itself is parsed, so that errors point at their line.
     let alone = toml::from_str::<RunConfig>(text);
     if overrides.is_empty() {
         return alone.map_err(|e| in_file(path, &e));
@@ -22,7 +22,7 @@ pub(super) fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Run
         return Err(Error::Override { text, message: shown(&error) });
     }
     Err(match alone {
-        // The file's own fault, and not mended by an override: the first error has the line.
+        // The error is in the file itself and no override fixes it: the first error has the line.
         Err(own) if own.message() == error.message() => in_file(path, &own),
         _ => {
             let message = format!("{} (with --set {})", shown(&error), overrides.join(", "));
@@ -31,7 +31,7 @@ pub(super) fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Run
     })
 }
 
-/// The override without which the config can be read.
+/// The override without which the config is valid.
 fn culprit(table: &Table, overrides: &[String]) -> Result<Option<String>> {
     for k in 0..overrides.len() {
         let others = [&overrides[..k], &overrides[k + 1..]].concat();
@@ -53,7 +53,7 @@ fn read(
     Ok(Value::Table(table).try_into())
 }
 
-/// Sets one value, making the sections above it where they are missing.
+/// Sets one value, creating the sections above it if necessary.
 fn apply(table: &mut Table, text: &str) -> Result<()> {
     let refuse = |message: String| Error::Override { text: text.to_owned(), message };
     let (key, value) = text
@@ -75,13 +75,13 @@ fn apply(table: &mut Table, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A TOML value, or else the text itself: paths and names need no quotes.
+/// Parses a TOML value; anything else is a string: paths and names need no quotes.
 fn parse_value(text: &str) -> Value {
     let text = text.trim();
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
     let single = parsed.filter(|table| table.len() == 1).and_then(|mut t| t.remove("value"));
     match single {
-        // No setting is a date: what looks like one is the name of a folder.
+        // No setting is a date, so something that looks like one is the name of a folder.
         None | Some(Value::Datetime(_)) => Value::String(text.to_owned()),
         Some(value) => value,
     }

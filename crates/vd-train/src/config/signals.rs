@@ -1,4 +1,4 @@
-//! The `[signals.NAME]` sections of a run: where the data say what the network is told.
+//! The `[signals.NAME]` sections of a run: which data feed the network's conditioning inputs.
 
 use serde::{Deserialize, Serialize};
 use vd_data::{Captions, DataConfig, Source};
@@ -7,76 +7,79 @@ use vd_unet3d::SignalConfig;
 
 use crate::{Error, Result, RunConfig};
 
-/// Where the values of a signal come from, and how often they are dropped.
+/// The source of a signal's values, and how often they are dropped.
 ///
 /// Every signal of the network, `[model.signals.NAME]`, has such a section, `[signals.NAME]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignalSource {
-    /// Where they come from.
+    /// Where the values come from.
     pub from: SignalFrom,
-    /// The share of training samples that go without.
+    /// The fraction of training samples without this signal.
     ///
-    /// The draws of each signal, and those of the text, are independent: the share of samples that
-    /// go without any of them, from which guidance over all of them starts, is the product of the
-    /// rates, 0.001 for three of 0.1. Guidance over several wants higher rates, for that product and
-    /// for those that go with one alone.
+    /// The draws for each signal, and those for the text, are independent. So the fraction of
+    /// samples without any of them, which guidance over all of them starts from, is the product of
+    /// the rates: 0.001 for three of 0.1. Guidance over several inputs needs higher rates, both for
+    /// that product and for samples that have only one of them.
     ///
     /// # Range
+    /// [0, 1); 0 leaves the null embedding untrained, which rules out guidance by this signal and
+    /// previews
     /// [0, 1); 0 leaves the stand-in untrained and rules guidance by this signal and previews out
     #[serde(default = "default_drop")]
     pub drop: f64,
 }
 
-/// Where the values of a signal come from.
+/// The source of a signal's values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SignalFrom {
-    /// A column of the table of captions, a value for each clip: the name of a class, a number for a
-    /// scalar, a list of numbers for a series. A clip without a value goes without the signal.
+    /// A column of the table of captions with a value for each clip: the name of a class, a number
+    /// for a scalar, a list of numbers for a series. A clip without a value is trained without the
+    /// signal.
     Column {
         /// The name of the column.
         name: String,
     },
-    /// The name of the folder that a clip lies in, as a class ([`vd_data::Entry::folder`]).
+    /// The name of the folder that contains a clip, as a class ([`vd_data::Entry::folder`]).
     Folder {},
-    /// A column of a JSON table, a list with a value for each frame of the file: numbers for a
-    /// scalar, lists of numbers for a series. It is cut as the clip is.
+    /// A column of a JSON table with a list that has a value for each frame of the file: numbers
+    /// for a scalar, lists of numbers for a series. It is cut to the frames of the clip.
     Array {
         /// The name of the column.
         name: String,
     },
-    /// The clip itself with fewer pixels ([`low_resolution`](crate::low_resolution)).
+    /// The clip itself at a lower resolution ([`low_resolution`](crate::low_resolution)).
     LowResolution {
-        /// How many pixels down and across become one; it divides both sides of `data.size`.
+        /// The downsampling factor in height and width; it must divide both sides of `data.size`.
         factor: usize,
-        /// How they are brought back to full size.
+        /// How the low resolution is enlarged to full size.
         #[serde(default)]
         upsampling: Upsampling,
     },
-    /// A part of the clip itself ([`known_part`](crate::known_part)): its known pixels, 0 (grey) for
-    /// the others, and one channel more that is 1 where they are known and 0 elsewhere. Exactly one
-    /// key is given.
+    /// A part of the clip itself ([`known_part`](crate::known_part)): its known pixels, 0 (grey)
+    /// elsewhere, and one additional channel that is 1 where pixels are known and 0 elsewhere.
+    /// Exactly one key is given.
     Masked {
-        /// The first frames are known, so many of them; 1 to one less than `data.frames`.
+        /// The number of frames at the start that are known; 1 to one less than `data.frames`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_frames: Option<usize>,
-        /// All is known but for a box, drawn for each clip and the same in all of its frames: its
-        /// height and its width are shares of the frame's, drawn by themselves between the least and
-        /// the largest, [0, 1].
+        /// Everything is known except a box, drawn for each clip and the same in all of its frames:
+        /// its height and its width, as fractions of the frame's, are drawn independently between
+        /// this minimum and maximum, [0, 1].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hidden_box: Option<[f64; 2]>,
     },
 }
 
-/// How a low resolution is brought to full size.
+/// How a low resolution is enlarged to full size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsampling {
-    /// Every pixel as a square.
+    /// Every pixel becomes a square.
     #[default]
     Nearest,
-    /// Linear between the middles of pixels, constant beyond the last.
+    /// Linear between pixel centres, constant beyond the outermost ones.
     Bilinear,
 }
 
@@ -85,19 +88,19 @@ fn default_drop() -> f64 {
 }
 
 impl SignalSource {
-    /// A source with the default rate of dropping.
+    /// A source with the default drop rate.
     pub fn new(from: SignalFrom) -> Self {
         SignalSource { from, drop: default_drop() }
     }
 
-    /// Whether training reaches what stands in for the signal.
+    /// Whether the signal's null embedding is trained.
     pub fn null(&self) -> NullEmbedding {
         if self.drop > 0.0 { NullEmbedding::Trained } else { NullEmbedding::Untrained }
     }
 }
 
 impl SignalFrom {
-    /// The column that it reads, if it does.
+    /// The column that it reads, if any.
     pub(crate) fn column(&self) -> Option<&str> {
         match self {
             SignalFrom::Column { name } | SignalFrom::Array { name } => Some(name),
@@ -105,7 +108,7 @@ impl SignalFrom {
         }
     }
 
-    /// What it is called in a config.
+    /// Its kind in a config.
     fn kind(&self) -> &'static str {
         match self {
             SignalFrom::Column { .. } => "column",
@@ -117,8 +120,7 @@ impl SignalFrom {
     }
 }
 
-/// Checks the signals of the network against their sources: that each has one, of a kind that gives
-/// such values.
+/// Checks that every signal of the network has a source, of a kind that can provide its values.
 pub(super) fn check_sections(config: &RunConfig) -> Result<()> {
     let (told, sources) = (&config.model.signals, &config.signals);
     if let Some(name) = told.keys().find(|name| !sources.contains_key(*name)) {
@@ -150,7 +152,7 @@ pub(super) fn check_sources(config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// Whether such a signal can come from there at all.
+/// Checks that this kind of signal can have this source.
 fn check_kind(name: &str, signal: &SignalConfig, from: &SignalFrom) -> Result<()> {
     let (what, kinds): (_, &[_]) = match signal {
         SignalConfig::Class { .. } => ("class", &["column", "folder"]),
@@ -165,7 +167,7 @@ fn check_kind(name: &str, signal: &SignalConfig, from: &SignalFrom) -> Result<()
     Err(Error::config(format!("signals.{name}.from.kind"), expected, from.kind()))
 }
 
-/// Whether the data have what it comes from.
+/// Checks that the data contain the source.
 pub(super) fn check_data(name: &str, from: &SignalFrom, data: &DataConfig) -> Result<()> {
     let wanted = match from {
         SignalFrom::Column { .. } | SignalFrom::Array { .. } => match &data.source {
@@ -184,7 +186,7 @@ pub(super) fn check_data(name: &str, from: &SignalFrom, data: &DataConfig) -> Re
     Err(Error::config("data.source", expected, "another source"))
 }
 
-/// The numbers of what is made of the clip itself.
+/// Checks the numbers of a source that is made from the clip itself.
 fn check_video(
     name: &str,
     signal: &SignalConfig,

@@ -3,8 +3,8 @@
 use crate::checkpoint::{Use, newest_unwarned};
 use crate::{Result, RunConfig};
 
-/// Gives rules that leave their statistics out those of the run that is in `train.out` already, which a
-/// resume goes on with; without one they are measured where the data are opened.
+/// Fills in missing statistics of rules from the run that already exists in `train.out` and would
+/// be resumed; without one they are measured when the data are opened.
 pub(super) fn complete(config: &mut RunConfig) -> Result<()> {
     let Some(rules) = config.data.normalise.as_ref().filter(|rules| !rules.is_complete()) else {
         return Ok(());

@@ -11,101 +11,104 @@ use crate::ema::EmaDecay;
 use crate::lr::{LearningRate, LrSchedule};
 use crate::{Error, Result};
 
-/// The most clips, micro-batches, sampling steps and cosines: far more would be refused by an abort.
+/// The maximum number of clips, micro-batches, sampling steps and cosines: far larger values would
+/// abort the process.
 const MOST: usize = 65_536;
-/// The most clips in a preview, which are side by side.
+/// The maximum number of clips in a preview, which are placed side by side.
 const MOST_CLIPS: usize = 256;
-/// The most threads.
+/// The maximum number of threads.
 const MOST_THREADS: usize = 1024;
 
-/// The `[train]` section of a run; all of it but `out` has defaults.
+/// The `[train]` section of a run; everything except `out` has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// The run's folder; a relative path starts at the current directory.
     pub out: PathBuf,
-    /// Steps of the whole run, those before a resume included.
+    /// Steps of the whole run, including those before a resume.
     pub steps: u64,
-    /// Clips in a micro-batch.
+    /// Clips per micro-batch.
     pub batch: usize,
-    /// Micro-batches in a step: it learns from `batch * accumulate` clips.
+    /// Micro-batches per step: a step uses `batch * accumulate` clips.
     pub accumulate: usize,
     /// The learning rate after the warm-up.
     pub lr: f64,
-    /// How the learning rate goes on after the warm-up.
+    /// The schedule of the learning rate after the warm-up.
     pub lr_schedule: LrSchedule,
-    /// Steps over which the learning rate rises.
+    /// Steps over which the learning rate rises; 0 is no warm-up.
     pub warmup: u64,
-    /// AdamW's decoupled decay.
+    /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
-    /// AdamW's decays of the first and second moment.
+    /// AdamW's decay rates of the first and second moment.
     pub betas: [f64; 2],
-    /// The largest norm of all gradients together; 0 leaves them as they are.
+    /// The maximum global norm of the gradients; 0 disables clipping.
     pub clip: f64,
     /// The decay of the moving average of the weights.
     pub ema: f64,
     /// Whether that decay starts lower: min(ema, (1 + step) / (10 + step)).
     pub ema_warmup: bool,
-    /// Steps between checkpoints; 0 saves the last step only.
+    /// Steps between checkpoints; 0 saves only the last step.
     pub checkpoint_every: u64,
-    /// How many checkpoints are kept, the newest ones.
+    /// How many checkpoints are kept; the newest ones.
     pub keep_last: usize,
-    /// Steps between previews, the last step included; 0 draws none.
+    /// Steps between previews, which the last step has too; 0 disables previews.
     pub preview_every: u64,
     /// Clips in a preview.
     pub preview_count: usize,
     /// Sampling steps of a preview.
     pub preview_steps: usize,
-    /// Guidance scale of a preview; 1 is none.
+    /// Guidance scale of a preview; 1 disables guidance.
     pub preview_scale: f64,
-    /// Prompts of a preview, clip after clip; where empty, captions of the data.
+    /// Prompts of a preview, one per clip in turn; if empty, captions of the data.
     pub preview_prompts: Vec<String>,
-    /// The format of previews, `gif`, `webp` or `mp4`; GIF is left out where the config is written.
+    /// The format of previews, `gif`, `webp` or `mp4`; GIF is omitted when the config is written.
     #[serde(skip_serializing_if = "is_gif")]
     pub preview_format: ClipFormat,
-    /// What every random draw of the run derives from.
+    /// The seed of every random draw of the run.
     pub seed: u64,
-    /// The probability that a clip's frames are trained as independent images; 0 where there are
+    /// The probability that a clip's frames are trained as independent images; 0 if there are
     /// images beside the clips (`data.images`).
     pub focus_present: f64,
-    /// Whether a network that couples frames whatever their mask says, as one with a group norm does,
-    /// may be trained with images beside the clips (`data.images`), which are then not independent;
-    /// `false` refuses it, and is left out where the config is written.
+    /// Whether a network that couples frames regardless of the mask, for instance by a group norm,
+    /// may be trained with images beside the clips (`data.images`), which are then not independent.
+    /// `false` refuses it, and is omitted when the config is written.
     #[serde(skip_serializing_if = "is_false")]
     pub coupled_images: bool,
-    /// Cosines of the log-SNR of which a learned [`Uncertainty`](vd_diffusion::Uncertainty) of the
-    /// loss is made, so that every noise level comes to weigh as much as any other; 0 is none, and
-    /// is left out where the config is written.
+    /// The number of cosines of the log-SNR in a learned [`Uncertainty`](vd_diffusion::Uncertainty)
+    /// of the loss, which gives all noise levels equal weight in the end; 0 disables it, and is
+    /// omitted when the config is written.
     ///
-    /// It is stepped as the network is, at the same learning rate, but without weight decay,
-    /// clipping and moving average: with n cosines a step moves the logarithm that it learns by
-    /// about sqrt(2 n) times the learning rate at most. Metrics have the loss without it, and the
-    /// norm of the network's gradient alone.
+    /// It is updated with the network, at the same learning rate, but without weight decay,
+    /// clipping and moving average: with n cosines, a step moves the logarithm that it learns by at
+    /// most about sqrt(2 n) times the learning rate. Metrics show the loss without it, and the
+    /// gradient norm of the network alone.
     #[serde(skip_serializing_if = "is_zero")]
     pub uncertainty: usize,
-    /// Where to compute.
+    /// The device to compute on.
     pub device: DeviceChoice,
     /// Threads of libtorch's operators; 0 leaves the number to libtorch.
     pub threads: usize,
-    /// How exactly the network computes on a CPU.
+    /// The precision of the network on a CPU.
     pub precision: Precision,
-    /// What the network's products and convolutions compute in: `off` (the dtype of the weights, f32),
-    /// `bf16` or `fp16`. Weights, gradients, optimiser and average stay in f32; with `fp16` the loss is
-    /// scaled so that its gradients stay in range, and a step whose gradients leave it is skipped.
-    /// On a CPU libtorch does it without the kernels. Off is left out where the config is written.
+    /// The dtype of the network's matrix products and convolutions: `off` (that of the weights,
+    /// f32), `bf16` or `fp16`. Weights, gradients, optimiser and average stay in f32. With `fp16`
+    /// the loss is scaled so that its gradients stay in range, and a step whose gradients overflow
+    /// is skipped. On a CPU libtorch does the casting, without the kernels. `off` is omitted when
+    /// the config is written.
     #[serde(skip_serializing_if = "Autocast::is_off")]
     pub autocast: Autocast,
     /// Whether on CUDA the network's forward and backward are recorded once and replayed as a whole
-    /// ([`UNet3d::set_graphs`](vd_unet3d::UNet3d::set_graphs)); a network with dropout never is. On is
-    /// left out where the config is written.
+    /// ([`UNet3d::set_graphs`](vd_unet3d::UNet3d::set_graphs)); a network with dropout is never
+    /// recorded. `true` is omitted when the config is written.
     #[serde(skip_serializing_if = "is_true")]
     pub graphs: bool,
-    /// Of how many levels, the outermost ones, activations are computed again in the backward
-    /// instead of kept: less memory for more time, and the same bytes. As many as the network has
-    /// keep none; 0 keeps all, and is left out where the config is written.
+    /// The number of levels, counted from the outermost one, whose activations are recomputed in
+    /// the backward instead of kept. This saves memory, costs time, and gives the same bytes. The
+    /// network's number of levels keeps none; 0 keeps all, and is omitted when the config is
+    /// written.
     #[serde(skip_serializing_if = "is_zero")]
     pub recompute: usize,
-    /// Steps between lines of metrics.jsonl; the last step has one too.
+    /// Steps between lines of metrics.jsonl; the last step always has one.
     pub log_every: u64,
 }
 
@@ -148,12 +151,12 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// The learning rate over the steps.
+    /// The learning rate as a function of the step.
     pub fn learning_rate(&self) -> LearningRate {
         LearningRate { peak: self.lr, schedule: self.lr_schedule, warmup: self.warmup }
     }
 
-    /// The decay of the moving average over the steps.
+    /// The decay of the moving average as a function of the step.
     pub fn ema_decay(&self) -> EmaDecay {
         EmaDecay { decay: self.ema, warmup: self.ema_warmup }
     }
@@ -161,7 +164,7 @@ impl TrainConfig {
     /// Checks every number against its range.
     ///
     /// # Errors
-    /// Names the first that is outside.
+    /// Names the first one that is outside.
     pub fn validate(&self) -> Result<()> {
         if self.out.as_os_str().is_empty() {
             return Err(Error::config("train.out", "a folder for the run", "nothing"));
@@ -205,7 +208,7 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Refuses previews that this machine cannot write.
+    /// Refuses previews that cannot be written on this machine.
     pub(crate) fn check_programs(&self) -> Result<()> {
         match (self.preview_format, Ffmpeg::find()) {
             (ClipFormat::Mp4, Err(why)) if self.preview_every > 0 => {
@@ -257,22 +260,22 @@ impl TrainConfig {
     }
 }
 
-/// By reference, as serde asks.
+/// By reference, as serde requires.
 fn is_gif(format: &ClipFormat) -> bool {
     *format == ClipFormat::Gif
 }
 
-/// Whether a setting is off; by reference, as serde asks.
+/// Whether a setting is off; by reference, as serde requires.
 fn is_false(on: &bool) -> bool {
     !on
 }
 
-/// Whether a setting is on; by reference, as serde asks.
+/// Whether a setting is on; by reference, as serde requires.
 fn is_true(on: &bool) -> bool {
     *on
 }
 
-/// Whether a setting is off; by reference, as serde asks.
+/// Whether a setting is off; by reference, as serde requires.
 fn is_zero(n: &usize) -> bool {
     *n == 0
 }

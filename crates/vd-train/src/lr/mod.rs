@@ -1,15 +1,15 @@
-//! The learning rate over the steps of a run.
+//! The learning rate as a function of the step.
 
 mod written;
 
-/// How the learning rate goes on after the warm-up.
+/// The schedule of the learning rate after the warm-up.
 ///
-/// A falling one reaches 0 at a step of its own, `lr_steps`, and not at the end of the run: a run
-/// that is resumed with more steps goes on as if it had had them from the beginning. In a config it
-/// is `"constant"`, or a table such as `{ kind = "cosine", lr_steps = 10000 }`.
+/// A falling rate reaches 0 at its own step, `lr_steps`, and not at the end of the run, so that a
+/// run resumed with more steps continues as if it had had them from the start. In a config it is
+/// `"constant"`, or a table such as `{ kind = "cosine", lr_steps = 10000 }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LrSchedule {
-    /// It stays.
+    /// It stays constant.
     #[default]
     Constant,
     /// It falls to 0 along half a cosine.
@@ -20,7 +20,7 @@ pub enum LrSchedule {
         /// The step at which it reaches 0; more than the warm-up.
         lr_steps: u64,
     },
-    /// It falls to 0 along a line.
+    /// It falls linearly to 0.
     Linear {
         /// The step at which it reaches 0; more than the warm-up.
         lr_steps: u64,
@@ -40,20 +40,20 @@ impl LrSchedule {
 /// The learning rate as a function of the step alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LearningRate {
-    /// The highest rate.
+    /// The maximum rate.
     pub peak: f64,
-    /// How it goes on after the warm-up.
+    /// Its schedule after the warm-up.
     pub schedule: LrSchedule,
     /// Steps over which it rises from `peak / warmup` to `peak`.
     pub warmup: u64,
 }
 
 impl LearningRate {
-    /// The rate of the step that comes after `done` steps.
+    /// The rate of the step after `done` steps.
     ///
-    /// During the warm-up it is `peak (done + 1) / warmup`; after it, with
-    /// p = (done - warmup) / (lr_steps - warmup) clamped to [0, 1], it is `peak` times 1,
-    /// (1 + cos(pi p)) / 2 or 1 - p.
+    /// During the warm-up it is `peak (done + 1) / warmup`. After it, with p = (done - warmup) /
+    /// (lr_steps - warmup) clamped to [0, 1], it is `peak` times 1 (constant), (1 + cos(pi p)) / 2
+    /// (cosine) or 1 - p (linear).
     pub fn at(&self, done: u64) -> f64 {
         if done < self.warmup {
             return self.peak * (done + 1) as f64 / self.warmup as f64;

@@ -1,4 +1,4 @@
-//! A learning rate's schedule as configs have it: a name, or a table with its settings.
+//! The learning rate schedule as written in configs: a name, or a table with its settings.
 
 use std::fmt;
 

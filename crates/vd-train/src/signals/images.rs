@@ -11,8 +11,9 @@ use crate::streams::{Place, Stream};
 use crate::{Result, SignalFrom};
 
 impl Signal {
-    /// The signal of the images: each goes without where its own file has no value, or where its own
-    /// draw says so. The known first frames of a clip are nothing to an image, which goes without.
+    /// The signal of the images: an image has none if its own file has no value, or if it is
+    /// dropped by its own draw. Known first frames are meaningless for an image, so it has no such
+    /// signal.
     ///
     /// # Shapes
     /// `x0`: b c k h w -> b k, b k d or b c k h w; null b k

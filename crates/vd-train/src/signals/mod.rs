@@ -1,4 +1,4 @@
-//! What a network is told besides the text, made of a batch.
+//! Builds the network's conditioning inputs besides the text from a batch.
 
 mod images;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use crate::joint::one_behind_the_other;
 use crate::streams::{Place, Stream};
 use crate::{Error, Result, RunConfig, SignalFrom, SignalSource};
 
-/// A signal of the network and where its values come from.
+/// A signal of the network and the source of its values.
 #[derive(Debug)]
 pub(crate) struct Signal {
     pub(crate) name: String,
@@ -27,7 +27,7 @@ pub(crate) struct Signal {
     source: SignalSource,
 }
 
-/// What one clip has of a signal.
+/// The value of a signal for one clip.
 enum Told {
     Class(i64),
     Numbers(Vec<f64>),
@@ -43,8 +43,8 @@ impl Signal {
         signals.collect()
     }
 
-    /// The signal of a batch: clips without a value go without it, and so do those that are drawn.
-    /// Images beside the clips have values and draws of their own.
+    /// The signal of a batch. It is null for clips without a value, and for those that are dropped.
+    /// Images beside the clips have their own values and draws.
     ///
     /// # Shapes
     /// `x0`: b c (f + k) h w, the batch's clips and images in [-1, 1]
@@ -64,7 +64,7 @@ impl Signal {
         Ok(Given { value: upload(&given.value, device)?, null })
     }
 
-    /// That of the clips alone; `x0`: b c f h w.
+    /// The signal of the clips alone; `x0`: b c f h w.
     fn of_clips(&self, batch: &Batch, x0: &Tensor, at: Place) -> Result<Given> {
         let (b, _, f, h, w) = x0.size5()?;
         let noise = |stream| at.named_noise(stream, &self.name);
@@ -96,7 +96,7 @@ impl Signal {
         Ok(Given { value, null: Some(null) })
     }
 
-    /// What is told of a clip, or of the `frames` frames that were taken of it.
+    /// The value for a clip, or for the `frames` frames that were taken from it.
     fn told_in(
         &self,
         (row, folder): (Option<&Row>, Option<&str>),
@@ -113,7 +113,8 @@ impl Signal {
         }
     }
 
-    /// The values of all clips of `f` frames, and which have none; the numbers of these mean nothing.
+    /// Stacks the values of all clips of `f` frames, and marks clips without a value, whose numbers
+    /// are placeholders.
     fn stacked(&self, told: Vec<Option<Told>>, f: i64) -> Result<(Tensor, Vec<bool>)> {
         let b = told.len();
         let missing = told.iter().map(Option::is_none).collect();
@@ -133,14 +134,14 @@ impl Signal {
         };
         let numbers: Vec<f64> = rows.flat_map(numbers).collect();
         let mut value = Tensor::f_from_slice(&numbers)?.f_view(shape.as_slice())?;
-        // A number keeps its digits until the network has brought it to order 1.
+        // Keeps full precision until the network has scaled the number to order 1.
         if !matches!(self.kind, SignalConfig::Scalar { .. }) {
             value = value.f_to_kind(Kind::Float)?;
         }
         Ok((value, missing))
     }
 
-    /// Numbers in a value of one frame.
+    /// The number of values per frame.
     fn width(&self) -> usize {
         match self.kind {
             SignalConfig::Series { width } => width as usize,
@@ -148,7 +149,7 @@ impl Signal {
         }
     }
 
-    /// The value of a clip as a whole.
+    /// The value for a clip as a whole.
     fn told(&self, row: Option<&Row>, folder: Option<&str>, clip: &str) -> Result<Option<Told>> {
         let column = self.source.from.column();
         match (&self.kind, column, row) {
@@ -179,7 +180,7 @@ impl Signal {
     /// Whether a clip of the data has a value.
     ///
     /// # Errors
-    /// A value that is not what the signal is made of; more or fewer values than the file has frames.
+    /// A value of the wrong kind; more or fewer values than the file has frames.
     fn is_told(&self, entry: &Entry) -> Result<bool> {
         let (row, folder) = (entry.row.as_deref(), entry.folder());
         let SignalFrom::Array { name } = &self.source.from else {
@@ -188,7 +189,7 @@ impl Signal {
         };
         let list = row.map(|row| Ok::<_, Error>((row, row.list(name, self.width())?)));
         let Some((row, Some(numbers))) = list.transpose()? else { return Ok(false) };
-        // a file that cannot be read is counted where it is loaded
+        // a file that cannot be read is counted when it is loaded
         let (rows, Ok(probe)) = (numbers.len() / self.width(), entry.media.probe()) else {
             return Ok(true);
         };
@@ -197,7 +198,7 @@ impl Signal {
     }
 }
 
-/// Finds values of the data that a signal cannot take, and says how many clips have none.
+/// Reports values of the data that a signal cannot use, and counts the clips without a value.
 pub(crate) fn check_signals(config: &RunConfig, dataset: &Dataset) -> Result<()> {
     let Some(folder) = dataset.folder() else { return Ok(()) };
     for signal in Signal::all(config) {
@@ -205,7 +206,7 @@ pub(crate) fn check_signals(config: &RunConfig, dataset: &Dataset) -> Result<()>
         if from.column().is_none() && !matches!(from, SignalFrom::Folder {}) {
             continue;
         }
-        // Of images one without a value is nothing to speak of, as one without a caption.
+        // Images without a value are not reported, like those without a caption.
         let images = dataset.image_folder().map(Folder::entries).unwrap_or_default();
         images.iter().try_for_each(|entry| signal.is_told(entry).map(|_| ()))?;
         let mut without = 0;

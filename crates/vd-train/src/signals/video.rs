@@ -1,12 +1,12 @@
-//! Signals that are made of a clip itself.
+//! Signals that are made from a clip itself.
 
 use tch::{Kind, Tensor};
 use vd_torch::upload;
 
 use crate::{Result, Upsampling};
 
-/// Clips with fewer pixels, brought back to their size: means over squares of `factor` x `factor`
-/// pixels, then `upsampling`. Sampling takes such a signal of any clip.
+/// Clips at a lower resolution, enlarged to their size: means over squares of `factor` x `factor`
+/// pixels, then `upsampling`. Sampling builds such a signal from any clip.
 ///
 /// # Shapes
 /// `x0`: b c f h w, floats, h and w multiples of `factor`; result: the same
@@ -30,13 +30,13 @@ pub fn low_resolution(x0: &Tensor, factor: i64, upsampling: Upsampling) -> Resul
     Ok(full.f_reshape([b, c, f, h, w])?)
 }
 
-/// The part of clips that a network knows: the pixels where `known` is 1, 0 (grey) elsewhere, and
-/// `known` itself as the last channel. Sampling takes such a signal of any clip.
+/// The known part of clips: their pixels where `known` is 1, 0 (grey) elsewhere, and `known` itself
+/// as the last channel. Sampling builds such a signal from any clip.
 ///
 /// # Shapes
 /// `x0`: b c f h w; `known`: b 1 f h w, 0 or 1 (any axis may be 1); result: b (c + 1) f h w
 /// # Errors
-/// Shapes that do not fit.
+/// Shapes that do not match.
 pub fn known_part(x0: &Tensor, known: &Tensor) -> Result<Tensor> {
     let (b, _, f, h, w) = x0.size5()?;
     let known = upload(known, x0.device())?.f_to_kind(x0.kind())?;
@@ -44,7 +44,7 @@ pub fn known_part(x0: &Tensor, known: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_cat(&[x0.f_mul(&known)?, known], 1)?)
 }
 
-/// Knows the first `n` of `frames` frames.
+/// A mask in which the first `n` of `frames` frames are known.
 ///
 /// # Shapes
 /// 1 1 f 1 1
@@ -53,7 +53,8 @@ pub(super) fn first_frames(n: usize, frames: i64) -> Result<Tensor> {
     Ok(number.f_lt(n as i64)?.f_view([1, 1, frames, 1, 1])?)
 }
 
-/// Knows all but a box in each clip, whose height, width and place `draws` decide.
+/// A mask in which all pixels are known except a box in each clip; `draws` determines its height,
+/// width and position.
 ///
 /// # Shapes
 /// `draws`: b 4, uniform on [0, 1); result: b 1 1 h w
@@ -70,7 +71,7 @@ pub(super) fn outside_of_boxes(
             [(draw[0], draw[2], h), (draw[1], draw[3], w)].map(|(size, at, n)| {
                 let share = least + (most - least) * size;
                 let side = ((share * n as f64).round() as i64).clamp(1, n);
-                // every place at which it fits has an equal share
+                // every position at which it fits has an equal share
                 let first = ((n - side + 1) as f64 * at) as i64;
                 first..first + side
             });
@@ -105,11 +106,11 @@ mod tests {
             assert!(away < 1e-6, "{away}");
         }
         let smooth = low_resolution(&x0, 2, Upsampling::Bilinear).unwrap();
-        // beyond the middles of the outer pixels nothing is between: the corners agree
+        // beyond the centres of the outermost pixels the value is constant: the corners agree
         let corner = |x: &Tensor| x.select(3, 0).select(3, 0);
         assert!((corner(&low) - corner(&smooth)).abs().max().double_value(&[]) < 1e-6);
         assert_ne!(low, smooth);
-        // a quarter of the way from one middle to the next, in the first row
+        // a quarter of the way from one centre to the next, in the first row
         let at = |x: &Tensor, column| x.select(3, 0).select(3, column);
         let between = at(&low, 0) * 0.75 + at(&low, 2) * 0.25;
         assert!((between - at(&smooth, 1)).abs().max().double_value(&[]) < 1e-6);
