@@ -1,4 +1,4 @@
-//! Folders that a command writes.
+//! Folders that a command creates.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -6,13 +6,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// Makes a folder, and refuses one that holds something: nothing is ever mixed or replaced.
+/// Creates a folder, and refuses one that is not empty: files are never mixed or replaced.
 pub(crate) fn make_new(path: &Path) -> Result<()> {
     check_new(path)?;
     fs::create_dir_all(path).with_context(|| format!("{}: could not be created", path.display()))
 }
 
-/// Refuses a path that is anything but nothing or an empty folder.
+/// Refuses a path that exists, unless it is an empty folder.
 pub(crate) fn check_new(path: &Path) -> Result<()> {
     match fs::read_dir(path) {
         Ok(mut entries) => {

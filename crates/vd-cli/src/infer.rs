@@ -1,4 +1,4 @@
-//! What the shapes of a state dict tell about the network that it belongs to.
+//! Infers a network's config from the shapes in its state dict.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use vd_unet3d::{Preset, UNet3dConfig};
 
 use crate::args::PeerVersion;
 
-/// The groups of a group norm where nothing says otherwise: the package's default.
+/// The default number of groups in a group norm: that of the package.
 const RESNET_GROUPS: i64 = 8;
 
-/// Shapes of a network's tensors by name, the network's own names.
+/// The shapes of a network's tensors, by the network's own names.
 pub(crate) type Shapes = BTreeMap<String, Vec<i64>>;
 
 /// The config of the network whose tensors have these shapes.
@@ -76,7 +76,7 @@ fn norm(version: PeerVersion, resnet_groups: Option<i64>) -> Result<NormKind> {
     }
 }
 
-/// Refuses a version whose names the file has not.
+/// Refuses a version whose tensor names are not in the file.
 fn check_version(shapes: &Shapes, version: PeerVersion) -> Result<()> {
     let rms = shapes.contains_key("final_conv.0.block1.norm.gamma");
     let group = shapes.contains_key("final_conv.0.block1.norm.weight");
@@ -152,7 +152,7 @@ mod tests {
         UNet3dConfig { dim: 8, dim_mults: vec![1, 2], ..UNet3dConfig::default() }
     }
 
-    /// What the file tells, with the defaults spelled out.
+    /// The config inferred from the file, with defaults filled in.
     fn told(config: &UNet3dConfig) -> UNet3dConfig {
         UNet3dConfig {
             init_dim: Some(config.first_channels()),

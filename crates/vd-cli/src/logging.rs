@@ -1,4 +1,4 @@
-//! What is logged, and where to.
+//! Sets up logging.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -7,10 +7,10 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The variable that says what is logged.
+/// The variable that sets the log filter.
 pub(crate) const VARIABLE: &str = "VD_LOG";
 
-/// Logs to stderr, above whatever bars are shown there.
+/// Logs to stderr, above any progress bars.
 pub(crate) fn init(bars: &MultiProgress) {
     let asked = std::env::var(VARIABLE).ok().filter(|text| !text.trim().is_empty());
     let parsed = asked.as_deref().map(EnvFilter::try_new);
@@ -24,20 +24,20 @@ pub(crate) fn init(bars: &MultiProgress) {
         .compact()
         .without_time()
         .with_target(false)
-        // It would report a closed stderr to stderr, and end the run by it.
+        // Otherwise it would report a closed stderr to stderr, which ends the run.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(move || AboveBars(bars.clone()))
         // Warnings are part of the result: no filter hides them.
         .with_filter(filter.or(LevelFilter::WARN));
-    // Fails only where a subscriber is already there, and then that one does.
+    // Fails only if a subscriber is already installed, which is then used.
     let _ = tracing_subscriber::registry().with(layer).try_init();
     if let Some(error) = complaint {
         tracing::warn!("{VARIABLE} is invalid ({error}): logging as with {VARIABLE}=info");
     }
 }
 
-/// Stderr, with the bars taken away while a line is written.
+/// Stderr, with the bars hidden while a line is written.
 struct AboveBars(MultiProgress);
 
 impl Write for AboveBars {

@@ -1,4 +1,4 @@
-//! The `vd` binary: argv, progress, files, exit codes.
+//! The `vd` binary: command line, progress, files, exit codes.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -28,7 +28,7 @@ use output::{Outcome, Usage};
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
 
-/// What somebody who left --version out cannot guess.
+/// Explains --version to users who left it out.
 const WHY_VERSION: &str = "\
 note: files of 0.5 and 0.6 cannot be told apart (they have the same names and shapes but define \
 different functions), so --version is required";
@@ -52,16 +52,16 @@ fn main() -> ExitCode {
     };
     match written {
         Ok(code) => ExitCode::from(code),
-        // stdout is gone or full: there is nobody left to tell but the caller.
+        // stdout is closed or full: only the exit code can report it.
         Err(_) => ExitCode::from(FAILURE),
     }
 }
 
-/// Runs the command, and makes an error of a panic: libtorch's plain operators panic where memory
+/// Runs the command, and turns a panic into an error: libtorch's plain operators panic when memory
 /// runs out.
 fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
     panic::set_hook(Box::new(|info| match thread::current().name() {
-        // What the main thread says is the command's error.
+        // A panic of the main thread is reported as the command's error.
         Some("main") => tracing::debug!("{info}"),
         _ => tracing::error!("{info}"),
     }));
@@ -72,7 +72,7 @@ fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
     })
 }
 
-/// Help and version, asked for; or a command line that is not understood.
+/// Handles requested help and version, and invalid command lines.
 fn not_understood(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     if !error.use_stderr() {

@@ -15,25 +15,25 @@ use vd_unet3d::UNet3dConfig;
 
 use crate::args::WeightsName;
 
-/// A checkpoint with its network, its process and its encoder.
+/// A checkpoint with its network, its diffusion process and its encoder.
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) loaded: LoadedNetwork,
     pub(crate) diffusion: Diffusion,
     encoder: Option<Box<dyn TextEncoder>>,
-    /// For each signal, whether what stands in for it was trained.
+    /// The signals, and whether the null embedding of each was trained.
     signals: Vec<(String, NullEmbedding)>,
-    /// What brings its clips back to their unit; `None` where they are pixels.
+    /// The mapping of its clips back to their unit; `None` if they are pixels.
     pub(crate) normaliser: Option<Normaliser>,
     pub(crate) device: Device,
-    /// Whether it was said that its network is not recorded.
+    /// Whether it was reported that its network is not recorded.
     told_of_graphs: Cell<bool>,
 }
 
 impl Model {
-    /// Opens a checkpoint and reads the weights that were asked for; its encoder, which may lie
-    /// elsewhere and is large, is opened by itself.
+    /// Opens a checkpoint and reads the requested weights; its encoder, which is large and may have
+    /// been moved, is opened separately.
     pub(crate) fn open(
         path: &Path,
         weights: Option<WeightsName>,
@@ -60,19 +60,19 @@ impl Model {
         })
     }
 
-    /// The same, with libtorch's operators casting so.
+    /// The same, with this autocast of libtorch's operators.
     pub(crate) fn with_autocast(mut self, autocast: Autocast) -> Self {
         self.loaded.network.set_autocast(autocast);
         self
     }
 
-    /// The same, recorded and replayed on CUDA, or not.
+    /// The same, with or without recording and replay on CUDA.
     pub(crate) fn with_graphs(mut self, graphs: bool) -> Self {
         self.loaded.network.set_graphs(graphs);
         self
     }
 
-    /// Says once why its network should be recorded and is not.
+    /// Reports once why its network, which should be recorded, is not.
     pub(crate) fn tell_of_graphs(&self) {
         if let Some(why) = self.loaded.network.graph_state().refused
             && !self.told_of_graphs.replace(true)
@@ -81,7 +81,7 @@ impl Model {
         }
     }
 
-    /// Opens what encodes prompts, in `moved` where it is not where it was.
+    /// Opens the prompt encoder, at `moved` if its path has changed.
     pub(crate) fn open_encoder(&mut self, moved: Option<&Path>) -> Result<()> {
         self.encoder = match moved {
             Some(path) => self.checkpoint.encoder_at(path).context("--encoder")?,
@@ -92,17 +92,17 @@ impl Model {
         Ok(())
     }
 
-    /// What the network is made of.
+    /// The network's config.
     pub(crate) fn config(&self) -> &UNet3dConfig {
         self.loaded.network.config()
     }
 
-    /// Whether what it learned from lies in [-1, 1], as pixels do.
+    /// Whether its training data lie in [-1, 1], as pixels do.
     pub(crate) fn is_within(&self) -> bool {
         self.normaliser.as_ref().is_none_or(Normaliser::is_within)
     }
 
-    /// What draws clips from it.
+    /// The generator that samples clips from it.
     pub(crate) fn generator(&self) -> Generator<'_> {
         Generator {
             backbone: &self.loaded.network,
@@ -123,7 +123,7 @@ impl From<WeightsName> for WeightKind {
     }
 }
 
-/// Says where a GPU computes without the project's kernels, which nothing else shows but its time.
+/// Warns if a GPU computes without the project's kernels, which otherwise only shows in its speed.
 pub(crate) fn warn_without_kernels(device: Device) {
     if let Some(why) = without_kernels(device) {
         tracing::warn!("{why}");
@@ -131,7 +131,7 @@ pub(crate) fn warn_without_kernels(device: Device) {
 }
 
 fn without_kernels(device: Device) -> Option<String> {
-    // Whoever asked for the reference has it.
+    // The reference was requested, so there is nothing to warn about.
     if !device.is_cuda() || kernels::precision() == Precision::Reference {
         return None;
     }
@@ -142,7 +142,7 @@ fn without_kernels(device: Device) -> Option<String> {
     ))
 }
 
-/// A device as configs spell it.
+/// A device as written in configs.
 pub(crate) fn device_name(device: Device) -> String {
     match device {
         Device::Cpu => "cpu".to_owned(),
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_gpu_without_kernels_is_told_with_its_reason_and_a_cpu_is_not() {
         assert_eq!(without_kernels(Device::Cpu), None);
-        // No machine has so many.
+        // No machine has that many.
         let said = without_kernels(Device::Cuda(999)).unwrap_or_default();
         assert!(said.starts_with("cuda:999 cannot run vd's own kernels"), "{said}");
         assert!(said.contains("kernels on Cuda(999)"), "{said}");

@@ -1,4 +1,4 @@
-//! What a command says on stdout: a text, or one JSON object.
+//! A command's output on stdout: a text, or one JSON object.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use anyhow::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
 
-/// How allocators say that there is not enough memory.
+/// Out-of-memory messages of allocators.
 const OUT_OF_MEMORY: [&str; 6] = [
     "can't allocate memory",
     "annot allocate memory",
@@ -15,10 +15,10 @@ const OUT_OF_MEMORY: [&str; 6] = [
     "numel: integer multiplication overflow",
     "capacity overflow",
 ];
-/// What somebody can do about it.
+/// Advice for running out of memory.
 const USE_LESS: &str = "use a smaller batch, fewer frames or a smaller size";
 
-/// The result of a command that came to its end.
+/// The result of a completed command.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     json: String,
@@ -27,23 +27,23 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// What was done, for programs and for people.
+    /// The result, as a serialisable report and as text.
     pub(crate) fn new(report: &impl Serialize, text: impl Into<String>) -> Result<Self> {
         Ok(Outcome { json: serde_json::to_string(report)?, text: text.into(), success: true })
     }
 
-    /// The same, as a failure where `success` is false.
+    /// The same, marked as a failure if `success` is false.
     pub(crate) fn with_success(self, success: bool) -> Self {
         Outcome { success, ..self }
     }
 
-    /// Whether the command did what it was asked for.
+    /// Whether the command succeeded.
     pub(crate) fn success(&self) -> bool {
         self.success
     }
 }
 
-/// A failure that is the command line's fault, whatever the files say.
+/// A usage error: the command line is wrong, whatever the files contain.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 
@@ -60,19 +60,20 @@ pub(crate) fn show(outcome: &Outcome, as_json: bool) -> io::Result<()> {
     if as_json { line(&outcome.json) } else { line(outcome.text.trim_end()) }
 }
 
-/// Writes why a command failed: to stderr, and as an object to stdout where JSON was asked for.
+/// Writes why a command failed: to stderr, and with --json also as an object to stdout.
 pub(crate) fn show_error(message: &str, as_json: bool) -> io::Result<()> {
     note(&format!("error: {message}"));
     if as_json { json_error(message) } else { Ok(()) }
 }
 
-/// An error with its causes. Many of them quote their cause already; it is said once.
+/// An error with its causes. Many errors already quote their cause, which is not repeated.
 pub(crate) fn message(error: &Error) -> String {
     let causes = error.chain().map(|cause| without_frames(&cause.to_string()));
     let said = causes.fold(String::new(), |said, cause| match said.as_str() {
         "" => cause,
         already if already.contains(&cause) => said,
-        // A file is named by what opened it, and by what could not be read.
+        // The same file may be named both by the error of opening it and by the error of reading
+        // it.
         already if cause.starts_with(&format!("{already}: ")) => cause,
         _ => format!("{said}: {cause}"),
     });
@@ -94,25 +95,25 @@ pub(crate) fn panicked(message: &str) -> String {
     format!("{origin}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// A message of libtorch without its C++ stack.
+/// A message of libtorch without its C++ stack trace.
 fn without_frames(text: &str) -> String {
     let stack =
         |line: &&str| line.starts_with("Exception raised from") || line.starts_with("frame #");
     text.lines().filter(|line| !stack(line)).collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
-/// The JSON object of a failure, on stdout.
+/// Writes the JSON object of a failure to stdout.
 pub(crate) fn json_error(message: &str) -> io::Result<()> {
     line(&json!({ "error": message }).to_string())
 }
 
-/// One line on stderr that no log filter hides. A closed stderr is no reason to fail.
+/// Writes one line to stderr that no log filter hides. A closed stderr is not an error.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// One line or text on stdout. A reader that has seen enough (`vd inspect X | head -1`) is none of
-/// our failures.
+/// Writes a line or text to stdout. A reader that stops early (`vd inspect X | head -1`) is not an
+/// error.
 fn line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -121,7 +122,7 @@ fn line(text: &str) -> io::Result<()> {
     }
 }
 
-/// A number of bytes for people.
+/// A number of bytes for people to read.
 pub(crate) fn bytes(n: u64) -> String {
     let mut value = n as f64;
     for unit in ["B", "kB", "MB", "GB"] {
@@ -134,7 +135,7 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{value:.1} TB")
 }
 
-/// A count for people: 1_234_567 as 1,234,567.
+/// A count for people to read: 1_234_567 as 1,234,567.
 pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();

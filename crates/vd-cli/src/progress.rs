@@ -1,10 +1,10 @@
-//! Progress bars, on stderr and only where that is a terminal.
+//! Progress bars, on stderr and only if that is a terminal.
 
 use std::io::IsTerminal;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// The place where bars are drawn.
+/// The container of all bars.
 pub(crate) fn bars() -> MultiProgress {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -14,7 +14,7 @@ pub(crate) fn bars() -> MultiProgress {
     MultiProgress::with_draw_target(target)
 }
 
-/// A bar of `len` steps, of which `done` are behind it.
+/// A bar of `len` steps, `done` of which are already done.
 pub(crate) fn bar(bars: &MultiProgress, noun: &str, len: u64, done: u64) -> ProgressBar {
     let template =
         format!("{noun} {{pos}}/{{len}} [{{bar:32}}] {{elapsed}}, {{eta}} left  {{msg}}");

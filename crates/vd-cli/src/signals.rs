@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once.
+//! SIGINT and SIGTERM: the first one requests an orderly end, the second ends the process at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +10,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-/// Signals this close to the first are the same one: a terminal and a program in between
-/// (`timeout`, `cargo run`) may both hand it on.
+/// Signals this soon after the first count as the same one: a terminal and a program in between
+/// (`timeout`, `cargo run`) may both forward it.
 const SAME: Duration = Duration::from_millis(500);
 
-/// A flag that the first signal raises. A later one ends the process as if nobody had asked for
-/// signals.
+/// A flag that the first signal sets. A later one ends the process as if signals were not handled.
 pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&stop);
@@ -31,7 +30,7 @@ pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>> {
                     tracing::info!("stopping after this step; a second signal stops at once");
                 }
                 Some(at) if at.elapsed() < SAME => {}
-                // It does not return for these two signals.
+                // For these two signals it does not return.
                 Some(_) => drop(emulate_default_handler(signal)),
             }
         }

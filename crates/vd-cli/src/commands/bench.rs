@@ -1,4 +1,4 @@
-//! `vd bench`: the network of a checkpoint against the clock.
+//! `vd bench`: times the network of a checkpoint.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::output::{Outcome, count, plural};
 
 /// Passes before the timed ones.
 const WARM_UPS: u32 = 2;
-/// Tokens of each text, for networks that look at them: a sentence.
+/// Tokens per text, for networks that use them: a sentence.
 const TOKENS: i64 = 32;
 
 #[derive(Debug, Serialize)]
@@ -29,19 +29,19 @@ struct Report {
     threads: usize,
     dtype: &'static str,
     precision: String,
-    /// What products and convolutions are cast to.
+    /// The dtype of matrix products and convolutions.
     autocast: Autocast,
-    /// Whether the timed passes were replayed.
+    /// Whether the timed passes were replays of a recording.
     graphs: bool,
     device: String,
     /// Floating-point operations of one pass.
     flops: u64,
     iters: u32,
-    /// Levels whose activations are computed again.
+    /// Levels whose activations are recomputed.
     recompute: usize,
-    /// Resident memory at most.
+    /// Peak resident memory.
     peak_mib: Option<f64>,
-    /// Memory of a CUDA device that tensors took at most.
+    /// Peak memory of tensors on a CUDA device.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_device_mib: Option<f64>,
 }
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Outcome> {
     model.loaded.network.set_recompute(args.recompute);
     super::check_size(model.config(), args.size)?;
     let input = Input::new(&model, args)?;
-    // Replays allocate nothing: what a recording takes shows where it is made.
+    // Replays allocate nothing: the memory of a recording is counted when it is made.
     vd_torch::restart_device_peak(device)?;
     for _ in 0..WARM_UPS {
         input.pass(&model, args.train)?;
@@ -103,7 +103,7 @@ fn report(model: &Model, args: &BenchArgs, sorted: &[f64]) -> Result<Report> {
     })
 }
 
-/// What the network is given, drawn before the clock runs.
+/// The inputs of the network, drawn before timing starts.
 struct Input {
     x: Tensor,
     t: Tensor,

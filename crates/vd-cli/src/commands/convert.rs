@@ -1,4 +1,4 @@
-//! `vd convert`: a checkpoint of video-diffusion-pytorch becomes one of vd.
+//! `vd convert`: converts a checkpoint of video-diffusion-pytorch.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,15 +21,15 @@ const PROGRAM: &str = "video-diffusion-pytorch";
 
 #[derive(Debug, Serialize)]
 struct Report {
-    /// The folder that was written; `null` where the check failed.
+    /// The folder that was written; `null` if the check failed.
     out: Option<PathBuf>,
     source: PathBuf,
     kind: &'static str,
     version: String,
     step: Option<u64>,
-    /// The sets of weights that were taken.
+    /// The sets of weights that were converted.
     weights: Vec<String>,
-    /// The one that `vd sample` uses by default, and that was checked.
+    /// The set that `vd sample` uses by default, and that was checked.
     chosen: WeightsName,
     parameters: u64,
     frames: usize,
@@ -37,7 +37,7 @@ struct Report {
     model: UNet3dConfig,
     /// The number of steps of the schedule.
     timesteps: usize,
-    /// Whether the schedule is the file's or that of --timesteps.
+    /// Whether the schedule comes from the file or from --timesteps.
     schedule_from_file: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     tolerance: Option<f64>,
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
 
 type Sets<'a> = BTreeMap<WeightKind, &'a Network>;
 
-/// The sets of weights to write, and the one to check: those that were asked for, else all and the
+/// The sets of weights to write, and the one to check: those requested, else all of them, and the
 /// moving average.
 fn choose(mut sets: Sets<'_>, asked: Option<WeightsName>) -> Result<(Sets<'_>, WeightKind)> {
     let there: Vec<_> = sets.keys().map(WeightKind::to_string).collect();
@@ -107,7 +107,7 @@ fn choose(mut sets: Sets<'_>, asked: Option<WeightsName>) -> Result<(Sets<'_>, W
     Ok((sets, chosen))
 }
 
-/// Says what no file tells.
+/// Reports what the file does not contain.
 fn say_version(version: PeerVersion) {
     match version {
         PeerVersion::V0_7 => {}
@@ -118,7 +118,7 @@ fn say_version(version: PeerVersion) {
     }
 }
 
-/// Frames and size that clips have by default, and where they come from.
+/// The default frames and size of clips, and where they come from.
 fn clips(args: &ConvertArgs, answer: Option<&Answer>) -> (usize, [usize; 2]) {
     let asked = |n: Option<i64>, flag: &'static str| n.map(|n| (n, flag));
     let x = answer.map(Answer::frames_and_size);
@@ -135,7 +135,7 @@ fn clips(args: &ConvertArgs, answer: Option<&Answer>) -> (usize, [usize; 2]) {
     (frames as usize, [size.h as usize, size.w as usize])
 }
 
-/// Tries all sets of weights in the network, and leaves the chosen one in it.
+/// Loads all sets of weights into the network, and leaves the chosen one in it.
 fn load(
     sets: &Sets<'_>,
     chosen: WeightKind,
@@ -209,7 +209,7 @@ fn describe(args: &ConvertArgs, report: &Report) -> String {
     text + &format!("next: vd sample {out} --out clip.gif")
 }
 
-/// What may be wrong where the check failed.
+/// Possible reasons for a failed check.
 fn advice(args: &ConvertArgs, report: &Report) -> String {
     let mut guesses = Vec::new();
     match args.version {

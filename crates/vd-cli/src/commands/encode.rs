@@ -1,4 +1,4 @@
-//! `vd encode`: prompts become a file of embeddings.
+//! `vd encode`: encodes prompts to a file of embeddings.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,7 +14,7 @@ use crate::args::{EncodeArgs, PoolingName, PrecisionName};
 use crate::model::device_name;
 use crate::output::{Outcome, plural};
 
-/// Batches that are asked for together: the encoder sorts the prompts among them by length.
+/// Batches that are encoded together: the encoder sorts their prompts by length.
 const BATCHES: usize = 4;
 
 #[derive(Debug, Serialize)]
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<Outcome> {
     let device = args.compute.start()?;
     let text = std::fs::read_to_string(&args.prompts)
         .with_context(|| args.prompts.display().to_string())?;
-    // Some editors begin a file with a mark.
+    // Some editors write a byte order mark at the start.
     let prompts: Vec<_> = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().collect();
     ensure!(
         !prompts.is_empty(),
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &EncodeArgs) -> Result<Outcome> {
     Outcome::new(&report, text)
 }
 
-/// The embeddings of prompts; those of equal ones have the same bits.
+/// The embeddings of prompts; equal prompts get identical bits.
 ///
 /// # Shapes
 /// n prompts -> n d
@@ -105,8 +105,8 @@ fn encode(
     Ok(Tensor::f_cat(&rows, 0)?.f_index_select(0, &Tensor::f_from_slice(&order)?)?)
 }
 
-/// Warns of prompts that differ in the blanks around them and in their embeddings: who looks them
-/// up in the file cannot tell them apart, and refuses it.
+/// Warns about prompts that differ only in surrounding blanks but have different embeddings: a
+/// lookup in the file cannot tell them apart, and refuses it.
 fn warn_of_doubles(prompts: &[&str], rows: &Tensor) {
     let mut first = HashMap::new();
     for (line, prompt) in (1..).zip(prompts) {

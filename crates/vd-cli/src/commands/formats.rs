@@ -1,4 +1,4 @@
-//! In which formats results are written, and where: what --out and --format say together.
+//! The formats and paths of results, from --out and --format together.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use vd_data::{Clip, ClipFormat, Ffmpeg, mp4_size};
 
 use crate::output::Usage;
 
-/// Endings of files that --out does not write, and that no folder is meant to have.
+/// File extensions that --out does not support, and that no folder is likely to have.
 const OTHER_FORMATS: [&str; 8] = ["webm", "mov", "avi", "mkv", "m4v", "png", "apng", "jpg"];
 
-/// One result in one or more formats, each with its place.
+/// One result in one or more formats, each with its path.
 pub(crate) type Files = Vec<(ClipFormat, PathBuf)>;
 
-/// The files of one result, where --out names a file; `None` where it names a folder.
+/// The files of one result if --out names a file; `None` if it names a folder.
 pub(crate) fn of_file(out: &Path, formats: &[ClipFormat]) -> Result<Option<Files>> {
     let name = out.display();
     let ending = out.extension().map(|e| e.to_string_lossy().to_lowercase());
@@ -43,7 +43,7 @@ pub(crate) fn of_file(out: &Path, formats: &[ClipFormat]) -> Result<Option<Files
     Ok(Some(files))
 }
 
-/// Refuses, before anything is drawn, what could not be written.
+/// Refuses formats that cannot be written, before anything is sampled.
 pub(crate) fn check(formats: impl Iterator<Item = ClipFormat>) -> Result<()> {
     for format in formats {
         if let (ClipFormat::Mp4, Err(why)) = (format, Ffmpeg::find()) {
@@ -53,7 +53,7 @@ pub(crate) fn check(formats: impl Iterator<Item = ClipFormat>) -> Result<()> {
     Ok(())
 }
 
-/// Makes a folder, or that of a file.
+/// Creates a folder, or the parent of a file.
 pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     if folder.is_file() {
         bail!("--out {}: is a file, expected a folder", folder.display());
@@ -61,25 +61,25 @@ pub(crate) fn make_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("--out {}", folder.display()))
 }
 
-/// Makes the folders that files lie in.
+/// Creates the parent folders of files.
 pub(crate) fn make_folders_of(files: &[(ClipFormat, PathBuf)]) -> Result<()> {
     let folders = files.iter().filter_map(|(_, file)| file.parent());
     folders.filter(|folder| !folder.as_os_str().is_empty()).try_for_each(make_folder)
 }
 
-/// Writes a clip in a format, at the rate that the format has for it.
+/// Writes a clip in a format, at the rate that the format supports.
 pub(crate) fn write(format: ClipFormat, path: &Path, clip: &Clip, asked: f64) -> Result<()> {
     Ok(format.write(path, &at_rate(format, clip, asked))?)
 }
 
-/// The clip as a format shows it.
+/// The clip at the rate at which a format shows it.
 pub(crate) fn at_rate(format: ClipFormat, clip: &Clip, asked: f64) -> Clip {
     let mut clip = clip.clone();
     clip.fps = format.fps(asked);
     clip
 }
 
-/// Says which rates are not the one that is asked for.
+/// Reports rates that differ from the requested one.
 pub(crate) fn announce_rates(formats: impl Iterator<Item = ClipFormat>, asked: f64) {
     for format in formats {
         let held = format.fps(asked);
@@ -92,7 +92,7 @@ pub(crate) fn announce_rates(formats: impl Iterator<Item = ClipFormat>, asked: f
     }
 }
 
-/// Says that an MP4 has more pixels than were drawn.
+/// Reports that an MP4 has more pixels than were sampled.
 pub(crate) fn announce_padding(format: ClipFormat, clip: &Clip) {
     let [h, w] = mp4_size([clip.h, clip.w]);
     if format == ClipFormat::Mp4 && [h, w] != [clip.h, clip.w] {

@@ -1,4 +1,4 @@
-//! `vd inspect`: what a checkpoint holds, or what a preset is made of.
+//! `vd inspect`: describes a checkpoint or a preset.
 
 mod preset;
 
@@ -26,18 +26,19 @@ struct Report {
     /// `run` or `converted`.
     kind: &'static str,
     step: Option<u64>,
-    /// Trained values.
+    /// Trainable values.
     parameters: u64,
     weights: Vec<String>,
     conditional: bool,
-    /// `none`, `trained`, `untrained` or `unknown`: what guidance would pull away from.
+    /// `none`, `trained`, `untrained` or `unknown`: the state of what guidance would move away
+    /// from.
     null_embedding: &'static str,
     frames: usize,
     size: [usize; 2],
     fps: f64,
     modules: Vec<Module>,
     files: BTreeMap<String, u64>,
-    /// What it is told besides a prompt.
+    /// The conditioning inputs besides a prompt.
     signals: BTreeMap<String, SignalConfig>,
     config: CheckpointConfig,
     state: Option<State>,
@@ -53,7 +54,7 @@ struct Module {
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
     match (&args.checkpoint, args.preset) {
-        // clap waives what a flag requires where that is in conflict with what is given
+        // clap ignores what a flag requires if that conflicts with another flag given
         (Some(_), _) if args.dim.is_some() || args.frames.is_some() || args.size.is_some() => {
             Err(Usage("--dim, --frames and --size require --preset NAME".to_owned()).into())
         }
@@ -93,7 +94,7 @@ fn checkpoint(path: &Path) -> Result<Outcome> {
     Outcome::new(&report, describe(&report)?)
 }
 
-/// Parameters by part: each level by itself, else the first part of the name.
+/// Parameters by part: each level separately, otherwise by the first part of the name.
 fn modules(params: &Params) -> Vec<Module> {
     let mut modules: Vec<Module> = Vec::new();
     for (name, tensor) in params.trainable() {
@@ -201,7 +202,7 @@ fn what(signal: &SignalConfig) -> String {
     }
 }
 
-/// The config as TOML, without a schedule's long table.
+/// The config as TOML, without the long table of a schedule.
 fn config_lines(config: &CheckpointConfig) -> Result<Vec<String>> {
     const LONGEST: usize = 100;
     let text = config.to_toml()?;

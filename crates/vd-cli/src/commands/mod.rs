@@ -23,7 +23,7 @@ pub(crate) use plan::Gpu;
 use crate::args::{Command, FrameSize};
 use crate::output::{Outcome, plural};
 
-/// Does what the command line asks for.
+/// Executes the command line.
 pub(crate) fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
     match command {
         Command::Train(args) => train::run(&args, bars),
@@ -42,7 +42,7 @@ pub(crate) fn run(command: Command, bars: &MultiProgress) -> Result<Outcome> {
     }
 }
 
-/// Refuses frames that the network cannot halve as often as it does.
+/// Refuses frames that the network cannot halve as often as its levels require.
 fn check_size(config: &UNet3dConfig, size: FrameSize) -> Result<()> {
     let multiple = config.spatial_multiple();
     ensure!(

@@ -1,4 +1,4 @@
-//! Clips of numbers: those of a model of arrays, in the unit that they were learned in.
+//! Clips of numbers, from a model of arrays, in the unit of its training data.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::commands::formats;
 use crate::model::Model;
 use crate::output::Usage;
 
-/// What arrays hold, of a model of numbers.
+/// The numbers in the arrays of a model of numbers.
 #[derive(Debug)]
 pub(crate) struct Numbers {
     normaliser: Normaliser,
@@ -18,7 +18,7 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// What --dtype asks of a model; `None` for a model of pixels, which arrays have as u8.
+    /// The meaning of --dtype for a model; `None` for a model of pixels, which are stored as u8.
     pub(crate) fn of(model: &Model, dtype: Option<Dtype>) -> Result<Option<Self>> {
         match (&model.normaliser, dtype) {
             (Some(normaliser), dtype) => {
@@ -34,7 +34,7 @@ impl Numbers {
         }
     }
 
-    /// Refuses formats that cannot hold them, and a type that no format asks for.
+    /// Refuses formats that cannot store them, and a dtype that no format uses.
     pub(crate) fn check(&self, formats: &[ClipFormat], asked: Option<Dtype>) -> Result<()> {
         let arrays: Vec<_> = formats.iter().filter_map(|format| format.array()).collect();
         let why = match asked {
@@ -50,7 +50,7 @@ impl Numbers {
         Err(Usage(why).into())
     }
 
-    /// What brings them to their unit.
+    /// The mapping back to their unit.
     pub(crate) fn normaliser(&self) -> &Normaliser {
         &self.normaliser
     }
@@ -63,7 +63,7 @@ impl Numbers {
     }
 }
 
-/// The numbers of a clip, and as what they are written.
+/// The numbers of a clip, and the dtype in which they are written.
 #[derive(Debug)]
 pub(crate) struct Array {
     clip: FloatClip,
@@ -71,7 +71,7 @@ pub(crate) struct Array {
 }
 
 impl Array {
-    /// Puts back the pixels that are `known` (f h w), of a clip whose frames are at `places`.
+    /// Restores the pixels that are `known` (f h w), of a clip whose frames are at `places`.
     pub(crate) fn keep(&mut self, clip: &FloatClip, places: &[usize], known: &[bool]) {
         let (pixels, c) = (self.clip.h * self.clip.w, self.clip.c);
         for (frame, place) in places.iter().enumerate() {
@@ -85,14 +85,14 @@ impl Array {
         }
     }
 
-    /// Whether files hold its numbers as they are.
+    /// Whether files store its numbers exactly.
     pub(crate) fn is_exact(&self) -> bool {
         matches!(self.dtype, Dtype::F32 | Dtype::F64)
     }
 }
 
-/// Writes a clip in a format, at the rate that the format has for it: of one of numbers these, where
-/// the format is an array, else what shows it.
+/// Writes a clip in a format, at the rate that the format supports: for a clip of numbers, the
+/// numbers if the format is an array, else a picture of them.
 pub(crate) fn write(
     format: ClipFormat,
     path: &Path,

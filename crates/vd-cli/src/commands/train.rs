@@ -1,4 +1,4 @@
-//! `vd train`: the run with its bar, its log and its signals.
+//! `vd train`: a training run with progress bar, log and signal handling.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::model::{device_name, warn_without_kernels};
 use crate::output::{Outcome, Usage, count, plural};
 use crate::{progress, signals};
 
-/// How often the log has a line where there is no bar.
+/// The interval between log lines if there is no bar.
 const LOG_EVERY: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Serialize)]
@@ -26,7 +26,7 @@ struct Report {
     steps: u64,
     /// Whether a signal ended the run before its last step.
     stopped: bool,
-    /// The last step's, like the two after it.
+    /// Of the last step, like the next two.
     loss: Option<f64>,
     lr: Option<f64>,
     grad_norm: Option<f64>,
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &TrainArgs, bars: &MultiProgress) -> Result<Outcome> {
     Outcome::new(&report, text)
 }
 
-/// A bad --set is the command line's fault, a bad config file is not.
+/// A bad --set is a usage error, a bad config file is not.
 pub(super) fn blame(error: vd_train::Error, config: &Path, set: &[String]) -> Error {
     let alone = || RunConfig::load(config, &[]).is_ok();
     if matches!(error, vd_train::Error::Override { .. }) || !set.is_empty() && alone() {

@@ -3,13 +3,13 @@
 use anyhow::{Result, bail};
 use vd_diffusion::{CosineDiscrete, ScheduleConfig, betas_from_f32};
 
-/// Steps where neither the file nor the command line says: the package's default.
+/// Default steps, if neither the file nor the command line gives them: those of the package.
 const TIMESTEPS: usize = 1000;
 
-/// The schedule of the betas in a file, or the package's own where there are none.
+/// The schedule for the betas in a file, or the package's default if there are none.
 ///
-/// Betas that are the package's cosine table, to the last bit of their f32, become that schedule;
-/// any others are kept as they are.
+/// Betas that equal the package's cosine table in every bit of their f32 become that schedule; any
+/// others are kept as a table.
 pub(crate) fn schedule(betas: Option<&[f32]>, timesteps: Option<usize>) -> Result<ScheduleConfig> {
     let Some(betas) = betas else {
         let steps = timesteps.unwrap_or(TIMESTEPS);

@@ -1,4 +1,4 @@
-//! A network's answer against the one that a file has.
+//! Compares a network's output with the reference in a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,10 +9,10 @@ use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::{FrameMask, Weights};
 use vd_unet3d::{Backbone, Cond};
 
-/// The tensors that a file of answers may hold.
+/// The tensors that a reference file may contain.
 const KNOWN: [&str; 6] = ["x", "time", "out", "cond", "focus_present_mask", "null_mask"];
 
-/// What a network was given, and what it answered.
+/// The inputs of a network and its reference output.
 #[derive(Debug)]
 pub(crate) struct Answer {
     x: Tensor,
@@ -22,7 +22,7 @@ pub(crate) struct Answer {
     frames: FrameMask,
 }
 
-/// How far our answer is from the one in the file.
+/// The difference between our output and the one in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Verdict {
     /// |ours - out| / |out|, in f64.
@@ -32,7 +32,7 @@ pub(crate) struct Verdict {
 }
 
 impl Answer {
-    /// Reads a file of answers; the network itself checks that they fit it.
+    /// Reads a reference file; the network itself checks its shapes.
     pub(crate) fn read(path: &Path, device: Device) -> Result<Answer> {
         let tensors = Weights::read(path, device)?.tensors;
         Self::from_tensors(tensors).with_context(|| path.display().to_string())
@@ -71,7 +71,7 @@ impl Answer {
         [size[2], size[3], size[4]]
     }
 
-    /// Asks the network, and compares.
+    /// Runs the network and compares.
     pub(crate) fn compare(&self, network: &dyn Backbone, tolerance: f64) -> Result<Verdict> {
         let ours =
             tch::no_grad(|| network.forward(&self.x, &self.time, &self.cond, &self.frames, None))?;
@@ -86,7 +86,7 @@ impl Answer {
         let number = |t: Tensor| t.f_double_value(&[]);
         let relative_l2 = number(error.f_norm()?)? / number(out.f_norm()?)?;
         let max_abs_error = number(error.f_abs()?.f_max()?)?;
-        // A NaN passes no comparison.
+        // NaN fails this comparison.
         Ok(Verdict { relative_l2, max_abs_error, passed: relative_l2 <= tolerance })
     }
 }
@@ -98,7 +98,7 @@ mod tests {
     use vd_tensor_ops::{Noise, SeededNoise};
     use vd_unet3d::Result as NetworkResult;
 
-    /// Answers with half of what it is given.
+    /// Returns half of its input.
     #[derive(Debug)]
     struct Half;
 

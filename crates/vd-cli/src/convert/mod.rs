@@ -1,4 +1,4 @@
-//! From a checkpoint of video-diffusion-pytorch to one of vd.
+//! Converts a checkpoint of video-diffusion-pytorch.
 
 mod betas;
 mod check;

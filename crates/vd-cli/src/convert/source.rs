@@ -1,4 +1,4 @@
-//! What a Python checkpoint holds: networks, the step, the betas.
+//! The content of a Python checkpoint: networks, the step, the betas.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,32 +10,32 @@ use vd_train::WeightKind;
 
 use crate::infer::Shapes;
 
-/// A tensor that every Unet3D has; what stands before its name is the network's prefix.
+/// A tensor that every Unet3D has; the part before this name is the network's prefix.
 const MARK: &str = "init_conv.weight";
 /// The prefix of the network within a GaussianDiffusion.
 const NETWORK: &str = "denoise_fn.";
 
-/// What a Python checkpoint holds.
+/// The content of a Python checkpoint.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// What kind of file it is, in words.
+    /// The kind of file, in words.
     pub(crate) kind: &'static str,
-    /// The step at which it was saved, if it says.
+    /// The step at which it was saved, if known.
     pub(crate) step: Option<u64>,
-    /// The weights that the optimiser worked on, or those of a bare state dict.
+    /// The trained weights, or those of a bare state dict.
     pub(crate) model: Option<Network>,
     /// The moving average.
     pub(crate) ema: Option<Network>,
 }
 
-/// The weights of one network, and the schedule that it was saved with.
+/// The weights of one network, and the schedule that was saved with them.
 #[derive(Debug)]
 pub(crate) struct Network {
     /// By the network's own names, f32.
     pub(crate) tensors: BTreeMap<String, Tensor>,
-    /// The betas as the file has them, where it has any.
+    /// The betas in the file, if there are any.
     pub(crate) betas: Option<Vec<f32>>,
-    /// Tensors that were not f32, and became it.
+    /// The number of tensors that were converted to f32.
     pub(crate) converted: usize,
 }
 
@@ -72,7 +72,7 @@ impl Source {
 }
 
 impl Source {
-    /// The sets of weights in the file, the preferred first.
+    /// The sets of weights in the file, in order of preference.
     pub(crate) fn sets(&self) -> BTreeMap<WeightKind, &Network> {
         let both = [(WeightKind::Ema, &self.ema), (WeightKind::Model, &self.model)];
         both.into_iter().filter_map(|(kind, set)| Some((kind, set.as_ref()?))).collect()
@@ -122,7 +122,7 @@ fn is_dict(value: &Value) -> bool {
     value.as_dict().is_some()
 }
 
-/// What stands before the network's own names.
+/// The prefix of the network's own names.
 fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> Result<String> {
     let mut found = names.filter_map(|name| name.strip_suffix(MARK));
     let first = found.next().with_context(|| {
@@ -134,7 +134,7 @@ fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> Result<String> {
     Ok(first.to_owned())
 }
 
-/// Whether a name without prefix is one of a schedule's tables beside a bare network.
+/// Whether a name without prefix is one of a schedule's tables stored beside a bare network.
 fn is_buffer(name: &str, all: &BTreeMap<String, Tensor>) -> bool {
     !name.contains('.') && name != "null_cond_emb" && all.contains_key("betas")
 }

@@ -1,4 +1,5 @@
-//! `vd data`: synthetic clips, what a folder of videos holds, and clips prepared for training.
+//! `vd data`: synthetic clips, reports on a folder of videos, and preparation of clips for
+//! training.
 
 mod prepare;
 mod stats;
@@ -13,7 +14,7 @@ use crate::args::{DataArgs, DataCommand, GeneratorName, InspectDataArgs, SynthAr
 use crate::folder;
 use crate::output::{Outcome, bytes, count, plural};
 
-/// Bad files that are shown to people; programs get them all.
+/// Bad files shown in the text; JSON contains all of them.
 const BAD_SHOWN: usize = 20;
 
 pub(crate) fn run(args: DataArgs, bars: &MultiProgress) -> Result<Outcome> {
@@ -47,7 +48,7 @@ fn synth(args: &SynthArgs) -> Result<Outcome> {
     Outcome::new(&written, text)
 }
 
-/// Where a flag says that captions come from.
+/// The source of captions that a flag names.
 fn captions(from: &str) -> Captions {
     match from {
         "beside" => Captions::Beside,
@@ -124,7 +125,7 @@ fn bad_files(out: &mut String, bad: &[BadFile]) -> Result<()> {
     writeln!(out, "  {} cannot be read:", plural(bad.len(), "file"))?;
     let lines = BadFile::lines(bad);
     for line in lines.iter().take(BAD_SHOWN) {
-        // a name may hold anything: a line stays one, and the terminal what it is
+        // a name may contain control characters, which must not break lines or control the terminal
         writeln!(out, "    {}", line.replace(char::is_control, "?"))?;
     }
     if lines.len() > BAD_SHOWN {
@@ -141,7 +142,7 @@ fn spread(of: Spread) -> String {
     format!("{} to {}, median {}", short(of.min), short(of.max), short(of.median))
 }
 
-/// At most two decimals, none where they are 0.
+/// At most two decimals, none if they are 0.
 fn short(x: f64) -> String {
     let text = format!("{x:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -96,7 +96,7 @@ fn describe(report: &Prepared) -> Result<String> {
     Ok(out)
 }
 
-/// What became of the numbers of arrays of one type.
+/// How the numbers of arrays of one dtype were stored.
 fn arrays(stored: &StoredArrays) -> String {
     let to = stored.to.numbers();
     let mut said = format!("{} of {} as {to}", plural(stored.clips, "clip"), stored.from);

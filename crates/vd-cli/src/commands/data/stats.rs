@@ -10,14 +10,14 @@ use super::{bad_files, captions, short, spread};
 use crate::args::{PreviewArgs, StatsArgs};
 use crate::output::{Outcome, Usage, bytes, count, plural};
 
-/// Channels of arrays that are shown to people; programs get them all.
+/// Array channels shown in the text; JSON contains all of them.
 const CHANNELS: usize = 8;
 /// The longest bar, in letters.
 const BAR: usize = 40;
-/// Class folders that are shown to people; programs get them all.
+/// Class folders shown in the text; JSON contains all of them.
 const FOLDERS_SHOWN: usize = 12;
 
-/// Prepared clips, or a folder with captions from where the flag says.
+/// Prepared clips, or a folder with captions from the source that the flag names.
 fn source(path: &std::path::Path, from: &str) -> Result<Source> {
     let captions = captions(from);
     if !vd_data::is_shards(path) {
@@ -146,7 +146,7 @@ fn arrays(out: &mut String, found: &ArrayStats) -> Result<()> {
     Ok(())
 }
 
-/// Intervals of whole numbers.
+/// Intervals of integers.
 fn bars(out: &mut String, found: &Histogram) -> Result<()> {
     histogram_lines(out, found, |low, width| match width > 1.0 {
         true => format!("{low}-{}", low + width - 1.0),
@@ -154,7 +154,8 @@ fn bars(out: &mut String, found: &Histogram) -> Result<()> {
     })
 }
 
-/// A line for each interval: what `named` says of where it begins and how wide it is, a bar, the count.
+/// A line for each interval: its description by `named`, from its start and width, a bar, and the
+/// count.
 fn histogram_lines(
     out: &mut String,
     found: &Histogram,
@@ -163,7 +164,7 @@ fn histogram_lines(
     let most = found.counts.iter().copied().max().unwrap_or(0).max(1);
     for (k, n) in found.counts.iter().enumerate() {
         let range = named(found.low + k as f64 * found.width, found.width);
-        // a bar that rounds to nothing would say that there is nothing
+        // a count above 0 must not look like 0
         let length = (*n as f64 / most as f64 * BAR as f64).round() as usize;
         let bar = "#".repeat(length.max(usize::from(*n > 0)));
         writeln!(out, "    {range:>9}  {bar:<BAR$}  {}", count(*n))?;
@@ -171,7 +172,7 @@ fn histogram_lines(
     Ok(())
 }
 
-/// Six digits that count, of any size of number.
+/// A number of any magnitude with six significant digits.
 fn six_digits(x: f64) -> String {
     let places = 5 - x.abs().log10().floor().clamp(-99.0, 99.0) as i32;
     match places {
@@ -195,7 +196,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// A name without what would break a line or steer a terminal.
+/// A name without characters that would break a line or control a terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! What stands between vd and the CUDA devices of this machine.
+//! Reports whether vd can use the CUDA devices of this machine.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -18,17 +18,17 @@ pub(super) struct Cuda {
     devices: usize,
     reason: Option<String>,
     driver: Option<DriverReport>,
-    /// What the driver, or its absence, says where there is none to report.
+    /// Why there is no driver to report on.
     driver_reason: Option<String>,
     /// The compiler of CUDA kernels.
     nvrtc: Option<PathBuf>,
     nvrtc_reason: Option<String>,
-    /// Of each of the devices.
+    /// The state of the kernels on each device.
     kernels: Vec<Kernels>,
     /// Whether the network can be recorded and replayed.
     graphs: bool,
     graphs_reason: Option<String>,
-    /// What to do for CUDA to be used, where it could be.
+    /// How to enable CUDA, if that is possible.
     pub(super) remedy: Option<String>,
 }
 
@@ -37,12 +37,12 @@ pub(super) struct Cuda {
 struct Kernels {
     device: String,
     ready: bool,
-    /// Why not: libtorch's operations are taken then.
+    /// Why not; libtorch's operations are used instead.
     reason: Option<String>,
 }
 
 impl Kernels {
-    /// Compiles them for the device, where they are not in the cache, and loads them.
+    /// Compiles the kernels for the device unless they are cached, and loads them.
     fn of(device: Device) -> Kernels {
         let reason = kernels::cuda::state(device).err().map(|why| why.to_string());
         Kernels { device: device_name(device), ready: reason.is_none(), reason }
@@ -52,7 +52,7 @@ impl Kernels {
 #[derive(Debug, Serialize)]
 struct DriverReport {
     release: Option<String>,
-    /// The newest CUDA that it runs.
+    /// The newest CUDA version that it supports.
     cuda: String,
     devices: Vec<Gpu>,
 }
@@ -64,7 +64,7 @@ struct Gpu {
     compute_capability: String,
 }
 
-/// Asks libtorch, the driver and the loader.
+/// Queries libtorch, the driver and the loader.
 pub(super) fn cuda(problems: &mut Vec<String>) -> Cuda {
     let (devices, reason) = match vd_torch::cuda_status() {
         Ok(CudaStatus::Ready { devices }) => (*devices, None),
@@ -111,7 +111,7 @@ impl From<Driver> for DriverReport {
     }
 }
 
-/// What to do where a device is there but not used, or used without its compiler of kernels.
+/// What to do if a device is present but not used, or used without the compiler for its kernels.
 pub(super) fn remedy(cuda: &Cuda, libtorch_has_cuda: bool) -> Option<String> {
     let driver = cuda.driver.as_ref()?;
     let what = if driver.devices.is_empty() {

@@ -1,4 +1,4 @@
-//! `vd doctor`: what vd finds on this machine.
+//! `vd doctor`: reports what vd finds on this machine.
 
 mod cuda;
 
@@ -33,7 +33,7 @@ const KNOWN: [&str; 10] = [
     "VD_TEST_DEVICE",
     logging::VARIABLE,
 ];
-/// Variables of others that change what vd does.
+/// Variables of other programs that affect vd.
 const FOREIGN: [&str; 7] = [
     "LIBTORCH",
     "LD_LIBRARY_PATH",
@@ -54,7 +54,7 @@ struct Report {
     ffmpeg: Films,
     cache: Option<Cache>,
     variables: BTreeMap<String, String>,
-    /// What keeps vd from running well, and what to do.
+    /// Problems that vd has here, and how to fix them.
     problems: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ struct Machine {
     arch: &'static str,
     cpu: Option<String>,
     cores: usize,
-    /// What the CPU's kernels run with.
+    /// The instruction set that the CPU's kernels use.
     instructions: String,
     memory_bytes: Option<u64>,
     available_bytes: Option<u64>,
@@ -74,17 +74,17 @@ struct Machine {
 struct Libtorch {
     /// The release that vd was built for.
     expected: &'static str,
-    /// What the installation says of itself.
+    /// The version that the installation reports.
     found: Option<String>,
-    /// The folder of the library that this process runs on.
+    /// The folder of the library that this process has loaded.
     path: Option<PathBuf>,
-    /// Whether it has a part for CUDA.
+    /// Whether it was built with CUDA.
     cuda: bool,
     /// How it was found.
     from: String,
 }
 
-/// What reads and writes MP4 and its like.
+/// What reads and writes MP4 and similar formats.
 #[derive(Debug, Serialize)]
 struct Films {
     version: Option<&'static str>,

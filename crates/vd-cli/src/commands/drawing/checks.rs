@@ -1,4 +1,4 @@
-//! What a model and what is asked of it do not allow together, and what is doubtful about it.
+//! Checks which options a model supports together, and warns about questionable ones.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::args::DrawArgs;
 use crate::model::Model;
 use crate::output::Usage;
 
-/// Why a network takes no text, and what it can be told instead.
+/// Why a network takes no text, and which conditioning inputs it has instead.
 pub(super) fn textless(network: &dyn Backbone) -> (String, String) {
     let names: Vec<_> = network.signals().iter().map(|(name, _)| (*name).to_owned()).collect();
     match names.first() {
@@ -27,7 +27,7 @@ pub(super) fn textless(network: &dyn Backbone) -> (String, String) {
     }
 }
 
-/// Says on stderr what is doubtful about a drawing at this scale.
+/// Warns on stderr about questionable settings at this scale.
 pub(super) fn announce(scale: f64, groups: &Groups, model: &Model) {
     for (name, null) in model.checkpoint.signal_nulls() {
         if groups.miss(&name) {
@@ -86,7 +86,7 @@ pub(super) fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64
         "--guide {name}: trained with a different noise schedule than the model; give one trained \
          with the same"
     );
-    // Both are told the same, so it has to mean the same to both.
+    // Both get the same text, so it must mean the same to both.
     let texts = guide.loaded.network.takes_text() && model.loaded.network.takes_text();
     let encoder = |text: &Option<vd_text_cond::TextConfig>| {
         text.as_ref().map(|text| wherever(text.encoder.clone()))
@@ -112,7 +112,7 @@ pub(super) fn guide(args: &DrawArgs, model: &Model) -> Result<Option<(Model, f64
     Ok(Some((guide, args.guide_scale)))
 }
 
-/// An encoder's config without where it lies.
+/// An encoder's config without its path.
 fn wherever(encoder: EncoderConfig) -> EncoderConfig {
     match encoder {
         EncoderConfig::Pretrained(config) => EncoderConfig::Pretrained(PretrainedConfig {
@@ -125,7 +125,7 @@ fn wherever(encoder: EncoderConfig) -> EncoderConfig {
     }
 }
 
-/// Refuses guidance that the model does not allow, or that has nothing to guide towards.
+/// Refuses guidance that the model does not support, or that has no condition to guide towards.
 pub(super) fn guidance(args: &DrawArgs, groups: &Groups, model: &Model) -> Result<()> {
     let (scale, network) = (args.cfg_scale, &model.loaded.network);
     if scale != 1.0 && !network.takes_text() {
@@ -167,7 +167,7 @@ pub(super) fn guidance(args: &DrawArgs, groups: &Groups, model: &Model) -> Resul
     shown(scale, groups, model)
 }
 
-/// Refuses guidance away from a null embedding that training has never shown.
+/// Refuses guidance away from an untrained null embedding.
 fn shown(scale: f64, groups: &Groups, model: &Model) -> Result<()> {
     if model.checkpoint.null() != NullEmbedding::Untrained {
         return Ok(());

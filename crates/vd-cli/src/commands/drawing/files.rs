@@ -1,4 +1,4 @@
-//! Values of signals that lie in files.
+//! Values of signals that are stored in files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,12 +8,12 @@ use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::Weights;
 use vd_tensor_ops::video::from_u8;
 
-/// What was read: each file once for a signal, whatever number of clips is told of it.
+/// The files that were read: once per signal, however many clips use them.
 #[derive(Debug, Default)]
 pub(crate) struct Files(HashMap<(String, String), Tensor>);
 
 impl Files {
-    /// What a file holds for a signal.
+    /// The value that a file contains for a signal.
     pub(super) fn read(
         &mut self,
         signal: &str,
@@ -30,18 +30,18 @@ impl Files {
     }
 }
 
-/// Whether a file holds numbers and no pictures.
+/// Whether a file contains numbers, not pictures.
 pub(super) fn is_table(path: &Path) -> bool {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     matches!(ending.as_deref(), Some("npy" | "safetensors"))
 }
 
-/// A video of any kind that is read, 1 c f h w.
+/// A video in any supported format, 1 c f h w.
 pub(super) fn video(path: &Path, channels: i64) -> Result<Tensor> {
     if is_table(path) { tensor(path) } else { clip(path, channels) }
 }
 
-/// The one tensor of a safetensors file, c f h w with or without a clip before.
+/// The only tensor of a safetensors file, c f h w with or without a leading axis for clips.
 fn tensor(path: &Path) -> Result<Tensor> {
     let name = path.display();
     let is_npy = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));

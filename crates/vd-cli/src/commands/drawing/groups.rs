@@ -1,4 +1,4 @@
-//! What clips show: prompts, rows of embeddings, or nothing in particular.
+//! The conditioning of clips: prompts, rows of embeddings, or none.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use crate::args::{DrawArgs, LARGEST_SCALE, MOST_FRAMES};
 use crate::model::Model;
 use crate::output::Usage;
 
-/// What one group of clips is asked for: a prompt of the command line, or a line of a file.
+/// The request for one group of clips: a prompt of the command line, or a line of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Ask {
     pub(crate) text: Option<Text>,
@@ -27,15 +27,15 @@ pub(crate) struct Ask {
     /// The guidance scale of the text.
     pub(crate) scale: Option<f64>,
     pub(crate) frames: Option<i64>,
-    /// What a line tells besides, of which it may leave out the scale.
+    /// The other conditioning inputs in a line, with their scales if given.
     told: Vec<(Told, Option<f64>)>,
 }
 
-/// What clips show, once for each group of clips.
+/// The conditioning of each group of clips.
 #[derive(Debug)]
 pub(crate) struct Groups {
     shown: Shown,
-    /// Signals of all clips.
+    /// Signals for all clips.
     told: Vec<Told>,
     /// Scales of signals.
     scales: Vec<(String, f64)>,
@@ -43,14 +43,14 @@ pub(crate) struct Groups {
 
 #[derive(Debug)]
 enum Shown {
-    /// Nothing in particular.
+    /// Unconditional.
     Nothing,
     Asks(Vec<Ask>),
     /// n d
     Rows(Tensor),
 }
 
-/// The flags that say what clips show.
+/// The flags for the conditioning.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Flags<'a> {
     pub(crate) prompts: &'a [Text],
@@ -59,7 +59,7 @@ pub(crate) struct Flags<'a> {
 }
 
 impl Groups {
-    /// What the flags say, if the model takes it.
+    /// Reads the flags, and checks that the model supports them.
     pub(crate) fn new(flags: Flags<'_>, args: &DrawArgs, model: &Model) -> Result<Self> {
         let shown = shown(flags, args, model)?;
         check_scales(&shown, args)?;
@@ -76,12 +76,12 @@ impl Groups {
         Ok(Groups { shown, told: told.collect(), scales: args.signal_scale.clone() })
     }
 
-    /// Whether nothing is said of what clips show.
+    /// Whether the clips are unconditional.
     pub(crate) fn is_nothing(&self) -> bool {
         matches!(self.shown, Shown::Nothing)
     }
 
-    /// Whether they show rows of embeddings.
+    /// Whether the clips are conditioned on rows of embeddings.
     pub(crate) fn is_rows(&self) -> bool {
         matches!(self.shown, Shown::Rows(_))
     }
@@ -95,12 +95,12 @@ impl Groups {
         }
     }
 
-    /// What a group is asked for by itself.
+    /// The group's own request.
     pub(crate) fn ask(&self, group: usize) -> Option<&Ask> {
         self.asks().get(group)
     }
 
-    /// What every group is asked for by itself, where there are prompts.
+    /// The requests of all groups, if there are prompts.
     pub(crate) fn asks(&self) -> &[Ask] {
         match &self.shown {
             Shown::Asks(asks) => asks,
@@ -108,7 +108,7 @@ impl Groups {
         }
     }
 
-    /// Whether some clips go without a signal.
+    /// Whether some clips have no value for a signal.
     pub(crate) fn miss(&self, name: &str) -> bool {
         let told = |ask: &Ask| ask.told.iter().any(|(told, _)| told.name == name);
         let asks = self.asks();
@@ -123,14 +123,13 @@ impl Groups {
         self.told.iter().any(|told| told.scale != 1.0) || own.any(|scale| scale != 1.0)
     }
 
-    /// The scale of a signal of a line, which may have one of its own.
+    /// The scale of a signal in a line, which may have its own.
     fn scale(&self, told: &Told, own: Option<f64>) -> f64 {
         let flag = self.scales.iter().find(|(name, _)| *name == told.name);
         own.or(flag.map(|(_, scale)| *scale)).unwrap_or(1.0)
     }
 
-    /// What the clips of a group are told, whose own wins over that of all, in the order in which it
-    /// is given.
+    /// The conditioning inputs of a group in the order given; its own override those for all clips.
     fn told(&self, group: usize) -> Vec<Told> {
         let own = self.ask(group).map_or(&[][..], |ask| &ask.told);
         let of_all =
@@ -152,7 +151,7 @@ impl Groups {
         self.told(group).iter().map(|told| told.signal(network, shape, files)).collect()
     }
 
-    /// What a group was asked to show.
+    /// The conditioning of a group, for reports.
     pub(crate) fn asked(&self, group: usize) -> Asked {
         let text = self.ask(group).and_then(|ask| ask.text.as_ref());
         let negative = text.and_then(|text| text.negative.clone());
@@ -182,7 +181,7 @@ impl Groups {
     }
 }
 
-/// Refuses the scale of a signal that nothing tells.
+/// Refuses the scale of a signal that has no value.
 fn check_scales(shown: &Shown, args: &DrawArgs) -> Result<(), Usage> {
     let asks = if let Shown::Asks(asks) = shown { &asks[..] } else { &[] };
     let lines = asks.iter().flat_map(|ask| &ask.told).map(|(told, _)| &told.name);
@@ -259,7 +258,7 @@ fn lines(path: &Path, usual: f64) -> Result<Vec<Ask>> {
     lines.into_iter().map(|line| ask(path, line, usual)).collect()
 }
 
-/// What a line asks for, at the usual scale where it has none of its own.
+/// The request in a line, with the default scale if it has none of its own.
 fn ask(path: &Path, line: PromptLine, usual: f64) -> Result<Ask> {
     let PromptLine { line, text, seed, scale, frames, signals } = line;
     let at = format!("--prompts {}, line {line}", path.display());

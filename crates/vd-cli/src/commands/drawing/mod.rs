@@ -1,4 +1,4 @@
-//! How clips are drawn: the flags that the drawing commands share, and what a model allows of them.
+//! Flags shared by the sampling commands, and checks that a model supports them.
 
 mod checks;
 mod files;
@@ -24,14 +24,14 @@ pub(crate) use stop::{Left, Stop};
 use told::Told;
 pub(crate) use told::of_frames;
 
-/// Steps of samplers that draw little or no fresh noise, where nothing is said.
+/// Default steps of samplers that draw little or no fresh noise.
 const STEPS: usize = 50;
-/// Steps of ancestral sampling in continuous time.
+/// Default steps of ancestral sampling in continuous time.
 const ANCESTRAL_STEPS: usize = 256;
-/// Steps of a consistency model.
+/// Default steps of a consistency model.
 const LCM_STEPS: usize = 8;
 
-/// How clips are drawn.
+/// How clips are sampled.
 #[derive(Debug)]
 pub(crate) struct Drawing {
     pub(crate) steps: usize,
@@ -39,12 +39,12 @@ pub(crate) struct Drawing {
     spacing: Spacing,
     rule: GuidanceConfig,
     threshold: Threshold,
-    /// Whether clips end in the range of pixels.
+    /// Whether clips are clamped to the range of pixels.
     clamp: bool,
     scale: f64,
     seed: u64,
     noise: NoiseSource,
-    /// What to guide away from, and how far.
+    /// The model to guide away from, and the scale.
     guide: Option<(Model, f64)>,
 }
 
@@ -80,7 +80,7 @@ impl Drawing {
         })
     }
 
-    /// Draws clips.
+    /// Samples clips.
     pub(crate) fn generate(
         &self,
         model: &Model,
@@ -102,7 +102,7 @@ impl Drawing {
         Ok(videos)
     }
 
-    /// The call that draws clips of this shape, the first of them with the first noise of the seed.
+    /// The request for clips of this shape; the first of them uses the first noise of the seed.
     pub(crate) fn request(
         &self,
         condition: Condition,
@@ -126,13 +126,13 @@ impl Drawing {
         }
     }
 
-    /// Says on stderr what is doubtful about it.
+    /// Warns on stderr about questionable settings.
     pub(crate) fn announce(&self, groups: &Groups, model: &Model) {
         checks::announce(self.scale, groups, model);
     }
 }
 
-/// What clips were asked to show, for programs; texts in the grammar of --prompt.
+/// The conditioning of clips in JSON; texts are in the grammar of --prompt.
 #[derive(Debug, Serialize)]
 pub(crate) struct Asked {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,7 +143,7 @@ pub(crate) struct Asked {
     signals: Vec<Told>,
 }
 
-/// How clips were drawn, for programs.
+/// How clips were sampled, in JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct How {
     checkpoint: PathBuf,
@@ -166,7 +166,7 @@ pub(crate) struct How {
     threads: usize,
 }
 
-/// The parts with all their settings, as configs have them.
+/// The components with all their settings, as written in configs.
 #[derive(Debug, Serialize)]
 struct Settings {
     sampler: SamplerConfig,
@@ -203,7 +203,7 @@ impl How {
     }
 }
 
-/// The rule that was asked for; else none where numbers lie beyond [-1, 1] by right.
+/// The requested threshold; by default none for numbers that may validly lie beyond [-1, 1].
 fn threshold(args: &DrawArgs, model: &Model) -> Threshold {
     match args.threshold {
         Some(rule) if rule != Threshold::None && !model.is_within() => {

@@ -1,4 +1,4 @@
-//! A drawing that a signal breaks off, or an error.
+//! Interrupts sampling on a signal or an error.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,27 +10,27 @@ use anyhow::{Error, Result, anyhow};
 use crate::output::plural;
 use crate::signals;
 
-/// Whether a signal asked for the end.
+/// Whether a signal requested the end.
 #[derive(Debug)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
-/// What is on the disk of a drawing that did not come to its end.
+/// What an interrupted sampling has left on the disk.
 #[derive(Debug)]
 pub(crate) struct Left<'a> {
     pub(crate) out: &'a Path,
     pub(crate) done: usize,
     pub(crate) of: usize,
-    /// What is counted.
+    /// The name of the things counted.
     pub(crate) noun: &'static str,
 }
 
 impl Stop {
-    /// Takes SIGINT and SIGTERM from here on.
+    /// Handles SIGINT and SIGTERM from here on.
     pub(crate) fn watch() -> Result<Self> {
         Ok(Stop(signals::stop_flag()?))
     }
 
-    /// Whether sampling goes on behind a step.
+    /// Whether sampling continues after a step.
     pub(crate) fn flow(&self) -> ControlFlow<()> {
         match self.0.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
@@ -40,7 +40,7 @@ impl Stop {
 }
 
 impl Left<'_> {
-    /// Why the drawing ended, with what there is of it.
+    /// The error that ended sampling, with a note about what was written.
     pub(crate) fn tell(&self, error: Error) -> Error {
         let Left { out, done, of, noun } = self;
         let holds = format!("{} holds the first {done} of {}", out.display(), plural(*of, noun));
@@ -53,7 +53,7 @@ impl Left<'_> {
     }
 }
 
-/// Whether a step broke off, and nothing was wrong.
+/// Whether a step was interrupted without any error.
 fn is_cancelled(error: &Error) -> bool {
     use vd_diffusion::Error::Cancelled;
     matches!(error.downcast_ref(), Some(vd_text_cond::Error::Diffusion(Cancelled { .. })))

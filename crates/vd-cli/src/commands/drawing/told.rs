@@ -1,4 +1,4 @@
-//! What clips are told besides prompts: signals, from the command line or a prompt file.
+//! Conditioning inputs besides prompts: signals, from the command line or a prompt file.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use vd_unet3d::{Backbone, SignalConfig};
 
 use super::files::{Files, is_table, video};
 
-/// A signal as it was asked for.
+/// A signal as requested.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Told {
-    /// Where: a flag, or a line of a file.
+    /// Its origin: a flag, or a line of a file.
     #[serde(skip)]
     pub(crate) by: String,
     pub(crate) name: String,
@@ -22,7 +22,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// The value of one clip of these frames, height and width.
+    /// The value for one clip with these frames, height and width.
     pub(crate) fn signal(
         &self,
         network: &dyn Backbone,
@@ -49,7 +49,7 @@ impl Told {
             SignalConfig::Scalar { .. } if is_table => files.read(&self.name, text, one_a_frame),
             SignalConfig::Series { .. } if is_table => files.read(&self.name, text, |path| {
                 let rows = read_embeddings(path)?;
-                // A single row is the vector of the clip.
+                // A single row is the vector of the whole clip.
                 Ok(if rows.size()[0] == 1 { rows } else { rows.f_unsqueeze(0)? })
             }),
             SignalConfig::Class { classes } if classes.contains(text) => {
@@ -60,7 +60,7 @@ impl Told {
     }
 }
 
-/// A file's column or row of numbers, one for each frame.
+/// A file's column or row of numbers, one per frame.
 fn one_a_frame(path: &Path) -> Result<Tensor> {
     let rows = read_embeddings(path)?;
     ensure!(
@@ -72,7 +72,7 @@ fn one_a_frame(path: &Path) -> Result<Tensor> {
     Ok(rows.f_view([1, -1])?)
 }
 
-/// What a network says of a signal.
+/// The network's config of a signal.
 fn config<'a>(network: &'a dyn Backbone, name: &str) -> Result<&'a SignalConfig> {
     let known = network.signals();
     if let Some((_, config)) = known.iter().find(|(known, _)| *known == name) {
@@ -88,7 +88,7 @@ fn config<'a>(network: &'a dyn Backbone, name: &str) -> Result<&'a SignalConfig>
     }
 }
 
-/// A number, or several with commas between them.
+/// One number, or several separated by commas.
 fn numbers(text: &str) -> Option<SignalValue> {
     let numbers: Option<Vec<f64>> =
         text.split(',').map(|number| number.trim().parse().ok()).collect();
@@ -99,7 +99,7 @@ fn numbers(text: &str) -> Option<SignalValue> {
     }
 }
 
-/// The frames of a part of a longer video: these of a value that has one for each.
+/// The frames of a window of a longer video: selects them in a value that has one entry per frame.
 pub(crate) fn of_frames(
     signal: &GivenSignal,
     network: &dyn Backbone,
@@ -131,7 +131,7 @@ mod tests {
 
     const SHAPE: [i64; 3] = [3, 2, 4];
 
-    /// Takes signals.
+    /// A network with these signals.
     #[derive(Debug)]
     struct Takes(BTreeMap<&'static str, SignalConfig>);
 
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(values("weather", "rain"), Tensor::from_slice(&[2i64]));
         assert_eq!(values("weather", "2"), Tensor::from_slice(&[2i64]));
         assert_eq!(values("weather", "0,1,2").size(), [1, 3]);
-        // Where names are numbers, a number is a name and no place.
+        // If class names are numbers, a number is a name, not an index.
         assert_eq!(values("digit", "7"), Tensor::from_slice(&[1i64]));
         assert_eq!(values("digit", "2,7, 2"), Tensor::from_slice(&[0i64, 1, 0]).unsqueeze(0));
         assert!(refused("digit", "0").contains("a class by its name: 2, 7"));
@@ -243,7 +243,7 @@ mod tests {
             let again = told.signal(&takes, SHAPE, &mut files).unwrap();
             assert_eq!(again.values, first.values, "{name}");
             assert!(told.signal(&takes, SHAPE, &mut Files::default()).is_err());
-            // Another length is another question to the same file.
+            // With another length the same file is read differently.
             let message = told.signal(&takes, [4, 2, 4], &mut files).unwrap_err();
             assert!(format!("{message:#}").contains("shape"), "{message:#}");
         }

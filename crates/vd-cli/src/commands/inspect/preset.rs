@@ -1,4 +1,4 @@
-//! What a preset is made of and what it costs, without making it.
+//! Describes a preset and its cost, without building it.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ use crate::args::{FrameSize, InspectArgs};
 use crate::commands::check_size;
 use crate::output::{Outcome, bytes, count, plural};
 
-/// Tokens of each text, for networks that look at them: a sentence.
+/// Tokens per text, for networks that use them: a sentence.
 const TOKENS: u64 = 32;
 /// Bytes of a number.
 const F32: u64 = 4;
@@ -25,9 +25,9 @@ struct Report {
     batch: u32,
     frames: u32,
     size: [i64; 2],
-    /// 0 for networks that look at none.
+    /// 0 for networks that use none.
     tokens: u64,
-    /// Trained values.
+    /// Trainable values.
     parameters: u64,
     modules: Vec<Module>,
     flops: Flops,
@@ -43,7 +43,7 @@ struct Flops {
     training: u64,
 }
 
-/// Bytes of what grows with the parameters.
+/// Bytes of everything that grows with the parameters.
 #[derive(Debug, Serialize)]
 struct Memory {
     weights: u64,

@@ -1,11 +1,11 @@
-//! Cards that nobody measured: what their makers say of them, and what is assumed besides.
+//! GPUs that were not measured: their makers' specifications, and assumptions.
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// The share of a card's rate for f32 that a step is assumed to reach.
+/// The assumed fraction of a GPU's f32 rate that a step reaches.
 pub(super) const ASSUMED_SHARE: f64 = 0.35;
-/// What the CUDA context and the libraries take of a card's memory, assumed.
+/// The assumed GPU memory of the CUDA context and the libraries.
 pub(super) const CONTEXT_BYTES: f64 = 0.8e9;
 
 /// A card by its name.
@@ -52,7 +52,8 @@ impl Gpu {
         }
     }
 
-    /// Floating-point operations a second in f32, outside of tensor cores, as its maker states them.
+    /// Floating-point operations per second in f32, without tensor cores, as specified by its
+    /// maker.
     pub(super) fn rate(self) -> f64 {
         match self {
             Gpu::H200 | Gpu::H100 => 67e12,

@@ -1,4 +1,4 @@
-//! The work of a network's layers, counted and not run.
+//! Counts the work of a network's layers without running them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ use crate::output::{Outcome, count};
 #[derive(Debug, Serialize)]
 struct Report {
     parameters: u64,
-    /// Bytes of an activation.
+    /// The size of an activation in bytes.
     width: u64,
     /// By what layers do; a forward pass, and one training step.
     forward: Vec<Group>,
@@ -41,9 +41,9 @@ struct BothFloors {
     training: Floors,
 }
 
-/// `rates`: GB and Tflop a second.
+/// `rates`: GB and Tflop per second.
 pub(super) fn counted(config: &RunConfig, rates: Option<(f64, f64)>) -> Result<Outcome> {
-    // Widths that the encoder gives are filled in.
+    // Includes the widths given by the encoder.
     let config = &config.clone().resolved()?;
     let [h, w] = config.data.size.map(|n| n as u64);
     let (b, f) = (config.train.batch as u64, config.data.frames as u64);

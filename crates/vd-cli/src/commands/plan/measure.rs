@@ -1,4 +1,4 @@
-//! Steps of a run in processes of their own: time and memory as lines over the batch.
+//! Measures steps of a run in separate processes: time and memory as linear functions of the batch.
 
 use std::process::Command;
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::PlanArgs;
 
-/// What a process says of the steps that it did.
+/// A process's report on its steps.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Steps {
-    /// Seconds of a step, the median.
+    /// The median time of a step in seconds.
     pub(super) seconds: f64,
-    /// Resident memory at most, the program included.
+    /// Peak resident memory, the program included.
     pub(super) peak_bytes: Option<u64>,
     pub(super) parameters: u64,
 }
 
-/// A quantity that grows by as much with every clip of the batch.
+/// A linear function of the batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Line {
-    /// At no clip.
+    /// The value without clips.
     pub(super) fixed: f64,
-    /// Of each clip.
+    /// The increase per clip.
     pub(super) each: f64,
 }
 
 impl Line {
-    /// Through two points. Noise never makes it fall.
+    /// The line through two points. Noise never makes it fall.
     fn through((x0, y0): (f64, f64), (x1, y1): (f64, f64)) -> Line {
         let each = ((y1 - y0) / (x1 - x0)).max(0.0);
         Line { fixed: (y1 - each * x1).max(0.0), each }
@@ -37,14 +37,14 @@ impl Line {
         self.fixed + self.each * batch as f64
     }
 
-    /// The largest batch that stays within `limit`; `None` where not even one clip does.
+    /// The largest batch that stays within `limit`; `None` if even one clip does not.
     pub(super) fn most(&self, limit: f64) -> Option<u64> {
         let most = (limit - self.fixed) / self.each.max(f64::MIN_POSITIVE);
         (most >= 1.0).then_some(most as u64)
     }
 }
 
-/// What a step costs over the batch.
+/// The cost of a step as a function of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Costs {
     pub(super) seconds: Line,
@@ -54,7 +54,7 @@ pub(super) struct Costs {
     pub(super) parameters: u64,
 }
 
-/// Measures the run of `args` with `more` settings at two batches.
+/// Measures the run of `args` with the settings `more` at two batch sizes.
 pub(super) fn costs(args: &PlanArgs, more: &[String], batches: [usize; 2]) -> Result<Costs> {
     let [low, high] = batches;
     let (a, b) = (steps(args, more, low)?, steps(args, more, high)?);
@@ -71,7 +71,7 @@ pub(super) fn costs(args: &PlanArgs, more: &[String], batches: [usize; 2]) -> Re
     })
 }
 
-/// A few steps in a process of their own, for memory is counted over a process's life.
+/// Runs a few steps in a separate process, because peak memory is counted over a process's life.
 fn steps(args: &PlanArgs, more: &[String], batch: usize) -> Result<Steps> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--json", "plan", "--probe"]).arg(&args.config);

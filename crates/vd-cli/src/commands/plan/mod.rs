@@ -1,4 +1,4 @@
-//! `vd plan`: what a run will take, before it is begun.
+//! `vd plan`: estimates the cost of a run before it is started.
 
 mod gpu;
 mod layers;
@@ -21,9 +21,9 @@ use measure::{Costs, Line, Steps};
 
 /// Steps that a process times.
 const STEPS: usize = 5;
-/// The larger of the two batches that are measured, where the run's is not smaller.
+/// The larger of the two measured batches, unless the run's own is smaller.
 const LARGER: usize = 4;
-/// Tokens of each text, where the network looks at them: a sentence.
+/// Tokens per text, if the network uses them: a sentence.
 const TOKENS: u64 = 32;
 
 #[derive(Debug, Serialize)]
@@ -36,39 +36,39 @@ struct Report {
     steps: u64,
     /// Of a step: all micro-batches, forward and backward.
     flops: u64,
-    /// f32: the weights, and as many for gradients and for the moving average.
+    /// f32: the weights; gradients and moving average take the same again each.
     weight_bytes: u64,
     /// Two moments.
     optimizer_bytes: u64,
     device: String,
     threads: usize,
     precision: String,
-    /// As the config says it.
+    /// With the recomputation of the config.
     plan: Plan,
-    /// All levels computed again in the backward; left out where the config says so already.
+    /// With recomputation of all levels; omitted if the config already has it.
     recomputed: Option<Plan>,
-    /// What other processes leave.
+    /// The memory that other processes leave free.
     available_bytes: Option<u64>,
-    /// Estimates: nothing was measured there.
+    /// Estimates: these were not measured.
     gpus: Vec<OnGpu>,
 }
 
-/// A way to run.
+/// The cost of one way to run.
 #[derive(Debug, Serialize)]
 struct Plan {
-    /// Levels whose activations are computed again.
+    /// Levels whose activations are recomputed.
     recompute: usize,
     seconds_per_step: f64,
-    /// Resident at most, the program included.
+    /// Peak resident memory, the program included.
     peak_bytes: u64,
-    /// Of them, what grows with the batch.
+    /// The part of it that grows with the batch.
     activation_bytes: u64,
-    /// Clips that fit into what is available.
+    /// Clips that fit into the available memory.
     largest_batch: Option<u64>,
     measured: Costs,
 }
 
-/// A way to run on a card, estimated.
+/// The estimated cost on a GPU.
 #[derive(Debug, Serialize)]
 struct OnGpu {
     gpu: Gpu,
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<Outcome> {
     if args.probe { probed(&config) } else { planned(args, &config) }
 }
 
-/// The process that measures.
+/// The measuring process.
 fn probed(config: &RunConfig) -> Result<Outcome> {
     let mut probed = vd_train::probe(config, STEPS)?;
     probed.seconds.sort_by(f64::total_cmp);
@@ -115,7 +115,7 @@ fn planned(args: &PlanArgs, config: &RunConfig) -> Result<Outcome> {
     let parameters = plain.measured.parameters;
     let mut gpus = Vec::new();
     if !args.gpu.is_empty() {
-        // A card keeps what libtorch's operations keep, not what the kernels for CPUs do.
+        // A GPU keeps the activations of libtorch's operations, not those of the CPU's kernels.
         let more = ["train.precision=\"reference\"".to_owned(), "train.device=\"cpu\"".to_owned()];
         let kept = measure::costs(args, &more, batches)?.bytes.each;
         gpus.extend(args.gpu.iter().map(|gpu| OnGpu::new(*gpu, config, parameters, kept)));
@@ -145,7 +145,7 @@ fn planned(args: &PlanArgs, config: &RunConfig) -> Result<Outcome> {
     Outcome::new(&report, text)
 }
 
-/// Backward counts as two forwards.
+/// The backward counts as two forwards.
 fn flops_of_step(config: &RunConfig) -> u64 {
     let [h, w] = config.data.size.map(|n| n as u64);
     let (b, f) = (config.train.batch as u64, config.data.frames as u64);
@@ -158,7 +158,7 @@ impl Plan {
     fn new(config: &RunConfig, recompute: usize, costs: Costs, available: Option<u64>) -> Plan {
         let train = &config.train;
         let Line { fixed, each } = costs.seconds;
-        // What does not grow with the batch is mostly the optimiser's, which is once in a step.
+        // The part that does not grow with the batch is mostly the optimiser's, once per step.
         let clips = (train.batch * train.accumulate) as f64;
         Plan {
             recompute,

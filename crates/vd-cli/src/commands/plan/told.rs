@@ -1,4 +1,4 @@
-//! A plan for people.
+//! A plan as text for people to read.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -99,7 +99,7 @@ fn gpus(out: &mut String, report: &Report) {
     }
 }
 
-/// Seconds for people.
+/// A duration for people to read.
 fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),

@@ -1,4 +1,4 @@
-//! `vd sample --list`: the names of samplers, spacings and rules of guidance, and their settings.
+//! `vd sample --list`: the names of samplers, spacings and guidance rules, and their settings.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use vd_diffusion::{GuidanceConfig, SamplerConfig, SamplerFacts, Spacing};
 
 use crate::output::Outcome;
 
-/// The settings of a kind with their defaults; none where a setting is left out by default.
+/// The settings of a kind with their defaults; `None` for a setting that is omitted by default.
 type Settings = BTreeMap<String, Option<Value>>;
 
 #[derive(Debug, Serialize)]
@@ -20,7 +20,7 @@ struct List {
     guidances: Vec<Name>,
 }
 
-/// What programs are told of a sampler.
+/// A sampler in JSON.
 #[derive(Debug, Serialize)]
 struct SamplerRow {
     name: &'static str,
@@ -64,11 +64,11 @@ pub(super) fn run() -> Result<Outcome> {
     Outcome::new(&list, text)
 }
 
-/// The settings of a kind, as a table of it would have them.
+/// The settings of a kind, as they appear in its config table.
 fn settings(config: &impl Serialize) -> Result<Settings> {
     let Value::Table(table) = Value::try_from(config)? else { return Ok(Settings::new()) };
     let kind = table.get("kind").and_then(Value::as_str).unwrap_or_default();
-    // What a config leaves out where it has its default: an infinite bound, and nothing at all.
+    // Settings that a config omits at their default: an infinite bound, and empty values.
     let left_out = match kind {
         "heun" => Some(("churn_max", Some(Value::Float(f64::INFINITY)))),
         "dpmpp-3m-sde" => Some(("last", None)),
@@ -81,7 +81,7 @@ fn settings(config: &impl Serialize) -> Result<Settings> {
     Ok(settings)
 }
 
-/// The same for people, behind a name.
+/// The same as text, to follow a name.
 fn braced(settings: &Settings) -> String {
     if settings.is_empty() {
         return String::new();

@@ -1,4 +1,4 @@
-//! `vd sample`: clips from a checkpoint.
+//! `vd sample`: samples clips from a checkpoint.
 
 mod list;
 mod plan;
@@ -36,18 +36,18 @@ struct Report {
     seconds: f64,
 }
 
-/// One clip that was drawn.
+/// One sampled clip.
 #[derive(Debug, Serialize)]
 struct Clip {
-    /// Its number, which with the seed names its noise.
+    /// Its number, which together with the seed determines its noise.
     clip: usize,
     file: PathBuf,
-    /// All files, where there are several.
+    /// All files, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     files: Vec<PathBuf>,
     #[serde(flatten)]
     asked: Asked,
-    /// What its line of --prompts has for itself.
+    /// Its own seed from its line in --prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +87,7 @@ fn draw_to(
     let target = target.of_model(&model, args.dtype)?;
     let plan = Plan::new(args, &model)?;
     target.check(&plan)?;
-    // Looked at before the clips are drawn, which may take long.
+    // Checked before sampling, which may take long.
     target.prepare()?;
     plan.announce(&model);
     formats::announce_rates(target.formats(), plan.fps);
@@ -124,7 +124,7 @@ fn draw_to(
     Outcome::new(&report, text)
 }
 
-/// Draws all clips, and hands each batch on as soon as it is drawn: n c f h w, f32.
+/// Samples all clips, and passes on each batch as soon as it is done: n c f h w, f32.
 fn draw(
     model: &Model,
     plan: &Plan,

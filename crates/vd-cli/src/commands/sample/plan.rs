@@ -1,4 +1,5 @@
-//! What is to be drawn: the command line, the checkpoint's own defaults, and what neither allows.
+//! What is to be sampled: combines the command line with the checkpoint's defaults, and checks
+//! both.
 
 use std::ops::Range;
 
@@ -12,14 +13,14 @@ use crate::commands::drawing::{Ask, Asked, Drawing, Files, Flags, Groups};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
 
-/// What is to be drawn.
+/// The clips to be sampled.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Frames, height and width, where a prompt has no frames of its own.
+    /// Frames, height and width, for prompts without their own number of frames.
     pub(crate) shape: [i64; 3],
     pub(crate) fps: f64,
     pub(crate) drawing: Drawing,
-    /// What the clips show; each prompt or row is drawn `num` times.
+    /// The conditioning of the clips; each prompt or row is sampled `num` times.
     groups: Groups,
     num: usize,
     /// The signals of each group, or of all clips.
@@ -71,8 +72,8 @@ impl Plan {
         &self.calls
     }
 
-    /// As many clips to a call as the batch has room for and as have everything but their text and
-    /// the values of their signals in common.
+    /// As many clips per call as fit into the batch, provided that they differ only in their text
+    /// and the values of their signals.
     fn in_calls(&self, batch: usize) -> Vec<Range<usize>> {
         let mut calls: Vec<Range<usize>> = Vec::new();
         for clip in 0..self.clips() {
@@ -98,18 +99,18 @@ impl Plan {
             let signals = self.signals[group].iter();
             signals.map(|s| (s.name.as_str(), s.values.size(), s.scale)).collect::<Vec<_>>()
         };
-        // Clips of a seed of their own are counted from 0, and so are in no row with others.
+        // Clips with their own seed are counted from 0, and so cannot share a call with others.
         same(&|ask| format!("{:?}", (ask.text.is_some(), ask.scale, ask.frames)))
             && [one, other].iter().all(|group| self.own_seed(*group).is_none())
             && signals(one) == signals(other)
     }
 
-    /// The seed that a line of a file has for itself.
+    /// The own seed of a line in a file.
     fn own_seed(&self, group: usize) -> Option<u64> {
         self.groups.ask(group).and_then(|ask| ask.seed)
     }
 
-    /// The call that draws some of the clips.
+    /// The request for some of the clips.
     pub(crate) fn request(&self, clips: Range<usize>, model: &Model) -> Result<GenerateRequest> {
         let (first, [_, h, w]) = (clips.start, self.shape);
         let shape = [self.frames(first), h, w];
@@ -145,7 +146,7 @@ impl Plan {
         given.collect()
     }
 
-    /// Says on stderr what is about to be drawn, and what is doubtful about it.
+    /// Reports on stderr what will be sampled, and warns about questionable settings.
     pub(crate) fn announce(&self, model: &Model) {
         let [frames, h, w] = self.shape;
         let step = model.checkpoint.step().map_or(String::new(), |n| format!(" of step {n}"));
@@ -160,7 +161,7 @@ impl Plan {
         self.drawing.announce(&self.groups, model);
     }
 
-    /// How many clips stand side by side where they share a picture.
+    /// How many clips are placed side by side in a shared picture.
     pub(crate) fn columns(&self) -> usize {
         match self.groups.count() {
             0 | 1 => (self.num as f64).sqrt().ceil() as usize,
@@ -168,7 +169,7 @@ impl Plan {
         }
     }
 
-    /// Refuses one picture for clips of different lengths.
+    /// Refuses a shared picture for clips of different lengths.
     pub(crate) fn check_one_picture(&self) -> Result<()> {
         let frames = |call: &Range<usize>| self.frames(call.start);
         let first = self.calls.first().map(frames);
@@ -183,23 +184,23 @@ impl Plan {
         }
     }
 
-    /// Frames of a clip.
+    /// The number of frames of a clip.
     pub(crate) fn frames(&self, clip: usize) -> i64 {
         let [frames, ..] = self.shape;
         self.ask(clip).and_then(|ask| ask.frames).unwrap_or(frames)
     }
 
-    /// What names the noise of a clip, where it is not the seed of all.
+    /// The seed of a clip's noise, if it has its own.
     pub(crate) fn seed(&self, clip: usize) -> Option<u64> {
         self.own_seed(clip / self.num)
     }
 
-    /// What a clip is asked for by itself.
+    /// A clip's own request.
     pub(crate) fn ask(&self, clip: usize) -> Option<&Ask> {
         self.groups.ask(clip / self.num)
     }
 
-    /// What a clip was asked to show.
+    /// The conditioning of a clip, for reports.
     pub(crate) fn asked(&self, clip: usize) -> Asked {
         self.groups.asked(clip / self.num)
     }

@@ -1,4 +1,4 @@
-//! Where clips go: a folder with files of each, or files with all of them.
+//! The destination of clips: a folder with separate files for each, or files with all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use crate::commands::numbers::{self, Array, Numbers};
 use crate::model::Model;
 use crate::output::Usage;
 
-/// Where clips go.
+/// The destination of clips.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     out: &'a Path,
     clips: Clips,
-    /// One more file, with the captions of all clips below them.
+    /// An additional file with all clips above their captions.
     grid: Option<(ClipFormat, &'a Path)>,
-    /// What arrays hold instead of pixels.
+    /// The numbers that arrays contain instead of pixels.
     numbers: Option<Numbers>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Target<'a> {
 enum Clips {
     /// All in one picture.
     Together(Files),
-    /// Each by itself, in a folder.
+    /// Each in its own files, in a folder.
     Each(Vec<ClipFormat>),
 }
 
@@ -49,8 +49,8 @@ impl<'a> Target<'a> {
         Ok(target)
     }
 
-    /// Fits it to what a model draws: arrays hold the numbers of one of arrays. Where no format is asked
-    /// for, pictures are written, and these.
+    /// Adapts it to the model: for a model of arrays, array files contain numbers. By default a
+    /// folder gets GIFs, and for a model of arrays `.npy` files too.
     pub(super) fn of_model(mut self, model: &Model, dtype: Option<Dtype>) -> Result<Self> {
         self.numbers = Numbers::of(model, dtype)?;
         if let Clips::Each(formats) = &mut self.clips
@@ -76,12 +76,12 @@ impl<'a> Target<'a> {
         clips.into_iter().chain(self.grid.map(|(format, _)| format))
     }
 
-    /// The rate at which clips are shown that are asked for at this one: that of the first format.
+    /// The rate at which clips requested at `asked` are shown: that of the first format.
     pub(super) fn fps(&self, asked: f64) -> f64 {
         self.formats().next().map_or(asked, |format| format.fps(asked))
     }
 
-    /// Refuses clips that no one file shows.
+    /// Refuses clips that cannot share one file.
     pub(super) fn check(&self, plan: &Plan) -> Result<()> {
         let Clips::Together(files) = &self.clips else { return Ok(()) };
         plan.check_one_picture()?;
@@ -96,7 +96,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Makes the folders.
+    /// Creates the folders.
     pub(super) fn prepare(&self) -> Result<()> {
         if let Some((format, file)) = self.grid {
             formats::make_folders_of(&[(format, file.to_path_buf())])?;
@@ -107,7 +107,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Takes clips (n c f h w, f32, as the model has them) in their order; a folder gets each at once.
+    /// A writer for clips (n c f h w, f32, in the model's range), in order; a folder gets each one
+    /// at once.
     pub(super) fn writer(&'a self, plan: &'a Plan, seed: u64) -> Writer<'a> {
         Writer {
             target: self,
@@ -133,7 +134,7 @@ fn shown(path: &Path) -> Result<(ClipFormat, &Path)> {
     }
 }
 
-/// Clips on their way to the disk.
+/// Writes clips to the disk.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     target: &'a Target<'a>,
@@ -141,11 +142,11 @@ pub(super) struct Writer<'a> {
     seed: u64,
     /// The files of each clip.
     files: Vec<Vec<PathBuf>>,
-    /// Those that share a picture.
+    /// The clips that share a picture.
     together: Vec<Tensor>,
-    /// The numbers of the one that has a file for them.
+    /// The numbers of the clip that has an array file.
     array: Option<Array>,
-    /// Those that a grid shows, with their captions.
+    /// The clips shown in a grid, with their captions.
     kept: Vec<(Clip, String)>,
 }
 
@@ -202,7 +203,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What there is of the clips, if they end here; those that share a picture are written.
+    /// What was written if sampling ends here; clips that share a picture are written first.
     pub(super) fn broken_off(&mut self) -> Left<'_> {
         let written = self.write_pictures();
         if let Err(error) = &written {
@@ -219,7 +220,7 @@ impl Writer<'_> {
         Ok(self.files)
     }
 
-    /// Writes what shows several clips.
+    /// Writes the files that show several clips.
     fn write_pictures(&mut self) -> Result<()> {
         if let (Clips::Together(files), false) = (&self.target.clips, self.together.is_empty()) {
             let clips = Tensor::f_stack(&self.together, 0)?;
@@ -238,7 +239,7 @@ impl Writer<'_> {
     }
 }
 
-/// Writes the prompt beside its clip; without one, takes an older clip's away.
+/// Writes the prompt beside its clip; without a prompt, removes that of an older clip.
 fn write_caption(path: &Path, prompt: Option<&str>) -> Result<()> {
     if let Some(prompt) = prompt {
         return Ok(write_atomically(path, format!("{prompt}\n").as_bytes())?);
@@ -261,7 +262,7 @@ mod tests {
         let formats = |out: &str, formats: &[ClipFormat]| {
             Target::of(Path::new(out), formats, None).unwrap().formats().collect::<Vec<_>>()
         };
-        // what a folder gets then is up to the model
+        // the model determines the formats in a folder
         assert_eq!(formats("clips", &[]), []);
         assert_eq!(formats("clips", &[ClipFormat::Npy]), [ClipFormat::Npy]);
         assert_eq!(formats("clip.webp", &[]), [ClipFormat::WebP]);

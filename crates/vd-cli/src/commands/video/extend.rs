@@ -1,4 +1,4 @@
-//! `vd extend`: a video goes on.
+//! `vd extend`: continues a video.
 
 use anyhow::{Result, ensure};
 use indicatif::MultiProgress;

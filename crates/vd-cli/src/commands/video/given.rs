@@ -1,4 +1,4 @@
-//! The video that is given, as the model has it: pixels, or numbers in a unit of their own.
+//! The input video in the model's format: pixels, or numbers in their own unit.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use vd_tensor_ops::video::from_u8;
 
 use crate::model::Model;
 
-/// The video in the channels of the model, and in the unit that it learned from.
+/// Reads the video with the channels of the model, in the unit of its training data.
 pub(super) fn read(path: &Path, model: &Model) -> Result<AnyClip> {
     let channels = model.config().channels;
     if model.normaliser.is_none() {
@@ -44,7 +44,7 @@ fn pixels(path: &Path, channels: i64) -> Result<Clip> {
     }
 }
 
-/// A clip in the range of the diffusion process, 1 c f h w; what is missing is 0.
+/// A clip in the range of the diffusion process, 1 c f h w; missing values are 0.
 pub(super) fn tensor(clip: &AnyClip, model: &Model) -> Result<Tensor> {
     let shape = clip.shape().map(|n| n as i64);
     let frames = match (clip, &model.normaliser) {
@@ -63,7 +63,7 @@ pub(super) fn tensor(clip: &AnyClip, model: &Model) -> Result<Tensor> {
     Ok(frames.f_unsqueeze(0)?)
 }
 
-/// Which pixels have all their numbers (f h w); `None` where all have.
+/// Which pixels have no missing values (f h w); `None` if all of them.
 pub(super) fn present(clip: &AnyClip) -> Option<Vec<bool>> {
     let clip: &FloatClip = clip.floats()?;
     let all = |pixel: &[f32]| pixel.iter().all(|number| number.is_finite());

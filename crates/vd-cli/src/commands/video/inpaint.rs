@@ -1,4 +1,4 @@
-//! `vd inpaint`: a part of a video drawn anew.
+//! `vd inpaint`: resamples a part of a video.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use super::{Task, onward};
 use crate::args::{FrameSize, InpaintArgs, PixelBox};
 use crate::output::{Outcome, plural};
 
-/// From this value on a pixel of a mask is white.
+/// Mask pixels with at least this value are white.
 const WHITE: i64 = 128;
 
 pub(crate) fn run(args: &InpaintArgs, bars: &MultiProgress) -> Result<Outcome> {
@@ -62,14 +62,14 @@ pub(crate) fn run(args: &InpaintArgs, bars: &MultiProgress) -> Result<Outcome> {
     super::run(&input, &task, bars)
 }
 
-/// Which pixels have all their numbers, bool, f h w; `None` where all have.
+/// Which pixels have no missing values, bool, f h w; `None` if all of them.
 fn present(input: &Input<'_>) -> Result<Option<Tensor>> {
     let FrameSize { h, w } = input.size;
     let of = |present: Vec<bool>| Ok(Tensor::f_from_slice(&present)?.f_view([-1, h, w])?);
     input.present().map(of).transpose()
 }
 
-/// The known pixels of a window's frames.
+/// The known pixels in the frames of a window.
 fn part(video: &Tensor, known: &Tensor, window: &Window) -> Result<Vec<Known>> {
     let total = known.size()[0];
     let frames = window.frames.iter().map(|frame| *frame as i64);
@@ -86,7 +86,7 @@ fn part(video: &Tensor, known: &Tensor, window: &Window) -> Result<Vec<Known>> {
     }])
 }
 
-/// Which pixels are known, bool: 1 h w, or f h w where the mask moves.
+/// Which pixels are known, bool: 1 h w, or f h w if the mask moves.
 fn read_mask(path: &Path, size: FrameSize, total: usize) -> Result<Tensor> {
     let name = path.display();
     let clip = vd_data::decode(path, 1).context("--mask")?;

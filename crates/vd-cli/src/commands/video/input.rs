@@ -16,25 +16,25 @@ use crate::commands::drawing::{Drawing, Files, Flags, Groups};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
 
-/// The pull of known frames and pixels that are replaced, where nothing is said.
+/// The default guidance weight of known frames, and of known pixels that are replaced.
 const WEIGHT: f64 = 2.0;
-/// The pull of those that are not: with more, they would not come to rest.
+/// The default weight of pixels that are not replaced: with a larger one they would not converge.
 const WEIGHT_ALONE: f64 = 1.0;
 
-/// What there is before anything is drawn.
+/// The inputs, before anything is sampled.
 pub(super) struct Input<'a> {
     pub(super) args: &'a VideoArgs,
-    /// Where the video lies.
+    /// The path of the video.
     pub(super) video: &'a Path,
     pub(super) output: Output<'a>,
     pub(super) model: Model,
     pub(super) groups: Groups,
     pub(super) drawing: Drawing,
-    /// Frames that the model draws at a time.
+    /// The number of frames that the model samples at a time.
     pub(super) window: usize,
-    /// What the model draws.
+    /// The frame size that the model samples.
     pub(super) size: FrameSize,
-    /// How strongly what is known pulls.
+    /// The weight of the guidance towards known pixels.
     pub(super) weight: f64,
     clip: AnyClip,
 }
@@ -80,17 +80,17 @@ impl<'a> Input<'a> {
         Ok(Input { args, video, output, model, groups, drawing, window, size, weight, clip })
     }
 
-    /// The video's name in messages.
+    /// The video's name for messages.
     pub(super) fn name(&self) -> String {
         self.video.display().to_string()
     }
 
-    /// Frames of the video.
+    /// The number of frames in the video.
     pub(super) fn frames(&self) -> usize {
         self.clip.f()
     }
 
-    /// Pixels of a frame of the result.
+    /// The number of pixels in a frame of the result.
     pub(super) fn pixels(&self) -> usize {
         (self.size.h * self.size.w) as usize
     }
@@ -101,27 +101,27 @@ impl<'a> Input<'a> {
         FrameSize { h, w }
     }
 
-    /// Frames per second of a result at so many times the rate of the video.
+    /// The rate of a result with `times` times the frames of the video.
     pub(super) fn fps(&self, times: usize) -> f64 {
         self.args.fps.unwrap_or(self.clip.fps() * times as f64)
     }
 
-    /// The video in the range of the diffusion process, 1 c f h w; what is missing is 0.
+    /// The video in the range of the diffusion process, 1 c f h w; missing values are 0.
     pub(super) fn video(&self) -> Result<Tensor> {
         given::tensor(&self.clip, &self.model)
     }
 
-    /// The video as it was read.
+    /// The video as read.
     pub(super) fn clip(&self) -> &AnyClip {
         &self.clip
     }
 
-    /// Which pixels have all their numbers (f h w); `None` where all have.
+    /// Which pixels have no missing values (f h w); `None` if all of them.
     pub(super) fn present(&self) -> Option<Vec<bool>> {
         given::present(&self.clip)
     }
 
-    /// Refuses a video of which numbers are missing.
+    /// Refuses a video with missing values.
     pub(super) fn check_whole(&self) -> Result<()> {
         let missing = self.present().map_or(0, |all| all.iter().filter(|there| !**there).count());
         ensure!(
@@ -133,7 +133,7 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// The plan that was asked for, or else this one.
+    /// The requested plan, or by default `usual`.
     pub(super) fn plan(&self, usual: Result<LongVideoPlan>) -> Result<LongVideoPlan> {
         match &self.args.plan {
             None => usual,
@@ -146,7 +146,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// How what is known pulls the rest.
+    /// How known pixels guide the others.
     pub(super) fn reconstruction(&self) -> ReconstructionConfig {
         ReconstructionConfig {
             weight: self.weight,
@@ -155,7 +155,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Refuses a video of another size than the model draws.
+    /// Refuses a video whose size is not the one that the model samples.
     pub(super) fn check_same_size(&self) -> Result<()> {
         let (found, size) = (self.video_size(), self.size);
         ensure!(
@@ -168,13 +168,13 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// What a result of so many frames is told besides its prompt.
+    /// The conditioning inputs besides the prompt, for a result of `total` frames.
     pub(super) fn signals(&self, total: usize) -> Result<Vec<GivenSignal>> {
         let shape = [total as i64, self.size.h, self.size.w];
         self.groups.signals(0, &self.model.loaded.network, shape, &mut Files::default())
     }
 
-    /// Says on stderr what is about to be drawn, and what is doubtful about it.
+    /// Reports on stderr what will be sampled, and warns about questionable settings.
     pub(super) fn announce(&self, total: usize, windows: usize) {
         let model = &self.model;
         let step = model.checkpoint.step().map_or(String::new(), |n| format!(" of step {n}"));
@@ -192,12 +192,12 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The checkpoint and the video, which the command line may name in either order.
+/// The checkpoint and the video, which the command line may give in either order.
 fn in_order<'a>(first: &'a Path, second: &'a Path) -> (&'a Path, &'a Path) {
     if !is_checkpoint(first) && is_checkpoint(second) { (second, first) } else { (first, second) }
 }
 
-/// Whether a checkpoint or a run lies there, at first sight.
+/// Whether a path looks like a checkpoint or a run.
 fn is_checkpoint(path: &Path) -> bool {
     ["config.toml", "checkpoints"].iter().any(|name| path.join(name).exists())
 }

@@ -1,4 +1,4 @@
-//! `vd interpolate`: frames between those of a video.
+//! `vd interpolate`: samples frames between those of a video.
 
 use anyhow::{Result, ensure};
 use indicatif::MultiProgress;

@@ -1,5 +1,5 @@
-//! `vd extend`, `vd interpolate`, `vd inpaint`, `vd upscale`: what is not in a video, drawn from a
-//! checkpoint and held to what is.
+//! `vd extend`, `vd interpolate`, `vd inpaint`, `vd upscale`: sample the missing part of a video
+//! from a checkpoint, consistent with the known part.
 
 mod extend;
 mod given;
@@ -31,17 +31,17 @@ pub(crate) use inpaint::run as inpaint;
 pub(crate) use interpolate::run as interpolate;
 pub(crate) use upscale::run as upscale;
 
-/// What one of the commands asks for.
+/// The task of one of these commands.
 struct Task<'a> {
     plan: LongVideoPlan,
-    /// Frames of the result.
+    /// The number of frames in the result.
     total: usize,
-    /// Where the frames of the video are in the result.
+    /// The positions of the video's frames in the result.
     places: Vec<usize>,
-    /// These frames, 1 c k h w, if they are known whole.
+    /// These frames, 1 c k h w, if they are known completely.
     given: Option<Tensor>,
     fps: f64,
-    /// What is known of a window besides the frames that are known whole.
+    /// What is known of a window besides completely known frames.
     parts: &'a dyn Fn(&Window) -> Result<Vec<Known>>,
     /// Which pixels of the result are known, one for each frame, row and column.
     exact: Vec<bool>,
@@ -57,10 +57,10 @@ impl Task<'_> {
 struct Report {
     video: PathBuf,
     out: PathBuf,
-    /// What was written: a file for each format, or the folder.
+    /// What was written: one file per format, or the folder.
     files: Vec<PathBuf>,
     frames: usize,
-    /// Frames of the video that was read.
+    /// Frames of the input video.
     known_frames: usize,
     windows: usize,
     plan: LongVideoPlan,
@@ -71,14 +71,14 @@ struct Report {
     replace: bool,
     #[serde(flatten)]
     asked: Asked,
-    /// Whether every known pixel is in the file as it was; nothing where none is held.
+    /// Whether every known pixel is unchanged in the file; omitted if none is kept.
     exact: Option<bool>,
     #[serde(flatten)]
     how: How,
     seconds: f64,
 }
 
-/// Draws what the task asks for, and writes the whole.
+/// Executes the task and writes the result.
 fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outcome> {
     let windows = task.plan.windows(task.total, task.given_places())?.len();
     if windows == 0 {
@@ -120,7 +120,8 @@ fn run(input: &Input<'_>, task: &Task<'_>, bars: &MultiProgress) -> Result<Outco
     Outcome::new(&report, text)
 }
 
-/// Draws window after window and writes the whole; whether its known pixels are as they were.
+/// Samples window after window and writes the result; returns whether its known pixels are
+/// unchanged.
 fn draw(
     input: &Input<'_>,
     task: &Task<'_>,
@@ -157,7 +158,7 @@ fn draw(
     writer.finish()
 }
 
-/// The call that draws the clip of one window.
+/// The request for the clip of one window.
 fn request(
     input: &Input<'_>,
     task: &Task<'_>,
@@ -168,7 +169,7 @@ fn request(
     let mut terms = (task.parts)(window)?;
     if let Some(known) = known {
         let places = window.known_places().into_iter().map(|place| place as i64).collect();
-        // The last term wins where two tell the same number: these frames are final.
+        // The last term wins if two concern the same value: these frames are final.
         terms.push(Known::frames(known.shallow_clone(), places));
     }
     let shape = [window.len() as i64, input.size.h, input.size.w];
@@ -188,14 +189,14 @@ fn request(
     })
 }
 
-/// Half a window is known, half is drawn.
+/// Half of a window is known, half is sampled.
 fn onward(window: usize) -> LongVideoPlan {
     LongVideoPlan::Autoregressive { window, overlap: (window / 2).max(1) }
 }
 
-/// Frames `factor` apart first, or given, then those between them.
+/// First the frames `factor` apart, if not given, then those between them.
 fn between(window: usize, factor: usize, flag: &str) -> Result<LongVideoPlan> {
-    // More frames to go on from where the window has room for them.
+    // More frames as context, if the window has room for them.
     for overlap in [(window / 2).max(1), 1] {
         let reach = window - overlap;
         let mut strides = vec![1];
@@ -218,7 +219,7 @@ fn between(window: usize, factor: usize, flag: &str) -> Result<LongVideoPlan> {
     )
 }
 
-/// Where whole frames of the result are known.
+/// The completely known frames of the result, as a mask of pixels.
 fn whole_frames(places: &[usize], total: usize, pixels: usize) -> Vec<bool> {
     let mut exact = vec![false; total * pixels];
     for place in places {
@@ -227,7 +228,7 @@ fn whole_frames(places: &[usize], total: usize, pixels: usize) -> Vec<bool> {
     exact
 }
 
-/// No part of any window.
+/// No known part in any window.
 fn nothing(_: &Window) -> Result<Vec<Known>> {
     Ok(Vec::new())
 }
@@ -246,7 +247,7 @@ mod tests {
                         let given: Vec<_> = (0..7).map(|k| k * factor).collect();
                         assert!(plan.windows(6 * factor + 1, &given).is_ok(), "{plan:?}");
                     }
-                    // Only a prime that no window reaches over.
+                    // Fails only if a prime factor is too large for the window.
                     Err(_) => assert!((window..=factor).any(|n| factor.is_multiple_of(n))),
                 }
             }

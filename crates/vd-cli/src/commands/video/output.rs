@@ -1,4 +1,4 @@
-//! Where the result goes.
+//! The destination of the result.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::folder;
 use crate::model::Model;
 use crate::output::Usage;
 
-/// From so many windows on, somebody may not want to wait for all of them.
+/// From this many windows on, waiting for all of them may be too long.
 const MANY_WINDOWS: usize = 200;
 
 /// Files that are written at the end, or a folder of frames.
@@ -22,16 +22,16 @@ const MANY_WINDOWS: usize = 200;
 pub(super) enum Output<'a> {
     Files(Files),
     Frames(&'a Path),
-    /// Files of which arrays hold these and the others show them.
+    /// Files: arrays contain these numbers, the other formats show them.
     Numbers(Files, Numbers),
 }
 
-/// What is known of a result.
+/// The known part of a result.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kept<'a> {
-    /// The video as it was read.
+    /// The video as read.
     pub(super) clip: &'a AnyClip,
-    /// Where its frames are in the result.
+    /// The positions of its frames in the result.
     pub(super) places: &'a [usize],
     /// Which pixels of the result are known: f h w.
     pub(super) known: &'a [bool],
@@ -46,7 +46,7 @@ impl<'a> Output<'a> {
         };
         formats::check(formats.iter().copied())?;
         let Some(files) = files else {
-            // Frames of a longer video that lay there before would go on behind these.
+            // Frames of an older, longer video would otherwise seem to continue this one.
             folder::check_new(out)?;
             return Ok(Output::Frames(out));
         };
@@ -57,7 +57,7 @@ impl<'a> Output<'a> {
         Ok(Output::Files(files))
     }
 
-    /// Fits it to what a model draws: arrays hold the numbers of one of arrays.
+    /// Adapts it to the model: for a model of arrays, array files contain numbers.
     pub(super) fn of_model(self, model: &Model, dtype: Option<Dtype>) -> Result<Self> {
         let Some(numbers) = Numbers::of(model, dtype)? else { return Ok(self) };
         let files = match self {
@@ -92,7 +92,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Makes the folders.
+    /// Creates the folders.
     pub(super) fn prepare(&self) -> Result<()> {
         match self {
             Output::Files(files) | Output::Numbers(files, _) => formats::make_folders_of(files),
@@ -100,14 +100,13 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// The rate of the result, where so many frames per second are asked for: that of the first
-    /// format.
+    /// The rate of the result if `asked` frames per second are requested: that of the first format.
     pub(super) fn fps(&self, asked: f64) -> f64 {
         let first = self.files().and_then(|files| files.first());
         first.map_or(asked, |(format, _)| format.fps(asked))
     }
 
-    /// Says what is doubtful about so many windows at this rate.
+    /// Warns about this many windows at this rate.
     pub(super) fn announce(&self, windows: usize, asked: f64) {
         let Some(files) = self.files() else { return };
         formats::announce_rates(files.iter().map(|(format, _)| *format), asked);
@@ -119,27 +118,27 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Takes the frames of a result.
+    /// A writer for the frames of a result.
     pub(super) fn writer(&'a self, fps: f64, kept: Kept<'a>) -> Writer<'a> {
         Writer { output: self, fps, kept, together: Vec::new(), written: 0 }
     }
 }
 
-/// Frames on their way to the disk.
+/// Writes frames to the disk.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     output: &'a Output<'a>,
-    /// What is asked for.
+    /// The requested rate.
     fps: f64,
     kept: Kept<'a>,
-    /// Those that share a file.
+    /// The frames that share a file.
     together: Vec<Tensor>,
-    /// How many have a file of their own.
+    /// The number of frames that have their own files.
     written: usize,
 }
 
 impl Writer<'_> {
-    /// Takes the next frames, 1 c f h w in [-1, 1]; a folder gets them at once.
+    /// Adds the next frames, 1 c f h w in [-1, 1]; a folder gets them at once.
     pub(super) fn add(&mut self, frames: &Tensor) -> Result<()> {
         match self.output {
             Output::Numbers(..) => self.together.push(frames.shallow_clone()),
@@ -152,7 +151,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What there is of a video of so many frames, if it ends here.
+    /// What was written of a video of `of` frames, if it ends here.
     pub(super) fn left(&self, of: usize) -> Left<'_> {
         let out = match self.output {
             Output::Files(files) | Output::Numbers(files, _) => {
@@ -163,7 +162,7 @@ impl Writer<'_> {
         Left { out, done: self.written, of, noun: "frame" }
     }
 
-    /// Whether all known pixels are as they were; nothing where none are known.
+    /// Whether all known pixels are unchanged; `None` if none are known.
     pub(super) fn finish(self) -> Result<Option<bool>> {
         let held = self.kept.known.contains(&true);
         let exact = match self.output {
@@ -185,8 +184,8 @@ impl Writer<'_> {
         Ok(exact)
     }
 
-    /// Writes numbers in their unit, those that are known as they were read, and what shows them;
-    /// whether a file holds what is known as it was.
+    /// Writes numbers in their unit, known ones as they were read, and pictures of them; returns
+    /// whether a file contains the known ones unchanged.
     fn write_numbers(&self, files: &Files, numbers: &Numbers) -> Result<bool> {
         let frames = Tensor::f_cat(&self.together, 2)?; // 1 c f h w
         let shown = picture(&frames, Some(numbers.normaliser()))?.f_get(0)?;
@@ -203,7 +202,7 @@ impl Writer<'_> {
         Ok(array.is_exact() && files.iter().any(|(format, _)| format.array().is_some()))
     }
 
-    /// Writes one file; whether its known pixels are as they were.
+    /// Writes one file; returns whether its known pixels are unchanged.
     fn write(&self, format: ClipFormat, file: &Path, clip: &Clip, held: bool) -> Result<bool> {
         let name = file.display();
         match format {

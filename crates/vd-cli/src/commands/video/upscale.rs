@@ -1,4 +1,4 @@
-//! `vd upscale`: a video of more pixels, and of more frames.
+//! `vd upscale`: increases the resolution and frame rate of a video.
 
 use anyhow::{Result, ensure};
 use indicatif::MultiProgress;
@@ -15,8 +15,8 @@ pub(crate) fn run(args: &UpscaleArgs, bars: &MultiProgress) -> Result<Outcome> {
     input.check_whole()?;
     let (factor, time) = (factor(&input)?, args.time as usize);
     if factor > 1 {
-        // A pixel of the mean of k x k has 1 / k^2 of the gradient. With the square of k, one step
-        // of it closes the gap near the clean end, and twice that overshoots.
+        // A pixel in a mean over k x k has 1 / k^2 of the gradient. With weight k^2, one step
+        // closes the gap near the clean end, and twice that overshoots.
         input.weight = args.video.weight.unwrap_or((factor * factor) as f64);
     }
     if factor > 1 && input.weight == 0.0 {
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &UpscaleArgs, bars: &MultiProgress) -> Result<Outcome> {
     super::run(&input, &task, bars)
 }
 
-/// How many times as large the model draws.
+/// The ratio of the model's frame size to the video's.
 fn factor(input: &Input<'_>) -> Result<i64> {
     let (small, large) = (input.video_size(), input.size);
     let factor = large.h / small.h;
@@ -76,17 +76,17 @@ fn factor(input: &Input<'_>) -> Result<i64> {
     Ok(factor)
 }
 
-/// The smallest sizes that are whole multiples of a video's, and that a network draws whose sides
-/// divide by `multiple`.
+/// The smallest integer multiples of a video's size that a network supports whose sides must be
+/// divisible by `multiple`.
 fn usable(small: FrameSize, multiple: i64) -> String {
     let sizes = (2..).map(|factor| FrameSize { h: small.h * factor, w: small.w * factor });
     let sizes = sizes.filter(|size| size.h % multiple == 0 && size.w % multiple == 0).take(3);
     sizes.map(|size| size.to_string()).collect::<Vec<_>>().join(", ") + " or larger"
 }
 
-/// The small frames that lie in a window.
+/// The small frames within a window.
 fn part(video: &Tensor, window: &Window, time: usize, down: Downscale) -> Result<Vec<Known>> {
-    // Whole frames are known as such already.
+    // Completely known frames are already handled.
     if down == Downscale::None {
         return Ok(Vec::new());
     }
