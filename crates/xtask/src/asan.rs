@@ -1,8 +1,9 @@
-//! `asan`: the tests of the kernels under AddressSanitizer.
+//! `asan`: runs the tests of the kernels under AddressSanitizer.
 //!
-//! The sanitizer's runtime comes with the stable compiler, its flag does not: RUSTC_BOOTSTRAP admits
-//! it. It watches what this project's code reads and writes; libtorch is not instrumented, but its
-//! blocks come from the sanitizer's allocator, so that a kernel that leaves one is seen.
+//! The sanitizer's runtime comes with the stable compiler, but its flag is unstable:
+//! RUSTC_BOOTSTRAP enables it. The sanitizer watches memory accesses of this project's code.
+//! libtorch is not instrumented, but its blocks come from the sanitizer's allocator, so that a
+//! kernel's access outside of one is detected.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,11 @@ use crate::setup;
 use crate::stage;
 
 const TESTS: &str = "crates/vd-tensor-ops/tests";
-/// A target that is named keeps the flags from build scripts and macros, which the compiler loads.
+/// With an explicit target the flags do not apply to build scripts and macros, which the compiler
+/// loads.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// libtorch holds much until its process ends, and hands over containers that are not instrumented.
+/// libtorch keeps much memory until its process ends, and returns containers that are not
+/// instrumented.
 const OPTIONS: &str = "detect_leaks=0:detect_container_overflow=0";
 
 pub(crate) fn run() -> Result<()> {
@@ -38,7 +41,7 @@ pub(crate) fn run() -> Result<()> {
     fs::remove_dir_all(&target).map_err(at("remove", &target))
 }
 
-/// The names of the kernels' tests, in order.
+/// The names of the kernels' tests, sorted.
 fn tests(folder: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(folder).map_err(at("read", folder))?;
     let files = entries.flatten().map(|entry| entry.path());

@@ -1,4 +1,4 @@
-//! `check`: what CI asks for beside the tests.
+//! `check`: what CI requires besides the tests.
 
 use std::fs;
 use std::process::Command;
@@ -28,11 +28,11 @@ pub(crate) fn run() -> Result<()> {
     stage::run("cargo doc", &mut doc)?;
     stage::run("cargo bench --no-run", cargo()?.args(["bench", "--workspace", "--no-run"]))?;
     kernels::compile(&libtorch, false)?;
-    // Of what the tests and benches above have built, but for a few programs.
+    // Reuses what the tests and benches above have built, except for a few programs.
     bundle::run(&downstream::target_dir()?.join("gpu-bundle-packed"))
 }
 
-/// The programs of the generated projects are part of no package, so cargo passes them by.
+/// The programs of the generated projects belong to no package, so cargo skips them.
 fn downstream_format() -> Result<Command> {
     let dir = paths::root()?.join("crates/xtask/downstream");
     let entries = fs::read_dir(&dir).map_err(at("read", &dir))?;
@@ -43,7 +43,7 @@ fn downstream_format() -> Result<Command> {
     Ok(rustfmt)
 }
 
-/// Licences, bans and sources, where the machine has the tool.
+/// Checks licences, bans and sources, if the tool is installed.
 fn deny() -> Result<()> {
     if paths::which("cargo-deny").is_none() {
         eprintln!("\n== cargo-deny is not installed: licences, bans and sources were not checked");

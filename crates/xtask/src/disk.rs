@@ -1,12 +1,12 @@
-//! Free space, as `df` tells it.
+//! Free disk space, according to `df`.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::error::{Result, failed};
 
-/// Refuses a file system with less than `needed` bytes, and names the remedy; one that `df` cannot
-/// tell passes.
+/// Refuses a file system with less than `needed` bytes, and names the remedy; accepts one that `df`
+/// knows nothing about.
 pub(crate) fn check_free(dir: &Path, needed: u64, remedy: &str) -> Result<()> {
     match free(dir) {
         Some(found) if found < needed => failed(format!(
@@ -31,7 +31,7 @@ fn free(dir: &Path) -> Option<u64> {
     available(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// The number before the column that ends in %: a device name and a mount point may hold blanks.
+/// The number before the column that ends in %: a device name and a mount point may contain blanks.
 fn available(df: &str) -> Option<u64> {
     let columns: Vec<&str> = df.lines().nth(1)?.split_whitespace().collect();
     let percent = columns.iter().position(|c| c.ends_with('%'))?;

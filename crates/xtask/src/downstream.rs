@@ -1,8 +1,8 @@
 //! Projects that use the public crates from outside: one per crate, which depends on that crate
-//! alone, one that swaps the sampler and one that brings its own schedule.
+//! alone, one that swaps the sampler and one with its own schedule.
 //!
-//! They are generated in a temporary folder, follow to the letter what `setup --print-env` tells a
-//! user, and are started without LD_LIBRARY_PATH and without LIBTORCH.
+//! They are generated in a temporary folder, follow exactly what `setup --print-env` tells a user,
+//! and are started without LD_LIBRARY_PATH and without LIBTORCH.
 
 use std::env;
 use std::fs;
@@ -58,7 +58,7 @@ pub(crate) fn run() -> Result<()> {
     build_and_run(&setup::ensure()?)
 }
 
-/// What `setup --print-env` prints: the `.cargo/config.toml` of a project, and its build.rs.
+/// The output of `setup --print-env`: the `.cargo/config.toml` of a project, and its build.rs.
 pub(crate) fn print_env(libtorch: &Path) -> String {
     let path = libtorch.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
     format!(
@@ -73,7 +73,7 @@ pub(crate) fn print_env(libtorch: &Path) -> String {
     )
 }
 
-/// Hands the folder of the libraries on to the linker.
+/// A build script that passes the folder of the libraries on to the linker.
 fn build_rs(krate: &str) -> String {
     let links = krate.replace('-', "_").to_uppercase();
     format!(
@@ -82,7 +82,7 @@ fn build_rs(krate: &str) -> String {
     )
 }
 
-/// Generates the projects, builds each, starts each; the folder goes away if all went well.
+/// Generates, builds and starts each project; the folder is removed if all succeed.
 pub(crate) fn build_and_run(libtorch: &Path) -> Result<()> {
     let outside = env::temp_dir().join(format!("vd-downstream-{}", std::process::id()));
     if outside.starts_with(paths::root()?) {
@@ -98,7 +98,7 @@ pub(crate) fn build_and_run(libtorch: &Path) -> Result<()> {
     fs::remove_dir_all(&outside).map_err(at("remove", &outside))
 }
 
-/// Shared with the workspace: the libraries below the public crates are the same, built alike.
+/// Shared with the workspace: the dependencies of the public crates are the same, built alike.
 pub(crate) fn target_dir() -> Result<PathBuf> {
     let root = paths::root()?;
     let set = env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
@@ -141,7 +141,7 @@ impl Project {
 
     fn build(&self, dir: &Path) -> Result<Command> {
         let mut cargo = stage::bare_cargo();
-        // Everything was fetched for the workspace, in the versions of the lock file beside it.
+        // Everything was downloaded for the workspace, in the versions of the lock file beside it.
         cargo.current_dir(dir).args(["build", "--quiet", "--offline"]);
         cargo.env("CARGO_TARGET_DIR", target_dir()?).env_remove("LIBTORCH");
         Ok(cargo)
@@ -160,7 +160,7 @@ impl Project {
     }
 }
 
-/// The `[profile]` tables of the workspace: with others, nothing that is built could be shared.
+/// The `[profile]` tables of the workspace: with other profiles no build could be shared.
 fn profiles(workspace: &str) -> String {
     let mut inside = false;
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The two ways in which a task ends badly.
+//! The two ways in which a task can fail.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ pub(crate) enum Error {
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// A failure with its one line.
+/// A failure with a one-line message.
 pub(crate) fn failed<T>(message: impl Into<String>) -> Result<T> {
     Err(Error::Failed(message.into()))
 }
 
-/// Names what was tried on `path` when the system refuses it.
+/// Names the failed operation on `path` if the system refuses it.
 pub(crate) fn at<'a>(what: &'a str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
     move |e| Error::Failed(format!("cannot {what} {}: {e}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! Finds a libtorch on this machine and says why one that it saw will not do.
+//! Finds a libtorch on this machine, and explains why others are not usable.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,26 +9,26 @@ use std::process::Command;
 use crate::error::Result;
 use crate::paths;
 
-/// The one version that the bindings fit.
+/// The only version that the bindings support.
 pub(crate) const VERSION: &str = "2.11.0";
 
-/// What a libtorch must bring beyond the CPU.
+/// What a libtorch must support besides the CPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     pub(crate) cuda: bool,
     pub(crate) nvrtc: bool,
 }
 
-/// What stood in the place that was looked at: the version in full, or why it will not do.
+/// The result of inspecting a location: the full version, or why it is not usable.
 pub(crate) type Verdict = std::result::Result<String, String>;
 
-/// LIBTORCH as the user set it; cargo itself sets it to the link for all that it starts.
+/// LIBTORCH as the user set it; cargo itself sets it to the link for every process that it starts.
 pub(crate) fn users_libtorch() -> Result<Option<OsString>> {
     let link = paths::link()?;
     Ok(env::var_os("LIBTORCH").filter(|set| Path::new(set) != link))
 }
 
-/// The `torch` package of the active virtual environment: `Ok(None)` where none is active.
+/// The `torch` package of the active virtual environment: `None` if none is active.
 pub(crate) fn in_virtual_env() -> Option<std::result::Result<PathBuf, String>> {
     let venv = PathBuf::from(env::var_os("VIRTUAL_ENV").filter(|v| !v.is_empty())?);
     let pythons = fs::read_dir(venv.join("lib")).into_iter().flatten().flatten();
@@ -37,7 +37,7 @@ pub(crate) fn in_virtual_env() -> Option<std::result::Result<PathBuf, String>> {
     Some(packages.find(|torch| torch.is_dir()).ok_or_else(none))
 }
 
-/// Looks at one place.
+/// Inspects one location.
 pub(crate) fn inspect(torch: &Path, needs: Needs) -> Verdict {
     if !torch.is_dir() {
         return Err(match fs::read_link(torch) {
@@ -74,7 +74,7 @@ pub(crate) fn inspect(torch: &Path, needs: Needs) -> Verdict {
     Ok(found)
 }
 
-/// `2.11.0+cu130`, from the file that the wheel or the zip of libtorch carries.
+/// `2.11.0+cu130`, from a file in libtorch's wheel or zip.
 fn version(torch: &Path) -> Option<String> {
     if let Ok(text) = fs::read_to_string(torch.join("build-version")) {
         return Some(text.trim().to_owned());
@@ -84,10 +84,11 @@ fn version(torch: &Path) -> Option<String> {
     Some(line.trim().trim_matches(['\'', '"']).to_owned())
 }
 
-/// Whether the dynamic linker finds all that a library needs; a machine without `ldd` passes.
+/// Whether the dynamic linker finds everything that a library needs; a machine without `ldd`
+/// passes.
 fn loads(library: &Path) -> std::result::Result<(), String> {
     let mut ldd = Command::new("ldd");
-    // The builds must do without the variable, so the question is asked without it.
+    // The builds must work without the variable, so it is checked without it.
     let output = ldd.arg(library).env("LC_ALL", "C").env_remove("LD_LIBRARY_PATH").output();
     let Ok(output) = output else { return Ok(()) };
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -102,7 +103,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The first thing that `ldd` did not find: a library, or a version of the C library.
+/// The first item that `ldd` did not find: a library, or a version of the C library.
 fn missing(ldd: &str) -> Option<&str> {
     let line = ldd.lines().find(|l| l.contains("not found"))?;
     match line.split_once("version `") {
@@ -116,7 +117,7 @@ fn missing(ldd: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// A folder that has the files of a libtorch, all empty, and `version.py`.
+    /// A folder with the files of a libtorch, all empty, and `version.py`.
     fn pretend(name: &str, version_py: &str) -> PathBuf {
         let dir = env::temp_dir().join(format!("xtask-find-{}-{name}", std::process::id()));
         for file in ["lib/libtorch_cpu.so", "lib/libtorch.so", "lib/libc10.so"] {

@@ -6,7 +6,7 @@ use crate::setup;
 use crate::stage;
 
 const EXAMPLE: [&str; 5] = ["--release", "-p", "vd-unet3d", "--example", "growth"];
-/// Where the numbers and the plots go, from the root of the workspace.
+/// The folder of the numbers and plots, relative to the root of the workspace.
 const FOLDER: &str = "docs/benchmarks";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {

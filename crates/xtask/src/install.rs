@@ -1,7 +1,7 @@
-//! Installs libtorch from its Python wheels, so that it is there as a whole or not at all.
+//! Installs libtorch from its Python wheels atomically.
 //!
-//! pip works in a folder of its own, `NAME.partial-PID`, which becomes `NAME` by one rename. What
-//! an interrupted run leaves behind is a partial folder, and the next run clears it away.
+//! pip works in a separate folder, `NAME.partial-PID`, which becomes `NAME` by one rename. An
+//! interrupted run leaves only a partial folder, which the next run removes.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -14,31 +14,31 @@ use crate::pip::Install;
 use crate::python;
 
 const TORCH: &str = "torch==2.11.0";
-/// What libtorch_cpu.so of the CUDA build asks the dynamic linker for.
+/// The libraries that libtorch_cpu.so of the CUDA build requires from the dynamic linker.
 const NEEDED_BY_CPU: [&str; 2] = ["nvidia-cuda-cupti==13.0.85", "nvidia-cuda-runtime==13.0.96"];
 /// The compiler of CUDA kernels and the headers that it includes.
 const NVRTC: [&str; 2] = ["nvidia-cuda-nvrtc==13.0.88", "nvidia-cuda-crt==13.0.88"];
-/// The folder of the compiler where libtorch came without it; vd-torch looks into it too.
+/// The folder of the compiler if libtorch came without it; vd-torch also looks there.
 const NVRTC_FOLDER: &str = "nvrtc-13.0.88";
-/// Found by libtorch_cuda.so alone: half of the wheel.
+/// Used only by libtorch_cuda.so: half of the wheel.
 const CUDA_ONLY: [&str; 3] = ["libtorch_cuda.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so"];
 
-/// Disk space that a whole installation takes while it runs: the wheels and what they unpack to.
+/// Disk space that a full installation takes while it runs: the wheels and their unpacked content.
 const SPACE: u64 = 2_500_000_000;
 const SPACE_CUDA: u64 = 9_000_000_000;
 const SPACE_NVRTC: u64 = 500_000_000;
 
-/// Whose folder is installed into.
+/// The owner of the folder to install into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// The project's cache: what is broken there may be replaced.
+    /// The project's cache: broken content may be replaced.
     Project,
-    /// `--dir`: nothing that stands there is touched.
+    /// `--dir`: existing content is never changed.
     User,
 }
 
-/// Installs into `target`, which then holds `torch`, `nvidia` and so on; returns
-/// `target/torch` and its version.
+/// Installs into `target`, which then contains `torch`, `nvidia` and so on; returns `target/torch`
+/// and its version.
 pub(crate) fn install(target: &Path, needs: Needs, owner: Owner) -> Result<(PathBuf, String)> {
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         return failed(format!("libtorch cannot be installed in {}", target.display()));
@@ -65,15 +65,15 @@ pub(crate) fn install(target: &Path, needs: Needs, owner: Owner) -> Result<(Path
     let version = find::inspect(&site.join("torch"), needs)
         .map_err(|why| Error::Failed(format!("pip's installation is unusable: {why}")))?;
     if owner == Owner::Project && target.exists() {
-        // It was found unusable, and what replaces it is complete.
+        // It was found unusable, and its replacement is complete.
         fs::remove_dir_all(target).map_err(at("replace", target))?;
     }
     fs::rename(&site, target).map_err(at("move the installation to", target))?;
     Ok((torch, version))
 }
 
-/// Installs the compiler of CUDA kernels alone into the project's cache, where `wanted` is not in its
-/// folder there; returns that.
+/// Installs only the compiler of CUDA kernels into the project's cache, unless `wanted` is already
+/// in its folder there; returns that folder.
 pub(crate) fn nvrtc(cache: &Path, wanted: &Path) -> Result<PathBuf> {
     fs::create_dir_all(cache).map_err(at("create", cache))?;
     let target = cache.join(NVRTC_FOLDER);
@@ -102,7 +102,7 @@ pub(crate) fn nvrtc(cache: &Path, wanted: &Path) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// Everything between an empty partial folder and a complete `site` in it.
+/// Turns an empty partial folder into one with a complete `site`.
 fn fetch(partial: &Path, needs: Needs, log: &Path) -> Result<()> {
     let python = python::with_pip(&partial.join("venv"))?;
     let mut wheels = vec![TORCH];
@@ -132,7 +132,7 @@ fn fetch(partial: &Path, needs: Needs, log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One installation at a time in one folder: the system frees the lock however a run ends.
+/// Allows one installation at a time in a folder: the system releases the lock however a run ends.
 fn lock(parent: &Path) -> Result<File> {
     let folder = File::open(parent).map_err(at("open", parent))?;
     match folder.try_lock() {
@@ -140,13 +140,13 @@ fn lock(parent: &Path) -> Result<File> {
             eprintln!("xtask: waiting for another setup in {}", parent.display());
             folder.lock().map_err(at("lock", parent))?;
         }
-        // A file system without locks (some network ones): partial folders differ by process.
+        // A file system without locks (some network ones): partial folders still differ by process.
         Err(TryLockError::Error(_)) | Ok(()) => {}
     }
     Ok(folder)
 }
 
-/// Clears away what interrupted runs left; the lock says that no run is alive.
+/// Removes what interrupted runs left; the lock guarantees that no other run is active.
 fn clear_partials(parent: &Path, name: &str) {
     let start = format!("{name}.partial-");
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -158,7 +158,7 @@ fn clear_partials(parent: &Path, name: &str) {
     }
 }
 
-/// A rename takes the place of an empty folder, or of none.
+/// A rename may only replace an empty folder, or create a new one.
 fn refuse_to_replace(target: &Path) -> Result<()> {
     let is_empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
     if fs::symlink_metadata(target).is_err() || is_empty() {
@@ -168,7 +168,7 @@ fn refuse_to_replace(target: &Path) -> Result<()> {
     failed(format!("{shown} exists but holds no usable libtorch {VERSION}: choose another folder"))
 }
 
-/// A folder that goes away with the run that made it.
+/// A folder that is removed when the run that made it ends.
 struct Partial(PathBuf);
 
 impl Partial {

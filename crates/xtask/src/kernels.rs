@@ -9,14 +9,15 @@ use crate::setup;
 use crate::stage;
 
 const LIBRARY: &str = "libnvrtc.so.13";
-/// Where the wheel has it, beside the package torch.
+/// Its location in the wheel, beside the package torch.
 const FOLDER: &str = "nvidia/cu13/lib";
 
 pub(crate) fn run() -> Result<()> {
     compile(&setup::ensure()?, true)
 }
 
-/// Every kernel for every generation; fails on one that does not compile, or that spills registers.
+/// Compiles every kernel for every GPU generation; fails on one that does not compile, or that
+/// spills registers.
 pub(crate) fn compile(libtorch: &Path, show: bool) -> Result<()> {
     let nvrtc = compiler(libtorch)?;
     let mut cargo = stage::cargo(libtorch)?;
@@ -28,7 +29,7 @@ pub(crate) fn compile(libtorch: &Path, show: bool) -> Result<()> {
     stage::run("GPU kernels", &mut cargo)
 }
 
-/// The folder of NVRTC: beside libtorch, or the project's own, which is filled where it is empty.
+/// The folder of NVRTC: beside libtorch, or the project's own, which is filled if it is empty.
 fn compiler(libtorch: &Path) -> Result<PathBuf> {
     let beside = libtorch.canonicalize().ok().map(|torch| torch.with_file_name(FOLDER));
     if let Some(folder) = beside.filter(|folder| folder.join(LIBRARY).is_file()) {

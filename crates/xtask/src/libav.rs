@@ -1,4 +1,4 @@
-//! The feature `libav`: built and tested where its libraries are.
+//! The feature `libav`: built and tested if its libraries are installed.
 
 use std::path::Path;
 use std::process::Command;
@@ -29,7 +29,7 @@ pub(crate) fn check(libtorch: &Path) -> Result<()> {
     stage::run("videos through libav", &mut test(&films)?)
 }
 
-/// What the feature needs and the machine has not.
+/// What the feature needs but the machine lacks.
 fn missing() -> Option<&'static str> {
     if paths::which("clang").is_none() {
         return Some("clang was not found");

@@ -1,8 +1,8 @@
-//! `cargo xtask`: sets a machine up, runs the tests, the demo, the checks and the measurements
-//! of speed.
+//! `cargo xtask`: sets up the machine, runs the tests, the demo, the checks and the speed
+//! measurements.
 //!
-//! It depends on nothing but the standard library, so that it builds on a machine that has no
-//! libtorch yet. Reports go to stderr; stdout carries only what was asked for.
+//! It depends only on the standard library, so that it builds on a machine that has no libtorch
+//! yet. Reports are written to stderr; stdout carries only requested output.
 
 #![forbid(unsafe_code)]
 #![allow(

@@ -1,4 +1,4 @@
-//! Where things lie.
+//! Paths of the workspace, the cache and programs.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ const PROJECT: &str = "video-diffusion";
 
 /// The root of the workspace.
 pub(crate) fn root() -> Result<PathBuf> {
-    // cargo sets the variable anew at each run: a copied clone with its target/ stays right.
+    // cargo sets the variable at each run, so a copied clone with its target/ works.
     let own = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     let root = own.parent().and_then(Path::parent);
@@ -21,7 +21,7 @@ pub(crate) fn root() -> Result<PathBuf> {
     })
 }
 
-/// The link that the builds go through.
+/// The link to libtorch that the builds use.
 pub(crate) fn link() -> Result<PathBuf> {
     Ok(root()?.join(".libtorch"))
 }
@@ -39,7 +39,7 @@ pub(crate) fn cache() -> Result<PathBuf> {
     }
 }
 
-/// The first `program` on the PATH, or `program` itself where it names a path.
+/// The first `program` on the PATH, or `program` itself if it is a path.
 pub(crate) fn which(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(PathBuf::from(program)).filter(|p| is_executable(p));

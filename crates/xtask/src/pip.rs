@@ -1,4 +1,4 @@
-//! Runs pip, shows what it downloads, and turns a failure into one line.
+//! Runs pip, shows its downloads, and summarises a failure in one line.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -9,11 +9,12 @@ use std::thread;
 
 use crate::error::{Error, Result, failed};
 
-/// Wheels are named for a Python; none is ever imported, so any Python may fetch this one's.
+/// Wheels are tagged with a Python version; since none is ever imported, any Python may fetch those
+/// for this one.
 const WHEELS_FOR_PYTHON: &str = "3.12";
-/// torch's wheels ask for glibc 2.28, so those of its dependencies may too.
+/// torch's wheels require glibc 2.28, so those of its dependencies may too.
 const NEWEST_GLIBC: u32 = 28;
-/// Settings of a user's pip that contradict an installation into a folder of its own.
+/// Settings of a user's pip that conflict with an installation into a separate folder.
 const CONTRARY: [&str; 4] = ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_NO_BINARY"];
 
 /// One call of pip.
@@ -23,11 +24,11 @@ pub(crate) struct Install<'a> {
     pub(crate) python: &'a Path,
     pub(crate) wheels: &'a [&'a str],
     pub(crate) dependencies: bool,
-    /// Where the packages go.
+    /// The target folder of the packages.
     pub(crate) site: &'a Path,
-    /// Where pip unpacks meanwhile: on the same disk, since /tmp may be a small one.
+    /// pip's temporary folder, on the same disk, since /tmp may be small.
     pub(crate) scratch: &'a Path,
-    /// Where the whole output goes if it holds nothing that is known.
+    /// The file for the whole output if it contains no known error.
     pub(crate) log: &'a Path,
 }
 
@@ -71,14 +72,14 @@ impl Install<'_> {
     }
 }
 
-/// The names of the platforms whose wheels run here, the newest first.
+/// The platform tags of wheels that run here, the newest first.
 fn platforms(arch: &str) -> Vec<String> {
     let newest_first = (5..=NEWEST_GLIBC).rev().map(|n| format!("manylinux_2_{n}_{arch}"));
     let old_names = ["manylinux2014", "manylinux2010", "manylinux1"];
     newest_first.chain(old_names.map(|name| format!("{name}_{arch}"))).collect()
 }
 
-/// Runs pip to its end, and shows the few lines of its output by which one can see it work.
+/// Runs pip to its end, and shows the few lines of its output that indicate progress.
 pub(crate) fn watch(pip: &mut Command) -> Result<(ExitStatus, String)> {
     let broken = |e| Error::Failed(format!("cannot run pip: {e}"));
     pip.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -86,7 +87,7 @@ pub(crate) fn watch(pip: &mut Command) -> Result<(ExitStatus, String)> {
     let errors = child.stderr.take().map(|mut stream| {
         thread::spawn(move || {
             let mut text = Vec::new();
-            // A stream that breaks off is as long as it is.
+            // If a stream breaks off, what was read until then counts.
             let _ = stream.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         })
@@ -105,7 +106,7 @@ pub(crate) fn watch(pip: &mut Command) -> Result<(ExitStatus, String)> {
     Ok((child.wait().map_err(broken)?, output))
 }
 
-/// The words by which a network that fails is known.
+/// Words that identify a network failure.
 const NETWORK: [&str; 14] = [
     "Temporary failure in name resolution",
     "Name or service not known",
@@ -123,8 +124,7 @@ const NETWORK: [&str; 14] = [
     "Max retries exceeded",
 ];
 
-/// One line for a full disk or a network that fails, whatever was installed, with how to do without
-/// the one and the other.
+/// A one-line message for a full disk or a network failure, with the given remedy for each.
 pub(crate) fn surroundings(output: &str, disk: &str, network: &str) -> Option<String> {
     let has = |words: &str| output.contains(words);
     if has("No space left on device") || has("Disk quota exceeded") {
@@ -140,7 +140,7 @@ pub(crate) fn surroundings(output: &str, disk: &str, network: &str) -> Option<St
     ))
 }
 
-/// One line for the failures that have a remedy.
+/// A one-line message for failures that have a remedy.
 fn diagnose(output: &str) -> Option<String> {
     let has = |words: &str| output.contains(words);
     let disk = "give `--dir DIR` on another disk";
@@ -160,7 +160,7 @@ fn diagnose(output: &str) -> Option<String> {
     has("cancelled by user").then(|| "pip was interrupted; run this again".to_owned())
 }
 
-/// What pip itself calls the error, else its last word.
+/// The line that pip marks as the error, else its last line.
 pub(crate) fn key_line(output: &str) -> String {
     let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
     let error = lines().rfind(|line| line.starts_with("ERROR:"));

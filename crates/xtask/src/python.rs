@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::paths;
 
-/// The first pip that takes several `--platform`s.
+/// The first pip that accepts several `--platform`s.
 const OLDEST_PIP: (u32, u32) = (20, 3);
 
 /// An interpreter with pip: the user's, else one in a virtual environment made at `venv`.
@@ -46,8 +46,8 @@ pub(crate) fn environment(venv: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The Python that the variable PYTHON names, else the first on the PATH; the error is what was
-/// looked for.
+/// The Python in the variable PYTHON, else the first on the PATH; the error is what was searched
+/// for.
 fn interpreter() -> std::result::Result<PathBuf, String> {
     let named = env::var("PYTHON").ok().filter(|p| !p.is_empty());
     let found = match &named {
@@ -59,7 +59,7 @@ fn interpreter() -> std::result::Result<PathBuf, String> {
 
 fn made_venv(python: &Path, venv: &Path) -> std::result::Result<PathBuf, String> {
     output(Command::new(python).args(["-m", "venv"]).arg(venv)).map_err(|said| {
-        // The advice that follows these words is about another way than ours.
+        // The advice after these words is about another approach than ours.
         let ensurepip = said.contains("ensurepip").then(|| "ensurepip is missing".to_owned());
         ensurepip.unwrap_or_else(|| last_line(&said))
     })?;
@@ -89,14 +89,14 @@ fn pip_version(said: &str) -> Option<(u32, u32)> {
     Some((major, numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0)))
 }
 
-/// What a command printed, or what it said when it failed.
+/// The output of a command, or its error output if it failed.
 fn output(command: &mut Command) -> std::result::Result<String, String> {
     let output = command.output().map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);
     }
-    // venv tells its reason on stdout, everything else on stderr.
+    // venv prints its reason on stdout, all others on stderr.
     Err(text + &String::from_utf8_lossy(&output.stderr))
 }
 

@@ -1,4 +1,4 @@
-//! `setup`: libtorch, found or installed, and linked as `.libtorch`.
+//! `setup`: finds or installs libtorch, and links it as `.libtorch`.
 
 use std::env;
 use std::ffi::OsString;
@@ -29,7 +29,7 @@ pub(crate) fn run(options: &SetupOptions) -> Result<()> {
     Ok(())
 }
 
-/// Sets up what is missing; returns the LIBTORCH that every build has to be given.
+/// Sets up what is missing; returns the LIBTORCH that every build must use.
 pub(crate) fn ensure() -> Result<PathBuf> {
     prepare(&SetupOptions::default())
 }
@@ -70,14 +70,14 @@ fn prepare(options: &SetupOptions) -> Result<PathBuf> {
     Ok(link)
 }
 
-/// A libtorch that will do.
+/// A usable libtorch.
 struct Found {
     from: &'static str,
     torch: PathBuf,
     version: String,
 }
 
-/// A LIBTORCH in the environment wins in every plain cargo command, so it has to be right.
+/// LIBTORCH in the environment takes precedence in every plain cargo command, so it must be usable.
 fn from_variable(set: OsString, options: &SetupOptions, needs: Needs) -> Result<PathBuf> {
     let torch = PathBuf::from(set);
     let shown = torch.display();
@@ -107,7 +107,7 @@ fn in_dir(dir: &Path, needs: Needs) -> Result<Found> {
     Ok(Found { from: "--dir", torch, version })
 }
 
-/// The places where a libtorch may already be, in order; says why a place was passed over.
+/// Searches the possible locations in order; reports why one was skipped.
 fn search(link: &Path, needs: Needs) -> Option<Found> {
     let mut places = Vec::new();
     match find::in_virtual_env() {
@@ -142,7 +142,7 @@ fn in_cache(needs: Needs) -> Result<Found> {
     Ok(Found { from: "a new installation", torch, version })
 }
 
-/// A folder per set: an installation never changes once it is complete.
+/// One folder per set of components: an installation never changes once it is complete.
 fn folder(needs: Needs) -> String {
     let cuda = if needs.cuda { "-cuda" } else { "" };
     let nvrtc = if needs.nvrtc { "-nvrtc" } else { "" };
@@ -157,7 +157,7 @@ fn folders(needs: Needs) -> impl Iterator<Item = String> {
     covering.map(|(cuda, nvrtc)| folder(Needs { cuda, nvrtc }))
 }
 
-/// Points the link at `torch`, in one step; returns where that really is.
+/// Points the link at `torch` in one step, and returns the resolved path.
 fn make_link(link: &Path, torch: &Path) -> Result<PathBuf> {
     let real = torch.canonicalize().map_err(at("find", torch))?;
     if link.canonicalize().is_ok_and(|now| now == real) {
@@ -169,7 +169,8 @@ fn make_link(link: &Path, torch: &Path) -> Result<PathBuf> {
     Ok(real)
 }
 
-/// torch-sys and the shim are C++: says so before minutes of download and compilation.
+/// torch-sys and the shim are C++: reports a missing compiler before minutes of download and
+/// compilation.
 fn check_compiler() -> Result<()> {
     let target = format!("CXX_{}_unknown_linux_gnu", env::consts::ARCH);
     let set = [target.as_str(), "HOST_CXX", "CXX"].into_iter().find_map(|name| {

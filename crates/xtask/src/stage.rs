@@ -1,4 +1,4 @@
-//! Runs the commands of a task one after the other, each with a heading and its time.
+//! Runs the commands of a task one after another, each with a heading and its time.
 
 use std::env;
 use std::path::Path;
@@ -9,15 +9,15 @@ use crate::error::{Error, Result, failed};
 use crate::paths;
 use crate::setup::OVERRIDES;
 
-/// A cargo command at the root of the workspace, with the one LIBTORCH of all stages: another
-/// spelling of the same folder would build torch-sys anew.
+/// A cargo command at the root of the workspace, with the same LIBTORCH for all stages: another
+/// spelling of the same folder would rebuild torch-sys.
 pub(crate) fn cargo(libtorch: &Path) -> Result<Command> {
     let mut cargo = bare_cargo();
     cargo.current_dir(paths::root()?).env("LIBTORCH", libtorch);
     Ok(cargo)
 }
 
-/// A cargo command without what the cargo that started this program left in the environment.
+/// A cargo command without the environment variables of the cargo that started this program.
 pub(crate) fn bare_cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in env::vars_os() {
@@ -33,7 +33,7 @@ pub(crate) fn bare_cargo() -> Command {
     cargo
 }
 
-/// Runs one stage; its failure names the stage.
+/// Runs one stage; its error names the stage.
 pub(crate) fn run(heading: &str, command: &mut Command) -> Result<()> {
     timed(heading, || {
         let program = command.get_program().to_string_lossy().into_owned();
@@ -43,7 +43,7 @@ pub(crate) fn run(heading: &str, command: &mut Command) -> Result<()> {
     })
 }
 
-/// Puts a heading before a stage and its seconds after it.
+/// Prints a heading before a stage and its duration after it.
 pub(crate) fn timed<T>(heading: &str, stage: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("\n== {heading}");
     let start = Instant::now();

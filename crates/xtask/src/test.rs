@@ -1,4 +1,4 @@
-//! `test`: every test of the workspace, then the examples and the projects downstream of it.
+//! `test`: every test of the workspace, then the examples and the downstream projects.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::error::{Result, at};
 use crate::setup;
 use crate::stage;
 
-/// One for each library crate; the demo, which takes minutes, has a task of its own.
+/// One for each library crate; the demo, which takes minutes, is a separate task.
 const EXAMPLES: [&str; 7] =
     ["torch", "tensor_ops", "unet3d", "diffusion", "text_cond", "data", "train"];
 
@@ -30,8 +30,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs each example, as `cargo test` has built it, in a fresh temporary folder, where it finds
-/// nothing of an earlier run.
+/// Runs each example, as `cargo test` has built it, in a new temporary folder without files of
+/// earlier runs.
 fn run_examples() -> Result<()> {
     let target = downstream::target_dir()?;
     let scratch = target.join("examples-scratch");
@@ -46,7 +46,7 @@ fn run_examples() -> Result<()> {
     fs::remove_dir_all(&scratch).map_err(at("remove", &scratch))
 }
 
-/// Whether the arguments of cargo (those before `--`) name packages themselves.
+/// Whether the arguments of cargo (those before `--`) name packages.
 fn chooses_packages(args: &[String]) -> bool {
     let of_cargo = args.iter().take_while(|arg| *arg != "--");
     of_cargo.into_iter().any(|arg| {

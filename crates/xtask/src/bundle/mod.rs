@@ -1,5 +1,5 @@
-//! `gpu-bundle`: everything that a machine with a GPU needs, where there is neither Rust nor a
-//! network: programs, what they read, the comparison with the peer, and a script that runs it all.
+//! `gpu-bundle`: everything needed on a machine with a GPU but without Rust or a network: programs,
+//! their input files, the comparison with the peer, and a script that runs it all.
 
 mod programs;
 #[cfg(test)]
@@ -17,9 +17,9 @@ use crate::paths;
 use crate::setup;
 use crate::stage;
 
-/// The most that it may hold: it travels with a working tree.
+/// The maximum size: it is transferred with a working tree.
 const MOST: u64 = 60_000_000;
-/// What tests read, from the root of the workspace.
+/// Files that tests read, relative to the root of the workspace.
 const FIXTURES: [&str; 5] = [
     "crates/vd-torch/src",
     "crates/vd-unet3d/tests/parity",
@@ -27,9 +27,9 @@ const FIXTURES: [&str; 5] = [
     "crates/vd-tensor-ops/tests/fixtures",
     "crates/vd-text-cond/tests/encoders/bert",
 ];
-/// What runs there, beside the programs.
+/// The scripts that run there, beside the programs.
 const SCRIPTS: &str = "crates/xtask/gpu";
-/// Stays outside of the archive.
+/// Not part of the archive.
 const ENTRY: &str = "run.sh";
 const ARCHIVE: &str = "payload.tar.xz";
 
@@ -71,7 +71,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Programs of one package share most of their code and lie side by side: a long window finds it.
+/// Programs of one package share most of their code and are adjacent, so a long compression window
+/// finds it.
 fn pack(tree: &Path, archive: &Path) -> Result<()> {
     let mut tar = Command::new("tar");
     tar.args(["--sort=name", "--owner=0", "--group=0", "--use-compress-program=xz -9 -T0"]);

@@ -14,7 +14,7 @@ struct Programs {
     names: &'static [&'static str],
 }
 
-/// Tests that take their device from `vd_torch::testing`.
+/// Tests that get their device from `vd_torch::testing`.
 const TESTS: [Programs; 5] = [
     Programs { package: "vd-torch", names: &["kept", "recordings", "transfer"] },
     Programs {
@@ -69,7 +69,7 @@ const TESTS: [Programs; 5] = [
     },
 ];
 
-/// What is built for speed: benchmarks that take their device from there too, `vd`, and our side of
+/// Programs built for speed: benchmarks that get their device from there too, `vd`, and our side of
 /// the comparison.
 const FAST: [(&str, &str, &str); 6] = [
     ("vd-tensor-ops", "--bench", "kernels_gpu"),
@@ -80,11 +80,11 @@ const FAST: [(&str, &str, &str); 6] = [
     ("vd-train", "--example", "bench_steps"),
 ];
 
-/// Builds everything and puts it into `bin`: `tests/PACKAGE/NAME`, `benches/PACKAGE/NAME` and, by
-/// themselves, `vd` and our side of the comparison.
+/// Builds everything and copies it to `bin`: `tests/PACKAGE/NAME`, `benches/PACKAGE/NAME` and, at
+/// the top level, `vd` and our side of the comparison.
 ///
-/// Each kind is built for the whole workspace, as the tests and the checks build it: features of a
-/// crate depend on what is built beside it, and so nothing is built twice.
+/// Each kind is built for the whole workspace, as the tests and the checks do: the features of a
+/// crate depend on what is built with it, and so nothing is built twice.
 pub(super) fn collect(libtorch: &Path, bin: &Path) -> Result<()> {
     let mut cargo = stage::cargo(libtorch)?;
     cargo.args(["test", "--no-run", "--workspace"]);
@@ -126,7 +126,7 @@ fn find<'a>(built: &'a [Program], package: &str, name: &str) -> Result<&'a Path>
     }
 }
 
-/// Runs cargo, and gives the programs that it names.
+/// Runs cargo, and returns the programs that it reports.
 fn build(heading: &str, cargo: &mut Command) -> Result<Vec<Program>> {
     cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     stage::timed(heading, || {
@@ -138,12 +138,13 @@ fn build(heading: &str, cargo: &mut Command) -> Result<Vec<Program>> {
     })
 }
 
-/// The programs that cargo's messages name: one message a line, one program in it at most.
+/// The programs in cargo's messages: one message per line, with at most one program.
 fn programs(messages: &str) -> Vec<Program> {
     let named = messages.lines().filter_map(|line| {
         let text = |start: &str| line.split_once(start)?.1.split('"').next();
         let path = PathBuf::from(text("\"executable\":\"")?);
-        // of the path of `path+file:///PATH#NAME@VERSION`, or `#VERSION` where the folder has the name
+        // from the path in `path+file:///PATH#NAME@VERSION`, or `#VERSION` if the folder has the
+        // name
         let (folder, after) = text("\"package_id\":\"")?.split_once('#')?;
         let package = match after.split_once('@') {
             Some((name, _)) => name,
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
     use crate::paths;
 
-    /// What a test that takes its device from elsewhere has in it.
+    /// Text in a test that marks that it chooses its own device.
     const MARKS: [&str; 3] = ["testing::device", "testing::choice", "VD_TEST_DEVICE"];
 
     /// The integration tests of a package, by name.
@@ -211,7 +212,7 @@ mod tests {
         for package in &packages {
             for (name, path) in tests_of(package) {
                 let text = fs::read_to_string(path).unwrap();
-                // As it is alone, and among others.
+                // As its only name, and among others.
                 let text = text
                     .replace("testing::{self, ", "testing::")
                     .replace("testing::{", "testing::");

@@ -1,4 +1,4 @@
-//! The scripts of the bundle, with programs that only say what tests and benches say.
+//! Tests the bundle's scripts, with programs that only print what tests and benches print.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -40,7 +40,7 @@ fn scripts() -> PathBuf {
     paths::root().unwrap().join(SCRIPTS)
 }
 
-/// One of the stages of `bundle.py`, if there is a Python.
+/// Runs one of the stages of `bundle.py`, if there is a Python.
 fn stage(scratch: &Scratch, name: &str, seconds: &str) -> Option<String> {
     let python = paths::which("python3")?;
     let mut command = Command::new(python);

@@ -1,4 +1,4 @@
-//! The peer's wheels, fetched when the bundle is made: they hold nothing but Python.
+//! The peer's wheels, downloaded when the bundle is made: they contain only Python.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,8 @@ use crate::error::{Result, at, failed};
 use crate::pip;
 use crate::python;
 
-/// The peer and what it imports beside torch, torchvision and Pillow, which a Python with torch for
-/// pictures has.
+/// The peer and its imports besides torch, torchvision and Pillow, which a Python with torch for
+/// images has.
 const WHEELS: [&str; 5] = [
     "video-diffusion-pytorch==0.7.0",
     "einops==0.8.2",

@@ -1,4 +1,4 @@
-//! Which crate of the workspace may use which.
+//! Which crate of the workspace may use which others.
 
 /// The arrows of docs/architecture.md: a crate may use those it points at and all below them.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -16,14 +16,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Sets the machine up, so it has to build where nothing is: not even from the registry.
+/// It sets the machine up, so it must build without any dependency, even from the registry.
 const DEPENDS_ON_NOTHING: &str = "xtask";
 
-/// Reads `cargo tree --prefix depth --depth 1`: each crate with what it uses directly.
+/// Parses `cargo tree --prefix depth --depth 1`: each crate with its direct dependencies.
 pub(super) fn parse(tree: &str) -> Vec<(String, Vec<String>)> {
     let mut edges: Vec<(String, Vec<String>)> = Vec::new();
     for line in tree.lines() {
-        // `0vd-data v0.1.0 (/path)` and, below it, `1tch v0.24.0`
+        // `0vd-data v0.1.0 (/path)` followed by lines such as `1tch v0.24.0`
         let name = line.get(1..).and_then(|rest| rest.split_whitespace().next());
         match (line.as_bytes().first(), name, edges.last_mut()) {
             (Some(b'0'), Some(name), _) => edges.push((name.to_owned(), Vec::new())),
@@ -34,7 +34,7 @@ pub(super) fn parse(tree: &str) -> Vec<(String, Vec<String>)> {
     edges
 }
 
-/// One line per edge that the table does not allow.
+/// One line for each edge that is not in the table.
 pub(super) fn violations(edges: &[(String, Vec<String>)]) -> Vec<String> {
     let in_workspace = |name: &str| edges.iter().any(|(krate, _)| krate == name);
     let mut found = Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn violations(edges: &[(String, Vec<String>)]) -> Vec<String> {
     found
 }
 
-/// All that stands below a crate: `None` where the table does not know it.
+/// Everything below a crate: `None` if it is not in the table.
 fn below(krate: &str) -> Option<Vec<&'static str>> {
     let (_, pointed_at) = ARROWS.iter().find(|(name, _)| *name == krate)?;
     let mut reached = pointed_at.to_vec();

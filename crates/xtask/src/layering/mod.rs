@@ -1,4 +1,4 @@
-//! `layering`: the rules of docs/architecture.md that a program can check.
+//! `layering`: checks the rules of docs/architecture.md that can be checked automatically.
 
 mod edges;
 mod sources;
@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<()> {
     }
 }
 
-/// Direct dependencies of every crate of the workspace, those of tests and build scripts too.
+/// Direct dependencies of every crate of the workspace, including those of tests and build scripts.
 fn tree() -> Result<String> {
     let mut cargo = stage::bare_cargo();
     cargo.current_dir(paths::root()?).args(["tree", "--workspace", "--all-features"]);

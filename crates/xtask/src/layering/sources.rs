@@ -10,23 +10,23 @@ const MAY_BE_UNSAFE: [&str; 3] = [
     "crates/vd-tensor-ops/src/kernels/",
     "crates/vd-tensor-ops/tests/kernels_",
 ];
-/// Crates that hold unsafe code somewhere, so that their root cannot forbid it.
+/// Crates that contain unsafe code, so that their root cannot forbid it.
 const CANNOT_FORBID: [&str; 2] = ["crates/vd-torch/", "crates/vd-tensor-ops/"];
-/// Programs, whose output is their purpose.
+/// Programs, whose purpose is to print.
 const MAY_PRINT: [&str; 2] = ["crates/vd-cli/", "crates/xtask/"];
 const PRINTING: [&str; 5] = ["println", "eprintln", "print", "eprint", "dbg"];
 const SCHEDULES: &str = "crates/vd-diffusion/src/schedule";
-/// What a schedule, which is f64 alone, has no word for.
+/// Words that must not occur in a schedule, which only uses f64.
 const OF_TENSORS: [&str; 3] = ["tch", "torch_sys", "Tensor"];
 
-/// What is wrong with one file, and what might become so.
+/// The violations in one file, and possible ones.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads one file; `path` is relative to the root of the workspace.
+/// Checks one file; `path` is relative to the root of the workspace.
 pub(super) fn check(path: &str, source: &str) -> Findings {
     let mut found = Findings::default();
     let lines = source.lines().count();

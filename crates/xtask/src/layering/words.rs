@@ -1,6 +1,6 @@
-//! The words of a Rust source: its identifiers, without those in comments and literals.
+//! The identifiers of a Rust source, without comments and literals.
 
-/// One identifier, the line it stands on (from 1) and the character after it, blanks skipped.
+/// One identifier, its line (from 1) and the next non-blank character after it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Word<'a> {
     pub(super) text: &'a str,
@@ -8,7 +8,7 @@ pub(super) struct Word<'a> {
     pub(super) next: Option<char>,
 }
 
-/// The identifiers of code that [`mask`] has cleared.
+/// The identifiers in source that [`mask`] has cleared.
 pub(super) fn words(masked: &str) -> Vec<Word<'_>> {
     let mut found = Vec::new();
     for (index, text) in masked.lines().enumerate() {
@@ -27,7 +27,7 @@ fn identifiers(line: &str) -> impl Iterator<Item = (usize, &str)> {
     pieces.map(move |piece| (piece.as_ptr() as usize - line.as_ptr() as usize, piece))
 }
 
-/// The source with every comment and literal turned into blanks, its lines where they were.
+/// The source with every comment and literal replaced by blanks; line numbers stay the same.
 pub(super) fn mask(source: &str) -> String {
     let mut rest = source;
     let mut masked = String::with_capacity(source.len());
@@ -47,7 +47,7 @@ pub(super) fn mask(source: &str) -> String {
     masked
 }
 
-/// The length of the literal or comment that `rest` begins with.
+/// The length of the literal or comment at the start of `rest`.
 fn literal_or_comment(rest: &str, previous: char) -> Option<usize> {
     if rest.starts_with("//") {
         return Some(rest.find('\n').unwrap_or(rest.len()));
@@ -61,7 +61,7 @@ fn literal_or_comment(rest: &str, previous: char) -> Option<usize> {
     if rest.starts_with('\'') {
         return character(rest);
     }
-    // A prefix counts only where no identifier ends in it.
+    // A prefix counts only if it is not the end of an identifier.
     if previous.is_alphanumeric() || previous == '_' {
         return None;
     }
@@ -109,7 +109,7 @@ fn quoted(rest: &str) -> usize {
     rest.len()
 }
 
-/// `#"..."#` with any number of signs; `None` for a raw identifier.
+/// `#"..."#` with any number of hashes; `None` for a raw identifier.
 fn raw(after: &str) -> Option<usize> {
     let signs = after.len() - after.trim_start_matches('#').len();
     let body = after[signs..].strip_prefix('"')?;

@@ -1,4 +1,4 @@
-//! The Python that has video-diffusion-pytorch.
+//! The Python environment with video-diffusion-pytorch.
 
 use std::env;
 use std::fs;
@@ -12,30 +12,32 @@ use crate::paths;
 use crate::pip;
 use crate::python;
 
-/// The version that the shapes, the weights and docs/benchmarks speak of.
+/// The version that the shapes, the weights and docs/benchmarks refer to.
 pub(crate) const PEER: &str = "0.7.0";
-/// torch is the one whose libtorch this project is built on; both versions go together.
+/// torch is the one whose libtorch this project uses; both versions change together.
 const PACKAGES: [&str; 4] =
     ["torch==2.11.0", "torchvision==0.26.0", "video-diffusion-pytorch==0.7.0", "safetensors"];
-/// Wheels and what they unpack to, CUDA libraries included: the index has no torch without.
+/// Wheels and their unpacked content, including CUDA libraries, since the index has no torch
+/// without them.
 const SPACE: u64 = 9_000_000_000;
-/// What is downloaded of them.
+/// The download size.
 const DOWNLOAD: u64 = 2_500_000_000;
-/// What they take once they are there.
+/// The size once installed.
 const INSTALLED: u64 = 5_000_000_000;
-/// How to do without an installation.
+/// How to avoid an installation.
 const ELSEWHERE: &str =
     "give a Python that has the packages with `--python FILE` or VD_PEER_PYTHON";
 /// Names an interpreter that has all of them.
 const VARIABLE: &str = "VD_PEER_PYTHON";
 
-/// The interpreter that was named, else that of an environment under target/, made if needed.
+/// The given interpreter, else that of an environment under target/, created if necessary.
 pub(super) fn python(named: Option<&Path>) -> Result<PathBuf> {
     let set = env::var_os(VARIABLE).filter(|set| !set.is_empty()).map(PathBuf::from);
     let Some(named) = named.map(Path::to_path_buf).or(set) else {
         return made(&downstream::target_dir()?.join("peer"));
     };
-    // Started from another folder, and a link in a virtual environment must stay one.
+    // Absolute, since it is started from another folder; a link in a virtual environment must not
+    // be resolved.
     let named = std::path::absolute(&named).map_err(at("find", &named))?;
     match paths::which(&named.to_string_lossy()) {
         Some(python) => Ok(python),
@@ -44,7 +46,7 @@ pub(super) fn python(named: Option<&Path>) -> Result<PathBuf> {
 }
 
 fn made(dir: &Path) -> Result<PathBuf> {
-    // Written last: an environment without it was interrupted.
+    // Written last: without it the environment is incomplete.
     let (marker, wanted) = (dir.join("complete"), PACKAGES.join("\n"));
     let inside = dir.join("bin/python");
     if fs::read_to_string(&marker).is_ok_and(|found| found == wanted) {
@@ -67,9 +69,9 @@ fn made(dir: &Path) -> Result<PathBuf> {
     );
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input"]);
-    // Few of their files are ever imported; those are compiled then.
+    // Few of their files are ever imported, and those are compiled then.
     install.args(["--progress-bar", "off", "--no-compile"]).args(PACKAGES);
-    // The user's pip may be told to install elsewhere; /tmp may be small.
+    // The user's pip may be configured to install elsewhere; /tmp may be small.
     for name in ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"] {
         install.env_remove(name);
     }
@@ -86,7 +88,7 @@ fn made(dir: &Path) -> Result<PathBuf> {
     Ok(inside)
 }
 
-/// One line for what pip said.
+/// A one-line summary of pip's output.
 fn explain(output: &str, log: &Path) -> String {
     let log = log.display();
     if let Some(known) = pip::surroundings(output, ELSEWHERE, ELSEWHERE) {
@@ -103,7 +105,7 @@ fn explain(output: &str, log: &Path) -> String {
     format!("{line} (pip's whole output: {log}); or {ELSEWHERE}: {}", PACKAGES.join(" "))
 }
 
-/// Refuses a machine without the C++ compiler that torch.compile turns a network over to.
+/// Refuses a machine without the C++ compiler that torch.compile needs.
 pub(super) fn compiler() -> Result<()> {
     let named = env::var("CXX").ok().filter(|name| !name.is_empty());
     let name = named.clone().unwrap_or_else(|| "g++".to_owned());

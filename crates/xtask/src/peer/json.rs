@@ -1,8 +1,8 @@
-//! Writes JSON: this program has no crate for it.
+//! Writes JSON, since this program has no dependencies.
 
 use std::fmt;
 
-/// A value, written with two blanks of indentation; lists of plain values stay on one line.
+/// A value, written with an indentation of two blanks; lists of plain values stay on one line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Json {
     Null,
@@ -34,7 +34,7 @@ impl Json {
         match self {
             Json::Null => f.write_str("null"),
             Json::Bool(value) => write!(f, "{value}"),
-            // The format has no word for them.
+            // JSON cannot represent them.
             Json::Number(value) if !value.is_finite() => f.write_str("null"),
             Json::Number(value) => write!(f, "{value}"),
             Json::Text(text) => quoted(f, text),
@@ -58,7 +58,7 @@ impl Json {
     }
 }
 
-/// One line for each item between two brackets.
+/// One line per item between two brackets.
 fn block<T>(
     f: &mut fmt::Formatter<'_>,
     depth: usize,

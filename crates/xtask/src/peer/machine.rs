@@ -1,36 +1,38 @@
-//! What the kernel tells of the machine and of the processor time of processes.
+//! The kernel's data on the machine and on the processor time of processes.
 
 use std::fs;
 
 use super::json::Json;
 
-/// Of a second; the same on every architecture of Linux that libtorch has wheels for.
+/// Ticks per second; the same on every Linux architecture for which there are libtorch wheels.
 pub(super) const TICKS: f64 = 100.0;
-/// What others may use of one core while the sides are timed, for the machine to count as idle.
+/// How much of one core other processes may use during the measurement if the machine is to count
+/// as idle.
 const QUIET: f64 = 0.05;
 
-/// What does not change from shape to shape.
+/// Properties that do not change between shapes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Machine {
     pub(super) cpu: String,
     pub(super) cores: usize,
-    /// The average of one minute when the command was given.
+    /// The one-minute load average when the command was started.
     pub(super) load: f64,
 }
 
-/// How busy the machine was while the sides of one shape took turns.
+/// How busy the machine was while one shape was measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Busy {
-    /// Averages of one minute: before the first turn, and the largest after one of them.
+    /// One-minute load averages: before the first turn, and the largest after any of them.
     pub(super) load: [f64; 2],
-    /// Cores that no side used, in the mean over the turns.
+    /// Cores used by other processes, as a mean over the turns.
     pub(super) others: f64,
-    /// Cores that sides used while it was another's turn.
+    /// Cores used by sides while it was another one's turn.
     pub(super) waiting: f64,
 }
 
 impl Busy {
-    /// Whether others left the machine alone. The load average cannot tell: sides are in it.
+    /// Whether other processes left the machine alone. The load average cannot tell, since it
+    /// includes the sides.
     pub(super) fn is_idle(&self) -> bool {
         self.others <= QUIET
     }
@@ -62,53 +64,54 @@ pub(super) fn cpu() -> String {
     name.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
-/// A name as a part of a file's: `AMD EPYC 9R14 (x)` is `amd-epyc-9r14-x`.
+/// A name in the form used in file names: `AMD EPYC 9R14 (x)` becomes `amd-epyc-9r14-x`.
 pub(super) fn slug(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
     let parts = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("-")
 }
 
-/// The average of one minute; 0 where it cannot be read.
+/// The one-minute load average; 0 if it cannot be read.
 pub(super) fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }
 
-/// Ticks that all cores together have worked.
+/// Ticks during which the cores were busy, summed over all of them.
 pub(super) fn busy() -> u64 {
     busy_of(&fs::read_to_string("/proc/stat").unwrap_or_default())
 }
 
-/// `cpu  user nice system idle iowait irq softirq steal guest guest_nice`; guests count in user.
+/// `cpu  user nice system idle iowait irq softirq steal guest guest_nice`; user includes the
+/// guests.
 fn busy_of(stat: &str) -> u64 {
     let first = stat.lines().next().unwrap_or_default();
     let numbers: Vec<u64> = first.split_whitespace().skip(1).flat_map(str::parse).collect();
     [0, 1, 2, 5, 6, 7].iter().filter_map(|i| numbers.get(*i)).sum()
 }
 
-/// Ticks that one process has worked, all its threads together.
+/// Ticks used by one process, summed over its threads.
 pub(super) fn used(process: u32) -> u64 {
     used_of(&fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default())
 }
 
-/// User and system time are the 14th and 15th field; the 2nd, in brackets, may hold anything.
+/// User and system time are fields 14 and 15; field 2, in brackets, may contain anything.
 fn used_of(stat: &str) -> u64 {
     after_name(stat).skip(11).take(2).sum()
 }
 
-/// Pages that one process was given at its first touch, or given again, so far: each is zeroed by
-/// the kernel. Pages that had to be read from a disk are not among them.
+/// The number of minor page faults of one process up to now: pages that the kernel provided at
+/// their first or repeated access, and zeroed. Pages read from a disk are not included.
 pub(super) fn faults(process: u32) -> u64 {
     faults_of(&fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default())
 }
 
-/// The 10th field.
+/// Field 10.
 fn faults_of(stat: &str) -> u64 {
     after_name(stat).nth(7).unwrap_or(0)
 }
 
-/// The fields from the 3rd on; one that is no count is 0.
+/// The fields from the 3rd on; one that is not a count is 0.
 fn after_name(stat: &str) -> impl Iterator<Item = u64> {
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     after.split_whitespace().map(|field| field.parse().unwrap_or(0))

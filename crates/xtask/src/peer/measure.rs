@@ -1,4 +1,4 @@
-//! One shape: the sides are checked against one answer, then take turns.
+//! Measures one shape: the sides are checked against one reference output, then take turns.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use crate::error::{Error, Result, failed};
 
 /// Turns of each side before the first that counts.
 const WARM_UP: usize = 2;
-/// Between turns: the threads of a side that has just ended its own spin for some milliseconds.
+/// Between turns: the threads of a side spin for some milliseconds after its turn.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// Checks every side in a process of its own, so that what checking takes is in nobody's memory.
-/// torch.compile may stay out, with a line; anything else that fails ends the run.
+/// Checks every side in a separate process, so that its memory use does not count in the
+/// measurement. torch.compile may fail, which is reported; any other failure ends the run.
 pub(super) fn check(setting: &Setting, sides: &[Side]) -> Result<Vec<(Side, Errors)>> {
     let mut checked = Vec::new();
     for side in sides.iter().copied() {
@@ -37,7 +37,7 @@ fn errors(setting: &Setting, side: Side) -> Result<Errors> {
         return failed(format!("{name} answers `check` with `{line}`"));
     };
     eprintln!("xtask: {shape}: {name}: errors in relative L2: {line}");
-    // NaN is no agreement either.
+    // NaN fails this comparison too.
     let agrees = |error: f64, most: f64| error <= most;
     let Precision { output, gradient, .. } = setting.precision;
     let gradients = errors.gradients.is_none_or(|all| all.iter().all(|e| agrees(*e, gradient)));
@@ -61,8 +61,8 @@ fn parse(line: &str, train: bool) -> Option<Errors> {
     Some(Errors { output: number("output")?, gradients })
 }
 
-/// Times sides that have been checked, this project's first; returns the instructions of its
-/// kernels, too.
+/// Times sides that have been checked, this project's first; also returns the instruction set of
+/// its kernels.
 pub(super) fn time(
     setting: &Setting,
     checked: &[(Side, Errors)],
@@ -96,14 +96,14 @@ pub(super) fn time(
     Ok((Outcome { shape, run: 1, flops, train, peak, busy, sides }, isa))
 }
 
-/// What one side's turns came to, one number each.
+/// The results of one side's turns, one number each.
 #[derive(Debug, Clone, Default)]
 struct Turns {
     milliseconds: Vec<f64>,
     faults: Vec<f64>,
 }
 
-/// A B A B: one turn of each side, `pairs` times.
+/// Alternates the sides (A B A B): one turn of each, `pairs` times.
 fn take_turns(
     workers: &mut [Worker],
     turns: &mut [Turns],
@@ -145,7 +145,7 @@ fn limit(line: &str) -> Result<(String, f64)> {
     Ok((isa.to_owned(), rate))
 }
 
-/// KiB once loaded, and at most from then on.
+/// KiB after loading, and the peak from then on.
 fn memory(line: &str) -> Result<[f64; 2]> {
     let parts = line.split_once(' ');
     let both = parts.and_then(|(loaded, peak)| Some([loaded.parse().ok()?, peak.parse().ok()?]));

@@ -60,14 +60,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let (outcome, isa) = one(&setting(*shape)?, &sides, options.pairs)?;
             report.isa = isa;
             report.outcomes.push(Outcome { run, ..outcome });
-            // Each time: what a run that is stopped has measured stays.
+            // Written each time, so that a run that is stopped keeps its results.
             report.write()?;
         }
     }
     report.print()
 }
 
-/// Two at once would spoil each other's times. The system frees the lock however a run ends.
+/// Ensures that no other measurement runs, which would distort the times. The system releases the
+/// lock however a run ends.
 fn alone(work: &Path) -> Result<File> {
     fs::create_dir_all(work).map_err(at("create", work))?;
     let folder = File::open(work).map_err(at("open", work))?;
@@ -80,7 +81,7 @@ fn alone(work: &Path) -> Result<File> {
     }
 }
 
-/// Builds this project's side; returns where it lies.
+/// Builds this project's side, and returns its path.
 fn build() -> Result<PathBuf> {
     let libtorch = setup::ensure()?;
     let example = ["build", "--release", "-p", "vd-unet3d", "--example", "bench_peer"];
@@ -88,7 +89,7 @@ fn build() -> Result<PathBuf> {
     Ok(downstream::target_dir()?.join("release/examples/bench_peer"))
 }
 
-/// Weights, checks and turns of one shape.
+/// Creates the weights for one shape, checks the sides, and times them.
 fn one(setting: &Setting, sides: &[Side], pairs: usize) -> Result<(Outcome, String)> {
     let folder = &setting.folder;
     fs::create_dir_all(folder).map_err(at("create", folder))?;
@@ -96,7 +97,7 @@ fn one(setting: &Setting, sides: &[Side], pairs: usize) -> Result<(Outcome, Stri
     let flops = versions(&line)?;
     let checked = measure::check(setting, sides)?;
     let measured = measure::time(setting, &checked, pairs, flops)?;
-    // Weights and gradients of the larger shapes are hundreds of megabytes.
+    // Weights and gradients of the larger shapes take hundreds of megabytes.
     fs::remove_dir_all(folder).map_err(at("remove", folder))?;
     Ok(measured)
 }

@@ -1,17 +1,17 @@
-//! The flags of `bench-peer`, and the shapes that it knows.
+//! The flags of `bench-peer`, and the available shapes.
 
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
-/// A network and the videos that it is given.
+/// A network and the shape of its videos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
     pub(crate) dim: u32,
     pub(crate) mults: &'static str,
     pub(crate) heads: u32,
-    /// Features of each head of the temporal attentions.
+    /// Features per head of the temporal attentions.
     pub(crate) head: u32,
     pub(crate) batch: u32,
     pub(crate) frames: u32,
@@ -30,7 +30,7 @@ const LARGE: Shape = Shape {
     side: 32,
 };
 
-/// The first three are what is measured where no shape is named.
+/// By default the first three are measured.
 pub(crate) const SHAPES: [Shape; 4] = [
     LARGE,
     Shape { name: "b4f5s32", batch: 4, ..LARGE },
@@ -48,17 +48,17 @@ pub(crate) const SHAPES: [Shape; 4] = [
 ];
 const BY_DEFAULT: usize = 3;
 
-/// How exactly this project's kernels compute, and what they are held to.
+/// The precision of this project's kernels, and the errors allowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Precision {
     pub(crate) name: &'static str,
-    /// Largest error of the output, in relative L2.
+    /// Maximum error of the output, in relative L2.
     pub(crate) output: f64,
-    /// Largest error of a gradient, and of all together.
+    /// Maximum error of a single gradient, and of all together.
     pub(crate) gradient: f64,
 }
 
-/// The first is what is measured where none is named.
+/// The first one is the default.
 pub(crate) const PRECISIONS: [Precision; 4] = [
     Precision { name: "f32", output: 1e-5, gradient: 1e-4 },
     Precision { name: "exact", output: 1e-5, gradient: 1e-4 },
@@ -73,13 +73,13 @@ pub(crate) struct Options {
     pub(crate) train: bool,
     pub(crate) json: bool,
     pub(crate) compile: bool,
-    /// Nobody uses AVX-512.
+    /// No side uses AVX-512.
     pub(crate) avx2: bool,
     pub(crate) precision: Precision,
     pub(crate) pairs: usize,
-    /// Times that all shapes are measured, with processes of their own.
+    /// How often all shapes are measured, each time with new processes.
     pub(crate) runs: usize,
-    /// One per core where not given.
+    /// One per core by default.
     pub(crate) threads: Option<usize>,
     /// A Python that has the package.
     pub(crate) python: Option<PathBuf>,
@@ -148,7 +148,7 @@ fn precision(name: &str) -> Result<Precision> {
     Ok(PRECISIONS[named("precision", name, &PRECISIONS.map(|precision| precision.name))?])
 }
 
-/// The place of a name among those that are known.
+/// The index of a name among the known ones.
 fn named(what: &str, name: &str, known: &[&str]) -> Result<usize> {
     let place = known.iter().position(|candidate| *candidate == name);
     place.ok_or_else(|| {
@@ -161,7 +161,7 @@ fn count(flag: &str, value: &str) -> Result<usize> {
     number.ok_or_else(|| Error::Usage(format!("`{flag}` expects a number from 1, got `{value}`")))
 }
 
-/// It becomes a part of the name of a file.
+/// A name that becomes part of a file name.
 fn name(value: String) -> Result<String> {
     if value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
         return Ok(value);

@@ -1,4 +1,4 @@
-//! What the command leaves: a file of all numbers, and a table.
+//! The results of the command: a file with all numbers, and a table.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use crate::paths;
 
 const DTYPE: &str = "f32";
 
-/// What has been measured so far, and under which conditions.
+/// The measurements up to now, and their conditions.
 pub(super) struct Report<'a> {
     options: &'a Options,
     threads: usize,
     machine: Machine,
-    /// The instructions of this project's kernels.
+    /// The instruction set of this project's kernels.
     pub(super) isa: String,
     pub(super) outcomes: Vec<Outcome>,
 }
@@ -30,7 +30,7 @@ impl<'a> Report<'a> {
         Report { options, threads, machine, isa: String::new(), outcomes: Vec::new() }
     }
 
-    /// Writes both files anew.
+    /// Rewrites both files.
     pub(super) fn write(&self) -> Result<()> {
         let folder = paths::root()?.join("docs/benchmarks");
         fs::create_dir_all(&folder).map_err(at("create", &folder))?;
@@ -43,7 +43,7 @@ impl<'a> Report<'a> {
         Ok(())
     }
 
-    /// Prints what was asked for.
+    /// Prints the requested output.
     pub(super) fn print(&self) -> Result<()> {
         print!("{}", if self.options.json { self.json_text() } else { self.table() });
         Ok(())
@@ -70,7 +70,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// The best that was measured: the limit is one of the machine, not of a shape.
+    /// The maximum measured, since the limit is a property of the machine, not of a shape.
     fn peak(&self) -> f64 {
         self.outcomes.iter().map(|outcome| outcome.peak).fold(0.0, f64::max)
     }
@@ -79,7 +79,7 @@ impl<'a> Report<'a> {
         self.outcomes.iter().all(|outcome| outcome.busy.is_idle())
     }
 
-    /// Whether all that was asked for is there.
+    /// Whether everything requested was measured.
     fn is_complete(&self) -> bool {
         self.outcomes.len() == self.options.runs * self.options.shapes.len()
     }

@@ -1,42 +1,43 @@
-//! Medians, ratios and shares of what was measured, as values and as JSON.
+//! Medians, ratios and fractions of the measurements, as values and as JSON.
 
 use super::json::Json;
 use super::machine::Busy;
 use super::worker::Side;
 
-/// Operations of forward and backward, in those of a forward pass: the products of a layer have two
-/// more of their size in its backward pass.
+/// Operations of forward and backward relative to those of a forward pass: each matrix product of a
+/// layer has two of the same size in its backward pass.
 const FORWARD_AND_BACKWARD: f64 = 3.0;
 
-/// How far a side is from the answer, in relative L2.
+/// The errors of a side relative to the reference output, in relative L2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Errors {
     pub(super) output: f64,
-    /// In training: of all gradients together, and of the worst.
+    /// In training: of all gradients together, and the largest of a single one.
     pub(super) gradients: Option<[f64; 2]>,
 }
 
-/// What one side did.
+/// The measurements of one side.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Measured {
     pub(super) side: Side,
     pub(super) errors: Errors,
-    /// One for each turn.
+    /// One per turn.
     pub(super) milliseconds: Vec<f64>,
-    /// Pages of memory touched for the first time, one number for each turn.
+    /// Minor page faults, one number per turn.
     pub(super) faults: Vec<f64>,
-    /// KiB in memory once loaded, and at most from then on.
+    /// KiB of memory after loading, and the peak from then on.
     pub(super) memory: [f64; 2],
 }
 
 impl Measured {
-    /// KiB that evaluations take beside the loaded program: weights and inputs are in the latter.
+    /// KiB that evaluations take in addition to the loaded program, which includes weights and
+    /// inputs.
     pub(super) fn above(&self) -> f64 {
         self.memory[1] - self.memory[0]
     }
 }
 
-/// What one shape came to in one run; this project's side is the first.
+/// The results for one shape in one run; this project's side is the first.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Outcome {
     pub(super) shape: &'static str,
@@ -45,13 +46,13 @@ pub(super) struct Outcome {
     /// Of one forward pass, by the direct algorithm.
     pub(super) flops: f64,
     pub(super) train: bool,
-    /// Operations per second that the cores were measured to do at most; 0 where they were not.
+    /// The measured peak of the cores in operations per second; 0 if it was not measured.
     pub(super) peak: f64,
     pub(super) busy: Busy,
     pub(super) sides: Vec<Measured>,
 }
 
-/// The middle of the values, or the mean of the two in the middle; NaN of none.
+/// The median, for an even count the mean of the two middle values; NaN for no values.
 pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -60,32 +61,32 @@ pub(super) fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { at(half) } else { (at(half.wrapping_sub(1)) + at(half)) / 2.0 }
 }
 
-/// How many times as long as ours another side took, turn by turn.
+/// The time of another side divided by ours, turn by turn.
 pub(super) fn ratios(ours: &[f64], other: &[f64]) -> Vec<f64> {
     ours.iter().zip(other).map(|(ours, other)| other / ours).collect()
 }
 
-/// The smallest; NaN of none.
+/// The minimum; NaN for no values.
 pub(super) fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::min)
 }
 
 impl Outcome {
-    /// Turn by turn; of this project's own side, all are 1.
+    /// The ratios turn by turn; 1 for this project's own side.
     pub(super) fn ratios(&self, side: &Measured) -> Vec<f64> {
         let ours = self.sides.first().map_or(&[][..], |ours| &ours.milliseconds);
         ratios(ours, &side.milliseconds)
     }
 
-    /// The share of the cores' limit that a side reaches, in operations of the direct algorithm:
-    /// an algorithm that does fewer can pass 1. None where the limit is not known.
+    /// The fraction of the cores' peak that a side reaches, in operations of the direct algorithm:
+    /// an algorithm that needs fewer can exceed 1. `None` if the peak is not known.
     pub(super) fn share(&self, side: &Measured) -> Option<f64> {
         let passes = if self.train { FORWARD_AND_BACKWARD } else { 1.0 };
         let rate = passes * self.flops / (median(&side.milliseconds) * 1e-3);
         (self.peak > 0.0).then(|| rate / self.peak)
     }
 
-    /// This project's memory above the loaded program, in that of another side.
+    /// This project's memory above the loaded program, relative to that of another side.
     pub(super) fn memory_of(&self, side: &Measured) -> f64 {
         self.sides.first().map_or(f64::NAN, Measured::above) / side.above()
     }
@@ -131,11 +132,11 @@ impl Outcome {
 pub(super) struct Overall {
     pub(super) shape: &'static str,
     pub(super) side: Side,
-    /// The median of the ratios to ours, of each run.
+    /// The median of the ratios to ours, for each run.
     pub(super) ratios: Vec<f64>,
-    /// This project's memory in that of the side, of each run.
+    /// This project's memory relative to that of the side, for each run.
     pub(super) memory: Vec<f64>,
-    /// Whether every run had the machine for itself.
+    /// Whether the machine was idle otherwise in every run.
     pub(super) idle: bool,
 }
 
@@ -209,7 +210,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_share_counts_three_passes_in_training() {
-        // 2e9 operations in 10 ms are 2e11 a second.
+        // 2e9 operations in 10 ms are 2e11 per second.
         let ours = |train| outcome(train).share(&outcome(train).sides[0]);
         assert_eq!(ours(false), Some(0.5));
         assert_eq!(ours(true), Some(1.5));

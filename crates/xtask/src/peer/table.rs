@@ -1,4 +1,4 @@
-//! Tables in Markdown of what was measured.
+//! The measurements as tables in Markdown.
 
 use super::summary::{Measured, Outcome, Overall, least, median};
 

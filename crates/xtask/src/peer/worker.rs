@@ -1,4 +1,4 @@
-//! One side: a process that waits for lines and answers each with one.
+//! One side: a process that reads commands line by line and answers each with one line.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -10,7 +10,7 @@ use super::options::{Precision, Shape};
 use crate::error::{Error, Result, at, failed};
 use crate::python;
 
-/// Settings of a user's that would make sides unequal, or idle ones spin.
+/// A user's settings that would make sides unequal, or make idle ones spin.
 const CONTRARY: [&str; 24] = [
     "ATEN_CPU_CAPABILITY",
     "GLIBC_TUNABLES",
@@ -37,27 +37,27 @@ const CONTRARY: [&str; 24] = [
     "TORCHDYNAMO_DISABLE",
     "VD_ISA",
 ];
-/// This project's kernels, libtorch's, oneDNN's and MKL's, on both sides alike.
+/// For this project's kernels, libtorch's, oneDNN's and MKL's, on all sides alike.
 const NO_AVX512: [(&str, &str); 4] = [
     ("VD_ISA", "avx2"),
     ("ATEN_CPU_CAPABILITY", "avx2"),
     ("ONEDNN_MAX_CPU_ISA", "AVX2"),
     ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
 ];
-/// glibc takes every block from its heap, never returns the end of the heap, and takes memory from
-/// the kernel in large pieces. Not MALLOC_MMAP_THRESHOLD_: releases before 2.35 refuse one above
-/// 32 MiB without a word, and larger blocks would be fresh pages each time.
+/// Makes glibc take every block from its heap, never return the end of the heap, and take memory
+/// from the kernel in large pieces. MALLOC_MMAP_THRESHOLD_ is not used: releases before 2.35
+/// silently refuse a value above 32 MiB, and larger blocks would be fresh pages each time.
 const TUNED: [(&str, &str); 3] = [
     ("MALLOC_MMAP_MAX_", "0"),
     ("MALLOC_TRIM_THRESHOLD_", "1099511627776"),
     ("MALLOC_TOP_PAD_", "268435456"),
 ];
 
-/// Who takes part.
+/// The participants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Ours,
-    /// The package as it is.
+    /// The package with default settings.
     Eager,
     /// The package with glibc's thresholds raised.
     Tuned,
@@ -76,7 +76,7 @@ impl Side {
     }
 }
 
-/// What every side of one measurement is started with.
+/// The settings with which every side of one measurement is started.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     pub(super) shape: Shape,
@@ -88,12 +88,12 @@ pub(super) struct Setting {
     pub(super) ours: PathBuf,
     pub(super) python: PathBuf,
     pub(super) script: PathBuf,
-    /// Weights, inputs, the answer to them, and what the sides say on stderr.
+    /// The folder of weights, inputs, the reference output, and the stderr of the sides.
     pub(super) folder: PathBuf,
 }
 
 impl Setting {
-    /// The command of a side; `draw` is that of the package's which makes the weights.
+    /// The command of a side; with `draw`, that of the package's program that makes the weights.
     pub(super) fn command(&self, side: Side, draw: bool) -> Command {
         let mut command = match side {
             Side::Ours => Command::new(&self.ours),
@@ -118,7 +118,7 @@ impl Setting {
         for name in CONTRARY {
             command.env_remove(name);
         }
-        // The package imports what can draw and download; neither may ask for anything here.
+        // The package imports code that can draw and download; neither must be attempted here.
         command.env("OMP_NUM_THREADS", self.threads.to_string()).env("HF_HUB_OFFLINE", "1");
         command.env("CUDA_VISIBLE_DEVICES", "").env("VD_CUDA", "off");
         if self.avx2 {
@@ -128,7 +128,7 @@ impl Setting {
             command.envs(TUNED);
         }
         if side == Side::Compile {
-            // What checking has compiled, timing finds; nothing stays in the user's /tmp.
+            // Timing reuses what checking has compiled; nothing is left in the user's /tmp.
             command.env("TORCHINDUCTOR_CACHE_DIR", self.folder.join("inductor"));
         }
         command
@@ -139,7 +139,8 @@ impl Setting {
     }
 }
 
-/// Runs the package once for weights, inputs and its answer; returns the line that it prints.
+/// Runs the package once to make weights, inputs and the reference output; returns the line that it
+/// prints.
 pub(super) fn draw(setting: &Setting) -> Result<String> {
     let log = setting.log(Side::Eager);
     let mut command = setting.command(Side::Eager, true);
@@ -155,13 +156,13 @@ fn file(log: &Path) -> Result<File> {
     File::create(log).map_err(at("create", log))
 }
 
-/// The last line of what a side said on stderr.
+/// The last line of a side's stderr.
 fn last_words(log: &Path) -> String {
     let said = fs::read_to_string(log).unwrap_or_default();
     format!("{} (its whole output: {})", python::last_line(&said), log.display())
 }
 
-/// A side that waits.
+/// A side that waits for commands.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) side: Side,
@@ -191,7 +192,7 @@ impl Worker {
     }
 
     pub(super) fn ask(&mut self, command: &str) -> Result<String> {
-        // A side that has ended cannot be written to; what it said tells why.
+        // Writing to a side that has ended fails; its output explains why.
         let _ = writeln!(self.stdin, "{command}");
         self.answer()
     }
@@ -205,12 +206,12 @@ impl Worker {
         })
     }
 
-    /// Ticks of the processor so far.
+    /// Ticks of processor time up to now.
     pub(super) fn used(&self) -> u64 {
         machine::used(self.child.id())
     }
 
-    /// Pages of memory that it has touched for the first time so far.
+    /// Its minor page faults up to now.
     pub(super) fn faults(&self) -> u64 {
         machine::faults(self.child.id())
     }
@@ -225,7 +226,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It holds nothing that would be lost, and may be in the middle of something.
+        // It has nothing to lose, and may be in the middle of a command.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
