@@ -1,4 +1,4 @@
-//! Arrays from the first look at them to clips in their own unit.
+//! Arrays, from `vd data` to sampled clips in their own unit.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -84,7 +84,7 @@ fn arrays_are_looked_at_learned_from_and_drawn_in_their_own_unit() {
         let numbers = read(&place, clip["files"][1].as_str().unwrap(), 2);
         assert_eq!(numbers.shape(), [2, 16, 24, 2]);
         assert!(numbers.valid().all(|valid| valid));
-        // the inverse of the logarithm stays above what the offset takes away
+        // the inverse of the logarithm stays above minus the offset
         assert!(numbers.values.iter().step_by(2).all(|x| *x >= -0.1));
         // the two channels beside each other
         let picture = gif_shape(&place.path(clip["file"].as_str().unwrap()));
@@ -108,7 +108,7 @@ fn numbers_are_written_as_asked_and_pictures_are_not_taken_for_them() {
     let one = Weights::read(&place.path("one.safetensors"), Device::Cpu).unwrap();
     assert_eq!((&*one.metadata["fps"], &*one.metadata["axes"]), ("12.5", "f h w c"));
     let rounded = Tensor::from_slice(&read(&place, "both.npy", 2).values);
-    // halves are rounded away from zero there, and to even here; what i16 does not reach is held at its ends
+    // libtorch rounds halves to even, the writer away from zero; values outside i16 are clamped
     let held = one.tensors["video"].view([-1]).clamp(-32768.0, 32767.0);
     let away = (held - rounded).abs().max().double_value(&[]);
     assert!(away <= 0.5, "{away}");
@@ -125,7 +125,7 @@ fn numbers_are_written_as_asked_and_pictures_are_not_taken_for_them() {
     assert!(warned.stderr.contains("cannot be drawn"), "{warned:?}");
 }
 
-/// The frames of a clip at some places, as bits: what is missing is equal to itself.
+/// The frames of a clip at some positions, as bits, so that missing values equal themselves.
 fn bits(clip: &FloatClip, places: &[usize]) -> Vec<u32> {
     clip.pick(places).values.iter().map(|number| number.to_bits()).collect()
 }
@@ -137,7 +137,7 @@ fn numbers_that_are_known_come_back_as_they_were_and_the_others_are_drawn_in_the
     place.json("train radar.toml");
     let few = "--steps 2 --threads 1";
 
-    // What is missing is drawn, and nothing else changes.
+    // Missing values are sampled, and nothing else changes.
     let hole = place.error(&format!("extend run radar/0.npy {few} --out no.npy"), 1);
     assert!(hole.contains("are missing") && hole.contains("--missing"), "{hole}");
     let fill = format!("inpaint run radar/0.npy --missing {few}");
@@ -164,7 +164,7 @@ fn numbers_that_are_known_come_back_as_they_were_and_the_others_are_drawn_in_the
     );
     assert_eq!(bits(&smooth.unwrap(), &[0, 2, 4]), bits(&whole, &[0, 1, 2]));
     let part = format!("inpaint run whole.npy --box 4,4,8,8 {few} --out part.npy --dtype f16");
-    // Halves hold no number as it was.
+    // Half precision changes every number.
     assert_eq!(place.json(&part)["exact"], false);
     let larger = format!("upscale run whole.npy --size 32x48 {few} --out large.npy");
     assert_eq!(place.json(&larger)["exact"], json!(null));
@@ -212,7 +212,7 @@ fn training_on_shards_of_arrays_reaches_the_weights_of_training_on_the_arrays() 
         weights.push(std::fs::read(place.path(&step)).unwrap());
     }
     assert!(weights[0] == weights[1]);
-    // f16 says what it does, and is told what stands for a missing number before
+    // f16 reports its rounding; values equal to --invalid become missing first
     let half = place.vd("data prepare radar --out half --dtype f16 --invalid -9999");
     assert!(half.stdout.contains("numbers rounded, by "), "{half:?}");
     place.json("train shards.toml --set data.source.path=half --set train.out=of-half");

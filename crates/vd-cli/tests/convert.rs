@@ -1,4 +1,4 @@
-//! Checkpoints of the Python package give the package's own numbers.
+//! Checkpoints of the Python package reproduce the package's own outputs.
 //!
 //! The fixtures were written by crates/vd-unet3d/tests/parity/checkpoints.py.
 #![allow(clippy::unwrap_used)]
@@ -117,7 +117,7 @@ fn a_changed_weight_fails_the_check_and_nothing_is_written() {
     let ran = place.vd(&args);
     assert!(ran.code == Some(1) && ran.stdout.contains("check FAILED"), "{ran:?}");
     assert!(ran.stdout.contains("nothing was written") && !place.exists("c"), "{ran:?}");
-    // It is the number that fails, not the file.
+    // The error bound was exceeded; the file itself is fine.
     let report = place.json(&format!("{args} --tolerance 1e9"));
     assert!(report["passed"] == true && place.exists("c/model.safetensors"));
 }
@@ -183,7 +183,7 @@ fn files_that_are_no_checkpoint_are_refused() {
     }
 }
 
-/// Sets one weight in the largest tensor of a checkpoint to 3, as if it had been saved so.
+/// Sets one weight in the largest tensor of a checkpoint to 3, as if it had been saved with it.
 fn change_one_number(archive: &mut [u8]) {
     let u16_at = |b: &[u8], at: usize| usize::from(u16::from_le_bytes([b[at], b[at + 1]]));
     let u32_at =

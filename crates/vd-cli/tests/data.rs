@@ -1,4 +1,4 @@
-//! Synthetic clips, folders of videos with a damaged file among them, and what the machine is.
+//! Synthetic clips, folders of videos with a damaged file, and `vd doctor`.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! `vd encode`: prompts in, a file of embeddings out.
+//! `vd encode`: from prompts to a file of embeddings.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use vd_tensor_ops::Weights;
 use vd_text_cond::{EmbeddingFile, Pooling, Pretrained, PretrainedConfig, TextEncoder};
 
-/// A tiny BERT, and what transformers makes of some prompts.
+/// A tiny BERT, with transformers' embeddings of some prompts.
 const BERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../vd-text-cond/tests/encoders/bert");
 
 fn expected() -> (Vec<String>, Weights) {
@@ -45,7 +45,7 @@ fn a_row_for_each_line_is_what_transformers_makes_of_it() {
 #[test]
 fn the_file_is_an_encoder_of_the_same_prompts() {
     let (place, (prompts, _)) = (Place::new(), expected());
-    // A caption that comes again does not disturb.
+    // A repeated caption is allowed.
     let text = [prompts.join("\n"), prompts[0].clone()].join("\n");
     place.write("prompts.txt", text);
     let args = format!("encode --encoder {BERT} prompts.txt --out e.safetensors --normalize");
@@ -64,7 +64,7 @@ fn the_file_is_an_encoder_of_the_same_prompts() {
 #[test]
 fn lines_that_come_again_have_the_same_bits_and_a_mark_at_the_start_is_no_part_of_a_prompt() {
     let place = Place::new();
-    // Far apart and among others of another length, where each batch pads its own way.
+    // Far apart and among prompts of other lengths, where each batch has its own padding.
     let others: Vec<_> = (1..10).map(|n| "gold ".repeat(n)).collect();
     let text = format!("\u{feff}red\n{}\nred\n", others.join("\n"));
     place.write("prompts.txt", text);

@@ -9,7 +9,7 @@ use common::{CONFIG, Place};
 
 const DRAW: &str = "sample run --steps 2 --threads 1 --out a.gif";
 
-/// A run of one step with a small BERT in the folder `bert`, of which a network sees the tokens too.
+/// A run of one step with a small BERT in the folder `bert`; its network also uses the tokens.
 fn trained(tokens: &str) -> Place {
     let place = Place::new();
     bert(&place, "bert");
@@ -29,7 +29,7 @@ fn bert(place: &Place, name: &str) {
     }
 }
 
-/// Another model of the same shape in the same place: one bit of its last weight is flipped.
+/// Another model of the same shape at the same path: one bit of its last weight is flipped.
 fn replace(place: &Place) {
     let weights = place.path("bert/model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
@@ -54,12 +54,12 @@ fn another_encoder_under_the_same_path_is_refused_and_the_right_one_taken_from_e
             assert!(message.contains(part), "{args}: {message}");
         }
     }
-    // Without a prompt nobody needs it.
+    // Without a prompt the encoder is not needed.
     place.json(DRAW);
     bert(&place, "moved");
     let moved = format!("{DRAW} --prompt red --encoder moved");
     place.json(&moved);
-    // A guide of the same config is told something else too.
+    // A guide with the same config but another encoder gets different embeddings.
     let message = place.error(&format!("{moved} --guide other"), 1);
     assert!(message.contains("--guide other") && message.contains("text.encoder"), "{message}");
     place.json("train config.toml --set train.steps=2 --set text.encoder.path=moved --resume");

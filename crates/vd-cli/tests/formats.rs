@@ -1,4 +1,4 @@
-//! Clips in every format that they are written in.
+//! Clips in every output format.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -35,7 +35,7 @@ fn tensor(clip: &Clip) -> Tensor {
     Tensor::from_slice(&clip.frames).view(shape)
 }
 
-/// The largest difference of two clips of one shape.
+/// The largest difference between two clips of one shape.
 fn far(a: &Clip, b: &Clip) -> u8 {
     assert_eq!([a.f, a.h, a.w], [b.f, b.h, b.w]);
     a.frames.iter().zip(&b.frames).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
@@ -76,7 +76,7 @@ fn formats_without_loss_hold_the_same_pixels_and_the_rate() {
         // 64 pixels in each of two frames: fewer colours than a palette has
         assert_eq!(gif.frames, frames.frames);
     }
-    // What was there is replaced, whole; nothing else is left.
+    // Existing results are replaced completely; nothing else is left.
     let before = names(&place, "clips");
     let args = format!("sample run --num 2 --frames 1 {FAST} --format webp,png -o clips");
     place.json(&args);
@@ -149,7 +149,7 @@ fn a_video_is_gone_on_with_in_any_format() {
         let long = decode(&place.path(name), 3).unwrap();
         assert_eq!((long.f, long.pick(&[0, 1, 2]).frames), (5, known.frames.clone()), "{name}");
     }
-    // a name without an ending gets that of each format
+    // a name without an extension gets that of each format
     let report = place.json(&format!("{extend} --format webp,png,safetensors --out long"));
     assert_eq!(report["files"], json!(["long.webp", "long", "long.safetensors"]));
     let long = decode(&place.path("long.webp"), 3).unwrap();
@@ -172,12 +172,12 @@ fn mp4_is_nearly_the_same_with_even_sides_and_can_be_gone_on_with() {
     let at = |ending: &str| place.path(&format!("clips/seed-0-clip-00002{ending}"));
     let (mp4, frames) = (decode(&at(".mp4"), 3).unwrap(), decode(&at(""), 3).unwrap());
     assert_eq!((mp4.f, [mp4.h, mp4.w], mp4.fps.round()), (2, [8, 14], 12.0));
-    // Colours are stored for four pixels at once, so only the mean is near.
+    // Colours are stored for four pixels at once, so only the mean is close.
     let mean = |clip: &Clip| {
         clip.frames.iter().map(|v| f64::from(*v)).sum::<f64>() / clip.frames.len() as f64
     };
     assert!((mean(&mp4) - mean(&frames)).abs() < 6.0 && far(&mp4, &frames) > 0);
-    // What is known of a film, another film only comes near.
+    // The known pixels of one MP4 are only approximated in another.
     let ran = place.vd(&format!(
         "extend run clips/seed-0-clip-00002.mp4 --size 8x14 --frames 3 {FAST} --out long.mp4 --json"
     ));

@@ -1,4 +1,4 @@
-//! Help texts are complete, and have examples that the command line understands.
+//! Help texts are complete, and their examples are valid command lines.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -159,7 +159,7 @@ fn the_first_help_names_every_command_the_exit_codes_and_the_variables() {
         assert!(help.contains(part), "{part}");
     }
     assert_eq!(place.vd("--version").stdout.trim(), concat!("vd ", env!("CARGO_PKG_VERSION")));
-    // Nothing asked for: the help, as an error.
+    // Without arguments: the help, as an error.
     let bare = place.vd("");
     assert_eq!((bare.code, bare.stdout.as_str()), (Some(2), ""));
     assert!(bare.stderr.contains("Usage: vd"));

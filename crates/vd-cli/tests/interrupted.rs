@@ -1,4 +1,4 @@
-//! Preparing films: what a signal ends, and what it leaves to the next run.
+//! Preparing films: the effect of a signal, and what the next run can reuse.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -20,7 +20,7 @@ use vd_data::Ffmpeg;
 /// More than any of this takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Three films, and a program `ffmpeg.sh` that does `script` before it is ffmpeg.
+/// Three films, and a program `ffmpeg.sh` that runs `script` before ffmpeg.
 #[allow(clippy::print_stderr, reason = "a test that shows nothing says so")]
 fn films(script: &str) -> Option<Place> {
     let real = match Ffmpeg::find() {
@@ -63,7 +63,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     paths.map(|path| (name(&path), fs::read(&path).unwrap())).collect()
 }
 
-/// Goes on where a run was ended, and compares with one that was not.
+/// Resumes an interrupted run, and compares with an uninterrupted one.
 fn goes_on(place: &Place, out: &str, kept: usize) {
     let report = place.json(&format!("data prepare films --out {out} --workers 1"));
     assert_eq!((&report["kept"], &report["clips"]), (&json!(kept), &json!(3)), "{report}");
@@ -75,13 +75,13 @@ fn goes_on(place: &Place, out: &str, kept: usize) {
 
 #[test]
 fn ctrl_c_does_not_reach_ffmpeg_and_the_clip_under_way_is_whole() {
-    // it says that it is there, and goes on when it is told to
+    // reports that it has started, and waits for permission to continue
     let gate = "if [ ! -e open ]; then echo begun > begun; read go < go; fi";
     let Some(place) = films(gate) else { return };
     for fifo in ["begun", "go"] {
         assert!(Command::new("mkfifo").arg(place.path(fifo)).status().unwrap().success());
     }
-    // as a shell starts it: Ctrl-C goes to all of the group
+    // as a shell starts it: Ctrl-C is sent to the whole group
     let mut command = prepare(&place, "out");
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -116,7 +116,7 @@ fn ctrl_c_does_not_reach_ffmpeg_and_the_clip_under_way_is_whole() {
 
 #[test]
 fn an_ffmpeg_that_was_ended_is_no_fault_of_its_film() {
-    // two frames and a half of the second film come, then it ends as by a signal
+    // after two and a half frames of the second film it ends as if by a signal
     for (how, end) in [("killed", "kill -KILL $$"), ("asked", "exit 255")] {
         let script =
             format!("case \"$*\" in */1.mkv*) ffmpeg \"$@\" | head -c 23000; {end};; esac");

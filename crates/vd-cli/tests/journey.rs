@@ -1,4 +1,4 @@
-//! Train, sample, inspect, bench: what a first day is made of.
+//! The basic commands: train, sample, inspect, bench.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -82,7 +82,7 @@ fn sampled(place: &Place) {
     let caption = fs::read_to_string(place.path("clips/seed-5-clip-00002.txt")).unwrap();
     assert_eq!(caption, "a seven\n");
 
-    // A step by itself, another shape, other weights, all clips in one picture.
+    // A checkpoint by its path, another shape, other weights, all clips in one picture.
     let report = place.json(
         "sample run/checkpoints/step-00000002 --num 3 --frames 3 --size 8x12 --steps 3 \
          --sampler ddpm --threshold dynamic --weights model --threads 1 --out deep/er/grid.gif",

@@ -1,4 +1,4 @@
-//! What the machine cannot give is a failure with a message, never a crash.
+//! Requests beyond the machine's limits fail with a message, never with a crash.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -37,7 +37,8 @@ fn sizes_beyond_any_network_are_refused_by_their_field() {
     }
 }
 
-/// The limits of a command line are those of a config, so that neither makes what the other refuses.
+/// The command line has the same limits as a config, so that neither accepts what the other
+/// refuses.
 #[test]
 fn frames_beyond_any_config_are_refused_by_their_flag() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! Whatever --list names can be drawn with.
+//! Everything that --list names can be used for sampling.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -59,7 +59,7 @@ fn the_settings_that_are_listed_are_all_that_a_table_takes() {
     for key in ["sampler", "spacing", "guidance"] {
         for row in list[&format!("{key}s")].as_array().unwrap() {
             let (name, listed) = (&row["name"], row["settings"].as_object().unwrap());
-            // What a kind does not have is answered with all that it has.
+            // An unknown setting is answered with all known ones.
             let table = format!("{{kind={name},nothing=1}}");
             let message = place.error(&format!("sample run --out a.gif --{key} {table}"), 2);
             let told: Vec<_> = match message.split_once("expected") {
@@ -111,7 +111,7 @@ fn settings_are_given_as_a_table_and_reported() {
     ));
     assert_eq!(report["settings"]["sampler"], json!({"kind": "ddim", "eta": 0.5}));
     assert_eq!(report["settings"]["spacing"], json!({"kind": "karras", "rho": 5.0}));
-    // All of the schedule where the sampler wants it; ddpm is an older name of ddpm-small.
+    // The whole schedule if the sampler requires it; ddpm is an older name of ddpm-small.
     let report = place.json(&format!("{draw} --sampler ddpm"));
     assert_eq!((&report["sampler"], &report["steps"]), (&json!("ddpm-small"), &json!(60)));
     let report = place.json(&format!("{draw} --spacing {{kind=\"explicit\",t=[1,0.5,0]}}"));

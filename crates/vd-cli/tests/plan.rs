@@ -1,4 +1,4 @@
-//! What a run will take is said before it is begun, and nothing is left behind.
+//! `vd plan` reports the cost of a run before it starts, and leaves no files.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,7 +8,7 @@ use common::{Place, number};
 #[test]
 fn a_plan_has_time_memory_and_the_largest_batch_and_writes_nothing() {
     let place = Place::new();
-    // The data that the config names is not needed to count what a step takes.
+    // The data of the config are not needed to count the work of a step.
     let plan = place.json("plan config.toml --set train.batch=3 --set train.accumulate=2");
     let parameters = number(&plan, "parameters");
     assert!(parameters > 1000.0);

@@ -1,4 +1,4 @@
-//! Clips prepared once: the same training, previews, numbers, and what is refused.
+//! Prepared clips: the same training, previews and statistics, and refusals.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! What a preset is made of, told without making it.
+//! `vd inspect` describes a preset without building it.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Prompts of several parts, negative prompts, files of prompts.
+//! Prompts with several parts, negative prompts, files of prompts.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -15,7 +15,7 @@ fn trained(set: &str) -> Place {
     place
 }
 
-/// `vd sample run` in 2 steps, a clip at a time.
+/// `vd sample run` in 2 steps, one clip at a time.
 fn sample(place: &Place, flags: &[&str]) -> Value {
     let usual = ["sample", "run", "--steps", "2", "--threads", "1", "--batch", "1", "--json"];
     let ran = place.vd_of(&[&usual, flags].concat());
@@ -98,12 +98,12 @@ fn json_lines_have_seeds_frames_and_scales_of_their_own() {
     assert_eq!((&clips[1]["seed"], &clips[1]["cfg_scale"]), (&json!(9), &json!(3.0)));
     assert_eq!(clips[2]["prompt"], r"a \| b :: 2 | c -> d");
     assert_eq!(gif_shape(&place.path("file/seed-0-clip-00000.gif")), (3, [8, 8]));
-    // A seed of its own is that of a first clip, wherever the line stands.
+    // A clip with its own seed equals a first clip of that seed, wherever its line is.
     let flags = ["--prompt", "a seven", "--negative", "a two", "--cfg-scale", "3", "--seed", "9"];
     sample(&place, &[&flags[..], &["--out", "alone"]].concat());
     let file = bytes(&place, "file/seed-9-clip-00001.gif");
     assert_eq!(file, bytes(&place, "alone/seed-9-clip-00000.gif"));
-    // The others are counted, whatever stands beside them.
+    // The others are numbered regardless of such lines.
     let flags = ["--prompt", "x", "--prompt", "y", "--prompt", r"a \| b :: 2 | c -> d"];
     sample(&place, &[&flags[..], &["--out", "counted"]].concat());
     let name = "seed-0-clip-00002.gif";

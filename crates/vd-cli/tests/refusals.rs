@@ -1,4 +1,4 @@
-//! What a checkpoint cannot do is said before it is tried.
+//! What a checkpoint does not support is refused before sampling starts.
 #![allow(clippy::unwrap_used)]
 
 mod common;

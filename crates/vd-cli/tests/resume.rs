@@ -1,4 +1,4 @@
-//! Runs that are stopped, politely or not, and go on as if nothing had been.
+//! Runs that are stopped or killed, and resume as if uninterrupted.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use common::{Place, Ran, number};
 
 const WEIGHTS: [&str; 3] = ["model.safetensors", "ema.safetensors", "optimizer.safetensors"];
-/// Long enough for a loaded machine, short enough not to hang a test for good.
+/// Long enough for a loaded machine, short enough that a test does not hang for good.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A small deterministic generator: the moments of the kills.
+/// A small deterministic generator for the times of the kills.
 struct Moments(u64);
 
 impl Moments {
@@ -31,13 +31,13 @@ fn start(place: &Place, args: &str) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Lines of the run's metrics, so steps that it has done.
+/// The number of lines in the run's metrics, which is that of its completed steps.
 fn steps_done(place: &Place, run: &str) -> usize {
     let text = fs::read_to_string(place.path(&format!("{run}/metrics.jsonl"))).unwrap_or_default();
     text.lines().count()
 }
 
-/// Waits until a run has done `steps` steps or has ended; whether it still runs.
+/// Waits until a run has done `steps` steps or has ended; returns whether it is still running.
 fn wait_for(place: &Place, run: &str, steps: usize, child: &mut Child) -> bool {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
@@ -61,7 +61,7 @@ fn weights(place: &Place, run: &str, step: u64) -> Vec<Vec<u8>> {
 
 fn signalled(signal: &str) {
     let place = Place::new();
-    // Long enough that only the signal can end it; no checkpoint but that of the signal.
+    // Long enough that only the signal can end it; the only checkpoint is written on the signal.
     let flags = "--set train.steps=100000 --set train.checkpoint_every=0";
     let mut child = start(&place, &format!("train config.toml {flags} --json"));
     assert!(wait_for(&place, "run", 3, &mut child), "{:?}", child.wait_with_output());
@@ -97,7 +97,7 @@ fn sigint_finishes_the_step_saves_and_exits_with_0() {
 fn a_run_killed_at_random_moments_ends_with_the_bytes_of_an_unbroken_one() {
     let place = Place::new();
     let steps = 40;
-    // A checkpoint at every step: half of the moments lie within the writing of one.
+    // A checkpoint at every step: half of the kills happen while one is written.
     let flags =
         format!("--set train.steps={steps} --set train.checkpoint_every=1 --set train.keep_last=2");
     place.json(&format!("train config.toml {flags} --set train.out=whole"));
@@ -120,7 +120,7 @@ fn a_run_killed_at_random_moments_ends_with_the_bytes_of_an_unbroken_one() {
     place.json(&format!("train config.toml {flags} --resume"));
     assert_eq!(weights(&place, "run", steps as u64), weights(&place, "whole", steps as u64));
     assert_eq!(steps_done(&place, "run"), steps);
-    // Nothing half written is left.
+    // No half-written files are left.
     let names = |folder: &str| {
         let entries = fs::read_dir(place.path(folder)).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();

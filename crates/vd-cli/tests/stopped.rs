@@ -1,4 +1,4 @@
-//! A signal ends a drawing between two steps, and what was done before stays.
+//! A signal ends sampling between two steps, and earlier results are kept.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,7 +14,7 @@ use vd_data::{Clip, decode, write_gif};
 /// More than any of this takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs a command that would take for ever, and signals it when a file is there.
+/// Runs a command that would take for ever, and sends a signal when a file exists.
 fn signalled(place: &Place, args: &str, signal: &str, file: &str) -> String {
     let mut command = place.command(args);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -60,7 +60,7 @@ fn frames_that_are_final_are_a_video() {
     assert!(video.f >= 6 && video.frame(0) == known.frame(0));
     let there = format!("frames holds the first {} of 90,000 frames", video.f);
     assert_eq!(message, format!("stopped by a signal; {there}"));
-    // It can be gone on from.
+    // The result can be continued.
     let more = format!("extend run frames --frames {} --steps 2 --out more", video.f + 1);
     place.json(&more);
     assert_eq!(files(&place, "more"), video.f + 1);

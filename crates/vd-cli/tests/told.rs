@@ -1,4 +1,4 @@
-//! What a model with signals is told, and what is refused of it.
+//! Conditioning signals of a model on the command line, and their refusals.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -8,8 +8,8 @@ use std::fs;
 use common::{CONFIG, Place};
 use serde_json::json;
 
-/// Digits of a folder, with a class that training leaves out now and then and a number that it does
-/// not; with captions or without.
+/// Digits from a folder, with a class that training sometimes drops and a number that it never
+/// drops; with or without captions.
 fn trained(text: bool, signals: &str) -> Place {
     let place = Place::new();
     place.json("data synth digits --num 3 --frames 2 --size 8 --out digits");

@@ -1,4 +1,4 @@
-//! A command line that makes no sense ends with 2 and says what is expected.
+//! An invalid command line exits with code 2 and reports what is expected.
 #![allow(clippy::unwrap_used)]
 
 mod common;

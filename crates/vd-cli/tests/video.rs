@@ -1,4 +1,4 @@
-//! A video goes on, gets frames between, a part of it drawn anew, and more pixels.
+//! A video is continued, gets frames in between, is partly resampled, and is upscaled.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -7,7 +7,7 @@ use common::{Place, number};
 use serde_json::{Value, json};
 use vd_data::{Clip, decode, write_frames, write_gif};
 
-/// A run of one step, and a video of other colours in every pixel.
+/// A run of one step, and a video in which every pixel has another colour.
 fn place(frames: usize, size: [usize; 2]) -> (Place, Clip) {
     let place = Place::new();
     place.json("train config.toml --set train.steps=1");
@@ -53,7 +53,7 @@ fn a_video_goes_on_behind_its_own_frames() {
     assert_eq!(shape(&long), [6, 8, 8, 3]);
     assert_eq!(frames(&long, 0..3), clip.frames);
 
-    // The same again, to the byte; another seed draws others behind the same frames.
+    // The same again, to the byte; another seed gives other frames after the same given ones.
     let bytes = |name: &str| std::fs::read(place.path(name)).unwrap();
     let swapped = args.replace("run in.gif", "in.gif run");
     assert_eq!(place.json(&swapped.replace("long.gif", "again.gif"))["video"], "in.gif");
@@ -63,7 +63,8 @@ fn a_video_goes_on_behind_its_own_frames() {
     assert_eq!(frames(&other, 0..3), clip.frames);
     assert_ne!(frames(&other, 3..6), frames(&long, 3..6));
 
-    // One window more by default; another plan, a prompt, frames as files, a still to begin with.
+    // One more window by default; another plan, a prompt, frames as files, a still image to start
+    // with.
     let report = place.json(&format!(
         "extend run in.gif --window 4 --plan sliding --prompt three --weight 0 --cfg-scale 2 \
          --guidance apg --sampler dpmpp-2m {FAST} --out frames"
@@ -151,7 +152,7 @@ fn a_small_video_becomes_larger_and_smoother() {
         "upscale run in.gif --size 16 --time 2 --window 3 --down bilinear {FAST} --out b.gif"
     ));
     assert_eq!((known(&report).0, &report["size"]), (&json!(5), &json!([16, 16])));
-    // In time alone, the frames are known whole.
+    // With upscaling in time alone, the given frames are known completely.
     let report = place.json(&format!("upscale run a.gif --time 2 --window 3 {FAST} --out c.gif"));
     assert_eq!((known(&report).0, &report["exact"]), (&json!(5), &json!(true)));
     let [a, c] = ["a.gif", "c.gif"].map(|name| decode(&place.path(name), 3).unwrap());
@@ -166,7 +167,7 @@ fn a_rate_that_a_gif_cannot_hold_and_a_mask_that_keeps_nothing_are_told() {
     assert_eq!(ran.object()["fps"], json!(50.0));
     assert!(ran.stderr.contains("WARN 120 frames per second"), "{ran:?}");
     assert_eq!(decode(&place.path("a.gif"), 3).unwrap().fps, 50.0);
-    // Files of single frames have no rate that could be wrong.
+    // Files of single frames have no rate to check.
     let ran = place.vd(&format!("{args} frames"));
     assert_eq!(ran.object()["fps"], json!(120.0));
     assert!(!ran.stderr.contains("WARN"), "{ran:?}");

@@ -1,9 +1,11 @@
-//! What a batch costs: 8 clips of 16 x 64 x 64 from shards, from GIFs, and from MP4s where there is an ffmpeg.
+//! The cost of a batch: 8 clips of 16 x 64 x 64 from shards, from GIFs, and, if there is an ffmpeg,
+//! from MP4s.
 //!
-//! Beside criterion's times it prints what a batch costs of CPU: user and system time of all threads of the process
-//! (`getrusage`; ffmpeg, a process of its own, is left out), and which share of a core that is where a training step takes
-//! `VD_STEP_MS` milliseconds (500, where nothing is said). There a batch is asked for at the beginning of each step, and the rest
-//! of it is slept through, as if the network had the cores.
+//! Besides criterion's times it prints the CPU time of a batch: user and system time of all threads
+//! of the process (`getrusage`; ffmpeg, a separate process, is not included), and which fraction of
+//! a core that is if a training step takes `VD_STEP_MS` milliseconds (500 by default). For that
+//! measurement a batch is requested at the start of each step, and the bench sleeps for the rest of
+//! it, as if the network had the cores.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
@@ -24,15 +26,15 @@ use vd_data::{
 const CLIPS: usize = 32;
 const BATCH: usize = 8;
 
-/// The share of a core that loading may take.
+/// The fraction of a core that loading may take.
 const MOST: f64 = 0.05;
 
-/// Seconds of CPU that the process has taken so far.
+/// CPU seconds that the process has used up to now.
 fn cpu() -> f64 {
     vd_torch::cpu_time().unwrap().as_secs_f64()
 }
 
-/// How long a training step takes.
+/// The duration of a training step.
 fn step() -> Duration {
     let ms = std::env::var("VD_STEP_MS").map_or(500, |ms| ms.parse().unwrap());
     Duration::from_millis(ms)
@@ -42,7 +44,7 @@ fn config(source: Source, workers: usize) -> DataConfig {
     DataConfig { source, frames: 16, size: [64, 64], workers, ..DataConfig::default() }
 }
 
-/// What a batch costs when nobody waits for anything else.
+/// The cost of a batch without waiting in between.
 fn summary(name: &str, config: &DataConfig, seconds: u64) {
     let mut loader = Loader::new(config, BATCH, Cursor::start(1)).unwrap();
     for _ in 0..4 {
@@ -65,7 +67,7 @@ fn summary(name: &str, config: &DataConfig, seconds: u64) {
     );
 }
 
-/// What loading costs beside training steps of a stated time.
+/// The cost of loading beside training steps of a given duration.
 fn beside_steps(name: &str, config: &DataConfig) {
     const STEPS: u32 = 12;
     let mut loader = Loader::new(config, BATCH, Cursor::start(1)).unwrap();
@@ -90,7 +92,7 @@ fn beside_steps(name: &str, config: &DataConfig) {
     );
 }
 
-/// Arrays of one channel of f32, as they are and as shards of two types.
+/// Arrays of one channel of f32, unchanged and as shards of two dtypes.
 fn numbers(dir: &Path) -> Vec<(String, DataConfig)> {
     let arrays = dir.join("arrays");
     fs::create_dir(&arrays).unwrap();
@@ -117,7 +119,7 @@ fn numbers(dir: &Path) -> Vec<(String, DataConfig)> {
     found
 }
 
-/// The GIFs as MP4s; false without an ffmpeg, or where MP4s are not read.
+/// Converts the GIFs to MP4s; false without an ffmpeg, or if MP4s cannot be read.
 fn as_mp4(gifs: &Path, out: &Path) -> bool {
     fs::create_dir(out).unwrap();
     for k in 0..CLIPS {
@@ -169,7 +171,7 @@ fn loader(c: &mut Criterion) {
     group.finish();
 }
 
-/// The two ways to a part of a large file: 16 frames of 64 x 64 at places of a file that is in memory.
+/// Two ways to read parts of a large file: 16 frames of 64 x 64 at positions of a file in memory.
 fn reading(c: &mut Criterion) {
     const CLIP: usize = 16 * 64 * 64 * 3;
     const SHARD: usize = 512 * CLIP;
@@ -179,7 +181,7 @@ fn reading(c: &mut Criterion) {
     let file = File::open(&path).unwrap();
     let map = vd_torch::map_file(&file).unwrap();
     let mut at = 0;
-    // far apart, so that neither the cache nor a page read ahead helps
+    // far apart, so that neither the cache nor read-ahead helps
     let mut next = move || {
         at = (at + 197 * CLIP) % (SHARD - CLIP);
         at
@@ -198,7 +200,7 @@ fn reading(c: &mut Criterion) {
             map[at..at + CLIP].to_vec()
         });
     });
-    // a mapping that is new, as after the start of a run: each page is a fault
+    // a new mapping, as at the start of a run: each page is a fault
     group.bench_function("mapped_anew", |b| {
         b.iter(|| {
             let map = vd_torch::map_file(&file).unwrap();

@@ -1,4 +1,4 @@
-//! Arrays on disk are read number by number as they were written, whatever their layout.
+//! Arrays on disk are read exactly as written, whatever their layout.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/arrays.rs"]
@@ -11,7 +11,7 @@ use arrays::{Kind, kinds, npy, npz, tensors};
 use proptest::prelude::*;
 use vd_data::{ArrayFormat, ArrayOptions, Captions, Dtype, FloatClip, Folder, Media, write_array};
 
-/// Clips and the folder that they lie in.
+/// Clips, and the folder that contains them.
 #[derive(Debug)]
 struct Listed(Vec<Media>, #[allow(dead_code, reason = "dropped with the clips")] tempfile::TempDir);
 
@@ -38,7 +38,7 @@ fn options(axes: &str) -> ArrayOptions {
     ArrayOptions { axes: Some(axes.parse().unwrap()), member: None }
 }
 
-/// The value at a place that is named by its letters.
+/// The value at a position, given by the letters of its axes.
 fn value(axes: &str, index: &[usize]) -> u8 {
     let weights = [(b'n', 61), (b'f', 17), (b'h', 7), (b'w', 3), (b'c', 29)];
     let of = |letter: u8| weights.iter().find(|(l, _)| *l == letter).map_or(0, |(_, w)| *w);
@@ -46,7 +46,7 @@ fn value(axes: &str, index: &[usize]) -> u8 {
     (sum % 101) as u8
 }
 
-/// What a clip should hold: f h w c.
+/// The expected content of a clip: f h w c.
 fn expected(n: usize, frames: &[usize], [h, w, c]: [usize; 3]) -> Vec<f32> {
     let mut values = Vec::new();
     for f in frames {
@@ -81,7 +81,7 @@ proptest! {
         let extent = |letter| match letter { 'n' => n, 'f' => f, 'h' => h, 'w' => w, _ => c };
         let shape: Vec<usize> = axes.chars().map(extent).collect();
         let (n, c) = (if axes.contains('n') { n } else { 1 }, if axes.contains('c') { c } else { 1 });
-        // what an axis that is not there adds
+        // the contribution of an axis that is missing
         let shift = |letter: char, weight: usize| if axes.contains(letter) { 0 } else { weight };
         let of = |index: &[usize]| {
             let missing = shift('n', 61) + shift('c', 29);

@@ -1,6 +1,7 @@
-//! Damaged files of arrays: an error or numbers, never a panic, a hang or more memory than the file's.
+//! Damaged files of arrays: an error or numbers, never a panic, a hang or more memory than the file
+//! justifies.
 //!
-//! `VD_FUZZ=1000000` makes as many inputs for each parser.
+//! `VD_FUZZ=1000000` sets the number of inputs for each parser.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/arrays.rs"]
@@ -16,7 +17,7 @@ use vd_torch::fuzz::{Counting, Fuzz};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What deflate makes of a byte, at most.
+/// The maximum expansion of a byte by deflate.
 const PACKED: usize = 1032;
 
 fn kind(name: &str) -> Kind {
@@ -27,7 +28,7 @@ fn value(index: &[usize]) -> u8 {
     (index.iter().sum::<usize>() % 100) as u8
 }
 
-/// An array of bytes, and one of floats the other way round.
+/// An array of bytes, and one of big-endian floats in Fortran order.
 fn plain() -> [Vec<u8>; 2] {
     [
         npy(kind("u8"), &[2, 3, 4], [false; 2], value),
@@ -35,7 +36,7 @@ fn plain() -> [Vec<u8>; 2] {
     ]
 }
 
-/// Reads all that there is of a file: how many numbers.
+/// Reads a whole file, and returns how many numbers it has.
 fn read(folder: &Path) -> Result<usize> {
     let listed = Folder::list_arrays(folder, &Captions::Beside, &ArrayOptions::default())?;
     let mut numbers = 0;
@@ -51,18 +52,18 @@ fn read(folder: &Path) -> Result<usize> {
     Ok(numbers)
 }
 
-/// Gives what is made of `seeds` to the readers; a byte of a file makes at most so many numbers.
+/// Feeds mutations of `seeds` to the readers; a byte of a file yields at most `numbers` numbers.
 fn fuzz(seeds: Vec<Vec<u8>>, numbers: usize) {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let path = dir.path().join("a.npy");
-    // a number is read, decoded and put in its place, and one of 4 bytes stays
+    // each number is read, decoded and stored, and takes 4 bytes in the result
     let fuzz = Fuzz::new(seeds).allocation(16 * numbers, 8 << 20);
     fuzz.run(|bytes| {
         fs::write(&path, bytes).unwrap();
         match read(dir.path()) {
             Ok(0) => Err("no number".to_owned()),
             Ok(read) => {
-                // all numbers, and one frame of them
+                // all numbers, and those of one frame again
                 assert!(read <= 2 * numbers * bytes.len(), "{read}");
                 Ok(())
             }

@@ -1,4 +1,4 @@
-//! Where captions come from: tables and class folders.
+//! Sources of captions: tables and class folders.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -13,11 +13,11 @@ fn a_csv_may_have_marks_quotes_blank_lines_and_either_end_of_line() {
     let text = "\u{feff}speed, file ,caption,kind\r\n\r\n\
                  1.5,0.gif,\"a \"\"red\"\" one,\ntwo lines\",ab 1\r\n\
                    \r\n,./sub\\2\u{2c}x.gif,,\n";
-    // the comma in the name needs quotes
+    // the comma in the name requires quotes
     let text = text.replace("./sub\\2,x.gif", "\"./sub\\2,x.gif\"");
     let folder = read("t.csv", &text).unwrap();
     assert_eq!(captions(&folder), [Some("a \"red\" one,\ntwo lines"), None, None]);
-    // the table itself is no file of another kind
+    // the table itself does not count as a file of another kind
     assert!(folder.other_files().is_empty());
     let entries = folder.entries();
     let row = entries[0].row.as_ref().unwrap();
@@ -28,7 +28,7 @@ fn a_csv_may_have_marks_quotes_blank_lines_and_either_end_of_line() {
     let error = row.number("kind").unwrap_err().to_string();
     let expected = "t.csv, line 3, column `kind`: expected a number, found \"ab 1\"";
     assert!(error.ends_with(expected), "{error}");
-    // beside the table nothing is read
+    // with a table, caption files are not read
     assert!(entries[1].row.is_none());
     let last = entries[2].row.as_ref().unwrap();
     assert_eq!((last.line, last.columns.len()), (6, 0));
@@ -147,7 +147,7 @@ fn a_series_is_cut_with_the_clip_that_a_batch_holds() {
                 assert_eq!(batch.folders[k].as_deref() == Some("sub"), batch.rows[k].is_none());
                 let Some(row) = &batch.rows[k] else { continue };
                 let series = row.series("at", 2, &taken, frames).unwrap().unwrap();
-                // the green of a clip is the number of the frame in its file
+                // the green of a clip is the index of the frame in its file
                 let green = batch.video.get(k as i64).get(1).select(1, 0).select(1, 0);
                 let seen: Vec<f64> = Vec::try_from(green.to_kind(tch::Kind::Double)).unwrap();
                 let expected: Vec<f64> = seen.iter().flat_map(|n| [*n, -n]).collect();

@@ -1,4 +1,4 @@
-//! Reading files: sound ones exactly, damaged ones with an error that names them.
+//! Reading files: valid ones exactly, damaged ones with an error that names them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -35,7 +35,7 @@ proptest! {
         let read = decode(&path, 3).unwrap();
         prop_assert_eq!(&read.frames, &clip.frames);
         prop_assert_eq!((read.f, read.h, read.w, read.c), (f, h, w, 3));
-        // the whole length is rounded to 1/100 s
+        // the total duration is rounded to 1/100 s
         prop_assert!((f as f64 / read.fps - f as f64 / fps).abs() <= 0.0051);
     }
 
@@ -64,7 +64,7 @@ proptest! {
             let at = at % bytes.len();
             bytes[at] = value;
             fs::write(&path, bytes).unwrap();
-            // an error that names the file, or a clip: nothing else
+            // an error that names the file, or a clip; nothing else
             if let Err(error) = decode(&path, 3) {
                 prop_assert!(error.to_string().contains(name), "{}", error);
             }
@@ -172,7 +172,7 @@ fn a_jpeg_that_breaks_off_is_no_image() {
         let error = decode(&path, 3).unwrap_err();
         assert!(error.is_bad_file() && error.to_string().contains("a.jpg"), "{error}");
     }
-    // what follows the end belongs to somebody else
+    // data after the end of the image are ignored
     pattern(2, 40, 60).save(&path).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     bytes.extend(b"appended");

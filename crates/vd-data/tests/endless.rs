@@ -1,4 +1,4 @@
-//! Loaders over generators: clips without end, drawn by threads.
+//! Loaders over generators: endless clips, drawn by threads.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use vd_data::{Clip, Cursor, DataConfig, Dataset, Error, Generator, Loader, Result};
@@ -6,7 +6,7 @@ use vd_data::{Clip, Cursor, DataConfig, Dataset, Error, Generator, Loader, Resul
 #[test]
 fn a_dropped_loader_ends_its_threads() {
     let config = DataConfig { workers: 3, ..DataConfig::default() };
-    // at once, after a batch, and with all its work under way
+    // immediately, after a batch, and with all work in flight
     for batches in 0..3 {
         let mut loader = Loader::new(&config, 4, Cursor::start(1)).unwrap();
         for _ in 0..batches {
@@ -16,7 +16,7 @@ fn a_dropped_loader_ends_its_threads() {
     }
 }
 
-/// A generator of a downstream crate: every clip is its own number; some of them panic.
+/// A generator of a downstream crate: every clip shows its own number; some of them panic.
 #[derive(Debug)]
 struct Numbers;
 
@@ -52,7 +52,7 @@ fn a_generator_of_ones_own_can_be_loaded_and_its_panic_is_an_error() {
     );
 }
 
-/// A generator whose clips have a frame too many, or that has no clips.
+/// A generator whose clips have one frame too many, or that has no clips.
 #[derive(Debug)]
 struct Wrong;
 
@@ -81,7 +81,7 @@ fn a_generators_clips_of_another_shape_and_its_own_errors_are_told() {
     assert!(error.contains("[3, 4, 5, 3]") && error.contains("[4, 4, 5, 3]"), "{error}");
     let error = dataset.sample(1, 1, 1).unwrap_err().to_string();
     assert_eq!(error, "the database has no such clip");
-    // Its config opens nothing by itself.
+    // Its config alone cannot open anything.
     let error = Dataset::open(dataset.config()).unwrap_err().to_string();
     assert!(
         error.starts_with("data.source.kind: expected") && error.contains("Dataset"),

@@ -1,4 +1,4 @@
-//! MP4 and its like, made by ffmpeg: every frame that is asked for is the one that is shown.
+//! MP4 and similar formats, made by ffmpeg: every requested frame is the one that is shown.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -10,7 +10,7 @@ use std::process::Command;
 use common::{ffmpeg, film};
 use vd_data::{Clip, Cursor, DataConfig, Ffmpeg, Folder, Loader, Media, Source, decode};
 
-/// A film, and what is to be found in it.
+/// A film and its expected content.
 struct Film {
     name: &'static str,
     picture: &'static str,
@@ -31,7 +31,7 @@ const fn a(
 
 const TEST: &str = "testsrc2=size=64x48:rate=24";
 
-/// Decodes everything with a command line of its own.
+/// Decodes everything with a separate command line.
 fn reference(path: &Path) -> Vec<u8> {
     let mut command = Command::new(&Ffmpeg::find().unwrap().ffmpeg);
     command.args(["-nostdin", "-loglevel", "error", "-i"]).arg(path);
@@ -40,7 +40,7 @@ fn reference(path: &Path) -> Vec<u8> {
     command.output().unwrap().stdout
 }
 
-/// Frames from the middle, alone and apart, against the whole.
+/// Compares frames from the middle, single and spaced, with the whole.
 fn check_seeks(path: &Path, whole: &Clip, every: usize) {
     let media = Media::at(path).unwrap();
     let f = whole.f;
@@ -115,9 +115,9 @@ fn frames_of_avi_and_odd_sizes_are_exact() {
     check(
         &[
             a("a.avi", "life=size=48x32:rate=25/2:mold=10", "-t 2 -c:v mpeg4 -g 6", 25, 12.5),
-            // one tick of its clock a frame, and every frame a key frame
+            // one clock tick per frame, and every frame is a key frame
             a("m.avi", TEST, "-t 1 -c:v mjpeg -q:v 2 -pix_fmt yuvj420p", 24, 24.0),
-            // no packet of this one says when it is shown
+            // no packet of this one has a presentation time
             a("b.avi", TEST, "-t 1 -c:v mpeg4 -bf 2 -g 8", 24, 24.0),
             a("odd.mkv", "testsrc2=size=37x29:rate=10", "-t 1 -c:v ffv1 -pix_fmt gbrp", 10, 10.0),
             a("one.mov", TEST, "-frames:v 1 -c:v libx264", 1, 24.0),
@@ -128,7 +128,7 @@ fn frames_of_avi_and_odd_sizes_are_exact() {
 
 #[test]
 fn a_variable_rate_is_frames_by_duration_and_its_frames_are_exact() {
-    // 24 of 60: uneven gaps, that no number times a mean duration would find
+    // 24 of 60: uneven gaps, for which frame number times mean duration is wrong
     let uneven = "-t 2.5 -vf select='not(mod(n\\,5))+eq(mod(n\\,7)\\,1)+lt(n\\,6)' -fps_mode vfr";
     let kept = (0..60).filter(|n| n % 5 == 0 || n % 7 == 1 || *n < 6).collect::<Vec<usize>>();
     let last = *kept.last().unwrap() as f64 / 24.0;
@@ -143,7 +143,7 @@ fn a_variable_rate_is_frames_by_duration_and_its_frames_are_exact() {
         film(&path, TEST, &options);
         let whole = decode(&path, 3).unwrap();
         assert_eq!(whole.f, kept.len(), "{name}");
-        // how long the last one is shown, a file may only guess
+        // the duration of the last frame may only be a guess of the file
         assert!((whole.fps / fps - 1.0).abs() < 0.05, "{name}: {} {fps}", whole.fps);
         assert!(whole.frames == reference(&path), "{name}");
         check_seeks(&path, &whole, 4);
@@ -161,7 +161,7 @@ fn turned_films_come_as_they_are_shown() {
     let upright = decode(&path, 3).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(4).position(|w| w == b"tkhd").unwrap() + 4 + 40;
-    // a quarter to the right: x = 48 - y, y = x
+    // a quarter turn to the right: x = 48 - y, y = x
     let matrix: [i32; 9] = [0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30];
     for (k, number) in matrix.iter().enumerate() {
         bytes[at + 4 * k..at + 4 * k + 4].copy_from_slice(&number.to_be_bytes());

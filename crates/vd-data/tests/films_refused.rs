@@ -1,4 +1,4 @@
-//! Damaged films, and films under other names.
+//! Damaged films, and films with wrong extensions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -11,7 +11,7 @@ use vd_data::{Folder, decode, inspect};
 
 const TEST: &str = "testsrc2=size=64x48:rate=24";
 
-/// Bytes behind the first `at` are of no meaning.
+/// Overwrites `n` bytes after the first `at` with garbage.
 fn spoil(path: &Path, at: usize, n: usize) {
     let mut bytes = fs::read(path).unwrap();
     let mut state = 9u32;
@@ -47,7 +47,7 @@ fn damaged_films_are_named_and_never_filled_up() {
     fs::write(path("text.mkv"), "#EXTM3U\nnext.mkv\n").unwrap();
     fs::write(path("head.mp4"), b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2").unwrap();
     film(&path("sound.mp4"), "sine=duration=1", "-c:a aac");
-    // the libraries by themselves name no reason, and do not see that a WebM ends too early
+    // the libraries alone give no reason, and do not detect a truncated WebM
     let said = |programs, libraries| if cfg!(feature = "libav") { libraries } else { programs };
     let bad = [
         ("end.mp4", said("moov atom not found", "Invalid data found")),
@@ -92,7 +92,8 @@ fn the_content_decides_and_not_the_name() {
     assert_eq!(decode(&path("picture.mp4"), 3).unwrap().frames[..3], [1, 2, 3]);
 }
 
-/// Where a container states the size of its pictures: places of a width and of a height, of so many bytes.
+/// Where a container stores the picture size: positions of width and height, each with its length
+/// in bytes.
 fn sizes(bytes: &[u8], name: &str, [h, w]: [u16; 2]) -> Vec<(usize, usize)> {
     let find = |wanted: &[u8]| {
         let mut places = bytes.windows(wanted.len());
@@ -116,7 +117,7 @@ fn a_film_of_no_size_or_a_huge_one_is_refused_or_has_the_size_of_its_stream() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // where the pictures say by themselves how large they are, the container may say what it likes
+    // if the pictures store their own size, the container may contain anything
     let films = [
         ("ffv1.mkv", "ffv1", true),
         ("raw.mkv", "rawvideo -pix_fmt yuv420p", true),

@@ -1,4 +1,4 @@
-//! Runs the real binary.
+//! Runs the actual binary.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
@@ -36,10 +36,10 @@ device = "cpu"
 threads = 1
 "#;
 
-/// A folder of its own, in which `vd` is run.
+/// A separate folder in which `vd` is run.
 pub(crate) struct Place(tempfile::TempDir);
 
-/// What a command left.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -66,7 +66,7 @@ impl Place {
         self.path(name).exists()
     }
 
-    /// `vd` with these arguments, which white space separates.
+    /// `vd` with these arguments, separated by white space.
     pub(crate) fn command(&self, args: &str) -> Command {
         let args: Vec<_> = args.split_whitespace().collect();
         self.command_of(&args)
@@ -74,7 +74,7 @@ impl Place {
 
     pub(crate) fn command_of(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vd"));
-        // The machine is shared with other tests, and has a GPU or not.
+        // The machine is shared with other tests, and may have a GPU.
         command.env("VD_CUDA", "off").env("OMP_NUM_THREADS", "1").env_remove("VD_LOG");
         command.env_remove("VD_REQUIRE_FFMPEG");
         command.current_dir(self.0.path()).args(args);
@@ -89,14 +89,14 @@ impl Place {
         Ran::of(self.command_of(args).output().unwrap())
     }
 
-    /// The one JSON object of a command that succeeds.
+    /// The JSON object of a command that succeeds.
     pub(crate) fn json(&self, args: &str) -> Value {
         let ran = self.vd(&format!("{args} --json"));
         assert_eq!(ran.code, Some(0), "vd {args}: {ran:?}");
         ran.object()
     }
 
-    /// What a command says that fails with this code, on stderr and as JSON.
+    /// The message of a command that fails with this code, on stderr and as JSON.
     pub(crate) fn error(&self, args: &str, code: i32) -> String {
         let split: Vec<_> = args.split_whitespace().collect();
         self.error_of(&split, code)
@@ -120,7 +120,7 @@ impl Ran {
         Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Stdout, which holds one JSON object on one line and nothing else.
+    /// Stdout, which must contain exactly one JSON object on one line.
     pub(crate) fn object(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "{self:?}");
         let value: Value = serde_json::from_str(&self.stdout).unwrap();
@@ -139,7 +139,7 @@ pub(crate) fn gif_shape(path: &Path) -> (usize, [u16; 2]) {
     let bytes = std::fs::read(path).unwrap();
     assert_eq!(&bytes[..6], b"GIF89a", "{}", path.display());
     let side = |at| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    // Behind each image there is a graphic control extension: 21 F9 04.
+    // Before each image there is a graphic control extension: 21 F9 04.
     let frames = bytes.windows(3).filter(|window| window == &[0x21, 0xF9, 0x04]).count();
     (frames, [side(8), side(6)])
 }

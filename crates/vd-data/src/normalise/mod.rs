@@ -13,8 +13,7 @@ pub(crate) use measure::measure;
 
 use crate::{Error, Result};
 
-/// The `[data.normalise]` section: how numbers in any unit are mapped to the range of the diffusion
-/// process.
+/// The `[data.normalise]` section: maps numbers in any unit to the diffusion process's range.
 ///
 /// One rule for all channels, or, as `[[data.normalise]]`, one for each.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +22,7 @@ pub struct Normalise(Vec<ChannelRule>);
 /// How the numbers of a channel are mapped to a range around [-1, 1]: by a transform, then by a
 /// linear function.
 ///
-/// Nothing is clipped: values beyond the statistics are mapped beyond [-1, 1], and the inverse
-/// restores them.
+/// Nothing is clipped: values beyond the statistics lie beyond [-1, 1]; the inverse restores them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelRule {

@@ -1,4 +1,4 @@
-//! PNGs and APNGs, put together by hand.
+//! PNGs and APNGs, assembled by hand.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub(crate) fn chunks(png: &[u8]) -> Vec<([u8; 4], Vec<u8>)> {
     found
 }
 
-/// An animated PNG of whole frames with delays in 1/25 s, put together by hand.
+/// An animated PNG of complete frames with delays in 1/25 s, assembled by hand.
 pub(crate) fn write_apng(path: &Path, frames: &[RgbImage], delay: u16) {
     let encoded: Vec<_> = frames
         .iter()

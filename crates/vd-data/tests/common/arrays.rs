@@ -1,4 +1,4 @@
-//! Files of arrays, made number by number.
+//! Files of arrays, assembled number by number.
 #![allow(dead_code)]
 
 use std::io::{Cursor, Write};
@@ -6,13 +6,13 @@ use std::io::{Cursor, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// How the numbers of an array are written.
+/// How the numbers of a dtype are written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) npy: &'static str,
     pub(crate) tensor: &'static str,
-    /// The little-endian bytes of a whole number, [0, 100].
+    /// The little-endian bytes of an integer, [0, 100].
     pub(crate) bytes: fn(u8) -> Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
         kind!("i64", "i8", "I64", |x: u8| i64::from(x).to_le_bytes()),
         kind!("f32", "f4", "F32", |x: u8| f32::from(x).to_le_bytes()),
         kind!("f64", "f8", "F64", |x: u8| f64::from(x).to_le_bytes()),
-        // the upper half of an f32 has 8 bits for a whole number
+        // the upper half of an f32 has 8 bits for an integer
         kind!("bf16", "", "BF16", |x: u8| {
             let bits = f32::from(x).to_bits();
             ((bits >> 16) as u16).to_le_bytes()

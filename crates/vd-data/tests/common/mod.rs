@@ -1,4 +1,4 @@
-//! Files to read, made on the spot.
+//! Creates input files for tests.
 #![allow(dead_code)]
 
 pub(crate) mod apng;
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use vd_data::{Captions, Clip, Folder, write_gif};
 
-/// A clip whose pixels say which clip, frame and place they are: (number, frame, column) as red, green, blue.
+/// A clip whose pixels identify clip, frame and position: (number, frame, column) as red, green,
+/// blue.
 pub(crate) fn marked(number: u8, [f, h, w]: [usize; 3]) -> Clip {
     let mut frames = Vec::with_capacity(f * h * w * 3);
     for frame in 0..f {
@@ -33,7 +34,7 @@ pub(crate) fn gifs(folder: &Path, n: u8, frames: impl Fn(u8) -> usize) -> Vec<Pa
         .collect()
 }
 
-/// Cuts a file off after a part of its bytes.
+/// Truncates a file to a fraction of its bytes.
 pub(crate) fn cut(path: &Path, part: f64) {
     let bytes = fs::read(path).unwrap();
     fs::write(path, &bytes[..(bytes.len() as f64 * part) as usize]).unwrap();
@@ -82,7 +83,7 @@ pub(crate) fn captions(folder: &Folder) -> Vec<Option<&str>> {
     folder.entries().iter().map(|entry| entry.caption.as_deref()).collect()
 }
 
-/// Where ffmpeg is. Without it a test says so and passes, unless VD_REQUIRE_FFMPEG is set.
+/// Finds ffmpeg. Without it a test prints a note and passes, unless VD_REQUIRE_FFMPEG is set.
 #[allow(clippy::print_stderr, reason = "a test that shows nothing says so")]
 pub(crate) fn ffmpeg() -> Option<&'static vd_data::Ffmpeg> {
     let found = vd_data::Ffmpeg::find();
@@ -93,7 +94,7 @@ pub(crate) fn ffmpeg() -> Option<&'static vd_data::Ffmpeg> {
     found.ok()
 }
 
-/// Makes a film of one of ffmpeg's own pictures that move.
+/// Makes a film from one of ffmpeg's animated test pictures.
 pub(crate) fn film(path: &Path, picture: &str, options: &str) {
     let mut command = std::process::Command::new(&vd_data::Ffmpeg::find().unwrap().ffmpeg);
     command.args(["-nostdin", "-loglevel", "error", "-y", "-f", "lavfi", "-i", picture]);

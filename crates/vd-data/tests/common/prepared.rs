@@ -14,7 +14,7 @@ use vd_data::{
 
 use crate::arrays::{kinds, npy, npz};
 
-/// What stands where nothing was measured.
+/// The number that marks missing values.
 pub(crate) const INVALID: f32 = -9999.0;
 
 pub(crate) fn axes() -> ArrayOptions {
@@ -26,8 +26,9 @@ pub(crate) fn number(random: &mut ChaCha8Rng) -> f32 {
     0.3 + 49.7 * (random.next_u32() >> 8) as f32 / (1 << 24) as f32
 }
 
-/// Random arrays of `channels`: of several types, lengths and sizes, with several clips in a file, with numbers that are missing in
-/// every way that there is; two clips without any number and a file that is cut. `change` may do something to the numbers.
+/// Random arrays with `channels` channels: several dtypes, lengths and sizes, several clips per
+/// file, values missing in every possible way; two clips without any value and a truncated file.
+/// `change` may modify the numbers.
 pub(crate) fn folder(root: &Path, seed: u64, channels: usize, change: impl Fn(&mut Vec<f32>)) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     fs::create_dir_all(root.join("deep")).unwrap();
@@ -39,7 +40,7 @@ pub(crate) fn folder(root: &Path, seed: u64, channels: usize, change: impl Fn(&m
         let mut values: Vec<f32> =
             (0..shape.iter().product()).map(|_| number(&mut random)).collect();
         for value in &mut values {
-            // a type of whole numbers has no NaN, and f16 no -9999
+            // an integer dtype has no NaN, and f16 no -9999
             let missing = match dtype {
                 Dtype::I16 => [INVALID; 3],
                 Dtype::F16 => [f32::NAN, f32::INFINITY, f32::NEG_INFINITY],

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::paths;
 
-    /// Text in a test that marks that it chooses its own device.
+    /// Text in the tests that get their device from outside.
     const MARKS: [&str; 3] = ["testing::device", "testing::choice", "VD_TEST_DEVICE"];
 
     /// The integration tests of a package, by name.
@@ -212,7 +212,7 @@ mod tests {
         for package in &packages {
             for (name, path) in tests_of(package) {
                 let text = fs::read_to_string(path).unwrap();
-                // As its only name, and among others.
+                // Both forms of an import: alone, and in a list of names.
                 let text = text
                     .replace("testing::{self, ", "testing::")
                     .replace("testing::{", "testing::");
