@@ -1,4 +1,4 @@
-//! Numbers of any unit through the loader: normalised, with what is missing marked.
+//! Numbers in any unit through the loader: normalised, with missing values marked.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
@@ -11,12 +11,12 @@ use vd_data::{
 
 const SHAPE: [usize; 4] = [5, 6, 10, 2];
 
-/// A value that says which clip, frame, place and channel it is of.
+/// A value that identifies its clip, frame, position and channel.
 fn value(clip: usize, k: usize) -> f32 {
     (clip * 1000 + k) as f32 * 0.25
 }
 
-/// Clips 0 .. n of numbers; `change` may do something to each.
+/// Clips 0 .. n of numbers; `change` may modify each.
 fn folder(at: &Path, n: usize, change: impl Fn(usize, &mut Vec<f32>)) {
     for clip in 0..n {
         let mut values = (0..SHAPE.iter().product()).map(|k| value(clip, k)).collect();
@@ -70,13 +70,13 @@ fn numbers_come_normalised_and_what_is_missing_is_zero_and_marked() {
     let (video, valid) = (numbers(&batch.video), numbers(valid));
     let per_clip = SHAPE.iter().product::<usize>();
     for (video, valid) in video.chunks(per_clip).zip(valid.chunks(per_clip)) {
-        // which clip it is its last value says
+        // the last value identifies the clip
         let clip = (0..4).find(|k| video[599] == ((value(*k, 599) - 100.0) / 200.0)).unwrap();
         for k in 0..per_clip {
             let there = k != 7 + clip && k != 130 && k != 131;
             assert_eq!(valid[k], f32::from(u8::from(there)));
             let expected = if there { (value(clip, k) - 100.0) / 200.0 } else { 0.0 };
-            // both are one rounding away from the same number, below 8 in size
+            // both are one rounding away from the same number, whose magnitude is below 8
             assert!((video[k] - expected).abs() <= 2e-6, "{k}: {} {expected}", video[k]);
         }
     }
@@ -116,7 +116,7 @@ fn statistics_are_measured_once_and_the_same_data_give_the_same() {
             let found: Vec<_> = rules.iter().map(|rule| rule.statistics.unwrap()).collect();
             assert_eq!(found, expected);
         }
-        // what was measured is not measured again
+        // measured statistics are not measured again
         let fixed = DataConfig { normalise: Some(measured.clone()), ..config.clone() };
         assert_eq!(Dataset::open(&fixed).unwrap().config().normalise, Some(measured));
     }
@@ -135,7 +135,7 @@ fn resized_cropped_and_flipped_numbers_stay_within_those_of_the_file() {
         };
         let batch = batch(&config, 3);
         assert_eq!(batch.video.size()[3..], size.map(|n| n as i64));
-        // the scaling works in f32: a few units in the last place of 1
+        // the normalisation works in f32: a few units in the last place of 1
         assert!(batch.video.abs().max().double_value(&[]) <= 1.0 + 1e-5);
     }
 }
@@ -154,7 +154,7 @@ fn clips_without_a_value_are_bad_and_parts_without_one_are_left_out() {
     let bad: Vec<_> = loader.bad_files().iter().map(|bad| bad.reason.clone()).collect();
     assert_eq!(bad.len(), 1);
     assert!(bad[0].contains("1.npy") && bad[0].contains("not missing"), "{bad:?}");
-    // of a wide clip the left half is empty
+    // a wide clip whose left half is empty
     let dir = tempfile::tempdir().unwrap();
     folder(dir.path(), 1, |_, values| {
         for row in values.chunks_mut(20) {

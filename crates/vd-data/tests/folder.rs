@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use common::{cut, gifs, huge_gif, marked};
 use vd_data::{Error, Folder, inspect, write_gif};
 
-/// A tree with everything in it.
+/// A folder tree with every kind of content.
 fn tree(root: &Path) {
     gifs(root, 2, |_| 5);
     fs::create_dir_all(root.join("sub/frames 1.5")).unwrap();
@@ -105,7 +105,7 @@ fn a_report_counts_what_can_be_read_to_the_end() {
     for (k, f) in [(2u8, 9usize), (3, 7)] {
         write_gif(&dir.path().join(format!("{k}.gif")), &marked(k, [f, 6, 8])).unwrap();
     }
-    // the header is sound, the rest is cut off
+    // the header is valid, the rest is truncated
     cut(&dir.path().join("3.gif"), 0.6);
     let grey = vd_data::Clip::new(vec![9; 18], [2, 3, 3, 1], 25.0).unwrap();
     write_gif(&dir.path().join("4.gif"), &grey).unwrap();

@@ -1,6 +1,7 @@
-//! Damaged files by the hundred thousand: an error or a value, never a panic, a hang or much memory.
+//! Hundreds of thousands of damaged files: an error or a value, never a panic, a hang or excessive
+//! memory.
 //!
-//! `VD_FUZZ=1000000` makes as many inputs for each parser.
+//! `VD_FUZZ=1000000` sets the number of inputs for each parser.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -21,16 +22,16 @@ use vd_torch::fuzz::{Counting, Fuzz};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A frame may hold 8256 pixels for each byte of its file, of 4 bytes while it is decoded; an animation has a canvas, the one
-/// before and what is kept of both.
+/// A frame may hold 8256 pixels for each byte of its file, with 4 bytes each while it is decoded;
+/// an animation keeps a canvas, the previous one and copies of both.
 const PER_BYTE: usize = 8256 * 4 * 8;
 
-/// A folder in memory, where there is one: a disk is slow to write a file that often.
+/// A folder in memory, if available: a disk is slow for so many writes.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// Frames of a clip that are decoded: two, so that what goes from one to the next is too.
+/// Decodes two frames of a clip, so that state carried from one to the next is tested too.
 fn decode(path: &Path) -> vd_data::Result<Clip> {
     let media = Media::File(path.to_path_buf());
     let probe = media.probe()?;
@@ -38,7 +39,7 @@ fn decode(path: &Path) -> vd_data::Result<Clip> {
     media.decode_frames(3, &wanted, probe.fps)
 }
 
-/// Gives what is made of `seeds` to the decoders of a file.
+/// Feeds mutations of `seeds` to the decoders of a file.
 fn images(seeds: Vec<Vec<u8>>) {
     let dir = scratch();
     let path = dir.path().join("a");
@@ -77,7 +78,7 @@ fn png_and_apng() {
     images(vec![encoded(ImageFormat::Png), fs::read(&path).unwrap()]);
 }
 
-/// What the C library allocates is not counted.
+/// Allocations of the C library are not counted.
 #[test]
 fn webp() {
     let dir = scratch();
@@ -94,7 +95,7 @@ fn jpeg() {
     images(vec![encoded(ImageFormat::Jpeg)]);
 }
 
-/// Tables of two clips that are there.
+/// Tables of two existing clips.
 fn tables(name: &str, seeds: &[&str]) {
     let dir = scratch();
     let path = dir.path().join(name);
@@ -102,7 +103,7 @@ fn tables(name: &str, seeds: &[&str]) {
     for k in ["0.gif", "1.gif"] {
         write_gif(&dir.path().join(k), &marked(0, [1, 1, 1])).unwrap();
     }
-    // a value of one letter takes a node of its own, with its name
+    // a value of one letter takes a separate node, with its name
     let seeds = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
     let fuzz = Fuzz::new(seeds).allocation(512, 1 << 20);
     fuzz.run(|bytes| {
@@ -133,14 +134,14 @@ fn captions_in_lines_of_json() {
     );
 }
 
-/// Gives what is made of the index in `out` to its reader, and reads what it lists.
+/// Feeds mutations of the index in `out` to its reader, and reads the listed clips.
 fn fuzz_index(out: &Path, channels: usize) {
     let index = out.join("index.jsonl");
     let seed = fs::read(&index).unwrap();
     Fuzz::new(vec![seed]).allocation(64, 1 << 20).run(|bytes| {
         fs::write(&index, bytes).unwrap();
         let folder = Folder::list_shards(out)?;
-        // what the index says is believed, so it has to be true
+        // the values of the index are trusted, so they must be valid
         for entry in folder.entries() {
             if let Ok(probe) = entry.media.probe() {
                 let last = [probe.f - 1];

@@ -1,4 +1,4 @@
-//! The generators: the same clip for the same number, and what captions say.
+//! The generators: reproducible clips, and the content of captions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +13,12 @@ fn generators() -> [Box<dyn Generator>; 2] {
     [Box::new(FireworksConfig::default()), Box::new(DigitsConfig::default())]
 }
 
-/// The mean height of the light in a frame, in rows from the top, and its amount.
+/// The mean vertical position of the light in a frame, in rows from the top, and its amount.
 fn light(clip: &Clip, frame: usize) -> (f64, f64) {
     let (mut sum, mut moment) = (0.0, 0.0);
     for (i, pixel) in clip.frame(frame).chunks_exact(clip.c).enumerate() {
         let value = f64::from(*pixel.iter().max().unwrap());
-        // the sky itself does not count
+        // the sky does not count
         let value = if value > 40.0 { value } else { 0.0 };
         sum += value;
         moment += value * (i / clip.w) as f64;
@@ -75,7 +75,8 @@ fn a_burst_opens_then_falls_and_fades() {
     for index in 0..40 {
         let (clip, _) = config.clip(5, index, 16, [32, 32], 3).unwrap();
         let lights: Vec<(f64, f64)> = (0..16).map(|k| light(&clip, k)).collect();
-        // the rocket is below the burst, the sparks end below it too, and darker than at their best
+        // the rocket is below the burst; the sparks also end below it, and darker than at their
+        // maximum
         let best = lights.iter().map(|l| l.1).fold(0.0, f64::max);
         assert!(lights[0].0 > lights[4].0 + 3.0, "{lights:?}");
         assert!(lights[13].0 > lights[4].0 + 1.5, "{lights:?}");
@@ -114,7 +115,7 @@ fn the_config_decides_how_many_bursts_and_which_colours() {
         two.count()
     };
     let default = FireworksConfig::default();
-    // a quarter of 400, give or take four standard deviations
+    // a quarter of 400, plus or minus four standard deviations
     assert!((65..=135).contains(&count(&default)));
     assert_eq!(count(&FireworksConfig { two_bursts: 0.0, ..default.clone() }), 0);
     let pairs = FireworksConfig {
@@ -146,7 +147,7 @@ fn words_are_drawn_for_each_clip_and_move_no_pixel() {
         toml::from_str::<FireworksConfig>(&toml::to_string(&config).unwrap()).unwrap(),
         config
     );
-    // nothing of the new settings in what an older version must be able to read
+    // older versions must be able to read this, so new settings must not be written
     let written = toml::to_string(&plain).unwrap();
     assert!(!written.contains("names") && !written.contains("sentences"), "{written}");
     let mut seen = BTreeMap::<String, usize>::new();
@@ -221,7 +222,7 @@ fn written_clips_are_a_data_set() {
         assert_eq!((read.f, read.h, read.w), (5, 12, 16));
         assert!((read.fps - clip.fps).abs() < 0.05, "{} {}", read.fps, clip.fps);
         let away = read.frames.iter().zip(&clip.frames).map(|(a, b)| a.abs_diff(*b));
-        // 256 colours for a clip of few: hardly anything is lost
+        // 256 colours for a clip with few: hardly any loss
         assert!(away.max().unwrap() <= 40);
     }
     let folder = Source::folder(out);

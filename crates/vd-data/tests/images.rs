@@ -1,4 +1,4 @@
-//! Images beside clips: which they are, what is known of them, and that they move nothing else.
+//! Images beside clips: their choice, their metadata, and that they affect nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -39,14 +39,14 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
     Vec::try_from(tensor.to_kind(Kind::Uint8).contiguous().view(-1)).unwrap()
 }
 
-/// All of a batch that images have a part in.
+/// Everything in a batch that images contribute to.
 fn content(batch: &Batch) -> (Vec<u8>, Option<Vec<u8>>, String, Cursor) {
     let keep = batch.keep.as_ref().map(bytes);
     let told = format!("{:?} {:?} {:?}", batch.images, batch.captions, batch.fps);
     (bytes(&batch.video), keep, told, batch.cursor_after)
 }
 
-/// Clips of every kind of source that images may stand beside.
+/// Clips from every kind of source that supports images.
 fn sources(dir: &Path) -> Vec<DataConfig> {
     let files = gifs(dir, 9, |k| 2 + usize::from(k));
     cut(&files[4], 0.7);
@@ -133,7 +133,7 @@ fn an_image_is_any_frame_of_any_other_clip_with_that_clips_caption() {
         }
     }
     assert_eq!(seen.len(), 20);
-    // Alone, a clip gives its own frames; and images are others in the next epoch.
+    // A single clip provides its own frames; and the next epoch has other images.
     let alone = tempfile::tempdir().unwrap();
     gifs(alone.path(), 1, |_| 9);
     let batches = run(&with_images(&folder(alone.path()), None, 4), 1, Cursor::start(3), 2);
@@ -292,7 +292,7 @@ fn each_image_costs_the_loader_one_frame_however_many_there_are() {
         let dataset = Dataset::endless(&config, Box::new(Counted(Arc::clone(&count)))).unwrap();
         let mut loader = Loader::over(dataset, 3, Cursor::start(1)).unwrap();
         let batch = loader.next().unwrap();
-        // No image is of a clip that the run itself comes to.
+        // No image comes from a clip that the run itself reaches.
         let numbers = batch.images.iter().flatten().map(|i| i.caption.clone().unwrap());
         assert!(numbers.map(|n| n.parse::<u64>().unwrap()).all(|n| n >= 1 << 40));
         count.load(Ordering::Relaxed)

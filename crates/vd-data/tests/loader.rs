@@ -1,4 +1,4 @@
-//! The order of clips: a function of seed and epoch, from any cursor on, with any number of workers.
+//! The order of clips: a function of seed and epoch, from any cursor, with any number of workers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -24,7 +24,7 @@ fn folder(path: &Path) -> DataConfig {
     }
 }
 
-/// All that a batch holds, as values that can be compared bit by bit.
+/// Everything in a batch, as values that can be compared bit by bit.
 #[derive(Debug, PartialEq)]
 struct Content {
     video: Vec<u8>,
@@ -58,7 +58,7 @@ fn captions(batches: &[Batch]) -> Vec<String> {
     all.map(Option::unwrap).collect()
 }
 
-/// Sources of both kinds, with short clips and a file that breaks off.
+/// Sources of both kinds, with short clips and a truncated file.
 fn both(dir: &Path) -> [DataConfig; 2] {
     let files = gifs(dir, 11, |k| 2 + usize::from(k));
     cut(&files[4], 0.7);
@@ -166,7 +166,7 @@ fn one_flip_holds_for_all_frames_of_a_clip() {
             flipped += usize::from(first(0) == 7);
         }
     }
-    // half of 64, give or take four standard deviations
+    // half of 64, plus or minus four standard deviations
     assert!((16..=48).contains(&flipped), "{flipped}");
 }
 
@@ -184,7 +184,7 @@ fn short_clips_are_padded_and_marked_or_left_out() {
             let real = f <= clip;
             assert_eq!(keep.int64_value(&[k, f]) == 1, real);
             if !real {
-                // green is the number of the frame: the last one is repeated
+                // green is the index of the frame: the last one is repeated
                 assert_eq!(batch.video.int64_value(&[k, 1, f, 0, 0]), clip);
             }
         }

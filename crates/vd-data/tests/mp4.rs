@@ -1,4 +1,4 @@
-//! MP4 out: what is read back is nearly what was written, at its rate.
+//! Writing MP4: what is read back is close to what was written, at its rate.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! The resize against Pillow's.
+//! Compares the resize with Pillow's.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use vd_data::{Clip, fit};
@@ -27,12 +27,12 @@ fn the_resize_is_within_one_step_of_pillows() {
     let golden = include_bytes!("golden/resize.bin");
     let mut expected = golden.as_slice();
     for [h, w, c, new_h, new_w] in CASES {
-        // another frame before it shows that frames do not touch each other
+        // a different frame before it shows that frames do not affect each other
         let image = source(h, w, c);
         let mut frames: Vec<u8> = image.iter().map(|v| 255 - v).collect();
         frames.extend(image);
         let clip = Clip::new(frames, [2, h, w, c], 8.0).unwrap();
-        // all cases keep their proportions, so that nothing is cut off
+        // all cases keep their proportions, so that nothing is cropped
         let small = fit(&clip, [new_h, new_w], [0.0, 0.0]).unwrap();
         let (wanted, rest) = expected.split_at(new_h * new_w * c);
         expected = rest;

@@ -1,4 +1,4 @@
-//! Prepared clips give the batches that their folder gives, and survive whatever happens to them.
+//! Prepared clips give the same batches as their folder, and preparation survives interruptions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -15,7 +15,8 @@ use vd_data::{
     is_shards, prepare, verify_shards, write_frames, write_gif,
 };
 
-/// Clips of many lengths and two sizes, animated and as frames, in class folders, two of them damaged.
+/// Clips of many lengths and two sizes, animated and as frames, in class folders, two of them
+/// damaged.
 fn source(root: &Path) {
     let files = gifs(root, 7, |k| 2 + 2 * usize::from(k));
     cut(&files[2], 0.6);
@@ -41,7 +42,7 @@ fn error(config: &Prepare) -> String {
     prepare(config, &mut never).unwrap_err().to_string()
 }
 
-/// All of a batch but the names of files, as values that can be compared bit by bit.
+/// Everything in a batch except file names, as values that can be compared bit by bit.
 fn content(batch: &Batch) -> impl PartialEq + std::fmt::Debug + use<> {
     let bytes = |tensor: &tch::Tensor| {
         Vec::<u8>::try_from(tensor.to_kind(Kind::Uint8).contiguous().view(-1)).unwrap()
@@ -71,7 +72,7 @@ fn shards_give_the_batches_of_their_folder() {
     fs::create_dir(&videos).unwrap();
     source(&videos);
     let report = run(&Prepare::new(&videos, &out));
-    // seven, less a torn one, and two of each class; the torn one and the text
+    // seven minus a truncated one, and two of each class; the truncated one and the text
     assert_eq!((report.clips, report.new, report.bad_files.len()), (10, 10, 2));
     assert!(is_shards(&out) && !is_shards(&videos));
     let base = DataConfig { frames: 4, size: [5, 5], workers: 0, ..DataConfig::default() };
@@ -86,7 +87,7 @@ fn shards_give_the_batches_of_their_folder() {
         let shards = DataConfig { source: Source::Shards { path: out.clone() }, ..config };
         assert_same_batches(&folder, &shards, 3, 12);
     }
-    // a file that is bad is so for both, and counted
+    // a bad file is bad in both, and is counted
     let strict = DataConfig { source: Source::Shards { path: out }, max_bad_files: 0, ..base };
     assert!(Loader::new(&strict, 3, Cursor::start(5)).is_err());
 }
@@ -110,7 +111,7 @@ fn tables_and_class_folders_come_with_the_shards() {
         let shards = DataConfig { source: Source::Shards { path: out }, ..base };
         assert_same_batches(&folder, &shards, 4, 8);
     }
-    // captions alone are no reason to decode again
+    // changed captions alone do not require decoding again
     let beside = run(&Prepare::new(&videos, out.join("false")));
     assert_eq!((beside.new, beside.kept, beside.unchanged), (0, 10, false));
     let folder = Folder::list_shards(&out.join("false")).unwrap();
@@ -131,7 +132,7 @@ fn neither_threads_nor_being_killed_change_a_byte() {
     fs::create_dir(&videos).unwrap();
     source(&videos);
     for k in 30..34 {
-        // several shards: of the smallest size that may be asked for
+        // several shards, of the smallest permitted size
         write_gif(&videos.join(format!("{k}.gif")), &marked(k, [40, 96, 96])).unwrap();
     }
     let config = |name: &str, workers| Prepare {
@@ -154,7 +155,7 @@ fn neither_threads_nor_being_killed_change_a_byte() {
         };
         let report = prepare(&config, &mut watch).unwrap();
         assert!(report.stopped && !is_shards(&out));
-        // what a run was killed in: bytes without a line, and half a line
+        // what a killed run leaves: bytes without a line, and half a line
         let last = report.shards.saturating_sub(1);
         let shard = out.join(format!("shard-{last:05}.bin"));
         let longer = [fs::read(&shard).unwrap_or_default(), vec![7; 1000]].concat();
@@ -182,7 +183,7 @@ fn a_second_run_does_what_is_new_and_refuses_what_is_different() {
     let again = run(&config);
     assert!(again.unchanged && !first.unchanged && again.new == 0);
     assert!(files(&out) == before);
-    // one more, one changed, one gone
+    // one added, one changed, one removed
     write_gif(&videos.join("new.gif"), &marked(9, [5, 6, 8])).unwrap();
     write_gif(&videos.join("1.gif"), &marked(90, [31, 8, 8])).unwrap();
     fs::remove_file(videos.join("0.gif")).unwrap();
@@ -193,7 +194,7 @@ fn a_second_run_does_what_is_new_and_refuses_what_is_different() {
     let folder = DataConfig { source: Source::folder(&videos), ..base.clone() };
     let shards = DataConfig { source: Source::Shards { path: out.clone() }, ..base };
     assert_same_batches(&folder, &shards, 3, 8);
-    // settings
+    // changed settings
     let message = error(&Prepare { size: Some([8, 4]), ..config.clone() });
     let parts = ["size: expected as it is", "prepared before", "got 8x4"];
     assert!(parts.iter().all(|part| message.contains(part)), "{message}");
@@ -236,7 +237,7 @@ fn frames_are_left_out_and_scaled_as_asked() {
     let (probe, clip) = prepared("grey", &|c| c.channels = 1);
     assert_eq!((probe.h, probe.w, clip.c), (6, 8, 3));
     assert!(clip.frames.chunks(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]));
-    // what was brought to the size of training gives the batches of the folder
+    // clips prepared at the size of training give the same batches as the folder
     let config = |source| DataConfig { source, frames: 4, size: [3, 4], ..DataConfig::default() };
     let shards = config(Source::Shards { path: dir.path().join("size") });
     assert_same_batches(&config(Source::folder(&videos)), &shards, 2, 6);
@@ -253,7 +254,7 @@ fn a_byte_that_changed_is_found_and_named() {
     assert_eq!((sound.clips, sound.bytes, sound.damaged.len()), (4, 4 * 5 * 6 * 8 * 3, 0));
     let shard = out.join("shard-00000.bin");
     let mut bytes = fs::read(&shard).unwrap();
-    // behind the first clip, which is 720 bytes long, and what fills it up to 768
+    // after the first clip, which has 720 bytes, and its padding up to 768
     bytes[768 + 100] ^= 4;
     fs::write(&shard, bytes).unwrap();
     let found = verify_shards(&out).unwrap();

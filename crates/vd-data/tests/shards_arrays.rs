@@ -1,4 +1,4 @@
-//! Prepared arrays give the batches of their folder, bit for bit or rounded.
+//! Prepared arrays give the same batches as their folder, bit for bit or rounded.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/arrays.rs"]
@@ -18,7 +18,7 @@ use vd_data::{
     Normalise, Prepare, Scaling, ShardDtype, Short, Source, write_array,
 };
 
-/// Everything of a batch, floats by their bits.
+/// Everything in a batch, floats as bits.
 fn content(batch: &Batch) -> impl PartialEq + std::fmt::Debug + use<> {
     let flat = |x: &Tensor, kind| x.to_kind(kind).contiguous().view(-1);
     let bits: Vec<u32> = Vec::<f32>::try_from(flat(&batch.video, Kind::Float))
@@ -35,7 +35,8 @@ fn content(batch: &Batch) -> impl PartialEq + std::fmt::Debug + use<> {
     )
 }
 
-/// A resumed loader gives what an unbroken one gives. Says whether a number was missing.
+/// A resumed loader gives the same batches as an uninterrupted one. Returns whether a value was
+/// missing.
 fn assert_same_batches(one: &DataConfig, two: &DataConfig, size: usize, n: usize) -> bool {
     let mut one = Loader::new(one, size, Cursor::start(5)).unwrap();
     let mut other = Loader::new(two, size, Cursor::start(5)).unwrap();
@@ -79,7 +80,7 @@ proptest! {
         prop_assert_eq!(report.bad_files.len(), 1);
         prop_assert!(report.arrays.iter().all(|stored| stored.rounded == 0), "{:?}", report.arrays);
         let base = config(Source::folder(&from), channels);
-        // one that leaves short clips out may be left with those that miss nothing
+        // if short clips are skipped, possibly only clips without missing values remain
         let mut masked = false;
         for folder in variants(&base) {
             let shards = DataConfig { source: Source::Shards { path: to.clone() }, ..folder.clone() };
@@ -93,25 +94,25 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let [from, rounded, to] = ["arrays", "rounded", "shards"].map(|name| dir.path().join(name));
         folder(&from, seed, channels, |_| {});
-        // as libtorch rounds; what stands for a missing number is none before
+        // rounded like libtorch; the mark of missing values becomes missing first
         folder(&rounded, seed, channels, |values| {
             let there: Vec<f32> =
                 values.iter().map(|x| if *x == INVALID { f32::NAN } else { *x }).collect();
             let short = Tensor::from_slice(&there).to_kind(Kind::Half).to_kind(Kind::Float);
             *values = Vec::try_from(short).unwrap();
         });
-        // an array of whole numbers has no NaN: there the number that stands for it stays
+        // an integer array has no NaN, so the mark of missing values stays there
         let [one, two] = [&from, &rounded].map(|root| root.join("deep/3.safetensors"));
         fs::copy(one, two).unwrap();
         let invalid = Some(f64::from(INVALID));
         let report = run(&Prepare { invalid, ..plan(&from, &to, Some(ShardDtype::F16)) });
         let floats = report.arrays.iter().find(|stored| stored.from == Dtype::F32).unwrap();
-        // of 0.3 to 50: half a unit in the last of 11 bits
+        // values from 0.3 to 50: half a unit in the last of 11 bits
         prop_assert!(floats.rounded > 0 && floats.furthest <= 2f64.powi(-11), "{:?}", floats);
         let halves = report.arrays.iter().find(|stored| stored.from == Dtype::F16).unwrap();
         prop_assert_eq!((halves.rounded, halves.furthest), (0, 0.0));
         let base = config(Source::folder(&rounded), channels);
-        // one that leaves short clips out may be left with those that miss nothing
+        // if short clips are skipped, possibly only clips without missing values remain
         let mut masked = false;
         for folder in variants(&base) {
             let shards = DataConfig { source: Source::Shards { path: to.clone() }, ..folder.clone() };
@@ -128,7 +129,7 @@ fn arrays_that_were_brought_to_the_size_of_training_give_its_batches() {
     folder(&from, 11, 2, |_| {});
     let invalid = Some(f64::from(INVALID));
     run(&Prepare { invalid, size: Some([5, 6]), ..plan(&from, &to, None) });
-    // with statistics that are given: those that are measured are of numbers at full size
+    // with given statistics: measured ones would be those of numbers at full size
     let rule = |low: f64| ChannelRule {
         statistics: Some([low, 50.0]),
         ..ChannelRule::new(Scaling::MinMax)

@@ -1,4 +1,4 @@
-//! What the types of shards hold of arrays, what is refused, and what is said of it.
+//! How arrays are stored in the dtypes of shards, what is refused, and what is reported.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "common/arrays.rs"]
@@ -42,7 +42,7 @@ fn a_number_that_a_type_does_not_hold_makes_its_clip_bad_and_no_other() {
     assert_eq!((stored.clips, stored.rounded, bad.len()), (4, 0, 0));
     let (stored, bad) = stored_as("f16", Some(ShardDtype::F16));
     assert_eq!((stored.clips, stored.values, stored.rounded), (3, 12, 2));
-    // 1e-9 is below half of the least number, 2^-24, and becomes 0
+    // 1e-9 is below half of the smallest number, 2^-24, and becomes 0
     assert_eq!(stored.furthest, 1.0);
     assert!(bad.len() == 1 && bad[0].contains("large.npy"), "{bad:?}");
     for part in ["as f16", "at most 65504", "found -70000", "--dtype f32"] {
@@ -51,7 +51,7 @@ fn a_number_that_a_type_does_not_hold_makes_its_clip_bad_and_no_other() {
     let (stored, bad) = stored_as("u8", Some(ShardDtype::U8));
     assert_eq!((stored.clips, stored.rounded, bad.len()), (1, 0, 3));
     assert!(bad.iter().all(|reason| reason.contains("whole numbers from 0 to 255")), "{bad:?}");
-    // the place in the order is kept
+    // the position in the order is kept
     let config = |source| DataConfig {
         size: [1, 2],
         frames: 1,
@@ -64,7 +64,7 @@ fn a_number_that_a_type_does_not_hold_makes_its_clip_bad_and_no_other() {
     let f16 = config(Source::Shards { path: dir.path().join("f16") });
     let loader = Loader::new(&f16, 1, Cursor::start(0)).unwrap();
     assert_eq!(loader.dataset().clips(), Some(4));
-    // arrays need a rule, and their own channels, from shards too
+    // arrays need a rule, and their own number of channels, from shards too
     let no_rule = DataConfig { normalise: None, channels: 2, ..f16.clone() };
     let message = Loader::new(&no_rule, 1, Cursor::start(0)).unwrap_err().to_string();
     assert!(message.contains("data.normalise") && message.contains("an array of f16"), "{message}");

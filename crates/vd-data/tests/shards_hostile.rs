@@ -1,4 +1,4 @@
-//! Shards that were tampered with, and sources that no decoder should meet.
+//! Shards that were tampered with, and invalid sources.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -70,7 +70,7 @@ fn an_index_that_contradicts_itself_or_its_shards_is_refused() {
     assert!(header("shards", vec![1u64 << 50].into()).contains("1125899906842624 bytes"));
     let outside = serde_json::json!({ "table": "../../etc/passwd" });
     assert!(header("captions", outside).contains("a table of captions in the folder"));
-    // files that were cut, or are gone
+    // files that were truncated, or removed
     let (index, shard) = (out.join("index.jsonl"), out.join("shard-00000.bin"));
     let bytes = fs::read(&index).unwrap();
     for part in [0, 10, bytes.len() / 2, bytes.len() - 1] {
@@ -104,7 +104,7 @@ fn no_source_stops_a_preparation_and_every_bad_one_is_named() {
     fs::write(videos.join("empty.gif"), "").unwrap();
     fs::write(videos.join("video.gif"), b"\0\0\0\x20ftypisom").unwrap();
     huge_gif(&videos.join("huge.gif"));
-    // the right content under a wrong name
+    // valid content with a wrong extension
     fs::copy(videos.join("-n.gif"), videos.join("really.apng")).unwrap();
     symlink(&videos, videos.join("loop")).unwrap();
     symlink("nowhere", videos.join("gone.gif")).unwrap();
@@ -120,12 +120,12 @@ fn no_source_stops_a_preparation_and_every_bad_one_is_named() {
     let there: Vec<_> = folder.entries().iter().map(|entry| entry.name.as_os_str()).collect();
     assert!(names.iter().all(|name| there.contains(&OsStr::from_bytes(name))));
     let original = Folder::list(&videos).unwrap();
-    // a film is known by its first bytes alone until it is decoded
+    // until it is decoded, only the first bytes of a film are checked
     assert_eq!(original.entries().len(), 7);
     for two in folder.entries() {
         let one = original.entries().iter().find(|one| one.name == two.name).unwrap();
         assert_eq!(one.caption, two.caption);
-        // what could not be prepared keeps its place in the order, without a clip
+        // a clip that could not be prepared keeps its position in the order, without content
         match (one.media.decode(3), two.media.decode(3)) {
             (Ok(one), Ok(two)) => assert_eq!(one, two),
             (one, two) => assert!(one.is_err() && two.is_err(), "{one:?} {two:?}"),

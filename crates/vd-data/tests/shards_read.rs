@@ -1,4 +1,5 @@
-//! Shards are read as they lie: those of before there were arrays, more than are held open, and some that are cut meanwhile.
+//! Reading shards: from before arrays were supported, more than are kept open, and truncated while
+//! in use.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
@@ -134,7 +135,7 @@ fn a_shard_that_is_cut_under_a_process_is_an_error_and_a_longer_one_none() {
         let file = fs::File::options().append(true).open(&path).unwrap();
         file.set_len(content.len() as u64 + 100_000).unwrap();
         assert_eq!(media.decode(3).unwrap().frames, content, "{kept}");
-        // whole pages are gone, and part of one
+        // whole pages are missing, and part of one
         for left in [content.len() - 1, content.len() / 2 + 100, 0] {
             file.set_len(left as u64).unwrap();
             let error = media.decode(3).unwrap_err();
@@ -142,7 +143,7 @@ fn a_shard_that_is_cut_under_a_process_is_an_error_and_a_longer_one_none() {
             let refused = Folder::list_shards(dir.path()).unwrap_err();
             assert!(matches!(refused, Error::Shards { .. }), "{refused}");
         }
-        // a file that takes its place does not touch what is mapped
+        // a file that replaces it does not affect the mapping
         fs::write(&path, &content).unwrap();
         let folder = Folder::list_shards(dir.path()).unwrap();
         fs::write(dir.path().join("other"), bytes(content.len(), 6)).unwrap();

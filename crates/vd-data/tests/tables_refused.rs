@@ -1,4 +1,4 @@
-//! Tables of captions that are refused, and with which words.
+//! Tables of captions that are refused, and the error messages.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -8,7 +8,7 @@ use std::fs;
 use common::{clips, read};
 use vd_data::{Captions, Folder};
 
-/// Refuses each text as a table of this name.
+/// Expects each text to be refused as a table of this name.
 fn assert_refused(name: &str, cases: &[(&str, &str)]) {
     for (text, expected) in cases {
         let error = read(name, text).unwrap_err();
@@ -33,7 +33,7 @@ fn what_is_wrong_with_a_csv_is_said_with_its_place() {
             "line 3, column `file`: expected each file once, found \"./0.gif\" a second time, first in line 2",
         ),
         ("file,a\n0.gif,\"x\n1.gif,y\n", "line 2: expected a quote that is closed"),
-        // the quote of another row would close it
+        // the quote in another row would close it
         (
             "file,a\n0.gif,\"x\n1.gif,\"y\"\n\"sub/2,x.gif\",z\n",
             "line 2: expected a quote that is closed at the end of its field",
@@ -98,7 +98,7 @@ fn what_is_no_table_or_too_large_for_one_is_refused() {
     let none = Captions::Table("none.csv".into());
     let error = Folder::scan_with(dir.path(), &none, 0).unwrap_err().to_string();
     assert!(error.contains("none.csv: cannot be read"), "{error}");
-    // too large to be read, whatever it holds
+    // too large to be read, whatever its content
     let file = fs::File::create(dir.path().join("large.csv")).unwrap();
     file.set_len((256 << 20) + 1).unwrap();
     let large = Captions::Table("large.csv".into());

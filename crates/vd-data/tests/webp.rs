@@ -1,4 +1,5 @@
-//! Animated WebP in: files of another program exactly, damaged ones with an error that names them.
+//! Reading animated WebP: files of another program exactly, damaged ones with an error that names
+//! them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -34,7 +35,7 @@ fn only_the_wanted_frames_are_read() {
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
 }
 
-/// One that does not move: the coded image of an animation's only frame, with a header of its own.
+/// A still WebP: the encoded image of an animation's only frame, with its own header.
 fn write_still(path: &Path, clip: &Clip) {
     write_webp(path, clip).unwrap();
     let bytes = fs::read(path).unwrap();
@@ -103,7 +104,7 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] = value;
         fs::write(&path, bytes).unwrap();
-        // an error that names the file, or a clip: nothing else
+        // an error that names the file, or a clip; nothing else
         if let Err(error) = decode(&path, 3) {
             prop_assert!(error.to_string().contains("a.webp"), "{}", error);
         }

@@ -79,7 +79,7 @@ fn both_roads_shrink_step_and_average_alike() {
     }
     for (a, b) in [(&one, &two), (&averages[0], &averages[1])] {
         for (a, b) in values(a).iter().zip(values(b)) {
-            // Values of size 1, rounded in another order in each of four steps.
+            // Values of order 1, rounded in a different order in each of four steps.
             assert!((a - b).abs().max().double_value(&[]) < 1e-6);
         }
     }
@@ -111,7 +111,7 @@ fn gradients_that_are_not_the_parameters_are_refused_and_change_nothing() {
     for (before, (_, now)) in before.iter().zip(params.trainable()) {
         assert_eq!(before, now);
     }
-    // The caller's gradients stay as they are, by libtorch too.
+    // The caller's gradients are not modified, by libtorch's code path either.
     let (grads, copies) = (good(), good());
     let step = || optimizer.step(0.1, &grads, 0.25, None);
     kernels::with(Precision::Reference, step).unwrap();

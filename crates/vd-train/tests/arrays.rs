@@ -13,7 +13,7 @@ use vd_data::{
 use vd_tensor_ops::{Noise, SeededNoise};
 use vd_train::{Checkpoint, Resume, RunConfig, TrainConfig};
 
-/// Rain and wind, 4 frames of 16 x 24: much of the rain is 0, and some of it was not measured.
+/// Rain and wind, 4 frames of 16 x 24: much of the rain is 0, and some of it is missing.
 fn radar(at: &Path, gap: f32) {
     std::fs::create_dir(at).unwrap();
     let like = tch::Tensor::empty([4 * 16 * 24 * 2], (tch::Kind::Float, tch::Device::Cpu));
@@ -68,7 +68,7 @@ fn a_run_on_arrays_is_resumed_to_the_same_bytes_with_its_own_statistics() {
     run(&with_steps(&config(&data, &whole), 4), Resume::No).unwrap();
     let half = with_steps(&config(&data, &parts), 2);
     run(&half, Resume::No).unwrap();
-    // other data would give other statistics: the run goes on with those that it began with
+    // other data would give other statistics: the run continues with its original ones
     let saved = Checkpoint::open(&parts).unwrap().config.data.unwrap().normalise.unwrap();
     assert!(saved.is_complete());
     run(&with_steps(&half, 4), Resume::Newest).unwrap();
@@ -113,7 +113,7 @@ fn what_stands_where_a_value_is_missing_has_no_influence_on_a_run() {
         trained.push((files, losses));
     }
     assert!(trained[0] == trained[1] && trained[0] == trained[2]);
-    // a value that is there does
+    // a present value does
     assert!(trained[0].1 != trained[3].1);
 }
 
@@ -130,12 +130,12 @@ fn frames_that_are_not_square_are_trained_on_and_previewed_as_pictures_and_as_nu
         run(&with_steps(&config, 2), Resume::No).unwrap();
         vd_data::decode(&out.join("previews/step-00000002.gif"), 3).unwrap()
     };
-    // two clips beside each other, two columns of gap
+    // two clips side by side, with a gap of two columns
     let pictures = tiny(&dir.path().join("pictures"));
     let pictures = RunConfig { data: DataConfig { size: [16, 24], ..pictures.data }, ..pictures };
     let shown = preview(pictures);
     assert_eq!((shown.f, shown.h, shown.w), (3, 16, 2 * 24 + 2));
-    // and the two channels of each clip beside each other
+    // and the two channels of each clip side by side
     let shown = preview(config(&data, &dir.path().join("numbers")));
     assert_eq!((shown.f, shown.h, shown.w), (3, 16, 2 * (2 * 24 + 2) + 2));
 }

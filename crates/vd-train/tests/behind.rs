@@ -1,4 +1,4 @@
-//! Runs whose steps nobody waits for: on a GPU, or on the CPU with what stands in for one.
+//! Runs with asynchronous steps: on a GPU, or on the CPU with an emulated one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -16,12 +16,12 @@ use vd_torch::cuda::Launch;
 use vd_torch::{DeviceChoice, testing};
 use vd_train::{Event, Resume, RunConfig, train};
 
-/// Runs `f` with what runs kernels on the device of the tests.
+/// Runs `f` with the kernel machine of the tests' device.
 fn here<R>(f: impl FnOnce() -> R) -> R {
     if testing::device().is_cuda() { f() } else { cuda::imitated(emulator::machine(), f) }
 }
 
-/// A run with everything that a step reads.
+/// A run that uses every input of a step.
 fn config(out: &Path) -> RunConfig {
     let mut config = tiny(out);
     config.train.uncertainty = 3;
@@ -29,7 +29,7 @@ fn config(out: &Path) -> RunConfig {
     config
 }
 
-/// What happened in a run, and its losses.
+/// The events of a run, and its losses.
 fn events(config: &RunConfig) -> (Vec<String>, Vec<f64>) {
     let (mut all, mut losses) = (Vec::new(), Vec::new());
     train(config, Resume::No, &AtomicBool::new(false), &mut |event| match event {
@@ -76,7 +76,7 @@ fn every_step_is_reported_with_its_own_numbers_and_before_it_is_saved_or_shown()
     if testing::device().is_cuda() {
         return;
     }
-    // The CPU's kernels and those of a GPU round differently, and AdamW divides by small gradients.
+    // The kernels of CPU and GPU round differently, and AdamW divides by small gradients.
     let (_, plain) = events(&at_once);
     for (got, want) in losses.iter().zip(&plain) {
         assert!((got - want).abs() < 1e-3 * want, "{losses:?} {plain:?}");
@@ -99,7 +99,7 @@ fn a_run_that_is_stopped_and_resumed_leaves_the_bytes_of_one_that_is_not() {
         run(&config(parts.path()), Resume::Newest).unwrap();
         summary.unwrap()
     });
-    // Step 2 was under way when step 1 was looked at.
+    // Step 2 was in flight when the results of step 1 were read.
     assert_eq!((stopped.step, stopped.stopped), (2, true));
     assert_eq!(stopped.last.unwrap().step, 2);
     assert_eq!(checkpoints(parts.path()), ["step-00000002", "step-00000004"]);
@@ -113,7 +113,7 @@ fn a_bad_step_is_named_and_what_is_saved_is_what_there_was_before_it() {
         let mut config = config(out);
         config.train.steps = steps;
         config.train.warmup = 0;
-        // One step, and no number is finite any more that the network computes.
+        // After one step, none of the network's outputs is finite any more.
         config.train.lr = 1e30;
         config
     };
@@ -122,11 +122,11 @@ fn a_bad_step_is_named_and_what_is_saved_is_what_there_was_before_it() {
         run(&config(spoilt.path(), 9), Resume::No).unwrap_err().to_string()
     });
     assert!(error.starts_with("step 2: the loss ("), "{error}");
-    // Two micro-batches of two clips are a step.
+    // A step has two micro-batches of two clips.
     assert!(error.ends_with("(its batch begins with clip 5 of epoch 1)"), "{error}");
     assert_eq!(metric_steps(spoilt.path()), [1]);
     assert_eq!(checkpoints(spoilt.path()), ["step-00000001"]);
-    // Step 3 was under way when that was found, and changed nothing either.
+    // Step 3 was in flight when that was found, and changed nothing either.
     assert_same(&step_dir(short.path(), 1), &step_dir(spoilt.path(), 1));
 }
 
@@ -204,7 +204,7 @@ fn a_kernel_that_fails_in_a_forward_ends_the_run_and_its_last_good_step_is_saved
         })
         .unwrap_err()
     });
-    // Step 3 was under way by then.
+    // Step 3 was in flight by then.
     assert!(matches!(error, vd_train::Error::Step { step: 4, .. }), "{error:?}");
     assert!(error.to_string().contains("refused"), "{error}");
     assert_eq!(metric_steps(dir.path()), [1, 2, 3]);

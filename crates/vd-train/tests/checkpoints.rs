@@ -1,4 +1,4 @@
-//! What a checkpoint gives back, and what is none.
+//! What a checkpoint contains, and what is refused as a checkpoint.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

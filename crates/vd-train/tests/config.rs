@@ -1,4 +1,4 @@
-//! Configs: what is read, what is refused and in which words.
+//! Configs: what is accepted, what is refused, and the error messages.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::PathBuf;
@@ -93,7 +93,7 @@ fn the_resolved_config_spells_everything_out_and_reads_back_equal() {
     assert_eq!(load(&text, &[]).unwrap().to_toml().unwrap(), text);
 }
 
-/// So that the config of a run without one is what it was before there was such a setting.
+/// The config of a run without uncertainty is then the same as before the setting existed.
 #[test]
 fn an_uncertainty_that_is_off_is_not_written() {
     let off = load(EXAMPLE, &["train.uncertainty=0"]).unwrap();
@@ -136,7 +136,7 @@ fn overrides_are_toml_values_or_bare_strings() {
     assert_eq!(config.data.size, [16, 24]);
     assert_eq!(config.model.cond_dim, Some(12));
     assert_eq!(config.train.lr_schedule.lr_steps(), Some(500));
-    // a folder named like a date, and one named like a number, which has to be quoted
+    // a folder named like a date, and one named like a number, which needs quotes
     let dated = load(EXAMPLE, &["train.out=2026-11-22"]).unwrap();
     assert_eq!(dated.train.out, PathBuf::from("2026-11-22"));
     let quoted = load(EXAMPLE, &["train.out=\"7\""]).unwrap();

@@ -1,5 +1,5 @@
-//! The end of a step as a device makes it by itself, recorded and not; on the CPU with what stands in for
-//! a GPU.
+//! The end of a step, computed by a device alone, recorded and not; on the CPU with an emulated
+//! GPU.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -16,7 +16,7 @@ use vd_torch::graphs::{Flaw, StandIn, imitated};
 use vd_torch::testing;
 use vd_train::{AdamW, DeviceStep, Resume, Share};
 
-/// Runs `f` with what runs kernels on the device of the tests, and what records there.
+/// Runs `f` with the kernel machine of the tests' device, and a recorder for it.
 fn here<R>(recorder: Arc<StandIn>, f: impl FnOnce() -> R) -> R {
     if testing::device().is_cuda() {
         return f();
@@ -24,7 +24,7 @@ fn here<R>(recorder: Arc<StandIn>, f: impl FnOnce() -> R) -> R {
     imitated(recorder, || cuda::imitated(emulator::machine(), f))
 }
 
-/// Two optimisers and what they change.
+/// Two optimisers and everything that they change.
 struct Model {
     params: [Params; 2],
     average: Params,
@@ -58,7 +58,7 @@ impl Model {
         params.chain(states).flat_map(|state| state.into_values().map(|t| t.copy())).collect()
     }
 
-    /// Step `k`, with gradients of its own and rates that differ, and how it went.
+    /// Makes step `k`, with its own gradients and rates, and returns its result.
     fn step(&mut self, device_step: &mut DeviceStep, k: u64) -> vd_train::Result<Went> {
         let mut noise = SeededNoise::new(k, 0);
         for grad in &mut self.grads {
@@ -95,7 +95,7 @@ fn begin(graphs: bool) -> DeviceStep {
     DeviceStep::new((2, 4), testing::device(), graphs).unwrap()
 }
 
-/// The state after so many steps without graphs.
+/// The state after `steps` steps without graphs.
 fn plain(steps: u64) -> Vec<Tensor> {
     here(StandIn::new(), || {
         let (mut model, mut device_step) = (Model::new(), begin(false));
@@ -116,14 +116,14 @@ fn replayed_steps_change_what_others_do_to_the_bit() {
         for k in 0..6 {
             assert_eq!(model.step(&mut device_step, k).unwrap(), Went::Well);
         }
-        // Whoever has kept something of a weight is told.
+        // Autograd is notified that saved weights have changed.
         assert!(model.optimizers[0].params()[0].internal_version() >= version + 6);
         (model.state(), device_step.replayed(), device_step.refused().map(str::to_owned))
     });
     assert_eq!((replayed, refused), (5, None));
     assert_eq!(state, plain(6));
     if !testing::device().is_cuda() {
-        // One of them was made to see what it reports.
+        // One of the replays was the check of its report.
         assert_eq!((recorder.recorded(), recorder.replayed()), (1, 6));
     }
 }
@@ -142,7 +142,7 @@ fn a_bad_step_stops_those_behind_it_when_they_are_replayed_too() {
         assert_eq!(model.step(&mut device_step, 4).unwrap(), Went::Halted);
         assert_eq!((counted(&model), device_step.replayed()), (count + 2, 4));
         for (now, then) in model.state().iter().zip(&before) {
-            // The counts of the steps aside, which their owner takes back.
+            // Except the step counts, which their owner reverts.
             assert!(now == then || now.kind() == Kind::Int64);
         }
     });
@@ -191,7 +191,7 @@ fn another_optimiser_of_the_same_weights_has_moments_of_its_own() {
         }
         let fresh = |of: &Params, decay| AdamW::new(of, [0.9, 0.99], decay);
         let fresh = [fresh(&model.params[0], 0.01), fresh(&model.params[1], 0.0)];
-        // Alive, so that the new moments lie elsewhere.
+        // Kept alive, so that the new moments get other addresses.
         let _before = std::mem::replace(&mut model.optimizers, fresh);
         model.step(&mut device_step, 3).unwrap();
         assert_eq!(device_step.replayed(), 2);
@@ -254,8 +254,9 @@ fn runs_that_replay_all_of_a_step_leave_the_bytes_of_those_that_do_not() {
     });
     let [none, some] = recorders.map(|recorder| (recorder.recorded(), recorder.replayed()));
     assert_eq!(none, (0, 0));
-    // Forward, backward and the end of a step, once each compared with what is recorded. Of 14 micro-batches
-    // the first is not recorded; the gradients of steps 3 and 4 lie where they will lie.
+    // Forward, backward and the end of a step, each compared once with its recording. Of 14
+    // micro-batches the first is not recorded; from step 3 on the gradients keep their
+    // addresses.
     assert_eq!(some, (3, 2 * 13 + 2 + 4 + 1));
     let mut others = files(&step_dir(&replayed, 7));
     for (file, bytes) in files(&step_dir(&own, 7)).iter().filter(|(f, _)| *f != "config.toml") {

@@ -1,4 +1,4 @@
-//! A checkpoint knows the text encoder that it was trained with.
+//! A checkpoint identifies the text encoder that it was trained with.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -58,7 +58,7 @@ fn another_model_of_the_same_shape_is_refused_by_sampling_and_by_a_resume() {
     assert_refused(&checkpoint.encoder().unwrap_err().to_string());
     assert_refused(&checkpoint.encoder_at(&bert).unwrap_err().to_string());
     assert_refused(&run(&config(&out, &bert, 2), Resume::Newest).unwrap_err().to_string());
-    // The right one, wherever it lies now.
+    // The right encoder, at another path.
     let moved = model(&dir.path().join("moved"));
     checkpoint.encoder_at(&moved).unwrap().unwrap();
     assert_eq!(run(&config(&out, &moved, 2), Resume::Newest).unwrap().step, 2);
@@ -117,7 +117,7 @@ fn the_widths_of_a_language_model_are_those_of_its_config_alone() {
     fs::remove_file(bert.join("tokenizer.json")).unwrap();
     let resolved = config(&dir.path().join("run"), &bert, 1).resolved().unwrap();
     assert_eq!(resolved.model.cond_dim, Some(16));
-    // The rest is missed where it is needed.
+    // Other missing files are reported when they are needed.
     let message = run(&resolved, Resume::No).unwrap_err().to_string();
     assert!(message.contains("tokenizer.json is missing"), "{message}");
 }

@@ -1,6 +1,7 @@
-//! Damaged configs by the hundred thousand: an error or a value, never a panic, a hang or much memory.
+//! Hundreds of thousands of damaged configs: an error or a value, never a panic, a hang or
+//! excessive memory.
 //!
-//! `VD_FUZZ=1000000` makes as many inputs.
+//! `VD_FUZZ=1000000` sets the number of inputs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use vd_torch::fuzz::{Counting, Fuzz};
@@ -56,11 +57,11 @@ preview_prompts = ["a red firework"]
 #[test]
 fn run_configs() {
     let seeds = [SMALL, LARGE].map(|text| text.as_bytes().to_vec());
-    // a list of numbers of one digit takes a node each; the messages quote the text
+    // in a list of one-digit numbers each takes a node; the messages quote the text
     Fuzz::new(seeds.to_vec()).allocation(1024, 1 << 20).run(|bytes| {
         let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
         let config: RunConfig = toml::from_str(text).map_err(|e| e.to_string())?;
-        // nothing on the disk is looked at: the folders of these configs are not there
+        // nothing is read from the disk: the folders of these configs do not exist
         config.validate().map_err(|e| e.to_string())
     });
 }

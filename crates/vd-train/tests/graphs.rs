@@ -1,4 +1,4 @@
-//! Training that records its network and replays it.
+//! Training that records and replays its network.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -18,8 +18,8 @@ fn config(out: &Path, autocast: Autocast) -> RunConfig {
     config
 }
 
-/// Runs `f` with what records on the device of the tests, and tells how often it replayed, if a
-/// stand-in did.
+/// Runs `f` with the recorder of the tests' device, and returns the number of replays if the
+/// recorder is emulated.
 fn here<R>(f: impl FnOnce() -> R) -> (R, Option<usize>) {
     if testing::device().is_cuda() {
         return (f(), None);
@@ -45,14 +45,14 @@ fn replayed_steps_leave_the_bytes_of_others() {
         let ((), some) = here(|| {
             run(&parts, Resume::No).unwrap();
         });
-        // Six steps of two micro-batches, forward and back; the first is not recorded.
+        // Six steps of two micro-batches, forward and backward; the first is not recorded.
         assert_eq!(none, Some(0));
         assert!(some.unwrap() >= 2 * 11, "{some:?}");
         let mut others = files(&step_dir(&replayed, 6));
         for (file, bytes) in files(&step_dir(&own, 6)).iter().filter(|(f, _)| *f != "config.toml") {
             assert!(others.remove(file).as_ref() == Some(bytes), "{autocast}: {file}");
         }
-        // It may be switched at a resume.
+        // The setting may change at a resume.
         (parts.train.steps, parts.train.graphs) = (7, false);
         run(&parts, Resume::Newest).unwrap();
     }

@@ -9,7 +9,7 @@ use vd_diffusion::FrameTimes;
 use vd_tensor_ops::layers::NormKind;
 use vd_train::{Resume, RunConfig};
 
-/// A tiny run with three images beside each clip, each of its own time.
+/// A tiny run with three images beside each clip, each with its own time.
 fn joint(out: &std::path::Path, steps: u64) -> RunConfig {
     let mut config = tiny(out);
     config.train.steps = steps;
@@ -40,7 +40,7 @@ fn a_run_with_images_goes_on_to_the_same_bytes_and_not_to_those_without() {
     run(&config, Resume::No).unwrap();
     let without = files(&step_dir(&config.train.out, 6));
     assert_ne!(without["model.safetensors"], of_a["model.safetensors"]);
-    // The clips and where the next begin are the same.
+    // The clips are the same, and so is the position of the next batch.
     assert_eq!(without["state.json"], of_a["state.json"]);
 }
 

@@ -1,4 +1,4 @@
-//! A run that was interrupted and resumed leaves the bytes of one that was not.
+//! A run that was interrupted and resumed writes the same bytes as an uninterrupted one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -23,13 +23,13 @@ fn forty_steps_and_twenty_twice_leave_the_same_bytes() {
     assert_eq!((second.from_step, second.step), (20, 40));
     assert_same(&step_dir(&whole, 40), &step_dir(&parts, 40));
     assert_eq!(metric_steps(&parts), (1..=40).collect::<Vec<_>>());
-    // not trivially the same: training went on, and the average is not the weights
+    // not trivially the same: training continued, and the average differs from the weights
     let (at_20, at_40) = (files(&step_dir(&parts, 20)), files(&step_dir(&parts, 40)));
     assert_ne!(at_20["model.safetensors"], at_40["model.safetensors"]);
     assert_ne!(at_40["ema.safetensors"], at_40["model.safetensors"]);
 }
 
-/// Steps that are under way when one is reported: on a GPU the next one is.
+/// Steps in flight when one is reported: on a GPU, the next one.
 fn ahead() -> u64 {
     u64::from(vd_torch::testing::device().is_cuda())
 }
@@ -101,7 +101,7 @@ fn what_an_interrupted_write_left_is_passed_over_and_cleaned() {
     fake("step-00000003", &["config.toml", "model.safetensors", "state.json"]);
     fake("step-9", &["config.toml"]);
     std::fs::write(parts.join(".vd-abc.tmp"), "half").unwrap();
-    // not the project's, whatever they look like
+    // not the project's files, whatever their names look like
     let others = [".cache.tmp", ".video.part", ".vd-notes", ".unfinished-step-ideas"];
     others.iter().for_each(|name| std::fs::create_dir(parts.join(name)).unwrap());
     let text = std::fs::read_to_string(parts.join("metrics.jsonl")).unwrap();
@@ -187,7 +187,7 @@ fn a_run_that_its_data_stop_saves_its_last_good_step_and_goes_on_to_the_same_byt
 fn a_new_run_does_not_overwrite_an_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let config = with_steps(&tiny(dir.path()), 1);
-    // nothing there yet: a resume begins
+    // no checkpoint yet: a resume starts from the beginning
     assert_eq!(run(&config, Resume::Newest).unwrap().from_step, 0);
     let before = files(&step_dir(dir.path(), 1));
     let message = run(&config, Resume::No).unwrap_err().to_string();

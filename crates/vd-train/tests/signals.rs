@@ -1,4 +1,4 @@
-//! Training with more than a text.
+//! Training with conditioning inputs besides the text.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -11,8 +11,8 @@ use vd_text_cond::NullEmbedding;
 use vd_train::{Checkpoint, Resume, RunConfig, SignalFrom, SignalSource, Upsampling};
 use vd_unet3d::SignalConfig;
 
-/// Eight clips in two folders, one that grows brighter and one that grows darker, with a table of
-/// how bright each frame is.
+/// Eight clips in two folders, one whose clips grow brighter and one whose clips grow darker, with
+/// a table of each frame's brightness.
 fn two_classes(root: &Path) {
     let mut table = String::new();
     for k in 0..8u8 {
@@ -66,7 +66,7 @@ fn a_network_that_is_told_of_classes_frames_and_clips_resumes_to_the_same_bytes(
     let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
     run(&config(&whole, &data, 6), Resume::No).unwrap();
     run(&config(&parts, &data, 3), Resume::No).unwrap();
-    // a class more would be another network: the classes of the run are kept in its config
+    // an additional class would need another network: the run's classes are kept in its config
     let text = std::fs::read_to_string(parts.join("config.toml")).unwrap();
     assert!(text.contains("classes = [\"dusk\", \"slow_dawn\"]"), "{text}");
     let second = run(&config(&parts, &data, 6), Resume::Newest).unwrap();
@@ -83,7 +83,7 @@ fn a_network_that_is_told_of_classes_frames_and_clips_resumes_to_the_same_bytes(
     assert!(message.contains("signals.sky.drop: 0.2 in the checkpoint, 0.4 now"), "{message}");
 }
 
-/// Class folders alone.
+/// Only the class folders as a signal.
 fn sky(out: &Path, data: &Path, steps: u64) -> RunConfig {
     let mut config = config(out, data, steps);
     config.data.source = Source::Folder { path: data.to_path_buf(), captions: Captions::Folders };
@@ -108,7 +108,7 @@ fn classes_that_are_left_out_are_those_of_the_checkpoint_at_a_resume() {
     let kept = RunConfig::load(&out.join("config.toml"), &[]).unwrap().model.signals;
     let classes = ["dusk", "slow_dawn"].map(str::to_owned).to_vec();
     assert_eq!(kept["sky"], SignalConfig::Class { classes });
-    // another run has what its data have
+    // another run takes its classes from its data
     let fresh = sky(&dir.path().join("other"), &data, 1).resolved().unwrap().model.signals;
     assert_eq!(fresh["sky"], SignalConfig::Class { classes: vec!["slow_dawn".to_owned()] });
     std::fs::rename(data.join("slow_dawn"), data.join("noon")).unwrap();

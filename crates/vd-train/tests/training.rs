@@ -1,4 +1,4 @@
-//! What a run does beside being resumable.
+//! Properties of a run besides resuming.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -113,7 +113,7 @@ fn a_run_that_diverges_stops_and_names_what_went_wrong() {
         .iter()
         .any(|part| message.contains(part));
     assert!(named && message.contains("is not finite"), "{message}");
-    // what was saved before is still there
+    // older checkpoints still exist
     assert!(Checkpoint::open(dir.path()).is_ok());
 }
 
@@ -192,14 +192,14 @@ fn prompts_of_previews_that_the_encoder_lacks_are_found_before_the_first_step() 
     config.train.preview_prompts = vec!["a known prompt".to_owned(), "a stranger".to_owned()];
     let message = run(&config, Resume::No).unwrap_err().to_string();
     assert!(message.contains("a stranger"), "{message}");
-    // no prompts: captions of the generator are shown, and the file has none of them
+    // without prompts, captions of the generator are shown, none of which is in the file
     config.train.preview_prompts.clear();
     let message = run(&config, Resume::No).unwrap_err().to_string();
     assert!(message.contains("firework"), "{message}");
     assert!(!config.train.out.exists());
 }
 
-/// Clips of a downstream program: a bright square whose place depends on the clip's number.
+/// Clips of a downstream program: a bright square whose position depends on the clip's number.
 #[derive(Debug)]
 struct Squares;
 
@@ -239,7 +239,7 @@ fn a_programs_own_clips_are_trained_on_stopped_and_resumed() {
     assert!(go(parts.path(), Resume::No, 2).stopped);
     assert_eq!(go(parts.path(), Resume::Newest, 99).from_step, 2);
     assert_same(&step_dir(whole.path(), 4), &step_dir(parts.path(), 4));
-    // What it was trained on cannot be opened by its config alone.
+    // Its config alone cannot open the data that it was trained on.
     let config = Checkpoint::open(whole.path()).unwrap().config;
     assert_eq!(config.data.unwrap().source, Source::Program);
     let resumed = train(&tiny(whole.path()), Resume::Newest, &AtomicBool::new(false), &mut |_| {});

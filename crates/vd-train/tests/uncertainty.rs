@@ -1,4 +1,4 @@
-//! A learned uncertainty of the loss: trained, saved, resumed, and in nobody's way.
+//! A learned uncertainty of the loss: trained, saved, resumed, and without side effects.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -64,7 +64,7 @@ fn it_moves_and_the_network_comes_to_train_otherwise() {
     config.train.out.clone_from(&without);
     config.train.uncertainty = 0;
     let plain = reports(&config);
-    // Untrained it divides by 1: the first step is that of a run without.
+    // Untrained it divides by 1: the first step equals that of a run without it.
     assert!((got[0].loss - plain[0].loss).abs() < 1e-6 * plain[0].loss);
     assert!((got[0].grad_norm - plain[0].grad_norm).abs() < 1e-6 * plain[0].grad_norm);
     let model = WeightKind::Model.to_string() + ".safetensors";
@@ -96,7 +96,7 @@ fn it_moves_and_the_network_comes_to_train_otherwise() {
     assert!(!step_dir(&without, 4).join(FILE).exists());
 }
 
-/// One clip a step has one level: the bin of its log-SNR and the loss are the same number.
+/// With one clip per step there is one level: the bin of its log-SNR and the loss are equal.
 #[test]
 fn metrics_have_the_loss_without_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -115,7 +115,7 @@ fn metrics_have_the_loss_without_it() {
     assert!(largest(weight) > 0.1);
 }
 
-/// After one step the gradients of all these runs have been the same.
+/// In all these runs the gradients of the first step are equal.
 #[test]
 fn neither_weight_decay_nor_clipping_reaches_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -194,7 +194,7 @@ fn a_file_of_another_one_is_refused_and_a_bad_value_named() {
     let message = going_on("uncertainty.weight", value(16, f64::NAN));
     let expected = "step 3: the parameter `uncertainty.weight` is not finite";
     assert!(message.contains(expected), "{message}");
-    // Put back, the run goes on.
+    // With the original config the run continues.
     assert_eq!(run(&learned(dir.path(), 3), Resume::Newest).unwrap().from_step, 2);
 }
 

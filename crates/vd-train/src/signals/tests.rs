@@ -14,8 +14,8 @@ use super::{Signal, check_signals};
 use crate::streams::Place;
 use crate::{RunConfig, Upsampling, known_part, low_resolution};
 
-/// Six clips of five frames in two folders, frame k of clip n all of one grey; a table names four of
-/// them.
+/// Six clips of five frames in two folders, frame k of clip n uniformly grey; a table has rows for
+/// four of them.
 fn clips(root: &Path) {
     for n in 0..6u8 {
         let folder = root.join(if n % 2 == 0 { "cat" } else { "dog" });
@@ -99,7 +99,7 @@ fn every_kind_of_value_goes_with_its_clip_and_null_where_there_is_none() {
         .map(|(name, g)| (name.as_str(), Vec::try_from(g.null.as_ref().unwrap()).unwrap()))
         .collect();
     for k in 0..12 {
-        // the grey of the first frame names clip and frame: 40 n + 5 k
+        // the grey of the first frame identifies clip and frame: 40 n + 5 k
         let grey = batch.video.get(k as i64).get(0).get(0).get(0).int64_value(&[0]);
         let (n, first) = ((grey / 40) as usize, (grey % 40 / 5) as f64);
         assert_eq!(first as usize, batch.taken[k].start);
@@ -121,7 +121,7 @@ fn every_kind_of_value_goes_with_its_clip_and_null_where_there_is_none() {
     assert_eq!((shape("at"), shape("pair")), (vec![12, 3, 2], vec![12, 2]));
     let kind = |name: &str| given[name].value.kind();
     assert_eq!((kind("kind"), kind("at"), kind("pair")), (Kind::Int64, Kind::Float, Kind::Float));
-    // numbers keep their digits up to the network
+    // numbers keep full precision up to the network
     assert_eq!((kind("speed"), kind("height")), (Kind::Double, Kind::Double));
     assert_eq!(given["low"].value, low_resolution(&x0, 4, Upsampling::Bilinear).unwrap());
     let known = given["seen"].value.narrow(1, 3, 1);

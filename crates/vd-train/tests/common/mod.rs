@@ -13,7 +13,7 @@ use vd_torch::testing;
 use vd_train::{Checkpoint, Resume, RunConfig, Summary, TrainConfig, WeightKind, train};
 use vd_unet3d::UNet3dConfig;
 
-/// A conditional network of a few thousand weights on generated fireworks, everything switched on.
+/// A conditional network of a few thousand weights on generated fireworks, with every option on.
 pub(crate) fn tiny(out: &Path) -> RunConfig {
     RunConfig {
         model: UNet3dConfig {
@@ -58,7 +58,7 @@ pub(crate) fn tiny(out: &Path) -> RunConfig {
     }
 }
 
-/// Five videos of one pattern each, with captions, in a new folder.
+/// Five videos, each with one pattern, with captions, in a new folder.
 pub(crate) fn write_videos(folder: &Path) {
     std::fs::create_dir(folder).unwrap();
     for k in 0..5usize {
@@ -96,7 +96,7 @@ pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     std::fs::read_dir(dir).unwrap().map(read).collect()
 }
 
-/// Asserts that two checkpoints hold the same bytes, but for the path in their configs.
+/// Asserts that two checkpoints have the same bytes, except for the path in their configs.
 pub(crate) fn assert_same(a: &Path, b: &Path) {
     let (mut a, mut b) = (files(a), files(b));
     let names: Vec<_> = a.keys().cloned().collect();

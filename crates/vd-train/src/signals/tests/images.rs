@@ -14,7 +14,7 @@ use crate::{RunConfig, Upsampling, known_part, low_resolution};
 
 const AT: Place = Place { seed: 3, step: 5, micro: 0 };
 
-/// A batch of nine clips with `k` images each, and what is told of it.
+/// A batch of nine clips with `k` images each, and its signals.
 fn given(config: &RunConfig, k: usize) -> (Batch, BTreeMap<String, Given>) {
     let mut config = config.clone();
     config.data.images = (k > 0).then_some(ImagesConfig { source: None, per_clip: k });
@@ -57,7 +57,7 @@ fn every_image_is_told_what_its_own_file_says_of_its_frame_and_the_clip_what_it_
     for b in 0..9 {
         for i in 0..k {
             let at = f + i as i64;
-            // the grey of an image names clip and frame: 40 n + 5 k
+            // the grey of an image identifies clip and frame: 40 n + 5 k
             let grey = batch.video.get(b).get(0).get(at).get(0).int64_value(&[0]);
             let (n, frame) = ((grey / 40) as usize, (grey % 40 / 5) as f64);
             let null = |name: &str| nulls(&joint[name])[b as usize][at as usize];
@@ -80,7 +80,7 @@ fn every_image_is_told_what_its_own_file_says_of_its_frame_and_the_clip_what_it_
     assert_eq!(joint["low"].value, low);
     let known = joint["seen"].value.narrow(1, 3, 1);
     assert_eq!(joint["seen"].value, known_part(&x0, &known).unwrap());
-    // A box of its own in every image, drawn with its own stream as are those that go without.
+    // A separate box in every image, drawn from its own stream, as are dropped images.
     let boxes = known.narrow(2, f, k as i64).flatten(0, 2).flatten(1, 2);
     let mut different: Vec<Vec<f64>> = rows(&boxes);
     different.sort_by(|a, b| a.partial_cmp(b).unwrap());

@@ -1,4 +1,4 @@
-//! Sections of a config against each other and the data.
+//! Consistency of a config's sections with each other and the data.
 
 use vd_data::Source;
 
@@ -95,7 +95,7 @@ fn classes_that_are_left_out_are_written_into_the_config() {
     assert!(text.contains("classes = [\"rain\", \"sun\"]"), "{text}");
     let back: RunConfig = toml::from_str(&text).unwrap();
     assert_eq!(back, config);
-    // the data are not asked again
+    // the data are not read again
     std::fs::remove_dir_all(dir.path().join("dog")).unwrap();
     std::fs::write(dir.path().join("t.jsonl"), "{}").unwrap();
     assert_eq!(back.resolved().unwrap(), config);
