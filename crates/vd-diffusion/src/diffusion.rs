@@ -1,18 +1,16 @@
 //! A schedule tied to what a network predicts: training and sampling.
 
-use std::cell::Cell;
-
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 use vd_tensor_ops::{FrameMask, Noise};
 use vd_unet3d::{Backbone, Cond};
 
 use crate::denoiser::answer;
-use crate::loss::{Means, counting, reduce};
+use crate::loss::{Means, counting, reduce, weighted_by};
 use crate::schedule::check_schedule;
 use crate::{
-    Error, FrameTimes, GuidanceConfig, Guided, Levels, Loss, LossKind, ModelDenoiser, NoiseLevel,
-    Parameterization, Result, Schedule, ScheduleConfig, Signal, TimeSampling, Uncertainty,
+    Error, FrameTimes, GuidanceConfig, Guided, Levels, Loss, LossKind, LossRequest, ModelDenoiser,
+    NoiseLevel, Parameterization, Result, Schedule, ScheduleConfig, Signal, TimeSampling,
     Weighting,
 };
 
@@ -35,48 +33,6 @@ pub struct DiffusionConfig {
     pub frame_times: FrameTimes,
     /// How much an error counts at each noise level.
     pub weighting: Weighting,
-}
-
-/// Optional inputs of one evaluation of the loss.
-#[derive(Default)]
-pub struct LossRequest<'a> {
-    /// Which frames see each other along time; `None`: all of them.
-    pub frames: Option<&'a FrameMask>,
-    /// 1 (or true) where a number counts, 0 where it does not; `None` counts everything. Other
-    /// numbers are refused: [`Weighting`] sets how much a level counts. A mask on the CPU causes no
-    /// device synchronisation.
-    ///
-    /// # Shapes
-    /// Any shape that broadcasts to `x0`
-    pub keep: Option<&'a Tensor>,
-    /// Times to train at, instead of random ones.
-    ///
-    /// # Shapes
-    /// b, or b f for one noise level per frame of an `x0` that is b c f ... A frame at t = 0 is
-    /// context: it is shown clean and its own loss does not count. The network gets the schedule's
-    /// time input for t = 0; for a table of N entries that is -1, which no noisy frame has.
-    pub t: Option<&'a Tensor>,
-    /// Learned uncertainty that divides the loss of each level, trained together with the network;
-    /// `None` for none.
-    pub uncertainty: Option<&'a Uncertainty>,
-    /// A factor of the loss at each noise level, in addition to the [`Weighting`]: finite and not
-    /// negative. It is not asked for clean frames.
-    pub weight: Option<&'a dyn Fn(NoiseLevel) -> f64>,
-    /// The stream for the network's dropout masks; `None`: evaluation.
-    pub train: Option<&'a mut dyn Noise>,
-}
-
-impl std::fmt::Debug for LossRequest<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LossRequest")
-            .field("frames", &self.frames)
-            .field("keep", &self.keep)
-            .field("t", &self.t)
-            .field("uncertainty", &self.uncertainty)
-            .field("weight", &self.weight.is_some())
-            .field("train", &self.train.is_some())
-            .finish()
-    }
 }
 
 /// A schedule, what a network predicts under it, and what training minimises.
@@ -278,28 +234,6 @@ impl Diffusion {
         rule: &GuidanceConfig,
     ) -> Result<Guided<'a>> {
         Guided::new(self, backbone, signals, Some(null), frames, *rule)
-    }
-}
-
-/// Every distance times a caller's factor of its level.
-fn weighted_by(
-    losses: Tensor,
-    levels: &Levels,
-    weight: &dyn Fn(NoiseLevel) -> f64,
-) -> Result<Tensor> {
-    let bad = Cell::new(None);
-    let losses = levels.scaled(&losses, |at| {
-        let factor = if at.sigma == 0.0 { 0.0 } else { weight(at) };
-        if !factor.is_finite() || factor < 0.0 {
-            bad.set(Some((at, factor)));
-        }
-        factor
-    })?;
-    match bad.get() {
-        Some((at, factor)) => {
-            Err(Error::value(format!("loss weight at {at:?}"), "a finite number from 0 on", factor))
-        }
-        None => Ok(losses),
     }
 }
 

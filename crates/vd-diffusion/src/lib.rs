@@ -71,7 +71,7 @@ mod uncertainty;
 mod weighting;
 
 pub use denoiser::{Denoiser, ModelDenoiser, Progress};
-pub use diffusion::{Diffusion, DiffusionConfig, LossRequest};
+pub use diffusion::{Diffusion, DiffusionConfig};
 pub use error::{Error, Result};
 pub use frame_times::FrameTimes;
 pub use grid::check_grid;
@@ -84,7 +84,7 @@ pub use level::NoiseLevel;
 pub use levels::Levels;
 pub use likelihood::{Integrator, Likelihood, LogLikelihood, Probe, log_likelihood};
 pub use long_video::{DrawWindow, GivenFrames, LongVideoPlan, Window, draw_long};
-pub use loss::{Bin, Loss, LossKind};
+pub use loss::{Bin, Loss, LossKind, LossRequest};
 pub use parameterization::Parameterization;
 pub use sampler::{
     Ancestral, Boundary, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, History, Interval,

@@ -1,4 +1,4 @@
-//! Whose attention libtorch takes.
+//! Which implementation of attention libtorch takes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,9 +7,9 @@ use crate::shim;
 /// How many are within [`without_cudnn_attention`], and what was set before the first of them.
 static WITHOUT: Mutex<(usize, bool)> = Mutex::new((0, true));
 
-/// Runs `f` with cuDNN's attention left out of those among which `scaled_dot_product_attention` chooses
-/// on CUDA; a backward takes the one of its forward. The setting is that of the process: other threads
-/// may meanwhile get another attention than they would have.
+/// Runs `f` with cuDNN's attention excluded from the implementations that
+/// `scaled_dot_product_attention` chooses from on CUDA; a backward uses the one of its forward. The
+/// setting is process-wide: other threads may get another implementation meanwhile.
 pub fn without_cudnn_attention<R>(f: impl FnOnce() -> R) -> R {
     let _without = Without::enter();
     f()

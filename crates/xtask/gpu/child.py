@@ -1,5 +1,5 @@
-"""Programs of the comparison, each with a limit of its own: what one holds of the device goes with it,
-and one that takes too long leaves their time to those after it.
+"""Runs the sides of the comparison as processes, each with a time limit: the device memory that one
+holds is freed with it, and a slow one takes no time from those that follow.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ class Out(Exception):
 
 
 def limit_of(cap, end):
-    """Seconds that a side may take: `cap` at most, where all of them have until `end`."""
+    """Seconds that a side may take: at most `cap`, and no longer than until `end`."""
     left = min(end - time.monotonic() - KEPT, cap)
     if left < LEAST:
         raise Out
@@ -22,8 +22,8 @@ def limit_of(cap, end):
 
 
 def run_within(limit, command, **more):
-    """As subprocess.run. In the session of its parent, whose own limit ends the whole group; what it
-    has begun itself and still runs when it is killed holds nothing up, where its output is a file."""
+    """subprocess.run with a time limit. The child stays in the session of its parent, so that the
+    limit of the stage ends both."""
     try:
         return subprocess.run(command, timeout=limit, stdin=subprocess.DEVNULL, **more)
     except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """The package's side of the comparison: its network with the weights that both sides have, and one step
 of work with it. As a program it times one such step, in a process of its own (``child.py``): its
-argument is a JSON object, and what it found is written to the file that this names.
+argument is a JSON object, and the result is written to the file that this object names.
 """
 
 import contextlib

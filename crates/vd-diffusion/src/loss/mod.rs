@@ -3,10 +3,13 @@
 mod bins;
 mod kind;
 mod reduce;
+mod request;
 
 pub use bins::Bin;
 pub use kind::LossKind;
 pub(crate) use reduce::{Means, counting, reduce};
+pub use request::LossRequest;
+pub(crate) use request::weighted_by;
 
 use tch::{Kind, Tensor};
 

@@ -5,8 +5,8 @@ use vd_torch::{grad_enabled, without_cudnn_attention};
 
 /// softmax(q k^T scale + mask) v.
 ///
-/// cuDNN's attention in half precision, which libtorch prefers on GPUs of capability 9 and 10, may give
-/// gradients that are not finite where the mask itself wants none (pytorch#196678): it is left out there.
+/// On GPUs of capability 9 and 10 libtorch prefers cuDNN's attention in half precision, whose gradients
+/// may be NaN where the mask requires none (pytorch#196678). It is excluded there.
 ///
 /// # Shapes
 /// `q`: ... n d; `k`, `v`: ... m d; `mask`: one that broadcasts to ... n m -> as `q`

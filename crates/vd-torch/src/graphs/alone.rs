@@ -1,4 +1,4 @@
-//! One recording at a time, and what has to wait until there is none.
+//! One recording at a time, and what has to wait for its end.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -13,7 +13,7 @@ thread_local! {
     static HELD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// No other thread records while this lives.
+/// While this lives, no other thread records.
 #[derive(Debug)]
 pub(crate) struct Alone(Option<MutexGuard<'static, ()>>);
 
@@ -39,8 +39,8 @@ impl Drop for Alone {
     }
 }
 
-/// Drops something as soon as nobody records, without waiting for that: a thread of libtorch's
-/// backward may be the one that drops, and a recording waits for those.
+/// Drops `what` as soon as no thread records, without blocking: the caller may be a thread of
+/// libtorch's backward, and a recording waits for those.
 pub(crate) fn drop_alone(what: Box<dyn Any + Send>) {
     left().push(what);
     sweep();
@@ -50,7 +50,7 @@ fn left() -> MutexGuard<'static, Vec<Box<dyn Any + Send>>> {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Drops what was left. Whoever is alone meanwhile does it afterwards.
+/// Drops what was left. While another thread records, that thread does it at its end.
 fn sweep() {
     while !left().is_empty() {
         let _one = match ONE.try_lock() {

@@ -75,7 +75,7 @@ sys.path.insert(0, sys.argv[1])
 import child
 begun = time.monotonic()
 try:
-    child.run_within(1, ["sh", "-c", "sleep 4 & sleep 60"])
+    child.run_within(1, ["sh", "-c", "sleep 4 & exec sleep 60"], stdout=-1, stderr=-1)
 except RuntimeError as error:
     print(error)
 print("soon" if time.monotonic() - begun < 3 else "late")
