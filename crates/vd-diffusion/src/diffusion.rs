@@ -10,8 +10,7 @@ use crate::loss::{Means, counting, reduce, weighted_by};
 use crate::schedule::check_schedule;
 use crate::{
     Error, FrameTimes, GuidanceConfig, Guided, Levels, Loss, LossKind, LossRequest, ModelDenoiser,
-    NoiseLevel, Parameterization, Result, Schedule, ScheduleConfig, Signal, TimeSampling,
-    Weighting,
+    Parameterization, Result, Schedule, ScheduleConfig, Signal, TimeSampling, Weighting,
 };
 
 /// The settings of the diffusion process that belong to a trained network.
