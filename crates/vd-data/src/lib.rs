@@ -61,7 +61,7 @@ pub use folder::{BadFile, Entry, Folder, folder_contains};
 pub use generate::{DigitsConfig, FireworksConfig, Generator};
 pub use inspect::{
     ArrayReport, ArrayStats, Channel, Column, Histogram, Pixels, Report, SizeCount, Spread, Stats,
-    inspect, inspect_arrays, inspect_with, stats,
+    Survey, inspect, inspect_arrays, inspect_with, stats, survey,
 };
 pub use interval::{Difference, Share, newcombe, wilson};
 pub use loader::{Batch, Cursor, Dataset, Image, ImageInfo, Images, Loader};

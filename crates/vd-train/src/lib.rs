@@ -58,6 +58,7 @@ mod begin;
 mod behind;
 mod checkpoint;
 mod clip;
+mod clips;
 mod config;
 mod device_step;
 mod ema;

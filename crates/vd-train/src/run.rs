@@ -14,6 +14,7 @@ use vd_torch::device_memory;
 use crate::begin::{check_captions, check_room};
 use crate::behind::Launched;
 use crate::checkpoint::{Machine, Parts, State, Use, newest, prune, save};
+use crate::clips::check_clips;
 use crate::event::{Event, Resume, Summary};
 use crate::folder::RunFolder;
 use crate::metrics::{Metrics, StepReport, put_aside};
@@ -99,6 +100,7 @@ fn begin(
         Some(encoder) => encoder.identity()?,
         None => None,
     };
+    check_clips(&dataset);
     let machine = Machine::here(device, config.train.precision, config.train.autocast);
     if let Some(checkpoint) = &from {
         check_resume(checkpoint, config, identity.as_deref(), &machine)?;

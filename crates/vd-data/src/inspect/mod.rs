@@ -5,6 +5,7 @@ mod columns;
 mod report;
 mod stats;
 mod stats_numbers;
+mod survey;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -16,6 +17,7 @@ pub use report::{ArrayReport, Column, Report, SizeCount, Spread};
 pub(crate) use stats::spread_over;
 pub use stats::{Channel, Histogram, Pixels, Stats, stats};
 pub use stats_numbers::ArrayStats;
+pub use survey::{Survey, survey};
 
 use arrays::Numbers;
 
