@@ -2,12 +2,40 @@
 
 use vd_data::{DataConfig, Dataset, Short, Survey};
 
-/// Warns of clips that a run can only learn from in part.
-pub(crate) fn check_clips(dataset: &Dataset) {
-    let Some(found) = dataset.folder().map(vd_data::survey) else { return };
-    if let Some(warning) = short(dataset.config(), &found) {
+/// How far the rates of clips may be from each other.
+const ALIKE: f64 = 1.1;
+
+/// Warns of clips that are padded and of rates that differ. Returns the frames per second of what a run
+/// learns: the median over the folder, so that it depends on no seed; `None` where no rate is known.
+pub(crate) fn check_clips(dataset: &Dataset) -> Option<f64> {
+    let found = vd_data::survey(dataset.folder()?);
+    let config = dataset.config();
+    for warning in [short(config, &found), rates(&found)].into_iter().flatten() {
         tracing::warn!("{warning}");
     }
+    found.median_rate().map(|rate| rate / config.stride as f64)
+}
+
+/// What is said of clips of unlike rates: a stride takes each as it is.
+fn rates(found: &Survey) -> Option<String> {
+    let (slow, fast) = (found.rates.first()?, found.rates.last()?);
+    if *fast <= slow * ALIKE {
+        return None;
+    }
+    let median = found.median_rate()?;
+    Some(format!(
+        "the clips have {} to {} frames per second (the median is {}), so the same \
+         motion is learned at different speeds; `vd data prepare` with --fps brings them to one rate",
+        brief(*slow),
+        brief(*fast),
+        brief(median),
+    ))
+}
+
+/// At most two decimals, none where they are 0.
+fn brief(rate: f64) -> String {
+    let text = format!("{rate:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// What is said of clips that are padded.
@@ -66,5 +94,24 @@ mod tests {
         let mut some = found;
         some.clips = 300;
         assert!(short(&config, &some).unwrap().starts_with("2 of the 3 clips looked at (of 300)"));
+    }
+
+    #[test]
+    fn rates_that_differ_are_named_and_the_median_holds_for_the_run() {
+        let said = rates(&found(&[(3, 10.0), (4, 25.0), (3, 12.5)])).unwrap();
+        assert!(said.starts_with("the clips have 10 to 25 frames per second (the median is 12.5)"));
+        assert!(said.contains("--fps"), "{said}");
+        assert_eq!(rates(&found(&[(3, 10.0), (4, 10.0)])), None);
+        assert_eq!(rates(&found(&[])), None);
+        let dir = tempfile::tempdir().unwrap();
+        for (k, fps) in [25.0, 10.0, 12.5].into_iter().enumerate() {
+            let pixels = (0..3 * 4 * 4 * 3).map(|i| (i * 7) as u8).collect();
+            let clip = Clip::new(pixels, [3, 4, 4, 3], fps).unwrap();
+            write_gif(&dir.path().join(format!("{k}.gif")), &clip).unwrap();
+        }
+        let source = vd_data::Source::folder(dir.path());
+        let config = DataConfig { source, stride: 2, frames: 2, ..DataConfig::default() };
+        assert_eq!(check_clips(&Dataset::open(&config).unwrap()), Some(6.25));
+        assert_eq!(check_clips(&Dataset::open(&DataConfig::default()).unwrap()), None);
     }
 }

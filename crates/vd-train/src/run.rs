@@ -100,12 +100,13 @@ fn begin(
         Some(encoder) => encoder.identity()?,
         None => None,
     };
-    check_clips(&dataset);
+    let fps = check_clips(&dataset);
     let machine = Machine::here(device, config.train.precision, config.train.autocast);
     if let Some(checkpoint) = &from {
         check_resume(checkpoint, config, identity.as_deref(), &machine)?;
     }
-    let trainer = Trainer::new(config, dataset, encoder, device, from.as_ref())?;
+    let mut trainer = Trainer::new(config, dataset, encoder, device, from.as_ref())?;
+    trainer.fps = trainer.fps.or(fps);
     let text = config.to_toml()?;
     write_atomically(&folder.config(), text.as_bytes())?;
     if resume == Resume::No {

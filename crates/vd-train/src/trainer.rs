@@ -49,7 +49,7 @@ pub(crate) struct Trainer {
     pub(crate) device_step: Option<DeviceStep>,
     /// Whether weights and optimiser are those after `step`, and no weight is known to be bad.
     pub(crate) sound: bool,
-    /// Frames per second of the first clip.
+    /// Frames per second of what it learns: the median over a folder, else that of the first clip.
     pub(crate) fps: Option<f64>,
     /// Whether it was reported that something is not recorded.
     told_of_graphs: bool,
