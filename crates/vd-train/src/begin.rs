@@ -43,6 +43,12 @@ pub(crate) fn check_captions(
             "no clip in data.source.path has a caption: only the null embedding is trained, and \
              prompts will have no effect; add captions, or remove [text]"
         );
+    } else {
+        let clips = dataset.folder().and_then(|folder| without_caption(folder, "clips"));
+        let images = dataset.image_folder().and_then(|folder| without_caption(folder, "images"));
+        for warning in [clips, images].into_iter().flatten() {
+            tracing::warn!("{warning}");
+        }
     }
     for folder in dataset.folder().into_iter().chain(dataset.image_folder()) {
         let mut captions = folder.entries().iter().filter_map(|entry| entry.caption.as_deref());
@@ -60,7 +66,16 @@ pub(crate) fn check_captions(
     Ok(shown.iter().try_for_each(|prompt| encoder.check(prompt))?)
 }
 
-/// Whether the clips come from a folder and neither they nor the images beside them have captions.
+/// What is said of entries that have no caption where others do.
+fn without_caption(folder: &Folder, what: &str) -> Option<String> {
+    let all = folder.entries().len();
+    let missing = folder.entries().iter().filter(|entry| entry.caption.is_none()).count();
+    (missing > 0).then(|| {
+        format!("{missing} of {all} {what} have no caption and are trained with the null embedding")
+    })
+}
+
+/// Whether the clips are of a folder and none has a caption, nor any image beside them.
 fn lacks_captions(dataset: &Dataset) -> bool {
     let none = |folder: &Folder| folder.entries().iter().all(|entry| entry.caption.is_none());
     let generated = dataset.config().images.as_ref().and_then(|images| images.source.as_ref());
@@ -129,7 +144,13 @@ mod tests {
         let folder = DataConfig { source: Source::folder(path.clone()), ..config.clone() };
         assert!(lacks_captions(&Dataset::open(&folder).unwrap()));
         std::fs::write(path.join("b.txt"), "a moving pattern").unwrap();
-        assert!(!lacks_captions(&Dataset::open(&folder).unwrap()));
+        let dataset = Dataset::open(&folder).unwrap();
+        assert!(!lacks_captions(&dataset));
+        let said = without_caption(dataset.folder().unwrap(), "clips").unwrap();
+        assert_eq!(said, "1 of 2 clips have no caption and are trained with the null embedding");
+        std::fs::write(path.join("a.txt"), "another pattern").unwrap();
+        let dataset = Dataset::open(&folder).unwrap();
+        assert_eq!(without_caption(dataset.folder().unwrap(), "clips"), None);
         assert!(!lacks_captions(&Dataset::open(&config).unwrap()));
     }
 }
