@@ -116,11 +116,13 @@ mod tests {
             )
         };
         let config = toml::from_str(&text("path = \"models/one\"")).unwrap();
-        let checkpoint = Checkpoint { dir: "runs/x".into(), config, state: None };
+        let checkpoint =
+            Checkpoint { dir: "runs/x/checkpoints/step-00000004".into(), config, state: None };
         let check = |encoder| check_config(&checkpoint, &toml::from_str(&text(encoder)).unwrap());
         check("path = \"models/one\"").unwrap();
         check("path = \"other/place\", cache = \"texts\"").unwrap();
         let error = check("path = \"models/one\", pooling = \"cls\"").unwrap_err().to_string();
         assert!(error.contains("text.encoder.pooling: \"mean\" in the checkpoint"), "{error}");
+        assert!(error.contains("`vd train runs/x/config.toml --resume` resumes"), "{error}");
     }
 }
