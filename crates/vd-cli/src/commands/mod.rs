@@ -8,6 +8,7 @@ mod drawing;
 mod encode;
 mod formats;
 mod inspect;
+mod memory;
 mod numbers;
 mod plan;
 mod sample;

@@ -8,7 +8,7 @@ use tch::Tensor;
 use vd_text_cond::{GenerateRequest, GivenSignal};
 
 use crate::args::{FrameSize, SampleArgs};
-use crate::commands::check_size;
+use crate::commands::{check_size, memory};
 use crate::commands::drawing::{Ask, Asked, Drawing, Files, Flags, Groups};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
@@ -59,7 +59,22 @@ impl Plan {
         });
         plan.signals = signals.collect::<Result<_>>()?;
         plan.calls = plan.in_calls(args.batch as usize);
+        plan.check_memory(args, model)?;
         Ok(plan)
+    }
+
+    /// Refuses a batch that cannot fit into a CPU's memory: the system would end the process.
+    fn check_memory(&self, args: &SampleArgs, model: &Model) -> Result<()> {
+        let Some(free) = vd_torch::available_memory().filter(|_| !model.device.is_cuda()) else {
+            return Ok(());
+        };
+        let [_, h, w] = self.shape;
+        for call in &self.calls {
+            let shape = [self.frames(call.start), h, w];
+            let each = memory::least_forward(model.config(), shape, args.draw.autocast);
+            memory::check_batch(call.len(), each, free)?;
+        }
+        Ok(())
     }
 
     /// The number of clips.
