@@ -91,6 +91,15 @@ pub(super) fn run(preset: Preset, args: &InspectArgs) -> Result<Outcome> {
     Outcome::new(&report, text)
 }
 
+/// `[model]` of a run, with its subtables.
+fn config_toml(config: &UNet3dConfig) -> Result<String> {
+    #[derive(Serialize)]
+    struct Run<'a> {
+        model: &'a UNet3dConfig,
+    }
+    Ok(toml::to_string(&Run { model: config })?)
+}
+
 fn describe(report: &Report) -> Result<String> {
     let mut out = String::new();
     let [h, w] = report.size;
@@ -116,7 +125,7 @@ fn describe(report: &Report) -> Result<String> {
          moving average {ema}"
     )?;
     writeln!(out, "  config")?;
-    for line in toml::to_string(&report.config)?.lines().filter(|line| !line.trim().is_empty()) {
+    for line in config_toml(&report.config)?.lines().filter(|line| !line.trim().is_empty()) {
         writeln!(out, "    {line}")?;
     }
     Ok(out)
