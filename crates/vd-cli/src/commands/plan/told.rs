@@ -73,8 +73,18 @@ fn plan(out: &mut String, plan: &Plan, report: &Report) {
             Some(most) => format!("at most {most}"),
             None => "not even 1".to_owned(),
         };
-        let _ = writeln!(out, "  batch    {most} in the {} of free memory", bytes(available));
+        let _ = writeln!(out, "  batch    {most} in the {} that are free", bytes(available));
+        if let Some(warning) = too_large(report.batch, plan.largest_batch, available) {
+            let _ = writeln!(out, "  warning: {warning}");
+        }
     }
+}
+
+/// What to say of a batch that does not fit.
+fn too_large(batch: usize, largest: Option<u64>, available: u64) -> Option<String> {
+    (batch as u64 > largest.unwrap_or(0)).then(|| {
+        format!("train.batch = {batch} does not fit in the {} that are free", bytes(available))
+    })
 }
 
 fn gpus(out: &mut String, report: &Report) {
@@ -102,10 +112,31 @@ fn gpus(out: &mut String, report: &Report) {
 /// A duration for people to read.
 fn duration(seconds: f64) -> String {
     match seconds {
+        s if s < 1e-5 => format!("{:.1} us", s * 1e6),
+        s if s < 1e-2 => format!("{:.2} ms", s * 1e3),
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),
         s if s < 120.0 => format!("{s:.1} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),
         s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
         s => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_named() {
+        let said = too_large(20_000, Some(70), 24_600_000_000).unwrap_or_default();
+        assert_eq!(said, "train.batch = 20000 does not fit in the 24.6 GB that are free");
+        assert!(too_large(1, None, 8).is_some());
+        assert_eq!(too_large(70, Some(70), 8), None);
+    }
+
+    #[test]
+    fn short_times_have_digits() {
+        let said = [2e-6, 2.5e-4, 0.25, 2.5].map(duration);
+        assert_eq!(said, ["2.0 us", "0.25 ms", "250 ms", "2.5 s"]);
     }
 }
