@@ -1,6 +1,8 @@
 //! The content of a Python checkpoint: networks, the step, the betas.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -42,6 +44,13 @@ pub(crate) struct Network {
 impl Source {
     /// Reads a Trainer's checkpoint or a bare state dict.
     pub(crate) fn read(path: &Path) -> Result<Source> {
+        ensure!(
+            !is_safetensors(path)?,
+            "{}: these are safetensors weights already, expected a file of torch.save; give the \
+             folder that holds them to `vd sample` if vd wrote it, else the .pt file they were \
+             made from",
+            path.display()
+        );
         let file = PtFile::open(path)?;
         let root = file.root();
         let read = |value: &Value, what: &str| {
@@ -69,6 +78,14 @@ impl Source {
             ema: ema.map(|value| read(value, "`ema`")).transpose()?,
         })
     }
+}
+
+/// Whether a file begins as safetensors do: the length of a header, and the header.
+fn is_safetensors(path: &Path) -> Result<bool> {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(9).read_to_end(&mut head));
+    read.with_context(|| path.display().to_string())?;
+    Ok(head.get(8) == Some(&b'{'))
 }
 
 impl Source {
