@@ -35,6 +35,12 @@ struct Report {
     parameters: usize,
     device: String,
     threads: usize,
+    /// What `vd sample` is to be given for a model of texts.
+    #[serde(skip)]
+    prompt: &'static str,
+    /// The ending of a file that holds a clip.
+    #[serde(skip)]
+    ending: &'static str,
 }
 
 pub(crate) fn run(args: &TrainArgs, bars: &MultiProgress) -> Result<Outcome> {
@@ -93,9 +99,10 @@ impl<'a> Watch<'a> {
     }
 
     fn start(&mut self, from: u64) {
-        let (parameters, steps) = (count(self.parameters as u64), count(self.steps));
+        let (parameters, steps) =
+            (count(self.parameters as u64), plural(self.steps as usize, "step"));
         let (device, threads) = (&self.device, plural(self.threads, "thread"));
-        tracing::info!("{parameters} parameters, {steps} steps, on {device}, {threads}");
+        tracing::info!("{parameters} parameters, {steps}, on {device}, {threads}");
         match (self.resume, from) {
             (true, 0) => tracing::info!("no checkpoint to resume from: starting at step 0"),
             (true, from) if from >= self.steps => {
@@ -135,6 +142,11 @@ impl<'a> Watch<'a> {
             seconds: summary.seconds,
             parameters: self.parameters,
             device: self.device,
+            prompt: match config.text {
+                Some(_) => " --prompt \"<one of the captions>\" --cfg-scale 2",
+                None => "",
+            },
+            ending: if config.data.normalise.is_some() { "npy" } else { "gif" },
             threads: self.threads,
         }
     }
@@ -144,7 +156,7 @@ fn describe(report: &Report) -> String {
     let Report { step, steps, from_step, seconds, .. } = report;
     let done = step - from_step;
     let loss = report.loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
-    let mut text = format!("step {step} of {steps}{loss} ({done} steps in {seconds:.1} s)");
+    let mut text = format!("step {step} of {steps}{loss} ({} in {seconds:.1} s)", plural(done as usize, "step"));
     match &report.checkpoint {
         Some(path) => text += &format!("\ncheckpoint: {}", path.display()),
         None => text += "\nno checkpoint: no step was completed",
@@ -153,7 +165,8 @@ fn describe(report: &Report) -> String {
         text += "\nstopped by a signal; continue with --resume";
     } else {
         let out = report.out.display();
-        text += &format!("\nnext: vd sample {out} --out clip.gif");
+        let (prompt, ending) = (report.prompt, report.ending);
+        text += &format!("\nnext: vd sample {out}{prompt} --out clip.{ending}");
     }
     text
 }
