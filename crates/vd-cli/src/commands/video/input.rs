@@ -161,9 +161,10 @@ impl<'a> Input<'a> {
         ensure!(
             found == size,
             "{}: frames of {found}, expected {size}, which {} draws; give --size {found} to have \
-             it draw that, or scale the video to {size}",
+             it draw that, or scale and crop the video: {}",
             self.name(),
-            if self.args.size.is_some() { "--size" } else { "this checkpoint" }
+            if self.args.size.is_some() { "--size" } else { "this checkpoint" },
+            scale_to(self.video, size)
         );
         Ok(())
     }
@@ -192,7 +193,16 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The checkpoint and the video, which the command line may give in either order.
+/// What scales and crops a video so that it fills frames of a size; ffmpeg has the width first.
+fn scale_to(video: &Path, FrameSize { h, w }: FrameSize) -> String {
+    let video = video.display().to_string().replace('\'', "'\\''");
+    format!(
+        "ffmpeg -i '{video}' -vf \"scale={w}:{h}:force_original_aspect_ratio=increase,\
+         crop={w}:{h}\" scaled.gif"
+    )
+}
+
+/// The checkpoint and the video, which the command line may name in either order.
 fn in_order<'a>(first: &'a Path, second: &'a Path) -> (&'a Path, &'a Path) {
     if !is_checkpoint(first) && is_checkpoint(second) { (second, first) } else { (first, second) }
 }
@@ -200,4 +210,16 @@ fn in_order<'a>(first: &'a Path, second: &'a Path) -> (&'a Path, &'a Path) {
 /// Whether a path looks like a checkpoint or a run.
 fn is_checkpoint(path: &Path) -> bool {
     ["config.toml", "checkpoints"].iter().any(|name| path.join(name).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_scales_has_the_width_first() {
+        let command = scale_to(Path::new("it's.gif"), FrameSize { h: 16, w: 24 });
+        let filter = "\"scale=24:16:force_original_aspect_ratio=increase,crop=24:16\"";
+        assert_eq!(command, format!("ffmpeg -i 'it'\\''s.gif' -vf {filter} scaled.gif"));
+    }
 }
