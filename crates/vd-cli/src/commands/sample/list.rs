@@ -114,6 +114,7 @@ fn describe(list: &List) -> Result<String> {
             writeln!(out, "  {{kind=\"explicit\", t=[1.0, 0.5, 0.0]}}: your own times")?;
         }
     }
+    writeln!(out, "asks: evaluations of the network in each step")?;
     writeln!(
         out,
         "settings with their defaults; other values as in --sampler '{{kind=\"ddim\", eta=0.5}}'"
