@@ -88,7 +88,7 @@ fn describe(report: &Report) -> Result<String> {
     if !sizes.is_empty() {
         let more = report.sizes.len().saturating_sub(sizes.len());
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        writeln!(out, "  size      {}{rest}", sizes.join(", "))?;
+        writeln!(out, "  size      {}{rest} (HxW)", sizes.join(", "))?;
         writeln!(out, "  colour    {} in colour, {} grey", report.colour_clips, report.grey_clips)?;
         writeln!(out, "  captions  {}", count(report.captions as u64))?;
     }
