@@ -11,9 +11,10 @@ First steps:
   vd doctor
   vd data synth fireworks --num 300 --frames 8 --size 32 --out videos
   vd data inspect videos
-  vd plan CONFIG.toml
-  vd train CONFIG.toml
-  vd sample runs/first --prompt \"a red firework\" --out red.gif
+  (save the config that `vd train --help` shows as first.toml)
+  vd plan first.toml
+  vd train first.toml
+  vd sample runs/first --out clip.gif
 
 A CHECKPOINT is one of
   runs/first/checkpoints/step-00001000   one step of a run
