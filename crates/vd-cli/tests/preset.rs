@@ -20,7 +20,14 @@ fn a_preset_is_inspected_without_its_memory() {
     let flops = |part: &str| report["flops"][part].as_u64().unwrap();
     assert_eq!(flops("training"), 3 * flops("forward"));
     let text = place.vd("inspect --preset paper_ucf101").stdout;
-    for part in ["1 clip of 16 frames of 64x64", "parameters", "skips = \"block\"", "T forward", "[model]", "[model.norm]"] {
+    for part in [
+        "1 clip of 16 frames of 64x64",
+        "parameters",
+        "skips = \"block\"",
+        "T forward",
+        "[model]",
+        "[model.norm]",
+    ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
 }

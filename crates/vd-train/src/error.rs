@@ -62,7 +62,7 @@ pub enum Error {
     },
     /// A resumed run whose config differs from the one it started with.
     #[error(
-        "{}: cannot go on under another config:\n  {}\nput these back, or start a new run in another train.out; `vd train {} --resume` resumes with the run's own settings",
+        "{}: cannot be resumed with a different config:\n  {}\nrestore these settings, or start a new run in another train.out; `vd train {} --resume` resumes with the run's own settings",
         checkpoint.display(),
         differences.join("\n  "),
         own_config(checkpoint).display()
@@ -178,13 +178,13 @@ impl Error {
     }
 }
 
-/// The config of the run that a checkpoint belongs to: it lies in `RUN/checkpoints/step-...`.
+/// The config of the run that a checkpoint belongs to, which is `RUN/checkpoints/step-...`.
 fn own_config(checkpoint: &Path) -> PathBuf {
     let run = checkpoint.parent().and_then(Path::parent);
     run.unwrap_or(Path::new("RUN")).join("config.toml")
 }
 
-/// Which clips a bad step had.
+/// The clips of a bad step.
 fn began(batch: Option<&str>) -> String {
     batch.map_or_else(String::new, |batch| format!(" (its batch begins with {batch})"))
 }

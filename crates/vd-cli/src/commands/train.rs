@@ -156,7 +156,10 @@ fn describe(report: &Report) -> String {
     let Report { step, steps, from_step, seconds, .. } = report;
     let done = step - from_step;
     let loss = report.loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
-    let mut text = format!("step {step} of {steps}{loss} ({} in {seconds:.1} s)", plural(done as usize, "step"));
+    let mut text = format!(
+        "step {step} of {steps}{loss} ({} in {seconds:.1} s)",
+        plural(done as usize, "step")
+    );
     match &report.checkpoint {
         Some(path) => text += &format!("\ncheckpoint: {}", path.display()),
         None => text += "\nno checkpoint: no step was completed",

@@ -8,8 +8,8 @@ use tch::Tensor;
 use vd_text_cond::{GenerateRequest, GivenSignal};
 
 use crate::args::{FrameSize, SampleArgs};
-use crate::commands::{check_size, memory};
 use crate::commands::drawing::{Ask, Asked, Drawing, Files, Flags, Groups};
+use crate::commands::{check_size, memory};
 use crate::model::{Model, device_name};
 use crate::output::{Usage, plural};
 
