@@ -76,8 +76,10 @@ fn arrays_are_looked_at_learned_from_and_drawn_in_their_own_unit() {
     place.json("train radar.toml");
     let resolved = std::fs::read_to_string(place.path("run/config.toml")).unwrap();
     assert_eq!(resolved.matches("statistics = [").count(), 2, "{resolved}");
+    assert_eq!(resolved.matches("extremes = [").count(), 1, "{resolved}");
     let report = place.json("sample run --num 2 --steps 3 --out clips --threads 1");
-    assert_eq!(report["threshold"], "none");
+    assert_eq!(report["threshold"], "static");
+    assert_eq!(report["threshold_ranges"][1], json!([-1.0, 1.0]));
     for k in 0..2 {
         let clip = &report["clips"][k];
         assert_eq!(clip["files"][1], format!("clips/seed-0-clip-0000{k}.npy"));
@@ -121,11 +123,59 @@ fn numbers_are_written_as_asked_and_pictures_are_not_taken_for_them() {
     let report = place.json(&format!("{sample} --num 2 --out all.gif --grid grid.webp"));
     assert_eq!((&report["clips"][1]["file"], place.exists("all.npy")), (&json!("all.gif"), false));
     assert!(place.exists("grid.webp"));
-    let warned = place.vd(&format!("{sample} --threshold static --out x.gif"));
+    let warned = place.vd(&format!("{sample} --threshold dynamic --out x.gif"));
     assert!(warned.stderr.contains("cannot be drawn"), "{warned:?}");
 }
 
-/// The frames of a clip at some positions, as bits, so that missing values equal themselves.
+#[test]
+fn clips_of_a_model_that_learned_little_stay_in_the_range_of_the_data() {
+    let place = Place::new();
+    radar(&place);
+    place.json("train radar.toml --set train.steps=1");
+    let step = "run/checkpoints/step-00000001/config.toml";
+    let resolved = std::fs::read_to_string(place.path(step)).unwrap();
+    let config: toml::Table = toml::from_str(&resolved).unwrap();
+    let rain = &config["data"]["normalise"][0]["extremes"];
+    let [low, high] = [0, 1].map(|k| rain[k].as_float().unwrap());
+    let margin = 0.05 * (high - low);
+    let [least, most] = [low - margin, high + margin].map(|t| t.exp() - 0.1);
+    let within = |name: &str| {
+        let clip = read(&place, name, 2);
+        clip.values.chunks_exact(2).all(|pixel| {
+            let (rain, warm) = (f64::from(pixel[0]), f64::from(pixel[1]));
+            (least - 1e-4..=most * (1.0 + 1e-5)).contains(&rain)
+                && (270.0 - 1e-3..=290.0 + 1e-3).contains(&warm)
+        })
+    };
+    // a gap to fill makes a clip without one
+    let few = "--steps 3 --threads 1";
+    place.json(&format!("sample run {few} --out new.npy"));
+    place.json(&format!("inpaint run radar/0.npy --missing {few} --out whole.npy"));
+    place.json(&format!("extend run whole.npy --frames 5 {few} --out long.npy"));
+    place.json(&format!("interpolate run whole.npy --window 3 {few} --out smooth.npy"));
+    place.json(&format!("upscale run whole.npy --size 32x48 {few} --out large.npy"));
+    for name in ["new", "whole", "long", "smooth", "large"] {
+        assert!(within(&format!("{name}.npy")), "{name}");
+    }
+
+    // without a threshold they do not, which is said; nor does a checkpoint that lacks the extremes
+    let free = place.vd(&format!("sample run {few} --threshold none --out free.npy"));
+    assert!(free.stderr.contains("overflow") && free.stderr.contains("leave --threshold out"));
+    assert!(!within("free.npy"));
+    let lines = resolved.lines().filter(|line| !line.starts_with("extremes = "));
+    place.write(step, lines.collect::<Vec<_>>().join("\n"));
+    let old = place.vd(&format!("sample run {few} --out old.npy"));
+    assert_eq!(old.code, Some(0), "{old:?}");
+    assert!(old.stderr.contains("overflow") && old.stderr.contains("dynamic or static"), "{old:?}");
+    let held = place.vd(&format!("sample run {few} --threshold static --out held.npy"));
+    assert!(held.stderr.contains("cannot be drawn") && !held.stderr.contains("overflow"));
+    // and it is trained on as it is
+    place.json("train radar.toml --set train.steps=2");
+    let resumed = std::fs::read_to_string(place.path("run/config.toml")).unwrap();
+    assert_eq!(resumed.matches("extremes = [").count(), 0, "{resumed}");
+}
+
+/// The frames of a clip at some places, as bits: what is missing is equal to itself.
 fn bits(clip: &FloatClip, places: &[usize]) -> Vec<u32> {
     clip.pick(places).values.iter().map(|number| number.to_bits()).collect()
 }

@@ -62,6 +62,7 @@ mod long_video;
 mod loss;
 mod named;
 mod parameterization;
+mod ranges;
 mod sampler;
 mod schedule;
 mod spacing;
@@ -86,6 +87,7 @@ pub use likelihood::{Integrator, Likelihood, LogLikelihood, Probe, log_likelihoo
 pub use long_video::{DrawWindow, GivenFrames, LongVideoPlan, Window, draw_long};
 pub use loss::{Bin, Loss, LossKind, LossRequest};
 pub use parameterization::Parameterization;
+pub use ranges::Ranges;
 pub use sampler::{
     Ancestral, Boundary, Ddim, Deis, Dpm2, DpmPp2m, DpmPp2s, DpmPp3m, Heun, History, Interval,
     Ipndm, Langevin, LastSteps, Lcm, Line, LineRule, LineWeight, Lms, Past, Pndm, Restart, Sampler,

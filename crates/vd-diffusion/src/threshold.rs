@@ -1,4 +1,4 @@
-//! Keeps x0-hat in the range of pixel values.
+//! Keeps x0-hat in the range of the data.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -6,15 +6,15 @@ use vd_tensor_ops::Noise;
 
 use crate::error::in_range;
 use crate::named::name_or_table;
-use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Result};
+use crate::{Denoiser, Error, Levels, NoiseLevel, Progress, Ranges, Result};
 
-/// How x0-hat is kept in [-1, 1].
+/// How x0-hat is kept in the range of the data, [-1, 1] for pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Threshold {
     /// Not at all: latents have no fixed range.
     None,
-    /// Clamped to [-1, 1].
+    /// Clamped to [-1, 1], or to the range of each channel ([`Thresholded::with_ranges`]).
     #[default]
     Static,
     /// Clamped to [-s, s] and divided by s, where s is the percentile of each sample's |x0-hat|, at
@@ -110,6 +110,7 @@ fn quantile(rows: &Tensor, q: f64) -> Result<Tensor> {
 pub struct Thresholded<D> {
     inner: D,
     rule: Threshold,
+    ranges: Option<Ranges>,
 }
 
 impl<D: Denoiser> Thresholded<D> {
@@ -119,17 +120,31 @@ impl<D: Denoiser> Thresholded<D> {
     /// A percentile outside [0, 1].
     pub fn new(inner: D, rule: Threshold) -> Result<Self> {
         rule.validate()?;
-        Ok(Thresholded { inner, rule })
+        Ok(Thresholded { inner, rule, ranges: None })
+    }
+
+    /// The same, where the static threshold clamps each channel to its range instead of [-1, 1].
+    /// The dynamic threshold is not changed.
+    pub fn with_ranges(mut self, ranges: Option<Ranges>) -> Self {
+        self.ranges = ranges;
+        self
+    }
+
+    fn apply(&self, x0: Tensor) -> Result<Tensor> {
+        match (&self.ranges, self.rule) {
+            (Some(ranges), Threshold::Static) => ranges.clamp(&x0),
+            _ => self.rule.apply(x0),
+        }
     }
 }
 
 impl<D: Denoiser> Denoiser for Thresholded<D> {
     fn denoise(&self, x: &Tensor, at: NoiseLevel) -> Result<Tensor> {
-        self.rule.apply(self.inner.denoise(x, at)?)
+        self.apply(self.inner.denoise(x, at)?)
     }
 
     fn denoise_levels(&self, x: &Tensor, at: &Levels) -> Result<Tensor> {
-        self.rule.apply(self.inner.denoise_levels(x, at)?)
+        self.apply(self.inner.denoise_levels(x, at)?)
     }
 
     fn constrain(&self, x: Tensor, at: NoiseLevel, noise: &mut dyn Noise) -> Result<Tensor> {

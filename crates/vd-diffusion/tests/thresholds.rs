@@ -5,7 +5,7 @@ mod known;
 
 use known::{largest, random, values};
 use vd_diffusion::tch::{Device, Kind, Tensor};
-use vd_diffusion::{Denoiser, NoiseLevel, Result, Threshold, Thresholded};
+use vd_diffusion::{Denoiser, NoiseLevel, Ranges, Result, Threshold, Thresholded};
 
 #[test]
 fn the_dynamic_threshold_of_known_numbers() {
@@ -75,6 +75,40 @@ fn the_wrapper_applies_the_rule_to_x0_hat() {
     for rule in [Threshold::None, Threshold::Static, Threshold::dynamic()] {
         let wrapped = Thresholded::new(Double, rule).unwrap().denoise(&x, at).unwrap();
         assert!(largest(&(wrapped - rule.apply(&x * 2.0).unwrap())) == 0.0);
+    }
+}
+
+#[test]
+fn the_static_threshold_clamps_each_channel_to_its_range() {
+    let x = random(8, &[2, 3, 4, 5, 6], Kind::Float) * 4.0;
+    let at = NoiseLevel { t: 0.5, alpha: 0.8, sigma: 0.6 };
+    let each = vec![[-1.0, 1.0], [-0.25, 3.5], [f64::NEG_INFINITY, f64::INFINITY]];
+    let ranges = Ranges::new(each.clone()).unwrap();
+    let run = |rule, ranges| {
+        let denoiser = Thresholded::new(Double, rule).unwrap().with_ranges(Some(ranges));
+        denoiser.denoise(&x, at).unwrap()
+    };
+    let got = run(Threshold::Static, ranges.clone());
+    for (c, [low, high]) in each.into_iter().enumerate() {
+        let expected = (&x * 2.0).select(1, c as i64).clamp(low, high);
+        assert_eq!(got.select(1, c as i64), expected);
+    }
+    let alike = run(Threshold::Static, Ranges::new(vec![[-1.0, 1.0]; 3]).unwrap());
+    assert_eq!(alike, (&x * 2.0).clamp(-1.0, 1.0));
+    // the others do not know of ranges
+    assert_eq!(run(Threshold::None, ranges.clone()), &x * 2.0);
+    let dynamic = Threshold::dynamic().apply(&x * 2.0).unwrap();
+    assert_eq!(run(Threshold::dynamic(), ranges.clone()), dynamic);
+    // a gradient passes where nothing is clamped
+    let leaf = x.copy().set_requires_grad(true);
+    ranges.clamp(&(&leaf * 2.0)).unwrap().sum(Kind::Float).backward();
+    let inside = got.eq_tensor(&(&x * 2.0)).to_kind(Kind::Float) * 2.0;
+    assert_eq!(leaf.grad(), inside);
+
+    let message = ranges.clamp(&x.narrow(1, 0, 2)).unwrap_err().to_string();
+    assert!(message.contains("3 channels") && message.contains("[2, 2, 4, 5, 6]"), "{message}");
+    for wrong in [vec![], vec![[1.0, 0.5]], vec![[f64::NAN, 1.0]], vec![[f64::INFINITY; 2]]] {
+        assert!(Ranges::new(wrong).is_err());
     }
 }
 

@@ -160,7 +160,11 @@ impl Call<'_> {
         let x0 = sample(sampler, &denoiser, schedule, grid, x, noise, on_step)?;
         // A grid may end with a little noise; known values that replace it have none.
         let x0 = denoiser.constrain(x0, CLEAN, noise)?;
-        let x0 = if request.clamp { x0.f_clamp(-1.0, 1.0)? } else { x0 };
+        let x0 = match (&request.ranges, request.clamp) {
+            (_, false) => x0,
+            (None, true) => x0.f_clamp(-1.0, 1.0)?,
+            (Some(ranges), true) => ranges.clamp(&x0)?,
+        };
         Ok(x0.f_to_device(Device::Cpu)?)
     }
 
@@ -176,7 +180,7 @@ impl Call<'_> {
                 Box::new(Autoguided::new(main, guide, scale, within)?)
             }
         };
-        Ok(Thresholded::new(denoiser, request.threshold)?)
+        Ok(Thresholded::new(denoiser, request.threshold)?.with_ranges(request.ranges.clone()))
     }
 
     /// The same, guided towards the known parts of these clips.

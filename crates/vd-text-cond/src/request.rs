@@ -3,8 +3,8 @@
 
 use tch::{Device, Tensor};
 use vd_diffusion::{
-    Diffusion, GuidanceConfig, Known, NoiseRange, ReconstructionConfig, SamplerConfig, Spacing,
-    Threshold,
+    Diffusion, GuidanceConfig, Known, NoiseRange, Ranges, ReconstructionConfig, SamplerConfig,
+    Spacing, Threshold,
 };
 use vd_unet3d::Backbone;
 
@@ -153,10 +153,12 @@ pub struct GenerateRequest {
     pub guidance: f64,
     /// The guidance rule for scales other than 1.
     pub rule: GuidanceConfig,
-    /// How x0-hat is kept in [-1, 1].
+    /// How x0-hat is kept in range.
     pub threshold: Threshold,
-    /// Whether clips are clamped at the end to [-1, 1], the range of pixels; data other than pixels
-    /// may exceed it.
+    /// The range of each channel, for the static threshold and `clamp`; `None`: [-1, 1].
+    pub ranges: Option<Ranges>,
+    /// Whether clips are clamped at the end to `ranges`, without these to [-1, 1], the range of
+    /// pixels; data other than pixels may exceed it.
     pub clamp: bool,
     /// Seed of the noise, together with the clip's number.
     pub seed: u64,
@@ -190,6 +192,7 @@ impl GenerateRequest {
             guidance: 1.0,
             rule: GuidanceConfig::default(),
             threshold: Threshold::default(),
+            ranges: None,
             clamp: true,
             seed: 0,
             noise: NoiseSource::default(),

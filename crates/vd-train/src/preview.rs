@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vd_data::{Clip, Dataset, Normaliser, picture, tile};
-use vd_diffusion::{Diffusion, Threshold};
+use vd_diffusion::{Diffusion, Ranges, Threshold};
 use vd_text_cond::{Condition, GenerateRequest, Generator, NullEmbedding, generate};
 
 use crate::streams::{Stream, seed_of};
@@ -35,10 +35,12 @@ pub(crate) fn write_preview(
     let [height, width] = data.size;
     let shape = [data.frames, height, width].map(|n| n as i64);
     let normaliser = trainer.loader.dataset().normaliser();
-    let within = normaliser.is_none_or(Normaliser::is_within);
+    let ranges = normaliser.and_then(Normaliser::limits).map(Ranges::new).transpose()?;
+    let known = normaliser.is_none() || ranges.is_some();
     let request = GenerateRequest {
-        threshold: if within { Threshold::default() } else { Threshold::None },
-        clamp: within,
+        threshold: if known { Threshold::Static } else { Threshold::None },
+        ranges,
+        clamp: known,
         channels: data.channels as i64,
         steps: steps(train.preview_steps, &trainer.diffusion),
         guidance: if guided { train.preview_scale } else { 1.0 },

@@ -1,5 +1,6 @@
 //! Clips of numbers, from a model of arrays, in the unit of its training data.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::Result;
@@ -15,6 +16,8 @@ use crate::output::Usage;
 pub(crate) struct Numbers {
     normaliser: Normaliser,
     dtype: Dtype,
+    /// Whether it was said that numbers overflow.
+    told: Cell<bool>,
 }
 
 impl Numbers {
@@ -23,7 +26,7 @@ impl Numbers {
         match (&model.normaliser, dtype) {
             (Some(normaliser), dtype) => {
                 let dtype = dtype.unwrap_or(Dtype::F32);
-                Ok(Some(Self { normaliser: normaliser.clone(), dtype }))
+                Ok(Some(Self { normaliser: normaliser.clone(), dtype, told: Cell::new(false) }))
             }
             (None, None) => Ok(None),
             (None, Some(dtype)) => Err(Usage(format!(
@@ -59,7 +62,29 @@ impl Numbers {
     pub(crate) fn of_clip(&self, clip: &Tensor, fps: f64) -> Result<Array> {
         let mut clip = FloatClip::from_tensor(clip, fps)?;
         self.normaliser.undo(&mut clip)?;
+        self.tell_of_overflows(&clip)?;
         Ok(Array { clip, dtype: self.dtype })
+    }
+
+    /// Warns at the first clip of which numbers overflow, which may happen where no threshold holds them.
+    fn tell_of_overflows(&self, clip: &FloatClip) -> Result<()> {
+        let over = self.normaliser.overflows(clip)?;
+        if over == 0 || self.told.replace(true) {
+            return Ok(());
+        }
+        let what = match self.normaliser.ranges().contains(&None) {
+            false => "leave --threshold out, to keep clips within the range of the training data",
+            true => {
+                "this checkpoint does not know the range of its data; try --threshold dynamic or static, \
+                 or train again, with diffusion.parameterization = \"v\" if few steps are to be enough"
+            }
+        };
+        tracing::warn!(
+            "{:.3} % of the numbers of a clip overflow in the unit of the data: they are not finite, the \
+             largest that f32 holds, or at the limit of the logarithm, and mean nothing; {what}",
+            100.0 * over as f64 / clip.values.len().max(1) as f64
+        );
+        Ok(())
     }
 }
 

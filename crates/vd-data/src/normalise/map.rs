@@ -5,6 +5,12 @@ use crate::{Error, FloatClip, Result};
 
 /// How many standard deviations from the mean a picture can show.
 const SHOWN: f64 = 3.0;
+/// How far beyond the extremes of the data a channel's range reaches, as a share of their distance: the
+/// numbers that were measured are only a part of what there could be.
+const MARGIN: f64 = 0.05;
+/// A percentile is computed in f32, an extreme in f64: closer than this, relative to the distance from
+/// -1 to 1, they are one number.
+const SAME: f64 = 1e-6;
 
 /// Maps numbers in any unit to the range of the diffusion process, channel by channel, and back.
 ///
@@ -24,6 +30,8 @@ struct Map {
     spread: f64,
     /// The y that is white in a picture; its negative is black.
     shown: f64,
+    /// The least and the largest y of the data, with a margin.
+    range: Option<[f64; 2]>,
 }
 
 impl Normaliser {
@@ -41,7 +49,8 @@ impl Normaliser {
     /// The mapping of bytes, 0 to 255, to [-1, 1], as used for pictures.
     pub fn bytes(channels: usize) -> Self {
         let (transform, offset) = (Transform::None, 0.0);
-        let map = Map { transform, offset, centre: 127.5, spread: 127.5, shown: 1.0 };
+        let range = Some([-1.0, 1.0]);
+        let map = Map { transform, offset, centre: 127.5, spread: 127.5, shown: 1.0, range };
         Self { maps: vec![map; channels], within: true }
     }
 
@@ -51,7 +60,38 @@ impl Normaliser {
         self.within
     }
 
-    /// The number of channels.
+    /// For each channel the range of the data in the numbers of the diffusion process; `None` where the
+    /// rule has no extremes.
+    ///
+    /// [-1, 1] for min-max. Else from the least to the largest number that was measured, and 5 % of
+    /// their distance further on each side. An end that is a percentile of the rule as well has no
+    /// margin: many values lie at it, so that it is a limit of the data (no rain).
+    pub fn ranges(&self) -> Vec<Option<[f64; 2]>> {
+        self.maps.iter().map(|map| map.range).collect()
+    }
+
+    /// The same as limits, infinite for channels whose range is not known; `None` where none is.
+    pub fn limits(&self) -> Option<Vec<[f64; 2]>> {
+        let free = [f64::NEG_INFINITY, f64::INFINITY];
+        let limits = self.maps.iter().map(|map| map.range.unwrap_or(free)).collect();
+        self.maps.iter().any(|map| map.range.is_some()).then_some(limits)
+    }
+
+    /// How many numbers of a clip that [`Normaliser::undo`] has filled are overflows and no data: not
+    /// finite, the largest that f32 has, or at the limit of the logarithm.
+    ///
+    /// # Errors
+    /// Another number of channels.
+    pub fn overflows(&self, clip: &FloatClip) -> Result<usize> {
+        self.check(clip)?;
+        let pixels = clip.values.chunks_exact(self.maps.len());
+        let over = pixels.map(|pixel| {
+            pixel.iter().zip(&self.maps).filter(|(value, map)| map.is_overflow(**value)).count()
+        });
+        Ok(over.sum())
+    }
+
+    /// How many channels there are.
     pub fn channels(&self) -> usize {
         self.maps.len()
     }
@@ -123,7 +163,14 @@ impl Map {
             (_, Some([low, high])) => (low / 2.0 + high / 2.0, high / 2.0 - low / 2.0),
         };
         let shown = if rule.kind == Scaling::ZScore { SHOWN } else { 1.0 };
-        Ok(Self { transform: rule.transform, offset: rule.offset(), centre, spread, shown })
+        let (transform, offset) = (rule.transform, rule.offset());
+        let range = match rule.kind {
+            Scaling::MinMax => Some([-1.0, 1.0]),
+            kind => rule.extremes.map(|extremes| {
+                widened(extremes.map(|x| (x - centre) / spread), kind == Scaling::Percentile)
+            }),
+        };
+        Ok(Self { transform, offset, centre, spread, shown, range })
     }
 
     fn apply(&self, x: f64) -> f64 {
@@ -140,6 +187,12 @@ impl Map {
         }
     }
 
+    /// Whether a number that was brought back is none of the data's.
+    fn is_overflow(&self, x: f32) -> bool {
+        let at_limit = || !self.apply(f64::from(x.next_down())).is_finite();
+        !x.is_finite() || x.abs() == f32::MAX || (self.transform == Transform::Log && at_limit())
+    }
+
     fn domain(&self) -> String {
         let least = -self.offset;
         match self.transform {
@@ -150,7 +203,17 @@ impl Map {
     }
 }
 
-/// A number after the transform; not finite if the transform is undefined there.
+/// The extremes of the data with a margin, but for one at which a percentile is.
+fn widened([low, high]: [f64; 2], percentiles: bool) -> [f64; 2] {
+    let margin = MARGIN * (high - low);
+    let is_limit = |away: f64| percentiles && away <= 2.0 * SAME;
+    [
+        if is_limit(-1.0 - low) { low } else { low - margin },
+        if is_limit(high - 1.0) { high } else { high + margin },
+    ]
+}
+
+/// A number after the transform; not finite where there is none.
 pub(super) fn transformed(transform: Transform, offset: f64, x: f64) -> f64 {
     match transform {
         Transform::None => x,
@@ -275,6 +338,36 @@ mod tests {
         let mut clip = FloatClip::new(vec![300.0, -300.0], [1, 1, 2, 1], 8.0).unwrap();
         normaliser.undo(&mut clip).unwrap();
         assert_eq!(clip.values, [f32::MAX, (-1f32).next_up()]);
+    }
+
+    #[test]
+    fn ranges_are_the_extremes_with_a_margin_where_values_thin_out() {
+        let range = |kind, extremes| {
+            let rule = ChannelRule { extremes, ..rule(kind, Transform::Log, [0.0, 2.0]) };
+            Normaliser::new(&Normalise::all(rule), 1).unwrap().ranges()[0]
+        };
+        assert_eq!(range(Scaling::MinMax, None), Some([-1.0, 1.0]));
+        assert_eq!(range(Scaling::Percentile, None), None);
+        let near = |got: Option<[f64; 2]>, [low, high]: [f64; 2]| {
+            let [a, b] = got.unwrap();
+            assert!((a - low).abs() < 1e-6 && (b - high).abs() < 1e-12, "{a} {b}");
+        };
+        // centre and spread are 1: 4 becomes 3, and a percentile is the least number
+        near(range(Scaling::Percentile, Some([-1e-7, 4.0])), [-1.0, 3.2]);
+        near(range(Scaling::Percentile, Some([-1.0, 4.0])), [-2.25, 3.25]);
+        // mean 0 and deviation 2
+        near(range(Scaling::ZScore, Some([-4.0, 8.0])), [-2.3, 4.3]);
+    }
+
+    #[test]
+    fn what_overflows_is_counted() {
+        let log = ChannelRule { transform: Transform::Log, ..ChannelRule::new(Scaling::None) };
+        let rules = Normalise::each(vec![log, ChannelRule::new(Scaling::None)]);
+        let normaliser = Normaliser::new(&rules, 2).unwrap();
+        let values = vec![300.0, 1.0, -300.0, -300.0, 0.0, f32::MAX];
+        let mut clip = FloatClip::new(values, [1, 3, 1, 2], 8.0).unwrap();
+        normaliser.undo(&mut clip).unwrap();
+        assert_eq!(normaliser.overflows(&clip).unwrap(), 3);
     }
 
     #[test]

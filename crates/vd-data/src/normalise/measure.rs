@@ -2,7 +2,7 @@
 
 use super::map::transformed;
 use super::tally::Tally;
-use super::{ChannelRule, Normalise};
+use super::{ChannelRule, Normalise, Scaling};
 use crate::loader::Dataset;
 use crate::{Error, FloatClip, Result};
 
@@ -41,6 +41,9 @@ pub(crate) fn measure(dataset: &Dataset, config: &Normalise) -> Result<Normalise
     for (channel, (rule, tally)) in rules.iter_mut().zip(&tallies).enumerate() {
         if rule.statistics.is_none() {
             rule.statistics = tally.statistics(rule);
+        }
+        if rule.extremes.is_none() && rule.kind != Scaling::MinMax {
+            rule.extremes = tally.extremes();
         }
         let values = tally.count + tally.missing;
         let missing = 100.0 * tally.missing as f64 / values.max(1) as f64;

@@ -44,6 +44,11 @@ pub struct ChannelRule {
     /// standard deviation. Measured in the data if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<[f64; 2]>,
+    /// The least and the largest number, after `transform` as `statistics`: samplers keep clips within
+    /// them. Measured together with statistics; where they are left out, clips have no limits. Not for
+    /// `min-max`, whose statistics they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extremes: Option<[f64; 2]>,
 }
 
 /// The linear function after the transform.
@@ -89,6 +94,7 @@ impl ChannelRule {
             transform: Transform::None,
             offset: None,
             statistics: None,
+            extremes: None,
         }
     }
 
@@ -124,6 +130,17 @@ impl ChannelRule {
         }
         if !self.offset().is_finite() {
             return Err(Error::config("data.normalise.offset", "a finite number", self.offset()));
+        }
+        if let Some([a, b]) = self.extremes {
+            let key = "data.normalise.extremes";
+            if self.kind == Scaling::MinMax {
+                let expected = "nothing, for kind = \"min-max\", whose statistics they are";
+                return Err(Error::config(key, expected, format!("[{a}, {b}]")));
+            }
+            if !(a <= b && a.is_finite() && b.is_finite()) {
+                let expected = "the least and the largest number, finite";
+                return Err(Error::config(key, expected, format!("[{a}, {b}]")));
+            }
         }
         let Some([a, b]) = self.statistics else { return Ok(()) };
         let (sound, expected) = match self.kind {
@@ -174,13 +191,21 @@ impl Normalise {
         self.0.iter().all(ChannelRule::is_complete)
     }
 
-    /// These rules with missing statistics taken from `other`, if both agree in everything else.
+    /// Whether nothing can be taken over from the rules of an earlier run.
+    pub fn is_full(&self) -> bool {
+        let full = |rule: &ChannelRule| rule.kind == Scaling::MinMax || rule.extremes.is_some();
+        self.is_complete() && self.0.iter().all(full)
+    }
+
+    /// The rules with those statistics and extremes of `other` that these leave out, if they are alike
+    /// in all else.
     pub fn with_statistics_of(&self, other: &Self, channels: usize) -> Option<Self> {
         let (own, other) = (self.rules(channels).ok()?, other.rules(channels).ok()?);
         let filled = own.into_iter().zip(other).map(|(own, other)| {
             let statistics = own.statistics.or(other.statistics);
-            let filled = ChannelRule { statistics, ..own };
-            let alike = ChannelRule { statistics, ..other } == filled;
+            let extremes = own.extremes.or(other.extremes);
+            let filled = ChannelRule { statistics, extremes, ..own };
+            let alike = ChannelRule { statistics, extremes, ..other } == filled;
             alike.then_some(filled)
         });
         filled.collect::<Option<Vec<_>>>().map(Self)
@@ -275,6 +300,11 @@ mod tests {
                 ChannelRule { statistics: Some([0.0, f64::NAN]), ..base() },
                 "data.normalise.statistics",
             ),
+            (ChannelRule { extremes: Some([2.0, 1.0]), ..base() }, "data.normalise.extremes"),
+            (
+                ChannelRule { extremes: Some([1.0, 2.0]), ..ChannelRule::new(Scaling::MinMax) },
+                "data.normalise.extremes",
+            ),
         ] {
             assert!(error(rule).starts_with(key));
         }
@@ -296,5 +326,11 @@ mod tests {
         assert_eq!(kept, Normalise::each(vec![own.clone(), own]));
         let other = Normalise::all(ChannelRule::new(Scaling::ZScore));
         assert_eq!(other.with_statistics_of(&before, 2), None);
+        let measured =
+            ChannelRule { extremes: Some([-3.0, 4.0]), ..ChannelRule::new(Scaling::None) };
+        let filled = Normalise::all(ChannelRule::new(Scaling::None));
+        assert!(filled.is_complete() && !filled.is_full());
+        let filled = filled.with_statistics_of(&Normalise::all(measured.clone()), 1).unwrap();
+        assert!(filled == Normalise::all(measured) && filled.is_full());
     }
 }

@@ -68,7 +68,12 @@ impl Tally {
         Some(if low < high { pair } else { [low - 1.0, low + 1.0] })
     }
 
-    /// The percentile, interpolated linearly between the two nearest kept numbers.
+    /// The least and the largest number.
+    pub(super) fn extremes(&self) -> Option<[f64; 2]> {
+        (self.count > 0).then_some([self.low, self.high])
+    }
+
+    /// The percentile, linear between the two nearest numbers that were kept.
     fn percentile(&self, p: f64) -> f64 {
         let mut sorted = self.kept.clone();
         sorted.sort_by(f32::total_cmp);

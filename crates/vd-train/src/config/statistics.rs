@@ -6,7 +6,7 @@ use crate::{Result, RunConfig};
 /// Fills in missing statistics of rules from the run that already exists in `train.out` and would
 /// be resumed; without one they are measured when the data are opened.
 pub(super) fn complete(config: &mut RunConfig) -> Result<()> {
-    let Some(rules) = config.data.normalise.as_ref().filter(|rules| !rules.is_complete()) else {
+    let Some(rules) = config.data.normalise.as_ref().filter(|rules| !rules.is_full()) else {
         return Ok(());
     };
     let before =

@@ -46,13 +46,14 @@ Formats, chosen by the extension of FILE or by --format (with a FILE, the others
   mp4          small, through ffmpeg; sides made even     safetensors  the same, with its fps
 An npy or safetensors file holds one clip. Each file is written atomically.
 
-A model of arrays ([data] normalise, or channels other than 1 and 3) samples numbers and converts
-them back to their unit: npy and safetensors then hold these, f32, f h w c, and a folder gets gif
-and npy by default. --dtype u16 rounds to integers and clamps them to its range. Pictures show the
-network's range, -1 black and 1 white (three standard deviations for kind = \"z-score\"). Three
-channels are colours; with any number but 1 and 3, each channel is a grey picture, side by side.
-Such models have --threshold none by default, unless all rules are kind = \"min-max\": with the
-others, values beyond [-1, 1] are legitimate.
+A model of arrays ([data] normalise, or channels other than 1 and 3) draws numbers, and brings them
+back to their unit: npy and safetensors then hold these, f32, f h w c, and a folder gets gif and npy
+where nothing is said. --dtype u16 rounds to whole numbers and holds them in range. Pictures show
+the network's range, -1 black and 1 white (of kind = \"z-score\" three standard deviations); three
+channels are colours, and of any number but 1 and 3 each is grey, side by side. Their
+--threshold static clamps each channel to the range of the training data, with a margin of 5 %. It is
+the default wherever that range is known, which checkpoints of earlier versions and statistics given
+by hand may lack; if no channel has one, the default is none.
 
 A conditional model without --prompt, --prompts and --cond samples from its null embedding, that is,
 from all it has learned. --cfg-scale other than 1 needs a target to guide towards, and either

@@ -4,6 +4,7 @@ mod checks;
 mod files;
 mod groups;
 mod stop;
+mod threshold;
 mod told;
 
 use std::ops::ControlFlow;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tch::Tensor;
-use vd_diffusion::{GuidanceConfig, SamplerConfig, Spacing, Threshold};
+use vd_diffusion::{GuidanceConfig, Ranges, SamplerConfig, Spacing, Threshold};
 use vd_text_cond::{Condition, GenerateRequest, Guide, NoiseSource, Progress, generate_with};
 
 use crate::args::{DrawArgs, NoiseName};
@@ -39,7 +40,9 @@ pub(crate) struct Drawing {
     spacing: Spacing,
     rule: GuidanceConfig,
     threshold: Threshold,
-    /// Whether clips are clamped to the range of pixels.
+    /// What the threshold keeps each channel in; `None`: [-1, 1].
+    ranges: Option<Ranges>,
+    /// Whether clips end in this range.
     clamp: bool,
     scale: f64,
     seed: u64,
@@ -63,13 +66,15 @@ impl Drawing {
         grid.with_context(|| {
             format!("--spacing {} at {steps} steps (--steps)", args.spacing.name())
         })?;
+        let (threshold, ranges) = threshold::of(args.threshold, model)?;
         Ok(Drawing {
             steps,
             sampler: args.sampler.clone(),
             spacing: args.spacing.clone(),
             rule: args.guidance,
-            threshold: threshold(args, model),
-            clamp: model.is_within(),
+            threshold,
+            clamp: model.is_within() || (threshold == Threshold::Static && ranges.is_some()),
+            ranges,
             scale: args.cfg_scale,
             seed: args.seed,
             noise: match args.noise {
@@ -117,6 +122,7 @@ impl Drawing {
             guidance: self.scale,
             rule: self.rule,
             threshold: self.threshold,
+            ranges: self.ranges.clone(),
             clamp: self.clamp,
             seed: self.seed,
             noise: self.noise,
@@ -160,6 +166,10 @@ pub(crate) struct How {
     #[serde(skip_serializing_if = "Option::is_none")]
     guide_scale: Option<f64>,
     threshold: &'static str,
+    /// What a static threshold clamps each channel to, where that is not [-1, 1] for all; an infinite
+    /// end is null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold_ranges: Option<Vec<[f64; 2]>>,
     seed: u64,
     noise: NoiseName,
     device: String,
@@ -195,28 +205,12 @@ impl How {
             guide: args.guide.clone(),
             guide_scale: args.guide.as_ref().map(|_| args.guide_scale),
             threshold: drawing.threshold.name(),
+            threshold_ranges: drawing.ranges.as_ref().map(|ranges| ranges.each().to_vec()),
             seed: args.seed,
             noise: args.noise,
             device: device_name(model.device),
             threads: vd_torch::threads(),
         }
-    }
-}
-
-/// The requested threshold; by default none for numbers that may validly lie beyond [-1, 1].
-fn threshold(args: &DrawArgs, model: &Model) -> Threshold {
-    match args.threshold {
-        Some(rule) if rule != Threshold::None && !model.is_within() => {
-            tracing::warn!(
-                "--threshold {}: some of this model's training data lies outside the range of the \
-                 threshold (data.normalise), so such values cannot be drawn; omit it",
-                rule.name()
-            );
-            rule
-        }
-        Some(rule) => rule,
-        None if model.is_within() => Threshold::default(),
-        None => Threshold::None,
     }
 }
 
