@@ -136,7 +136,7 @@ fn resuming_what_is_not_there_begins_and_what_is_done_stays() {
     let place = Place::new();
     let first = place.vd("train config.toml --resume");
     assert_eq!(first.code, Some(0), "{first:?}");
-    assert!(first.stderr.contains("no checkpoint to resume from"), "{first:?}");
+    assert!(first.stderr.contains("WARN --resume: no checkpoint to go on from"), "{first:?}");
     let before = weights(&place, "run", 4);
     let again = place.json("train config.toml --resume");
     assert_eq!((number(&again, "from_step"), number(&again, "step")), (4.0, 4.0));

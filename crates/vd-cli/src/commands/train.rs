@@ -104,7 +104,9 @@ impl<'a> Watch<'a> {
         let (device, threads) = (&self.device, plural(self.threads, "thread"));
         tracing::info!("{parameters} parameters, {steps}, on {device}, {threads}");
         match (self.resume, from) {
-            (true, 0) => tracing::info!("no checkpoint to resume from: starting at step 0"),
+            (true, 0) => tracing::warn!(
+                "--resume: no checkpoint to go on from in train.out: beginning at step 0"
+            ),
             (true, from) if from >= self.steps => {
                 tracing::info!("step {from} is done already; train.steps = {}", self.steps);
             }
