@@ -124,3 +124,17 @@ fn what_is_no_checkpoint_is_said_to_be_none() {
     std::fs::write(&state, text.replace("\"format\": 1", "\"format\": 99")).unwrap();
     assert!(message(step_dir(&run_dir, 4)).contains("got 99"));
 }
+
+#[test]
+fn a_run_that_has_saved_nothing_says_when_it_will_and_its_checkpoints_folder_stands_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let config = common::tiny(&out).resolved().unwrap();
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("config.toml"), config.to_toml().unwrap()).unwrap();
+    let said = vd_train::Checkpoint::open(&out).unwrap_err().to_string();
+    assert!(said.ends_with("saved nothing yet; its first checkpoint comes at step 4"), "{said}");
+    common::run(&config, vd_train::Resume::Newest).unwrap();
+    let opened = vd_train::Checkpoint::open(&out.join("checkpoints")).unwrap();
+    assert_eq!(opened.step(), Some(4));
+}

@@ -39,7 +39,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint's directory, or the newest checkpoint in a run's directory.
+    /// Opens a checkpoint's directory, or a run's (or its `checkpoints`), for its newest checkpoint.
     ///
     /// The config and the weights suffice: the optimiser and the state may be missing.
     ///
@@ -56,14 +56,11 @@ impl Checkpoint {
         if WeightKind::ALL.iter().any(|kind| path.join(kind.file()).exists()) {
             return Checkpoint::read(path);
         }
-        match newest(path, Use::Sample)? {
-            Some(checkpoint) => Ok(checkpoint),
-            None => Err(Error::checkpoint(
-                path,
-                "holds no checkpoint: expected config.toml with model.safetensors or \
-                 ema.safetensors, or checkpoints/step-...",
-            )),
-        }
+        let run = match path.parent() {
+            Some(run) if path.ends_with(CHECKPOINTS) => run,
+            _ => path,
+        };
+        newest(run, Use::Sample)?.ok_or_else(|| Error::checkpoint(path, missing(run)))
     }
 
     /// Reads the checkpoint in `dir`, except its weights.
@@ -84,5 +81,22 @@ impl Checkpoint {
     pub fn step(&self) -> Option<u64> {
         let origin = || self.config.origin.as_ref().and_then(|origin| origin.step);
         self.state.as_ref().map(|state| state.step).or_else(origin)
+    }
+}
+
+/// Why nothing can be read from a directory without checkpoints.
+fn missing(run: &Path) -> String {
+    let config = CheckpointConfig::read(&run.join(CONFIG)).ok();
+    match config.and_then(|config| config.train) {
+        Some(train) => {
+            let first = match train.checkpoint_every {
+                0 => train.steps,
+                every => every.min(train.steps),
+            };
+            format!("this run has saved nothing yet; its first checkpoint comes at step {first}")
+        }
+        None => "holds no checkpoint: expected config.toml with model.safetensors or \
+                 ema.safetensors, or checkpoints/step-..."
+            .to_owned(),
     }
 }
