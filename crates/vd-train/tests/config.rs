@@ -274,3 +274,17 @@ fn a_missing_config_is_named() {
     let message = RunConfig::load("nowhere/run.toml".as_ref(), &[]).unwrap_err().to_string();
     assert!(message.contains("nowhere/run.toml"), "{message}");
 }
+
+#[test]
+fn paths_of_the_wrong_kind_are_named_with_what_to_give_instead() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| RunConfig::load(&dir.path().join(name), &[]).unwrap_err().to_string();
+    std::fs::write(dir.path().join("film.mp4"), b"\0\0\0\x18ftypisom\xff\xfe").unwrap();
+    assert!(at("film.mp4").ends_with("not a TOML config: it is not text"));
+    std::fs::create_dir(dir.path().join("run")).unwrap();
+    assert!(at("run").ends_with("is a folder; expected a TOML config"));
+    std::fs::write(dir.path().join("run/config.toml"), EXAMPLE).unwrap();
+    assert!(at("run").contains("is the folder of a run: use"));
+    let out = format!("train.out={}", dir.path().join("film.mp4").display());
+    assert!(refused(EXAMPLE, &[&out]).contains("film.mp4, which is a file"));
+}

@@ -27,6 +27,10 @@ pub(super) struct Found {
 /// Walks `root` and all folders below it; the videos come in natural order of their paths. The file
 /// `known` is not counted.
 pub(super) fn walk(root: &Path, known: Option<&Path>, stills: Stills) -> Result<Found> {
+    if root.is_file() {
+        let detail = "is a file; give the folder it lies in".to_owned();
+        return Err(Error::NoClips { folder: root.to_path_buf(), detail });
+    }
     let mut found = Found::default();
     let mut seen = HashSet::new();
     let mut open = vec![root.to_path_buf()];

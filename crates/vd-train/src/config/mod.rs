@@ -55,7 +55,7 @@ impl RunConfig {
     /// A file that cannot be read or is not TOML; unknown keys, reported with their line and the
     /// known ones; values outside their range or inconsistent with each other.
     pub fn load(path: &Path, overrides: &[String]) -> Result<RunConfig> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = read_text(path)?;
         overrides::parse(path, &text, overrides)?.resolved()
     }
 
@@ -67,6 +67,10 @@ impl RunConfig {
     /// # Errors
     /// As [`RunConfig::validate`]; an encoder's file, or a folder of clips, that cannot be read.
     pub fn resolved(mut self) -> Result<RunConfig> {
+        if self.train.out.is_file() {
+            let got = format!("{}, which is a file", self.train.out.display());
+            return Err(Error::config("train.out", "a folder for the run", got));
+        }
         self.check_text()?;
         signals::check_sections(&self)?;
         if let Some(text) = &self.text {
@@ -234,6 +238,24 @@ fn complete_widths(
         return differs("model.tokens.dim", width, tokens.dim);
     }
     Ok(())
+}
+
+/// The text of a config file.
+fn read_text(path: &Path) -> Result<String> {
+    let refuse = |message: String| Err(Error::Parse { path: path.to_path_buf(), message });
+    if path.is_dir() {
+        let inside = path.join("config.toml");
+        return refuse(match inside.is_file() {
+            true => format!("is the folder of a run: use {}", inside.display()),
+            false => "is a folder; expected a TOML config".to_owned(),
+        });
+    }
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            refuse("not a TOML config: it is not text".to_owned())
+        }
+        read => read.map_err(Error::io(path)),
+    }
 }
 
 /// Any config as TOML.
