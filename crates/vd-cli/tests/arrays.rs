@@ -157,6 +157,16 @@ fn clips_of_a_model_that_learned_little_stay_in_the_range_of_the_data() {
     for name in ["new", "whole", "long", "smooth", "large"] {
         assert!(within(&format!("{name}.npy")), "{name}");
     }
+    // a video in another unit is suspect
+    let foreign = "of its numbers lie outside the range";
+    let own = place.vd(&format!("extend run whole.npy --frames 5 {few} --out own.npy"));
+    assert!(!own.stderr.contains(foreign), "{own:?}");
+    let mut other = read(&place, "whole.npy", 2);
+    other.values.iter_mut().for_each(|number| *number = number.abs() * 1000.0);
+    let (path, shape) = (place.path("other.npy"), other.shape());
+    write_array(&path, ArrayFormat::Npy, Dtype::F32, &shape, &other.values).unwrap();
+    let other = place.vd(&format!("extend run other.npy --frames 5 {few} --out foreign.npy"));
+    assert!(other.stderr.contains(foreign), "{other:?}");
 
     // without a threshold they do not, which is said; nor does a checkpoint that lacks the extremes
     let free = place.vd(&format!("sample run {few} --threshold none --out free.npy"));

@@ -28,7 +28,7 @@ pub(super) struct Found {
 /// `known` is not counted.
 pub(super) fn walk(root: &Path, known: Option<&Path>, stills: Stills) -> Result<Found> {
     if root.is_file() {
-        let detail = "is a file; give the folder it lies in".to_owned();
+        let detail = "this is a file; give the folder that contains it".to_owned();
         return Err(Error::NoClips { folder: root.to_path_buf(), detail });
     }
     let mut found = Found::default();

@@ -9,6 +9,9 @@ use vd_tensor_ops::video::from_u8;
 
 use crate::model::Model;
 
+/// The share of numbers outside the range of the training data above which a video is suspect.
+const FOREIGN: f64 = 0.1;
+
 /// Reads the video with the channels of the model, in the unit of its training data.
 pub(super) fn read(path: &Path, model: &Model) -> Result<AnyClip> {
     let channels = model.config().channels;
@@ -21,7 +24,32 @@ pub(super) fn read(path: &Path, model: &Model) -> Result<AnyClip> {
     if let Some(invalid) = data.and_then(|data| data.invalid) {
         clip.forget(invalid);
     }
+    if let Some(share) = outside(&clip, model)?.filter(|share| *share > FOREIGN) {
+        tracing::warn!(
+            "{}: {:.0} % of its numbers lie outside the range of the training data: is it in the \
+             same unit?",
+            path.display(),
+            100.0 * share
+        );
+    }
     Ok(AnyClip::Floats(clip))
+}
+
+/// The share of a clip's numbers outside the range of the training data; `None` if either is unknown.
+fn outside(clip: &FloatClip, model: &Model) -> Result<Option<f64>> {
+    let Some(normaliser) = &model.normaliser else { return Ok(None) };
+    let Some(limits) = normaliser.limits() else { return Ok(None) };
+    let mut clip = clip.clone();
+    normaliser.apply(&mut clip)?;
+    let (mut there, mut out) = (0u64, 0u64);
+    for pixel in clip.values.chunks_exact(limits.len()) {
+        for (value, [low, high]) in pixel.iter().zip(&limits) {
+            let value = f64::from(*value);
+            there += u64::from(value.is_finite());
+            out += u64::from(value.is_finite() && !(*low..=*high).contains(&value));
+        }
+    }
+    Ok((there > 0).then(|| out as f64 / there as f64))
 }
 
 fn pixels(path: &Path, channels: i64) -> Result<Clip> {
