@@ -148,7 +148,10 @@ impl<'a> Watch<'a> {
                 Some(_) => " --prompt \"<one of the captions>\" --cfg-scale 2",
                 None => "",
             },
-            ending: if config.data.normalise.is_some() { "npy" } else { "gif" },
+            ending: match (&config.data.normalise, config.data.channels) {
+                (None, 1 | 3) => "gif",
+                _ => "npy",
+            },
             threads: self.threads,
         }
     }

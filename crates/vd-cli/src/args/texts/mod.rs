@@ -11,7 +11,7 @@ First steps:
   vd doctor
   vd data synth fireworks --num 300 --frames 8 --size 32 --out videos
   vd data inspect videos
-  (save the config that `vd train --help` shows as first.toml)
+  # save the config that `vd train --help` shows as first.toml
   vd plan first.toml
   vd train first.toml
   vd sample runs/first --out clip.gif
