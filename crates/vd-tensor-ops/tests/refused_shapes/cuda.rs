@@ -177,7 +177,8 @@ fn kernels_for_gpus_refuse_operands_that_do_not_go_together() {
                     let named = said.as_ref().is_err_and(|said| is_ours(said));
                     // The first step of two is made.
                     let early = launched.is_empty() || (case.name == "adamw" && at > 4);
-                    if !(passes && said.is_ok()) && !(named && early) {
+                    let (taken, refused) = (passes && said.is_ok(), named && early);
+                    if !taken && !refused {
                         failed.push(format!("{what}: {said:?}, {launched:?}"));
                     }
                 }

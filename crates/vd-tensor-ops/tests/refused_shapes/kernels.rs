@@ -13,12 +13,14 @@ use vd_tensor_ops::torch::AdamWStep;
 
 use super::{caught, drawn_as, is_ours, names, replaced, wrong};
 
+type Run = Box<dyn Fn(&[Tensor])>;
+
 /// A kernel, operands that it takes, and which axes of which may have any length.
 struct Case {
     name: &'static str,
     operands: Vec<Tensor>,
     free: &'static [(usize, usize)],
-    run: Box<dyn Fn(&[Tensor])>,
+    run: Run,
 }
 
 fn case(
@@ -221,7 +223,9 @@ fn kernels_refuse_operands_that_do_not_go_together() {
                 // The products along time are libtorch's, and so is what refuses a kind.
                 let named =
                     |said: &String| is_ours(said) || case.name == "temporal_conv" && names(said);
-                if !(said.is_ok() && free) && !said.as_ref().is_err_and(named) {
+                let taken = said.is_ok() && free;
+                let refused = said.as_ref().is_err_and(named);
+                if !taken && !refused {
                     failed.push(format!("{}: operand {at}, {}: {said:?}", case.name, wrong.what));
                 }
             }

@@ -12,12 +12,13 @@ use vd_tensor_ops::{Params, Result, Scope};
 use super::{caught, drawn_as, names, replaced, wrong};
 
 type Forward = Box<dyn Fn(&[Tensor]) -> Tensor>;
+type Make = Box<dyn Fn(&mut Scope) -> Result<Forward>>;
 
 /// A layer of parameters of some kind, and operands that it takes.
 struct Case {
     name: &'static str,
     operands: Vec<Tensor>,
-    make: Box<dyn Fn(&mut Scope) -> Result<Forward>>,
+    make: Make,
 }
 
 fn case<L: 'static>(
