@@ -4,15 +4,16 @@
 mod common;
 #[path = "../../vd-tensor-ops/tests/kernels_cuda/emulator.rs"]
 mod emulator;
+#[path = "../../vd-tensor-ops/tests/kernels_cuda/failing.rs"]
+mod failing;
 
-use std::ffi::c_void;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{assert_same, checkpoints, metric_steps, run, step_dir, tiny, write_videos};
-use vd_tensor_ops::kernels::cuda::{self, Machine, Unit};
-use vd_torch::cuda::Launch;
+use failing::Failing;
+use vd_tensor_ops::kernels::cuda;
 use vd_torch::{DeviceChoice, testing};
 use vd_train::{Event, Resume, RunConfig, train};
 
@@ -154,37 +155,6 @@ fn an_error_of_the_data_comes_behind_the_step_that_is_under_way() {
     // Step 2 had its data, and so did half of step 3.
     assert_eq!(metric_steps(&config.train.out), [1, 2]);
     assert_eq!(checkpoints(&config.train.out), ["step-00000002"]);
-}
-
-/// Runs kernels until it is told to fail.
-#[derive(Debug, Default)]
-struct Failing {
-    now: AtomicBool,
-}
-
-impl Machine for Failing {
-    fn multiprocessors(&self) -> u32 {
-        emulator::machine().multiprocessors()
-    }
-
-    fn prepare(&self, unit: Unit) -> vd_torch::Result<()> {
-        emulator::machine().prepare(unit)
-    }
-
-    unsafe fn run(
-        &self,
-        unit: Unit,
-        kernel: &str,
-        launch: Launch,
-        params: *const c_void,
-    ) -> vd_torch::Result<()> {
-        if self.now.load(Ordering::Relaxed) {
-            let (what, why) = (kernel.to_owned(), "refused".to_owned());
-            return Err(vd_torch::Error::Driver { what, why });
-        }
-        // SAFETY: the caller's.
-        unsafe { emulator::machine().run(unit, kernel, launch, params) }
-    }
 }
 
 #[test]
