@@ -180,7 +180,7 @@ fn clips_of_a_model_that_learned_little_stay_in_the_range_of_the_data() {
     let held = place.vd(&format!("sample run {few} --threshold static --out held.npy"));
     assert!(held.stderr.contains("cannot be drawn") && !held.stderr.contains("overflow"));
     // and it is trained on as it is
-    place.json("train radar.toml --set train.steps=2");
+    place.json("train radar.toml --resume --set train.steps=2");
     let resumed = std::fs::read_to_string(place.path("run/config.toml")).unwrap();
     assert_eq!(resumed.matches("extremes = [").count(), 0, "{resumed}");
 }

@@ -36,15 +36,19 @@ pub(crate) fn check_batch(batch: usize, each: u64, free: u64) -> Result<()> {
     if needed <= free {
         return Ok(());
     }
-    let most = match free / each.max(1) {
-        0 => "not even 1 fits: use fewer frames or a smaller size".to_owned(),
-        n => format!("at most {n} fit: give a --batch well below that"),
-    };
-    bail!(
-        "a batch of {batch} clips needs at least {}, {} are free; {most}",
-        bytes(needed),
-        bytes(free)
-    )
+    match free / each.max(1) {
+        0 => bail!(
+            "one clip needs at least {}, {} are free; use fewer frames or a smaller size",
+            bytes(each),
+            bytes(free)
+        ),
+        most => bail!(
+            "a batch of {batch} clips needs at least {}, {} are free; at most {most} fit: give a \
+             --batch well below that",
+            bytes(needed),
+            bytes(free)
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -58,7 +62,7 @@ mod tests {
         let message = check_batch(9, 1_000_000, 8_000_000).unwrap_err().to_string();
         assert!(message.contains("9.0 MB, 8.0 MB are free; at most 8 fit"), "{message}");
         let message = check_batch(1, 9, 8).unwrap_err().to_string();
-        assert!(message.contains("not even 1 fits"), "{message}");
+        assert!(message.contains("one clip needs at least"), "{message}");
         assert!(check_batch(usize::MAX, u64::MAX, 8).is_err());
     }
 
@@ -71,7 +75,9 @@ mod tests {
             let layers = layers.iter().filter(|layer| layer.sort != Sort::Embedding);
             let largest = layers.map(|layer| layer.inputs + layer.residual + layer.outputs).max();
             let least = |autocast| least_forward(&config, [8, 64, 128], autocast);
-            assert_eq!(Some(least(Autocast::Off)), largest.map(|n| 4 * n), "{}", preset.name());
+            let (least_of, largest) = (least(Autocast::Off) as f64, 4.0 * largest.unwrap() as f64);
+            // What does not grow with the pixels is counted with each of them.
+            assert!((least_of / largest - 1.0).abs() < 0.01, "{}", preset.name());
             assert_eq!(2 * least(Autocast::Bf16), least(Autocast::Off));
             // The largest clip that a command line may ask for.
             assert!(least_forward(&config, [65_536, 16_384, 16_384], Autocast::Off) > 1 << 40);

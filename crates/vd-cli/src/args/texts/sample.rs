@@ -65,7 +65,8 @@ ddpm-small. Your own times: --spacing '{kind=\"explicit\", t=[1.0, 0.5, 0.0]}'.
 --threshold static clamps to the range of pixels, dynamic to the 90th percentile and rescales;
 another percentile: --threshold '{kind=\"dynamic\", percentile=0.995}'.
 
-Examples (prompts need a model that was trained with [text]):
+Examples:
+  # prompts need a model that was trained with [text]
   vd sample --list
   vd sample runs/first --out clip.gif
   vd sample runs/first --sampler unipc-3 --spacing uniform-log-snr --steps 20 --out clip.gif

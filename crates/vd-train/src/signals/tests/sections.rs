@@ -42,7 +42,7 @@ fn sections_that_do_not_fit_each_other_are_refused_by_name() {
         ),
         (
             format!("{}{}", video(3), from("kind = \"masked\", first_frames = 1")),
-            "model.signals.a.channels: expected 4, which",
+            "model.signals.a.channels: expected 4, as signals.a.from gives",
         ),
         (
             format!("{}{}", video(4), from("kind = \"masked\", first_frames = 3")),
