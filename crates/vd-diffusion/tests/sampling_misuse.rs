@@ -20,9 +20,9 @@ fn a_grid_that_does_not_fall_is_refused() {
     for (grid, part) in [
         (vec![], "at least two levels, got 0"),
         (vec![at(0.5)], "at least two levels, got 1"),
-        (vec![at(0.9), at(0.5), at(0.5), at(0.1)], "at place 2"),
-        (vec![at(0.1), at(0.9)], "at place 1"),
-        (vec![at(0.9), broken], "at place 1"),
+        (vec![at(0.9), at(0.5), at(0.5), at(0.1)], "at position 2"),
+        (vec![at(0.1), at(0.9)], "at position 1"),
+        (vec![at(0.9), broken], "at position 1"),
         // Times in table steps, outside any range of guidance.
         (vec![timed(900.0, 0.9), timed(100.0, 0.1)], "every t from 0 to 1"),
         (vec![at(0.9), timed(f64::NAN, 0.1)], "t: NaN"),

@@ -39,11 +39,14 @@ proptest! {
         let drawn = case.draw();
         let grad = draw(case.seed ^ 8, &case.size);
         let expected = drawn.to(Kind::Double).plain_grads(&grad);
+        // Where gradients of a softmax cancel, no f32 is near: there libtorch's own is the measure.
+        let in_f32 = drawn.plain_grads_in(Kind::Float, &grad);
         for isa in Isa::tested() {
             let got = drawn.fused_grads(isa, &grad);
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
-                let error = error(got, expected);
-                prop_assert!(error < 1e-5, "{isa}, input {i}: {error}");
+                let (error, libtorchs) = (error(got, expected), error(&in_f32[i], expected));
+                let bound = f64::max(1e-5, 4.0 * libtorchs);
+                prop_assert!(error < bound, "{isa}, input {i}: {error} with {libtorchs} of libtorch");
             }
         }
     }

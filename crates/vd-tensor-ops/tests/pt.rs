@@ -209,7 +209,7 @@ fn other_formats_are_refused_with_a_way_out() {
         (fixture("pt/compressed.pt"), "compressed"),
         (fixture("pt/script.pt"), "TorchScript"),
         (fixture("weights/python.safetensors"), "safetensors"),
-        (fixture("pt/trainer.json"), "no zip archive"),
+        (fixture("pt/trainer.json"), "not a zip archive"),
         (fixture("pt"), "is a directory"),
         (fixture("pt/absent.pt"), "No such file"),
     ];

@@ -89,10 +89,14 @@ impl Drawn {
 
     /// Gradients of the sum of `grad` times [`Drawn::plain`], by libtorch.
     pub(crate) fn plain_grads(&self, grad: &Tensor) -> Vec<Tensor> {
-        let wide = self.to(Kind::Double);
-        let leaves = wide.leaves.iter().map(|t| t.detach().set_requires_grad(true)).collect();
-        let tracked = Drawn { leaves, ..wide };
-        let value = (tracked.plain() * grad.to_kind(Kind::Double)).sum(Kind::Double);
+        self.plain_grads_in(Kind::Double, grad)
+    }
+
+    pub(crate) fn plain_grads_in(&self, kind: Kind, grad: &Tensor) -> Vec<Tensor> {
+        let drawn = self.to(kind);
+        let leaves = drawn.leaves.iter().map(|t| t.detach().set_requires_grad(true)).collect();
+        let tracked = Drawn { leaves, ..drawn };
+        let value = (tracked.plain() * grad.to_kind(kind)).sum(kind);
         Tensor::run_backward(&[value], &tracked.leaves, false, false)
     }
 

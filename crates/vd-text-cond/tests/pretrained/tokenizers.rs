@@ -100,5 +100,5 @@ fn a_text_in_place_of_a_tokenizer_is_named() {
     take_apart(dir.path());
     std::fs::write(dir.path().join("vocab.txt"), "[PAD]\n[UNK]\nred\n").unwrap();
     let message = refusal(&PretrainedConfig::new(dir.path()));
-    assert!(message.contains("vocab.txt: tokens: expected [CLS]"), "{message}");
+    assert!(message.contains("vocab.txt: tokens: expected a vocabulary with [CLS]"), "{message}");
 }
