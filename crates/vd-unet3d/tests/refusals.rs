@@ -192,7 +192,7 @@ fn tokens_fit_and_come_with_weights() {
     let right = floats(&[2, 4, 6]);
     has(&with(right.to_kind(Kind::Int64), ones(&[2, 4])), &["tokens", "floating-point", "Int64"]);
     has(&with(right.shallow_clone(), ones(&[2, 4]).to_kind(Kind::Bool)), &["weights", "Bool"]);
-    has(&with(right, ones(&[2, 4]) * -0.5), &["weights of the tokens", "from 0", "-0.5"]);
+    has(&with(right, ones(&[2, 4]) * -0.5), &["weights of the tokens", "at least 0", "-0.5"]);
 }
 
 #[test]
