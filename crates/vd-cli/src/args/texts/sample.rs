@@ -62,7 +62,7 @@ from all it has learned. --cfg-scale other than 1 needs a target to guide toward
 Samplers, spacings and guidance rules are given by name, or as a TOML table if they have settings;
 --list prints all of them with their settings, and needs no checkpoint. ddpm is an alias of
 ddpm-small. Your own times: --spacing '{kind=\"explicit\", t=[1.0, 0.5, 0.0]}'.
---threshold static clamps to the range of pixels, dynamic to the 90th percentile and rescales;
+--threshold static clamps to the range of the data, dynamic to the 90th percentile and rescales;
 another percentile: --threshold '{kind=\"dynamic\", percentile=0.995}'.
 
 Examples:
