@@ -2,6 +2,7 @@
 
 mod classes;
 mod overrides;
+mod plain;
 mod signals;
 mod statistics;
 mod train;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::plain::plain;
 use crate::{Error, Result, RunConfig};
 
 /// The config that results from `text` with the overrides applied in order.
@@ -19,7 +20,8 @@ pub(super) fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Run
         Err(error) => error,
     };
     if let Some(text) = culprit(&table, overrides)? {
-        return Err(Error::Override { text, message: shown(&error) });
+        let message = shown(&error) + &of_another_kind(&table, &text, &error).unwrap_or_default();
+        return Err(Error::Override { text, message });
     }
     Err(match alone {
         // The error is in the file itself and no override fixes it: the first error has the line.
@@ -40,6 +42,22 @@ fn culprit(table: &Table, overrides: &[String]) -> Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+/// What to do where the setting belongs to another kind than the one that the file names.
+fn of_another_kind(table: &Table, text: &str, error: &toml::de::Error) -> Option<String> {
+    let (key, value) = text.split_once('=')?;
+    let (section, last) = key.trim().rsplit_once('.')?;
+    let mut at = table;
+    for part in section.split('.') {
+        at = at.get(part.trim())?.as_table()?;
+    }
+    let kind = at.get("kind")?.as_str().filter(|_| error.message().starts_with("unknown field"))?;
+    let value = parse_value(value);
+    Some(format!(
+        "\n`{section}` is of kind `{kind}`; to change the kind, set the whole table: \
+         --set '{section}={{kind=\"...\", {last}={value}}}'"
+    ))
 }
 
 fn read(
@@ -92,5 +110,5 @@ fn in_file(path: &Path, error: &toml::de::Error) -> Error {
 }
 
 fn shown(error: &toml::de::Error) -> String {
-    error.to_string().trim_end().to_owned()
+    plain(error.to_string().trim_end())
 }
