@@ -219,8 +219,9 @@ def of_peer():
             own = side["median_ms"]
             times = f"{own / ours:.2f}" if ours else "-"
             above = f"{own / floors['larger']:.1f}" if floors else "-"
+            still = "  compiled while it was timed" if side.get("compiled_while_timed") else ""
             lines.append(f"    {side['side']:<39} {own:9.2f} {times:>6} {above:>6} "
-                         f"{gigabytes(side.get('peak_reserved')):>7}")
+                         f"{gigabytes(side.get('peak_reserved')):>7}{still}")
     return lines
 
 
